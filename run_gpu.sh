@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Trains and evaluates on the NVIDIA GPU if there is one, else on the CPU. On a fresh machine it makes .venv first.
+# usage: [PYTHON=python] bash run_gpu.sh [MODE] [options]      --help lists them
+set -eu
+# shellcheck source=scripts/python_env.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/scripts/python_env.sh"
+
+choose_python
+split_mode "$@"
+exec "$python" "$KIT_ROOT/tf_seresnet/main.py" "$mode" ${rest[@]+"${rest[@]}"}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Trains and evaluates on an Ascend NPU, with the Python that has TensorFlow and npu_bridge (or npu_device).
+# Installs nothing. usage: [PYTHON=python] bash run_npu.sh [MODE] [options]
+set -eu
+# shellcheck source=scripts/python_env.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/scripts/python_env.sh"
+# shellcheck source=scripts/ascend_env.sh
+. "$KIT_ROOT/scripts/ascend_env.sh"
+
+load_ascend_environment
+python=$(named_python "${PYTHON:-python3}") ||
+    fail "${PYTHON:-python3} is no program that can be started; set PYTHON to the Python that has TensorFlow and npu_bridge"
+split_mode "$@"
+exec "$python" "$KIT_ROOT/tf_seresnet/main.py" "$mode" --device npu --recipe se_resnet110_npu ${rest[@]+"${rest[@]}"}

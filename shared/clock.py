@@ -1,0 +1,154 @@
+"""Throughput that can be compared: warm-up skipped, pauses left out, total images over total time.
+
+A mean of per-step rates flatters (one fast step weighs as much as a slow one), so rates here are always all
+timed images divided by all timed seconds. Percentiles come from a histogram of step times whose cells are 0.5
+% wide: its memory does not grow with the run, a percentile is exact to 0.25 %, and it fits into a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import Any, Callable, Dict, Iterator, Optional
+
+_CELL = math.log(1.005)
+_SHORTEST = 1e-9  # seconds; a clock too coarse to see a step reports 0, which has no logarithm
+
+
+class _Totals:
+    """Sums over the timed steps of a run, or of one window of it."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.images = 0
+        self.seconds = 0.0
+        self.waited = 0.0  # seconds spent waiting for data ...
+        self.seconds_observed = 0.0  # ... out of the seconds of those steps for which the wait was measured
+        self.shortest = math.inf
+        self.longest = 0.0
+        self.cells: Dict[int, int] = {}
+
+    def add(self, images: int, seconds: float, waited: Optional[float]) -> None:
+        self.steps += 1
+        self.images += images
+        self.seconds += seconds
+        if waited is not None:
+            self.waited += min(waited, seconds)
+            self.seconds_observed += seconds
+        self.shortest, self.longest = min(self.shortest, seconds), max(self.longest, seconds)
+        cell = round(math.log(max(seconds, _SHORTEST)) / _CELL)
+        self.cells[cell] = self.cells.get(cell, 0) + 1
+
+    def percentile_ms(self, percent: int) -> float:
+        """Nearest-rank percentile of the step time in milliseconds."""
+        remaining = math.ceil(self.steps * percent / 100)
+        cell = 0
+        for cell in sorted(self.cells):
+            remaining -= self.cells[cell]
+            if remaining <= 0:
+                break
+        return 1000 * min(max(math.exp(cell * _CELL), self.shortest), self.longest)
+
+    def summary(self) -> Dict[str, Any]:
+        if not self.steps or self.seconds <= 0:
+            return {}
+        summary: Dict[str, Any] = {
+            "images_per_second": self.images / self.seconds,
+            "step_ms_p50": self.percentile_ms(50),
+            "step_ms_p95": self.percentile_ms(95),
+        }
+        if self.seconds_observed > 0:
+            summary["data_wait_share"] = self.waited / self.seconds_observed
+        summary["steps_timed"] = self.steps
+        return summary
+
+
+class Clock:
+    """Times the steps of a training loop.
+
+    Make it right before the first step and call `step` at the end of each. The first `warmup_steps` steps
+    (compilation, caches, filling of queues) are not counted. `now` returns seconds and is there for tests.
+    """
+
+    def __init__(self, warmup_steps: int = 10, now: Callable[[], float] = time.perf_counter) -> None:
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must not be negative, not {warmup_steps}")
+        self._now = now
+        self._warmup_left = warmup_steps
+        self._pauses_open = 0
+        self._paused_seconds = 0.0
+        self._run = _Totals()
+        self._window = _Totals()
+        self._last = now()
+
+    def step(self, images: int, data_wait_seconds: Optional[float] = None) -> None:
+        """A step over `images` images ends now; `data_wait_seconds` of it went into waiting for data.
+
+        A short last batch counts the images it has. Raises RuntimeError inside `paused`.
+        """
+        if self._pauses_open:
+            raise RuntimeError("a step ended while the clock was paused")
+        now = self._now()
+        seconds = max(0.0, now - self._last - self._paused_seconds)
+        self._last, self._paused_seconds = now, 0.0
+        if self._warmup_left:
+            self._warmup_left -= 1
+            return
+        self._run.add(images, seconds, data_wait_seconds)
+        self._window.add(images, seconds, data_wait_seconds)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside (evaluation, a checkpoint) belongs to no step. May be nested."""
+        self._pauses_open += 1
+        begin = self._now()
+        try:
+            yield
+        finally:
+            self._pauses_open -= 1
+            if not self._pauses_open:  # the outermost pause holds the inner ones
+                self._paused_seconds += self._now() - begin
+
+    def summary(self) -> Dict[str, Any]:
+        """The `throughput` part of a record, its keys as there.
+
+        {} when no step has been timed; without data_wait_share when no wait was ever measured.
+        """
+        return self._run.summary()
+
+    def window(self) -> Dict[str, Any]:
+        """The same over the steps since the last call, for log lines."""
+        summary, self._window = self._window.summary(), _Totals()
+        return summary
+
+    def to_state(self) -> Dict[str, Any]:
+        """The sums of the run so far, JSON-able."""
+        run = self._run
+        return {
+            "steps": run.steps,
+            "images": run.images,
+            "seconds": run.seconds,
+            "waited": run.waited,
+            "seconds_observed": run.seconds_observed,
+            "longest": run.longest,
+            "shortest": run.shortest if run.steps else None,
+            "cells": [[cell, run.cells[cell]] for cell in sorted(run.cells)],
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: Dict[str, Any], warmup_steps: int = 10, now: Callable[[], float] = time.perf_counter
+    ) -> Clock:
+        """A clock that continues the sums of `to_state`.
+
+        It warms up anew: a resumed process compiles again.
+        """
+        clock = cls(warmup_steps, now)
+        run = clock._run
+        run.steps, run.images, run.seconds = state["steps"], state["images"], state["seconds"]
+        run.waited, run.seconds_observed = state["waited"], state["seconds_observed"]
+        run.longest = state["longest"]
+        run.shortest = math.inf if state["shortest"] is None else state["shortest"]
+        run.cells = dict(state["cells"])
+        return clock

@@ -1,0 +1,14 @@
+"""The one kind of exception that is the user's to mend.
+
+The command line turns a `UsageError` into one line on standard error, `error: what is wrong; what to do`, and
+exit status 2. Every other exception is a defect of ours and keeps its traceback and exit status 1.
+"""
+from __future__ import annotations
+
+
+class UsageError(Exception):
+    """The command, the data or the environment is at fault. The message is one line: what is wrong; what to do."""
+
+
+class DataError(UsageError):
+    """A data set is missing, incomplete, damaged or hostile."""

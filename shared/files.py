@@ -1,0 +1,57 @@
+"""Files that are there whole or not at all."""
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Union
+
+from shared.errors import UsageError
+
+
+def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
+    """Replace the file at `path` by `content` in one step: a reader, or a power cut, sees the old file or the new one.
+
+    Raises OSError when the folder cannot be written; nothing half-written stays behind.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(prefix="." + path.name + ".", dir=str(path.parent))
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private; a log belongs to whoever shares the folder
+        os.replace(temporary, str(path))
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def make_folder(path: Union[str, Path]) -> Path:
+    """Make the folder, its parents too, and prove that it can be written. Raises UsageError otherwise."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=str(path)):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot write to {path} ({reason}); choose another folder with --output-dir") from error
+    return path
+
+
+def sync_folder(path: Union[str, Path]) -> None:
+    """Make the names in the folder survive a power cut (the files' own bytes are synced by whoever writes them)."""
+    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,249 @@
+"""Accuracy, loss and calibration as exact sums that add up over batches and ranks in any order.
+
+Floating-point addition depends on its order, so two ways of batching one data set would end in two losses.
+Here every image contributes integers: counts, and its loss and confidence as whole multiples of 2**-40
+(9.1e-13), rounded once per image. Integer sums do not depend on the order, so any split, any order and any
+number of ranks give the same bits.
+
+Sources: mean cross-entropy and top-k as in Russakovsky et al., "ImageNet Large Scale Visual Recognition
+Challenge" (arXiv 1409.0575); expected calibration error as in Guo et al., "On Calibration of Modern Neural
+Networks" (arXiv 1706.04599).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from shared.errors import DataError
+
+FRACTION_BITS = 40
+UNIT = 1 << FRACTION_BITS
+# An image's loss is cut off at 2**20 nats. That keeps loss * 2**40 at 2**60, inside an int64; a loss that
+# large says "diverged" and nothing else.
+LARGEST_LOSS = float(1 << 20)
+CALIBRATION_BINS = 15
+TOP_K = 5
+
+
+class Metrics:
+    """What is known of a classifier after the images seen so far.
+
+    Percentages are nan while there are no images.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, not {num_classes}")
+        self.num_classes = num_classes
+        self.images = 0
+        self.non_finite = 0  # images with a nan or an infinity among their logits: wrong, and without a loss
+        self._correct1 = 0
+        self._correct5 = 0
+        self._loss = 0  # in units of 2**-40 nats; a Python int, so it cannot overflow
+        self._class_images = np.zeros(num_classes, np.int64)
+        self._confusion = np.zeros((num_classes, num_classes), np.int64)
+        self._bin_correct = [0] * CALIBRATION_BINS
+        self._bin_confidence = [0] * CALIBRATION_BINS  # in units of 2**-40
+
+    def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> None:
+        """Count a batch: float logits [B, K], integer labels [B], optional bool mask [B].
+
+        Rows where the mask is False (padding) count as nothing, whatever they hold. A row with a non-finite
+        logit counts as an image, never as correct, and makes `loss` nan. Raises DataError for a label outside
+        0..K-1 and ValueError for wrong shapes or types; the sums are then as they were before.
+        """
+        logits, labels = self._checked(logits, labels, mask)
+        finite = np.isfinite(logits).all(axis=1)
+        self.images += len(labels)
+        self.non_finite += len(labels) - int(finite.sum())
+        self._class_images += np.bincount(labels, minlength=self.num_classes)
+        # Rows are picked into fresh C-contiguous memory, so that the sum over classes runs the same way in
+        # every batch.
+        logits, labels = np.ascontiguousarray(logits[finite]), labels[finite]
+        if len(labels):
+            self._count_answers(logits, labels)
+
+    def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
+        logits, labels = np.asarray(logits), np.asarray(labels)
+        if logits.ndim != 2 or logits.shape[1] != self.num_classes or labels.shape != logits.shape[:1]:
+            raise ValueError(
+                f"logits {logits.shape} and labels {labels.shape} are not [B, {self.num_classes}] and [B]"
+            )
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"labels must be integers, not {labels.dtype}")
+        if mask is not None:
+            mask = np.asarray(mask)
+            if mask.dtype != np.bool_ or mask.shape != labels.shape:
+                raise ValueError(f"mask must be bool {labels.shape}, not {mask.dtype} {mask.shape}")
+            logits, labels = logits[mask], labels[mask]
+        outside = (labels < 0) | (labels >= self.num_classes)
+        if outside.any():
+            raise DataError(
+                f"label {labels[outside][0]} is outside 0..{self.num_classes - 1}; "
+                "check the labels of the data set against the network's number of classes"
+            )
+        return logits.astype(np.float64), labels.astype(np.int64)
+
+    def _count_answers(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        rows = np.arange(len(labels))
+        of_label = logits[rows, labels][:, None]
+        # Among equal logits the lowest index comes first, which is what argmax says.
+        earlier = np.arange(self.num_classes) < labels[:, None]
+        rank = ((logits > of_label) | ((logits == of_label) & earlier)).sum(axis=1)
+        correct = rank == 0
+        self._correct1 += int(correct.sum())
+        self._correct5 += int((rank < TOP_K).sum())
+        np.add.at(self._confusion, (labels, logits.argmax(axis=1)), 1)
+
+        with np.errstate(
+            over="ignore"
+        ):  # two huge finite logits may differ by infinity: the cut-off takes care of it
+            shifted = logits - logits.max(axis=1, keepdims=True)
+        total = np.exp(shifted).sum(axis=1)
+        self._loss += _exact_sum(
+            _fixed_point(np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS))
+        )
+
+        confidence = 1.0 / total  # the softmax of the largest logit, whose shifted value is 0
+        bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+        fixed = _fixed_point(confidence)
+        for index in np.unique(bins):
+            self._bin_correct[index] += int(correct[bins == index].sum())
+            self._bin_confidence[index] += _exact_sum(fixed[bins == index])
+
+    def merge(self, other: Metrics) -> None:
+        """Add the sums of `other`, another rank's or another part's.
+
+        Raises ValueError if its number of classes differs.
+        """
+        if other.num_classes != self.num_classes:
+            raise ValueError(f"cannot merge metrics of {other.num_classes} classes into {self.num_classes}")
+        self.images += other.images
+        self.non_finite += other.non_finite
+        self._correct1 += other._correct1
+        self._correct5 += other._correct5
+        self._loss += other._loss
+        self._class_images += other._class_images
+        self._confusion += other._confusion
+        self._bin_correct = [a + b for a, b in zip(self._bin_correct, other._bin_correct)]
+        self._bin_confidence = [a + b for a, b in zip(self._bin_confidence, other._bin_confidence)]
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats; nan without images, or as soon as one image had a non-finite logit."""
+        if not self.images or self.non_finite:
+            return float("nan")
+        return self._loss / (
+            self.images * UNIT
+        )  # Python divides integers of any size with one correct rounding
+
+    @property
+    def top1(self) -> float:
+        """Percent of the images whose label has the largest logit (ties: the lowest class index is the
+        answer).
+        """
+        return _percent(self._correct1, self.images)
+
+    @property
+    def top5(self) -> float:
+        """Percent of the images whose label is among the five largest logits;
+
+        100 with five classes or fewer.
+        """
+        return _percent(self._correct5, self.images)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """int64 [K, K], a copy: row = label, column = answer.
+
+        Images with non-finite logits gave no answer and are not in it.
+        """
+        return self._confusion.copy()
+
+    @property
+    def per_class_accuracy(self) -> np.ndarray:
+        """float64 [K]: percent of each class's images answered correctly, nan where a class has no images."""
+        correct = np.diagonal(self._confusion)
+        return np.array([_percent(int(c), int(n)) for c, n in zip(correct, self._class_images)], np.float64)
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean gap between confidence and accuracy over 15 equal bins of confidence, in percent; nan where
+        `loss` is nan.
+        """
+        if not self.images or self.non_finite:
+            return float("nan")
+        gap = sum(
+            abs(correct * UNIT - confidence)
+            for correct, confidence in zip(self._bin_correct, self._bin_confidence)
+        )
+        return _percent(gap, self.images * UNIT)
+
+    def to_state(self) -> Dict[str, Any]:
+        """The sums as JSON-able Python integers;
+
+        `confusion` as [label, answer, count] of the cells that are not 0.
+        """
+        cells = np.argwhere(self._confusion)
+        return {
+            "num_classes": self.num_classes,
+            "images": self.images,
+            "non_finite": self.non_finite,
+            "correct1": self._correct1,
+            "correct5": self._correct5,
+            "loss": self._loss,
+            "class_images": self._class_images.tolist(),
+            "confusion": [
+                [int(row), int(column), int(self._confusion[row, column])] for row, column in cells
+            ],
+            "bin_correct": list(self._bin_correct),
+            "bin_confidence": list(self._bin_confidence),
+        }
+
+    @classmethod
+    def from_state(cls, state: Dict[str, Any]) -> Metrics:
+        """The metrics that `to_state` described.
+
+        Raises KeyError or ValueError when the state is not one of its own.
+        """
+        metrics = cls(state["num_classes"])
+        metrics.images, metrics.non_finite = state["images"], state["non_finite"]
+        metrics._correct1, metrics._correct5 = state["correct1"], state["correct5"]
+        metrics._loss = state["loss"]
+        metrics._class_images = np.array(state["class_images"], np.int64)
+        for row, column, count in state["confusion"]:
+            metrics._confusion[row, column] = count
+        metrics._bin_correct, metrics._bin_confidence = (
+            list(state["bin_correct"]),
+            list(state["bin_confidence"]),
+        )
+        answered = int(metrics._confusion.sum())
+        if (
+            metrics._class_images.shape != (metrics.num_classes,)
+            or metrics._class_images.sum() != metrics.images
+            or answered + metrics.non_finite != metrics.images
+            or len(metrics._bin_correct) != CALIBRATION_BINS
+            or len(metrics._bin_confidence) != CALIBRATION_BINS
+        ):
+            raise ValueError("the counts of this metrics state contradict each other")
+        return metrics
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else float("nan")
+
+
+def _fixed_point(values: np.ndarray) -> np.ndarray:
+    """Non-negative float64 values up to 2**20 as int64 multiples of 2**-40.
+
+    Scaling by a power of two is exact.
+    """
+    return np.rint(values * float(UNIT)).astype(np.int64)
+
+
+def _exact_sum(values: np.ndarray) -> int:
+    """Sum of int64 values up to 2**60: upper and lower halves are added apart, each far from overflow."""
+    high, low = values >> 32, values & 0xFFFFFFFF
+    return (int(high.sum(dtype=np.int64)) << 32) + int(low.sum(dtype=np.int64))

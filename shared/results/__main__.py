@@ -1,0 +1,144 @@
+"""`python -m shared.results`: documented rows beside measured rows, printed or kept in a Markdown file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+from shared.errors import UsageError
+from shared.files import write_atomic
+from shared.options import Parser, one_of
+from shared.results.record import read_record
+from shared.results.tables import FORMATS, LANGUAGES, Row, render, rows
+
+COMMITTED = Path(__file__).resolve().parents[2] / "results"
+_BLOCK = re.compile(
+    r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<!-- results:end -->)", re.DOTALL
+)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command. Exit status: 0, 1 when `--check` found a difference, 2 for a mistake of the user."""
+    try:
+        return _run(_parser().parse_args(arguments))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m shared.results", description=__doc__)
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="a run's folder, a result.json, or a folder of them "
+        "(default: the records committed under results/)",
+    )
+    parser.add_argument(
+        "--format", type=one_of(*FORMATS), default="text", help=", ".join(FORMATS) + " (default: text)"
+    )
+    parser.add_argument(
+        "--update-readme",
+        nargs="+",
+        metavar="FILE",
+        help="replace what stands between <!-- results:begin --> and <!-- results:end --> in these files; "
+        "<!-- results:begin lang=zh --> asks for Chinese headings",
+    )
+    parser.add_argument(
+        "--check", nargs="+", metavar="FILE", help="exit 1 if --update-readme would change one of these"
+    )
+    return parser
+
+
+def _run(options: object) -> int:
+    runs, update, check = (getattr(options, name) for name in ("runs", "update_readme", "check"))
+    table_rows = rows([read_record(path) for path in find_records(runs)])
+    for file in update or []:
+        text, wanted = _with_block(Path(file), table_rows)
+        if text != wanted:
+            _write(Path(file), wanted)
+    if check:
+        return max([_differs(Path(file), table_rows) for file in check])
+    if not update:
+        sys.stdout.write(render(table_rows, getattr(options, "format")))  # noqa: B009
+    return 0
+
+
+def find_records(runs: Sequence[str]) -> List[Path]:
+    """The record files that the arguments name, each once, in a fixed order.
+
+    Raises UsageError where there is none.
+    """
+    if not runs:
+        return sorted(COMMITTED.rglob("*.json"))
+    found: List[Path] = []
+    for run in runs:
+        path = Path(run)
+        if path.is_dir():
+            # A run's folder holds other JSON files too; a folder of committed records holds nothing but
+            # records.
+            own = path / "result.json"
+            files = (
+                [own] if own.is_file() else sorted(path.rglob("result.json")) or sorted(path.rglob("*.json"))
+            )
+        else:
+            files = [path] if path.is_file() else []
+        if not files:
+            raise UsageError(f"no record at {run}; name a run's folder or the result.json in it")
+        found += files
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def _with_block(path: Path, table_rows: Sequence[Row]) -> List[str]:
+    """The text of a Markdown file, and the same with its results block up to date."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read {path} ({getattr(error, 'strerror', None) or error}); name a Markdown file"
+        ) from error
+    blocks = list(_BLOCK.finditer(text))
+    if not blocks:
+        raise UsageError(
+            f"{path} has no results block; put <!-- results:begin --> and <!-- results:end --> on lines of "
+            "their own where the tables belong"
+        )
+    wanted = text
+    for block in reversed(blocks):
+        language = block.group("lang") or "en"
+        if language not in LANGUAGES:
+            raise UsageError(
+                f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}"
+            )
+        table = block.group(1) + "\n" + render(table_rows, "markdown", language) + "\n" + block.group(3)
+        wanted = wanted[: block.start()] + table + wanted[block.end() :]
+    return [text, wanted]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path} ({error.strerror or error}); check its permissions") from error
+
+
+def _differs(path: Path, table_rows: Sequence[Row]) -> int:
+    text, wanted = _with_block(path, table_rows)
+    if text == wanted:
+        return 0
+    sys.stdout.writelines(
+        difflib.unified_diff(text.splitlines(True), wanted.splitlines(True), str(path), "as measured", n=0)
+    )
+    print(
+        f"{path}: its results block is out of date; run python -m shared.results --update-readme {path}",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The learning rate as a pure function of training progress.
+
+Progress is measured in epochs, zero-based and fractional: 0.0 is the first step, 1.0 the first step of the second epoch.
+All documented recipes change the rate between epochs only; `Schedule.at` therefore takes the whole part unless
+`every_step` asks for the smooth curve.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Tuple
+
+from shared.errors import UsageError
+
+KINDS = ("piecewise", "step", "exponential", "cosine")
+
+
+def piecewise(epoch: float, base: float, milestones: Tuple[int, ...], factors: Tuple[float, ...]) -> float:
+    """`base` until the first milestone, then `base` times the factor of the last milestone that has been reached."""
+    rate = base
+    for milestone, factor in zip(milestones, factors):
+        if epoch >= milestone:
+            rate = base * factor
+    return rate
+
+
+def step(epoch: float, base: float, factor: float, period: int) -> float:
+    """base * factor ** floor(epoch / period), for example 0.6 * 0.1 ** floor(E / 30)."""
+    return base * factor ** math.floor(epoch / period)
+
+
+def exponential(epoch: float, base: float, factor: float) -> float:
+    """base * factor ** epoch, for example 0.6 * 0.93 ** E."""
+    return base * factor**epoch
+
+
+def cosine(epoch: float, base: float, epochs: float, minimum: float = 0.0) -> float:
+    """Half a cosine from `base` to `minimum` over `epochs`; 0.3 * (1 + cos(E * pi / 120)) is base 0.6, epochs 120."""
+    progress = min(max(epoch / epochs, 0.0), 1.0)
+    return minimum + (base - minimum) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def warm_up(epoch: float, base: float, epochs: int) -> float:
+    """Linear rise base * (epoch + 1) / (epochs + 1), as SE-ResNet-50's and PNASNet's originals have it."""
+    return base * (epoch + 1) / (epochs + 1)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One learning-rate schedule, locked and printable. Only the fields that its kind names are used.
+
+    During the first `warm_up_epochs` the rate rises linearly. Cosine then runs over the epochs that remain (the
+    documented form); the other kinds count their milestones and periods from the start of training.
+    Raises UsageError when a value makes no sense.
+    """
+
+    kind: str
+    base: float
+    epochs: int
+    warm_up_epochs: int = 0
+    milestones: Tuple[int, ...] = ()
+    factors: Tuple[float, ...] = ()
+    period: int = 30
+    factor: float = 0.1
+    minimum: float = 0.0
+    every_step: bool = False
+
+    def __post_init__(self) -> None:
+        for wrong, what in (
+            (self.kind not in KINDS, f"unknown schedule {self.kind!r}; choose one of {', '.join(KINDS)}"),
+            (not self.base > 0 or math.isinf(self.base), f"learning rate {self.base}; give a number above 0"),
+            (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
+            (self.warm_up_epochs < 0, f"{self.warm_up_epochs} warm-up epochs; give 0 or more"),
+            (self.period < 1, f"a schedule period of {self.period} epochs; give at least 1"),
+            (
+                len(self.milestones) != len(self.factors),
+                f"{len(self.milestones)} milestones with {len(self.factors)} factors; give one factor a milestone",
+            ),
+            (
+                list(self.milestones) != sorted(set(self.milestones)),
+                f"milestones {self.milestones} are not in rising order; sort them",
+            ),
+        ):
+            if wrong:
+                raise UsageError(what)
+
+    def at(self, epoch: float) -> float:
+        """The learning rate at this progress, in epochs from 0.0."""
+        if not self.every_step:
+            epoch = math.floor(epoch)
+        if epoch < self.warm_up_epochs:
+            return warm_up(epoch, self.base, self.warm_up_epochs)
+        if self.kind == "piecewise":
+            return piecewise(epoch, self.base, self.milestones, self.factors)
+        if self.kind == "step":
+            return step(epoch, self.base, self.factor, self.period)
+        if self.kind == "exponential":
+            return exponential(epoch, self.base, self.factor)
+        remaining = max(self.epochs - self.warm_up_epochs, 1)
+        return cosine(epoch - self.warm_up_epochs, self.base, remaining, self.minimum)
+
+    def describe(self) -> str:
+        """One line for the log and the tables, for example "0.01, 0.1 from epoch 2, 0.01 from epoch 80"."""
+        text = f"{self.base:g}"
+        if self.kind == "piecewise":
+            # People count epochs from 1.
+            parts = [f"{self.base * f:g} from epoch {m + 1}" for m, f in zip(self.milestones, self.factors)]
+            text = ", ".join([text, *parts])
+        elif self.kind == "step":
+            text = f"{self.base:g} x {self.factor:g}^floor(E/{self.period})"
+        elif self.kind == "exponential":
+            text = f"{self.base:g} x {self.factor:g}^E"
+        else:
+            text = f"cosine from {self.base:g} to {self.minimum:g}"
+        return text + (f", {self.warm_up_epochs} warm-up epochs" if self.warm_up_epochs else "")

@@ -1,0 +1,37 @@
+"""The order of the images and their augmentation as a pure function of (seed, epoch).
+
+Nothing is kept between epochs, so a resumed run needs no state to see the images it would have seen. RandomState's
+stream is frozen across NumPy releases (NEP 19); Generator's is not.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_ORDER, _CROPS = 0, 1  # separate streams, so that a change of one leaves the other alone
+
+
+class Crops(NamedTuple):
+    """One crop an image: where it starts in the padded image, in pixels, and whether it is mirrored."""
+
+    top: np.ndarray  # int32 [images]
+    left: np.ndarray  # int32 [images]
+    flip: np.ndarray  # bool [images]
+
+
+def epoch_order(seed: int, epoch: int, images: int) -> np.ndarray:
+    """A permutation of 0 .. images-1, int64 [images], for this zero-based epoch."""
+    return _random(seed, epoch, _ORDER).permutation(images)
+
+
+def epoch_crops(seed: int, epoch: int, images: int, padding: int, flip: bool) -> Crops:
+    """Crop offsets in 0 .. 2 * padding and mirrorings with probability 1/2, one a position in the epoch's order."""
+    random = _random(seed, epoch, _CROPS)
+    top, left = random.randint(0, 2 * padding + 1, size=(2, images)).astype(np.int32)
+    mirrored = random.randint(0, 2, size=images).astype(bool)
+    return Crops(top, left, mirrored if flip else np.zeros(images, bool))
+
+
+def _random(seed: int, epoch: int, stream: int) -> np.random.RandomState:
+    return np.random.RandomState([seed % 2**32, epoch, stream])

@@ -1,0 +1,71 @@
+"""Data for the tests: the official CIFAR-10 where it can be had, and the embedded sample."""
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from shared import cifar10_files, sample
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def cifar10_official() -> Path:
+    """The folder of the official CIFAR-10 batches; skips where they cannot be had.
+
+    KIT_TEST_CIFAR10 names the folder, or KIT_TEST_DATA (default ../shared/data) a folder with `unpack_cifar10.py`,
+    which then writes them once per machine.
+    """
+    given = os.environ.get("KIT_TEST_CIFAR10")
+    if given:
+        return cifar10_files.check(given)
+    unpacker = Path(os.environ.get("KIT_TEST_DATA") or REPOSITORY / ".." / "shared" / "data") / "unpack_cifar10.py"
+    folder = Path(tempfile.gettempdir()) / "se-pnas-kit-tests" / cifar10_files.FOLDER
+    if _is_official(folder):
+        return folder
+    if not unpacker.is_file():
+        pytest.skip(f"no official CIFAR-10: KIT_TEST_CIFAR10 is not set and {unpacker} is not there")
+    features = pytest.importorskip("PIL.features", reason="unpacking CIFAR-10 needs Pillow")
+    if not features.check("webp"):
+        pytest.skip("unpacking CIFAR-10 needs a Pillow with WebP")
+    return _unpacked(unpacker, folder)
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the embedded sample in the CIFAR-10 layout; skips without scikit-learn."""
+    pytest.importorskip("sklearn", reason="the embedded sample needs scikit-learn")
+    return sample.cifar10_folder(tmp_path_factory.mktemp("cache"))
+
+
+def _is_official(folder: Path) -> bool:
+    """By size alone; the tests that use it look closer."""
+    try:
+        return cifar10_files.has_official_sizes(folder)
+    except cifar10_files.DataError:
+        return False
+
+
+def _unpacked(unpacker: Path, folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.parent / "lock"):
+        if not _is_official(folder):  # another process may have made it while this one waited
+            # Files appear one after the other, each whole or of the wrong size; the unpacker replaces the wrong ones.
+            subprocess.run([sys.executable, str(unpacker), str(folder)], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@contextlib.contextmanager
+def _alone(path: Path):
+    """Hold the lock of this name among the processes of the machine."""
+    import fcntl
+
+    with open(str(path), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

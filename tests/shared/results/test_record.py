@@ -1,0 +1,225 @@
+"""`shared.results.record`: what a record may hold, and what is said about one that holds something else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+import pytest
+
+from shared.errors import UsageError
+from shared.results.record import build_record, commit, machine, read_record, write_record
+
+INTERFACE = """{"schema": 1, "half": "tf_seresnet", "mode": "train", "network": "se_resnet110", "recipe": "...",
+     "dataset": {"name": "cifar-10", "path": "...", "train_images": 50000, "eval_images": 10000, "fingerprint": "..."},
+     "device": {"kind": "cpu", "name": "...", "count": 1}, "precision": "O0", "batch_size": 128, "global_batch_size": 128,
+     "epochs_completed": 1, "steps_completed": 391, "images_trained": 50000,
+     "throughput": {"images_per_second": 0.0, "step_ms_p50": 0.0, "step_ms_p95": 0.0, "data_wait_share": 0.0, "steps_timed": 0},
+     "train": {"loss": 0.0, "top1": 0.0}, "evaluation": {"images": 10000, "loss": 0.0, "top1": 0.0, "top5": 0.0},
+     "parameters": 3504422, "versions": {"python": "...", "tensorflow": "..."}, "commit": "...",
+     "started": "2024-01-02T03:04:05", "seconds": 0.0}"""  # noqa: E501
+
+
+def _record() -> Dict[str, Any]:
+    return dict(json.loads(INTERFACE))
+
+
+def _set(record: Dict[str, Any], key: str, value: Any) -> None:
+    part, _, inner = key.partition(".")
+    if inner:
+        record[part][inner] = value
+    else:
+        record[part] = value
+
+
+def test_the_documented_record_is_written_and_read_back_unchanged(tmp_path):
+    path = tmp_path / "result.json"
+    write_record(path, _record())
+    assert read_record(path) == _record()
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text().count("\n") == len(_record()) + 2
+
+
+def test_build_leaves_out_what_a_mode_does_not_have():
+    parts = _record()
+    del parts["schema"]
+    record = build_record(
+        **dict(parts, train=None, throughput={}, recipe=None, evaluation={"images": 7, "top1": None})
+    )
+    assert not {"train", "throughput", "recipe"} & set(record)
+    assert record["evaluation"] == {"images": 7}
+    assert record["schema"] == 1
+    assert list(record)[:4] == ["schema", "half", "mode", "network"]
+
+
+def test_build_takes_numpy_and_turns_nan_of_empty_classes_into_null(tmp_path):
+    evaluation = {
+        "images": np.int64(3),
+        "loss": np.float64(0.5),
+        "top1": np.float32(50),
+        "per_class_accuracy": np.array([50.0, np.nan]),
+        "confusion": np.array([[1, 1], [0, 1]]),
+        "expected_calibration_error": 1.5,
+        "checkpoint": "runs/x/checkpoints/best",
+    }
+    parts = _record()
+    del parts["schema"]
+    more = {
+        "best": {"epoch": 3, "top1": 50.0},
+        "machine": machine(),
+        "depth": 20,
+        "variant": "paper",
+        "seed": 0,
+    }
+    record = build_record(**dict(parts, evaluation=evaluation, layers="slim", **more))
+    write_record(tmp_path / "result.json", record)
+    back = read_record(tmp_path / "result.json")
+    assert back == record
+    assert back["evaluation"]["per_class_accuracy"] == [50.0, None]
+    assert back["evaluation"]["confusion"] == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("evaluation.top1", 100.5),
+        ("evaluation.top1", -1),
+        ("evaluation.top1", "94.5"),
+        ("evaluation.top1", True),
+        ("evaluation.loss", float("nan")),
+        ("evaluation.loss", float("inf")),
+        ("evaluation.images", 10000.0),
+        ("evaluation.images", -1),
+        ("evaluation.per_class_accuracy", [50, 101]),
+        ("evaluation.per_class_accuracy", [float("nan")]),
+        ("evaluation.confusion", [[1, 2]]),
+        ("evaluation.top3", 1.0),
+        ("best.top1", 101),
+        ("throughput.data_wait_share", 1.5),
+        ("train", 5),
+        ("train", None),
+        ("mode", "training"),
+        ("schema", 2),
+        ("started", "yesterday"),
+        ("versions", {"python": 3}),
+        ("seconds", None),
+        ("epoch_completed", 3),
+        ("network", ""),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_file_and_key(tmp_path, key, value):
+    record = dict(_record(), best={"epoch": 1})
+    _set(record, key, value)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(record))
+    for act in (lambda: read_record(path), lambda: write_record(path, record)):
+        with pytest.raises(UsageError) as error:
+            act()
+        message = str(error.value)
+        assert str(path) in message
+        assert key in message
+        assert "; " in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "key", ["half", "mode", "network", "device", "started", "versions", "steps_completed"]
+)
+def test_a_missing_key_is_named(tmp_path, key):
+    record = _record()
+    del record[key]
+    with pytest.raises(UsageError, match=rf"result\.json: {key}(\.kind)? is missing; "):
+        write_record(tmp_path / "result.json", record)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_needs_its_accuracy_but_no_training(tmp_path):
+    record = _record()
+    for key in ("train", "throughput", "epochs_completed", "steps_completed", "images_trained"):
+        del record[key]
+    record["mode"] = "evaluate"
+    write_record(tmp_path / "result.json", record)
+    del record["evaluation"]["top1"]
+    with pytest.raises(UsageError, match=r"evaluation\.top1 is missing"):
+        write_record(tmp_path / "result.json", record)
+
+
+def test_a_misspelled_key_gets_the_nearest(tmp_path):
+    with pytest.raises(
+        UsageError, match=r"evaluation\.imgaes is not a key of a record; did you mean evaluation\.images\?"
+    ):
+        write_record(tmp_path / "result.json", dict(_record(), evaluation={"imgaes": 3}))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])
+def test_a_file_that_is_no_record_is_one_line(tmp_path, content):
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as error:
+        read_record(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_missing_folder_are_the_users_to_mend(tmp_path):
+    with pytest.raises(UsageError, match="cannot read"):
+        read_record(tmp_path / "result.json")
+    with pytest.raises(UsageError, match="cannot write"):
+        write_record(tmp_path / "nowhere" / "result.json", _record())
+
+
+def test_commit_is_that_of_the_checkout_and_says_when_it_was_modified(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(
+            ["git", *identity, *arguments], cwd=str(tmp_path), check=True, stdout=subprocess.DEVNULL
+        )
+
+    def found():
+        code = "from shared.results.record import commit; print(commit())"
+        output = subprocess.run(
+            [sys.executable, "-c", code], cwd=str(tmp_path), check=True, stdout=subprocess.PIPE
+        )
+        return output.stdout.decode().strip()
+
+    root = Path(__file__).resolve().parents[3]
+    shutil.copytree(
+        str(root / "shared"), str(tmp_path / "shared"), ignore=shutil.ignore_patterns("__pycache__")
+    )
+    assert found() == "None"
+    git("init", "-q")
+    assert found() == "None"
+    git("add", "shared")
+    git("commit", "-q", "-m", "x")
+    head = (tmp_path / ".git" / "HEAD").read_text().split()[-1]
+    clean = found()
+    assert clean == (tmp_path / ".git" / head).read_text().strip()
+    (tmp_path / "untracked").write_text("")
+    assert found() == clean
+    (tmp_path / "shared" / "__init__.py").write_text("# changed\n")
+    assert found() == clean + "-dirty"
+
+
+def test_commit_is_not_that_of_a_project_that_merely_contains_the_package(tmp_path):
+    root = Path(__file__).resolve().parents[3]
+    inner = tmp_path / "site-packages"
+    shutil.copytree(str(root / "shared"), str(inner / "shared"), ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"],
+        cwd=str(tmp_path),
+        check=True,
+    )
+    code = "from shared.results.record import commit; print(commit())"
+    output = subprocess.run([sys.executable, "-c", code], cwd=str(inner), check=True, stdout=subprocess.PIPE)
+    assert output.stdout.decode().strip() == "None"
+
+
+def test_machine_and_commit_answer_here():
+    assert machine().split()[-1] in ("core", "cores")
+    assert commit() is None or len(commit().split("-")[0]) in (40, 64)

@@ -1,0 +1,256 @@
+"""`python -m shared.results`: which rows there are, what they look like, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+
+import pytest
+
+from shared.results.__main__ import main
+from shared.results.record import build_record, write_record
+from shared.results.tables import WIDTH, render, rows
+
+
+def _record(**changes):
+    parts = {
+        "half": "tf_seresnet",
+        "mode": "train",
+        "network": "se_resnet110",
+        "recipe": "se_resnet110_gpu",
+        "dataset": {"name": "cifar-10", "fingerprint": "abc"},
+        "device": {"kind": "gpu", "name": "Fast(R) Card CPU @ 2.00GHz", "count": 1},
+        "precision": "O0",
+        "batch_size": 128,
+        "global_batch_size": 128,
+        "epochs_completed": 160,
+        "steps_completed": 62560,
+        "images_trained": 8000000,
+        "throughput": {"images_per_second": 5123.4, "step_ms_p50": 24.96, "steps_timed": 9},
+        "evaluation": {"images": 10000, "loss": 0.2, "top1": 94.5, "top5": 99.8},
+        "versions": {"python": "3.11"},
+        "started": "2024-01-02T03:04:05",
+        "seconds": 5400.0,
+        "commit": "c0ffee",
+        "seed": 0,
+    }
+    return build_record(**dict(parts, **changes))
+
+
+def _of(kind, records, network="se_resnet110"):
+    return [row for row in rows(records) if row.kind == kind and row.network == network]
+
+
+def _write(folder, *records):
+    for number, record in enumerate(records):
+        (folder / f"run{number}").mkdir(parents=True)
+        write_record(folder / f"run{number}" / "result.json", record)
+        (folder / f"run{number}" / "config.json").write_text("{}")
+    return str(folder)
+
+
+def test_without_records_everything_documented_stands_beside_not_measured():
+    table = rows([])
+    assert [row.settings for row in _of("not measured", [])] == ["se_resnet110_gpu", "se_resnet110_npu"]
+    for network in ("senet154", "se_resnet50", "pnasnet5large"):
+        assert len(_of("not measured", [], network)) == 1
+    assert {row.kind for row in table} == {"documented", "not measured"}
+    assert all(row.top1 is None for row in table if row.kind == "not measured")
+
+
+def test_a_measured_row_has_the_records_numbers():
+    (row,) = _of("measured", [_record()])
+    assert (row.top1, row.top5, row.images_evaluated) == (94.5, 99.8, 10000)
+    assert (row.images_per_second, row.step_ms, row.hours) == (5123.4, 24.96, 1.5)
+    assert (row.hardware, row.precision, row.batch_size, row.epochs) == ("1 x Fast Card", "O0", 128, 160)
+    assert (row.top1_std, row.runs, row.source) == (None, 1, "c0ffee")
+    assert [row.settings for row in _of("not measured", [_record()])] == ["se_resnet110_npu"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth": 20},
+        {"variant": "paper"},
+        {"epochs_completed": 1},
+        {"global_batch_size": 64},
+        {"mode": "evaluate"},
+        {"evaluation": None},
+        {"dataset": {"name": "digits"}},
+    ],
+)
+def test_a_shortened_recipe_does_not_pass_for_the_documented_one(changes):
+    assert "se_resnet110_gpu" in [row.settings for row in _of("not measured", [_record(**changes)])]
+
+
+def test_seeds_become_mean_and_deviation():
+    top1 = [94.4, 94.5, 94.9]
+    records = [
+        _record(seed=seed, evaluation={"images": 10000, "top1": value, "top5": 99.5})
+        for seed, value in enumerate(top1)
+    ]
+    (row,) = _of("measured", records)
+    assert (row.top1, row.top1_std) == (statistics.mean(top1), statistics.stdev(top1))
+    assert (row.top5, row.top5_std, row.runs) == (99.5, 0, 3)
+    assert row.settings == "se_resnet110_gpu, 3 seeds"
+    assert "94.60 ±0.26" in render(rows(records), "markdown")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "O1"},
+        {"depth": 20},
+        {"variant": "paper"},
+        {"layers": "slim"},
+        {"recipe": "se_resnet110_npu"},
+        {"global_batch_size": 256},
+        {"epochs_completed": 2},
+        {"steps_completed": 5},
+        {"device": {"kind": "gpu", "name": "Other", "count": 1}},
+        {"machine": "elsewhere"},
+        {"dataset": {"name": "cifar-10", "fingerprint": "other"}},
+    ],
+)
+def test_runs_with_different_settings_are_never_averaged(changes):
+    assert len(_of("measured", [_record(), _record(seed=1, **changes)])) == 2
+
+
+def test_the_same_seed_twice_is_called_runs():
+    assert _of("measured", [_record(), _record()])[0].settings == "se_resnet110_gpu, 2 runs"
+
+
+def test_other_data_sets_get_a_table_of_their_own():
+    records = [_record(network="se_resnet", recipe="sample", depth=11, dataset={"name": "digits"})]
+    (row,) = _of("measured", records, "se_resnet")
+    assert (row.dataset, row.settings) == ("digits", "sample, depth 11")
+    assert "se_resnet, digits" in render(rows(records))
+
+
+def test_a_run_cut_off_within_its_first_epoch_shows_its_steps():
+    (row,) = _of("measured", [_record(epochs_completed=0, steps_completed=20)])
+    assert row.steps == 20
+    assert "20 st." in render([row])
+
+
+def test_the_text_fits_the_terminal_and_names_what_it_shows():
+    records = [_record(seed=seed) for seed in range(3)] + [
+        _record(
+            device={"kind": "cpu", "name": "Some Xeon Platinum 8375C with a long name", "count": 2}, depth=20
+        )
+    ]
+    text = render(rows(records))
+    assert max(len(line) for line in text.splitlines()) <= WIDTH
+    for words in ("documented [", "measured ", "not measured", "94.79", "80.161", "5306.7", "[12] ", "top-1"):
+        assert words in text
+    assert all(f"[{number}]" in text for number in range(1, 13))
+    assert text.endswith(".\n")
+
+
+def test_csv_and_json_hold_the_same_full_numbers():
+    table = rows([_record()])
+    from_json = json.loads(render(table, "json"))
+    from_csv = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert len(from_json) == len(from_csv) == len(table)
+    for one, other in zip(from_json, from_csv):
+        assert (one["network"], one["kind"]) == (other["network"], other["kind"])
+        assert other["top1"] == ("" if one["top1"] is None else str(one["top1"]))
+    assert 955.433 in [row["images_per_second"] for row in from_json]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_markdown_tables_are_rectangular(language):
+    lines = [
+        line for line in render(rows([_record()]), "markdown", language).splitlines() if line.startswith("|")
+    ]
+    assert {line.replace("\\|", "").count("|") for line in lines} == {13}
+    assert ("| 类别 |" in lines[0]) == (language == "zh")
+    assert any(("实测" if language == "zh" else "measured") in line for line in lines)
+
+
+def test_the_command_takes_folders_and_files_each_once(tmp_path, capsys):
+    folder = _write(tmp_path / "runs", _record(), _record(seed=1))
+    assert main([folder, folder + "/run0", folder + "/run1/result.json", "--format", "json"]) == 0
+    measured = [row for row in json.loads(capsys.readouterr().out) if row["kind"] == "measured"]
+    assert [row["runs"] for row in measured] == [2]
+
+
+def test_without_arguments_the_committed_records_are_read(tmp_path, capsys, monkeypatch):
+    committed = tmp_path / "results" / "cifar"
+    committed.mkdir(parents=True)
+    monkeypatch.setattr("shared.results.__main__.COMMITTED", tmp_path / "results")
+    assert main(["--format", "csv"]) == 0
+    assert ",measured," not in capsys.readouterr().out
+    write_record(committed / "gpu-seed0.json", _record())
+    assert main(["--format", "csv"]) == 0
+    assert ",measured," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--fromat", "csv"], "did you mean '--format'?"),
+        (["--format", "cvs"], "did you mean 'csv'?"),
+        (["--format"], "--format"),
+        (["nowhere"], "no record at nowhere; "),
+        (["--check", "nowhere.md"], "nowhere.md"),
+        (["--update-readme", "nowhere.md"], "nowhere.md"),
+    ],
+)
+def test_a_mistake_is_exit_2_and_one_line(arguments, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert said in output.err
+    assert "; " in output.err
+
+
+def test_a_broken_record_is_exit_2_and_named(tmp_path, capsys):
+    (tmp_path / "result.json").write_text('{"schema": 1, "half": NaN}')
+    assert main([str(tmp_path)]) == 2
+    assert "result.json: half is not a text; " in capsys.readouterr().err
+
+
+BLOCK = "# Title\n\n<!-- results:begin{} -->\nold\n<!-- results:end -->\n\nafter\n"
+
+
+def test_readmes_are_updated_and_checked(tmp_path, capsys):
+    folder = _write(tmp_path / "runs", _record())
+    english, chinese = tmp_path / "README.md", tmp_path / "README.zh-CN.md"
+    english.write_text(BLOCK.format(""), encoding="utf-8")
+    chinese.write_text(BLOCK.format(" lang=zh"), encoding="utf-8")
+    files = [str(english), str(chinese)]
+
+    assert main([folder, "--check"] + files) == 1
+    output = capsys.readouterr()
+    assert "-old" in output.out
+    assert "--update-readme" in output.err
+    assert "old" in english.read_text(encoding="utf-8")
+
+    assert main([folder, "--update-readme"] + files) == 0
+    assert main([folder, "--check"] + files) == 0
+    text = english.read_text(encoding="utf-8")
+    assert text.startswith("# Title\n\n<!-- results:begin -->\n")
+    assert text.endswith("<!-- results:end -->\n\nafter\n")
+    assert "| measured |" in text
+    assert "| 实测 |" in chinese.read_text(encoding="utf-8")
+
+    assert main(["--check", str(english), "--", folder + "/run0"]) == 0
+    english.write_text(text.replace("94.50", "95.50"), encoding="utf-8")
+    assert main([folder, "--check"] + files) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["no block\n", "<!-- results:begin -->\nnever ended\n", BLOCK.format(" lang=fr")]
+)
+def test_a_file_without_a_proper_block_is_refused_and_left_alone(tmp_path, capsys, text):
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    assert main(["--update-readme", str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert path.read_text() == text

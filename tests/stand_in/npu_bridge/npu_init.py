@@ -1,0 +1,251 @@
+"""The names that a session script takes from the Ascend adapter, working on the CPU with stock TensorFlow.
+
+What a run with this module on the path proves: the NPU branch of the program is taken from the command line
+to the checkpoint; the session configuration is one that the adapter's parser accepts (every session with an
+`NpuOptimizer` is checked here when it is opened, keys, types, values and rules, from a table of its own);
+the loss really is scaled, the gradients scaled back, an overflowing step skipped and the scale kept in
+variables that checkpoints carry.
+
+What it does not prove: anything about the speed or the numbers of an NPU, that its compiler takes the
+graph, its float16, its overflow flag (which saturating chips have instead of infinities), or running on
+several devices. Stock TensorFlow computes the graph in float32.
+
+The environment variable NPU_STAND_IN_RECORD names a file to which a JSON line is added for every session
+({"session": {key: value}}, null without the adapter's configuration) and every optimizer ({"optimizer":
+class, "manager": class}).
+"""
+from __future__ import annotations
+
+import json
+import os
+
+import tensorflow as _tensorflow
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+from tensorflow.python.client import session as _session
+
+_tf = _tensorflow.compat.v1
+
+__all__ = [
+    "ExponentialUpdateLossScaleManager",
+    "FixedLossScaleManager",
+    "NPULossScaleOptimizer",
+    "RewriterConfig",
+    "check_session_config",
+    "npu_tf_optimizer",
+]
+
+
+# -- optimizers and loss scales ------------------------------------------------------------------------------
+
+
+def npu_tf_optimizer(opt):
+    """The real one adds all-reduce over the ranks, which changes nothing on one device."""
+    return opt
+
+
+class FixedLossScaleManager:
+    """One loss scale for the whole run; steps that overflow are skipped unless told otherwise."""
+
+    def __init__(self, loss_scale, enable_overflow_check=True):
+        if loss_scale < 1:
+            raise ValueError("loss scale must be at least 1.")
+        self._loss_scale = _tf.convert_to_tensor(loss_scale, dtype=_tf.float32)
+        self._enable_overflow_check = enable_overflow_check
+
+    def get_loss_scale(self):
+        return self._loss_scale
+
+    def get_enable_overflow_check(self):
+        return self._enable_overflow_check
+
+    def update_loss_scale(self, finite_grads):
+        return _tf.no_op()
+
+
+class ExponentialUpdateLossScaleManager:
+    """Raises the scale after `incr_every_n_steps` good steps in a row, lowers it after some bad ones.
+
+    The rule is that of `tf.contrib.mixed_precision`, from which the real one descends: bad steps add up
+    until the scale changes, a bad step starts the count of good ones anew, a rise that would overflow
+    float32 is left out, and so is a fall below 1.
+    """
+
+    def __init__(
+        self, init_loss_scale, incr_every_n_steps, decr_every_n_nan_or_inf=2, incr_ratio=2, decr_ratio=0.8
+    ):
+        self._incr_every_n_steps = incr_every_n_steps
+        self._decr_every_n_nan_or_inf = decr_every_n_nan_or_inf
+        self._incr_ratio = incr_ratio
+        self._decr_ratio = decr_ratio
+        self._loss_scale = _counter("loss_scale", float(init_loss_scale), _tf.float32)
+        self._num_good_steps = _counter("good_steps", 0, _tf.int32)
+        self._num_bad_steps = _counter("bad_steps", 0, _tf.int32)
+
+    def get_loss_scale(self):
+        return self._loss_scale
+
+    def update_loss_scale(self, finite_grads):
+        """An operation; it reads the three variables before it writes them."""
+        scale, good = _tf.identity(self._loss_scale), _tf.identity(self._num_good_steps)
+        bad = _tf.identity(self._num_bad_steps)
+        good = _tf.where(finite_grads, good + 1, _tf.zeros_like(good))
+        bad = _tf.where(finite_grads, bad, bad + 1)
+        raised, lowered = scale * self._incr_ratio, _tf.maximum(1.0, scale * self._decr_ratio)
+        raised = _tf.where(_tf.math.is_finite(raised), raised, scale)
+        rise = _tf.logical_and(finite_grads, good >= self._incr_every_n_steps)
+        fall = _tf.logical_and(_tf.logical_not(finite_grads), bad >= self._decr_every_n_nan_or_inf)
+        reset = _tf.logical_or(rise, fall)
+        new = [
+            (self._loss_scale, _tf.where(rise, raised, _tf.where(fall, lowered, scale))),
+            (self._num_good_steps, _tf.where(reset, _tf.zeros_like(good), good)),
+            (self._num_bad_steps, _tf.where(reset, _tf.zeros_like(bad), bad)),
+        ]
+        with _tf.control_dependencies([value for _, value in new]):
+            return _tf.group(*[_tf.assign(variable, value) for variable, value in new])
+
+
+class NPULossScaleOptimizer(_tf.train.Optimizer):
+    """Scales the loss and scales the gradients back; skips the whole update if one is not finite."""
+
+    def __init__(self, opt, loss_scale_manager, is_distributed=False):
+        if is_distributed:
+            raise NotImplementedError("the stand-in has one device")
+        self._opt = opt
+        self._loss_scale_manager = loss_scale_manager
+        super().__init__(use_locking=False, name="NPULossScaleOptimizer")
+        _record({"optimizer": type(opt).__name__, "manager": type(loss_scale_manager).__name__})
+
+    def compute_gradients(self, loss, *args, **kwargs):
+        scale = self._loss_scale_manager.get_loss_scale()
+        scaled = self._opt.compute_gradients(loss * _tf.cast(scale, loss.dtype.base_dtype), *args, **kwargs)
+        return [(None if g is None else g * _tf.cast(1.0 / scale, g.dtype.base_dtype), v) for g, v in scaled]
+
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+        grads_and_vars = list(grads_and_vars)
+        finite = _tf.constant(True)
+        if getattr(self._loss_scale_manager, "get_enable_overflow_check", lambda: True)():
+            gradients = [g for g, _ in grads_and_vars if g is not None]
+            finite = _tf.reduce_all([_tf.reduce_all(_tf.math.is_finite(g)) for g in gradients])
+        update = _tf.cond(
+            finite, lambda: self._opt.apply_gradients(grads_and_vars, global_step, name), lambda: _tf.no_op()
+        )
+        # After the update: the gradients must have been scaled back by the scale that they were made with.
+        with _tf.control_dependencies([update]):
+            return _tf.group(update, self._loss_scale_manager.update_loss_scale(finite))
+
+    def get_slot(self, *args, **kwargs):
+        return self._opt.get_slot(*args, **kwargs)
+
+    def get_slot_names(self, *args, **kwargs):
+        return self._opt.get_slot_names(*args, **kwargs)
+
+    def variables(self):
+        return self._opt.variables()
+
+
+def _counter(name, value, dtype):
+    return _tf.Variable(value, name=name, dtype=dtype, trainable=False)
+
+
+# -- the session configuration, read as the adapter reads it -------------------------------------------------
+
+# By field of the parameter map. Written from the adapter's documents and not from the program's own table, so
+# that a mistake in one shows against the other.
+_FIELDS = {
+    "b": """use_off_line mix_compile_mode hcom_parallel enable_dump enable_dump_debug profiling_mode
+        hcom_multi_mode external_weight enable_graph_parallel
+        dynamic_input enable_data_pre_proc variable_format_optimize
+        lower_functional_ops is_tailing_optimization in_out_pair_flag enable_compress_weight""",
+    "i": """iterations_per_loop graph_run_mode deterministic session_device_id local_rank_id
+        hccl_timeout op_wait_timeout
+        op_execute_timeout graph_exec_timeout static_memory_policy topo_sorting_mode
+        stream_sync_timeout event_sync_timeout dynamic_node_type enable_small_channel enable_exception_dump
+        op_debug_level atomic_clean_policy task_index""",
+    "s": """precision_mode precision_mode_v2 modify_mixlist op_precision_mode customize_dtypes dump_path
+        dump_step dump_mode dump_debug_mode profiling_options aoe_mode work_path op_compiler_cache_mode
+        op_compiler_cache_dir graph_memory_max_size variable_memory_max_size fusion_switch_file input_shape
+        dynamic_dims HCCL_algorithm jit_compile graph_compiler_cache_dir dynamic_graph_execute_mode
+        op_select_implmode optypelist_for_implmode dynamic_inputs_shape_range stream_max_parallel_num
+        soc_config auto_tune_mode enable_scope_fusion_passes distribute_config local_device_list in_out_pair
+        buffer_optimize compress_weight_conf debug_dir device_type op_debug_config insert_op_file
+        resource_config_path graph_parallel_option_path dump_data dump_layer aoe_config_file job
+        experimental_logical_device_cluster_deploy_mode experimental_logical_device_id
+        experimental_model_deploy_mode experimental_model_deploy_devicelist""",
+}
+_FIELD_OF = {key: field for field, keys in _FIELDS.items() for key in keys.split()}
+_PRECISION_MODES = b"""force_fp32 allow_fp32_to_fp16 force_fp16 must_keep_origin_dtype allow_mix_precision
+    cube_fp16in_fp32out allow_mix_precision_fp16 allow_mix_precision_bf16 allow_fp32_to_bf16""".split()
+
+
+def check_session_config(config):
+    """The parameter map of the one `NpuOptimizer` in this ConfigProto, as a dict.
+
+    Raises ValueError with everything that the adapter would refuse, ignore or read as empty.
+    """
+    rewrite = config.graph_options.rewrite_options
+    optimizers = [custom for custom in rewrite.custom_optimizers if custom.name == "NpuOptimizer"]
+    if len(optimizers) != 1:
+        raise ValueError("{} custom optimizers are named NpuOptimizer".format(len(optimizers)))
+    wrong = [
+        "{} is not OFF".format(name)
+        for name in ("remapping", "memory_optimization")
+        if getattr(rewrite, name) != RewriterConfig.OFF  # integers: OFF prints as MANUAL
+    ]
+    values = {}
+    for key, value in optimizers[0].parameter_map.items():
+        field = value.WhichOneof("value")
+        if key not in _FIELD_OF:
+            wrong.append("unknown key {}".format(key))
+        elif field != _FIELD_OF[key]:
+            wrong.append("{} is in field {}, not {}".format(key, field, _FIELD_OF[key]))
+        else:
+            values[key] = getattr(value, field)
+    wrong += _broken_rules(values)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return values
+
+
+def _broken_rules(values):
+    if values.get("precision_mode", b"force_fp32") not in _PRECISION_MODES:
+        yield "precision_mode is {!r}".format(values["precision_mode"])
+    if "precision_mode" in values and "precision_mode_v2" in values:
+        yield "precision_mode and precision_mode_v2 together"
+    if "modify_mixlist" in values and values.get("precision_mode") != b"allow_mix_precision":
+        yield "modify_mixlist without precision_mode allow_mix_precision"
+    if (values.get("enable_dump") or values.get("enable_dump_debug")) and not values.get("dump_path"):
+        yield "dump without dump_path"
+    if len({key in values for key in ("input_shape", "dynamic_dims", "dynamic_node_type")}) > 1:
+        yield "input_shape, dynamic_dims and dynamic_node_type not together"
+    if not 0 <= values.get("graph_run_mode", 1) <= 1:
+        yield "graph_run_mode is {}".format(values["graph_run_mode"])
+    if values.get("session_device_id", 0) < 0:
+        yield "session_device_id is negative"
+
+
+def _record(entry):
+    path = os.environ.get("NPU_STAND_IN_RECORD")
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps(entry, sort_keys=True) + "\n")
+
+
+def _check_every_session():
+    """The real adapter is called by TensorFlow's graph optimizer, this one by the session's constructor."""
+    original = _session.BaseSession.__init__
+    if getattr(original, "stand_in", False):
+        return
+
+    def checked(self, target="", graph=None, config=None):
+        values, self._session = None, None  # the destructor looks at it
+        if config is not None and config.graph_options.rewrite_options.custom_optimizers:
+            values = check_session_config(config)
+            values = {key: v.decode() if isinstance(v, bytes) else v for key, v in values.items()}
+        _record({"session": values})
+        original(self, target, graph, config)
+
+    checked.stand_in = True
+    _session.BaseSession.__init__ = checked
+
+
+_check_every_session()

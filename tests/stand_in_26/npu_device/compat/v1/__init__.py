@@ -1,0 +1,1 @@
+"""The names of TensorFlow 1's adapter."""

@@ -1,0 +1,35 @@
+"""How long the rest of a run will take, and what to ask for instead when that is days."""
+from __future__ import annotations
+
+from typing import List
+
+from shared.recipes import Recipe
+
+AFTER_STEPS = 12  # early enough to be told soon, late enough that the first, compiling steps are left out
+LONG = 6 * 3600.0  # seconds
+SMALLER = ((11, 3), (20, 20))  # depth and epochs
+
+
+def advice(step_seconds: float, steps_left: int, recipe: Recipe, steps_per_epoch: int) -> List[str]:
+    """Lines for the user: empty when the rest takes less than `LONG` seconds at `step_seconds` a step."""
+    seconds = step_seconds * steps_left
+    if seconds < LONG:
+        return []
+    smaller = []
+    for depth, epochs in SMALLER:
+        # The cost of a step is nearly proportional to the number of blocks.
+        share = (depth - 2) / (recipe.depth - 2)
+        smaller.append((f"--depth {depth} --epochs {epochs}", step_seconds * share * steps_per_epoch * epochs))
+    return [
+        f"note: at {1000 * step_seconds:.0f} ms a step the rest of recipe {recipe.name} takes {duration(seconds)} here",
+        "      smaller: " + "; ".join(f"{options} (about {duration(guess)})" for options, guess in smaller),
+        "      these use --scheduler cosine well; --max-steps N stops early; Ctrl-C saves a checkpoint for --resume",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it: "3.3 days", "5.0 hours", "12 minutes"."""
+    for unit, size, digits in (("days", 86400.0, 1), ("hours", 3600.0, 1), ("minutes", 60.0, 0)):
+        if seconds >= 2 * size or unit == "minutes":
+            return f"{seconds / size:.{digits}f} {unit}"
+    raise AssertionError("unreachable")

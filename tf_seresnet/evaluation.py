@@ -1,0 +1,121 @@
+"""Exact evaluation: every test image once, with the moving averages, at any batch size."""
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from shared.interrupts import Interrupts
+from shared.metrics import Metrics
+from shared.recipes import Recipe
+from shared.results import record as records
+from shared.run_log import RunLog, now
+from tf_seresnet import checkpoints, devices, runs
+from tf_seresnet.graph import Inference, model_variables, parameters
+from tf_seresnet.input_pipeline import Normalisation
+
+tf1 = tf.compat.v1
+
+BATCH_SIZE = 1000  # the original's ten batches of 1000
+
+
+def count_images(
+    session: Any, inference: Inference, images: np.ndarray, labels: np.ndarray, classes: int, interrupts: Interrupts
+) -> Metrics:
+    """Metrics over all images uint8 [N, 32, 32, 3]. Raises Stopped between two batches when a signal has come."""
+    metrics = Metrics(classes)
+    for start in range(0, len(images), inference.batch_size):
+        interrupts.raise_if_requested()
+        batch = slice(start, start + inference.batch_size)
+        metrics.update(inference.run(session, images[batch]), labels[batch])
+    return metrics
+
+
+def batch_size(options: Any, images: int) -> int:
+    """--eval-batch-size; or as many batches as the documented --test_iteration asks for; never more than there are."""
+    if options.test_iteration:
+        return -(-images // options.test_iteration)
+    return min(options.eval_batch_size or BATCH_SIZE, images)
+
+
+def as_record(metrics: Metrics, checkpoint: Optional[str] = None) -> Dict[str, Any]:
+    """The `evaluation` part of a record."""
+    return {
+        "images": metrics.images,
+        "loss": metrics.loss,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "checkpoint": checkpoint,
+        "expected_calibration_error": metrics.expected_calibration_error,
+        "per_class_accuracy": metrics.per_class_accuracy,
+        "confusion": metrics.confusion,
+    }
+
+
+def evaluate(options: Any, interrupts: Interrupts) -> None:
+    """The mode `evaluate`: one checkpoint on the test images. Writes result.json under the output folder."""
+    started, begin = now(), time.time()
+
+    # -- What is evaluated ---------------------------------------------------------------------------------
+    found = checkpoints.find(options.checkpoint or options.resume or runs.newest_run())
+    state = found.state
+    data, remark = runs.load_data(options, state)
+    recipe = Recipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
+    network = runs.network(options, recipe, state, len(data.label_names))
+    # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: those of this training set.
+    normalise = Normalisation(**state["normalisation"]) if state else Normalisation.of(data.train_images)
+
+    # -- Device and graph ----------------------------------------------------------------------------------
+    device = devices.open_from(options, options.precision or "O0", None)
+    folder = runs.run_folder(options, "evaluate")
+    if options.batch_size:
+        options.eval_batch_size = options.batch_size
+    with RunLog(folder) as log, tf.Graph().as_default():
+        for line in [remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}"]:
+            log.line(line)
+        inference = Inference(network, normalise, batch_size(options, len(data.test_images)), reuse=False)
+        variables = model_variables()
+        with tf1.Session(config=device.session_config()) as session:
+            checkpoints.restore_weights(session, found, variables)
+
+            # -- Count -------------------------------------------------------------------------------------
+            metrics = count_images(
+                session, inference, data.test_images, data.test_labels, network.num_classes, interrupts
+            )
+        log.event("evaluation", (state or {}).get("progress", {}).get("step", 0), scalars(metrics))
+        result = records.build_record(
+            half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
+            variant=network.variant, layers=network.layers, dataset=describe_data(data), device=device.describe(),
+            machine=records.machine(), precision=device.precision, batch_size=inference.batch_size,
+            evaluation=as_record(metrics, found.prefix), parameters=parameters(), versions=runs.versions(),
+            started=started, seconds=time.time() - begin,
+        )  # fmt: skip
+        records.write_record(folder / "result.json", result)
+        log.line(summary(metrics))
+        log.line(f"record: {folder / 'result.json'}")
+
+
+def summary(metrics: Metrics) -> str:
+    """One line with what was counted, percent and nats."""
+    return (
+        f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
+        f" loss {metrics.loss:.4f} on {metrics.images} images"
+    )
+
+
+def describe_data(data: Any) -> Dict[str, Any]:
+    """The `dataset` part of a record."""
+    return {
+        "name": data.name,
+        "path": data.path,
+        "train_images": len(data.train_images),
+        "eval_images": len(data.test_images),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def scalars(metrics: Metrics) -> Dict[str, Any]:
+    """What events.jsonl says of an evaluation."""
+    return {"images": metrics.images, "loss": metrics.loss, "top1": metrics.top1, "top5": metrics.top5}

@@ -1,0 +1,153 @@
+"""From uint8 images to augmented, normalised batches: tf.data inside the graph.
+
+The order of an epoch, its crops and its mirrorings come from `shared.shuffle` as pure functions of (seed, epoch), so the
+graph holds no random operator and a run resumed in the middle of an epoch sees the images it would have seen.
+"""
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from shared import shuffle
+from shared.cifar10 import channel_statistics
+
+tf1 = tf.compat.v1
+
+PREFETCHED_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel statistics of the training set, in pixel values 0..255. The test set is normalised with them too."""
+
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> Normalisation:
+        """The statistics of a training set, uint8 [N, height, width, 3]."""
+        mean, std = channel_statistics(images)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+    def __call__(self, images: Any) -> Any:
+        """Float32 images of zero mean and unit variance from uint8 [batch, height, width, 3]."""
+        mean = tf.constant(self.mean, tf.float32)
+        std = tf.constant(self.std, tf.float32)
+        return (tf.cast(images, tf.float32) - mean) / std
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop of the zero-padded, normalised image, and mirroring."""
+
+    padding: int
+    flip: bool
+
+
+class TrainingInput:
+    """The training set as batches in the graph, started anew for every epoch.
+
+    `images` float32 [batch, 32, 32, 3] and `labels` int32 [batch] are the batch of the step; `data_wait` float64 [] is
+    how long the step waited for it, in seconds, or None. The last batch of an epoch is short unless `static_shapes`
+    drops it.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        normalise: Normalisation,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        workers: int = 2,
+        static_shapes: bool = False,
+        times_data_wait: bool = True,
+    ) -> None:
+        self._images, self._labels = images, labels
+        self._augmentation = augmentation
+        self._batch_size = batch_size
+        self._seed = seed
+        count = len(images)
+        self.steps_per_epoch = count // batch_size if static_shapes else math.ceil(count / batch_size)
+        with tf.device("/cpu:0"), tf1.name_scope("input"):
+            self._placeholders = {
+                "images": tf1.placeholder(tf.uint8, (None, *images.shape[1:])),
+                "labels": tf1.placeholder(tf.int32, (None,)),
+                "top": tf1.placeholder(tf.int32, (None,)),
+                "left": tf1.placeholder(tf.int32, (None,)),
+                "flip": tf1.placeholder(tf.bool, (None,)),
+            }
+            dataset = tf1.data.Dataset.from_tensor_slices(self._placeholders)
+            dataset = dataset.batch(batch_size, drop_remainder=static_shapes)
+
+            def prepare(batch: Dict[str, Any]) -> Tuple[Any, Any]:
+                padded = _pad(normalise(batch["images"]), augmentation.padding)
+                size = images.shape[1:3]
+                return _crop(padded, size, batch["top"], batch["left"], batch["flip"]), batch["labels"]
+
+            dataset = dataset.map(prepare, num_parallel_calls=workers).prefetch(PREFETCHED_BATCHES)
+            self._iterator = tf1.data.make_initializable_iterator(dataset)
+            with _timed(times_data_wait) as timer:
+                self.images, self.labels = self._iterator.get_next()
+            self.data_wait = timer.seconds_until(self.labels)
+
+    def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> None:
+        """Make the next batch the one of step `first_step` of the zero-based `epoch`."""
+        count = len(self._images)
+        order = shuffle.epoch_order(self._seed, epoch, count)
+        crops = shuffle.epoch_crops(self._seed, epoch, count, self._augmentation.padding, self._augmentation.flip)
+        rest = slice(first_step * self._batch_size, None)
+        order = order[rest]
+        values = {
+            "images": self._images[order],
+            "labels": self._labels[order],
+            "top": crops.top[rest],
+            "left": crops.left[rest],
+            "flip": crops.flip[rest],
+        }
+        feed = {self._placeholders[name]: value for name, value in values.items()}
+        session.run(self._iterator.initializer, feed)
+
+
+def _pad(images: Any, padding: int) -> Any:
+    """Zeros around normalised images: the training set's mean colour."""
+    return tf.pad(images, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+
+
+def _crop(padded: Any, size: Tuple[int, int], top: Any, left: Any, flip: Any) -> Any:
+    """Crop and mirror a whole batch by two gathers: the mirrored image is the one whose columns are read backwards."""
+    height, width = size
+    rows = top[:, None] + tf.range(height)
+    forwards = tf.range(width)
+    # A flip adds width - 1 - 2 * column to a column, which counts them from the other end.
+    columns = left[:, None] + forwards + tf.cast(flip, tf.int32)[:, None] * (width - 1 - 2 * forwards)
+    cropped = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    return tf.reshape(cropped, [-1, height, width, padded.shape[-1]])
+
+
+class _Timer:
+    def __init__(self, start: Any) -> None:
+        self._start = start
+
+    def seconds_until(self, tensor: Any) -> Any:
+        if self._start is None:
+            return None
+        with tf.control_dependencies([tensor]):
+            return tf.timestamp() - self._start
+
+
+@contextlib.contextmanager
+def _timed(enabled: bool) -> Iterator[_Timer]:
+    """Clocks in the graph around what is built inside: the input's share of a step cannot be seen from outside it."""
+    if not enabled:
+        yield _Timer(None)
+        return
+    start = tf.timestamp()
+    with tf.control_dependencies([start]):
+        yield _Timer(start)

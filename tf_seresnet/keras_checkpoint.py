@@ -1,0 +1,153 @@
+"""Weights between a Keras model of `tf_seresnet.keras` and the TensorFlow checkpoints of the graph, bit for bit.
+
+Reading and writing need TensorFlow, under every Keras backend; it is imported here only when one of them is asked for.
+"""
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Container, Dict, Iterable, List, Optional, Tuple, Union
+
+import numpy as np
+
+from shared.errors import UsageError
+
+# biased and local_step stand where tf-slim puts them: BatchNorm_2/BatchNorm_2/moving_mean/biased
+_DEBIASING = ("biased", "local_step")
+# Steps after which the zero-debiasing divides by exactly 1: 0.9^1000 is below float32's smallest number.
+SETTLED_STEPS = 1000.0
+# A variable of a network of this family. Momentum slots, is_training, global_step and loss scales are not.
+_OF_A_NETWORK = re.compile(
+    r"(conv2d|dense)(_\d+)?/(kernel|bias)|BatchNorm(_\d+)?/(beta|gamma|moving_mean|moving_variance)"
+)
+_SHOWN = 5  # variables named in an error: the rest are counted
+
+
+def graph_variables(model: Any) -> Dict[str, Any]:
+    """The model's weights under the names of the graph's variables, in the order of the model's layers."""
+    return {_graph_name(layer.name, weight.name): weight for layer in model.layers for weight in layer.weights}
+
+
+def _graph_name(layer: str, weight: str) -> str:
+    return f"{layer}/{layer}/moving_mean/{weight}" if weight in _DEBIASING else f"{layer}/{weight}"
+
+
+def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
+    """Give the model the weights of a checkpoint of the graph, `core` or `slim`, written by TensorFlow 1.x or 2.x.
+
+    `path` is a checkpoint's prefix, one of its files, a folder with a `checkpoint` file, or a run's folder. Momentum
+    slots, the step and other state of training are ignored. A checkpoint without zero-debiasing state (of a graph
+    that was saved for inference alone) gives biased = moving_mean and local_step = 1000, so that training on
+    continues from the moving mean itself.
+
+    Raises UsageError, and leaves the model as it was, when there is no such checkpoint, or when it is not of this network.
+    """
+    reader = _reader(Path(path))
+    shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+    variables = graph_variables(model)
+    settled = _settled(variables, shapes)
+    problems = _problems({name: tuple(v.shape) for name, v in variables.items() if name not in settled}, shapes)
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise UsageError(
+            f"{path} is not a checkpoint of {model.name}: {', '.join(problems[:_SHOWN])}{more}; build the model with"
+            " the depth, variant and number of classes of the checkpoint"
+        )
+    values = {name: reader.get_tensor(settled.get(name, name)) for name in variables}
+    for name, variable in variables.items():
+        value = values[name]
+        if name in settled and name.endswith("/local_step"):
+            value = np.float32(SETTLED_STEPS)
+        variable.assign(value)
+
+
+def save_checkpoint(model: Any, prefix: Union[str, os.PathLike]) -> str:
+    """Write `prefix`.index and its data file, which restore into `core` and `slim` graphs. Returns the prefix.
+
+    Raises UsageError without TensorFlow or when the folder cannot be written.
+    """
+    tf = _tensorflow()
+    tf1 = tf.compat.v1
+    values = {name: np.asarray(_numpy(variable), np.float32) for name, variable in graph_variables(model).items()}
+    with tf.Graph().as_default(), tf1.Session() as session:
+        saved = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
+        session.run(tf1.global_variables_initializer())
+        try:
+            return str(tf1.train.Saver(saved).save(session, os.path.abspath(prefix), write_meta_graph=False))
+        except (ValueError, tf.errors.OpError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to") from error
+
+
+def _numpy(variable: Any) -> np.ndarray:
+    import keras
+
+    return keras.ops.convert_to_numpy(variable)
+
+
+def _reader(path: Path) -> Any:
+    """TensorFlow's reader of the checkpoint that `path` means."""
+    tf = _tensorflow()
+    prefix = _prefix(path, tf)
+    if prefix is None:
+        raise UsageError(f"no checkpoint at {path}; give its prefix, for example model.ckpt-100, or a run's folder")
+    try:
+        return tf.train.load_checkpoint(prefix)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"cannot read the checkpoint {path} ({reason}); give another one") from error
+
+
+def _prefix(path: Path, tf: Any) -> Optional[str]:
+    """The prefix that a prefix, a checkpoint's file, its folder or a run's folder means; None when there is none."""
+    if not path.is_dir():
+        prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
+        return prefix if _exists(prefix) else None
+    for folder in (path / "checkpoints", path):
+        state = tf.train.get_checkpoint_state(str(folder))
+        if state is not None:
+            # The state may hold an absolute path from before the folder was moved.
+            for prefix in (state.model_checkpoint_path, str(folder / Path(state.model_checkpoint_path).name)):
+                if _exists(prefix):
+                    return prefix
+        indices = sorted(folder.glob("*.index"), key=lambda index: (index.stat().st_mtime, index.name))
+        if indices:
+            return str(indices[-1])[: -len(".index")]
+    return None
+
+
+def _exists(prefix: str) -> bool:
+    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)  # the second: TensorFlow 1.x's first format
+
+
+def _settled(variables: Iterable[str], shapes: Container[str]) -> Dict[str, str]:
+    """Zero-debiasing variables that the checkpoint leaves out in pairs, each with its layer's moving mean."""
+    settled = {}
+    for name in variables:
+        scope, kind = name.rsplit("/", 1)
+        if kind in _DEBIASING and not any(f"{scope}/{other}" in shapes for other in _DEBIASING):
+            settled[name] = scope.split("/", 1)[1]
+    return settled
+
+
+def _problems(wanted: Dict[str, Tuple[int, ...]], found: Dict[str, Tuple[int, ...]]) -> List[str]:
+    """What keeps a checkpoint with the variables `found` from being one of a network with those `wanted`."""
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [
+        f"{name} has shape {list(found[name])} instead of {list(shape)}"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    ]
+    return problems + [f"{name} is too many" for name in sorted(found) if _OF_A_NETWORK.fullmatch(name) and name not in wanted]
+
+
+def _tensorflow() -> Any:
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise UsageError(
+            f"TensorFlow checkpoints are read and written by TensorFlow ({error}); pip install tensorflow, or keep the"
+            " weights with model.save_weights"
+        ) from error
+    return tensorflow

@@ -1,0 +1,156 @@
+"""The training loop: step, count, log, save; after an epoch evaluate, log, save."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
+
+from shared.cifar10 import Cifar10
+from shared.clock import Clock
+from shared.interrupts import Interrupts, Stopped
+from shared.metrics import Metrics
+from shared.recipes import Recipe
+from shared.run_log import RunLog
+from tf_seresnet import estimate, evaluation
+from tf_seresnet.checkpoints import Checkpoints
+from tf_seresnet.graph import Inference, TrainingStep
+from tf_seresnet.input_pipeline import TrainingInput
+from tf_seresnet.progress import Progress
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and how often to say and save something, in steps."""
+
+    steps_per_epoch: int
+    total_steps: int
+    print_freq: int
+    save_steps: Optional[int]
+    whole_recipe: bool  # nothing on the command line made the run smaller
+
+
+@dataclass
+class Loop:
+    """One run of training, ready to go: a session with its variables set, and everything around it."""
+
+    session: Any
+    data: Cifar10
+    recipe: Recipe
+    plan: Plan
+    batch: TrainingInput
+    step: TrainingStep
+    inference: Inference
+    progress: Progress
+    clock: Clock
+    log: RunLog
+    interrupts: Interrupts
+    checkpoints: Checkpoints
+    run_state: Dict[str, Any]  # what every checkpoint of this run says besides its progress
+
+    def run(self) -> Metrics:
+        """Train to the end of the plan; the metrics of the final weights. Raises Stopped, a checkpoint written."""
+        metrics = None
+        self.log.start_bar(self.plan.total_steps, self.progress.step)
+        try:
+            while self.progress.step < self.plan.total_steps or self._evaluation_is_due():
+                self._train_epoch()
+                metrics = self._evaluate()
+                self._finish_epoch(metrics)
+            return metrics or self._evaluate()
+        except Stopped:
+            where = self._save()
+            self.log.line(f"stopped at step {self.progress.step}; continue exactly with --resume {where.parents[1]}")
+            raise
+
+    # -- train ---------------------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> None:
+        progress, plan = self.progress, self.plan
+        rate = self.recipe.schedule.at(progress.epoch)
+        with self.clock.paused():
+            if progress.step_in_epoch == 0:
+                progress.begin_epoch()
+            if not self._evaluation_is_due():
+                self.batch.start_epoch(self.session, progress.epoch, progress.step_in_epoch)
+        while progress.step < plan.total_steps and not self._evaluation_is_due():
+            self.interrupts.raise_if_requested()
+            # The session call returns when the step is done, so this is also the only point that waits for the device.
+            values = self.step.run(self.session, rate)
+            progress.count(values["loss"], values["correct"], values["images"])
+            self.clock.step(values["images"], values.get("data_wait"))
+            last = progress.step == plan.total_steps or self._evaluation_is_due()
+            if last or progress.step % plan.print_freq == 0:
+                self._log_step(rate, values["loss"])
+            else:
+                self.log.advance_bar()
+            if plan.save_steps and progress.step % plan.save_steps == 0 and not self._evaluation_is_due():
+                with self.clock.paused():
+                    self._save()
+            if plan.whole_recipe and progress.step == estimate.AFTER_STEPS:
+                self._advise()
+
+    def _evaluation_is_due(self) -> bool:
+        return self.progress.step_in_epoch >= self.plan.steps_per_epoch
+
+    def _log_step(self, rate: float, step_loss: float) -> None:
+        progress, speed = self.progress, self.clock.window()
+        epoch = f"epoch: {progress.epoch + 1}/{self.recipe.epochs}"
+        parts = [
+            epoch,
+            f"step: {progress.step_in_epoch}/{self.plan.steps_per_epoch}",
+            f"loss: {progress.loss:.4f}",
+            f"acc: {progress.top1 / 100:.4f}",
+            f"lr: {rate:g}",
+        ]
+        if speed:
+            parts += [f"images/s: {speed['images_per_second']:.1f}", f"ms/step: {speed['step_ms_p50']:.1f}"]
+        if "data_wait_share" in speed:
+            parts.append(f"data wait: {100 * speed['data_wait_share']:.1f} %")
+        self.log.line(", ".join(parts))
+        scalars = {"train/loss": progress.loss, "train/top1": progress.top1, "train/learning_rate": rate}
+        if speed:
+            scalars["throughput/images_per_second"] = speed["images_per_second"]
+        values = {
+            "epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": step_loss, "top1": progress.top1,
+            "learning_rate": rate, **speed,
+        }  # fmt: skip
+        self.log.event("step", progress.step, values, scalars)
+        self.log.advance_bar(epoch, loss=f"{progress.loss:.3f}", top1=f"{progress.top1:.1f}%")
+
+    def _advise(self) -> None:
+        summary = self.clock.summary()
+        if summary:
+            left = self.plan.total_steps - self.progress.step
+            for line in estimate.advice(summary["step_ms_p50"] / 1000, left, self.recipe, self.plan.steps_per_epoch):
+                self.log.line(line)
+
+    # -- evaluate ------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> Metrics:
+        """All test images with the moving averages."""
+        with self.clock.paused():
+            metrics = evaluation.count_images(
+                self.session, self.inference, self.data.test_images, self.data.test_labels,
+                len(self.data.label_names), self.interrupts,
+            )  # fmt: skip
+        progress = self.progress
+        self.log.line(
+            f"epoch: {progress.epoch + 1}/{self.recipe.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
+            f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"
+        )
+        values = {"epoch": progress.epoch + 1, **evaluation.scalars(metrics)}
+        tags = {"eval/loss": metrics.loss, "eval/top1": metrics.top1, "eval/top5": metrics.top5}
+        self.log.event("evaluation", progress.step, values, tags)
+        return metrics
+
+    # -- save ----------------------------------------------------------------------------------------------
+
+    def _finish_epoch(self, metrics: Metrics) -> None:
+        best = self.progress.is_best(metrics.top1)
+        if self._evaluation_is_due():
+            self.progress.end_epoch()
+        with self.clock.paused():
+            self._save(best)
+
+    def _save(self, best: bool = False) -> Any:
+        state = dict(self.run_state, progress=self.progress.to_json(), clock=self.clock.to_state())
+        return self.checkpoints.save(self.session, state, best)

@@ -1,0 +1,79 @@
+"""SE-ResNet on CIFAR-10: `python tf_seresnet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
+
+Modes: train (default), evaluate, check-data. `--help` lists the options; README.md has examples.
+"""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+if not __package__:
+    # Run as a script from a bare checkout: the packages are found from the checkout's root, and this folder must not
+    # be on the path, where its keras.py would stand before Keras itself.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
+
+from shared.errors import UsageError
+from shared.interrupts import Interrupts, Stopped
+from shared.options import Parser, common_parser, number, one_of
+from tf_seresnet import devices, modelarts
+from tf_seresnet.network import LAYERS_PER_N
+
+
+def parser() -> Parser:
+    """The command line of this half."""
+    made = common_parser("tf_seresnet/main.py", "SE-ResNet on CIFAR-10, TensorFlow graph mode", tuple(MODES))
+    add = made.add_argument_group("CIFAR-10 half").add_argument
+    add("--depth", type=number(int, 8), metavar="N", help="9n+2 (port) or 6n+2 (paper); default: the recipe's 110")
+    add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
+    add("--layers", type=one_of("core", "slim"), help="core (default) or slim (tf-slim and tflearn, up to 2.12)")
+    add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
+    add("--eval-batch-size", type=number(int, 1), metavar="N", help="images an evaluation step (default: 1000)")
+    add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
+    devices.add_options(made.add_argument_group("device"))
+    modelarts.add_options(made.add_argument_group("ModelArts"))
+    return made
+
+
+def _train(options: Any, interrupts: Interrupts) -> None:
+    devices.load_tensorflow(options)
+    from tf_seresnet.training import train
+
+    with modelarts.staged(options):
+        train(options, interrupts)
+
+
+def _evaluate(options: Any, interrupts: Interrupts) -> None:
+    devices.load_tensorflow(options)
+    from tf_seresnet.evaluation import evaluate
+
+    with modelarts.staged(options):
+        evaluate(options, interrupts)
+
+
+def _check_data(options: Any, interrupts: Interrupts) -> None:
+    from tf_seresnet.check_data import check_data
+
+    check_data(options)
+
+
+MODES = {"train": _train, "evaluate": _evaluate, "check-data": _check_data}
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Exit status: 0 done, 2 the user can mend it, 130 and 143 stopped by a signal with a checkpoint written."""
+    try:
+        options = parser().parse_args(argv)
+        with Interrupts() as interrupts:
+            MODES[options.mode](options, interrupts)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        return stopped.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The ModelArts way of starting: data copied in from object storage, results copied out.
+
+`--data_url` and `--train_url` are what the service passes. Paths of the service's object storage (`obs://`, `s3://`)
+go through its `moxing`; local paths are used as they are, so the same command works on one's own machine.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Iterator
+
+from shared.errors import UsageError
+
+REMOTE = ("obs://", "s3://")
+LOCAL_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
+
+
+def add_options(group: Any) -> None:
+    """The documented flags of the original's modelart_senet.py."""
+    group.add_argument("--data_url", metavar="URL", help="data set in object storage, or a folder")
+    group.add_argument("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
+    group.add_argument("--modelarts_data_dir", metavar="DIR", default=LOCAL_DATA, help=f"default: {LOCAL_DATA}")
+    group.add_argument("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
+
+
+@contextlib.contextmanager
+def staged(options: Any) -> Iterator[None]:
+    """Around a run: the data set is local when it starts; afterwards, even after a failure, results are copied out.
+
+    Raises UsageError where a URL needs moxing and it is not there.
+    """
+    if options.data_url and not options.data_path:
+        options.data_path = options.data_url
+        if options.data_url.startswith(REMOTE):
+            _copy(options.data_url, options.modelarts_data_dir)
+            options.data_path = options.modelarts_data_dir
+    if options.modelarts_result_dir and not options.output_dir:
+        options.output_dir = options.modelarts_result_dir
+    if options.train_url and not options.output_dir:
+        options.output_dir = "/cache/output" if options.train_url.startswith(REMOTE) else options.train_url
+    if options.train_url and options.train_url.startswith(REMOTE):
+        _moxing()  # hours of training must not end in "no moxing"
+    try:
+        yield
+    finally:
+        if options.train_url and options.train_url != options.output_dir and os.path.isdir(options.output_dir):
+            _copy(options.output_dir, options.train_url)
+
+
+def _copy(source: str, target: str) -> None:
+    _moxing().file.copy_parallel(source, target)
+
+
+def _moxing() -> Any:
+    try:
+        import moxing
+    except ImportError as error:
+        raise UsageError(
+            "moxing is not importable, and obs:// paths need it; run on ModelArts, or give local paths with --data-path"
+            " and --output-dir"
+        ) from error
+    return moxing

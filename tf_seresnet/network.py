@@ -1,0 +1,175 @@
+"""SE-ResNet for 32 x 32 images, written once over a small set of layers.
+
+`layers` is any object with the methods of `Layers` below: `layers.core` builds a TensorFlow 1.x graph from primitives,
+`layers.slim` the documented stack of tf-slim and tflearn, `layers.keras_layers` a Keras model. The network asks for
+its layers in one fixed order and the sets number them in that order (`conv2d`, `conv2d_1`, ...), so that all three
+carry the variable names of the original's checkpoints.
+
+Sources: He et al., "Identity Mappings in Deep Residual Networks" (arXiv 1603.05027) for the pre-activation bottleneck of
+`port`; He et al., "Deep Residual Learning" (arXiv 1512.03385), section 4.2, for the basic blocks of `paper`; Hu et al.,
+"Squeeze-and-Excitation Networks" (arXiv 1709.01507) for the gate.
+"""
+from __future__ import annotations
+
+import abc
+from typing import Any, Optional, Tuple
+
+from shared.errors import UsageError
+
+REDUCTION = 16  # hidden units of a gate: channels / 16, the ratio of the SE paper and of the original
+STAGES = 3
+STEM_FILTERS = 16
+BATCH_NORM_DECAY = 0.9
+BATCH_NORM_EPSILON = 1e-3
+
+Tensor = Any  # a tf.Tensor or a keras.KerasTensor: this file imports neither
+
+
+class Layers(abc.ABC):
+    """What a network needs. Images and feature maps are [batch, height, width, channels]."""
+
+    @abc.abstractmethod
+    def conv(self, x: Tensor, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Tensor:
+        """Square convolution, 'SAME' padding as TensorFlow defines it."""
+
+    @abc.abstractmethod
+    def batch_norm(self, x: Tensor, training: Optional[bool]) -> Tensor:
+        """Batch normalisation: decay 0.9, epsilon 1e-3, with scale and shift, zero-debiased moving mean."""
+
+    @abc.abstractmethod
+    def dense(self, x: Tensor, units: int) -> Tensor:
+        """Fully connected layer without bias: [batch, features] to [batch, units]."""
+
+    @abc.abstractmethod
+    def global_average_pool(self, x: Tensor) -> Tensor:
+        """[batch, height, width, channels] to [batch, channels]."""
+
+    @abc.abstractmethod
+    def relu(self, x: Tensor) -> Tensor:
+        """max(x, 0)."""
+
+    @abc.abstractmethod
+    def gate(self, x: Tensor, excitation: Tensor) -> Tensor:
+        """x [batch, height, width, channels] times sigmoid(excitation [batch, channels]), channel by channel."""
+
+    @abc.abstractmethod
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Elementwise sum."""
+
+    @abc.abstractmethod
+    def shortcut(self, x: Tensor, filters: int, strides: int) -> Tensor:
+        """Parameter-free shortcut (He et al. 2015, option A): every `strides`-th pixel, zeros for the new channels."""
+
+
+def se_resnet(
+    images: Tensor,
+    layers: Layers,
+    depth: int = 110,
+    variant: str = "port",
+    num_classes: int = 10,
+    training: Optional[bool] = None,
+) -> Tensor:
+    """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], float32.
+
+    `variant="port"` is the original's network: pre-activation bottlenecks of depth 9n+2 with a gate after every
+    convolution (3,504,422 trainable parameters at depth 110). `variant="paper"` is the SE paper's: basic blocks of depth
+    6n+2 with one gate each (1.74 M). `training` says which statistics batch normalisation uses: the batch's
+    (True), the moving averages (False); None leaves it to the call of the Keras model.
+
+    Raises UsageError for a variant or a depth that does not exist.
+    """
+    blocks = blocks_per_stage(depth, variant)
+    body = _port if variant == "port" else _paper
+    return layers.dense(layers.global_average_pool(body(images, layers, blocks, training)), num_classes)
+
+
+def blocks_per_stage(depth: int, variant: str) -> int:
+    """n of depth 9n+2 (`port`) or 6n+2 (`paper`). Raises UsageError with the nearest depths that exist."""
+    if variant not in LAYERS_PER_N:
+        raise UsageError(f"unknown variant {variant!r}; choose one of {', '.join(LAYERS_PER_N)}")
+    period = LAYERS_PER_N[variant]
+    blocks, rest = divmod(depth - 2, period)
+    if rest or blocks < 1:
+        lower = max(blocks, 1) * period + 2
+        raise UsageError(
+            f"depth {depth} does not exist in variant {variant} (it is {period}n+2); use {lower} or {lower + period}"
+        )
+    return blocks
+
+
+LAYERS_PER_N = {"port": 9, "paper": 6}
+
+
+# -- the original's network ------------------------------------------------------------------------------------
+
+
+def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
+    """Feature map [batch, 8, 8, 256]. The stem too is BN-ReLU-conv, straight on the image, as the original has it."""
+    width = STEM_FILTERS
+    x = _unit(x, layers, training, width, kernel=3)
+    for stage in range(STAGES):
+        out = width * (4 if stage == 0 else 2)
+        for block in range(blocks):
+            first = block == 0
+            strides = 2 if first and stage > 0 else 1
+            # The very first unit comes right after the stem's gate and the original leaves its BN out.
+            y = _unit(x, layers, training, width, kernel=1, strides=strides, batch_norm=stage > 0 or not first)
+            y = _unit(y, layers, training, width, kernel=3)
+            y = _unit(y, layers, training, out, kernel=1)
+            if first:
+                x = _excite(layers.conv(x, out, 1, strides), layers, out)
+            x = layers.add(x, y)
+        width = out
+    return layers.relu(layers.batch_norm(x, training))
+
+
+def _unit(
+    x: Tensor,
+    layers: Layers,
+    training: Optional[bool],
+    filters: int,
+    kernel: int,
+    strides: int = 1,
+    batch_norm: bool = True,
+) -> Tensor:
+    """BN, ReLU, convolution, gate."""
+    if batch_norm:
+        x = layers.batch_norm(x, training)
+    return _excite(layers.conv(layers.relu(x), filters, kernel, strides), layers, filters)
+
+
+# -- the paper's network ---------------------------------------------------------------------------------------
+
+
+def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
+    """Feature map [batch, 8, 8, 64]: conv-BN-ReLU twice a block, the gate on the branch before the addition."""
+    x = layers.relu(layers.batch_norm(layers.conv(x, STEM_FILTERS, 3, bias=False), training))
+    for stage in range(STAGES):
+        filters = STEM_FILTERS * 2**stage
+        for block in range(blocks):
+            strides = 2 if block == 0 and stage > 0 else 1
+            y = layers.relu(layers.batch_norm(layers.conv(x, filters, 3, strides, bias=False), training))
+            y = layers.batch_norm(layers.conv(y, filters, 3, bias=False), training)
+            y = _excite(y, layers, filters)
+            if strides > 1:
+                x = layers.shortcut(x, filters, strides)
+            x = layers.relu(layers.add(x, y))
+    return x
+
+
+# -- squeeze and excitation ------------------------------------------------------------------------------------
+
+
+def _excite(x: Tensor, layers: Layers, channels: int) -> Tensor:
+    """Squeeze every channel to its mean, excite through a bottleneck of two bias-free dense layers, gate the channels."""
+    squeezed = layers.global_average_pool(x)
+    hidden = layers.relu(layers.dense(squeezed, channels // REDUCTION))
+    return layers.gate(x, layers.dense(hidden, channels))
+
+
+def layer_counts(depth: int, variant: str) -> Tuple[int, int, int]:
+    """How many convolutions, batch normalisations and dense layers the network has, head included."""
+    n = blocks_per_stage(depth, variant) * STAGES
+    if variant == "port":
+        return 3 * n + 1 + STAGES, 3 * n + 1, 2 * (3 * n + 1 + STAGES) + 1
+    return 2 * n + 1, 2 * n + 1, 2 * n + 1

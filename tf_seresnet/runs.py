@@ -1,0 +1,138 @@
+"""What a run is made of, decided before anything expensive starts: recipe, data set, folder."""
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from shared import cifar10, recipes, sample
+from shared.cifar10 import Cifar10
+from shared.errors import UsageError
+from shared.files import make_folder
+from shared.recipes import Recipe
+from tf_seresnet.graph import NetworkSpec
+
+from tf_seresnet.check_data import USUAL_FOLDER
+RUNS = "runs"
+
+# What an option changes in a recipe, by the name that the option has in the namespace.
+RECIPE_OPTIONS = (
+    "depth", "variant", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "warm_up_epochs", "momentum",
+    "weight_decay", "precision", "loss_scale", "seed",
+)  # fmt: skip
+
+
+def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
+    """The data set and a line about where it came from.
+
+    In this order: --data-path, the folder that the checkpoint's run used, ./cifar-10-batches-py, the embedded sample.
+    """
+    if options.data_path:
+        data = cifar10.load(options.data_path)
+        return data, f"data: {data.name} from {data.path}"
+    trained_on = (state or {}).get("data", {}).get("path")
+    if trained_on and os.path.isdir(trained_on):
+        data = cifar10.load(trained_on)
+        return data, f"data: {data.name} from {data.path}, where the checkpoint was trained"
+    if os.path.isdir(USUAL_FOLDER):
+        data = cifar10.load(USUAL_FOLDER)
+        return data, f"data: {data.name} from ./{USUAL_FOLDER}"
+    data = cifar10.load(sample.cifar10_folder())
+    return data, (
+        f"data: no CIFAR-10 here, so the embedded sample is used ({len(data.train_images)} handwritten digits to train"
+        f" on, {len(data.test_images)} to test on); give the real data with --data-path DIR"
+    )
+
+
+def choose_recipe(options: Any, data: Cifar10) -> Recipe:
+    """--recipe, else the documented one for CIFAR-10 and a short one for the sample; options override its fields."""
+    name = options.recipe or ("sample" if data.name == sample.NAME else "se_resnet110_gpu")
+    return _named(recipes.get(name).override(**_given(options)))
+
+
+def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> Recipe:
+    """The recipe of the interrupted run, of which only the number of epochs may change.
+
+    Raises UsageError where an option or the data set would make it another run.
+    """
+    stored = Recipe.from_json(state["recipe"])
+    if data.fingerprint != state["data"]["fingerprint"]:
+        raise UsageError(
+            f"{data.path} is not the data set that the run was trained on; give that one with --data-path, or start a new"
+            " run with --checkpoint"
+        )
+    if options.recipe not in (None, stored.name):
+        _refuse("recipe", options.recipe, stored.name)
+    for name, value in _given(options).items():
+        if name != "epochs" and stored.override(**{name: value}) != stored:
+            _refuse(name, value, "another value")
+    return stored.override(epochs=options.epochs or stored.epochs)
+
+
+def _refuse(name: str, given: Any, trained: str) -> None:
+    raise UsageError(
+        f"--{name.replace('_', '-')} {given} contradicts the run that is resumed, which has {trained}; leave it out, or"
+        " start a new run from its weights with --checkpoint"
+    )
+
+
+def network(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+    """The network of the recipe, or the one that a checkpoint was made with; only its layer set can be chosen anew.
+
+    Raises UsageError where an option contradicts the checkpoint.
+    """
+    if state is None:
+        return NetworkSpec(recipe.depth, recipe.variant, options.layers or "core", classes)
+    stored = NetworkSpec(**state["network"])
+    for name in ("depth", "variant"):
+        if getattr(options, name) not in (None, getattr(stored, name)):
+            _refuse(name, getattr(options, name), f"{name} {getattr(stored, name)}")
+    if stored.num_classes != classes:
+        raise UsageError(f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path")
+    return dataclasses.replace(stored, layers=options.layers or stored.layers)
+
+
+def _given(options: Any) -> Dict[str, Any]:
+    values = {name: getattr(options, name, None) for name in RECIPE_OPTIONS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _named(recipe: Recipe) -> Recipe:
+    """The network's name follows its depth, however the depth was chosen."""
+    return recipe.override(network=f"se_resnet{recipe.depth}")
+
+
+def run_folder(options: Any, name: str) -> Path:
+    """--output-dir, or a new folder under runs/. Raises UsageError where it cannot be written."""
+    if options.output_dir:
+        return make_folder(options.output_dir)
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return make_folder(Path(RUNS) / f"{stamp}-{name}-{os.getpid()}")
+
+
+def newest_run() -> Path:
+    """The run under runs/ whose checkpoint is the newest. Raises UsageError where there is none."""
+    found = sorted(Path(RUNS).glob("*/checkpoints/last"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
+    return found[-1].parent.parent
+
+
+def versions() -> Dict[str, str]:
+    """What the numbers depend on."""
+    import tensorflow as tf
+
+    return {"python": platform.python_version(), "tensorflow": str(tf.__version__), "numpy": np.__version__}
+
+
+def command() -> str:
+    """The command line as it could be typed again."""
+    import shlex
+
+    return " ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv])

@@ -1,0 +1,175 @@
+"""The mode `train`: one straight line from the options to the record."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import tensorflow as tf
+
+from shared.cifar10 import Cifar10
+from shared.clock import Clock
+from shared.errors import UsageError
+from shared.files import write_atomic
+from shared.interrupts import Interrupts
+from shared.recipes import Recipe
+from shared.results import record as records
+from shared.run_log import RunLog, now
+from tf_seresnet import checkpoints, devices, evaluation, graph, runs
+from tf_seresnet.checkpoints import Checkpoints, Found
+from tf_seresnet.graph import Inference, NetworkSpec, TrainingStep
+from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
+from tf_seresnet.loop import Loop, Plan
+from tf_seresnet.progress import Progress
+
+tf1 = tf.compat.v1
+
+WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
+
+
+def train(options: Any, interrupts: Interrupts) -> None:
+    """Train and evaluate as the options say; everything is written under the run's folder.
+
+    Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
+    """
+    started, begin = now(), time.time()
+
+    # -- Checkpoint to resume, data, recipe, device --------------------------------------------------------
+    found = _resumed(options)
+    state = found.state if found else None
+    data, remark = runs.load_data(options, state)
+    recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data)
+    normalise = Normalisation.of(data.train_images)
+    network = runs.network(options, recipe, state, len(data.label_names))
+    device = devices.open_from(options, recipe.precision, recipe.loss_scale)
+    progress = Progress(**state["progress"]) if state else Progress()
+    folder = runs.run_folder(options, recipe.network)
+
+    with RunLog(folder, progress.step) as log, tf.Graph().as_default():
+        # -- Graph -----------------------------------------------------------------------------------------
+        log.line(remark)
+        batch = TrainingInput(
+            data.train_images, data.train_labels, normalise, Augmentation(recipe.crop_padding, recipe.flip),
+            recipe.batch_size, recipe.seed, options.workers or 2, device.static_shapes, device.times_data_wait,
+        )  # fmt: skip
+        step = TrainingStep(network, batch, recipe, device)
+        variables = graph.model_variables()
+        inference = Inference(network, normalise, evaluation.batch_size(options, len(data.test_images)), reuse=True)
+        plan = _plan(options, recipe, batch.steps_per_epoch)
+        _write_config(folder, options, recipe, network, device, data)
+        _introduce(log, device, recipe, network, plan, folder)
+
+        with tf1.Session(config=device.session_config()) as session:
+            # -- Weights: new, given or resumed ------------------------------------------------------------
+            graph.initialise(session, recipe.seed)
+            if options.checkpoint:
+                given = checkpoints.find(options.checkpoint)
+                checkpoints.restore_weights(session, given, variables)
+                log.line(f"weights: {given.prefix}")
+            if found:
+                checkpoints.restore_everything(session, found)
+                for line in [*found.notes, f"resumed: {found.prefix} at step {progress.step}"]:
+                    log.line(line)
+
+            # -- Train and evaluate ------------------------------------------------------------------------
+            clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
+            loop = Loop(
+                session, data, recipe, plan, batch, step, inference, progress, clock, log, interrupts,
+                Checkpoints(folder, options.keep), _run_state(recipe, network, normalise, data),
+            )  # fmt: skip
+            metrics = loop.run()
+            checkpoints.save_weights(session, folder / "model.ckpt", variables)
+
+        # -- Record ----------------------------------------------------------------------------------------
+        result = records.build_record(
+            half="tf_seresnet", mode="train", network=recipe.network, recipe=recipe.name, depth=recipe.depth,
+            variant=recipe.variant, layers=network.layers, seed=recipe.seed, dataset=evaluation.describe_data(data),
+            device=device.describe(), machine=records.machine(), precision=device.precision,
+            batch_size=recipe.batch_size, global_batch_size=recipe.batch_size * device.count,
+            epochs_completed=progress.epoch, steps_completed=progress.step, images_trained=progress.images,
+            throughput=clock.summary(), train={"loss": progress.loss, "top1": progress.top1},
+            evaluation=evaluation.as_record(metrics, str(folder / "checkpoints" / "last")),
+            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=graph.parameters(),
+            versions=runs.versions(), started=started, seconds=time.time() - begin,
+        )  # fmt: skip
+        records.write_record(folder / "result.json", result)
+        log.line(evaluation.summary(metrics))
+        log.line(f"record: {folder / 'result.json'}")
+
+
+def _resumed(options: Any) -> Optional[Found]:
+    """The checkpoint that --resume names; the run goes on in its folder unless --output-dir says otherwise."""
+    if not options.resume:
+        return None
+    if options.checkpoint:
+        raise UsageError("--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one")
+    found = checkpoints.find(options.resume)
+    if found.state is None:
+        raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
+    if not options.output_dir:
+        options.output_dir = str(Path(found.prefix).parents[2])
+    return found
+
+
+def _plan(options: Any, recipe: Recipe, steps_per_epoch: int) -> Plan:
+    steps_per_epoch = min(steps_per_epoch, options.steps_per_epoch or steps_per_epoch)
+    if steps_per_epoch < 1:
+        raise UsageError(f"a batch of {recipe.batch_size} is larger than the training set; lower --batch-size")
+    total = steps_per_epoch * recipe.epochs
+    smaller = options.max_steps or options.steps_per_epoch or options.epochs
+    return Plan(
+        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, not smaller
+    )
+
+
+def _run_state(recipe: Recipe, network: NetworkSpec, normalise: Normalisation, data: Cifar10) -> Dict[str, Any]:
+    """What a checkpoint must say so that evaluation and resumption need nothing else."""
+    return {
+        "recipe": recipe.to_json(),
+        "network": dataclasses.asdict(network),
+        "normalisation": dataclasses.asdict(normalise),
+        "data": {"path": data.path, "fingerprint": data.fingerprint},
+    }
+
+
+def _write_config(
+    folder: Path, options: Any, recipe: Recipe, network: NetworkSpec, device: Any, data: Cifar10
+) -> None:
+    content = {
+        "command": runs.command(),
+        "commit": records.commit(),
+        "recipe": recipe.to_json(),
+        "learning_rate": recipe.schedule.describe(),
+        "network": dataclasses.asdict(network),
+        "options": {name: value for name, value in sorted(vars(options).items()) if value is not None},
+        "device": device.settings(),
+        "global_batch_size": recipe.batch_size * device.count,
+        "data": evaluation.describe_data(data),
+        "machine": records.machine(),
+        "versions": runs.versions(),
+    }
+    write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")
+
+
+def _introduce(log: RunLog, device: Any, recipe: Recipe, network: NetworkSpec, plan: Plan, folder: Path) -> None:
+    """What is about to run, before the first step."""
+    log.line(f"device: {device.kind}, {device.name}, precision {device.precision}")
+    for note in device.notes:
+        log.line(f"note: {note}")
+    log.line(
+        f"network: {recipe.network}, variant {network.variant}, layers {network.layers},"
+        f" {graph.parameters():,} trainable parameters"
+    )
+    log.line(
+        f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
+        f" device ({recipe.batch_size * device.count} in all), learning rate {recipe.schedule.describe()}"
+    )
+    beyond = [milestone + 1 for milestone in recipe.schedule.milestones if milestone >= recipe.epochs]
+    if recipe.schedule.kind == "piecewise" and beyond:
+        log.line(
+            f"note: the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {recipe.epochs} epochs asked"
+            " for; --scheduler cosine fits any length"
+        )
+    log.line(f"output: {folder}")
