@@ -21,8 +21,8 @@ say() {
 # The Python that the user named with PYTHON, as it is.
 named_python() { # NAME -> path
     local path
-    path=$(command -v -- "$1") && [ -f "$path" ] && [ -x "$path" ] || return 1
-    printf '%s\n' "$path"
+    path=$(type -P -- "$1") || return 1
+    [ -f "$path" ] && [ -x "$path" ] && printf '%s\n' "$path"
 }
 
 # Whether PYTHON runs, is exactly version X.Y, can make a virtual environment (Debian's may lack ensurepip), and is
@@ -84,8 +84,8 @@ logged() { # LOG COMMAND ...
     shift
     "$@" </dev/null >>"$log" 2>&1 &
     child=$!
-    trap 'kill "$child" 2>/dev/null; wait "$child"; exit 130' INT
-    trap 'kill "$child" 2>/dev/null; wait "$child"; exit 143' TERM
+    trap 'kill "$child" 2>/dev/null; wait "$child" || :; exit 130' INT
+    trap 'kill "$child" 2>/dev/null; wait "$child" || :; exit 143' TERM
     wait "$child" || status=$?
     trap - INT TERM
     return "$status"

@@ -154,7 +154,7 @@ class _Reader:
         del self.stack[mark:]
         return items
 
-    # -- the instructions ----------------------------------------------------------------------------------
+    # -- the instructions -------------------------------------------------------------------------
 
     def protocol(self) -> None:
         version = self.take(1)[0]

@@ -49,7 +49,7 @@ def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
     return _cached(cache, "imagenet", _write_imagenet, _is_complete_imagenet)
 
 
-# -- images ----------------------------------------------------------------------------------------
+# -- images --------------------------------------------------------------------------------------
 
 
 def _digits() -> Tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def _enlarged(digits: np.ndarray, factor: int) -> np.ndarray:
     return ((wide * 255 + whole // 2) // whole).astype(np.uint8)
 
 
-# -- the two layouts -------------------------------------------------------------------------------
+# -- the two layouts -----------------------------------------------------------------------------
 
 
 def _write_cifar10(folder: Path) -> None:
@@ -147,7 +147,7 @@ def _is_complete_imagenet(folder: Path) -> bool:
     return True
 
 
-# -- the cache -------------------------------------------------------------------------------------
+# -- the cache -----------------------------------------------------------------------------------
 
 
 def _cached(

@@ -19,13 +19,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def cifar10_official() -> Path:
     """The folder of the official CIFAR-10 batches; skips where they cannot be had.
 
-    KIT_TEST_CIFAR10 names the folder, or KIT_TEST_DATA (default ../shared/data) a folder with `unpack_cifar10.py`,
-    which then writes them once per machine.
+    KIT_TEST_CIFAR10 names the folder, or KIT_TEST_DATA (default ../shared/data) one with
+    `unpack_cifar10.py`, which then writes them once per machine.
     """
     given = os.environ.get("KIT_TEST_CIFAR10")
     if given:
         return cifar10_files.check(given)
-    unpacker = Path(os.environ.get("KIT_TEST_DATA") or REPOSITORY / ".." / "shared" / "data") / "unpack_cifar10.py"
+    data = Path(os.environ.get("KIT_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
+    unpacker = data / "unpack_cifar10.py"
     folder = Path(tempfile.gettempdir()) / "se-pnas-kit-tests" / cifar10_files.FOLDER
     if _is_official(folder):
         return folder
@@ -56,8 +57,8 @@ def _unpacked(unpacker: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.parent / "lock"):
         if not _is_official(folder):  # another process may have made it while this one waited
-            # Files appear one after the other, each whole or of the wrong size; the unpacker replaces the wrong ones.
-            subprocess.run([sys.executable, str(unpacker), str(folder)], check=True, stdout=subprocess.DEVNULL)
+            command = [sys.executable, str(unpacker), str(folder)]  # keeps what is whole, replaces the rest
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

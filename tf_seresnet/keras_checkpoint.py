@@ -1,6 +1,6 @@
 """Weights between a Keras model of `tf_seresnet.keras` and the TensorFlow checkpoints of the graph, bit for bit.
 
-Reading and writing need TensorFlow, under every Keras backend; it is imported here only when one of them is asked for.
+Reading and writing need TensorFlow under every Keras backend; it is imported only when one of them is asked for.
 """
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _SHOWN = 5  # variables named in an error: the rest are counted
 
 def graph_variables(model: Any) -> Dict[str, Any]:
     """The model's weights under the names of the graph's variables, in the order of the model's layers."""
-    return {_graph_name(layer.name, weight.name): weight for layer in model.layers for weight in layer.weights}
+    weights = ((layer.name, weight) for layer in model.layers for weight in layer.weights)
+    return {_graph_name(layer, weight.name): weight for layer, weight in weights}
 
 
 def _graph_name(layer: str, weight: str) -> str:
@@ -41,13 +42,14 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     that was saved for inference alone) gives biased = moving_mean and local_step = 1000, so that training on
     continues from the moving mean itself.
 
-    Raises UsageError, and leaves the model as it was, when there is no such checkpoint, or when it is not of this network.
+    Raises UsageError, and leaves the model as it was, when there is no such checkpoint or it is of another network.
     """
     reader = _reader(Path(path))
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     variables = graph_variables(model)
     settled = _settled(variables, shapes)
-    problems = _problems({name: tuple(v.shape) for name, v in variables.items() if name not in settled}, shapes)
+    wanted = {name: tuple(variable.shape) for name, variable in variables.items() if name not in settled}
+    problems = _problems(wanted, shapes)
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise UsageError(
@@ -69,7 +71,7 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike]) -> str:
     """
     tf = _tensorflow()
     tf1 = tf.compat.v1
-    values = {name: np.asarray(_numpy(variable), np.float32) for name, variable in graph_variables(model).items()}
+    values = {name: _numpy(variable) for name, variable in graph_variables(model).items()}
     with tf.Graph().as_default(), tf1.Session() as session:
         saved = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
         session.run(tf1.global_variables_initializer())
@@ -77,13 +79,14 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike]) -> str:
             return str(tf1.train.Saver(saved).save(session, os.path.abspath(prefix), write_meta_graph=False))
         except (ValueError, tf.errors.OpError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise UsageError(f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to") from error
+            message = f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to"
+            raise UsageError(message) from error
 
 
 def _numpy(variable: Any) -> np.ndarray:
     import keras
 
-    return keras.ops.convert_to_numpy(variable)
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
 
 
 def _reader(path: Path) -> Any:
@@ -91,7 +94,7 @@ def _reader(path: Path) -> Any:
     tf = _tensorflow()
     prefix = _prefix(path, tf)
     if prefix is None:
-        raise UsageError(f"no checkpoint at {path}; give its prefix, for example model.ckpt-100, or a run's folder")
+        raise UsageError(f"no checkpoint at {path}; give its prefix, such as model.ckpt-100, or a run's folder")
     try:
         return tf.train.load_checkpoint(prefix)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
@@ -118,7 +121,8 @@ def _prefix(path: Path, tf: Any) -> Optional[str]:
 
 
 def _exists(prefix: str) -> bool:
-    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)  # the second: TensorFlow 1.x's first format
+    # Without an index: the first format of TensorFlow 1.x, one file of the prefix's own name.
+    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)
 
 
 def _settled(variables: Iterable[str], shapes: Container[str]) -> Dict[str, str]:
@@ -139,7 +143,8 @@ def _problems(wanted: Dict[str, Tuple[int, ...]], found: Dict[str, Tuple[int, ..
         for name, shape in wanted.items()
         if name in found and found[name] != shape
     ]
-    return problems + [f"{name} is too many" for name in sorted(found) if _OF_A_NETWORK.fullmatch(name) and name not in wanted]
+    foreign = (name for name in sorted(found) if name not in wanted and _OF_A_NETWORK.fullmatch(name))
+    return problems + [f"{name} is too many" for name in foreign]
 
 
 def _tensorflow() -> Any:

@@ -45,7 +45,7 @@ class HostileDict(dict):
         return (os.mkdir, (self["marker"],))
 
 
-# -- what is read ------------------------------------------------------------------------------------------------
+# -- what is read --------------------------------------------------------------------------------
 
 
 def assert_is_batch(values):
@@ -79,8 +79,9 @@ def test_reads_copies_made_under_numpy_1_and_2(package):
 @pytest.mark.parametrize("module", [b"numpy.core.numeric", b"numpy._core.numeric"])
 def test_reads_protocol_5_whatever_the_interpreter(module):
     """Python 3.7 cannot read this with its own unpickler."""
+    state = b"(K\x03\x8c\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     name = b"\x8c" + bytes([len(module)]) + module + b"\x8c\x0b_frombuffer\x93"
-    dtype = b"\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02u1\x89\x88\x87R(K\x03\x8c\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02u1\x89\x88\x87R" + state
     array = name + b"(\x96" + struct.pack("<Q", 6) + b"abcdef" + dtype + b"K\x02K\x03\x86\x8c\x01CtR"
     body = b"}\x8c\x04data" + array + b"s."
     values = safe_pickle.loads(b"\x80\x05\x95" + struct.pack("<Q", len(body)) + body)
@@ -111,7 +112,7 @@ def test_the_arrays_cannot_be_written_to():
         safe_pickle.loads(batch_writer.dumps(BATCH))["data"][0, 0] = 1
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------
+# -- what is refused -----------------------------------------------------------------------------
 
 
 def refusal(content):
@@ -133,7 +134,6 @@ def hostile(marker):
         "os.system": Calls(os.system, f"mkdir {marker}"),
         "eval": by_eval,
         "exec": Calls(exec, f"import os; os.mkdir({marker!r})"),
-        "getattr": Calls(Calls(getattr, os, "mkdir") if False else os.mkdir, marker),
         "in a value": {"data": make},
         "in the labels": {"data": PIXELS, "labels": [1, make]},
         "deep": {"data": [[({"x": [by_eval]},)]]},
@@ -164,7 +164,8 @@ def test_no_module_is_imported(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name", [b"os\nsystem", b"builtins\neval", b"__builtin__\neval", b"numpy\nload", b"numpy\nndarray.tofile",
-             b"numpy.core.multiarray\nfromfile", b"numpy\nfrombuffer", b"_codecs\ndecode", b"copyreg\n_reconstructor",
+             b"numpy.core.multiarray\nfromfile", b"numpy\nfrombuffer", b"_codecs\ndecode",
+             b"copyreg\n_reconstructor",
              b"shared.safe_pickle\nloads", b"numpy.core.multiarray\nscalar", b"\x1b[2J\nred"])
 def test_every_other_name_is_refused(name):
     assert "asks for" in refusal(in_dictionary(b"c" + name + b"\n"))
@@ -208,7 +209,7 @@ def test_every_other_name_is_refused(name):
     (ARRAY + b"(K\x01J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86" + UINT8 + b"\x89U\x02abtb", "empty or damaged"),
     (ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + UINT8 + b"\x89U\x02abtb", "needs"),
     (ARRAY + b"(K\x01K\x02\x85" + UINT8 + b"\x89]tb", "damaged"),
-    (ARRAY + b"(K\x01K\x02\x85" + UINT8 + b"\x89U\x02abtb" + b"(K\x01K\x02\x85" + UINT8 + b"\x89U\x02abtb", "changes"),
+    (ARRAY + 2 * (b"(K\x01K\x02\x85" + UINT8 + b"\x89U\x02abtb"), "changes"),
     (UINT8.replace(b"U\x01|", b"U\x01>"), "element type"),
     (UINT8.replace(b"|NNN", b"|N}N"), "element type"),
 ])
@@ -217,8 +218,9 @@ def test_refuses_what_plain_data_does_not_need(instructions, said):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"\x80", b"\x80\x02", b"\x80\x02.", b"\x80\x02K\x01.", b"\x80\x02].", b".", b"\x1f\x8b gzip", b"<html>",
-    b"\x80\x02}.garbage", b"\x80\x02(((((", b"\x80\x02ttt", b"\x80\x02eeu", b"\x80\x02K\x01\x87.", b"\x80\x02}u.",
+    b"", b"\x80", b"\x80\x02", b"\x80\x02.", b"\x80\x02K\x01.", b"\x80\x02].", b".", b"\x1f\x8b gzip",
+    b"<html>", b"\x80\x02}.garbage", b"\x80\x02(((((", b"\x80\x02ttt", b"\x80\x02eeu", b"\x80\x02K\x01\x87.",
+    b"\x80\x02}u.",
     pickle.dumps(BATCH, 0), pickle.dumps(BATCH, 1), b"\x80\x02}(U\x01aK\x01X\x01\x00\x00\x00aK\x02u.",
 ])
 def test_refuses_what_is_not_a_dictionary(content):
@@ -226,24 +228,24 @@ def test_refuses_what_is_not_a_dictionary(content):
 
 
 def test_every_truncation_is_refused():
-    for content in [batch_writer.dumps(BATCH)] + [pickle.dumps(BATCH, p) for p in range(2, pickle.HIGHEST_PROTOCOL + 1)]:
-        ends = sorted(set(range(300)) | set(range(0, len(content), 97)) | set(range(len(content) - 60, len(content))))
-        for end in ends:
+    copies = [pickle.dumps(BATCH, protocol) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]
+    for content in [batch_writer.dumps(BATCH)] + copies:
+        size = len(content)
+        for end in set(range(300)) | set(range(0, size, 97)) | set(range(size - 60, size)):
             refusal(content[:end])
 
 
-# -- what costs little -------------------------------------------------------------------------------------------
+# -- what costs little ---------------------------------------------------------------------------
 
 
 def encode_bomb():
-    text = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000
-    again = b"h\x00h\x01h\x02\x86R"
-    return b"\x80\x02c_codecs\nencode\nq\x00" + text + b"q\x01X\x06\x00\x00\x00latin1q\x02" + again * 20_000 + b"."
+    text = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000 + b"q\x01X\x06\x00\x00\x00latin1q\x02"
+    return b"\x80\x02c_codecs\nencode\nq\x00" + text + b"h\x00h\x01h\x02\x86R" * 20_000 + b"."
 
 
 BOMBS = {
-    "memo index": b"\x80\x02}r\xff\xff\xff\xff.",
-    "memo indices": b"\x80\x02}" + b"".join(b"r" + struct.pack("<I", 2**32 - 1 - n) for n in range(1000)) + b"K\x01.",
+    "memo index": b"\x80\x02}r\xff\xff\xff\xffK\x01.",  # the usual reader takes 64 GiB
+    "memo indices": b"\x80\x02}" + b"".join(struct.pack("<cI", b"r", 2**32 - n) for n in range(1, 9)) + b"N.",
     "string length": b"\x80\x02T\xff\xff\xff\x7f.",
     "negative string length": b"\x80\x02T\xff\xff\xff\xff.",
     "bytes length": b"\x80\x03B\xff\xff\xff\xff.",
@@ -256,7 +258,7 @@ BOMBS = {
     "deep key": b"\x80\x02})" + b"\x85" * 100_000 + b"K\x01s.",
     "deep arguments": b"\x80\x02cnumpy\ndtype\n)" + b"\x85" * 100_000 + b"R.",
     "a list in itself": b"\x80\x02]q\x00h\x00ah\x00a.",
-    "doubling lists": b"\x80\x02]q\x00" + b"".join(b"(h%ch%ce]q%c" % (n, n, n + 1) for n in range(100)) + b".",
+    "doubling lists": b"\x80\x02]q\x00" + b"".join(b"(h%ch%ce]q%c" % (n, n, n + 1) for n in range(99)) + b".",
     "too many instructions": b"\x80\x02" + b"N" * (safe_pickle.MAX_INSTRUCTIONS + 10) + b".",
 }
 
@@ -274,35 +276,42 @@ def test_bombs_fizzle(name):
     assert time.perf_counter() - started < 20  # a second or so; the machine may be busy
 
 
-# -- whatever comes ----------------------------------------------------------------------------------------------
+# -- whatever comes ------------------------------------------------------------------------------
+
+
+def dictionary_or_refusal(content):
+    values, message = {}, ""
+    try:
+        values = safe_pickle.loads(content)
+    except safe_pickle.Refused as error:
+        message = str(error)
+    assert message.isprintable()
+    assert type(values) is dict
+    assert all(type(key) is str for key in values)
+    arrays = [value for value in values.values() if isinstance(value, np.ndarray)]
+    assert all(array.dtype == np.uint8 and array.size for array in arrays)
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_random_instructions_give_a_dictionary_or_a_refusal(instructions):
     for content in (instructions, b"\x80\x02" + instructions + b".", in_dictionary(instructions)):
-        try:
-            assert isinstance(safe_pickle.loads(content), dict)
-        except safe_pickle.Refused as error:
-            assert str(error).isprintable()
+        dictionary_or_refusal(content)
 
 
 FRAGMENTS = st.sampled_from([
-    b"(", b")", b"N", b"\x88", b"\x89", b"K\x01", b"K\x02", b"K\x00", b"]", b"}", b"a", b"e", b"s", b"u", b"t", b"\x85",
-    b"\x86", b"\x87", b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"\x94", b"R", b"b", b"U\x02ab", b"U\x01b", b"\x8c\x01|",
-    b"X\x01\x00\x00\x00c", b"X\x06\x00\x00\x00latin1", b"c_codecs\nencode\n", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n",
-    b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy.core.numeric\n_frombuffer\n", b"\x93", b"U\x02u1", ARRAY, UINT8])
+    b"(", b")", b"N", b"\x88", b"\x89", b"K\x01", b"K\x02", b"K\x00", b"]", b"}", b"a", b"e", b"s", b"u",
+    b"t", b"\x85", b"\x86", b"\x87", b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"\x94", b"R", b"b", b"\x93",
+    b"U\x02ab", b"U\x01b", b"U\x02u1", b"\x8c\x01|", b"X\x01\x00\x00\x00c", b"X\x06\x00\x00\x00latin1",
+    b"c_codecs\nencode\n", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", ARRAY, UINT8,
+    b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy.core.numeric\n_frombuffer\n",
+])
 
 
 @given(st.lists(FRAGMENTS, max_size=40))
 @settings(max_examples=500, deadline=None)
 def test_shuffled_instructions_give_a_dictionary_or_a_refusal(fragments):
-    try:
-        values = safe_pickle.loads(in_dictionary(b"".join(fragments)))
-    except safe_pickle.Refused as error:
-        assert str(error).isprintable()
-    else:
-        assert all(type(key) is str for key in values)
+    dictionary_or_refusal(in_dictionary(b"".join(fragments)))
 
 
 def test_the_reader_does_not_use_pickle():

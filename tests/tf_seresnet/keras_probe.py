@@ -1,13 +1,12 @@
-"""Run by test_keras.py in a process of its own for each Keras backend: what the model computes, into FOLDER/BACKEND.npz.
+"""What the model computes with one Keras backend, into FOLDER/BACKEND.npz: test_keras.py runs this for each.
 
     KERAS_BACKEND=jax python keras_probe.py FOLDER
 
-FOLDER holds images.npy, labels.npy and, for every network, its weights NETWORK.npz and checkpoint NETWORK.ckpt.
+FOLDER holds images.npy, labels.npy and, for every network, weights VARIANT.npz and checkpoint VARIANT.ckpt.
 """
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ backend = keras.backend.backend()
 
 
 def numbers(folder, variant, depth, images, labels):
-    """Yields (name, array): fresh weights; logits and gradients in both modes; moving averages after updates."""
+    """Yields (name, array): fresh weights, logits and gradients in both modes, averages after updates."""
     model = se_resnet(depth, variant, seed=7)
     for name, value in values_of(model).items():
         yield f"fresh/{name}", value
@@ -50,7 +49,7 @@ def set_weights(model, folder, variant):
 
 
 def make_step(model, training):
-    """step(images, labels) -> (logits, gradients by name) of the mean cross-entropy, by each backend's own means.
+    """step(images, labels) -> (logits, gradients of the mean cross-entropy by name), by the backend's own means.
 
     In training it moves the model's averages, too.
     """
@@ -101,19 +100,17 @@ def make_step(model, training):
 
 
 def fit(folder, images, labels):
-    """Losses of the epochs of a short model.fit, compiled where the backend can, and the model saved and loaded."""
+    """Losses of a short model.fit, compiled where the backend can, and the model saved and loaded."""
     model = se_resnet(NETWORKS["paper"], "paper", weight_decay=1e-4)
-    yield "decay", model.losses and ops.convert_to_numpy(sum(model.losses))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.05, 0.9, nesterov=True), loss, jit_compile=backend != "torch")
     yield "fit", model.fit(images, labels, batch_size=4, epochs=3, verbose=0, shuffle=False).history["loss"]
     path = folder / f"{backend}.keras"
     model.save(path)
-    logits = ops.convert_to_numpy(model(images))
-    yield "saved", logits
+    yield "saved", model.predict(images, verbose=0)
     loaded = keras.saving.load_model(path)
-    yield "loaded", ops.convert_to_numpy(loaded(images))
-    yield "loaded_decay", ops.convert_to_numpy(sum(loaded.losses))
+    yield "loaded", loaded.predict(images, verbose=0)
+    yield "loaded/decayed", [variable.path for variable in loaded.trainable_variables if variable.regularizer]
 
 
 def mixed(folder, images, labels):
@@ -140,21 +137,15 @@ def checkpoints(folder, variant, depth):
 
 def main(folder):
     images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
-    t=[time.time()]
     found = {}
-    def tick(x):
-        print(x, round(time.time()-t[0],1)); t[0]=time.time()
     for variant, depth in NETWORKS.items():
-        found.update((f"{variant}/{name}", value) for name, value in numbers(folder, variant, depth, images, labels))
+        values = numbers(folder, variant, depth, images, labels)
+        found.update((f"{variant}/{name}", value) for name, value in values)
     found["tensorflow_loaded"] = "tensorflow" in sys.modules
-    tick("numbers")
     found.update(fit(folder, images, labels))
-    tick("fit")
     found.update(mixed(folder, np.split(images, UPDATES)[0], np.split(labels, UPDATES)[0]))
-    tick("mixed")
     for variant, depth in NETWORKS.items():
         found.update((f"{variant}/{name}", value) for name, value in checkpoints(folder, variant, depth))
-    tick("ckpt")
     np.savez(folder / f"{backend}.npz", **found)
 
 

@@ -1,9 +1,10 @@
-"""The Keras model against the graph: same weights, same logits, gradients and moving averages, on every backend.
+"""The Keras model against the graph, on every backend: same weights, logits, gradients and moving averages.
 
-Each backend runs once, in a process of its own (keras_probe.py), and the tests compare what it wrote with `core`.
+Each backend runs once, in a process of its own (keras_probe.py); the tests compare what it wrote with `core`.
 """
 from __future__ import annotations
 
+import collections
 import importlib.util
 import os
 import subprocess
@@ -20,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ["tensorflow", "jax", "torch"]
 NETWORKS = {"port": 11, "paper": 8}
 UPDATES = 3
-IMAGES = 12  # few, so that hardly any of them meets ReLU at its kink, where rounding decides between two gradients
-# Parts of the largest number of an array. Float32 rounds at 6e-8; sums over 24 x 32 x 32 pixels and ten layers of
-# backpropagation in another order gather the rest.
+# Few, so that hardly a feature meets ReLU at its kink, where rounding decides between two gradients.
+IMAGES = 12
+# Parts of the largest number of a layer. Float32 rounds at 6e-8; sums over thousands of pixels in another order and
+# ten layers of backpropagation gather the rest.
 LOGITS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 STATISTICS_TOLERANCE = 1e-5
@@ -31,17 +33,26 @@ STATISTICS_TOLERANCE = 1e-5
 def _keras_3() -> bool:
     if importlib.util.find_spec("keras") is None:
         return False
-    from importlib.metadata import version  # Python 3.8: there is no Keras 3 for older ones
+    if sys.version_info < (3, 9):
+        return False
+    from importlib.metadata import version
 
     return int(version("keras").split(".")[0]) >= 3
 
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 8) or not _keras_3(), reason="needs Keras 3 (Python 3.9 or newer)")
+# NumPy 2.4 says so of Keras's own conversion of TensorFlow's variables.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+needs_keras = pytest.mark.skipif(not _keras_3(), reason="Keras 3 is not installed (it needs Python 3.9)")
 
 
 def _run(arguments, backend):
-    environment = dict(os.environ, KERAS_BACKEND=backend, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2")
-    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    # XLA without its optimisations compiles in half the time.
+    environment = dict(
+        os.environ, KERAS_BACKEND=backend, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2",
+        XLA_FLAGS="--xla_backend_optimization_level=0",
+    )  # fmt: skip
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,7 +72,8 @@ def graph(folder):
     images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
     found = {}
     for variant, depth in NETWORKS.items():
-        found.update((f"{variant}/{name}", value) for name, value in _graph(folder, variant, depth, images, labels))
+        values = _graph(folder, variant, depth, images, labels)
+        found.update((f"{variant}/{name}", value) for name, value in values)
     return found
 
 
@@ -82,37 +94,39 @@ def _graph(folder, variant, depth, images, labels):
         values = _weights([(v.op.name, tuple(v.shape.as_list())) for v in variables])
         np.savez(folder / f"{variant}.npz", **values)
         yield "values", values
-        for variable in variables:
-            variable.load(values[variable.op.name], session)
+        start = {v.initializer.inputs[1]: values[v.op.name] for v in variables}
+        session.run([v.initializer for v in variables], start)
         tf1.train.Saver().save(session, str(folder / f"{variant}.ckpt"), latest_filename=f"{variant}.latest")
         for mode, tensor in logits.items():
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels[: len(batches[0])], logits=tensor))
-            value, slopes = session.run([tensor, tf1.gradients(loss, trainable)], {feed: batches[0]})
+            answers = labels[: len(batches[0])]
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=answers, logits=tensor)
+            value, slopes = session.run([tensor, tf1.gradients(tf.reduce_mean(loss), trainable)], {feed: batches[0]})
             yield f"logits/{mode}", value
             for variable, slope in zip(trainable, slopes):
                 yield f"gradient/{mode}/{variable.op.name}", slope
         for batch in batches:
             session.run(updates, {feed: batch})
-        for variable in variables:
-            yield f"updated/{variable.op.name}", session.run(variable)
+        for variable, value in zip(variables, session.run(variables)):
+            yield f"updated/{variable.op.name}", value
 
 
 def _weights(variables):
-    """Values that leave no term of the network at 0 or 1: a wrong one would show. Every other BN has a history."""
+    """Values that leave no term at 0 or 1: a wrong one would show. The first BN has seen no batch yet."""
     random = np.random.RandomState(3)
     values = {}
     for name, shape in variables:
         kind = name.rsplit("/", 1)[1]
         if kind == "local_step":
-            steps = 5.0 * (len(values) % 2)
-            values[name] = np.float32(steps)
-            values[name.replace(kind, "biased")] *= np.float32(steps > 0)
+            fresh = not any(name.endswith(kind) for name in values)
+            values[name] = np.float32(0 if fresh else 5)
+            values[name.replace(kind, "biased")] *= values[name]
         elif kind == "kernel":
             values[name] = initial_value(name, shape, 5)
         elif kind in ("gamma", "moving_variance"):
             values[name] = random.uniform(0.5, 1.5, shape).astype(np.float32)
         elif kind == "beta":  # away from ReLU's kink
-            values[name] = (random.choice([-1.0, 1.0], shape) * random.uniform(2, 3, shape)).astype(np.float32)
+            sign = random.choice([-1.0, 1.0], shape)
+            values[name] = (sign * random.uniform(2, 3, shape)).astype(np.float32)
         else:
             values[name] = random.normal(0, 0.3, shape).astype(np.float32)
     return values
@@ -130,20 +144,31 @@ def probe(request, folder, graph):
 
 
 def _agree(found, expected, names, tolerance):
-    """Every array within `tolerance` of its largest number (of a thousandth of the largest of all, at least)."""
+    """Every array within `tolerance` of the largest number of its layer (or of a thousandth of the largest of all).
+
+    Of its layer, not its own: the gradient of a bias before a batch normalisation is a sum that cancels almost
+    wholly, and what is left of it is small against its rounding.
+    """
     assert names
-    floor = 1e-3 * max(np.abs(expected[name]).max() for name in names)
-    errors = {name: np.abs(found[name] - expected[name]).max() for name in names}
-    worst = {name: errors[name] / max(np.abs(expected[name]).max(), floor) for name in names}
-    name = max(worst, key=worst.__getitem__)
-    print("worst", tolerance, name, worst[name])
-    assert worst[name] <= tolerance, name
+    scales = collections.defaultdict(float)
+    for name in names:
+        scales[_layer(name)] = max(scales[_layer(name)], np.abs(expected[name]).max())
+    floor = 1e-3 * max(scales.values())
+    for name in names:
+        error = np.abs(found[name] - expected[name]).max()
+        assert error <= tolerance * max(scales[_layer(name)], floor), name
+
+
+def _layer(name):
+    """Of port/gradient/training/conv2d_3/bias the part up to conv2d_3."""
+    return name.rsplit("/", 1)[0]
 
 
 def _named(expected, start):
     return [name for name in expected if name.startswith(start)]
 
 
+@needs_keras
 @pytest.mark.parametrize("variant", NETWORKS)
 @pytest.mark.parametrize("mode", ["training", "inference"])
 class TestSameNumbers:
@@ -155,10 +180,12 @@ class TestSameNumbers:
         _agree(probe[1], graph, _named(graph, f"{variant}/gradient/{mode}"), GRADIENT_TOLERANCE)
 
 
+@needs_keras
 @pytest.mark.parametrize("variant", NETWORKS)
 class TestWeights:
     def test_a_fresh_model_is_a_fresh_graph(self, probe, graph, variant):
-        names = {name[len(f"{variant}/fresh/") :] for name in probe[1] if name.startswith(f"{variant}/fresh/")}
+        start = f"{variant}/fresh/"
+        names = {name[len(start) :] for name in _named(probe[1], start)}
         values = graph[f"{variant}/values"]
         assert names == set(values)
         for name in names:
@@ -182,27 +209,180 @@ class TestWeights:
             np.testing.assert_array_equal(reader.get_tensor(name), value)
 
 
+@needs_keras
 class TestModel:
     def test_fit_learns(self, probe):
         losses = probe[1]["fit"]
         assert losses[-1] < 0.9 * losses[0]
 
-    def test_weight_decay_is_l2_loss_over_all_trainable_variables(self, probe, graph):
-        names = [name[len("paper/gradient/training/") :] for name in _named(graph, "paper/gradient/training/")]
-        shapes = {name: value.shape for name, value in graph["paper/values"].items()}
-        half = sum(0.5 * np.square(initial_value(name, shapes[name], 0), dtype=np.float64).sum() for name in names)
-        assert probe[1]["decay"] == pytest.approx(1e-4 * half, rel=1e-5)
-
-    def test_saved_model_loads(self, probe):
+    def test_saved_model_loads(self, probe, graph):
         np.testing.assert_array_equal(probe[1]["loaded"], probe[1]["saved"])
-        assert probe[1]["loaded_decay"] > 0
+        assert len(probe[1]["loaded/decayed"]) == len(_named(graph, "paper/gradient/training/"))
 
     def test_mixed_precision(self, probe, graph):
-        assert probe[1]["mixed/dtypes"].tolist() == ["bfloat16", "bfloat16", "float32", "float32"]
-        for mine, mode in (("logits", "inference"), ("training", "training")):
-            expected = graph[f"port/logits/{mode}"]
-            error = np.abs(probe[1][f"mixed/{mine}"] - expected).max()
-            assert 0 < error < 0.1 * np.abs(expected).max()  # bfloat16 has 8 bits, so it cannot be exact
+        assert probe[1]["mixed/dtypes"].tolist() == ["bfloat16", "bfloat16", "float32"]
+        assert probe[1]["mixed/finite"]
+        logits, expected = probe[1]["mixed/logits"], graph["paper/logits/training"]
+        assert logits.dtype == np.float32
+        assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()  # bfloat16 has 8 bits
 
     def test_only_its_own_backend_loads_tensorflow(self, probe):
         assert bool(probe[1]["tensorflow_loaded"]) == (probe[0] == "tensorflow")
+
+
+@needs_keras
+@pytest.mark.parametrize(("variant", "parameters"), [("port", 3_504_422), ("paper", 1_740_048)])
+def test_parameters_at_depth_110(variant, parameters):
+    from tf_seresnet.keras import se_resnet110
+
+    model = se_resnet110(variant)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
+
+
+@needs_keras
+def test_weight_decay_is_l2_loss_over_all_trainable_variables():
+    from tf_seresnet.keras import se_resnet
+
+    model = se_resnet(11, weight_decay=1e-4)
+    values = [value for name, value in _held(model).items() if not _moves(name)]
+    assert len(values) == len(model.trainable_variables)
+    half = sum(np.square(value, dtype=np.float64).sum() for value in values) / 2
+    assert float(sum(model.losses)) == pytest.approx(1e-4 * half, rel=1e-5)
+
+
+def _moves(name):
+    return name.endswith(("/moving_mean", "/moving_variance", "/biased", "/local_step"))
+
+
+@pytest.fixture
+def model():
+    from tf_seresnet.keras import se_resnet
+
+    return se_resnet(11)
+
+
+@pytest.fixture
+def values(model):
+    """Another set of weights for the model, by the graph's names."""
+    from tf_seresnet.keras import graph_variables
+
+    return _weights([(name, tuple(variable.shape)) for name, variable in graph_variables(model).items()])
+
+
+def _write(prefix, values, **saving):
+    """A checkpoint of exactly these values, as a graph would write it."""
+    import tensorflow as tf
+
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        variables = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
+        session.run(tf1.global_variables_initializer())
+        return tf1.train.Saver(variables, **saving).save(session, str(prefix), write_meta_graph=False)
+
+
+def _held(model):
+    from tf_seresnet.keras import graph_variables, keras
+
+    return {name: keras.ops.convert_to_numpy(variable) for name, variable in graph_variables(model).items()}
+
+
+def _equal(found, expected):
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@needs_keras
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+class TestLoadCheckpoint:
+    def test_ignores_the_state_of_training(self, model, values, tmp_path):
+        from tf_seresnet.keras import load_checkpoint
+
+        state = {f"{name}/Momentum": value for name, value in values.items()}
+        state.update(is_training=True, global_step=np.int64(391), loss_scale=np.float32(1024))
+        load_checkpoint(model, _write(tmp_path / "model.ckpt", {**values, **state}))
+        _equal(_held(model), values)
+
+    @pytest.mark.parametrize("given", ["", "run", "run/checkpoints", "run/checkpoints/model.ckpt-7.index"])
+    def test_takes_a_prefix_a_file_or_a_folder(self, model, values, tmp_path, given):
+        from tf_seresnet.keras import load_checkpoint
+
+        folder = tmp_path / "elsewhere" / "checkpoints"
+        folder.mkdir(parents=True)
+        _write(folder / "model.ckpt-7", values)
+        (tmp_path / "elsewhere").rename(tmp_path / "run")  # the state file still names the old folder
+        load_checkpoint(model, tmp_path / (given or "run/checkpoints/model.ckpt-7"))
+        _equal(_held(model), values)
+
+    def test_takes_the_first_format_of_tensorflow_1(self, model, values, tmp_path):
+        import tensorflow as tf
+
+        from tf_seresnet.keras import load_checkpoint
+
+        version = tf.compat.v1.train.SaverDef.V1
+        load_checkpoint(model, _write(tmp_path / "model.ckpt", values, write_version=version))
+        _equal(_held(model), values)
+
+    def test_without_debiasing_state_training_goes_on_from_the_moving_mean(self, model, values, tmp_path):
+        from tf_seresnet.keras import load_checkpoint
+
+        old = {name: value for name, value in values.items() if not name.endswith(("/biased", "/local_step"))}
+        load_checkpoint(model, _write(tmp_path / "model.ckpt", old))
+        for name, value in _held(model).items():
+            if name.endswith("/biased"):
+                np.testing.assert_array_equal(value, values[name.split("/", 1)[1].rsplit("/", 1)[0]])
+            elif name.endswith("/local_step"):
+                assert np.power(np.float32(0.9), value) == 0
+            else:
+                np.testing.assert_array_equal(value, values[name])
+
+    def test_refuses_another_network_and_keeps_the_weights(self, model, values, tmp_path):
+        from tf_seresnet.keras import load_checkpoint
+
+        before = _held(model)
+        wrong = dict(values)
+        wrong["dense_26/kernel"] = np.zeros((256, 100), np.float32)
+        wrong["conv2d_77/kernel"] = np.zeros((1, 1, 3, 3), np.float32)
+        del wrong["conv2d_4/bias"], wrong["BatchNorm_2/BatchNorm_2/moving_mean/biased"]
+        assert "dense_26/kernel" in values
+        with pytest.raises(UsageError) as error:
+            load_checkpoint(model, _write(tmp_path / "model.ckpt", wrong))
+        message = str(error.value)
+        assert "\n" not in message
+        assert "conv2d_4/bias is missing" in message
+        assert "BatchNorm_2/BatchNorm_2/moving_mean/biased is missing" in message
+        assert "dense_26/kernel has shape [256, 100] instead of [256, 10]" in message
+        assert "conv2d_77/kernel is too many" in message
+        _equal(_held(model), before)
+
+    @pytest.mark.parametrize("there", ["nothing", "an empty folder", "another file"])
+    def test_refuses_what_is_no_checkpoint(self, model, tmp_path, there):
+        from tf_seresnet.keras import load_checkpoint
+
+        if there == "an empty folder":
+            (tmp_path / "model.ckpt").mkdir()
+        elif there == "another file":
+            (tmp_path / "model.ckpt").write_text("?")
+        with pytest.raises(UsageError, match="checkpoint"):
+            load_checkpoint(model, tmp_path / "model.ckpt")
+
+    def test_save_refuses_a_folder_that_cannot_be(self, model, tmp_path):
+        from tf_seresnet.keras import save_checkpoint
+
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UsageError, match="cannot write the checkpoint"):
+            save_checkpoint(model, tmp_path / "file" / "model.ckpt")
+
+    def test_needs_tensorflow(self, model, tmp_path, monkeypatch):
+        from tf_seresnet.keras import load_checkpoint, save_checkpoint
+
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+        for function in (load_checkpoint, save_checkpoint):
+            with pytest.raises(UsageError, match="TensorFlow"):
+                function(model, tmp_path / "model.ckpt")
+
+
+@pytest.mark.skipif(_keras_3(), reason="Keras 3 is installed")
+def test_without_keras_3_one_line_says_so():
+    with pytest.raises(UsageError, match="needs Keras 3"):
+        import tf_seresnet.keras  # noqa: F401

@@ -15,7 +15,7 @@ from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 try:
     import keras
 except ImportError as error:
-    raise UsageError(f"the Keras model needs Keras 3 ({error}); pip install 'keras>=3' and a backend for it") from error
+    raise UsageError(f"the Keras model needs Keras 3 ({error}); pip install 'keras>=3' and a backend") from error
 if int(keras.__version__.split(".")[0]) < 3:
     raise UsageError(f"the Keras model needs Keras 3 and this is {keras.__version__}; pip install 'keras>=3'")
 
@@ -88,19 +88,15 @@ class BatchNorm(keras.layers.Layer):
 
     def build(self, input_shape: Tuple[Optional[int], ...]) -> None:
         channels = (input_shape[-1],)
-        self.beta = self._weight("beta", channels, "zeros", self.regularizer)
-        self.gamma = self._weight("gamma", channels, "ones", self.regularizer)
+        self.beta = self._weight("beta", channels, "zeros", regularizer=self.regularizer)
+        self.gamma = self._weight("gamma", channels, "ones", regularizer=self.regularizer)
         self.moving_mean = self._weight("moving_mean", channels, "zeros", trainable=False)
         self.moving_variance = self._weight("moving_variance", channels, "ones", trainable=False)
         self.biased = self._weight("biased", channels, "zeros", trainable=False)
         self.local_step = self._weight("local_step", (), "zeros", trainable=False)
 
-    def _weight(
-        self, name: str, shape: Tuple[Any, ...], start: str, regularizer: Any = None, trainable: bool = True
-    ) -> Any:
-        return self.add_weight(
-            shape=shape, initializer=start, regularizer=regularizer, trainable=trainable, name=name, autocast=False
-        )
+    def _weight(self, name: str, shape: Tuple[Any, ...], initializer: str, **options: Any) -> Any:
+        return self.add_weight(shape, initializer, name=name, autocast=False, **options)
 
     def call(self, inputs: Any, training: Optional[bool] = None) -> Any:
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))

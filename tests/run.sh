@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# Sets up what the tests need and runs all of them, under every TensorFlow that this machine can run.
+set -u
+# shellcheck source=scripts/python_env.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/python_env.sh"
+
+usage() {
+    cat <<'EOF'
+usage: bash tests/run.sh [pytest options] [paths]
+
+Runs, each in an environment of its own that is made once in the checkout and reused:
+  main    ruff, mypy, shellcheck and all tests under TensorFlow 2.21           (.venv, Python 3.11 to 3.13)
+  tf115   tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 1.15.5   (.venv-tf115, Python 3.7)
+  tf26    the quick tests of tests/tf_seresnet under TensorFlow 2.6.5                 (.venv-tf26, Python 3.8)
+The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names what did not run.
+
+Options go to every pytest; paths (below tests/, relative to the checkout) replace the ones above.
+
+environment variables
+  KIT_TEST_DATA   folder with the real test data               (default: ../shared/data beside the checkout)
+  KIT_TEST_ENVS   which to run, e.g. "main tf115"; one named here that cannot run is a failure
+                                                               (default: those that this machine can run)
+  KIT_TEST_TORCH  1 installs torch too and tests the Keras model's torch backend (on Linux, pip brings CUDA: 3 GB)
+
+exit status: 0 all passed; 1 something failed, or could not be installed
+EOF
+}
+
+case ${1:-} in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+esac
+
+summary=()
+failed=
+scratch=$(mktemp -d) || exit 2
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+export KIT_TEST_DATA=${KIT_TEST_DATA:-$KIT_ROOT/../shared/data}
+cd "$KIT_ROOT" || exit 2
+
+title() {
+    printf '\n=== %s\n' "$*"
+}
+
+outcome() { # TEXT [failed]
+    summary+=("$1")
+    failed=$failed${2:-}
+}
+
+# Whether an environment is to be run; without KIT_TEST_ENVS, all are.
+wanted() { # NAME
+    case " ${KIT_TEST_ENVS:-$1} " in
+        *" $1 "*) return 0 ;;
+        *)
+            outcome "$1: NOT RUN (KIT_TEST_ENVS leaves it out)"
+            return 1
+            ;;
+    esac
+}
+
+# Something that this machine cannot run: loud, and a failure where it was asked for by name.
+not_run() { # NAME WHY
+    title "$1: NOT RUN: $2"
+    outcome "$1: NOT RUN ($2)" "${KIT_TEST_ENVS:+failed}"
+}
+
+# Installs in a subshell, so that its `exit 2` ends this environment and not the others.
+prepared() { # NAME FOLDER "X.Y ..." REQUIREMENTS ...
+    local name=$1
+    shift
+    title "$name"
+    (
+        trap - EXIT
+        ensure_environment "$@"
+    ) && return 0
+    outcome "$name: FAILED (its environment could not be installed)" failed
+    return 1
+}
+
+# One of the checks that are no tests.
+check() { # NAME COMMAND ...
+    local name=$1
+    shift
+    title "$name"
+    if "$@"; then
+        outcome "$name: passed"
+    else
+        outcome "$name: FAILED" failed
+    fi
+}
+
+# Runs pytest and counts from its report. No report, no test or a status other than 0 never counts as passed.
+run_pytest() { # NAME PYTHON ARGUMENT ...
+    local name=$1 python=$2 report=$scratch/$1.xml status=0 counts
+    shift 2
+    title "$name: pytest $*"
+    "$python" -m pytest -n "$workers" --dist loadfile "$@" --junitxml="$report" </dev/null || status=$?
+    if ! counts=$("$python" "$KIT_ROOT/scripts/count_tests.py" "$report"); then
+        outcome "$name: FAILED (pytest ended with status $status and no report)" failed
+    elif [ "$status" -ne 0 ] || [ "${counts%% *}" = 0 ]; then
+        outcome "$name: $counts" failed
+    else
+        outcome "$name: $counts"
+    fi
+}
+
+# The user's arguments with the environment's own paths, unless the user has named some.
+arguments() { # PATH ... -> array args
+    local argument
+    args=(${user_args[@]+"${user_args[@]}"})
+    for argument in ${user_args[@]+"${user_args[@]}"}; do
+        case $argument in
+            tests | tests/*) return 0 ;;
+        esac
+    done
+    args+=("$@")
+}
+
+run_main() {
+    wanted main || return 0
+    local folder=$KIT_ROOT/.venv more=(test)
+    if [ "${KIT_TEST_TORCH:-0}" = 1 ]; then
+        more+=(test-torch)
+    else
+        title "main: NOT RUN: the Keras model on torch; KIT_TEST_TORCH=1 installs torch and tests it"
+        outcome "main, torch backend: NOT RUN (set KIT_TEST_TORCH=1)"
+    fi
+    prepared main "$folder" "3.11 3.12 3.13 3.10" "$(main_requirements)" "${more[@]}" || return 0
+    check ruff "$folder/bin/python" -m ruff check --output-format concise .
+    check mypy "$folder/bin/python" -m mypy
+    check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh
+    arguments tests
+    run_pytest main "$folder/bin/python" "${args[@]}"
+}
+
+run_old() { # NAME X.Y PYTEST-ARGUMENT ...
+    local name=$1 version=$2 folder=$KIT_ROOT/.venv-$1
+    shift 2
+    wanted "$name" || return 0
+    if [ "$(uname -sm)" != "Linux x86_64" ]; then
+        not_run "$name" "its TensorFlow has wheels for x86_64 Linux only"
+    elif ! is_installed "$folder" "$name" && ! find_python "$version" >/dev/null; then
+        not_run "$name" "no Python $version with venv found on the PATH or in pyenv"
+    elif prepared "$name" "$folder" "$version" "$name"; then
+        arguments "$@"
+        run_pytest "$name" "$folder/bin/python" "${args[@]}"
+    fi
+}
+
+user_args=("$@")
+args=()
+workers=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || workers=2
+[ "$workers" -le 8 ] || workers=8 # each worker holds a TensorFlow
+
+for name in ${KIT_TEST_ENVS:-}; do
+    case $name in
+        main | tf115 | tf26) ;;
+        *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, tf115 and tf26" ;;
+    esac
+done
+run_main
+run_old tf115 3.7 tests/shared tests/tf_seresnet tests/end_to_end
+run_old tf26 3.8 -m "not slow" tests/tf_seresnet
+
+title "summary"
+printf '%s\n' "${summary[@]}"
+[ -z "$failed" ] || exit 1
