@@ -3,6 +3,7 @@
 `pickle.dump` would name numpy's private modules, which differ between numpy 1 and 2, so that other people's
 programs could not read under one what was written under the other. This dialect is read by all of them.
 """
+
 from __future__ import annotations
 
 import struct
@@ -51,7 +52,7 @@ class _Writer:
             self.remember()
             for start in range(0, len(value), _LIST_BATCH):
                 self.write(b"(")
-                for item in value[start:start + _LIST_BATCH]:
+                for item in value[start : start + _LIST_BATCH]:
                     self.value(item)
                 self.write(b"e")
         elif isinstance(value, str):

@@ -3,6 +3,7 @@
 Any set of images in the layout of the CIFAR-10 python batches will do (see `cifar10_files`), with any number
 of images and classes; one whose files all have the official md5 is named 'cifar-10'.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -30,8 +31,15 @@ from shared.cifar10_files import (
 )
 
 __all__ = [
-    "FOLDER", "OFFICIAL_NAME", "UNNAMED",
-    "Cifar10", "channel_statistics", "check", "describe", "find", "load",
+    "FOLDER",
+    "OFFICIAL_NAME",
+    "UNNAMED",
+    "Cifar10",
+    "channel_statistics",
+    "check",
+    "describe",
+    "find",
+    "load",
 ]
 
 
@@ -65,14 +73,19 @@ def load(path: Union[str, Path]) -> Cifar10:
     for number, batch in enumerate(batches(folder, meta)):
         official = official and is_official(batch.name, batch.content)
         digest.update(batch.pixels.data)
-        labels[number * cases:(number + 1) * cases] = batch.labels
-        _interleave(batch.pixels, images[number * cases:(number + 1) * cases])
+        labels[number * cases : (number + 1) * cases] = batch.labels
+        _interleave(batch.pixels, images[number * cases : (number + 1) * cases])
     digest.update(labels.astype("<i4").tobytes())
     return Cifar10(
-        name=_name(official, meta), path=str(folder),
-        train_images=images[:trained], train_labels=labels[:trained],
-        test_images=images[trained:], test_labels=labels[trained:],
-        label_names=meta.label_names, fingerprint=digest.hexdigest())
+        name=_name(official, meta),
+        path=str(folder),
+        train_images=images[:trained],
+        train_labels=labels[:trained],
+        test_images=images[trained:],
+        test_labels=labels[trained:],
+        label_names=meta.label_names,
+        fingerprint=digest.hexdigest(),
+    )
 
 
 def channel_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -95,7 +108,8 @@ def describe(path: Union[str, Path]) -> List[str]:
     lines = [
         f"folder {folder}",
         f"{_heading(META_FILE, content, official[-1])}, {meta.cases} images per file, "
-        f"{len(meta.label_names)} classes: {', '.join(meta.label_names)}"]
+        f"{len(meta.label_names)} classes: {', '.join(meta.label_names)}",
+    ]
     counts, histograms = [], []
     for batch in batches(folder, meta):
         official.append(is_official(batch.name, batch.content))
@@ -129,7 +143,7 @@ def _histogram(images: np.ndarray) -> np.ndarray:
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(images), 1000):
         for channel in range(3):
-            counts[channel] += np.bincount(images[start:start + 1000, ..., channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(images[start : start + 1000, ..., channel].ravel(), minlength=256)
     return counts
 
 
@@ -150,5 +164,7 @@ def _heading(name: str, content: bytes, official: bool) -> str:
 
 def _content(counts: np.ndarray, histogram: np.ndarray) -> str:
     mean, deviation = _moments(histogram)
-    return (f"{counts.sum()} images, per class {' '.join(map(str, counts))}, "
-            f"mean {' '.join(f'{x:.3f}' for x in mean)}, std {' '.join(f'{x:.3f}' for x in deviation)}")
+    return (
+        f"{counts.sum()} images, per class {' '.join(map(str, counts))}, "
+        f"mean {' '.join(f'{x:.3f}' for x in mean)}, std {' '.join(f'{x:.3f}' for x in deviation)}"
+    )

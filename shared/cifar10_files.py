@@ -8,6 +8,7 @@
 The format is that of https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky 2009). Whatever is wrong with a
 file is one DataError. Pickles are read by `safe_pickle`, which executes nothing.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -127,8 +128,10 @@ def check_sizes(folder: Path, meta: Meta) -> None:
     for name in TRAIN_FILES + (TEST_FILE,):
         size, needed = _size(folder / name), meta.cases * _PIXELS
         if size < needed:
-            raise fault(f"{folder / name} is truncated: {size} bytes, where {meta.cases} images "
-                        f"need {needed} and more; {_AFRESH}")
+            raise fault(
+                f"{folder / name} is truncated: {size} bytes, where {meta.cases} images "
+                f"need {needed} and more; {_AFRESH}"
+            )
 
 
 def has_official_sizes(folder: Path) -> bool:
@@ -211,8 +214,10 @@ def batches(folder: Path, meta: Meta) -> Iterator[Batch]:
         array = np.array(labels, np.int64)
         outside = np.flatnonzero((array < 0) | (array >= len(meta.label_names)))
         if len(outside):
-            raise fault(f"{path} gives image {outside[0]} the label {array[outside[0]]}, "
-                        f"not 0 to {len(meta.label_names) - 1}; {_AFRESH}")
+            raise fault(
+                f"{path} gives image {outside[0]} the label {array[outside[0]]}, "
+                f"not 0 to {len(meta.label_names) - 1}; {_AFRESH}"
+            )
         yield Batch(name, content, pixels, array.astype(np.int32))
 
 

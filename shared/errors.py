@@ -3,6 +3,7 @@
 The command line turns a `UsageError` into one line on standard error, `error: what is wrong; what to do`, and
 exit status 2. Every other exception is a defect of ours and keeps its traceback and exit status 1.
 """
+
 from __future__ import annotations
 
 

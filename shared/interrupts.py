@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM as requests: the loop finishes its step, writes a checkpoint and leaves."""
+
 from __future__ import annotations
 
 import signal

@@ -68,9 +68,7 @@ class Metrics:
     def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
         logits, labels = np.asarray(logits), np.asarray(labels)
         if logits.ndim != 2 or logits.shape[1] != self.num_classes or labels.shape != logits.shape[:1]:
-            raise ValueError(
-                f"logits {logits.shape} and labels {labels.shape} are not [B, {self.num_classes}] and [B]"
-            )
+            raise ValueError(f"logits {logits.shape} and labels {labels.shape} are not [B, {self.num_classes}] and [B]")
         if not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"labels must be integers, not {labels.dtype}")
         if mask is not None:
@@ -97,14 +95,10 @@ class Metrics:
         self._correct5 += int((rank < TOP_K).sum())
         np.add.at(self._confusion, (labels, logits.argmax(axis=1)), 1)
 
-        with np.errstate(
-            over="ignore"
-        ):  # two huge finite logits may differ by infinity: the cut-off takes care of it
+        with np.errstate(over="ignore"):  # two huge finite logits may differ by infinity: the cut-off takes care of it
             shifted = logits - logits.max(axis=1, keepdims=True)
         total = np.exp(shifted).sum(axis=1)
-        self._loss += _exact_sum(
-            _fixed_point(np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS))
-        )
+        self._loss += _exact_sum(_fixed_point(np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS)))
 
         confidence = 1.0 / total  # the softmax of the largest logit, whose shifted value is 0
         bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
@@ -135,9 +129,7 @@ class Metrics:
         """Mean cross-entropy in nats; nan without images, or as soon as one image had a non-finite logit."""
         if not self.images or self.non_finite:
             return float("nan")
-        return self._loss / (
-            self.images * UNIT
-        )  # Python divides integers of any size with one correct rounding
+        return self._loss / (self.images * UNIT)  # Python divides integers of any size with one correct rounding
 
     @property
     def top1(self) -> float:
@@ -176,8 +168,7 @@ class Metrics:
         if not self.images or self.non_finite:
             return float("nan")
         gap = sum(
-            abs(correct * UNIT - confidence)
-            for correct, confidence in zip(self._bin_correct, self._bin_confidence)
+            abs(correct * UNIT - confidence) for correct, confidence in zip(self._bin_correct, self._bin_confidence)
         )
         return _percent(gap, self.images * UNIT)
 
@@ -195,9 +186,7 @@ class Metrics:
             "correct5": self._correct5,
             "loss": self._loss,
             "class_images": self._class_images.tolist(),
-            "confusion": [
-                [int(row), int(column), int(self._confusion[row, column])] for row, column in cells
-            ],
+            "confusion": [[int(row), int(column), int(self._confusion[row, column])] for row, column in cells],
             "bin_correct": list(self._bin_correct),
             "bin_confidence": list(self._bin_confidence),
         }

@@ -3,6 +3,7 @@
 No option has a default here: None means "not given", and the recipe's value stands. An unknown option is refused with
 the nearest valid one; abbreviations are not accepted, because they change meaning when an option is added.
 """
+
 from __future__ import annotations
 
 import argparse

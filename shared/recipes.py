@@ -3,6 +3,7 @@
 Each recipe is a function whose docstring states the command, the hours and the result that its document claims. What
 the originals' code did differently from their documents is said there too.
 """
+
 from __future__ import annotations
 
 import dataclasses

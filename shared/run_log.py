@@ -1,4 +1,5 @@
 """The one writer of a run: console, progress bar, train.log, events.jsonl and TensorBoard from the same numbers."""
+
 from __future__ import annotations
 
 import datetime

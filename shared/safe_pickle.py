@@ -8,6 +8,7 @@ checked. Work and memory are bounded by the size of the file, so a small file ca
 
 The instructions are described in CPython's `pickletools.py`.
 """
+
 from __future__ import annotations
 
 import enum
@@ -134,7 +135,7 @@ class _Reader:
         end = self.position + count
         if count < 0 or end > len(self.data):
             raise Refused("it ends too early or is damaged")
-        taken = self.data[self.position:end]
+        taken = self.data[self.position : end]
         self.position = end
         return taken
 
@@ -302,14 +303,22 @@ def _pushing_text(form: str) -> Callable[[_Reader], None]:
 
 _STOP = ord(".")
 _INSTRUCTIONS: Dict[int, Callable[[_Reader], None]] = {
-    0x80: _Reader.protocol, 0x95: _Reader.frame, ord("("): _Reader.mark,
+    0x80: _Reader.protocol,
+    0x95: _Reader.frame,
+    ord("("): _Reader.mark,
     ord("N"): lambda reader: reader.stack.append(None),
     0x88: lambda reader: reader.stack.append(True),
     0x89: lambda reader: reader.stack.append(False),
-    ord("K"): _Reader.byte, ord("M"): _pushing("<H"), ord("J"): _pushing("<i"),
-    ord("U"): _pushing_bytes("<B"), ord("T"): _pushing_bytes("<i"), ord("C"): _pushing_bytes("<B"),
-    ord("B"): _pushing_bytes("<I"), 0x96: _pushing_bytes("<Q"),
-    0x8c: _pushing_text("<B"), ord("X"): _pushing_text("<I"),
+    ord("K"): _Reader.byte,
+    ord("M"): _pushing("<H"),
+    ord("J"): _pushing("<i"),
+    ord("U"): _pushing_bytes("<B"),
+    ord("T"): _pushing_bytes("<i"),
+    ord("C"): _pushing_bytes("<B"),
+    ord("B"): _pushing_bytes("<I"),
+    0x96: _pushing_bytes("<Q"),
+    0x8C: _pushing_text("<B"),
+    ord("X"): _pushing_text("<I"),
     ord(")"): lambda reader: reader.stack.append(()),
     0x85: lambda reader: reader.tuple_of(1),
     0x86: lambda reader: reader.tuple_of(2),
@@ -326,6 +335,8 @@ _INSTRUCTIONS: Dict[int, Callable[[_Reader], None]] = {
     0x94: lambda reader: reader.put(len(reader.memo)),
     ord("h"): lambda reader: reader.get(reader.take(1)[0]),
     ord("j"): lambda reader: reader.get(reader.number("<I")),
-    ord("c"): _Reader.global_line, 0x93: _Reader.global_of_stack,
-    ord("R"): _Reader.reduce, ord("b"): _Reader.build,
+    ord("c"): _Reader.global_line,
+    0x93: _Reader.global_of_stack,
+    ord("R"): _Reader.reduce,
+    ord("b"): _Reader.build,
 }

@@ -6,6 +6,7 @@ images (five files of 299) and 299 test images; the three images left over are u
 enlarged by integer arithmetic, so that every machine gets the same ones. Written once into a cache and taken
 from there afterwards.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -57,8 +58,7 @@ def _digits() -> Tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise UsageError(
-            "the embedded sample needs scikit-learn; pip install it, or give --data-path") from error
+        raise UsageError("the embedded sample needs scikit-learn; pip install it, or give --data-path") from error
     digits = load_digits()
     order = np.random.RandomState(_SPLIT_SEED).permutation(len(digits.target))
     return digits.images.astype(np.uint8)[order], digits.target[order]
@@ -88,14 +88,22 @@ def _write_cifar10(folder: Path) -> None:
     digits, labels = _digits()
     pixels = np.tile(_enlarged(digits, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
     meta: Dict[str, batch_writer.Value] = {
-        "num_cases_per_batch": CASES, "label_names": [str(label) for label in range(CLASSES)],
-        "num_vis": 3072, "dataset_name": NAME}
+        "num_cases_per_batch": CASES,
+        "label_names": [str(label) for label in range(CLASSES)],
+        "num_vis": 3072,
+        "dataset_name": NAME,
+    }
     files = {cifar10_files.META_FILE: batch_writer.dumps(meta)}
     for number, name in enumerate(cifar10_files.TRAIN_FILES + (cifar10_files.TEST_FILE,)):
         part = slice(number * CASES, (number + 1) * CASES)
-        files[name] = batch_writer.dumps({
-            "batch_label": f"{NAME}, {name}", "labels": [int(label) for label in labels[part]],
-            "data": pixels[part], "filenames": _file_names(part, labels)})
+        files[name] = batch_writer.dumps(
+            {
+                "batch_label": f"{NAME}, {name}",
+                "labels": [int(label) for label in labels[part]],
+                "data": pixels[part],
+                "filenames": _file_names(part, labels),
+            }
+        )
     for name, content in files.items():
         with open(str(folder / name), "wb") as file:
             file.write(content)
@@ -107,8 +115,7 @@ def _write_imagenet(folder: Path) -> None:
     try:
         from PIL import Image
     except ImportError as error:
-        raise UsageError(
-            "the sample as JPEGs needs Pillow; pip install Pillow, or give --data-path") from error
+        raise UsageError("the sample as JPEGs needs Pillow; pip install Pillow, or give --data-path") from error
     digits, labels = _digits()
     images = _enlarged(digits, 8)
     for part, split in _imagenet_parts():
@@ -151,8 +158,10 @@ def _is_complete_imagenet(folder: Path) -> bool:
 
 
 def _cached(
-    cache: Union[str, Path, None], name: str,
-    write: Callable[[Path], None], is_complete: Callable[[Path], bool],
+    cache: Union[str, Path, None],
+    name: str,
+    write: Callable[[Path], None],
+    is_complete: Callable[[Path], bool],
 ) -> Path:
     """Return the folder `name` below the first place that has it whole or where it can be written."""
     failures = []
@@ -163,8 +172,9 @@ def _cached(
             return _written(root, name, write, is_complete)
         except OSError as error:
             failures.append(f"{root} ({error.strerror or error})")
-    raise UsageError(f"cannot write the embedded sample to {' or '.join(failures)}; "
-                     "set KIT_CACHE to a folder that can be written")
+    raise UsageError(
+        f"cannot write the embedded sample to {' or '.join(failures)}; set KIT_CACHE to a folder that can be written"
+    )
 
 
 def _roots(cache: Union[str, Path, None]) -> Iterator[Path]:
@@ -180,9 +190,7 @@ def _roots(cache: Union[str, Path, None]) -> Iterator[Path]:
         yield Path(tempfile.gettempdir()) / f"se-pnas-kit-{user}" / _SUBFOLDER
 
 
-def _written(
-    root: Path, name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]
-) -> Path:
+def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> Path:
     """Write beside the place and move there in one step: parallel processes see all of it or nothing."""
     target = root / name
     root.mkdir(parents=True, exist_ok=True)

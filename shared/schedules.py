@@ -1,9 +1,10 @@
 """The learning rate as a pure function of training progress.
 
-Progress is measured in epochs, zero-based and fractional: 0.0 is the first step, 1.0 the first step of the second epoch.
+Progress is measured in epochs, zero-based and fractional: 0.0 is the first step, 1.0 the first of the second epoch.
 All documented recipes change the rate between epochs only; `Schedule.at` therefore takes the whole part unless
 `every_step` asks for the smooth curve.
 """
+
 from __future__ import annotations
 
 import math

@@ -3,6 +3,7 @@
 Nothing is kept between epochs, so a resumed run needs no state to see the images it would have seen. RandomState's
 stream is frozen across NumPy releases (NEP 19); Generator's is not.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple

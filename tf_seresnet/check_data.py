@@ -1,4 +1,5 @@
 """The mode `check-data`: is this folder CIFAR-10, whole and undamaged?"""
+
 from __future__ import annotations
 
 import os

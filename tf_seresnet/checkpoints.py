@@ -4,6 +4,7 @@ A checkpoint is a folder `checkpoints/step-00000391/` with TensorFlow's own file
 reads, and `state.json`: progress, recipe, network and the checksums of the files. It is written under another name,
 synced and renamed. `last` and `best` are symbolic links, replaced in one step.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -75,7 +76,7 @@ class Checkpoints:
 
 
 def find(path: Union[str, Path]) -> Found:
-    """The checkpoint that `path` means: a checkpoint's folder, a run's folder (its last one), or TensorFlow's own files.
+    """The checkpoint that `path` means: a checkpoint's folder, a run's folder (its last one) or TensorFlow's files.
 
     A run whose newest checkpoint is damaged gives the newest intact one and says so in `notes`. Raises UsageError where
     there is none.
@@ -103,7 +104,7 @@ def restore_everything(session: Any, found: Found) -> None:
 
 
 def restore_weights(session: Any, found: Found, variables: List[Any]) -> None:
-    """The given variables by name; anything else in the checkpoint is left alone. Raises UsageError naming what lacks."""
+    """The given variables by name, whatever else the checkpoint holds. Raises UsageError naming what it lacks."""
     _restore(session, found.prefix, variables)
 
 
@@ -136,13 +137,14 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
         missing = sorted(set(wanted) - set(shapes))
         if missing:
             raise UsageError(
-                f"{prefix} lacks {len(missing)} of {len(wanted)} variables, {missing[0]} first; it is of another network:"
-                " check --depth and --variant"
+                f"{prefix} lacks {len(missing)} of {len(wanted)} variables, {missing[0]} first; it is of another"
+                " network: check --depth and --variant"
             )
         for name, shape in sorted(wanted.items()):
             if shape != shapes[name]:
                 raise UsageError(
-                    f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth and --variant"
+                    f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth,"
+                    " --variant"
                 )
         _saver(variables).restore(session, prefix)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
@@ -162,7 +164,9 @@ def _newest_intact(folder: Path) -> Found:
                 notes.append(str(error))
             continue
         return Found(str(path / WEIGHTS), state, notes)
-    raise UsageError(notes[0] if notes else f"no checkpoint in {folder}; train first, or name another with --checkpoint")
+    raise UsageError(
+        notes[0] if notes else f"no checkpoint in {folder}; train first, or name another with --checkpoint"
+    )
 
 
 def _checked_state(path: Path) -> Dict[str, Any]:
@@ -217,4 +221,3 @@ def _sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-

@@ -9,26 +9,26 @@ TensorFlow ignores, without a word, a graph rewrite that its build or the machin
 optimizer that it does not know. Hence nothing here is assumed to work: a rewrite is tried on a small graph
 whose outcome is read back, and the NPU is opened only when the adapter is there.
 """
+
 from __future__ import annotations
 
 import abc
-import contextlib
 import difflib
-import importlib
-import importlib.util
 import math
 import os
 import platform
 import re
 import subprocess
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from shared.errors import UsageError
 from tf_seresnet import npu_options as npu
+from tf_seresnet.graph_probe import first_field, rewritten, switch
+from tf_seresnet.native_output import native_chatter_dropped
+from tf_seresnet.npu_adapter import adapter_for, environment_index, load_adapter
 
 PRECISIONS = ("O0", "O1", "bf16")
 LossScale = Union[None, str, float]  # nothing, "dynamic" or a number
@@ -86,7 +86,9 @@ def open_device(
 def add_options(group: Any) -> None:
     """The options that belong to a device of this half."""
     group.add_argument("--xla", action="store_true", help="compile with XLA (CPU, GPU)")
-    group.add_argument("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number (default: by precision)")
+    group.add_argument(
+        "--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number (default: by precision)"
+    )
     group.add_argument("--npu-option", action="append", default=[], metavar="KEY=VALUE",
                        help="any option of the Ascend adapter's session configuration; may be repeated")  # fmt: skip
 
@@ -105,7 +107,9 @@ def load_tensorflow(options: Any) -> None:
             import tensorflow as tf
 
             tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
-            with tf.Graph().as_default(), tf.compat.v1.Session(config=_no_gpu(tf)) as session:
+            with tf.Graph().as_default(), tf.compat.v1.Session(
+                config=tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+            ) as session:
                 session.run(tf.constant(0))  # some libraries speak when they are first used
     except ImportError as error:
         reason = " ".join(str(error).split())[:200]
@@ -117,9 +121,7 @@ def load_tensorflow(options: Any) -> None:
 
 def open_from(options: Any, precision: str, loss_scale: Optional[str]) -> Device:
     """`open_device` with the command line's options and the recipe's precision and loss scale."""
-    return open_device(
-        options.device, precision, options.xla, options.deterministic, options.npu_option, loss_scale
-    )
+    return open_device(options.device, precision, options.xla, options.deterministic, options.npu_option, loss_scale)
 
 
 class Device(abc.ABC):
@@ -192,12 +194,12 @@ class _StockDevice(Device):
         if self.request.npu_options:
             raise UsageError(f"--npu-option is for --device npu, and this is {self.kind}; leave it out")
         self.loss_scale = self.request.loss_scale or ("dynamic" if self.precision == "O1" else None)
-        self.rewrite = _first_field(self.rewrites.get(self.precision, ()))
+        self.rewrite = first_field(self.rewrites.get(self.precision, ()))
         if self.precision != "O0" and self.rewrite is None:
             raise self._no_precision()
         if self.precision == "O0" and not self.request.xla:
             return
-        types, operations = _rewritten(self.session_config())
+        types, operations = rewritten(self.session_config())
         if self.precision != "O0" and self.reduced_type[self.precision] not in types:
             raise self._no_precision()
         if self.request.xla and "_XlaRun" not in operations:
@@ -218,7 +220,7 @@ class _StockDevice(Device):
         config = tf.compat.v1.ConfigProto()
         self._place(config)
         if self.rewrite is not None:
-            _switch(config.graph_options.rewrite_options, self.rewrite, on=True)
+            switch(config.graph_options.rewrite_options, self.rewrite, on=True)
         if self.request.xla:
             level = getattr(tf.compat.v1.OptimizerOptions, self.jit_level)
             config.graph_options.optimizer_options.global_jit_level = level
@@ -299,14 +301,12 @@ class NpuDevice(Device):
     times_data_wait = False
 
     def __init__(self, index: Optional[int], request: Request) -> None:
-        self.adapter = _load_adapter()
+        self.adapter = load_adapter(_tensorflow_version())
         super().__init__(request)
         if request.xla:
             raise UsageError("XLA is not for the NPU, whose adapter compiles graphs itself; leave out --xla")
-        self.index = _environment_index() if index is None else index
-        self.options, notes = npu.session_options(
-            request.npu_options, self.precision, index, request.deterministic
-        )
+        self.index = environment_index() if index is None else index
+        self.options, notes = npu.session_options(request.npu_options, self.precision, index, request.deterministic)
         self.notes.extend(notes)
         self.loss_scale = request.loss_scale or ("dynamic" if npu.uses_float16(self.options) else None)
 
@@ -318,8 +318,8 @@ class NpuDevice(Device):
         custom = rewrite.custom_optimizers.add()
         custom.name = "NpuOptimizer"
         npu.write(self.options, custom.parameter_map)
-        _switch(rewrite, "remapping", on=False)
-        _switch(rewrite, "memory_optimization", on=False)
+        switch(rewrite, "remapping", on=False)
+        switch(rewrite, "memory_optimization", on=False)
         return config
 
     def wrap_optimizer(self, optimizer: Any) -> Any:
@@ -346,7 +346,7 @@ def _automatic(index: Optional[int], request: Request) -> Device:
     """The best device that is there."""
     if _visible_gpus():
         return GpuDevice(None, request)
-    if _adapter_for(_tensorflow_version()) is not None:
+    if adapter_for(_tensorflow_version()) is not None:
         return NpuDevice(None, request)
     return CpuDevice(None, request)
 
@@ -357,75 +357,6 @@ _OPENERS: Dict[str, Callable[[Optional[int], Request], Device]] = {
     "gpu": GpuDevice,
     "npu": NpuDevice,
 }
-
-
-@contextlib.contextmanager
-def native_chatter_dropped() -> Iterator[None]:
-    """Hold back what native code writes to standard error, known start-up messages apart; show the rest afterwards."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            for line in held.read().decode("utf-8", "replace").splitlines():
-                if line.strip() and not any(known in line for known in _CHATTER):
-                    print(line, file=sys.stderr)
-
-
-_CHATTER = (
-    "All log messages before absl::InitializeLog() is called",
-    "oneDNN custom operations are on",
-    "TensorFlow binary is optimized",
-    "To enable the following instructions",
-)
-
-
-def _no_gpu(tf: Any) -> Any:
-    return tf.compat.v1.ConfigProto(device_count={"GPU": 0})
-
-
-# -- what TensorFlow really does with a configuration --------------------------------------------------------
-
-
-def _rewritten(config: Any) -> Tuple[Set[str], Set[str]]:
-    """Data types and operations that TensorFlow, under `config`, makes of a small network with gradient."""
-    import tensorflow as tf
-
-    v1 = tf.compat.v1
-    with tf.Graph().as_default():
-        x = v1.placeholder(tf.float32, [8, 8, 8, 16])
-        kernel = tf.fill([3, 3, 16, 16], 0.01) * v1.placeholder_with_default(1.0, [])
-        y = tf.nn.relu(tf.nn.conv2d(x, kernel, [1, 1, 1, 1], "SAME"))
-        y = tf.reduce_sum(tf.nn.relu(tf.nn.conv2d(y, kernel, [1, 1, 1, 1], "SAME")))
-        fetches = [y] + v1.gradients(y, [kernel])
-        metadata = v1.RunMetadata()
-        options = v1.RunOptions(output_partition_graphs=True)
-        with v1.Session(config=config) as session:
-            session.run(fetches, {x: [[[[1.0] * 16] * 8] * 8] * 8}, options=options, run_metadata=metadata)
-    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
-    functions = [function for graph in metadata.partition_graphs for function in graph.library.function]
-    nodes += [node for function in functions for node in function.node_def]
-    types = {tf.as_dtype(value.type).name for node in nodes for value in node.attr.values() if value.type}
-    return types, {node.op for node in nodes}
-
-
-def _first_field(names: Sequence[str]) -> Optional[str]:
-    """The first of these RewriterConfig fields that this TensorFlow has."""
-    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-
-    return next((name for name in names if name in RewriterConfig.DESCRIPTOR.fields_by_name), None)
-
-
-def _switch(rewrite_options: Any, field: str, on: bool) -> None:
-    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-
-    setattr(rewrite_options, field, RewriterConfig.ON if on else RewriterConfig.OFF)
 
 
 def _make_deterministic() -> None:
@@ -531,53 +462,3 @@ def _why_no_gpu() -> str:
         "libraries it names above (pip install 'tensorflow[and-cuda]'), check CUDA_VISIBLE_DEVICES, or use "
         "--device cpu"
     )
-
-
-# -- the Ascend adapter --------------------------------------------------------------------------------------
-
-
-def _adapter_for(version: str) -> Optional[Tuple[str, str]]:
-    """Package and module of the installed adapter that fits this TensorFlow; nothing is imported yet."""
-    major, minor = (re.findall(r"\d+", version) + ["0", "0"])[:2]
-    package, module = npu.ADAPTERS.get((int(major), int(minor)), ("", ""))
-    return (package, module) if package and importlib.util.find_spec(package) else None
-
-
-def _load_adapter() -> Any:
-    """The adapter's module of names. Raises UsageError if it is missing, broken or for another TensorFlow."""
-    version = _tensorflow_version()
-    found = _adapter_for(version)
-    if found is None:
-        present = [package for package, _ in npu.ADAPTERS.values() if importlib.util.find_spec(package)]
-        if present:
-            raise UsageError(
-                f"the Ascend adapter {present[0]} does not work with TensorFlow {version}; install "
-                "npu_bridge with TensorFlow 1.15 or npu_device with TensorFlow 2.6, or use --device cpu"
-            )
-        raise UsageError(
-            f"the Ascend adapter (npu_bridge or npu_device) is not importable in {sys.executable}; install "
-            "npu_bridge (TensorFlow 1.15) or npu_device (TensorFlow 2.6), or use --device cpu"
-        )
-    package, module_name = found
-    try:
-        top = importlib.import_module(package)
-        module = importlib.import_module(module_name)
-        enable = getattr(getattr(top, "compat", None), "enable_v1", None)
-        if enable is not None:
-            enable()  # npu_device: graph sessions instead of eager execution
-    except Exception as error:  # a missing library of CANN makes it ImportError, OSError or a tf.errors
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UsageError(
-            f"the Ascend adapter {package} breaks at import ({reason}); source CANN's set_env.sh and try "
-            "again, or use --device cpu"
-        ) from error
-    missing = [name for name in npu.ADAPTER_NAMES if not hasattr(module, name)]
-    if missing:
-        raise UsageError(f"the Ascend adapter {package} lacks {', '.join(missing)}; install a newer one")
-    return module
-
-
-def _environment_index() -> int:
-    """The device that the adapter takes when nobody names one."""
-    text = os.environ.get("ASCEND_DEVICE_ID", "")
-    return int(text) if text.isdigit() else 0

@@ -1,4 +1,5 @@
 """How long the rest of a run will take, and what to ask for instead when that is days."""
+
 from __future__ import annotations
 
 from typing import List

@@ -1,4 +1,5 @@
 """Exact evaluation: every test image once, with the moving averages, at any batch size."""
+
 from __future__ import annotations
 
 import time
@@ -11,6 +12,8 @@ from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.recipes import Recipe
 from shared.results import record as records
+from shared.results.rows import beside_documented
+from shared.results.tables import render
 from shared.run_log import RunLog, now
 from tf_seresnet import checkpoints, devices, runs
 from tf_seresnet.graph import Inference, model_variables, parameters
@@ -64,7 +67,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     data, remark = runs.load_data(options, state)
     recipe = Recipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
     network = runs.network(options, recipe, state, len(data.label_names))
-    # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: those of this training set.
+    # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: this training set's.
     normalise = Normalisation(**state["normalisation"]) if state else Normalisation.of(data.train_images)
 
     # -- Device and graph ----------------------------------------------------------------------------------
@@ -95,6 +98,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         records.write_record(folder / "result.json", result)
         log.line(summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
+        log.line("\n" + render(beside_documented(result)).rstrip())
 
 
 def summary(metrics: Metrics) -> str:

@@ -1,8 +1,9 @@
 """The training step and the inference of one network, as graphs."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Type
+from typing import Any, Dict, List, NamedTuple, Optional, Type
 
 import numpy as np
 import tensorflow as tf
@@ -32,10 +33,21 @@ class NetworkSpec:
     def build(self, images: Any, training: bool, reuse: bool = False) -> Any:
         """Logits [batch, num_classes]. Raises UsageError for what does not exist or does not run here."""
         if self.layers not in LAYER_SETS:
-            hint = "tf_seresnet.keras builds a Keras model" if self.layers == "keras" else nearest(self.layers, LAYER_SETS)
+            hint = (
+                "tf_seresnet.keras builds a Keras model" if self.layers == "keras" else nearest(self.layers, LAYER_SETS)
+            )
             raise UsageError(f"no layer set {self.layers!r} for a graph; {hint}")
         layers = LAYER_SETS[self.layers](reuse=reuse)
         return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training)
+
+
+class StepResult(NamedTuple):
+    """What one step computed, with the weights before its update."""
+
+    loss: float  # mean cross-entropy, nats; the L2 term is not in it
+    correct: int
+    images: int
+    data_wait: Optional[float] = None  # seconds
 
 
 class TrainingStep:
@@ -65,11 +77,11 @@ class TrainingStep:
         if batch.data_wait is not None:
             self._fetches["data_wait"] = batch.data_wait
 
-    def run(self, session: Any, learning_rate: float) -> Dict[str, float]:
-        """Train on the next batch: its mean cross-entropy `loss`, `correct` and `images` counts, `data_wait` seconds."""
+    def run(self, session: Any, learning_rate: float) -> StepResult:
+        """Train on the next batch."""
         values = session.run(self._fetches, {self.learning_rate: learning_rate})
         values.pop("update")
-        return {name: value.item() for name, value in values.items()}
+        return StepResult(**{name: value.item() for name, value in values.items()})
 
 
 class Inference:

@@ -4,6 +4,7 @@ Every layer set and every TensorFlow version starts from the same numbers, so th
 step on, and the graph carries no random operators. The distributions are the original's: He normal for convolutions,
 Glorot uniform for dense layers (both as Keras defines them), BN at 1 and 0, biases at 0.
 """
+
 from __future__ import annotations
 
 import math

@@ -1,8 +1,9 @@
 """From uint8 images to augmented, normalised batches: tf.data inside the graph.
 
-The order of an epoch, its crops and its mirrorings come from `shared.shuffle` as pure functions of (seed, epoch), so the
-graph holds no random operator and a run resumed in the middle of an epoch sees the images it would have seen.
+The order of an epoch, its crops and its mirrorings come from `shared.shuffle` as pure functions of (seed, epoch), so
+the graph holds no random operator and a run resumed in the middle of an epoch sees the images it would have seen.
 """
+
 from __future__ import annotations
 
 import contextlib

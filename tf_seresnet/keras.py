@@ -7,18 +7,21 @@
     model.fit(images, labels, batch_size=128)
     save_checkpoint(model, "model.ckpt")  # and evaluate it with eval.sh
 
-`KERAS_BACKEND` chooses the backend, as everywhere in Keras. TensorFlow is imported by its own backend and by the two
-checkpoint functions, by nothing else.
+`KERAS_BACKEND` chooses the backend, as everywhere in Keras. TensorFlow is imported by its own backend and
+by the two checkpoint functions, by nothing else.
 """
+
 from __future__ import annotations
 
 from typing import Any, Tuple
 
-# The package's own layers first: they say in one line what is missing where there is no Keras 3.
-from tf_seresnet.layers.keras_layers import KerasLayers, keras  # isort: split
 from tf_seresnet import network
 from tf_seresnet.initial_values import initial_value
 from tf_seresnet.keras_checkpoint import graph_variables, load_checkpoint, save_checkpoint
+from tf_seresnet.layers.keras_layers import (  # which says in one line where Keras 3 is missing
+    KerasLayers,
+    keras,
+)
 
 __all__ = ["graph_variables", "load_checkpoint", "save_checkpoint", "se_resnet", "se_resnet110"]
 
@@ -33,9 +36,9 @@ def se_resnet(
 ) -> Any:
     """A `keras.Model` from normalised images [batch, height, width, channels] to logits [batch, num_classes] float32.
 
-    Its initial weights are those of a fresh graph with the same `seed`, bit for bit. `weight_decay` adds that many
-    times half the sum of squares of all trainable variables to the loss (the documented recipe has 1e-4).
-    Raises UsageError for a variant or depth that does not exist, or without Keras 3.
+    Its initial weights are those of a fresh graph with the same `seed`, bit for bit. `weight_decay` adds
+    that many times half the sum of squares of all trainable variables to the loss (the documented recipe
+    has 1e-4). Raises UsageError for a variant or depth that does not exist, or without Keras 3.
     """
     images = keras.Input(input_shape, name="images")
     logits = network.se_resnet(images, KerasLayers(weight_decay), depth, variant, num_classes)

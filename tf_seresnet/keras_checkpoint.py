@@ -1,13 +1,14 @@
-"""Weights between a Keras model of `tf_seresnet.keras` and the TensorFlow checkpoints of the graph, bit for bit.
+"""Weights between a model of `tf_seresnet.keras` and the TensorFlow checkpoints of the graph, bit for bit.
 
-Reading and writing need TensorFlow under every Keras backend; it is imported only when one of them is asked for.
+Reading and writing need TensorFlow under every Keras backend, and import it only then.
 """
+
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Any, Container, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Container, Dict, Iterable, List, Tuple, Union
 
 import numpy as np
 
@@ -35,14 +36,14 @@ def _graph_name(layer: str, weight: str) -> str:
 
 
 def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
-    """Give the model the weights of a checkpoint of the graph, `core` or `slim`, written by TensorFlow 1.x or 2.x.
+    """Give the model the weights of a checkpoint of the graph, `core` or `slim`, of TensorFlow 1.x or 2.x.
 
-    `path` is a checkpoint's prefix, one of its files, a folder with a `checkpoint` file, or a run's folder. Momentum
-    slots, the step and other state of training are ignored. A checkpoint without zero-debiasing state (of a graph
-    that was saved for inference alone) gives biased = moving_mean and local_step = 1000, so that training on
-    continues from the moving mean itself.
+    `path` is a checkpoint's prefix or folder, or a run's folder (`tf_seresnet.checkpoints.find`). Momentum
+    slots, the step and other state of training are ignored. A checkpoint without zero-debiasing state (of a
+    graph that was saved for inference alone) gives biased = moving_mean and local_step = 1000, so that
+    training on continues from the moving mean itself.
 
-    Raises UsageError, and leaves the model as it was, when there is no such checkpoint or it is of another network.
+    Raises UsageError, and leaves the model as it was, when there is no such checkpoint or it is another network's.
     """
     reader = _reader(Path(path))
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
@@ -53,8 +54,8 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise UsageError(
-            f"{path} is not a checkpoint of {model.name}: {', '.join(problems[:_SHOWN])}{more}; build the model with"
-            " the depth, variant and number of classes of the checkpoint"
+            f"{path} is not a checkpoint of {model.name}: {', '.join(problems[:_SHOWN])}{more}; build the"
+            " model with the depth, variant and number of classes of the checkpoint"
         )
     values = {name: reader.get_tensor(settled.get(name, name)) for name in variables}
     for name, variable in variables.items():
@@ -65,7 +66,7 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
 
 
 def save_checkpoint(model: Any, prefix: Union[str, os.PathLike]) -> str:
-    """Write `prefix`.index and its data file, which restore into `core` and `slim` graphs. Returns the prefix.
+    """Write TensorFlow's files at `prefix`, which restore into `core` and `slim` graphs. Returns the prefix.
 
     Raises UsageError without TensorFlow or when the folder cannot be written.
     """
@@ -92,37 +93,16 @@ def _numpy(variable: Any) -> np.ndarray:
 def _reader(path: Path) -> Any:
     """TensorFlow's reader of the checkpoint that `path` means."""
     tf = _tensorflow()
-    prefix = _prefix(path, tf)
-    if prefix is None:
-        raise UsageError(f"no checkpoint at {path}; give its prefix, such as model.ckpt-100, or a run's folder")
+    from tf_seresnet.checkpoints import find  # it imports TensorFlow
+
+    # The first format of TensorFlow 1.x has no index: it is one file of the prefix's own name.
+    first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name
+    prefix = str(path) if first_format else find(path).prefix
     try:
         return tf.train.load_checkpoint(prefix)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"cannot read the checkpoint {path} ({reason}); give another one") from error
-
-
-def _prefix(path: Path, tf: Any) -> Optional[str]:
-    """The prefix that a prefix, a checkpoint's file, its folder or a run's folder means; None when there is none."""
-    if not path.is_dir():
-        prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
-        return prefix if _exists(prefix) else None
-    for folder in (path / "checkpoints", path):
-        state = tf.train.get_checkpoint_state(str(folder))
-        if state is not None:
-            # The state may hold an absolute path from before the folder was moved.
-            for prefix in (state.model_checkpoint_path, str(folder / Path(state.model_checkpoint_path).name)):
-                if _exists(prefix):
-                    return prefix
-        indices = sorted(folder.glob("*.index"), key=lambda index: (index.stat().st_mtime, index.name))
-        if indices:
-            return str(indices[-1])[: -len(".index")]
-    return None
-
-
-def _exists(prefix: str) -> bool:
-    # Without an index: the first format of TensorFlow 1.x, one file of the prefix's own name.
-    return os.path.isfile(prefix + ".index") or os.path.isfile(prefix)
 
 
 def _settled(variables: Iterable[str], shapes: Container[str]) -> Dict[str, str]:
@@ -152,7 +132,7 @@ def _tensorflow() -> Any:
         import tensorflow
     except ImportError as error:
         raise UsageError(
-            f"TensorFlow checkpoints are read and written by TensorFlow ({error}); pip install tensorflow, or keep the"
-            " weights with model.save_weights"
+            f"TensorFlow checkpoints are read and written by TensorFlow ({error}); pip install"
+            " tensorflow, or keep the weights with model.save_weights"
         ) from error
     return tensorflow

@@ -1,4 +1,5 @@
 """The training loop: step, count, log, save; after an epoch evaluate, log, save."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -74,12 +75,12 @@ class Loop:
         while progress.step < plan.total_steps and not self._evaluation_is_due():
             self.interrupts.raise_if_requested()
             # The session call returns when the step is done, so this is also the only point that waits for the device.
-            values = self.step.run(self.session, rate)
-            progress.count(values["loss"], values["correct"], values["images"])
-            self.clock.step(values["images"], values.get("data_wait"))
+            result = self.step.run(self.session, rate)
+            progress.count(result.loss, result.correct, result.images)
+            self.clock.step(result.images, result.data_wait)
             last = progress.step == plan.total_steps or self._evaluation_is_due()
             if last or progress.step % plan.print_freq == 0:
-                self._log_step(rate, values["loss"])
+                self._log_step(rate, result.loss)
             else:
                 self.log.advance_bar()
             if plan.save_steps and progress.step % plan.save_steps == 0 and not self._evaluation_is_due():

@@ -2,6 +2,7 @@
 
 Modes: train (default), evaluate, check-data. `--help` lists the options; README.md has examples.
 """
+
 from __future__ import annotations
 
 import sys

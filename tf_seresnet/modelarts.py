@@ -3,6 +3,7 @@
 `--data_url` and `--train_url` are what the service passes. Paths of the service's object storage (`obs://`, `s3://`)
 go through its `moxing`; local paths are used as they are, so the same command works on one's own machine.
 """
+
 from __future__ import annotations
 
 import contextlib

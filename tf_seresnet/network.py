@@ -5,10 +5,11 @@
 its layers in one fixed order and the sets number them in that order (`conv2d`, `conv2d_1`, ...), so that all three
 carry the variable names of the original's checkpoints.
 
-Sources: He et al., "Identity Mappings in Deep Residual Networks" (arXiv 1603.05027) for the pre-activation bottleneck of
-`port`; He et al., "Deep Residual Learning" (arXiv 1512.03385), section 4.2, for the basic blocks of `paper`; Hu et al.,
-"Squeeze-and-Excitation Networks" (arXiv 1709.01507) for the gate.
+Sources: He et al., "Identity Mappings in Deep Residual Networks" (arXiv 1603.05027) for the pre-activation bottleneck
+of `port`; He et al., "Deep Residual Learning" (arXiv 1512.03385), section 4.2, for the basic blocks of `paper`; Hu et
+al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507) for the gate.
 """
+
 from __future__ import annotations
 
 import abc
@@ -72,8 +73,8 @@ def se_resnet(
     """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], float32.
 
     `variant="port"` is the original's network: pre-activation bottlenecks of depth 9n+2 with a gate after every
-    convolution (3,504,422 trainable parameters at depth 110). `variant="paper"` is the SE paper's: basic blocks of depth
-    6n+2 with one gate each (1.74 M). `training` says which statistics batch normalisation uses: the batch's
+    convolution (3,504,422 trainable parameters at depth 110). `variant="paper"` is the SE paper's: basic blocks of
+    depth 6n+2 with one gate each (1.74 M). `training` says which statistics batch normalisation uses: the batch's
     (True), the moving averages (False); None leaves it to the call of the Keras model.
 
     Raises UsageError for a variant or a depth that does not exist.
@@ -161,7 +162,7 @@ def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> 
 
 
 def _excite(x: Tensor, layers: Layers, channels: int) -> Tensor:
-    """Squeeze every channel to its mean, excite through a bottleneck of two bias-free dense layers, gate the channels."""
+    """Squeeze every channel to its mean, excite it through two bias-free dense layers, gate the channels."""
     squeezed = layers.global_average_pool(x)
     hidden = layers.relu(layers.dense(squeezed, channels // REDUCTION))
     return layers.gate(x, layers.dense(hidden, channels))

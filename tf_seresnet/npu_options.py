@@ -4,6 +4,7 @@ The keys, types and rules are those that the adapter's own parser of the custom 
 applies. It stops the process, or ignores a key without a word, where this file gives one line that says
 what to do.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -260,9 +261,7 @@ def _typed(name: str, key: Key, text: str) -> Value:
         return _BOOLS[text.lower()]
     if key.values and text not in key.values:
         near = difflib.get_close_matches(text, key.values, n=1, cutoff=0.0)
-        raise UsageError(
-            f"npu option {name} cannot be {text!r}; the nearest is {near[0]} (of {', '.join(key.values)})"
-        )
+        raise UsageError(f"npu option {name} cannot be {text!r}; the nearest is {near[0]} (of {', '.join(key.values)})")
     if key.field == "s":
         if not text:
             raise UsageError(f"npu option {name} is empty; write {name}=VALUE")

@@ -1,4 +1,5 @@
 """How far a run is: everything, besides the variables, that continuing it exactly needs."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -38,8 +39,8 @@ class Progress:
         self.step_in_epoch += 1
         if not math.isfinite(loss):
             raise UsageError(
-                f"the loss is {loss} at step {self.step}; lower --learning-rate or raise --warm-up-epochs, and go on from"
-                " the last checkpoint with --checkpoint"
+                f"the loss is {loss} at step {self.step}; lower --learning-rate or raise --warm-up-epochs, and start"
+                " from the last good checkpoint with --checkpoint"
             )
         self.images += images
         self.epoch_images += images

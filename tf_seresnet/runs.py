@@ -1,4 +1,5 @@
 """What a run is made of, decided before anything expensive starts: recipe, data set, folder."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,15 +17,15 @@ from shared.cifar10 import Cifar10
 from shared.errors import UsageError
 from shared.files import make_folder
 from shared.recipes import Recipe
+from tf_seresnet.check_data import USUAL_FOLDER
 from tf_seresnet.graph import NetworkSpec
 
-from tf_seresnet.check_data import USUAL_FOLDER
 RUNS = "runs"
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
 RECIPE_OPTIONS = (
-    "depth", "variant", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "warm_up_epochs", "momentum",
-    "weight_decay", "precision", "loss_scale", "seed",
+    "depth", "variant", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "warm_up_epochs",
+    "momentum", "weight_decay", "precision", "loss_scale", "seed",
 )  # fmt: skip
 
 
@@ -64,8 +65,8 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> Recipe
     stored = Recipe.from_json(state["recipe"])
     if data.fingerprint != state["data"]["fingerprint"]:
         raise UsageError(
-            f"{data.path} is not the data set that the run was trained on; give that one with --data-path, or start a new"
-            " run with --checkpoint"
+            f"{data.path} is not the data set that the run was trained on; give that one with --data-path, or start"
+            " a new run with --checkpoint"
         )
     if options.recipe not in (None, stored.name):
         _refuse("recipe", options.recipe, stored.name)
@@ -94,7 +95,9 @@ def network(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]], class
         if getattr(options, name) not in (None, getattr(stored, name)):
             _refuse(name, getattr(options, name), f"{name} {getattr(stored, name)}")
     if stored.num_classes != classes:
-        raise UsageError(f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path")
+        raise UsageError(
+            f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
+        )
     return dataclasses.replace(stored, layers=options.layers or stored.layers)
 
 

@@ -1,4 +1,5 @@
 """The mode `train`: one straight line from the options to the record."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,6 +17,8 @@ from shared.files import write_atomic
 from shared.interrupts import Interrupts
 from shared.recipes import Recipe
 from shared.results import record as records
+from shared.results.rows import beside_documented
+from shared.results.tables import render
 from shared.run_log import RunLog, now
 from tf_seresnet import checkpoints, devices, evaluation, graph, runs
 from tf_seresnet.checkpoints import Checkpoints, Found
@@ -97,6 +100,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
         records.write_record(folder / "result.json", result)
         log.line(evaluation.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
+        log.line("\n" + render(beside_documented(result)).rstrip())
 
 
 def _resumed(options: Any) -> Optional[Found]:
@@ -104,7 +108,9 @@ def _resumed(options: Any) -> Optional[Found]:
     if not options.resume:
         return None
     if options.checkpoint:
-        raise UsageError("--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one")
+        raise UsageError(
+            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
+        )
     found = checkpoints.find(options.resume)
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
@@ -134,9 +140,7 @@ def _run_state(recipe: Recipe, network: NetworkSpec, normalise: Normalisation, d
     }
 
 
-def _write_config(
-    folder: Path, options: Any, recipe: Recipe, network: NetworkSpec, device: Any, data: Cifar10
-) -> None:
+def _write_config(folder: Path, options: Any, recipe: Recipe, network: NetworkSpec, device: Any, data: Cifar10) -> None:
     content = {
         "command": runs.command(),
         "commit": records.commit(),
@@ -169,7 +173,7 @@ def _introduce(log: RunLog, device: Any, recipe: Recipe, network: NetworkSpec, p
     beyond = [milestone + 1 for milestone in recipe.schedule.milestones if milestone >= recipe.epochs]
     if recipe.schedule.kind == "piecewise" and beyond:
         log.line(
-            f"note: the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {recipe.epochs} epochs asked"
-            " for; --scheduler cosine fits any length"
+            f"note: the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {recipe.epochs} epochs"
+            " asked for; --scheduler cosine fits any length"
         )
     log.line(f"output: {folder}")

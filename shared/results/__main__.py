@@ -12,12 +12,11 @@ from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.options import Parser, one_of
 from shared.results.record import read_record
-from shared.results.tables import FORMATS, LANGUAGES, Row, render, rows
+from shared.results.rows import Row, rows
+from shared.results.tables import FORMATS, LANGUAGES, render
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
-_BLOCK = re.compile(
-    r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<!-- results:end -->)", re.DOTALL
-)
+_BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<!-- results:end -->)", re.DOTALL)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -35,12 +34,9 @@ def _parser() -> Parser:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="a run's folder, a result.json, or a folder of them "
-        "(default: the records committed under results/)",
+        help="a run's folder, a result.json, or a folder of them (default: the records committed under results/)",
     )
-    parser.add_argument(
-        "--format", type=one_of(*FORMATS), default="text", help=", ".join(FORMATS) + " (default: text)"
-    )
+    parser.add_argument("--format", type=one_of(*FORMATS), default="text", help=", ".join(FORMATS) + " (default: text)")
     parser.add_argument(
         "--update-readme",
         nargs="+",
@@ -82,9 +78,7 @@ def find_records(runs: Sequence[str]) -> List[Path]:
             # A run's folder holds other JSON files too; a folder of committed records holds nothing but
             # records.
             own = path / "result.json"
-            files = (
-                [own] if own.is_file() else sorted(path.rglob("result.json")) or sorted(path.rglob("*.json"))
-            )
+            files = [own] if own.is_file() else sorted(path.rglob("result.json")) or sorted(path.rglob("*.json"))
         else:
             files = [path] if path.is_file() else []
         if not files:
@@ -111,9 +105,7 @@ def _with_block(path: Path, table_rows: Sequence[Row]) -> List[str]:
     for block in reversed(blocks):
         language = block.group("lang") or "en"
         if language not in LANGUAGES:
-            raise UsageError(
-                f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}"
-            )
+            raise UsageError(f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}")
         table = block.group(1) + "\n" + render(table_rows, "markdown", language) + "\n" + block.group(3)
         wanted = wanted[: block.start()] + table + wanted[block.end() :]
     return [text, wanted]

@@ -39,17 +39,13 @@ _SENET154_NOTES = (
     "its ranks. Batch size from its scripts.",
 )
 _STEPPED_NOTE = "The original's published code cannot run a step schedule: period and factor are swapped."
-_SENET154_LATER_NOTE = (
-    "A later edition of the document has one row only: cosine, 80.564 / 94.428 at 1022.92 images/s."
-)
+_SENET154_LATER_NOTE = "A later edition of the document has one row only: cosine, 80.564 / 94.428 at 1022.92 images/s."
 _SE_RESNET50_NOTES = (
     "Accuracy from 49,664 of the 50,000 validation images: the last 80 are dropped and the meters skip the "
     "first two batches. Batch size and schedule from the original's scripts.",
     "An older edition of the document gives 319.265 (1 NPU) and 4126.888 images/s (8 NPU).",
 )
-_COMPETITOR_NOTES = (
-    "The document lists the row of a competitor's device (竞品V) and leaves its numbers blank.",
-)
+_COMPETITOR_NOTES = ("The document lists the row of a competitor's device (竞品V) and leaves its numbers blank.",)
 _PNASNET_NOTES = (
     "Accuracy from 49,920 of the 50,000 validation images: the last 80 are dropped. The original trains "
     "without input normalisation; its label smoothing and drop-path have no effect. Batch size and schedule "

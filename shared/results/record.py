@@ -184,9 +184,7 @@ def write_record(path: Union[str, Path], record: Dict[str, Any]) -> None:
     try:
         write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path} ({error.strerror or error}); choose another --output-dir"
-        ) from error
+        raise UsageError(f"cannot write {path} ({error.strerror or error}); choose another --output-dir") from error
 
 
 def read_record(path: Union[str, Path]) -> Dict[str, Any]:
@@ -282,9 +280,5 @@ def machine() -> str:
     except OSError:
         described = ""
     found = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
-    model = (
-        found.group(1).strip()
-        if found
-        else platform.processor() or platform.machine() or "processor not known"
-    )
+    model = found.group(1).strip() if found else platform.processor() or platform.machine() or "processor not known"
     return f"{model}, {cores} core{'' if cores == 1 else 's'}"

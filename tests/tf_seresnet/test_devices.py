@@ -63,7 +63,7 @@ def gpus(monkeypatch):
     """Two GPUs that TensorFlow would list, without anything behind them."""
     monkeypatch.setattr(devices, "_visible_gpus", lambda: ["first", "second"])
     monkeypatch.setattr(devices, "_gpu_name", lambda physical, index: f"GPU the {physical}")
-    monkeypatch.setattr(devices, "_rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
+    monkeypatch.setattr(devices, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
 
 
 @pytest.fixture
@@ -156,14 +156,14 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
     if device is None:
         assert VERSION < (2, 12) or precision == "bf16"  # which depends on the processor
         return
-    assert reduced in devices._rewritten(device.session_config())[0]
-    assert reduced not in devices._rewritten(devices.open_device("cpu").session_config())[0]
+    assert reduced in devices.rewritten(device.session_config())[0]
+    assert reduced not in devices.rewritten(devices.open_device("cpu").session_config())[0]
     assert "slower" in device.notes[0]
     assert train(device)[1] == 4
 
 
 def test_a_rewrite_without_effect_is_refused(monkeypatch):
-    monkeypatch.setattr(devices, "_first_field", lambda names: "remapping")
+    monkeypatch.setattr(devices, "first_field", lambda names: "remapping")
     with pytest.raises(UsageError, match="no effect on"):
         devices.open_device("cpu", precision="O1")
 
@@ -172,7 +172,7 @@ def test_precision_leaves_no_trace_in_other_sessions():
     if VERSION < (2, 12):
         pytest.skip("no float16 rewrite for the CPU before TensorFlow 2.10")
     train(devices.open_device("cpu", precision="O1"), steps=1)
-    assert "float16" not in devices._rewritten(V1.ConfigProto())[0]
+    assert "float16" not in devices.rewritten(V1.ConfigProto())[0]
 
 
 @pytest.mark.parametrize(
@@ -224,12 +224,12 @@ def test_determinism_of_old_tensorflow_is_an_environment_variable(monkeypatch):
 
 def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--other")
-    monkeypatch.setattr(devices, "_rewritten", lambda config: (set(), {"_XlaRun"}))
+    monkeypatch.setattr(devices, "rewritten", lambda config: (set(), {"_XlaRun"}))
     device = devices.open_device("cpu", xla=True)
     level = device.session_config().graph_options.optimizer_options.global_jit_level
     assert level == V1.OptimizerOptions.ON_2
     assert os.environ["TF_XLA_FLAGS"].split() == ["--other", "--tf_xla_cpu_global_jit"]
-    monkeypatch.setattr(devices, "_rewritten", lambda config: (set(), set()))
+    monkeypatch.setattr(devices, "rewritten", lambda config: (set(), set()))
     with pytest.raises(UsageError, match="TF_XLA_FLAGS="):
         devices.open_device("cpu", xla=True)
 
@@ -239,7 +239,7 @@ def test_xla_compiles_on_the_cpu_when_the_device_comes_first():
     code = (
         "import sys; from tf_seresnet import devices; assert 'tensorflow' not in sys.modules\n"
         "device = devices.open_device('cpu', xla=True)\n"
-        "print('_XlaRun' in devices._rewritten(device.session_config())[1])"
+        "print('_XlaRun' in devices.rewritten(device.session_config())[1])"
     )
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -499,7 +499,7 @@ def test_npu_device_of_tensorflow_26_trains(tmp_path):
 
 # Files of this half whose code may name a device. Explanations in docstrings and comments may everywhere, and
 # so may the names of recipes, which the documents fixed.
-MAY_NAME_DEVICES = {"devices.py", "npu_options.py"}
+MAY_NAME_DEVICES = {"devices.py", "npu_adapter.py", "npu_options.py"}
 RECIPE_NAME = re.compile("|".join(recipes.names()))
 DEVICE_WORD = re.compile(r"(?<![a-z])(npu|cuda|gpu|ascend|davinci)(?![a-z])", re.IGNORECASE)
 

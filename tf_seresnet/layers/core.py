@@ -3,6 +3,7 @@
 No tf.layers, tf_slim or tflearn: the first ends with Keras 3, the others at TensorFlow 2.12. Variable names, their
 order and the arithmetic are those of `layers.slim`, so that either set restores the other's checkpoints.
 """
+
 from __future__ import annotations
 
 from typing import Any, Optional, Sequence, Tuple
@@ -43,7 +44,9 @@ class CoreLayers(Layers):
                     epsilon=BATCH_NORM_EPSILON, is_training=False,
                 )  # fmt: skip
                 return y
-            y, mean, variance = tf1.nn.fused_batch_norm(x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True)
+            y, mean, variance = tf1.nn.fused_batch_norm(
+                x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True
+            )
             statistics.update(mean, variance)
             return y
 

@@ -1,7 +1,8 @@
-"""Layers that build a `keras.Model` for Keras 3 on TensorFlow, JAX or torch: names and arithmetic of `layers.core`.
+"""Layers of a `keras.Model` for Keras 3 on TensorFlow, JAX or torch: names and arithmetic of `layers.core`.
 
 Nothing here imports a framework: `keras.ops` alone, so that a JAX or torch process never loads TensorFlow.
 """
+
 from __future__ import annotations
 
 from typing import Any, Dict, Optional, Tuple
@@ -15,7 +16,7 @@ from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 try:
     import keras
 except ImportError as error:
-    raise UsageError(f"the Keras model needs Keras 3 ({error}); pip install 'keras>=3' and a backend") from error
+    raise UsageError(f"the Keras model needs Keras 3 ({error}); pip install keras and a backend") from error
 if int(keras.__version__.split(".")[0]) < 3:
     raise UsageError(f"the Keras model needs Keras 3 and this is {keras.__version__}; pip install 'keras>=3'")
 
@@ -30,8 +31,9 @@ _KEPT = np.float32(1.0) - _RATE
 class KerasLayers(Layers):
     """Builds a functional model. One object builds one network: its layers are numbered as they are made.
 
-    Weights start at zero: `tf_seresnet.keras` fills them with the graph's initial values. `weight_decay` w adds
-    w times half the sum of squares of every trainable variable to the model's losses, as `tf.nn.l2_loss` counts it.
+    Weights start at zero: `tf_seresnet.keras` fills them with the graph's initial values. `weight_decay` w
+    adds w times half the sum of squares of every trainable variable to the model's losses, as
+    `tf.nn.l2_loss` counts it.
     """
 
     def __init__(self, weight_decay: float = 0.0) -> None:
@@ -41,8 +43,8 @@ class KerasLayers(Layers):
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
         return keras.layers.Conv2D(
             filters, kernel, strides, padding="same", data_format="channels_last", use_bias=bias,
-            kernel_initializer="zeros", kernel_regularizer=self._regularizer, bias_regularizer=self._regularizer,
-            name=self._names.name("conv2d"),
+            kernel_initializer="zeros", kernel_regularizer=self._regularizer,
+            bias_regularizer=self._regularizer, name=self._names.name("conv2d"),
         )(x)  # fmt: skip
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
@@ -74,15 +76,16 @@ class KerasLayers(Layers):
 
 @_registered
 class BatchNorm(keras.layers.Layer):
-    """Batch normalisation over [batch, height, width] as TensorFlow's fused_batch_norm and tf-slim keep its statistics.
+    """Batch normalisation over [batch, height, width], its statistics kept as fused_batch_norm and tf-slim do.
 
-    Unlike `keras.layers.BatchNormalization` the moving mean is zero-debiased (weights `biased`, `local_step`) and
-    the moving variance takes the sample variance with Bessel's correction. It computes in float32 under every
-    mixed-precision policy. A frozen layer (`trainable=False`) uses its moving averages, as Keras's own does.
+    Unlike `keras.layers.BatchNormalization` the moving mean is zero-debiased (weights `biased`,
+    `local_step`) and the moving variance takes the sample variance with Bessel's correction. It computes in
+    float32 under every mixed-precision policy. A frozen layer (`trainable=False`) uses its moving averages,
+    as Keras's own does.
     """
 
     def __init__(self, regularizer: Any = None, **options: Any) -> None:
-        # Without autocast: float32 images reach the first layer whole, and no statistic is rounded to float16.
+        # Without autocast float32 images reach the first layer whole and no statistic is rounded to float16.
         super().__init__(autocast=False, **options)
         self.regularizer = keras.regularizers.get(regularizer)
 
@@ -111,7 +114,7 @@ class BatchNorm(keras.layers.Layer):
         return ops.cast((x - mean) * scale + ops.cast(self.beta, x.dtype), self.compute_dtype)
 
     def _update(self, x: Any, mean: Any, variance: Any) -> None:
-        """Move the averages towards one batch's statistics: `layers.core._Statistics.update`, term for term."""
+        """Move the averages towards one batch's statistics, term for term as `layers.core` does."""
         batch, height, width = ops.shape(x)[:3]
         count = ops.cast(batch * height * width, x.dtype)
         variance = variance * (count / ops.maximum(count - 1, 1))
@@ -132,7 +135,7 @@ class BatchNorm(keras.layers.Layer):
 
 @_registered
 class Gate(keras.layers.Layer):
-    """[x, excitation] to x times sigmoid(excitation): [batch, height, width, channels] and [batch, channels]."""
+    """Of x [batch, height, width, channels] and excitation [batch, channels]: x times sigmoid(excitation)."""
 
     def call(self, inputs: Any) -> Any:
         x, excitation = inputs
@@ -144,7 +147,7 @@ class Gate(keras.layers.Layer):
 
 @_registered
 class Shortcut(keras.layers.Layer):
-    """Every `strides`-th pixel, with zeros for the channels that x does not have (He et al. 2015, option A)."""
+    """Every `strides`-th pixel, and zeros for the channels that x does not have (He et al. 2015, option A)."""
 
     def __init__(self, filters: int, strides: int, **options: Any) -> None:
         super().__init__(**options)

@@ -1,4 +1,5 @@
 """Layer names as TensorFlow 1.x gave them: `conv2d`, `conv2d_1`, ..., in the order of creation."""
+
 from __future__ import annotations
 
 import collections

@@ -3,6 +3,7 @@
 Runs from TensorFlow 1.15 to 2.12. From 2.13 on tf_slim's batch_norm and `import tflearn` fail, from 2.16 on `tf.layers`
 is gone, so above 2.12 this set is refused in one line instead of failing somewhere inside.
 """
+
 from __future__ import annotations
 
 from typing import Any, Optional
@@ -53,8 +54,9 @@ class SlimLayers(CoreLayers):
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
         return self._slim.batch_norm(
-            x, decay=BATCH_NORM_DECAY, epsilon=BATCH_NORM_EPSILON, center=True, scale=True, zero_debias_moving_mean=True,
-            is_training=training, scope=self._names.name("BatchNorm"), reuse=self._reuse or None,
+            x, decay=BATCH_NORM_DECAY, epsilon=BATCH_NORM_EPSILON, center=True, scale=True,
+            zero_debias_moving_mean=True, is_training=training, scope=self._names.name("BatchNorm"),
+            reuse=self._reuse or None,
         )  # fmt: skip
 
     def dense(self, x: Any, units: int) -> Any:

@@ -11,7 +11,8 @@ import pytest
 
 from shared.results.__main__ import main
 from shared.results.record import build_record, write_record
-from shared.results.tables import WIDTH, render, rows
+from shared.results.rows import rows
+from shared.results.tables import WIDTH, render
 
 
 def _record(**changes):
