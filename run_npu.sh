@@ -11,4 +11,4 @@ load_ascend_environment
 python=$(named_python "${PYTHON:-python3}") ||
     fail "${PYTHON:-python3} is no program that can be started; set PYTHON to the Python that has TensorFlow and npu_bridge"
 split_mode "$@"
-exec "$python" "$KIT_ROOT/tf_seresnet/main.py" "$mode" --device npu --recipe se_resnet110_npu ${rest[@]+"${rest[@]}"}
+exec "$python" "$KIT_ROOT/tf_seresnet/main.py" "$mode" --device npu ${rest[@]+"${rest[@]}"}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any, Callable, NoReturn, Optional, Sequence, Tuple, Union
+import sys
+from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared import recipes, schedules
 from shared.errors import UsageError
@@ -25,21 +26,46 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**settings)
 
     def error(self, message: str) -> NoReturn:
+        message = " ".join(message.splitlines())
         if ";" not in message:
             message += f"; see {self.prog} --help"
         raise UsageError(message)
 
     def parse_args(self, args: Argv = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Raises UsageError naming the first unknown option and the nearest that exists."""
-        parsed, unknown = self.parse_known_args(args, namespace)
+        words = self._checked(sys.argv[1:] if args is None else args)
+        parsed, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            word = unknown[0].split("=")[0]
-            if not word.startswith("-"):
-                self.error(f"unexpected word {word!r}; options begin with --, see {self.prog} --help")
-            known = sorted(option for option in self._option_string_actions if option.startswith("--"))
-            hint = recipes.nearest(word, known)
-            self.error(f"unknown option {word}; {hint if hint.startswith('did') else 'see ' + self.prog + ' --help'}")
+            self.error(f"unexpected word {unknown[0]!r}; options begin with --, see {self.prog} --help")
         return parsed
+
+    def _checked(self, words: Sequence[str]) -> List[str]:
+        """The words with -b128 as -b 128: without abbreviations, argparse reads the former from Python 3.8 on only.
+
+        An unknown option is refused here, because argparse would take its value for the mode and complain of that.
+        """
+        checked: List[str] = []
+        for position, word in enumerate(words):
+            option = word.split("=")[0]
+            if word == "--":
+                return checked + list(words[position:])
+            if not _looks_like_option(word) or option in self._option_string_actions:
+                checked.append(word)
+            elif word[:2] in self._option_string_actions:
+                checked += [word[:2], word[2:]]
+            else:
+                self._refuse(option)
+        return checked
+
+    def _refuse(self, option: str) -> NoReturn:
+        known = sorted(known for known in self._option_string_actions if known.startswith("--"))
+        hint = recipes.nearest(option, known)
+        self.error(f"unknown option {option}; {hint if hint.startswith('did') else 'see ' + self.prog + ' --help'}")
+
+
+def _looks_like_option(word: str) -> bool:
+    """As argparse has it: a number below zero or a text with a space is a value, though it begins with a dash."""
+    return len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -78,20 +104,20 @@ def whole_numbers(text: str) -> Tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers; write 80,120") from None
 
 
-def common_parser(prog: str, description: str, modes: Sequence[str]) -> Parser:
+def common_parser(prog: str, description: str, modes: Sequence[str], networks: Sequence[str]) -> Parser:
     """The parser with all common options; a half adds its own to it."""
     parser = Parser(prog=prog, description=description)
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE",
                         help=f"{', '.join(modes)} (default: train)")  # fmt: skip
-    _add_run(parser.add_argument_group("what to run"))
+    _add_run(parser.add_argument_group("what to run"), networks)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"))
     return parser
 
 
-def _add_run(group: Any) -> None:
+def _add_run(group: Any, networks: Sequence[str]) -> None:
     group.add_argument("--recipe", type=one_of(*recipes.names()), help=", ".join(recipes.names()))
-    group.add_argument("--network", help="the network, where the recipe leaves a choice")
+    group.add_argument("--network", type=one_of(*networks), help=", ".join(networks))
     group.add_argument("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d", metavar="DIR",
                        help="the data set (default: the usual folder here, else the embedded sample)")  # fmt: skip
     group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -34,6 +35,7 @@ class Recipe:
     crop_padding: int = 4  # pixels of the training mean around the image before the random crop
     flip: bool = True
     seed: int = 0
+    steps_per_epoch: Optional[int] = None  # shortens every epoch; None is the whole training set
 
     def override(self, **changes: Any) -> Recipe:
         """The same recipe with these fields replaced.
@@ -44,13 +46,12 @@ class Recipe:
         in_schedule = {"learning_rate": "base", "scheduler": "kind"}
         in_schedule.update({name: name for name in ("warm_up_epochs", "milestones", "factors", "minimum")})
         schedule_changes = {in_schedule[key]: changes.pop(key) for key in list(changes) if key in in_schedule}
-        if "epochs" in changes:
-            schedule_changes["epochs"] = changes["epochs"]
+        schedule_changes["epochs"] = changes.get("epochs", self.epochs)
         known = [field.name for field in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
                 raise UsageError(f"a recipe has no field {key!r}; {nearest(key, [*known, *in_schedule])}")
-        schedule = dataclasses.replace(self.schedule, **schedule_changes)
+        schedule = dataclasses.replace(changes.pop("schedule", self.schedule), **schedule_changes)
         return dataclasses.replace(self, schedule=schedule, **changes).checked()
 
     def to_json(self) -> Dict[str, Any]:
@@ -74,7 +75,7 @@ class Recipe:
             (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
             (self.batch_size < 1, f"a batch size of {self.batch_size}; give at least 1"),
             (not 0 <= self.momentum < 1, f"a momentum of {self.momentum}; give 0 or more and less than 1"),
-            (self.weight_decay < 0, f"a weight decay of {self.weight_decay}; give 0 or more"),
+            (not 0 <= self.weight_decay < math.inf, f"a weight decay of {self.weight_decay}; give 0 or more"),
         ):
             if wrong:
                 raise UsageError(what)

@@ -20,8 +20,8 @@ def now() -> str:
 class RunLog:
     """Writes what a run has to say; with `folder=None` to the console alone.
 
-    A resumed run gives the step it continues from: what an interrupted run had logged beyond it is dropped, so that
-    the files read as if nothing had happened.
+    A resumed run gives the step it continues from: events that an interrupted run had logged beyond it are dropped,
+    so that events.jsonl reads as if nothing had happened; train.log keeps what people have seen.
     """
 
     def __init__(self, folder: Optional[Path], resumed_from_step: int = 0, console: Optional[TextIO] = None) -> None:

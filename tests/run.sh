@@ -101,6 +101,8 @@ run_pytest() { # NAME PYTHON ARGUMENT ...
     "$python" -m pytest -n "$workers" --dist loadfile "$@" --junitxml="$report" </dev/null || status=$?
     if ! counts=$("$python" "$KIT_ROOT/scripts/count_tests.py" "$report" 2>/dev/null); then
         outcome "$name: FAILED (pytest ended with status $status and no report)" failed
+    elif [ "$status" -ne 0 ] && [ "${counts#*, 0 failed}" != "$counts" ]; then
+        outcome "$name: FAILED (pytest ended with status $status; $counts)" failed
     elif [ "$status" -ne 0 ] || [ "${counts%% *}" = 0 ]; then
         outcome "$name: $counts" failed
     else

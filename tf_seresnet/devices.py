@@ -93,6 +93,11 @@ def add_options(group: Any) -> None:
                        help="any option of the Ascend adapter's session configuration; may be repeated")  # fmt: skip
 
 
+def documented_recipe(spec: str) -> str:
+    """The documented row of this kind of device; "auto" never prefers an NPU to a GPU, so it has the GPU's."""
+    return "se_resnet110_npu" if parse(spec)[0] == "npu" else "se_resnet110_gpu"
+
+
 def load_tensorflow(options: Any) -> None:
     """Import TensorFlow with what must be in the environment before it, and without its start-up chatter.
 

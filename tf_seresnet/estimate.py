@@ -8,7 +8,7 @@ from shared.recipes import Recipe
 
 AFTER_STEPS = 12  # early enough to be told soon, late enough that the first, compiling steps are left out
 LONG = 6 * 3600.0  # seconds
-SMALLER = ((11, 3), (20, 20))  # depth and epochs
+SMALLER = {"port": ((11, 3), (20, 20)), "paper": ((8, 3), (20, 20))}  # depths that exist, and epochs
 
 
 def advice(step_seconds: float, steps_left: int, recipe: Recipe, steps_per_epoch: int) -> List[str]:
@@ -17,7 +17,7 @@ def advice(step_seconds: float, steps_left: int, recipe: Recipe, steps_per_epoch
     if seconds < LONG:
         return []
     smaller = []
-    for depth, epochs in SMALLER:
+    for depth, epochs in SMALLER[recipe.variant]:
         # The cost of a step is nearly proportional to the number of blocks.
         share = (depth - 2) / (recipe.depth - 2)
         smaller.append((f"--depth {depth} --epochs {epochs}", step_seconds * share * steps_per_epoch * epochs))

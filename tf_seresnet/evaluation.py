@@ -71,13 +71,14 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     normalise = Normalisation(**state["normalisation"]) if state else Normalisation.of(data.train_images)
 
     # -- Device and graph ----------------------------------------------------------------------------------
-    device = devices.open_from(options, options.precision or "O0", None)
+    device = _device(options, recipe, state)
     folder = runs.run_folder(options, "evaluate")
     if options.batch_size:
         options.eval_batch_size = options.batch_size
     with RunLog(folder) as log, tf.Graph().as_default():
         for line in [remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}"]:
             log.line(line)
+        runs.write_config(folder, options, recipe, network, device, data)
         inference = Inference(network, normalise, batch_size(options, len(data.test_images)), reuse=False)
         variables = model_variables()
         with tf1.Session(config=device.session_config()) as session:
@@ -90,7 +91,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         log.event("evaluation", (state or {}).get("progress", {}).get("step", 0), scalars(metrics))
         result = records.build_record(
             half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
-            variant=network.variant, layers=network.layers, dataset=describe_data(data), device=device.describe(),
+            variant=network.variant, layers=network.layers, dataset=runs.describe_data(data), device=device.describe(),
             machine=records.machine(), precision=device.precision, batch_size=inference.batch_size,
             evaluation=as_record(metrics, found.prefix), parameters=parameters(), versions=runs.versions(),
             started=started, seconds=time.time() - begin,
@@ -101,23 +102,20 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         log.line("\n" + render(beside_documented(result)).rstrip())
 
 
+def _device(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]]) -> Any:
+    """The device, with the precision of the training where that was on the same kind of device, else float32."""
+    device = devices.open_from(options, options.precision or "O0", None)
+    if options.precision is None and state is not None and state["device"]["kind"] == device.kind:
+        return devices.open_from(options, recipe.precision, None)
+    return device
+
+
 def summary(metrics: Metrics) -> str:
     """One line with what was counted, percent and nats."""
     return (
         f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
         f" loss {metrics.loss:.4f} on {metrics.images} images"
     )
-
-
-def describe_data(data: Any) -> Dict[str, Any]:
-    """The `dataset` part of a record."""
-    return {
-        "name": data.name,
-        "path": data.path,
-        "train_images": len(data.train_images),
-        "eval_images": len(data.test_images),
-        "fingerprint": data.fingerprint,
-    }
 
 
 def scalars(metrics: Metrics) -> Dict[str, Any]:

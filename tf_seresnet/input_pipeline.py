@@ -87,6 +87,7 @@ class TrainingInput:
             dataset = tf1.data.Dataset.from_tensor_slices(self._placeholders)
             dataset = dataset.batch(batch_size, drop_remainder=static_shapes)
 
+            @tf.autograph.experimental.do_not_convert  # plain operators: nothing for it to translate
             def prepare(batch: Dict[str, Any]) -> Tuple[Any, Any]:
                 padded = _pad(normalise(batch["images"]), augmentation.padding)
                 size = images.shape[1:3]

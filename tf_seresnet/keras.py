@@ -3,7 +3,7 @@
     from tf_seresnet.keras import load_checkpoint, save_checkpoint, se_resnet110
 
     model = se_resnet110(weight_decay=1e-4)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     model.fit(images, labels, batch_size=128)
     save_checkpoint(model, "model.ckpt")  # and evaluate it with eval.sh
 
@@ -18,10 +18,7 @@ from typing import Any, Tuple
 from tf_seresnet import network
 from tf_seresnet.initial_values import initial_value
 from tf_seresnet.keras_checkpoint import graph_variables, load_checkpoint, save_checkpoint
-from tf_seresnet.layers.keras_layers import (  # which says in one line where Keras 3 is missing
-    KerasLayers,
-    keras,
-)
+from tf_seresnet.layers.keras_layers import KerasLayers, keras
 
 __all__ = ["graph_variables", "load_checkpoint", "save_checkpoint", "se_resnet", "se_resnet110"]
 
@@ -34,7 +31,7 @@ def se_resnet(
     weight_decay: float = 0.0,
     input_shape: Tuple[int, int, int] = (32, 32, 3),
 ) -> Any:
-    """A `keras.Model` from normalised images [batch, height, width, channels] to logits [batch, num_classes] float32.
+    """A `keras.Model` from normalised images [batch, *input_shape] to logits [batch, num_classes], float32.
 
     Its initial weights are those of a fresh graph with the same `seed`, bit for bit. `weight_decay` adds
     that many times half the sum of squares of all trainable variables to the loss (the documented recipe
@@ -57,5 +54,5 @@ def se_resnet110(
     weight_decay: float = 0.0,
     input_shape: Tuple[int, int, int] = (32, 32, 3),
 ) -> Any:
-    """`se_resnet` of depth 110: 3,504,422 trainable parameters in `port`, the original's, 1.74 M in `paper`."""
+    """`se_resnet` of depth 110: 3,504,422 trainable parameters in `port`, the original, 1.74 M in `paper`."""
     return se_resnet(110, variant, num_classes, seed, weight_decay, input_shape)

@@ -43,7 +43,8 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     graph that was saved for inference alone) gives biased = moving_mean and local_step = 1000, so that
     training on continues from the moving mean itself.
 
-    Raises UsageError, and leaves the model as it was, when there is no such checkpoint or it is another network's.
+    Raises UsageError, and leaves the model as it was, when there is no such checkpoint or it is of another
+    network.
     """
     reader = _reader(Path(path))
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}

@@ -24,9 +24,9 @@ from tf_seresnet.network import LAYERS_PER_N
 
 def parser() -> Parser:
     """The command line of this half."""
-    made = common_parser("tf_seresnet/main.py", "SE-ResNet on CIFAR-10, TensorFlow graph mode", tuple(MODES))
+    made = common_parser("tf_seresnet/main.py", "SE-ResNet on CIFAR-10", tuple(MODES), ("se_resnet110",))
     add = made.add_argument_group("CIFAR-10 half").add_argument
-    add("--depth", type=number(int, 8), metavar="N", help="9n+2 (port) or 6n+2 (paper); default: the recipe's 110")
+    add("--depth", type=number(int, 8), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
     add("--layers", type=one_of("core", "slim"), help="core (default) or slim (tf-slim and tflearn, up to 2.12)")
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
@@ -73,6 +73,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 2
     except Stopped as stopped:
         return stopped.exit_status
+    except KeyboardInterrupt:  # before or after the time in which signals are requests
+        return 130
     return 0
 
 

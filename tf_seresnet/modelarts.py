@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from typing import Any, Iterator
 
 from shared.errors import UsageError
@@ -49,7 +50,21 @@ def staged(options: Any) -> Iterator[None]:
 
 
 def _copy(source: str, target: str) -> None:
-    _moxing().file.copy_parallel(source, target)
+    if source.startswith(REMOTE) or target.startswith(REMOTE):
+        _moxing().file.copy_parallel(source, target)
+    else:
+        _copy_local(source, target)
+
+
+def _copy_local(source: str, target: str) -> None:
+    """Copy a folder into one that may exist (shutil.copytree can do that from Python 3.8 on)."""
+    if os.path.realpath(source) == os.path.realpath(target):
+        return
+    for folder, _, files in os.walk(source):
+        copy = os.path.join(target, os.path.relpath(folder, source))
+        os.makedirs(copy, exist_ok=True)
+        for name in files:
+            shutil.copy2(os.path.join(folder, name), os.path.join(copy, name))
 
 
 def _moxing() -> Any:

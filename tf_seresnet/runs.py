@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 import platform
 import sys
@@ -15,8 +16,10 @@ import numpy as np
 from shared import cifar10, recipes, sample
 from shared.cifar10 import Cifar10
 from shared.errors import UsageError
-from shared.files import make_folder
+from shared.files import make_folder, write_atomic
 from shared.recipes import Recipe
+from shared.results import record as records
+from tf_seresnet import devices
 from tf_seresnet.check_data import USUAL_FOLDER
 from tf_seresnet.graph import NetworkSpec
 
@@ -25,7 +28,7 @@ RUNS = "runs"
 # What an option changes in a recipe, by the name that the option has in the namespace.
 RECIPE_OPTIONS = (
     "depth", "variant", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "warm_up_epochs",
-    "momentum", "weight_decay", "precision", "loss_scale", "seed",
+    "momentum", "weight_decay", "precision", "loss_scale", "seed", "steps_per_epoch",
 )  # fmt: skip
 
 
@@ -52,9 +55,12 @@ def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cif
 
 
 def choose_recipe(options: Any, data: Cifar10) -> Recipe:
-    """--recipe, else the documented one for CIFAR-10 and a short one for the sample; options override its fields."""
-    name = options.recipe or ("sample" if data.name == sample.NAME else "se_resnet110_gpu")
-    return _named(recipes.get(name).override(**_given(options)))
+    """--recipe, else the device's documented one; a short one for the sample. Options override its fields."""
+    recipe = recipes.get(options.recipe or devices.documented_recipe(options.device))
+    if data.name == sample.NAME and not options.recipe:
+        recipe = recipes.get("sample").override(precision=recipe.precision, loss_scale=recipe.loss_scale)
+    recipe = recipe.override(**_given(options))
+    return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
 
 
 def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> Recipe:
@@ -72,7 +78,7 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> Recipe
         _refuse("recipe", options.recipe, stored.name)
     for name, value in _given(options).items():
         if name != "epochs" and stored.override(**{name: value}) != stored:
-            _refuse(name, value, "another value")
+            _refuse(name, value, str(getattr(stored, name, stored.schedule.describe())))
     return stored.override(epochs=options.epochs or stored.epochs)
 
 
@@ -106,11 +112,6 @@ def _given(options: Any) -> Dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _named(recipe: Recipe) -> Recipe:
-    """The network's name follows its depth, however the depth was chosen."""
-    return recipe.override(network=f"se_resnet{recipe.depth}")
-
-
 def run_folder(options: Any, name: str) -> Path:
     """--output-dir, or a new folder under runs/. Raises UsageError where it cannot be written."""
     if options.output_dir:
@@ -139,3 +140,32 @@ def command() -> str:
     import shlex
 
     return " ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv])
+
+
+def describe_data(data: Cifar10) -> Dict[str, Any]:
+    """The `dataset` part of a record."""
+    return {
+        "name": data.name,
+        "path": data.path,
+        "train_images": len(data.train_images),
+        "eval_images": len(data.test_images),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def write_config(folder: Path, options: Any, recipe: Recipe, spec: NetworkSpec, device: Any, data: Cifar10) -> None:
+    """config.json: everything that decided what this run does, as it was resolved."""
+    content = {
+        "command": command(),
+        "commit": records.commit(),
+        "recipe": recipe.to_json(),
+        "learning_rate": recipe.schedule.describe(),
+        "network": dataclasses.asdict(spec),
+        "options": {name: value for name, value in sorted(vars(options).items()) if value is not None},
+        "device": device.settings(),
+        "global_batch_size": recipe.batch_size * device.count,
+        "data": describe_data(data),
+        "machine": records.machine(),
+        "versions": versions(),
+    }
+    write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

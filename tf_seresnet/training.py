@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -13,7 +12,6 @@ import tensorflow as tf
 from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.errors import UsageError
-from shared.files import write_atomic
 from shared.interrupts import Interrupts
 from shared.recipes import Recipe
 from shared.results import record as records
@@ -46,6 +44,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
     recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data)
     normalise = Normalisation.of(data.train_images)
     network = runs.network(options, recipe, state, len(data.label_names))
+    given = checkpoints.find(options.checkpoint) if options.checkpoint else None
     device = devices.open_from(options, recipe.precision, recipe.loss_scale)
     progress = Progress(**state["progress"]) if state else Progress()
     folder = runs.run_folder(options, recipe.network)
@@ -61,14 +60,16 @@ def train(options: Any, interrupts: Interrupts) -> None:
         variables = graph.model_variables()
         inference = Inference(network, normalise, evaluation.batch_size(options, len(data.test_images)), reuse=True)
         plan = _plan(options, recipe, batch.steps_per_epoch)
-        _write_config(folder, options, recipe, network, device, data)
+        runs.write_config(folder, options, recipe, network, device, data)
         _introduce(log, device, recipe, network, plan, folder)
+        if device.static_shapes and len(data.train_images) % recipe.batch_size:
+            left_out = len(data.train_images) % recipe.batch_size
+            log.line(f"note: this device wants one shape; the last {left_out} images of an epoch's order are left out")
 
         with tf1.Session(config=device.session_config()) as session:
             # -- Weights: new, given or resumed ------------------------------------------------------------
             graph.initialise(session, recipe.seed)
-            if options.checkpoint:
-                given = checkpoints.find(options.checkpoint)
+            if given:
                 checkpoints.restore_weights(session, given, variables)
                 log.line(f"weights: {given.prefix}")
             if found:
@@ -80,7 +81,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
             loop = Loop(
                 session, data, recipe, plan, batch, step, inference, progress, clock, log, interrupts,
-                Checkpoints(folder, options.keep), _run_state(recipe, network, normalise, data),
+                Checkpoints(folder, options.keep), _run_state(recipe, network, normalise, data, device),
             )  # fmt: skip
             metrics = loop.run()
             checkpoints.save_weights(session, folder / "model.ckpt", variables)
@@ -88,7 +89,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
             half="tf_seresnet", mode="train", network=recipe.network, recipe=recipe.name, depth=recipe.depth,
-            variant=recipe.variant, layers=network.layers, seed=recipe.seed, dataset=evaluation.describe_data(data),
+            variant=recipe.variant, layers=network.layers, seed=recipe.seed, dataset=runs.describe_data(data),
             device=device.describe(), machine=records.machine(), precision=device.precision,
             batch_size=recipe.batch_size, global_batch_size=recipe.batch_size * device.count,
             epochs_completed=progress.epoch, steps_completed=progress.step, images_trained=progress.images,
@@ -120,41 +121,27 @@ def _resumed(options: Any) -> Optional[Found]:
 
 
 def _plan(options: Any, recipe: Recipe, steps_per_epoch: int) -> Plan:
-    steps_per_epoch = min(steps_per_epoch, options.steps_per_epoch or steps_per_epoch)
+    steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
     if steps_per_epoch < 1:
         raise UsageError(f"a batch of {recipe.batch_size} is larger than the training set; lower --batch-size")
     total = steps_per_epoch * recipe.epochs
-    smaller = options.max_steps or options.steps_per_epoch or options.epochs
+    smaller = options.max_steps or recipe.steps_per_epoch or options.epochs
     return Plan(
         steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, not smaller
     )
 
 
-def _run_state(recipe: Recipe, network: NetworkSpec, normalise: Normalisation, data: Cifar10) -> Dict[str, Any]:
+def _run_state(
+    recipe: Recipe, network: NetworkSpec, normalise: Normalisation, data: Cifar10, device: Any
+) -> Dict[str, Any]:
     """What a checkpoint must say so that evaluation and resumption need nothing else."""
     return {
         "recipe": recipe.to_json(),
         "network": dataclasses.asdict(network),
         "normalisation": dataclasses.asdict(normalise),
         "data": {"path": data.path, "fingerprint": data.fingerprint},
+        "device": device.describe(),
     }
-
-
-def _write_config(folder: Path, options: Any, recipe: Recipe, network: NetworkSpec, device: Any, data: Cifar10) -> None:
-    content = {
-        "command": runs.command(),
-        "commit": records.commit(),
-        "recipe": recipe.to_json(),
-        "learning_rate": recipe.schedule.describe(),
-        "network": dataclasses.asdict(network),
-        "options": {name: value for name, value in sorted(vars(options).items()) if value is not None},
-        "device": device.settings(),
-        "global_batch_size": recipe.batch_size * device.count,
-        "data": evaluation.describe_data(data),
-        "machine": records.machine(),
-        "versions": runs.versions(),
-    }
-    write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")
 
 
 def _introduce(log: RunLog, device: Any, recipe: Recipe, network: NetworkSpec, plan: Plan, folder: Path) -> None:

@@ -39,6 +39,7 @@ case "${1:-} ${2:-}" in
             fails) echo "no network to be had"; exit 1 ;;
             hangs) : >"$FAKE_CALLS.hanging"; exec sleep 60 ;;
         esac ;;
+    "-m pytest") echo "module $*"; exit "${FAKE_PYTEST_STATUS:-0}" ;;
     "-m "*) echo "module $*" ; exit "${FAKE_MODULE_STATUS:-0}" ;;
     */count_tests.py\ *) echo "${FAKE_COUNTS:?no report}" ;;
     *) printf '<%s>' "$@"; echo; pwd; exit "${FAKE_STATUS:-0}" ;;
@@ -359,7 +360,12 @@ class TestRunTests:
         result = self.run(checkout, FAKE_COUNTS=counts, KIT_TEST_ENVS="main")
         assert result.returncode == 1
 
-    def test_a_status_of_pytest_or_a_check_is_a_failure(self, checkout: Checkout) -> None:
+    def test_a_status_of_pytest_is_a_failure_whatever_was_counted(self, checkout: Checkout) -> None:
+        result = self.run(checkout, FAKE_PYTEST_STATUS="3", KIT_TEST_ENVS="main")
+        assert result.returncode == 1
+        assert "main: FAILED (pytest ended with status 3; 5 passed" in result.stdout
+
+    def test_a_failed_check_is_a_failure(self, checkout: Checkout) -> None:
         result = self.run(checkout, FAKE_MODULE_STATUS="1", KIT_TEST_ENVS="main")
         assert result.returncode == 1
         assert "ruff: FAILED" in result.stdout

@@ -49,7 +49,7 @@ def set_weights(model, folder, variant):
 
 
 def make_step(model, training):
-    """step(images, labels) -> (logits, gradients of the mean cross-entropy by name), by the backend's own means.
+    """step(images, labels) -> (logits, gradients of the mean cross-entropy by name), as the backend does it.
 
     In training it moves the model's averages, too.
     """

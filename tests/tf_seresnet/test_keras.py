@@ -46,10 +46,10 @@ needs_keras = pytest.mark.skipif(not _keras_3(), reason="Keras 3 is not installe
 
 
 def _run(arguments, backend):
-    # XLA without its optimisations compiles in half the time.
+    # XLA without its optimisations compiles in half the time, and torch's threads would wait for each other.
     environment = dict(
         os.environ, KERAS_BACKEND=backend, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2",
-        XLA_FLAGS="--xla_backend_optimization_level=0",
+        XLA_FLAGS="--xla_backend_optimization_level=0", OMP_NUM_THREADS="1",
     )  # fmt: skip
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -145,7 +145,7 @@ def probe(request, folder, graph):
 
 
 def _agree(found, expected, names, tolerance):
-    """Every array within `tolerance` of the largest number of its layer (or of a thousandth of the largest of all).
+    """Every array within `tolerance` of the largest number of its layer (or a thousandth of that of all).
 
     Of its layer, not its own: the gradient of a bias before a batch normalisation is a sum that cancels
     almost wholly, and what is left of it is small against its rounding.

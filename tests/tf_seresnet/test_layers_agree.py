@@ -142,7 +142,7 @@ def _description(variable):
 
 
 def _agree(variables, found, expected):
-    """Each within TOLERANCE of the largest number of its layer: a bias before a BN has little but rounding."""
+    """Each within TOLERANCE of the largest number of its layer: a bias before BN has little but rounding."""
     layers = [variable.op.name.rsplit("/", 1)[0] for variable in variables]
     scales = collections.defaultdict(float)
     for layer, value in zip(layers, expected):

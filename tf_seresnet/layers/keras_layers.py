@@ -76,7 +76,7 @@ class KerasLayers(Layers):
 
 @_registered
 class BatchNorm(keras.layers.Layer):
-    """Batch normalisation over [batch, height, width], its statistics kept as fused_batch_norm and tf-slim do.
+    """Batch normalisation over [batch, height, width]; statistics kept as fused_batch_norm and tf-slim do.
 
     Unlike `keras.layers.BatchNormalization` the moving mean is zero-debiased (weights `biased`,
     `local_step`) and the moving variance takes the sample variance with Bessel's correction. It computes in
@@ -147,7 +147,7 @@ class Gate(keras.layers.Layer):
 
 @_registered
 class Shortcut(keras.layers.Layer):
-    """Every `strides`-th pixel, and zeros for the channels that x does not have (He et al. 2015, option A)."""
+    """Every `strides`-th pixel, and zeros for the channels that x has not (He et al. 2015, option A)."""
 
     def __init__(self, filters: int, strides: int, **options: Any) -> None:
         super().__init__(**options)

@@ -1,0 +1,184 @@
+"""What the READMEs and docs/ say, against the project: commands, options, links, tables, and one another."""
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import List, Set
+
+import pytest
+
+from shared.errors import UsageError
+from shared.results.__main__ import _parser as results_parser
+from shared.results.__main__ import main as results
+from tf_seresnet.main import parser
+
+ROOT = Path(__file__).resolve().parents[2]
+READMES = ("README.md", "README.zh-CN.md")
+DOCUMENTS = (*READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md")
+# What the scripts say to main.py before the options of the user.
+SCRIPTS = {
+    "run_gpu.sh": [],
+    "run_npu.sh": ["--device", "npu", "--recipe", "se_resnet110_npu"],
+    "eval.sh": ["evaluate"],
+}
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def _blocks(name: str) -> List[str]:
+    """Code blocks, fenced ones first, then indented ones."""
+    text = _text(name)
+    fenced = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    rest = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return fenced + re.findall(r"(?:^    .*\n)+", rest, re.MULTILINE)
+
+
+def _spans(name: str) -> List[str]:
+    """Inline code outside of code blocks."""
+    text = re.sub(r"^```.*?^```$", "", _text(name), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def _commands(name: str) -> List[List[str]]:
+    """Every `bash ...` and `python ...` of a document as words, without variables set in front."""
+    lines = [line for block in _blocks(name) for line in block.splitlines()] + _spans(name)
+    started = (re.match(r"\s*(?:\w+=\S+ )*((?:bash|python[\d.]*) .*)", line) for line in lines)
+    return [shlex.split(match.group(1)) for match in started if match]
+
+
+def _parsed(words: List[str]) -> None:
+    """Parse the command as the program would. Raises UsageError or AssertionError."""
+    program, arguments = words[1], words[2:]
+    if program == "-m":
+        assert importlib.util.find_spec(arguments[0]), arguments[0]
+        if arguments[0] == "shared.results":
+            results_parser().parse_args(arguments[1:])
+        return
+    assert (ROOT / program).is_file(), program
+    if program in SCRIPTS:
+        before = SCRIPTS[program]
+        if arguments and not arguments[0].startswith("-"):
+            before, arguments = [arguments[0], *before], arguments[1:]
+        parser().parse_args(before + arguments)
+    elif program == "tf_seresnet/main.py":
+        if arguments != ["--help"]:
+            parser().parse_args(arguments)
+    else:
+        assert program == "tests/run.sh"
+        assert arguments in ([], ["--help"])
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_command_is_accepted(name):
+    commands = _commands(name)
+    for words in commands:
+        _parsed(words)
+    if name in READMES:
+        assert {words[1] for words in commands} >= {*SCRIPTS, "tests/run.sh", "tf_seresnet/main.py", "-m"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bash run_gpu.sh --dpeth 11",
+        "bash no.sh",
+        "bash eval.sh --batch-size no",
+        "python -m shared.nothing",
+        "python -m shared.results --fromat text",
+    ],
+)
+def test_a_wrong_command_is_noticed(command):
+    with pytest.raises((UsageError, AssertionError)):
+        _parsed(command.split())
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_option_exists(name):
+    known = {option for made in (parser(), results_parser()) for option in made._option_string_actions}
+    code = "\n".join(_blocks(name) + _spans(name))
+    named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
+    assert named
+    assert sorted(named - known) == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name):
+    links = re.findall(r"\]\(([^)\s]+)\)", _text(name))
+    assert links or name == "docs/checkpoints.md"
+    for link in links:
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.is_file(), link
+        if anchor:
+            assert anchor in _anchors(target.read_text(encoding="utf-8")), link
+
+
+def _anchors(text: str) -> Set[str]:
+    """The anchors that the headings get on the usual code hosts."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_named_files_exist(name):
+    for span in _spans(name):
+        if re.match(r"(shared|tf_seresnet|tests|docs|requirements|scripts)/[\w/.-]*$", span):
+            assert (ROOT / span).exists(), span
+
+
+def test_the_tests_that_the_differences_name_are_in_the_files_named_before_them():
+    seen = 0
+    for line in _text("docs/differences.md").splitlines():
+        functions: Set[str] = set()
+        for span in re.findall(r"`([^`]+)`", line):
+            if re.match(r"tests/.*\.py$", span):
+                functions = _functions(ROOT / span)
+            elif functions and re.match(r"test_\w+$", span):
+                assert span in functions, span
+                seen += 1
+    assert seen > 10
+
+
+def _functions(path: Path) -> Set[str]:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+
+
+def test_both_readmes_have_the_same_parts():
+    english, chinese = READMES
+    assert _blocks(english) == _blocks(chinese)
+    assert _headings(english) == _headings(chinese)
+    assert _rows(english) == _rows(chinese)
+    assert sorted(set(_commands_as_text(english))) == sorted(set(_commands_as_text(chinese)))
+
+
+def _commands_as_text(name: str) -> List[str]:
+    return [" ".join(words) for words in _commands(name)]
+
+
+def _headings(name: str) -> List[int]:
+    """The levels of the headings, in order."""
+    without_code = re.sub(r"^```.*?^```$", "", _text(name), flags=re.DOTALL | re.MULTILINE)
+    return [len(marks) for marks in re.findall(r"^(#+) ", without_code, re.MULTILINE)]
+
+
+def _rows(name: str) -> List[int]:
+    """How many cells each line of each table has."""
+    return [line.count("|") for line in _text(name).splitlines() if line.startswith("|")]
+
+
+def test_the_results_tables_are_those_of_the_records(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert results(["--check", *READMES]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_folder_of_one_machine_is_named(name):
+    assert not re.search(r"/(root|home|work|Users|tmp)/", _text(name))

@@ -1,0 +1,179 @@
+"""The rules of the rooms: who may import whom, which Python, who may speak, how long a file may be."""
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HALVES = ("tf_seresnet", "torch_imagenet")
+FOREIGN = (
+    "tensorflow", "torch", "keras", "jax", "sklearn", "PIL", "matplotlib", "tqdm", "tensorboard", "scipy", "pandas",
+    "tf_slim", "tflearn", "npu_bridge", "npu_device", "torch_npu", "torchvision", "timm", "moxing",
+)  # fmt: skip
+LONGEST = 350
+LONGER = {"tf_seresnet/devices.py": 500}  # to be split; nothing is to be added here
+
+
+def sources(*folders):
+    """Every Python file below the folders that exist, as paths relative to the root."""
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def tree(name):
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"), filename=name)
+
+
+def imported(name):
+    """Top-level packages that the file imports anywhere, functions included."""
+    found = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}:{node.lineno}: imports are written in full"
+            found.add(node.module.split(".")[0])
+    return found
+
+
+SHARED = sources("shared")
+HALF_FILES = sources(*HALVES)
+PYTHON37 = sources("shared", "tf_seresnet")
+
+
+def test_the_files_are_found():
+    assert "shared/schedules.py" in SHARED
+    assert "shared/results/__main__.py" in SHARED
+    assert "tf_seresnet/layers/core.py" in HALF_FILES
+
+
+# -- who imports whom ------------------------------------------------------------------------------------------
+
+
+def test_shared_imports_numpy_alone():
+    """In a fresh interpreter, one module after another, looking after each at what has been loaded."""
+    modules = [name[:-3].replace("/", ".").replace(".__init__", "") for name in SHARED]
+    program = (
+        "import importlib, json, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "modules, foreign = json.loads(sys.argv[2])\n"
+        "blame = {}\n"
+        "for module in modules:\n"
+        "    importlib.import_module(module)\n"
+        "    for name in foreign:\n"
+        "        if name in sys.modules: blame.setdefault(name, module)\n"
+        "print(json.dumps([blame, sorted(set(modules) & set(sys.modules)), 'numpy' in sys.modules]))\n"
+    )
+    command = [sys.executable, "-c", program, str(ROOT), json.dumps([modules, FOREIGN + HALVES])]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120).stdout
+    blame, loaded, numpy = json.loads(output.decode("utf-8"))
+    assert blame == {}, "package: the module of shared whose import brought it"
+    assert loaded == sorted(modules)
+    assert numpy
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_knows_no_half_and_no_framework(name):
+    """Not even inside a function: what a function may ask for when it is used are plots, images and log files."""
+    assert not imported(name) & {*HALVES, "tensorflow", "torch", "keras", "jax", "tf_slim", "tflearn"}
+
+
+@pytest.mark.parametrize("name", HALF_FILES)
+def test_the_halves_do_not_know_each_other(name):
+    half = name.split("/")[0]
+    assert not imported(name) & (set(HALVES) - {half})
+
+
+# -- Python 3.7 ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PYTHON37)
+def test_a_file_is_python_37(name):
+    source = (ROOT / name).read_text(encoding="utf-8")
+    if sys.version_info >= (3, 8):
+        ast.parse(source, filename=name, feature_version=(3, 7))
+    else:
+        compile(source, name, "exec", dont_inherit=True)
+    assert "from __future__ import annotations\n" in source or len(tree(name).body) <= 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="ast.parse knows feature_version from Python 3.8 on")
+@pytest.mark.parametrize("newer", ["if (a := 1): pass", "def f(a, /): pass", "with (open(a) as b, open(c) as d): pass"])
+def test_the_check_for_python_37_sees_newer_syntax(newer):
+    if newer.startswith("with") and sys.version_info < (3, 9):
+        pytest.skip("this Python has no such syntax at all")
+    with pytest.raises(SyntaxError):
+        ast.parse(newer, feature_version=(3, 7))
+
+
+# -- who speaks, who names a device ----------------------------------------------------------------------------
+
+SPEAKERS = {
+    "shared/run_log.py",  # the one writer
+    "shared/results/__main__.py", "tf_seresnet/main.py", "torch_imagenet/main.py",  # the command lines
+    "tf_seresnet/native_output.py",  # hands on what native code has written to standard error
+}  # fmt: skip
+
+
+def _speaks(node):
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Name):
+        return node.func.id == "print"
+    written = isinstance(node.func, ast.Attribute) and node.func.attr == "write"
+    return written and any(stream in ast.dump(node.func) for stream in ("'stdout'", "'stderr'"))
+
+
+@pytest.mark.parametrize("name", [name for name in SHARED + HALF_FILES if name not in SPEAKERS])
+def test_only_the_run_log_and_the_command_lines_speak(name):
+    assert [f"{name}:{node.lineno}" for node in ast.walk(tree(name)) if _speaks(node)] == []
+
+
+def _compared_words(name):
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Compare):
+            for side in [node.left, *node.comparators]:
+                try:
+                    value = ast.literal_eval(side)
+                except ValueError:
+                    continue
+                for word in value if isinstance(value, (tuple, list, set)) else [value]:
+                    yield node.lineno, word
+
+
+@pytest.mark.parametrize("name", [name for name in HALF_FILES if Path(name).stem not in ("devices", "npu_options")])
+def test_only_devices_asks_which_device_it_is(name):
+    devices = ("cpu", "gpu", "cuda", "npu")
+    assert [f"{name}:{line}" for line, word in _compared_words(name) if word in devices] == []
+
+
+# -- what a file may hold --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHARED + HALF_FILES)
+def test_a_file_names_no_folder_of_one_machine(name):
+    folders = "|".join(("root", "work", "home", "Users"))
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.search(f"(?<![\\w./])/({folders})/", line)] == []
+
+
+@pytest.mark.parametrize("name", SHARED + HALF_FILES)
+def test_a_file_is_short(name):
+    lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGER.get(name, LONGEST), f"{name} has {lines} lines; a second idea has moved in"
+
+
+@pytest.mark.parametrize("name", sorted(LONGER))
+def test_the_list_of_longer_files_is_no_longer_than_needed(name):
+    lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
+    assert lines > LONGEST, f"{name} is short now; take it off the list"
+
+
+@pytest.mark.parametrize("name", SHARED + HALF_FILES)
+def test_a_module_says_what_it_is_for(name):
+    assert ast.get_docstring(tree(name))

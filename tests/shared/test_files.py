@@ -1,0 +1,112 @@
+"""Files are there whole or not at all."""
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from shared import files
+from shared.errors import UsageError
+
+
+@pytest.mark.parametrize(("content", "stored"), [("grün\n", b"gr\xc3\xbcn\n"), (b"\x00\xff", b"\x00\xff"), ("", b"")])
+def test_text_and_bytes_are_written(tmp_path, content, stored):
+    files.write_atomic(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == stored
+
+
+def test_a_file_is_replaced_and_nothing_stays_beside_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("a much longer text than the new one")
+    files.write_atomic(str(path), "new")
+    assert path.read_text() == "new"
+    assert os.listdir(str(tmp_path)) == ["file"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files.os, step, fail)
+    with pytest.raises(OSError, match="disk full"):
+        files.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(str(tmp_path)) == ["file"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(files.os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1])
+    files.write_atomic(tmp_path / "file", "text")
+    assert calls == ["fsync", "replace"]
+
+
+def test_a_reader_never_sees_a_part(tmp_path):
+    path = tmp_path / "file"
+    files.write_atomic(path, "old")
+    with path.open() as reader:  # holds the old file, which the new one does not touch
+        files.write_atomic(path, "new and longer")
+        assert reader.read() == "old"
+    assert path.read_text() == "new and longer"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_file_has_the_rights_that_the_users_umask_gives(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        files.write_atomic(tmp_path / "file", "text")
+    finally:
+        assert os.umask(before) == umask  # and the umask is as it was
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(OSError, match="missing"):
+        files.write_atomic(tmp_path / "missing" / "file", "text")
+
+
+def test_make_folder_makes_parents_and_accepts_what_is_there(tmp_path):
+    folder = tmp_path / "a" / "b"
+    assert files.make_folder(str(folder)) == folder
+    assert files.make_folder(folder) == folder
+    assert list(folder.iterdir()) == []
+
+
+def _refusal(path):
+    with pytest.raises(UsageError) as caught:
+        files.make_folder(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert "; choose another folder with --output-dir" in text
+    assert "\n" not in text
+
+
+def test_make_folder_where_a_file_is_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    _refusal(tmp_path / "file")
+    _refusal(tmp_path / "file" / "below")
+
+
+def test_make_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*arguments, **named):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    _refusal(tmp_path / "folder")
+
+
+def test_sync_folder_syncs_a_descriptor_and_closes_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: synced.append((descriptor, os.fstat(descriptor))))
+    files.sync_folder(tmp_path)
+    (descriptor, status), = synced
+    assert (status.st_dev, status.st_ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(descriptor)

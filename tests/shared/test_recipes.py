@@ -1,0 +1,209 @@
+"""The documented rows: their numbers, their docstrings, overriding and storing them."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import recipes
+from shared.errors import UsageError
+from shared.recipes import Recipe
+from shared.schedules import Schedule
+
+DOCUMENTED = ("se_resnet110_npu", "se_resnet110_gpu")
+
+
+def refusal(call, *arguments, **named):
+    """The one line with which the call is refused."""
+    with pytest.raises(UsageError) as caught:
+        call(*arguments, **named)
+    text = str(caught.value)
+    assert ";" in text
+    assert "\n" not in text
+    return text
+
+
+# -- the rows --------------------------------------------------------------------------------------------------
+
+
+def test_the_recipes_that_exist():
+    assert recipes.names() == ("se_resnet110_npu", "se_resnet110_gpu", "sample")
+    for name in recipes.names():
+        assert recipes.get(name).name == name
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_documented_row_has_the_documented_numbers(name):
+    recipe = recipes.get(name)
+    assert (recipe.depth, recipe.variant, recipe.network) == (110, "port", "se_resnet110")
+    assert (recipe.epochs, recipe.schedule.epochs, recipe.batch_size) == (160, 160, 128)
+    assert (recipe.momentum, recipe.nesterov, recipe.weight_decay) == (0.9, True, 1e-4)
+    assert (recipe.crop_padding, recipe.flip) == (4, True)
+
+
+def test_the_npu_row_is_the_gpu_row_in_mixed_precision():
+    npu, gpu = (recipes.get(name) for name in DOCUMENTED)
+    assert (npu.precision, npu.loss_scale) == ("O1", "dynamic")
+    assert (gpu.precision, gpu.loss_scale) == ("O0", None)
+    assert dataclasses.replace(npu, name=gpu.name, precision="O0", loss_scale=None) == gpu
+
+
+def test_the_sample_row_never_mirrors_a_digit():
+    assert not recipes.get("sample").flip
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_docstring_states_command_hours_and_result(name):
+    text = recipes.document(name)
+    assert "Command:" in text
+    assert "bash run_" in text
+    assert "Hours:" in text
+    assert ("Documented:" in text) == (name in DOCUMENTED)
+    assert "Documented:" in text or "Expected:" in text
+
+
+@pytest.mark.parametrize(("name", "result"), list(zip(DOCUMENTED, ("5.45 %, 91 ms", "5.21 %, 141 ms"))))
+def test_a_docstring_states_the_documented_result(name, result):
+    assert result in recipes.document(name)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    assert "did you mean 'se_resnet110_gpu'?" in refusal(recipes.get, "seresnet110_gpu")
+    assert "se_resnet110_npu, se_resnet110_gpu, sample" in refusal(recipes.get, "zzz")
+
+
+# -- overriding ------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_scales_the_later_rates():
+    schedule = recipes.get("se_resnet110_gpu").override(learning_rate=0.02).schedule
+    assert [schedule.at(e) for e in (0, 1, 79, 119)] == pytest.approx([0.02, 0.2, 0.02, 0.002], rel=1e-12)
+
+
+def test_epochs_reach_the_schedule():
+    recipe = recipes.get("sample").override(epochs=30)
+    assert (recipe.epochs, recipe.schedule.epochs) == (30, 30)
+    assert recipe.schedule.at(29) < recipes.get("sample").schedule.at(11)
+
+
+def test_the_gpu_scripts_numbers_are_an_override():
+    recipe = recipes.get("se_resnet110_gpu").override(batch_size=64, epochs=90, milestones=(1, 49, 69))
+    assert [recipe.schedule.at(e) for e in (0, 1, 49, 69)] == pytest.approx([0.01, 0.1, 0.01, 0.001], rel=1e-12)
+
+
+def test_the_kind_of_schedule_can_be_replaced():
+    recipe = recipes.get("se_resnet110_gpu")
+    schedule = recipe.override(scheduler="cosine", learning_rate=0.1, warm_up_epochs=5, minimum=0.01).schedule
+    assert (schedule.kind, schedule.base, schedule.warm_up_epochs, schedule.minimum) == ("cosine", 0.1, 5, 0.01)
+
+
+def test_a_whole_schedule_can_be_given_and_follows_the_epochs():
+    schedule = Schedule("exponential", 0.6, 7, factor=0.93)
+    changed = recipes.get("sample").override(schedule=schedule, learning_rate=0.3)
+    assert changed.schedule == dataclasses.replace(schedule, base=0.3, epochs=12)
+
+
+def test_overriding_leaves_the_recipe_as_it_was():
+    recipe = recipes.get("sample")
+    before = recipe.to_json()
+    changed = recipe.override(depth=20, momentum=0.5)
+    assert (changed.depth, changed.momentum) == (20, 0.5)
+    assert recipe.to_json() == before
+    assert recipe.override() == recipe
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Recipe)])
+def test_every_field_can_be_overridden_by_itself(name):
+    recipe = recipes.get("se_resnet110_npu")
+    assert recipe.override(**{name: getattr(recipe, name)}) == recipe
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("learning_rat", "learning_rate"),
+        ("bach_size", "batch_size"),
+        ("warmup_epochs", "warm_up_epochs"),
+        ("weight_decy", "weight_decay"),
+    ],
+)
+def test_an_unknown_field_names_the_nearest(wrong, nearest):
+    text = refusal(recipes.get("sample").override, **{wrong: 1})
+    assert repr(wrong) in text
+    assert f"did you mean {nearest!r}?" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"momentum": math.nan},
+        {"weight_decay": -1e-4},
+        {"weight_decay": math.nan},
+        {"weight_decay": math.inf},
+        {"learning_rate": 0.0},
+        {"scheduler": "linear"},
+        {"milestones": (80,)},
+        {"milestones": (80, 20, 3)},
+        {"warm_up_epochs": -1},
+    ],
+)
+def test_a_number_without_sense_is_refused(changes):
+    refusal(recipes.get("se_resnet110_gpu").override, **changes)
+
+
+def test_a_recipe_is_frozen():
+    recipe = recipes.get("sample")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.depth = 20  # type: ignore[misc]
+    assert recipe == recipes.get("sample")
+
+
+# -- storing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_comes_back_from_json(name):
+    recipe = recipes.get(name)
+    back = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert back == recipe
+    assert hash(back) == hash(recipe)  # tuples, not JSON's lists
+
+
+@given(
+    st.floats(1e-9, 100.0), st.floats(0.0, 1.0, exclude_max=True), st.integers(1, 500), st.integers(0, 2**32 - 1),
+    st.sets(st.integers(0, 300), min_size=3, max_size=3),
+)  # fmt: skip
+def test_every_overridden_recipe_comes_back_from_json(rate, momentum, epochs, seed, milestones):
+    recipe = recipes.get("se_resnet110_npu").override(
+        learning_rate=rate, momentum=momentum, epochs=epochs, seed=seed, milestones=tuple(sorted(milestones))
+    )
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content.pop("schedule"),
+        lambda content: content.pop("name"),
+        lambda content: content.update(schedule=[]),
+        lambda content: content.update(schedule=None),
+        lambda content: content.update(unheard_of=1),
+        lambda content: content.update(batch_size="many"),
+        lambda content: content.update(batch_size=-1),
+        lambda content: content["schedule"].pop("milestones"),
+        lambda content: content["schedule"].update(kind="linear"),
+        lambda content: content["schedule"].update(base="fast"),
+    ],
+)
+def test_what_is_no_recipe_of_this_version_is_refused(spoil):
+    content = json.loads(json.dumps(recipes.get("sample").to_json()))
+    spoil(content)
+    refusal(Recipe.from_json, content)

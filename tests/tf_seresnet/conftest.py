@@ -1,0 +1,56 @@
+"""Short runs of the command line inside the test process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+SHORT = ["--recipe", "sample", "--batch-size", "16", "--steps-per-epoch", "3", "--epochs", "2", "--print-freq", "1"]
+
+
+class Run:
+    """A finished run: its exit status and its files."""
+
+    def __init__(self, status: int, folder: Path) -> None:
+        self.status = status
+        self.folder = folder
+
+    @property
+    def record(self) -> dict:
+        return json.loads((self.folder / "result.json").read_text())
+
+    def events(self, *kinds: str) -> list:
+        """The events without what differs from run to run: times and speeds."""
+        drop = ("time", "images_per_second", "step_ms_p50", "step_ms_p95", "data_wait_share", "steps_timed")
+        events = [json.loads(line) for line in (self.folder / "events.jsonl").read_text().splitlines()]
+        return [
+            {key: value for key, value in event.items() if key not in drop}
+            for event in events
+            if not kinds or event["event"] in kinds
+        ]
+
+    def weights(self) -> dict:
+        """Every variable of the final checkpoint, optimizer state included."""
+        import tensorflow as tf
+
+        reader = tf.compat.v1.train.load_checkpoint(str(self.folder / "checkpoints" / "last" / "model.ckpt"))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture
+def train(sample_folder, tmp_path):
+    """train(*options, name="run") trains for six steps on the sample, at the depth 11, and gives the `Run`."""
+    from tf_seresnet.main import main
+
+    def start(*options: str, name: str = "run", short: bool = True) -> Run:
+        folder = tmp_path / name
+        arguments = [*(SHORT if short else []), "--device", "cpu", *options]
+        if "--data-path" not in options:
+            arguments += ["--data-path", str(sample_folder)]
+        return Run(main([*arguments, "--output-dir", str(folder)]), folder)
+
+    return start

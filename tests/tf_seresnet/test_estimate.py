@@ -1,0 +1,57 @@
+"""What a user is told when the recipe would take days here."""
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from shared import recipes
+from tf_seresnet.estimate import AFTER_STEPS, LONG, advice, duration
+from tf_seresnet.network import blocks_per_stage
+
+STEPS = 391
+RECIPES = {
+    "port": recipes.get("se_resnet110_gpu"),
+    "paper": recipes.get("se_resnet110_gpu").override(variant="paper"),
+}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 minutes"), (29, "0 minutes"), (61, "1 minutes"), (7199, "120 minutes"), (7200, "2.0 hours"),
+        (5 * 3600, "5.0 hours"), (47.9 * 3600, "47.9 hours"), (48 * 3600, "2.0 days"), (3.3 * 86400, "3.3 days"),
+    ],
+)  # fmt: skip
+def test_durations_are_said_as_people_say_them(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_run_that_is_over_today_gets_no_advice():
+    assert advice(LONG / 1000 * 0.999, 1000, RECIPES["port"], STEPS) == []
+    assert advice(LONG / 1000, 1000, RECIPES["port"], STEPS) != []
+    assert advice(5.0, 10, RECIPES["port"], STEPS) == []
+
+
+def test_the_first_line_says_how_long():
+    lines = advice(4.5, 160 * STEPS - AFTER_STEPS, RECIPES["port"], STEPS)
+    assert lines[0] == "note: at 4500 ms a step the rest of recipe se_resnet110_gpu takes 3.3 days here"
+    assert "--scheduler cosine" in lines[2]
+
+
+@pytest.mark.parametrize("variant", sorted(RECIPES))
+def test_the_smaller_runs_exist_and_are_smaller(variant):
+    recipe = RECIPES[variant]
+    text = "\n".join(advice(4.5, 160 * STEPS, recipe, STEPS))
+    depths = [int(depth) for depth in re.findall(r"--depth (\d+)", text)]
+    assert len(depths) == 2
+    for depth in depths:
+        assert blocks_per_stage(depth, variant) < blocks_per_stage(recipe.depth, variant)  # raises where there is none
+    shorter = recipe.override(epochs=int(re.findall(r"--epochs (\d+)", text)[0]))
+    assert shorter.epochs < recipe.epochs
+
+
+def test_the_guess_is_proportional_to_blocks_and_epochs():
+    text = "\n".join(advice(4.5, 160 * STEPS, RECIPES["port"], STEPS))
+    # 4.5 s a step: a twelfth of the blocks for 3 epochs is 7.3 minutes, a sixth for 20 epochs 98 minutes.
+    assert "--depth 11 --epochs 3 (about 7 minutes); --depth 20 --epochs 20 (about 98 minutes)" in text

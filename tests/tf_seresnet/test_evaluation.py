@@ -1,0 +1,104 @@
+"""The mode `evaluate`: exact at any batch size, from any checkpoint, never from random weights."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from tests.golden import twenty_steps  # noqa: E402
+from tf_seresnet.main import main  # noqa: E402
+
+
+def evaluate(tmp_path, *options, name="evaluation"):
+    from tests.tf_seresnet.conftest import Run
+
+    folder = tmp_path / name
+    return Run(main(["evaluate", "--device", "cpu", "--output-dir", str(folder), *map(str, options)]), folder)
+
+
+def test_any_batch_size_gives_the_result_of_the_training(train, tmp_path):
+    run = train()
+    trained = run.record["evaluation"]
+    for size in (1000, 128, 77, 1):
+        record = evaluate(tmp_path, "--checkpoint", run.folder, "--batch-size", size, name=str(size)).record
+        assert record["mode"] == "evaluate"
+        assert record["evaluation"]["images"] == 299
+        for key in ("top1", "top5", "confusion"):
+            assert record["evaluation"][key] == trained[key]
+        assert record["evaluation"]["loss"] == pytest.approx(trained["loss"], rel=1e-5)
+        assert record["evaluation"]["checkpoint"].endswith("step-00000006/model.ckpt")
+
+
+def test_the_documented_number_of_test_batches(train, tmp_path):
+    run = train("--epochs", "1")
+    record = evaluate(tmp_path, "--checkpoint", run.folder, "--test_iteration", "10").record
+    assert (record["batch_size"], record["evaluation"]["images"]) == (30, 299)
+
+
+def test_the_network_is_the_checkpoints_own(train, tmp_path, capsys):
+    run = train("--variant", "paper", "--depth", "8")
+    record = evaluate(tmp_path, "--checkpoint", run.folder).record
+    assert (record["variant"], record["depth"]) == ("paper", 8)
+    assert evaluate(tmp_path, "--checkpoint", run.folder, "--depth", "14").status == 2
+    assert "error: --depth 14 contradicts" in capsys.readouterr().err
+
+
+def test_a_bare_checkpoint_needs_to_be_told_its_network(train, tmp_path, sample_folder, capsys):
+    run = train()
+    bare = ["--checkpoint", run.folder / "model.ckpt", "--data-path", sample_folder]
+    record = evaluate(tmp_path, *bare, "--recipe", "sample").record
+    assert record["evaluation"]["top1"] == run.record["evaluation"]["top1"]
+    capsys.readouterr()
+    assert evaluate(tmp_path, *bare, "--depth", "20", name="wrong").status == 2
+    error = capsys.readouterr().err
+    assert "lacks" in error
+    assert "check --depth and --variant" in error
+
+
+def test_without_a_checkpoint_nothing_is_evaluated(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.startswith("error: no checkpoint under ./runs; train first")
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_the_moving_averages_are_used_and_test_images_never_change_them(train, tmp_path):
+    """One image alone gives the logits that it has among others: batch statistics would not."""
+    from shared.cifar10 import load
+    from tf_seresnet import graph
+    from tf_seresnet.input_pipeline import Normalisation
+
+    run = train()
+    data = load(run.record["dataset"]["path"])
+    normalise = Normalisation.of(data.train_images)
+    with tf.Graph().as_default():
+        network = graph.NetworkSpec(11, "port", "core", 10)
+        inference = graph.Inference(network, normalise, 8, reuse=False)
+        with tf.compat.v1.Session() as session:
+            graph.initialise(session, 0)
+            graph.load_values(session, {n: v for n, v in run.weights().items() if "Momentum" not in n})
+            together = inference.run(session, data.test_images[:8])
+            alone = np.concatenate([inference.run(session, data.test_images[n : n + 1]) for n in range(8)])
+            after = session.run({v.op.name: v for v in graph.model_variables()})
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    for name, value in after.items():
+        np.testing.assert_array_equal(value, run.weights()[name])
+
+
+def test_trained_weights_recognise_digits(train, tmp_path, sample_folder):
+    """The golden weights through a bare checkpoint: what evaluation reports is an accuracy, not a number."""
+    from pathlib import Path
+
+    weights = twenty_steps.unpack(Path(__file__).resolve().parents[1] / "golden" / "trained_depth11.npz")
+    prefix = str(tmp_path / "trained.ckpt")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, value in weights.items():
+            tf.compat.v1.get_variable(name, initializer=tf.constant(value))
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, prefix, write_meta_graph=False, write_state=False)
+    record = evaluate(tmp_path, "--checkpoint", prefix, "--recipe", "sample", "--data-path", sample_folder).record
+    assert record["evaluation"]["top1"] > 97

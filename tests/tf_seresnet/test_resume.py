@@ -1,0 +1,125 @@
+"""Exact resumption: a run that was stopped at any moment and continued is the run that was not stopped."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from tf_seresnet import graph, loop  # noqa: E402
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """stop_after(what, count): ask the run to stop, as SIGTERM does, in its `count`-th training or inference step."""
+
+    def arm(what: str, count: int) -> None:
+        owner = {"step": graph.TrainingStep, "inference": graph.Inference}[what]
+        original, calls, interrupts = owner.run, [], []
+        start = loop.Loop.run
+
+        def remember(self):
+            interrupts.append(self.interrupts)
+            return start(self)
+
+        def run(self, *arguments):
+            calls.append(1)
+            if len(calls) == count:
+                interrupts[-1].requested = signal.SIGTERM
+            return original(self, *arguments)
+
+        monkeypatch.setattr(loop.Loop, "run", remember)
+        monkeypatch.setattr(owner, "run", run)
+
+    yield arm
+    monkeypatch.undo()
+
+
+def assert_same(run, reference):
+    assert run.events() == reference.events()
+    weights, wanted = run.weights(), reference.weights()
+    assert weights.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(weights[name], value, err_msg=name)
+    assert run.record["evaluation"]["loss"] == reference.record["evaluation"]["loss"]
+    for key in ("train", "best", "steps_completed", "images_trained", "epochs_completed"):
+        assert run.record[key] == reference.record[key], key
+
+
+@pytest.mark.parametrize(("what", "count"), [("step", n) for n in range(1, 7)] + [("inference", 1), ("inference", 3)])
+def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(train, stop_after, monkeypatch, what, count):
+    options = ["--eval-batch-size", "150"]  # two inference steps an evaluation, so that it can be stopped in between
+    reference = train(*options, name="reference")
+    stop_after(what, count)
+    stopped = train(*options)
+    assert stopped.status == 143
+    assert not (stopped.folder / "result.json").exists()
+    monkeypatch.undo()
+    resumed = train("--resume", str(stopped.folder), "--print-freq", "1", *options, short=False)
+    assert resumed.status == 0
+    assert_same(resumed, reference)
+
+
+def test_resumed_in_another_folder_leaves_the_first_alone(train, stop_after, monkeypatch):
+    reference = train(name="reference")
+    stop_after("step", 4)
+    stopped = train(name="stopped")
+    monkeypatch.undo()
+    before = sorted(path.name for path in (stopped.folder / "checkpoints").iterdir())
+    resumed = train("--resume", str(stopped.folder), "--print-freq", "1", name="elsewhere", short=False)
+    assert sorted(path.name for path in (stopped.folder / "checkpoints").iterdir()) == before
+    for name, value in reference.weights().items():
+        np.testing.assert_array_equal(resumed.weights()[name], value)
+
+
+def test_more_epochs_may_be_asked_for(train):
+    first = train("--epochs", "1", "--scheduler", "step")
+    longer = train("--resume", str(first.folder), "--epochs", "2", "--print-freq", "1", short=False)
+    whole = train("--scheduler", "step", name="whole")
+    assert longer.record["epochs_completed"] == 2
+    for name, value in whole.weights().items():
+        np.testing.assert_array_equal(longer.weights()[name], value)
+
+
+def test_a_finished_run_is_evaluated_again_and_nothing_more(train):
+    first = train()
+    again = train("--resume", str(first.folder), short=False)
+    assert again.status == 0
+    assert again.record["steps_completed"] == 6
+    assert again.record["evaluation"]["loss"] == first.record["evaluation"]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--batch-size", "8"], "--batch-size 8"),
+        (["--seed", "5"], "--seed 5"),
+        (["--depth", "20"], "--depth 20"),
+        (["--learning-rate", "0.3"], "--learning-rate 0.3"),
+        (["--recipe", "se_resnet110_gpu"], "--recipe se_resnet110_gpu"),
+    ],
+)
+def test_an_option_that_contradicts_the_run_is_refused(train, capsys, options, named):
+    first = train("--epochs", "1")
+    capsys.readouterr()
+    assert train("--resume", str(first.folder), *options, short=False).status == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert error[0].startswith(f"error: {named} contradicts")
+
+
+def test_another_data_set_is_refused(train, sample_folder, tmp_path, capsys):
+    first = train("--epochs", "1")
+    other = tmp_path / "other"
+    shutil.copytree(str(sample_folder), str(other))
+    first_batch, second_batch = other / "data_batch_1", other / "data_batch_2"
+    swapped = first_batch.read_bytes()
+    first_batch.write_bytes(second_batch.read_bytes())
+    second_batch.write_bytes(swapped)
+    capsys.readouterr()
+    assert train("--resume", str(first.folder), "--data-path", str(other), short=False).status == 2
+    assert "is not the data set that the run was trained on" in capsys.readouterr().err
