@@ -12,6 +12,9 @@ import pytest
 
 from shared import cifar10_files, sample
 
+# TensorFlow's native start-up messages are nothing to test; it reads this when it is loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -14,7 +14,7 @@ from tf_seresnet.initial_values import initial_value
 from tf_seresnet.input_pipeline import Normalisation, TrainingInput
 from tf_seresnet.layers.core import CoreLayers, l2_loss
 from tf_seresnet.layers.slim import SlimLayers
-from tf_seresnet.network import se_resnet
+from tf_seresnet.network import blocks_per_stage, se_resnet
 
 tf1 = tf.compat.v1
 
@@ -30,15 +30,22 @@ class NetworkSpec:
     layers: str
     num_classes: int
 
+    def checked(self) -> NetworkSpec:
+        """Itself; raises UsageError for a depth, variant or layer set that does not exist or does not run here."""
+        blocks_per_stage(self.depth, self.variant)
+        self._layer_set(reuse=False)
+        return self
+
     def build(self, images: Any, training: bool, reuse: bool = False) -> Any:
-        """Logits [batch, num_classes]. Raises UsageError for what does not exist or does not run here."""
+        """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph."""
+        return se_resnet(images, self._layer_set(reuse), self.depth, self.variant, self.num_classes, training)
+
+    def _layer_set(self, reuse: bool) -> CoreLayers:
         if self.layers not in LAYER_SETS:
-            hint = (
-                "tf_seresnet.keras builds a Keras model" if self.layers == "keras" else nearest(self.layers, LAYER_SETS)
-            )
+            keras = "tf_seresnet.keras builds a Keras model"
+            hint = keras if self.layers == "keras" else nearest(self.layers, LAYER_SETS)
             raise UsageError(f"no layer set {self.layers!r} for a graph; {hint}")
-        layers = LAYER_SETS[self.layers](reuse=reuse)
-        return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training)
+        return LAYER_SETS[self.layers](reuse=reuse)
 
 
 class StepResult(NamedTuple):

@@ -13,6 +13,7 @@ _CHATTER = (
     "oneDNN custom operations are on",
     "TensorFlow binary is optimized",
     "To enable the following instructions",
+    "MLIR V1 optimization pass is not enabled",
 )
 
 

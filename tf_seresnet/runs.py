@@ -95,7 +95,7 @@ def network(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]], class
     Raises UsageError where an option contradicts the checkpoint.
     """
     if state is None:
-        return NetworkSpec(recipe.depth, recipe.variant, options.layers or "core", classes)
+        return NetworkSpec(recipe.depth, recipe.variant, options.layers or "core", classes).checked()
     stored = NetworkSpec(**state["network"])
     for name in ("depth", "variant"):
         if getattr(options, name) not in (None, getattr(stored, name)):
@@ -104,7 +104,7 @@ def network(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]], class
         raise UsageError(
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
         )
-    return dataclasses.replace(stored, layers=options.layers or stored.layers)
+    return dataclasses.replace(stored, layers=options.layers or stored.layers).checked()
 
 
 def _given(options: Any) -> Dict[str, Any]:

@@ -150,14 +150,18 @@ def test_the_exit_status_of_main_passes_through(checkout: Checkout, script: str,
 def test_a_signal_reaches_main_itself(checkout: Checkout, script: str) -> None:
     python = checkout.bin / "my-python"
     python.write_text(
-        "#!/usr/bin/env bash\ntrap 'echo saved; exit 143' TERM\necho ready\nwhile :; do sleep 0.05; done\n"
+        "#!/usr/bin/env bash\ntrap 'echo saved; exit 143' TERM\necho ready\n"
+        "for _ in {1..600}; do sleep 0.05; done\n"
     )
     python.chmod(0o755)
     process = checkout.start(script, PYTHON=str(python))
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=20)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert (process.returncode, out) == (143, "saved\n")
 
 

@@ -50,22 +50,38 @@ def assert_same(run, reference):
         assert run.record[key] == reference.record[key], key
 
 
-@pytest.mark.parametrize(("what", "count"), [("step", n) for n in range(1, 7)] + [("inference", 1), ("inference", 3)])
-def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(train, stop_after, monkeypatch, what, count):
-    options = ["--eval-batch-size", "150"]  # two inference steps an evaluation, so that it can be stopped in between
-    reference = train(*options, name="reference")
+HALVES = ["--eval-batch-size", "150"]  # two inference steps an evaluation, so that it can be stopped in between
+
+
+@pytest.fixture(scope="module")
+def reference(sample_folder, tmp_path_factory):
+    """The run that nobody stopped."""
+    from tests.tf_seresnet.conftest import SHORT, Run
+    from tf_seresnet.main import main
+
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    options = [*SHORT, "--device", "cpu", "--data-path", str(sample_folder), *HALVES, "--output-dir", str(folder)]
+    return Run(main(options), folder)
+
+
+# In the first step, in the last of an epoch, in the first and last of the next, in both evaluations.
+@pytest.mark.parametrize(
+    ("what", "count"), [("step", 1), ("step", 3), ("step", 4), ("step", 6), ("inference", 1), ("inference", 3)]
+)
+def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
+    train, reference, stop_after, monkeypatch, what, count
+):
     stop_after(what, count)
-    stopped = train(*options)
+    stopped = train(*HALVES)
     assert stopped.status == 143
     assert not (stopped.folder / "result.json").exists()
     monkeypatch.undo()
-    resumed = train("--resume", str(stopped.folder), "--print-freq", "1", *options, short=False)
+    resumed = train("--resume", str(stopped.folder), "--print-freq", "1", *HALVES, short=False)
     assert resumed.status == 0
     assert_same(resumed, reference)
 
 
-def test_resumed_in_another_folder_leaves_the_first_alone(train, stop_after, monkeypatch):
-    reference = train(name="reference")
+def test_resumed_in_another_folder_leaves_the_first_alone(train, reference, stop_after, monkeypatch):
     stop_after("step", 4)
     stopped = train(name="stopped")
     monkeypatch.undo()

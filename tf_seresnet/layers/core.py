@@ -97,7 +97,7 @@ class _Statistics:
         steps = tf1.assign_add(self.local_step, 1.0)
         debiased = biased / (1.0 - tf.pow(1.0 - rate, steps))
         for update in (
-            tf1.assign_sub(self.moving_mean, self.moving_mean - debiased),
+            tf1.assign(self.moving_mean, debiased),
             tf1.assign_sub(self.moving_variance, (self.moving_variance - variance) * rate),
         ):
             tf1.add_to_collection(tf1.GraphKeys.UPDATE_OPS, update)

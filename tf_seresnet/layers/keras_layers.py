@@ -123,7 +123,7 @@ class BatchNorm(keras.layers.Layer):
         debiased = biased / (1 - ops.power(_KEPT, steps))
         self.biased.assign(biased)
         self.local_step.assign(steps)
-        self.moving_mean.assign(self.moving_mean - (self.moving_mean - debiased))
+        self.moving_mean.assign(debiased)
         self.moving_variance.assign(self.moving_variance - (self.moving_variance - variance) * _RATE)
 
     def compute_output_shape(self, input_shape: Tuple[Optional[int], ...]) -> Tuple[Optional[int], ...]:

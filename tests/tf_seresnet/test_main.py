@@ -1,0 +1,57 @@
+"""The command line of the CIFAR-10 half: mistakes end in one line, exit status 2 and nothing written."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tf_seresnet import main as command
+
+MISTAKES = [
+    (["--dpeth", "11"], "unknown option --dpeth; did you mean '--depth'?"),
+    (["--depth", "12"], "use 11 or 20"),
+    (["--depth", "11", "--variant", "paper"], "use 8 or 14"),
+    (["--variant", "prot"], "did you mean 'port'?"),
+    (["--recipe", "se_resnet110_cpu"], "did you mean"),
+    (["--network", "senet154"], "se_resnet110"),
+    (["--layers", "keras"], "core, slim"),
+    (["--data-path", "nowhere"], "nowhere does not exist"),
+    (["--device", "warp"], "unknown device 'warp'"),
+    (["--device", "cpu:1"], "unknown device 'cpu:1'"),
+    (["--checkpoint", "nothing"], "no checkpoint at nothing"),
+    (["--resume", "nothing"], "no checkpoint at nothing"),
+    (["--precision", "O2"], "use --precision O1, bf16 or O0"),
+    (["--batch-size", "0"], "'0' does not fit"),
+    (["--batch-size", "many"], "'many' does not fit"),
+    (["--learning-rate", "nan"], "'nan' does not fit"),
+    (["--milestones", "1,x"], "write 80,120"),
+    (["--epochs", "-3"], "'-3' does not fit"),
+    (["--npu-option", "jit_compile=false"], "--npu-option is for --device npu"),
+    (["--data_url", "obs://bucket/cifar"], "moxing is not importable"),
+    (["nonsense"], "'nonsense' is not a choice"),
+    (["evaluate"], "no checkpoint under ./runs"),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), MISTAKES, ids=[" ".join(options) for options, _ in MISTAKES])
+def test_a_mistake_is_one_line_exit_2_and_no_file(options, says, tmp_path, monkeypatch, capsys, sample_folder):
+    pytest.importorskip("tensorflow")
+    monkeypatch.setenv("KIT_CACHE", str(sample_folder.parents[2]))
+    monkeypatch.chdir(tmp_path)
+    assert command.main(options) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert error.startswith("error: ")
+    assert ";" in error
+    assert says in error
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_help_names_every_mode_and_recipe(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("train, evaluate, check-data", "se_resnet110_npu", "--data_url", "--npu-option"):
+        assert word in text
