@@ -1,0 +1,138 @@
+"""A training step as the original ran it against a step of ours, interleaved in one process.
+
+    python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15]
+
+Both train the same network from the same weights on the embedded sample. The original's step crops and mirrors image by
+image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md); ours has
+the input pipeline in the graph and counts from the one forward pass. Prints the median of each, and the median and
+range of the ratio over the rounds; a machine's speed drifts, ratios of neighbouring steps hardly do.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, List
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from shared import cifar10, recipes, sample  # noqa: E402
+from shared.options import Parser, number  # noqa: E402
+from tf_seresnet import devices  # noqa: E402
+
+
+def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Flip, zero-pad by 4 and crop each image in Python: float32 [batch, 32, 32, 3] in and out."""
+    batch = []
+    for image in images:
+        if random.randint(2):
+            image = image[:, ::-1]
+        padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), "constant")
+        top, left = random.randint(0, 9, 2)
+        batch.append(padded[top : top + 32, left : left + 32])
+    return np.asarray(batch, np.float32)
+
+
+def originals_step(data: cifar10.Cifar10, recipe: recipes.Recipe, device: Any) -> Callable[[], None]:
+    """One step of the original's loop: its feed, its update, its second forward pass."""
+    import tensorflow as tf
+
+    from tf_seresnet import graph
+    from tf_seresnet.layers.core import CoreLayers, l2_loss
+    from tf_seresnet.network import se_resnet
+
+    tf1 = tf.compat.v1
+    mean, std = cifar10.channel_statistics(data.train_images)
+    images = ((data.train_images - mean) / std).astype(np.float32)
+    labels = np.eye(len(data.label_names), dtype=np.float32)[data.train_labels]
+    random = np.random.RandomState(0)
+    with tf.Graph().as_default():
+        x = tf1.placeholder(tf.float32, [None, 32, 32, 3])
+        y = tf1.placeholder(tf.float32, [None, len(data.label_names)])
+        logits = se_resnet(x, CoreLayers(), recipe.depth, recipe.variant, len(data.label_names), training=True)
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=y, logits=logits))
+        accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), tf.argmax(y, 1)), tf.float32))
+        optimizer = tf1.train.MomentumOptimizer(0.01, recipe.momentum, use_nesterov=True)
+        with tf.control_dependencies(tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)):
+            update = optimizer.minimize(loss + recipe.weight_decay * l2_loss(tf1.trainable_variables()))
+        session = tf1.Session(config=device.session_config())
+        graph.initialise(session, recipe.seed)
+    position = [0]
+
+    def step() -> None:
+        start = position[0] % (len(images) - recipe.batch_size)
+        position[0] += recipe.batch_size
+        rows = slice(start, start + recipe.batch_size)
+        feed = {x: originals_batch(images[rows], random), y: labels[rows]}
+        session.run([update, loss], feed)
+        session.run(accuracy, feed)
+
+    return step
+
+
+def our_step(data: cifar10.Cifar10, recipe: recipes.Recipe, device: Any) -> Callable[[], None]:
+    """One step of `tf_seresnet.loop`, over as many epochs as it takes."""
+    import tensorflow as tf
+
+    from tf_seresnet import graph
+    from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
+
+    with tf.Graph().as_default():
+        batch = TrainingInput(
+            data.train_images, data.train_labels, Normalisation.of(data.train_images), Augmentation(4, True),
+            recipe.batch_size, recipe.seed, static_shapes=True,
+        )  # fmt: skip
+        network = graph.NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
+        training = graph.TrainingStep(network, batch, recipe, device)
+        session = tf.compat.v1.Session(config=device.session_config())
+        graph.initialise(session, recipe.seed)
+    count = [0]
+
+    def step() -> None:
+        epoch, position = divmod(count[0], batch.steps_per_epoch)
+        if position == 0:
+            batch.start_epoch(session, epoch)
+        count[0] += 1
+        training.run(session, 0.01)
+
+    return step
+
+
+def timed(step: Callable[[], None]) -> float:
+    """Milliseconds of one call."""
+    begin = time.perf_counter()
+    step()
+    return 1000 * (time.perf_counter() - begin)
+
+
+def main() -> None:
+    """Warm up both, time them in turn, print."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--depth", type=number(int, 8), default=11)
+    parser.add_argument("--batch-size", type=number(int, 1), default=128)
+    parser.add_argument("--rounds", type=number(int, 1), default=15)
+    devices.add_options(parser)
+    parser.set_defaults(device="auto", deterministic=False)
+    options = parser.parse_args()
+    devices.load_tensorflow(options)
+    data = cifar10.load(sample.cifar10_folder())
+    recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
+    device = devices.open_from(options, "O0", None)
+    steps = [originals_step(data, recipe, device), our_step(data, recipe, device)]
+    for step in steps * 3:
+        step()
+    rounds: List[List[float]] = [[timed(step) for step in steps] for _ in range(options.rounds)]
+    ratios = sorted(original / ours for original, ours in rounds)
+    original, ours = (statistics.median(values) for values in zip(*rounds))
+    print(f"{device.kind}, {device.name}; depth {options.depth}, batch {options.batch_size}, {options.rounds} rounds")
+    print(f"original's step {original:.0f} ms, ours {ours:.0f} ms (medians)")
+    print(f"ratio {statistics.median(ratios):.2f} (range {ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
+if __name__ == "__main__":
+    main()
