@@ -2,10 +2,10 @@
 
     python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15]
 
-Both train the same network from the same weights on the embedded sample. The original's step crops and mirrors image by
-image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md); ours has
-the input pipeline in the graph and counts from the one forward pass. Prints the median of each, and the median and
-range of the ratio over the rounds; a machine's speed drifts, ratios of neighbouring steps hardly do.
+Both train the same network from the same weights on the embedded sample. The original's step crops and mirrors image
+by image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md);
+ours has the input pipeline in the graph and counts from the one forward pass. Prints the median of each, and the median
+and range of the ratio over the rounds; a machine's speed drifts, ratios of neighbouring steps hardly do.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ usage: bash tests/run.sh [pytest options] [paths]
 Runs, each in an environment of its own that is made once in the checkout and reused:
   main    ruff, mypy, shellcheck and all tests under TensorFlow 2.21           (.venv, Python 3.11 to 3.13)
   tf115   tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 1.15.5   (.venv-tf115, Python 3.7)
-  tf26    the quick tests of tests/tf_seresnet under TensorFlow 2.6.5                 (.venv-tf26, Python 3.8)
+  tf26    the quick tests of tests/tf_seresnet and test_run.py, TensorFlow 2.6.5      (.venv-tf26, Python 3.8)
 The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names what did not run.
 
 Options go to every pytest; paths (below tests/, relative to the checkout) replace the ones above.
@@ -166,7 +166,7 @@ for name in ${KIT_TEST_ENVS:-}; do
 done
 run_main
 run_old tf115 3.7 tests/shared tests/tf_seresnet tests/end_to_end
-run_old tf26 3.8 -m "not slow" tests/tf_seresnet
+run_old tf26 3.8 -m "not slow" tests/tf_seresnet tests/end_to_end/test_run.py
 
 title "summary"
 printf '%s\n' "${summary[@]}"

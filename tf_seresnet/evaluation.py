@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional
 import numpy as np
 import tensorflow as tf
 
+from shared.errors import UsageError
 from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.recipes import Recipe
@@ -73,6 +74,9 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     # -- Device and graph ----------------------------------------------------------------------------------
     device = _device(options, recipe, state)
     folder = runs.run_folder(options, "evaluate")
+    if (folder / "checkpoints").exists():
+        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
+    runs.set_aside(folder)
     if options.batch_size:
         options.eval_batch_size = options.batch_size
     with RunLog(folder) as log, tf.Graph().as_default():

@@ -24,6 +24,7 @@ from tf_seresnet.check_data import USUAL_FOLDER
 from tf_seresnet.graph import NetworkSpec
 
 RUNS = "runs"
+FILES = ("config.json", "train.log", "events.jsonl", "tensorboard", "checkpoints", "result.json", "model.ckpt.*")
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
 RECIPE_OPTIONS = (
@@ -118,6 +119,24 @@ def run_folder(options: Any, name: str) -> Path:
         return make_folder(options.output_dir)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return make_folder(Path(RUNS) / f"{stamp}-{name}-{os.getpid()}")
+
+
+def set_aside(folder: Path) -> Optional[Path]:
+    """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
+
+    A run's files then belong to one run, and starting the same command twice loses nothing.
+    """
+    earlier = [path for pattern in FILES for path in sorted(folder.glob(pattern))]
+    if not earlier:
+        return None
+    number = 1
+    while (folder / f"previous-{number}").exists():
+        number += 1
+    target = folder / f"previous-{number}"
+    target.mkdir()
+    for path in earlier:
+        os.rename(str(path), str(target / path.name))
+    return target
 
 
 def newest_run() -> Path:

@@ -48,10 +48,14 @@ def train(options: Any, interrupts: Interrupts) -> None:
     device = devices.open_from(options, recipe.precision, recipe.loss_scale)
     progress = Progress(**state["progress"]) if state else Progress()
     folder = runs.run_folder(options, recipe.network)
+    in_place = found is not None and Path(found.prefix).resolve().parents[2] == folder.resolve()
+    aside = None if in_place else runs.set_aside(folder)
 
     with RunLog(folder, progress.step) as log, tf.Graph().as_default():
         # -- Graph -----------------------------------------------------------------------------------------
         log.line(remark)
+        if aside:
+            log.line(f"note: the run that was in {folder} is now in {aside}")
         batch = TrainingInput(
             data.train_images, data.train_labels, normalise, Augmentation(recipe.crop_padding, recipe.flip),
             recipe.batch_size, recipe.seed, options.workers or 2, device.static_shapes, device.times_data_wait,

@@ -80,6 +80,7 @@ def test_the_sample_recipe_reaches_95_percent(start, tmp_path):
     assert record["evaluation"]["top1"] >= 95
 
 
+@pytest.mark.slow
 def test_sigterm_and_ctrl_c_leave_a_checkpoint_that_resumes_exactly(start, tmp_path):
     code, _, _ = finish(start("run_gpu.sh", *SHORT, "--output-dir", "whole"))
     assert code == 0

@@ -102,3 +102,11 @@ def test_trained_weights_recognise_digits(train, tmp_path, sample_folder):
         tf.compat.v1.train.Saver().save(session, prefix, write_meta_graph=False, write_state=False)
     record = evaluate(tmp_path, "--checkpoint", prefix, "--recipe", "sample", "--data-path", sample_folder).record
     assert record["evaluation"]["top1"] > 97
+
+
+def test_the_record_of_a_training_is_not_overwritten(train, tmp_path, capsys):
+    run = train("--epochs", "1")
+    before = run.record
+    assert evaluate(tmp_path, "--checkpoint", run.folder, name="run").status == 2
+    assert "holds a training run" in capsys.readouterr().err
+    assert run.record == before

@@ -137,3 +137,17 @@ def test_a_loss_that_is_no_number_stops_the_run(train, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: the loss is ")
     assert not (run.folder / "result.json").exists()
+
+
+def test_a_second_run_in_the_same_folder_loses_nothing_of_the_first(train):
+    first = train("--epochs", "1")
+    record, weights = first.record, first.weights()
+    second = train("--epochs", "1", "--seed", "1")
+    assert "is now in" in (second.folder / "train.log").read_text()
+    kept = type(first)(0, first.folder / "previous-1")
+    assert kept.record == record
+    for name, value in weights.items():
+        np.testing.assert_array_equal(kept.weights()[name], value)
+    assert second.record["seed"] == 1
+    assert len(second.events("evaluation")) == 1
+    assert sorted(path.name for path in (second.folder / "checkpoints").glob("step-*")) == ["step-00000003"]
