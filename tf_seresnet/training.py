@@ -93,7 +93,8 @@ def train(options: Any, interrupts: Interrupts) -> None:
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
             half="tf_seresnet", mode="train", network=recipe.network, recipe=recipe.name, depth=recipe.depth,
-            variant=recipe.variant, layers=network.layers, seed=recipe.seed, dataset=runs.describe_data(data),
+            variant=recipe.variant, layers=network.layers, seed=recipe.seed,
+            schedule=recipe.schedule.describe(), dataset=runs.describe_data(data),
             device=device.describe(), machine=records.machine(), precision=device.precision,
             batch_size=recipe.batch_size, global_batch_size=recipe.batch_size * device.count,
             epochs_completed=progress.epoch, steps_completed=progress.step, images_trained=progress.images,

@@ -11,6 +11,7 @@ from typing import List, Optional, Sequence
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.options import Parser, one_of
+from shared.results.publish import publish
 from shared.results.record import read_record
 from shared.results.rows import Row, rows
 from shared.results.tables import FORMATS, LANGUAGES, render
@@ -45,6 +46,9 @@ def _parser() -> Parser:
         "<!-- results:begin lang=zh --> asks for Chinese headings",
     )
     parser.add_argument(
+        "--publish", action="store_true", help="copy the named runs' records to results/, to be committed"
+    )
+    parser.add_argument(
         "--check", nargs="+", metavar="FILE", help="exit 1 if --update-readme would change one of these"
     )
     return parser
@@ -52,6 +56,12 @@ def _parser() -> Parser:
 
 def _run(options: object) -> int:
     runs, update, check = (getattr(options, name) for name in ("runs", "update_readme", "check"))
+    if getattr(options, "publish"):  # noqa: B009
+        if not runs:
+            raise UsageError("--publish needs the runs to publish; name their folders")
+        for path in find_records(runs):
+            sys.stdout.write(f"{publish(read_record(path), COMMITTED)}\n")
+        return 0
     table_rows = rows([read_record(path) for path in find_records(runs)])
     for file in update or []:
         text, wanted = _with_block(Path(file), table_rows)

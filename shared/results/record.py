@@ -93,6 +93,7 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
     "variant": _text,
     "layers": _text,
     "seed": _count,
+    "schedule": _text,
     "dataset": {
         "name": _text,
         "path": _text,

@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from shared import recipes
 from shared.results.documented import ROWS, Documented
 
 Record = Dict[str, Any]
@@ -141,10 +142,17 @@ def _settings(runs: Sequence[Record]) -> str:
     parts += [f"depth {first['depth']}"] if first.get("depth", 110) != 110 else []
     parts += [first["variant"]] if first.get("variant", "port") != "port" else []
     parts += [first["layers"]] if first.get("layers", "core") != "core" else []
+    parts += [first["schedule"]] if _other_schedule(first) else []
     if len(runs) > 1:
         seeds = {run.get("seed") for run in runs}
         parts.append(f"{len(runs)} {'seeds' if len(seeds) == len(runs) else 'runs'}")
     return ", ".join(parts)
+
+
+def _other_schedule(record: Record) -> bool:
+    """Whether the run's learning rate was not the one that its recipe's name promises."""
+    name = record.get("recipe", "")
+    return name in recipes.names() and record.get("schedule") not in (None, recipes.get(name).schedule.describe())
 
 
 def _not_measured(network: str, dataset: str, records: Sequence[Record]) -> List[Row]:
@@ -170,6 +178,7 @@ def _completes(record: Record, row: Documented) -> bool:
         and record.get("dataset", {}).get("name") == row.dataset
         and record.get("variant", "port") == "port"
         and record.get("depth", 110) == 110
+        and not _other_schedule(record)
         and record.get("global_batch_size") == row.batch_size
         and record.get("epochs_completed", 0) >= (row.epochs or 0)
     )

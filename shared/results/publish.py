@@ -1,0 +1,33 @@
+"""A run's record, made fit to be committed: the measured rows of the README come from these files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict
+
+from shared.errors import UsageError
+from shared.files import make_folder
+from shared.results.record import write_record
+
+
+def publish(record: Dict[str, Any], folder: Path) -> Path:
+    """Write the record under `folder`, named for what was run, without the paths of the machine that ran it.
+
+    Raises UsageError for a record whose code was never committed, or where the file is there already.
+    """
+    commit = record.get("commit", "")
+    if not commit or commit.endswith("-dirty"):
+        raise UsageError(f"the run's code is not a commit ({commit or 'unknown'}); commit, run again, then publish")
+    record = dict(record)
+    for part, key, levels in (("dataset", "path", 1), ("evaluation", "checkpoint", 2)):
+        if key in record.get(part, {}):
+            last = Path(record[part][key]).parts[-levels:]
+            record[part] = dict(record[part], **{key: os.path.join(*last)})
+    words = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
+    stamp = record["started"][:16].replace(":", "")
+    target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*words, record["mode"], stamp])) + ".json")
+    if target.exists():
+        raise UsageError(f"{target} is there already; this run has been published")
+    write_record(target, record)
+    return target
