@@ -114,9 +114,9 @@ def is_one_error(err: str) -> bool:
         ("run_gpu.sh", ["--data-path", "my data"], ["train", "--data-path", "my data"]),
         ("run_gpu.sh", ["benchmark", "--seed", "1"], ["benchmark", "--seed", "1"]),
         ("run_gpu.sh", ["--device", "cpu", ""], ["train", "--device", "cpu", ""]),
-        ("run_npu.sh", [], ["train", "--device", "npu", "--recipe", "se_resnet110_npu"]),
+        ("run_npu.sh", [], ["train", "--device", "npu"]),
         ("run_npu.sh", ["profile", "--recipe", "x"],
-         ["profile", "--device", "npu", "--recipe", "se_resnet110_npu", "--recipe", "x"]),
+         ["profile", "--device", "npu", "--recipe", "x"]),
         ("eval.sh", ["--checkpoint", "a b*"], ["evaluate", "--checkpoint", "a b*"]),
     ],
 )  # fmt: skip
