@@ -24,7 +24,8 @@ def advice(step_seconds: float, steps_left: int, recipe: Recipe, steps_per_epoch
     return [
         f"note: at {1000 * step_seconds:.0f} ms a step the rest of recipe {recipe.name} takes {duration(seconds)} here",
         "      smaller: " + "; ".join(f"{options} (about {duration(guess)})" for options, guess in smaller),
-        "      these use --scheduler cosine well; --max-steps N stops early; Ctrl-C saves a checkpoint for --resume",
+        "      add --scheduler cosine --learning-rate 0.1 --warm-up-epochs 1 to these; --max-steps N stops anywhere;",
+        "      Ctrl-C saves a checkpoint that --resume continues from",
     ]
 
 
