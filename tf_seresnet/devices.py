@@ -118,10 +118,10 @@ def load_tensorflow(options: Any) -> None:
                 session.run(tf.constant(0))  # some libraries speak when they are first used
     except ImportError as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"TensorFlow does not load in {sys.executable} ({reason}); pip install -r requirements/cpu.txt, or start"
-            " with bash run_gpu.sh"
-        ) from error
+        hint = "pip install -r requirements/cpu.txt, or start with bash run_gpu.sh"
+        if parse(options.device)[0] == "npu":
+            hint = "set PYTHON to the Python that has TensorFlow 1.15 with npu_bridge, or 2.6 with npu_device"
+        raise UsageError(f"TensorFlow does not load in {sys.executable} ({reason}); {hint}") from error
 
 
 def open_from(options: Any, precision: str, loss_scale: Optional[str]) -> Device:
