@@ -27,7 +27,7 @@ MISTAKES = [
     (["--learning-rate", "nan"], "'nan' does not fit"),
     (["--milestones", "1,x"], "write 80,120"),
     (["--epochs", "-3"], "'-3' does not fit"),
-    (["--npu-option", "jit_compile=false"], "--npu-option is for --device npu"),
+    (["--device", "cpu", "--npu-option", "jit_compile=false"], "--npu-option is for --device npu"),
     (["--data_url", "obs://bucket/cifar"], "moxing is not importable"),
     (["nonsense"], "'nonsense' is not a choice"),
     (["evaluate"], "no checkpoint under ./runs"),
