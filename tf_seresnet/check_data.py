@@ -8,13 +8,11 @@ from typing import Any
 from shared import cifar10, sample
 from shared.run_log import RunLog
 
-USUAL_FOLDER = "cifar-10-batches-py"
-
 
 def check_data(options: Any) -> None:
     """Print what is there, file by file. Raises DataError at the first fault."""
     with RunLog(None) as log:
-        path = options.data_path or USUAL_FOLDER
+        path = options.data_path or cifar10.FOLDER
         if not options.data_path and not os.path.isdir(path):
             log.line("data: no CIFAR-10 here, so the embedded sample is checked; name a folder with --data-path DIR")
             path = str(sample.cifar10_folder())

@@ -20,7 +20,6 @@ from shared.files import make_folder, write_atomic
 from shared.recipes import Recipe
 from shared.results import record as records
 from tf_seresnet import devices
-from tf_seresnet.check_data import USUAL_FOLDER
 from tf_seresnet.graph import NetworkSpec
 
 RUNS = "runs"
@@ -45,9 +44,9 @@ def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cif
     if trained_on and os.path.isdir(trained_on):
         data = cifar10.load(trained_on)
         return data, f"data: {data.name} from {data.path}, where the checkpoint was trained"
-    if os.path.isdir(USUAL_FOLDER):
-        data = cifar10.load(USUAL_FOLDER)
-        return data, f"data: {data.name} from ./{USUAL_FOLDER}"
+    if os.path.isdir(cifar10.FOLDER):
+        data = cifar10.load(cifar10.FOLDER)
+        return data, f"data: {data.name} from ./{cifar10.FOLDER}"
     data = cifar10.load(sample.cifar10_folder())
     return data, (
         f"data: no CIFAR-10 here, so the embedded sample is used ({len(data.train_images)} handwritten digits to train"
