@@ -29,16 +29,18 @@ class _Totals:
         self.longest = 0.0
         self.cells: Dict[int, int] = {}
 
-    def add(self, images: int, seconds: float, waited: Optional[float]) -> None:
-        self.steps += 1
+    def add(self, steps: int, images: int, seconds: float, waited: Optional[float]) -> None:
+        """`steps` equally long steps that have taken `seconds` together."""
+        self.steps += steps
         self.images += images
         self.seconds += seconds
         if waited is not None:
             self.waited += min(waited, seconds)
             self.seconds_observed += seconds
-        self.shortest, self.longest = min(self.shortest, seconds), max(self.longest, seconds)
-        cell = round(math.log(max(seconds, _SHORTEST)) / _CELL)
-        self.cells[cell] = self.cells.get(cell, 0) + 1
+        each = seconds / steps
+        self.shortest, self.longest = min(self.shortest, each), max(self.longest, each)
+        cell = round(math.log(max(each, _SHORTEST)) / _CELL)
+        self.cells[cell] = self.cells.get(cell, 0) + steps
 
     def percentile_ms(self, percent: int) -> float:
         """Nearest-rank percentile of the step time in milliseconds."""
@@ -80,6 +82,7 @@ class Clock:
         self._paused_seconds = 0.0
         self._run = _Totals()
         self._window = _Totals()
+        self._lap = _Totals()
         self._last = now()
 
     def step(self, images: int, data_wait_seconds: Optional[float] = None) -> None:
@@ -87,16 +90,24 @@ class Clock:
 
         A short last batch counts the images it has. Raises RuntimeError inside `paused`.
         """
+        self.steps(1, images, data_wait_seconds)
+
+    def steps(self, count: int, images: int, data_wait_seconds: Optional[float] = None) -> None:
+        """`count` steps over `images` images together have ended since the last call, each taken to be equally long.
+
+        For a device that works while the host goes on: the time is known only where the host waits for it. Where the
+        warm-up ends inside, all of them belong to it. Raises RuntimeError inside `paused`.
+        """
         if self._pauses_open:
             raise RuntimeError("a step ended while the clock was paused")
         now = self._now()
         seconds = max(0.0, now - self._last - self._paused_seconds)
         self._last, self._paused_seconds = now, 0.0
         if self._warmup_left:
-            self._warmup_left -= 1
+            self._warmup_left = max(0, self._warmup_left - count)
             return
-        self._run.add(images, seconds, data_wait_seconds)
-        self._window.add(images, seconds, data_wait_seconds)
+        for totals in (self._run, self._window, self._lap):
+            totals.add(count, images, seconds, data_wait_seconds)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -120,6 +131,11 @@ class Clock:
     def window(self) -> Dict[str, Any]:
         """The same over the steps since the last call, for log lines."""
         summary, self._window = self._window.summary(), _Totals()
+        return summary
+
+    def lap(self) -> Dict[str, Any]:
+        """The same over the steps since the last call of this one, for the lines of an epoch."""
+        summary, self._lap = self._lap.summary(), _Totals()
         return summary
 
     def to_state(self) -> Dict[str, Any]:

@@ -181,3 +181,38 @@ def test_the_default_clock_is_a_real_one():
 def test_negative_warm_up_is_refused():
     with pytest.raises(ValueError, match="warmup_steps"):
         Clock(-1)
+
+
+def test_several_steps_at_once_share_their_time():
+    moments = iter([0.0, 1.0, 5.0, 7.0])
+    clock = Clock(warmup_steps=2, now=lambda: next(moments))
+    clock.steps(2, 16)  # warm-up
+    clock.steps(4, 32, 1.0)
+    clock.step(8)
+    summary = clock.summary()
+    assert summary["images_per_second"] == pytest.approx(40 / 6)
+    assert summary["steps_timed"] == 5
+    assert summary["step_ms_p50"] == pytest.approx(1000, rel=0.003)
+    assert summary["step_ms_p95"] == pytest.approx(2000, rel=0.003)
+    assert summary["data_wait_share"] == pytest.approx(1 / 4)
+
+
+def test_a_warm_up_that_ends_inside_swallows_all_of_them():
+    moments = iter([0.0, 1.0, 2.0])
+    clock = Clock(warmup_steps=2, now=lambda: next(moments))
+    clock.steps(3, 24)
+    clock.steps(1, 8)
+    assert clock.summary()["steps_timed"] == 1
+
+
+def test_laps_and_windows_do_not_disturb_each_other():
+    moments = iter([0.0, 1.0, 2.0, 3.0])
+    clock = Clock(warmup_steps=0, now=lambda: next(moments))
+    clock.step(8)
+    assert clock.window()["steps_timed"] == 1
+    clock.step(8)
+    assert clock.lap()["steps_timed"] == 2
+    clock.step(8)
+    assert clock.lap()["steps_timed"] == 1
+    assert clock.window()["steps_timed"] == 2
+    assert clock.summary()["steps_timed"] == 3
