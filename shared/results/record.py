@@ -61,6 +61,10 @@ def _texts(value: Any) -> Optional[str]:
     return None if good else "is not a table of texts"
 
 
+def _truth(value: Any) -> Optional[str]:
+    return None if isinstance(value, bool) else "is neither true nor false"
+
+
 def _percents(value: Any) -> Optional[str]:
     """A list of percentages; null where a class has no images."""
     good = isinstance(value, list) and not any(item is not None and _percent(item) for item in value)
@@ -82,6 +86,14 @@ def _schema(value: Any) -> Optional[str]:
     return None if value == SCHEMA and not isinstance(value, bool) else f"is not {SCHEMA}"
 
 
+_THROUGHPUT: Dict[str, Check] = {
+    "images_per_second": _number,
+    "step_ms_p50": _number,
+    "step_ms_p95": _number,
+    "data_wait_share": _share,
+    "steps_timed": _count,
+}
+
 # Every key there is, in the order in which a record shows them; a nested table is a part.
 SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
     "schema": _schema,
@@ -94,6 +106,7 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
     "layers": _text,
     "seed": _count,
     "schedule": _text,
+    "image_size": _count,
     "dataset": {
         "name": _text,
         "path": _text,
@@ -104,21 +117,21 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
     "device": {"kind": _text, "name": _text, "count": _count},
     "machine": _text,
     "precision": _text,
+    "memory_format": _text,
+    "compiled": _truth,
     "batch_size": _count,
     "global_batch_size": _count,
     "epochs_completed": _count,
     "steps_completed": _count,
     "images_trained": _count,
-    "throughput": {
-        "images_per_second": _number,
-        "step_ms_p50": _number,
-        "step_ms_p95": _number,
-        "data_wait_share": _share,
-        "steps_timed": _count,
-    },
-    "train": {"loss": _number, "top1": _percent},
+    "bad_images": _count,
+    "throughput": _THROUGHPUT,
+    "forward": _THROUGHPUT,
+    "peak_memory": _count,
+    "train": {"loss": _number, "top1": _percent, "top5": _percent},
     "evaluation": {
         "images": _count,
+        "skipped": _count,
         "loss": _number,
         "top1": _percent,
         "top5": _percent,
