@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Optional, TextIO
 
+from shared.errors import UsageError
 from shared.files import write_atomic
 
 
@@ -21,10 +22,17 @@ class RunLog:
     """Writes what a run has to say; with `folder=None` to the console alone.
 
     A resumed run gives the step it continues from: events that an interrupted run had logged beyond it are dropped,
-    so that events.jsonl reads as if nothing had happened; train.log keeps what people have seen.
+    so that events.jsonl reads as if nothing had happened; train.log keeps what people have seen. `text_file` takes the
+    place of train.log; raises UsageError where it cannot be written.
     """
 
-    def __init__(self, folder: Optional[Path], resumed_from_step: int = 0, console: Optional[TextIO] = None) -> None:
+    def __init__(
+        self,
+        folder: Optional[Path],
+        resumed_from_step: int = 0,
+        console: Optional[TextIO] = None,
+        text_file: Optional[str] = None,
+    ) -> None:
         self._console = console or sys.stdout
         self._bar: Any = None
         self._text: Optional[TextIO] = None
@@ -34,7 +42,7 @@ class RunLog:
             events = folder / "events.jsonl"
             if events.exists():
                 _drop_events_after(events, resumed_from_step)
-            self._text = (folder / "train.log").open("a", encoding="utf-8")
+            self._text = _opened(Path(text_file) if text_file else folder / "train.log")
             self._events = events.open("a", encoding="utf-8")
             self._scalars = _Scalars.open(folder / "tensorboard", resumed_from_step)
             if self._scalars is None:
@@ -123,6 +131,13 @@ class _Scalars:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path} ({error.strerror or error}); choose another --log-file") from error
 
 
 def _drop_events_after(path: Path, step: int) -> None:

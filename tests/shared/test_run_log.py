@@ -249,3 +249,15 @@ def test_no_bar_and_no_failure_without_tqdm(monkeypatch, console):
         log.advance_bar(loss="0.5")
         log.line("text")
     assert console.getvalue() == "text\n"
+
+
+def test_the_text_goes_where_the_user_wants_it(tmp_path):
+    with RunLog(tmp_path, console=io.StringIO(), text_file=str(tmp_path / "mine.txt")) as log:
+        log.line("here")
+    assert (tmp_path / "mine.txt").read_text() == "here\n"
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_a_text_file_that_cannot_be_written_is_the_users_mistake(tmp_path):
+    with pytest.raises(UsageError, match="cannot write .*nowhere.*; choose another --log-file"):
+        RunLog(tmp_path, console=io.StringIO(), text_file=str(tmp_path / "nowhere" / "mine.txt"))
