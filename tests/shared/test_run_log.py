@@ -11,6 +11,7 @@ import types
 import numpy as np
 import pytest
 
+from shared.errors import UsageError
 from shared.run_log import RunLog, now
 
 
