@@ -1,0 +1,57 @@
+"""The ImageNet networks: `create` builds one, `NETWORKS` says what is known of each without torch.
+
+    network = create("senet154", num_classes=1000, drop_path=0.1)
+    logits = network(images)                                # float32 [B, 3, 224, 224] -> [B, 1000]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Optional
+
+from shared.errors import UsageError
+from shared.recipes import nearest
+from torch_imagenet.networks.specs import NETWORKS, Spec, find
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NETWORKS", "Spec", "create", "find"]
+
+
+def create(
+    name: str, num_classes: int = 1000, dropout: Optional[float] = None, drop_path: float = 0.0, **options: Any
+) -> nn.Module:
+    """The network of this name with freshly drawn weights, in training mode.
+
+    `dropout` is the rate before the head; None is the network's own. `drop_path` is the rate of stochastic depth at
+    the deepest block. `options`, for pnasnet5large alone: `zero_pad=False` pads as the port of the original does,
+    `auxiliary_head=True` adds the second classifier, whose logits are returned beside the first's in training.
+
+    Raises UsageError for a name or an option that does not exist (with the nearest) and for values out of range.
+    """
+    spec = find(name)
+    for option in options:
+        if option not in spec.options:
+            hint = nearest(option, spec.options) if spec.options else "leave it out, this network has none"
+            raise UsageError(f"{name} has no option {option!r}; {hint}")
+    if num_classes < 1:
+        raise UsageError(f"a network cannot have {num_classes} classes; give at least 1")
+    rate = spec.dropout if dropout is None else dropout
+    for label, value in (("dropout", rate), ("drop path", drop_path)):
+        if not 0 <= value < 1:
+            raise UsageError(f"a {label} rate cannot be {value}; give a number from 0 up to, not including, 1")
+    return _builders()[name](num_classes=num_classes, dropout=rate, drop_path=drop_path, **options)
+
+
+def _builders() -> Any:
+    """Torch is imported here: the command line explains itself, and recipes are read, where it is not installed."""
+    from torch_imagenet.networks.pnasnet import PNASNet5Large
+    from torch_imagenet.networks.se_resnet50 import SEResNet50
+    from torch_imagenet.networks.senet import se_resnet50_caffe, senet154
+
+    return {
+        "senet154": senet154,
+        "se_resnet50": SEResNet50,
+        "se_resnet50_caffe": se_resnet50_caffe,
+        "pnasnet5large": PNASNet5Large,
+    }

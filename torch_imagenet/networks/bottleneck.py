@@ -1,0 +1,81 @@
+"""The residual bottleneck that all SE networks share, and the four stages made of it."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional, Protocol, Sequence, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torch_imagenet.networks.drop_path import DropPath
+
+EXPANSION = 4  # a stage's output has 4 times its planes: 256, 512, 1024, 2048 channels
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with batch normalisation, a gate, stochastic depth, then the shortcut is added.
+
+    He et al., arXiv 1512.03385, section 4.1; the gate sits on the branch (Hu et al., arXiv 1709.01507, figure 3). The
+    subclass adds the gate, whose name is part of the weights' names, and then the shortcut.
+    """
+
+    downsample: Optional[nn.Module]
+
+    def __init__(
+        self, channels: int, widths: Tuple[int, int, int], strides: Tuple[int, int], groups: int, drop_path: float
+    ) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.conv1 = nn.Conv2d(channels, first, 1, strides[0], bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.conv2 = nn.Conv2d(first, second, 3, strides[1], padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(second)
+        self.conv3 = nn.Conv2d(second, third, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(third)
+        self.drop_path = DropPath(drop_path)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, C, H, W], gated."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, C', H / stride, W / stride], rounded up."""
+        branch = functional.relu(self.bn1(self.conv1(x)), inplace=True)
+        branch = functional.relu(self.bn2(self.conv2(branch)), inplace=True)
+        branch = self.drop_path(self.gate(self.bn3(self.conv3(branch))))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return functional.relu(branch + shortcut, inplace=True)
+
+
+class MakeBlock(Protocol):
+    """make(channels, planes, stride, drop_path) -> a block from `channels` to EXPANSION * planes channels."""
+
+    def __call__(self, channels: int, planes: int, stride: int, drop_path: float) -> nn.Module:
+        """See the class."""
+
+
+def stages(make: MakeBlock, blocks: Sequence[int], channels: int, drop_path: float) -> Iterator[nn.Sequential]:
+    """Four stages of so many `blocks`: planes 64, 128, 256, 512; the first block of all but the first stage halves.
+
+    The rate of stochastic depth grows linearly, to `drop_path` at the last block (Huang et al., section 3).
+    """
+    done = 0
+    for stage, count in enumerate(blocks):
+        planes = 64 * 2**stage
+        made = []
+        for block in range(count):
+            done += 1
+            stride = 2 if stage > 0 and block == 0 else 1
+            made.append(make(channels, planes, stride, drop_path * done / sum(blocks)))
+            channels = EXPANSION * planes
+        yield nn.Sequential(*made)
+
+
+def projection(channels: int, planes: int, stride: int, kernel: int = 1) -> Optional[nn.Sequential]:
+    """The shortcut's convolution and batch normalisation where the branch changes the shape, else None."""
+    out = EXPANSION * planes
+    if stride == 1 and channels == out:
+        return None
+    conv = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out))

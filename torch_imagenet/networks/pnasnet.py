@@ -1,0 +1,114 @@
+"""PNASNet-5-Large (Liu et al., "Progressive Neural Architecture Search", arXiv 1712.00559), in Cadene's names.
+
+At 331 x 331. A cell takes the outputs of the two before it, left the earlier; an asterisk marks a left input that is
+twice as large as the right one.
+
+    conv_0          3x3/2, no padding, BN            96 x 165 x 165
+    cell_stem_0     halves                          270 x  83 x  83
+    cell_stem_1 *   halves                          540 x  42 x  42
+    cell_0 *, 1-3                                  1080 x  42 x  42
+    cell_4          halves                         2160 x  21 x  21
+    cell_5 *, 6, 7                                 2160 x  21 x  21
+    cell_8          halves; the auxiliary head     4320 x  11 x  11
+    cell_9 *, 10, 11                               4320 x  11 x  11
+    head            ReLU, mean, dropout 0.5, linear, at any map's size
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Tuple, Union
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torch_imagenet.networks.pnasnet_cells import EPSILON, Cell, CellStem0
+
+CELLS = 12
+REDUCTIONS = (4, 8)  # the cells that halve the sides and double the channels
+AUXILIARY_AFTER = 8
+OUT = 216  # channels of each of the five branches of cells 0 to 3
+FEATURES = 4320
+
+
+class AuxiliaryPool(nn.Module):
+    """Averages windows of 7 x 7 with stride 2, as the original does: 11 x 11 at 331 to 3 x 3.
+
+    A map with a side below 11 is averaged to 3 x 3 too, in equal parts, because the next convolution needs that much.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, C, H', W'], both sides 3 or more."""
+        if min(x.shape[2:]) < 11:
+            return functional.adaptive_avg_pool2d(x, 3)
+        return functional.avg_pool2d(x, 7, stride=2)
+
+
+class AuxiliaryHead(nn.Module):
+    """The port's second classifier (after Szegedy et al., arXiv 1409.4842, section 5): 2,208,488 parameters at 1000."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            AuxiliaryPool(),
+            nn.Conv2d(FEATURES, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(128, 768, 3, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(inplace=True),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [B, num_classes] of cell_8's output [B, 4320, H, W]; the mean over what a map above 11 x 11 leaves."""
+        x = functional.adaptive_avg_pool2d(self.features(x), 1)
+        logits: torch.Tensor = self.classifier(x.flatten(1))
+        return logits
+
+
+class PNASNet5Large(nn.Module):
+    """86,057,668 parameters at 1000 classes (88,266,156 with the auxiliary head), 24.9 GMAC; see the module.
+
+    `drop_path` is the rate of every separable branch of the last cell; it grows linearly with the cells and is 0 in the
+    stem (Zoph et al., arXiv 1707.07012, "ScheduledDropPath").
+    """
+
+    def __init__(
+        self, num_classes: int, dropout: float, drop_path: float, zero_pad: bool = True, auxiliary_head: bool = False
+    ) -> None:
+        super().__init__()
+        conv = nn.Conv2d(3, 96, 3, stride=2, bias=False)
+        self.conv_0 = nn.Sequential(OrderedDict([("conv", conv), ("bn", nn.BatchNorm2d(96, eps=EPSILON))]))
+        self.cell_stem_0 = CellStem0(96, 54, zero_pad)
+        self.cell_stem_1 = Cell(96, 270, 108, 2, halve_left=True, zero_pad=zero_pad, drop_path=0.0)
+        before, last, out, halved = 270, 540, OUT, True
+        for number in range(CELLS):
+            reduces = number in REDUCTIONS
+            out = 2 * out if reduces else out
+            rate = drop_path * (number + 1) / CELLS
+            cell = Cell(before, last, out, 2 if reduces else 1, halved, zero_pad, rate)
+            self.add_module(f"cell_{number}", cell)
+            before, last, halved = last, 5 * out, reduces
+        self.dropout = nn.Dropout(dropout)
+        self.last_linear = nn.Linear(FEATURES, num_classes)
+        self.aux = AuxiliaryHead(num_classes) if auxiliary_head else None
+
+    def forward(self, images: torch.Tensor) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]:
+        """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on.
+
+        In training with the auxiliary head: the pair of the logits and the auxiliary logits, both [B, num_classes].
+        """
+        left = self.conv_0(images)
+        right = self.cell_stem_0(left)
+        left, right = right, self.cell_stem_1(left, right)
+        auxiliary = None
+        for number in range(CELLS):
+            left, right = right, getattr(self, f"cell_{number}")(left, right)
+            if number == AUXILIARY_AFTER and self.aux is not None and self.training:
+                auxiliary = self.aux(right)
+        x = functional.adaptive_avg_pool2d(functional.relu(right), 1).flatten(1)
+        logits: torch.Tensor = self.last_linear(self.dropout(x))
+        return logits if auxiliary is None else (logits, auxiliary)

@@ -1,0 +1,60 @@
+"""The port's SE-ResNet-50: torchvision's ResNet-50 with a bias-free linear gate in every block (after moskomule's).
+
+It differs from `se_resnet50_caffe` in three ways: the 3x3 strides, not the first 1x1; the gate has no bias; the stem's
+max pool is padded by 1. He et al., arXiv 1512.03385, table 1, and Hu et al., arXiv 1709.01507. At 224 x 224:
+
+    conv1    7x7/2 64; max pool 3/2                           56 x 56
+    layer1   3 x (1x1 64, 3x3 64, 1x1 256, gate)              56 x 56
+    layer2   4 x (1x1 128, 3x3 128, 1x1 512, gate)            28 x 28
+    layer3   6 x (1x1 256, 3x3 256, 1x1 1024, gate)           14 x 14
+    layer4   3 x (1x1 512, 3x3 512, 1x1 2048, gate)            7 x  7
+    head     mean, linear                                     classes
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, projection, stages
+from torch_imagenet.networks.squeeze_excitation import LinearGate
+
+
+class LinearGateBottleneck(Bottleneck):
+    """The port's: the 3x3 strides, the gate is linear."""
+
+    def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
+        out = EXPANSION * planes
+        super().__init__(channels, (planes, planes, out), (1, stride), groups=1, drop_path=drop_path)
+        self.se = LinearGate(out)
+        self.downsample = projection(channels, planes, stride)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        gated: torch.Tensor = self.se(x)
+        return gated
+
+
+class SEResNet50(nn.Module):
+    """28,071,976 parameters at 1000 classes, 4.1 GMAC; see the module."""
+
+    def __init__(self, num_classes: int, dropout: float, drop_path: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(LinearGateBottleneck, (3, 4, 6, 3), 64, drop_path)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(512 * EXPANSION, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # as torchvision's ResNet
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on."""
+        x = self.maxpool(functional.relu(self.bn1(self.conv1(images)), inplace=True))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        logits: torch.Tensor = self.fc(self.dropout(x))
+        return logits

@@ -1,0 +1,103 @@
+"""SENet154 and SE-ResNet-50 of "Squeeze-and-Excitation Networks" (Hu et al., arXiv 1709.01507), after the Caffe code.
+
+The weights' names, and the numbers, are those of Cadene's pretrained-models.pytorch. At 224 x 224:
+
+    stage    senet154                                              se_resnet50_caffe                       output
+    layer0   3x3/2 64, 3x3 64, 3x3 128; max pool 3/2               7x7/2 64; max pool 3/2                  56 x 56
+    layer1   3 x (1x1 128, 3x3 256 in 64 groups, 1x1 256, gate)    3 x (1x1 64, 3x3 64, 1x1 256, gate)     56 x 56
+    layer2   8 x, twice as wide                                    4 x, twice as wide                      28 x 28
+    layer3   36 x, twice as wide                                   6 x, twice as wide                      14 x 14
+    layer4   3 x, twice as wide                                    3 x, twice as wide                       7 x  7
+    head     mean, dropout 0.2, linear                             mean, linear                            classes
+    halving  in the 3x3; shortcut 3x3                              in the first 1x1; shortcut 1x1
+
+The head's mean is over the whole map, whatever its size: the originals' 7 x 7 window is the same at 224 x 224.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, MakeBlock, projection, stages
+from torch_imagenet.networks.squeeze_excitation import ConvGate
+
+
+class SENetBottleneck(Bottleneck):
+    """SENet154's: the 3x3 is twice as wide, in 64 groups, and strides; so does a 3x3 shortcut."""
+
+    def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
+        out = EXPANSION * planes
+        super().__init__(channels, (2 * planes, out, out), (1, stride), groups=64, drop_path=drop_path)
+        self.se_module = ConvGate(out)
+        self.downsample = projection(channels, planes, stride, kernel=1 if stride == 1 else 3)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        gated: torch.Tensor = self.se_module(x)
+        return gated
+
+
+class CaffeBottleneck(Bottleneck):
+    """SE-ResNet-50's, as in Caffe: the first 1x1 strides."""
+
+    def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
+        out = EXPANSION * planes
+        super().__init__(channels, (planes, planes, out), (stride, 1), groups=1, drop_path=drop_path)
+        self.se_module = ConvGate(out)
+        self.downsample = projection(channels, planes, stride)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        gated: torch.Tensor = self.se_module(x)
+        return gated
+
+
+class SENet(nn.Module):
+    """`stem`, four stages of `blocks` made by `make`, and the head; see the module."""
+
+    def __init__(
+        self, stem: nn.Sequential, make: MakeBlock, blocks: Sequence[int], channels: int, num_classes: int,
+        dropout: float, drop_path: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.layer0 = stem
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(make, blocks, channels, drop_path)
+        self.dropout = nn.Dropout(dropout)
+        self.last_linear = nn.Linear(512 * EXPANSION, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on."""
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(images)))))
+        x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        logits: torch.Tensor = self.last_linear(self.dropout(x))
+        return logits
+
+
+def senet154(num_classes: int, dropout: float, drop_path: float) -> SENet:
+    """115,088,984 parameters at 1000 classes, 20.7 GMAC."""
+    stem = _stem((3, 64, 64, 128), kernel=3)
+    return SENet(stem, SENetBottleneck, (3, 8, 36, 3), 128, num_classes, dropout, drop_path)
+
+
+def se_resnet50_caffe(num_classes: int, dropout: float, drop_path: float) -> SENet:
+    """28,088,024 parameters at 1000 classes, 3.9 GMAC."""
+    return SENet(_stem((3, 64), kernel=7), CaffeBottleneck, (3, 4, 6, 3), 64, num_classes, dropout, drop_path)
+
+
+def _stem(widths: Sequence[int], kernel: int) -> nn.Sequential:
+    """Convolutions from each width to the next, the first with stride 2, then the max pool, rounding up as Caffe's."""
+    layers: "OrderedDict[str, nn.Module]" = OrderedDict()
+    for number in range(1, len(widths)):
+        stride = 2 if number == 1 else 1
+        layers[f"conv{number}"] = nn.Conv2d(
+            widths[number - 1], widths[number], kernel, stride, padding=kernel // 2, bias=False
+        )
+        layers[f"bn{number}"] = nn.BatchNorm2d(widths[number])
+        layers[f"relu{number}"] = nn.ReLU(inplace=True)
+    layers["pool"] = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    return nn.Sequential(layers)

@@ -1,0 +1,45 @@
+"""Squeeze-and-excitation gates (Hu et al., arXiv 1709.01507), in the two forms whose weights exist.
+
+Both squeeze x [B, C, H, W] to the means [B, C], excite them through C/16 hidden units and multiply x by the result.
+The factor is broadcast over H and W: the port repeats it to the size of x, which costs a whole feature map.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+REDUCTION = 16
+
+
+class ConvGate(nn.Module):
+    """Cadene's form, after the authors' Caffe code: two 1x1 convolutions with bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // REDUCTION, 1)
+        self.fc2 = nn.Conv2d(channels // REDUCTION, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, C, H, W], gated channel by channel."""
+        hidden = functional.relu(self.fc1(functional.adaptive_avg_pool2d(x, 1)))
+        return x * torch.sigmoid(self.fc2(hidden))
+
+
+class LinearGate(nn.Module):
+    """The port's form: two linear layers without bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(
+            nn.Linear(channels, channels // REDUCTION, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(channels // REDUCTION, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, C, H, W], gated channel by channel."""
+        factor = self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return x * factor[:, :, None, None]
