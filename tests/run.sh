@@ -9,7 +9,9 @@ usage() {
 usage: bash tests/run.sh [pytest options] [paths]
 
 Runs, each in an environment of its own that is made once in the checkout and reused:
-  main    ruff, mypy, shellcheck and all tests under TensorFlow 2.21           (.venv, Python 3.11 to 3.13)
+  main    ruff, mypy, shellcheck, tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 2.21
+                                                                               (.venv, Python 3.11 to 3.13)
+  torch   mypy and tests/torch_imagenet under torch 2.13, with timm and pretrainedmodels   (.venv-torch, Python 3.11)
   tf115   tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 1.15.5   (.venv-tf115, Python 3.7)
   tf26    the quick tests of tests/tf_seresnet and test_run.py, TensorFlow 2.6.5      (.venv-tf26, Python 3.8)
 The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names what did not run.
@@ -110,16 +112,60 @@ run_pytest() { # NAME PYTHON ARGUMENT ...
     fi
 }
 
-# The user's arguments with the environment's own paths, unless the user has named some.
-arguments() { # PATH ... -> array args
-    local argument
-    args=(${user_args[@]+"${user_args[@]}"})
-    for argument in ${user_args[@]+"${user_args[@]}"}; do
+# The user's options with the environment's own paths, or with those of the user's paths that lie below them.
+arguments() { # [OPTION ...] PATH ... -> array args; 1 where none of the paths that the user has named is its own
+    local argument path paths_given='' paths=()
+    args=()
+    for argument in "$@"; do
         case $argument in
-            tests | tests/*) return 0 ;;
+            tests/*) paths+=("$argument") ;;
+            *) args+=("$argument") ;;
         esac
     done
-    args+=("$@")
+    for argument in ${user_args[@]+"${user_args[@]}"}; do
+        case $argument in
+            tests | tests/)
+                paths_given=yes
+                args+=("${paths[@]}")
+                ;;
+            tests/*)
+                paths_given=yes
+                for path in "${paths[@]}"; do
+                    case $argument in
+                        "$path" | "$path"/* | "$path"::*) args+=("$argument") ;;
+                    esac
+                done
+                ;;
+            *) args+=("$argument") ;;
+        esac
+    done
+    [ -n "$paths_given" ] || args+=("${paths[@]}")
+    case " ${args[*]-}" in
+        *" tests/"*) ;;
+        *) return 1 ;;
+    esac
+}
+
+# Runs the tests that the user asked for, as far as they are this environment's.
+run_own_tests() { # NAME FOLDER PATH ...
+    local name=$1 folder=$2
+    shift 2
+    if arguments "$@"; then
+        run_pytest "$name" "$folder/bin/python" "${args[@]}"
+    else
+        outcome "$name: NOT RUN (none of the paths asked for is tested there)"
+    fi
+}
+
+run_torch() {
+    wanted torch || return 0
+    local folder=$KIT_ROOT/.venv-torch
+    if ! is_installed "$folder" torch && ! find_python 3.11 >/dev/null; then
+        not_run torch "no Python 3.11 with venv found on the PATH or in pyenv"
+    elif prepared torch "$folder" "3.11" torch test-imagenet; then
+        check "torch: mypy" "$folder/bin/python" -m mypy torch_imagenet
+        run_own_tests torch "$folder" tests/torch_imagenet
+    fi
 }
 
 run_main() {
@@ -133,10 +179,9 @@ run_main() {
     fi
     prepared main "$folder" "3.11 3.12 3.13 3.10" "$(main_requirements)" "${more[@]}" || return 0
     check ruff "$folder/bin/python" -m ruff check --output-format concise .
-    check mypy "$folder/bin/python" -m mypy
+    check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh
-    arguments tests
-    run_pytest main "$folder/bin/python" "${args[@]}"
+    run_own_tests main "$folder" tests/shared tests/tf_seresnet tests/end_to_end
 }
 
 run_old() { # NAME X.Y PYTEST-ARGUMENT ...
@@ -148,8 +193,7 @@ run_old() { # NAME X.Y PYTEST-ARGUMENT ...
     elif ! is_installed "$folder" "$name" && ! find_python "$version" >/dev/null; then
         not_run "$name" "no Python $version with venv found on the PATH or in pyenv"
     elif prepared "$name" "$folder" "$version" "$name"; then
-        arguments "$@"
-        run_pytest "$name" "$folder/bin/python" "${args[@]}"
+        run_own_tests "$name" "$folder" "$@"
     fi
 }
 
@@ -160,11 +204,12 @@ workers=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || workers=2
 
 for name in ${KIT_TEST_ENVS:-}; do
     case $name in
-        main | tf115 | tf26) ;;
-        *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, tf115 and tf26" ;;
+        main | torch | tf115 | tf26) ;;
+        *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, torch, tf115 and tf26" ;;
     esac
 done
 run_main
+run_torch
 run_old tf115 3.7 tests/shared tests/tf_seresnet tests/end_to_end
 run_old tf26 3.8 -m "not slow" tests/tf_seresnet tests/end_to_end/test_run.py
 

@@ -348,7 +348,8 @@ class TestRunTests:
         assert result.returncode == 0, result.stderr + result.stdout
         lines = result.stdout.split("=== summary\n")[1].splitlines()
         assert "main: 5 passed, 0 failed, 1 skipped" in lines
-        assert {"ruff: passed", "mypy: passed", "shellcheck: passed"} <= set(lines)
+        assert "torch: 5 passed, 0 failed, 1 skipped" in lines
+        assert {"ruff: passed", "mypy: passed", "shellcheck: passed", "torch: mypy: passed"} <= set(lines)
         assert [line.split(" (")[0] for line in lines if "NOT RUN" in line] == [
             "main, torch backend: NOT RUN", "tf115: NOT RUN", "tf26: NOT RUN",
         ]  # fmt: skip
@@ -381,7 +382,7 @@ class TestRunTests:
         assert is_one_error(self.run(checkout, KIT_TEST_ENVS="tf99").stderr)
 
     def test_torch_comes_on_top_when_asked_for(self, checkout: Checkout) -> None:
-        result = self.run(checkout, KIT_TEST_TORCH="1")
+        result = self.run(checkout, KIT_TEST_TORCH="1", KIT_TEST_ENVS="main")
         assert result.returncode == 0
         installed = [call.rsplit("/", 1)[1] for call in checkout.called()[1:]]
         assert installed == ["cpu.txt", "test.txt", "test-torch.txt"]
@@ -389,8 +390,9 @@ class TestRunTests:
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
-            ([], " tests "),
-            (["-k", "shared"], " -k shared tests "),
+            ([], " tests/shared tests/tf_seresnet tests/end_to_end "),
+            (["-k", "shared"], " -k shared tests/shared tests/tf_seresnet tests/end_to_end "),
+            (["tests"], " tests/shared tests/tf_seresnet tests/end_to_end "),
             (["-x", "tests/shared/test_a.py::test_b"], " -x tests/shared/test_a.py::test_b "),
         ],
     )
@@ -401,6 +403,14 @@ class TestRunTests:
         started = [line for line in result.stdout.splitlines() if line.startswith("module -m pytest")]
         assert len(started) == 1
         assert expected in started[0]
+
+    def test_a_path_is_run_in_the_environment_that_it_belongs_to(self, checkout: Checkout) -> None:
+        result = self.run(checkout, "tests/torch_imagenet/test_step.py", KIT_TEST_ENVS="main torch")
+        started = [line for line in result.stdout.splitlines() if line.startswith("module -m pytest")]
+        assert len(started) == 1
+        assert " tests/torch_imagenet/test_step.py " in started[0]
+        assert "main: NOT RUN (none of the paths asked for is tested there)" in result.stdout
+        assert result.returncode == 0
 
     def test_help_names_the_variables(self, checkout: Checkout) -> None:
         result = self.run(checkout, "--help")
