@@ -1,0 +1,65 @@
+"""Weights from a file, read without running anything in it: .pth, .pt, .tar and the like, or .safetensors."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+
+from shared.errors import UsageError
+
+
+def read_weight_file(path: Union[str, Path]) -> Any:
+    """What the file holds, on the CPU; as a rule a state dict, or a dictionary with one in it.
+
+    The ending .safetensors says which format it is; everything else must be torch.save's, of any age. Raises UsageError
+    where there is no such file, where it is damaged, and where it holds more than plain tensors, numbers and text.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file of weights in it")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; check the path")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of the format
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch.load raise nearly anything
+        raise UsageError(f"{path} {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong; what to do. Torch's own advice, to read the file without the restriction, is not passed on."""
+    text = str(error)
+    code = re.search(r"GLOBAL ([\w.]+)", text)
+    if code or "TorchScript" in text:
+        what = code.group(1) if code else "a TorchScript program"
+        return (f"is refused: loading it would run code of its own ({what}); ask its author for a .safetensors file,"
+                " or for plain tensors saved with torch.save")  # fmt: skip
+    if isinstance(error, PermissionError):
+        return "may not be read; change its permissions"
+    if isinstance(error, pickle.UnpicklingError):
+        return "is refused: it is not a file of plain tensors; ask its author for a .safetensors file"
+    return "is damaged, or not a file of torch.save; copy or download it again"
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UsageError(f"{path} needs the package safetensors; pip install safetensors") from error
+    try:
+        return load_file(str(path), device="cpu")
+    except PermissionError as error:
+        raise UsageError(f"{path} may not be read; change its permissions") from error
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} is damaged, or not a .safetensors file; copy or download it again") from error
