@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 
 from shared import cifar10, recipes, sample  # noqa: E402
 from shared.options import Parser, number  # noqa: E402
+from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 
 
@@ -38,7 +39,7 @@ def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.nda
     return np.asarray(batch, np.float32)
 
 
-def originals_step(data: cifar10.Cifar10, recipe: recipes.Recipe, device: Any) -> Callable[[], None]:
+def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
     """One step of the original's loop: its feed, its update, its second forward pass."""
     import tensorflow as tf
 
@@ -75,7 +76,7 @@ def originals_step(data: cifar10.Cifar10, recipe: recipes.Recipe, device: Any) -
     return step
 
 
-def our_step(data: cifar10.Cifar10, recipe: recipes.Recipe, device: Any) -> Callable[[], None]:
+def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
     """One step of `tf_seresnet.loop`, over as many epochs as it takes."""
     import tensorflow as tf
 

@@ -11,8 +11,9 @@ import math
 import sys
 from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
 
-from shared import recipes, schedules
+from shared import schedules
 from shared.errors import UsageError
+from shared.nearest import nearest
 
 Argv = Optional[Sequence[str]]
 
@@ -59,7 +60,7 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse(self, option: str) -> NoReturn:
         known = sorted(known for known in self._option_string_actions if known.startswith("--"))
-        hint = recipes.nearest(option, known)
+        hint = nearest(option, known)
         self.error(f"unknown option {option}; {hint if hint.startswith('did') else 'see ' + self.prog + ' --help'}")
 
 
@@ -73,7 +74,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
     def convert(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a choice; {recipes.nearest(text, choices)}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a choice; {nearest(text, choices)}")
         return text
 
     return convert
@@ -104,19 +105,22 @@ def whole_numbers(text: str) -> Tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers; write 80,120") from None
 
 
-def common_parser(prog: str, description: str, modes: Sequence[str], networks: Sequence[str]) -> Parser:
-    """The parser with all common options; a half adds its own to it."""
+def common_parser(
+    prog: str, description: str, modes: Sequence[str], networks: Sequence[str], recipes: Sequence[str],
+    print_freq: int = 50,
+) -> Parser:  # fmt: skip
+    """The parser with all common options; a half names its recipes, and adds its own options to it."""
     parser = Parser(prog=prog, description=description)
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE",
                         help=f"{', '.join(modes)} (default: train)")  # fmt: skip
-    _add_run(parser.add_argument_group("what to run"), networks)
+    _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
-    _add_files(parser.add_argument_group("files and reports"))
+    _add_files(parser.add_argument_group("files and reports"), print_freq)
     return parser
 
 
-def _add_run(group: Any, networks: Sequence[str]) -> None:
-    group.add_argument("--recipe", type=one_of(*recipes.names()), help=", ".join(recipes.names()))
+def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> None:
+    group.add_argument("--recipe", type=one_of(*recipes), help=", ".join(recipes))
     group.add_argument("--network", type=one_of(*networks), help=", ".join(networks))
     group.add_argument("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d", metavar="DIR",
                        help="the data set (default: the usual folder here, else the embedded sample)")  # fmt: skip
@@ -141,11 +145,12 @@ def _add_training(group: Any) -> None:
     add("--seed", "--manualSeed", type=number(int, 0, 2**32), metavar="N", help="of weights, order and crops")
 
 
-def _add_files(group: Any) -> None:
+def _add_files(group: Any, print_freq: int) -> None:
     add = group.add_argument
     add("--output-dir", "--output_dir", metavar="DIR", help="default: a new folder under runs/")
     add("--resume", metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
     add("--checkpoint", "--ckpt_path", metavar="PATH", help="weights: a checkpoint or the folder of a run")
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
-    add("--print-freq", "--print_freq", "-p", type=number(int, 1), default=50, metavar="N", help="steps a log line")
+    add("--print-freq", "--print_freq", "-p", type=number(int, 1), default=print_freq, metavar="N",
+        help="steps a log line")  # fmt: skip

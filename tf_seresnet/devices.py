@@ -13,7 +13,6 @@ whose outcome is read back, and the NPU is opened only when the adapter is there
 from __future__ import annotations
 
 import abc
-import difflib
 import math
 import os
 import platform
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from shared.errors import UsageError
+from shared.nearest import closest
 from tf_seresnet import npu_options as npu
 from tf_seresnet.graph_probe import first_field, rewritten, switch
 from tf_seresnet.native_output import native_chatter_dropped
@@ -54,7 +54,7 @@ def parse(text: str) -> Tuple[str, Optional[int]]:
     """
     match = re.match(r"(auto|cpu)$|(gpu|cuda|npu)(?::(\d{1,4}))?$", text.strip().lower())
     if match is None:
-        near = _nearest(text.lower(), ("auto", "cpu", "gpu", "gpu:0", "npu", "npu:0"))
+        near = closest(text.lower(), ("auto", "cpu", "gpu", "gpu:0", "npu", "npu:0"), cutoff=0.0)
         raise UsageError(f"unknown device {text!r}; the nearest is {near} (auto, cpu, gpu[:N], npu[:N])")
     kind = (match.group(1) or match.group(2)).replace("cuda", "gpu")
     return kind, int(match.group(3)) if match.group(3) else None
@@ -149,7 +149,7 @@ class Device(abc.ABC):
         if request.precision == "O2":
             raise UsageError("precision O2 is not in the CIFAR-10 half; use --precision O1, bf16 or O0")
         if request.precision not in PRECISIONS:
-            near = _nearest(request.precision, PRECISIONS)
+            near = closest(request.precision, PRECISIONS, cutoff=0.0)
             raise UsageError(f"unknown precision {request.precision!r}; use {near} (O0, O1 or bf16)")
         self.precision = request.precision
         self.request = request
@@ -378,10 +378,6 @@ def _determinism_switch() -> Optional[Callable[[], None]]:
     import tensorflow as tf
 
     return getattr(tf.config.experimental, "enable_op_determinism", None)  # since 2.8
-
-
-def _nearest(text: str, valid: Sequence[str]) -> str:
-    return difflib.get_close_matches(text, valid, n=1, cutoff=0.0)[0]
 
 
 def _append_flag(variable: str, flag: str) -> None:

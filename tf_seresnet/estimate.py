@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import List
 
-from shared.recipes import Recipe
+from shared.recipes.cifar10 import CifarRecipe
 
 AFTER_STEPS = 12  # early enough to be told soon, late enough that the first, compiling steps are left out
 LONG = 6 * 3600.0  # seconds
 SMALLER = {"port": ((11, 3), (20, 20)), "paper": ((8, 3), (20, 20))}  # depths that exist, and epochs
 
 
-def advice(step_seconds: float, steps_left: int, recipe: Recipe, steps_per_epoch: int) -> List[str]:
+def advice(step_seconds: float, steps_left: int, recipe: CifarRecipe, steps_per_epoch: int) -> List[str]:
     """Lines for the user: empty when the rest takes less than `LONG` seconds at `step_seconds` a step."""
     seconds = step_seconds * steps_left
     if seconds < LONG:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from shared.errors import UsageError
 from shared.interrupts import Interrupts
 from shared.metrics import Metrics
-from shared.recipes import Recipe
+from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
@@ -66,7 +66,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     found = checkpoints.find(options.checkpoint or options.resume or runs.newest_run())
     state = found.state
     data, remark = runs.load_data(options, state)
-    recipe = Recipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
+    recipe = CifarRecipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
     network = runs.network(options, recipe, state, len(data.label_names))
     # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: this training set's.
     normalise = Normalisation(**state["normalisation"]) if state else Normalisation.of(data.train_images)
@@ -106,7 +106,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         log.line("\n" + render(beside_documented(result)).rstrip())
 
 
-def _device(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]]) -> Any:
+def _device(options: Any, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) -> Any:
     """The device, with the precision of the training where that was on the same kind of device, else float32."""
     device = devices.open_from(options, options.precision or "O0", None)
     if options.precision is None and state is not None and state["device"]["kind"] == device.kind:

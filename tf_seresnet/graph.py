@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from shared.errors import UsageError
-from shared.recipes import Recipe, nearest
+from shared.nearest import nearest
+from shared.recipes.base import Recipe
 from tf_seresnet.initial_values import initial_value
 from tf_seresnet.input_pipeline import Normalisation, TrainingInput
 from tf_seresnet.layers.core import CoreLayers, l2_loss

@@ -9,7 +9,7 @@ from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
-from shared.recipes import Recipe
+from shared.recipes.cifar10 import CifarRecipe
 from shared.run_log import RunLog
 from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
@@ -35,7 +35,7 @@ class Loop:
 
     session: Any
     data: Cifar10
-    recipe: Recipe
+    recipe: CifarRecipe
     plan: Plan
     batch: TrainingInput
     step: TrainingStep

@@ -15,6 +15,7 @@ if not __package__:
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
+from shared import recipes
 from shared.errors import UsageError
 from shared.interrupts import Interrupts, Stopped
 from shared.options import Parser, common_parser, number, one_of
@@ -24,7 +25,9 @@ from tf_seresnet.network import LAYERS_PER_N
 
 def parser() -> Parser:
     """The command line of this half."""
-    made = common_parser("tf_seresnet/main.py", "SE-ResNet on CIFAR-10", tuple(MODES), ("se_resnet110",))
+    made = common_parser(
+        "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", tuple(MODES), ("se_resnet110",), recipes.names("tf_seresnet")
+    )
     add = made.add_argument_group("CIFAR-10 half").add_argument
     add("--depth", type=number(int, 8), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")

@@ -7,11 +7,11 @@ what to do.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from shared.errors import UsageError
+from shared.nearest import closest
 
 Value = Union[bool, int, str]
 
@@ -203,7 +203,7 @@ def parse(given: Sequence[str]) -> Dict[str, Value]:
         if not equals:
             raise UsageError(f"--npu-option {text!r} has no value; write --npu-option KEY=VALUE")
         if name not in KEYS:
-            near = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.0)[0]
+            near = closest(name, KEYS, cutoff=0.0)
             raise UsageError(f"the Ascend adapter has no option {name!r}; the nearest one is {near}")
         typed = _typed(name, KEYS[name], value)
         if values.setdefault(name, typed) != typed:
@@ -260,8 +260,8 @@ def _typed(name: str, key: Key, text: str) -> Value:
             raise UsageError(f"npu option {name} is true or false, not {text!r}; write {name}=true")
         return _BOOLS[text.lower()]
     if key.values and text not in key.values:
-        near = difflib.get_close_matches(text, key.values, n=1, cutoff=0.0)
-        raise UsageError(f"npu option {name} cannot be {text!r}; the nearest is {near[0]} (of {', '.join(key.values)})")
+        near = closest(text, key.values, cutoff=0.0)
+        raise UsageError(f"npu option {name} cannot be {text!r}; the nearest is {near} (of {', '.join(key.values)})")
     if key.field == "s":
         if not text:
             raise UsageError(f"npu option {name} is empty; write {name}=VALUE")

@@ -17,7 +17,8 @@ from shared import cifar10, recipes, sample
 from shared.cifar10 import Cifar10
 from shared.errors import UsageError
 from shared.files import make_folder, write_atomic
-from shared.recipes import Recipe
+from shared.recipes.base import contradiction
+from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from tf_seresnet import devices
 from tf_seresnet.graph import NetworkSpec
@@ -54,42 +55,30 @@ def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cif
     )
 
 
-def choose_recipe(options: Any, data: Cifar10) -> Recipe:
+def choose_recipe(options: Any, data: Cifar10) -> CifarRecipe:
     """--recipe, else the device's documented one; a short one for the sample. Options override its fields."""
     recipe = recipes.get(options.recipe or devices.documented_recipe(options.device))
     if data.name == sample.NAME and not options.recipe:
         recipe = recipes.get("sample").override(precision=recipe.precision, loss_scale=recipe.loss_scale)
+    assert isinstance(recipe, CifarRecipe)  # the command line knows no others
     recipe = recipe.override(**_given(options))
     return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
 
 
-def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> Recipe:
+def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> CifarRecipe:
     """The recipe of the interrupted run, of which only the number of epochs may change.
 
     Raises UsageError where an option or the data set would make it another run.
     """
-    stored = Recipe.from_json(state["recipe"])
     if data.fingerprint != state["data"]["fingerprint"]:
         raise UsageError(
             f"{data.path} is not the data set that the run was trained on; give that one with --data-path, or start"
             " a new run with --checkpoint"
         )
-    if options.recipe not in (None, stored.name):
-        _refuse("recipe", options.recipe, stored.name)
-    for name, value in _given(options).items():
-        if name != "epochs" and stored.override(**{name: value}) != stored:
-            _refuse(name, value, str(getattr(stored, name, stored.schedule.describe())))
-    return stored.override(epochs=options.epochs or stored.epochs)
+    return CifarRecipe.from_json(state["recipe"]).resumed(_given(options), options.recipe)
 
 
-def _refuse(name: str, given: Any, trained: str) -> None:
-    raise UsageError(
-        f"--{name.replace('_', '-')} {given} contradicts the run that is resumed, which has {trained}; leave it out, or"
-        " start a new run from its weights with --checkpoint"
-    )
-
-
-def network(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+def network(options: Any, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
     """The network of the recipe, or the one that a checkpoint was made with; only its layer set can be chosen anew.
 
     Raises UsageError where an option contradicts the checkpoint.
@@ -99,7 +88,7 @@ def network(options: Any, recipe: Recipe, state: Optional[Dict[str, Any]], class
     stored = NetworkSpec(**state["network"])
     for name in ("depth", "variant"):
         if getattr(options, name) not in (None, getattr(stored, name)):
-            _refuse(name, getattr(options, name), f"{name} {getattr(stored, name)}")
+            raise contradiction(name, getattr(options, name), f"{name} {getattr(stored, name)}")
     if stored.num_classes != classes:
         raise UsageError(
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
@@ -171,7 +160,9 @@ def describe_data(data: Cifar10) -> Dict[str, Any]:
     }
 
 
-def write_config(folder: Path, options: Any, recipe: Recipe, spec: NetworkSpec, device: Any, data: Cifar10) -> None:
+def write_config(
+    folder: Path, options: Any, recipe: CifarRecipe, spec: NetworkSpec, device: Any, data: Cifar10
+) -> None:
     """config.json: everything that decided what this run does, as it was resolved."""
     content = {
         "command": command(),

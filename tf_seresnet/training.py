@@ -13,7 +13,7 @@ from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.errors import UsageError
 from shared.interrupts import Interrupts
-from shared.recipes import Recipe
+from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
@@ -125,7 +125,7 @@ def _resumed(options: Any) -> Optional[Found]:
     return found
 
 
-def _plan(options: Any, recipe: Recipe, steps_per_epoch: int) -> Plan:
+def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int) -> Plan:
     steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
     if steps_per_epoch < 1:
         raise UsageError(f"a batch of {recipe.batch_size} is larger than the training set; lower --batch-size")
@@ -137,7 +137,7 @@ def _plan(options: Any, recipe: Recipe, steps_per_epoch: int) -> Plan:
 
 
 def _run_state(
-    recipe: Recipe, network: NetworkSpec, normalise: Normalisation, data: Cifar10, device: Any
+    recipe: CifarRecipe, network: NetworkSpec, normalise: Normalisation, data: Cifar10, device: Any
 ) -> Dict[str, Any]:
     """What a checkpoint must say so that evaluation and resumption need nothing else."""
     return {
@@ -149,7 +149,7 @@ def _run_state(
     }
 
 
-def _introduce(log: RunLog, device: Any, recipe: Recipe, network: NetworkSpec, plan: Plan, folder: Path) -> None:
+def _introduce(log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, folder: Path) -> None:
     """What is about to run, before the first step."""
     log.line(f"device: {device.kind}, {device.name}, precision {device.precision}")
     for note in device.notes:

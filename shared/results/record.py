@@ -6,7 +6,6 @@ one is an error, not a result. Accuracies are percent, times seconds or millisec
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -20,6 +19,7 @@ import numpy as np
 
 from shared.errors import UsageError
 from shared.files import write_atomic
+from shared.nearest import closest
 
 SCHEMA = 1
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "export", "check-data", "check-port")
@@ -229,8 +229,8 @@ def validate(record: Any, name: str) -> None:
 def _validate_part(part: Dict[str, Any], shape: Dict[str, Any], prefix: str, name: str) -> None:
     for key, value in part.items():
         if key not in shape:
-            nearest = difflib.get_close_matches(str(key), list(shape), 1)
-            hint = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known keys: {', '.join(shape)}"
+            near = closest(str(key), shape)
+            hint = f"did you mean {prefix}{near}?" if near else f"known keys: {', '.join(shape)}"
             raise UsageError(f"{name}: {prefix}{key} is not a key of a record; {hint}")
         check = shape[key]
         if isinstance(check, dict):

@@ -49,6 +49,7 @@ PYTHON37 = sources("shared", "tf_seresnet")
 def test_the_files_are_found():
     assert "shared/schedules.py" in SHARED
     assert "shared/results/__main__.py" in SHARED
+    assert "shared/recipes/base.py" in SHARED
     assert "tf_seresnet/layers/core.py" in HALF_FILES
 
 

@@ -86,9 +86,20 @@ def test_switches(name):
 
 
 def test_the_table_has_every_option_of_the_common_parser():
-    common = options.common_parser("prog", "text", ("train",), ("one",))
+    common = options.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",))
     known = {spelling for action in common._actions for spelling in action.option_strings}
     assert known - {spelling for spelling, _ in EACH} == {"-h", "--help", "--deterministic"}
+
+
+def test_a_half_gives_its_own_recipes_and_how_often_it_logs():
+    common = options.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",), print_freq=10)
+    assert common.parse_args(["--recipe", "a_recipe"]).recipe == "a_recipe"
+    assert common.parse_args([]).print_freq == 10
+    assert parse()["print_freq"] == 50
+    with pytest.raises(UsageError, match="did you mean 'a_recipe'"):
+        common.parse_args(["--recipe", "a_recip"])
+    with pytest.raises(UsageError, match="choose one of a_recipe"):
+        common.parse_args(["--recipe", "sample"])
 
 
 def test_nothing_given_leaves_the_recipe_alone():

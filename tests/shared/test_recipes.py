@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Optional, Tuple
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from shared import recipes
 from shared.errors import UsageError
-from shared.recipes import Recipe
+from shared.recipes.base import Recipe, contradiction
+from shared.recipes.cifar10 import CifarRecipe
 from shared.schedules import Schedule
 
 DOCUMENTED = ("se_resnet110_npu", "se_resnet110_gpu")
+CIFAR = recipes.names("tf_seresnet")
 
 
 def refusal(call, *arguments, **named):
@@ -31,7 +34,9 @@ def refusal(call, *arguments, **named):
 
 
 def test_the_recipes_that_exist():
-    assert recipes.names() == ("se_resnet110_npu", "se_resnet110_gpu", "sample")
+    assert recipes.names("tf_seresnet") == ("se_resnet110_npu", "se_resnet110_gpu", "sample")
+    assert recipes.names() == recipes.names("tf_seresnet") + recipes.names("torch_imagenet")
+    assert len(set(recipes.names())) == len(recipes.names())
     for name in recipes.names():
         assert recipes.get(name).name == name
 
@@ -56,7 +61,7 @@ def test_the_sample_row_never_mirrors_a_digit():
     assert not recipes.get("sample").flip
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", CIFAR)
 def test_a_docstring_states_command_hours_and_result(name):
     text = recipes.document(name)
     assert "Command:" in text
@@ -101,6 +106,16 @@ def test_the_kind_of_schedule_can_be_replaced():
     assert (schedule.kind, schedule.base, schedule.warm_up_epochs, schedule.minimum) == ("cosine", 0.1, 5, 0.01)
 
 
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Schedule) if field.name != "every_step"])
+def test_every_word_of_a_schedule_can_be_overridden(field):
+    word = {"base": "learning_rate", "kind": "scheduler"}.get(field, field)
+    values = {"base": 0.3, "kind": "step", "milestones": (2, 3, 4), "factors": (1.0, 2.0, 3.0), "factor": 0.5}
+    value = values.get(field, 7)
+    changed = recipes.get("se_resnet110_gpu").override(**{word: value})
+    expected = dataclasses.replace(recipes.get("se_resnet110_gpu").schedule, **{field: value})
+    assert changed.schedule == expected
+
+
 def test_a_whole_schedule_can_be_given_and_follows_the_epochs():
     schedule = Schedule("exponential", 0.6, 7, factor=0.93)
     changed = recipes.get("sample").override(schedule=schedule, learning_rate=0.3)
@@ -116,7 +131,7 @@ def test_overriding_leaves_the_recipe_as_it_was():
     assert recipe.override() == recipe
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Recipe)])
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(CifarRecipe)])
 def test_every_field_can_be_overridden_by_itself(name):
     recipe = recipes.get("se_resnet110_npu")
     assert recipe.override(**{name: getattr(recipe, name)}) == recipe
@@ -169,10 +184,10 @@ def test_a_recipe_is_frozen():
 # -- storing ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", CIFAR)
 def test_a_recipe_comes_back_from_json(name):
     recipe = recipes.get(name)
-    back = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    back = CifarRecipe.from_json(json.loads(json.dumps(recipe.to_json())))
     assert back == recipe
     assert hash(back) == hash(recipe)  # tuples, not JSON's lists
 
@@ -185,7 +200,7 @@ def test_every_overridden_recipe_comes_back_from_json(rate, momentum, epochs, se
     recipe = recipes.get("se_resnet110_npu").override(
         learning_rate=rate, momentum=momentum, epochs=epochs, seed=seed, milestones=tuple(sorted(milestones))
     )
-    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    assert CifarRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
 @pytest.mark.parametrize(
@@ -206,4 +221,79 @@ def test_every_overridden_recipe_comes_back_from_json(rate, momentum, epochs, se
 def test_what_is_no_recipe_of_this_version_is_refused(spoil):
     content = json.loads(json.dumps(recipes.get("sample").to_json()))
     spoil(content)
-    refusal(Recipe.from_json, content)
+    refusal(CifarRecipe.from_json, content)
+
+
+# -- a half's own fields ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Other(Recipe):
+    """A half's recipe: fields of its own, tuples among them, and a check."""
+
+    crop: Tuple[float, float] = (0.08, 1.0)
+    augment: Optional[Tuple[int, ...]] = None
+    size: int = 224
+
+    def checked(self):
+        super().checked()
+        if self.size < 32:
+            raise UsageError(f"images of {self.size}; give at least 32")
+        return self
+
+
+OTHER = Other("other", "network", 10, 4, Schedule("cosine", 0.1, 10))
+
+
+def test_a_half_adds_fields_and_checks():
+    changed = OTHER.override(size=64, epochs=3, crop=(0.5, 1.0))
+    assert isinstance(changed, Other)
+    assert (changed.size, changed.crop, changed.schedule.epochs) == (64, (0.5, 1.0), 3)
+    assert "images of 8" in refusal(OTHER.override, size=8)
+    assert "0 epochs" in refusal(OTHER.override, epochs=0)
+    assert "did you mean 'size'?" in refusal(OTHER.override, sise=64)
+
+
+@pytest.mark.parametrize("augment", [None, (), (2, 9)])
+def test_tuples_come_back_as_tuples(augment):
+    recipe = OTHER.override(augment=augment, scheduler="piecewise", milestones=(1,), factors=(0.1,))
+    back = Other.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert back == recipe
+    assert hash(back) == hash(recipe)
+
+
+def test_what_is_stored_is_checked():
+    refusal(Other.from_json, dict(OTHER.to_json(), size=8))
+    refusal(CifarRecipe.from_json, OTHER.to_json())
+
+
+# -- resuming --------------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_may_have_more_epochs_and_may_repeat_itself():
+    stored = recipes.get("se_resnet110_gpu")
+    assert stored.resumed({}) == stored
+    assert stored.resumed({"batch_size": 128, "momentum": 0.9, "learning_rate": 0.01}, stored.name) == stored
+    longer = stored.resumed({"epochs": 200})
+    assert (longer.epochs, longer.schedule.epochs) == (200, 200)
+    assert longer.override(epochs=160) == stored
+
+
+@pytest.mark.parametrize(
+    ("given_", "named"),
+    [
+        ({"batch_size": 64}, "--batch-size 64 contradicts the run that is resumed, which has 128;"),
+        ({"seed": 1}, "--seed 1 contradicts the run that is resumed, which has 0;"),
+        ({"learning_rate": 0.3}, "--learning-rate 0.3 contradicts the run that is resumed, which has 0.01, 0.1 from"),
+        ({"scheduler": "cosine"}, "--scheduler cosine contradicts"),
+        ({"epochs": 200, "warm_up_epochs": 5}, "--warm-up-epochs 5 contradicts"),
+    ],
+)  # fmt: skip
+def test_nothing_else_of_a_resumed_run_may_change(given_, named):
+    assert refusal(recipes.get("se_resnet110_gpu").resumed, given_).startswith(named)
+
+
+def test_a_run_is_not_resumed_as_another_recipe():
+    text = refusal(recipes.get("se_resnet110_gpu").resumed, {}, "sample")
+    assert text == str(contradiction("recipe", "sample", "se_resnet110_gpu"))
+    assert text.startswith("--recipe sample contradicts the run that is resumed, which has se_resnet110_gpu; leave")

@@ -1,0 +1,19 @@
+"""What was meant by a misspelled word."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Iterable, Optional
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """What to do about a misspelled word: "did you mean 'x'?" or the list of all choices."""
+    choices = list(choices)
+    close = closest(word, choices)
+    return f"did you mean {close!r}?" if close is not None else f"choose one of {', '.join(choices)}"
+
+
+def closest(word: str, choices: Iterable[str], cutoff: float = 0.6) -> Optional[str]:
+    """The choice most like the word; None where none is at least `cutoff` alike, from 0 (anything) to 1 (the same)."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
+    return close[0] if close else None

@@ -1,0 +1,41 @@
+"""The documented rows as frozen, typed recipes. `--recipe NAME` picks one; any option overrides a field of it.
+
+Each recipe is a function whose docstring states the command, the hours and the result that its document claims. What
+the originals' code did differently from their documents is said there too.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Mapping, Optional, Tuple
+
+from shared.errors import UsageError
+from shared.nearest import nearest
+from shared.recipes import cifar10, imagenet
+from shared.recipes.base import Recipe
+
+_BY_HALF: Dict[str, Mapping[str, Callable[[], Recipe]]] = {
+    "tf_seresnet": cifar10.RECIPES,
+    "torch_imagenet": imagenet.RECIPES,
+}
+
+
+def names(half: Optional[str] = None) -> Tuple[str, ...]:
+    """The recipes that exist, or those of one half, "tf_seresnet" or "torch_imagenet"."""
+    halves = _BY_HALF if half is None else (half,)
+    return tuple(name for each in halves for name in _BY_HALF[each])
+
+
+def get(name: str) -> Recipe:
+    """The recipe of this name. Raises UsageError with the nearest name where there is none."""
+    if name not in names():
+        raise UsageError(f"unknown recipe {name!r}; {nearest(name, names())}")
+    return _function(name)().checked()
+
+
+def document(name: str) -> str:
+    """The docstring of the recipe: command, hours and documented result."""
+    return (_function(name).__doc__ or "").strip()
+
+
+def _function(name: str) -> Callable[[], Recipe]:
+    return next(recipes[name] for recipes in _BY_HALF.values() if name in recipes)

@@ -1,0 +1,110 @@
+"""What both halves' recipes have in common: fields, overriding, storing, resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Type, TypeVar
+
+from shared.errors import UsageError
+from shared.nearest import nearest
+from shared.schedules import Schedule
+
+# What `override` hands on to the schedule, by the schedule's own names.
+_IN_SCHEDULE = {
+    "learning_rate": "base",
+    "scheduler": "kind",
+    **{name: name for name in ("warm_up_epochs", "milestones", "factors", "period", "factor", "minimum")},
+}
+
+R = TypeVar("R", bound="Recipe")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a training run computes, apart from its data and its device."""
+
+    name: str
+    network: str
+    epochs: int
+    batch_size: int  # per device
+    schedule: Schedule
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4  # times half the squared norm of the decayed weights, in the loss or as its gradient
+    precision: str = "O0"
+    loss_scale: Optional[str] = None  # "dynamic" or a number; None leaves it to the precision
+    seed: int = 0
+    steps_per_epoch: Optional[int] = None  # shortens every epoch; None is the whole training set
+
+    def override(self: R, **changes: Any) -> R:
+        """The same recipe with these fields replaced.
+
+        `learning_rate`, `scheduler`, `warm_up_epochs`, `milestones`, `factors`, `period`, `factor` and `minimum` reach
+        into the schedule, and its number of epochs follows the recipe's. Raises UsageError for a field that does not
+        exist, with the nearest.
+        """
+        schedule_changes = {_IN_SCHEDULE[key]: changes.pop(key) for key in list(changes) if key in _IN_SCHEDULE}
+        schedule_changes["epochs"] = changes.get("epochs", self.epochs)
+        known = [field.name for field in dataclasses.fields(self)]
+        for key in changes:
+            if key not in known:
+                raise UsageError(f"a recipe has no field {key!r}; {nearest(key, [*known, *_IN_SCHEDULE])}")
+        schedule = dataclasses.replace(changes.pop("schedule", self.schedule), **schedule_changes)
+        return dataclasses.replace(self, schedule=schedule, **changes).checked()
+
+    def resumed(self: R, given: Dict[str, Any], name: Optional[str] = None) -> R:
+        """The recipe of an interrupted run, this one, for its continuation: only the number of epochs may change.
+
+        `given` are the fields that the command line names, as for `override`; `name` is its recipe's. Raises UsageError
+        where one of them would make it another run.
+        """
+        if name not in (None, self.name):
+            raise contradiction("recipe", name, self.name)
+        for field, value in given.items():
+            if field != "epochs" and self.override(**{field: value}) != self:
+                raise contradiction(field, value, getattr(self, field, self.schedule.describe()))
+        return self.override(epochs=given.get("epochs", self.epochs))
+
+    def to_json(self) -> Dict[str, Any]:
+        """The recipe as JSON holds it; `from_json` gives the same recipe back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls: Type[R], content: Dict[str, Any]) -> R:
+        """Raises UsageError where `content` is not a recipe of this version."""
+        try:
+            schedule = Schedule(**_with_tuples(Schedule, content["schedule"]))
+            return cls(**_with_tuples(cls, dict(content, schedule=schedule))).checked()
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"the stored recipe cannot be read ({error}); train anew") from error
+
+    def checked(self: R) -> R:
+        """Itself, if its numbers make sense; raises UsageError otherwise. A half's recipe adds its own to these."""
+        for wrong, what in (
+            (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
+            (self.batch_size < 1, f"a batch size of {self.batch_size}; give at least 1"),
+            (not 0 <= self.momentum < 1, f"a momentum of {self.momentum}; give 0 or more and less than 1"),
+            (not 0 <= self.weight_decay < math.inf, f"a weight decay of {self.weight_decay}; give 0 or more"),
+        ):
+            if wrong:
+                raise UsageError(what)
+        return self
+
+
+def contradiction(option: str, given: Any, trained: Any) -> UsageError:
+    """The error for an option, by its name in the namespace, that would make a resumed run another one."""
+    return UsageError(
+        f"--{option.replace('_', '-')} {given} contradicts the run that is resumed, which has {trained}; leave it out,"
+        " or start a new run from its weights with --checkpoint"
+    )
+
+
+def _with_tuples(kind: Any, content: Dict[str, Any]) -> Dict[str, Any]:
+    """The fields of the dataclass as it has them: JSON knows no tuples."""
+    fields = dict(content)
+    for field in dataclasses.fields(kind):
+        if "Tuple" in str(field.type) and fields[field.name] is not None:
+            fields[field.name] = tuple(fields[field.name])
+    return fields
