@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterator, List, Tuple, Union
 import numpy as np
 
 from shared import safe_pickle
-from shared.errors import DataError
+from shared.errors import fault
 
 FOLDER = "cifar-10-batches-py"
 META_FILE = "batches.meta"
@@ -224,8 +224,3 @@ def batches(folder: Path, meta: Meta) -> Iterator[Batch]:
 def is_official(name: str, content: bytes) -> bool:
     size, md5 = _OFFICIAL[name]
     return len(content) == size and hashlib.md5(content).hexdigest() == md5
-
-
-def fault(message: str) -> DataError:
-    """One line whatever the names of the files are."""
-    return DataError("".join(letter if letter.isprintable() else "?" for letter in message))

@@ -13,3 +13,8 @@ class UsageError(Exception):
 
 class DataError(UsageError):
     """A data set is missing, incomplete, damaged or hostile."""
+
+
+def fault(message: str) -> DataError:
+    """Return the error with a message of one line, whatever the names of the files in it are."""
+    return DataError("".join(letter if letter.isprintable() else "?" for letter in message))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared import cifar10_files, sample
+from shared.errors import DataError
 
 # TensorFlow's native start-up messages are nothing to test; it reads this when it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -52,7 +53,7 @@ def _is_official(folder: Path) -> bool:
     """By size alone; the tests that use it look closer."""
     try:
         return cifar10_files.has_official_sizes(folder)
-    except cifar10_files.DataError:
+    except DataError:
         return False
 
 

@@ -1,0 +1,59 @@
+"""ImageNet on the disk: find it, index it, name it. No image is opened here.
+
+Any images in the layout of `imagenet_layout` will do; a set with the official classes and numbers of images is named
+'imagenet'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional, Sequence, Tuple, Union
+
+from shared.errors import fault
+from shared.imagenet_layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, remarks
+from shared.imagenet_split import Split, scan
+
+__all__ = ["OFFICIAL_NAME", "UNNAMED", "ImageNet", "Split", "find", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageNet:
+    """An indexed data set: labels are positions in `classes`, the sorted names of the class folders.
+
+    `name` is 'imagenet' for the official classes and numbers of images alone. `train` is None where val/ alone was
+    asked for. `fingerprint` is the SHA-256 of the splits that were loaded, their files' relative names and sizes, so
+    that of val/ alone is another one. `remarks` are what a user should know, such as how many files were left out.
+    """
+
+    name: str
+    path: str
+    classes: Tuple[str, ...] = field(repr=False)
+    train: Optional[Split]
+    val: Split
+    fingerprint: str
+    remarks: Tuple[str, ...]
+
+
+def load(path: Union[str, Path], splits: Sequence[str] = SPLITS, name: Optional[str] = None) -> ImageNet:
+    """Find and index the data set. `splits` is ("train", "val"), or ("val",) for an evaluation: train/ may be missing.
+
+    `name` takes the place of the name that the set would get. Raises DataError, one line, for whatever is wrong with
+    the folders. Files that are damaged are found when they are read, or by the mode check-data.
+    """
+    root = find(path, splits)
+    parts = {split: scan(str(root / split)) for split in splits}
+    loaded = list(parts.values())
+    for line in faults(loaded):
+        raise fault(line)
+    digest = hashlib.sha256("".join(f"{split} {part.fingerprint}\n" for split, part in parts.items()).encode())
+    return ImageNet(
+        name=name or name_of(root, is_official(loaded)),
+        path=str(root),
+        classes=parts["val"].classes,
+        train=parts.get("train"),
+        val=parts["val"],
+        fingerprint=digest.hexdigest(),
+        remarks=remarks(loaded),
+    )

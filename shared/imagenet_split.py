@@ -1,0 +1,177 @@
+"""One split of ImageNet, train/ or val/: a folder per class, the images directly in it.
+
+Which files are images is decided by their names, as torchvision's ImageFolder does it, and so are the labels and the
+order; what is in them is seen when they are read, or by the mode check-data. Unlike ImageFolder, hidden files and
+folders and whatever lies deeper are left out, and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from shared.errors import fault
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+_UNSORTED = re.compile(r"ILSVRC2012_val_\d{8}\.JPEG\Z")
+_THREADS = 8  # for folders on a network; on a local disk one would do
+_GONE = -1  # the size of a link that leads nowhere: a bad image, to be met when it is read
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a split's folder holds besides the images in class folders, as counts."""
+
+    files: int = 0  # no image by name, hidden, or no plain file
+    folders: int = 0  # hidden, or inside a class folder
+    loose: int = 0  # images beside the class folders
+    unsorted: int = 0  # those of them that are named as the validation set's archive names them
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(
+            self.files + other.files,
+            self.folders + other.folders,
+            self.loose + other.loose,
+            self.unsorted + other.unsorted,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images of one split, ordered by class and then by name. Two arrays and a few values: cheap to pickle.
+
+    `folder` is the absolute path. Image i is of class `classes[labels[i]]`, labels int32 [images]; its file's name is
+    `names[offsets[i]:offsets[i + 1]]`, in the file system's encoding, offsets int64 [images + 1]. `classes` is sorted,
+    and may hold classes without images. `fingerprint` is the SHA-256 of relative names and sizes.
+    """
+
+    folder: str
+    classes: Tuple[str, ...] = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    names: bytes = field(repr=False)
+    offsets: np.ndarray = field(repr=False)
+    left_out: LeftOut
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Return class and file name, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
+        label = self.labels[index]
+        if index < 0:
+            index += len(self)
+        return f"{self.classes[label]}/{os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]])}"
+
+    def path(self, index: int) -> str:
+        """Return the absolute path of an image. Raises IndexError."""
+        return os.path.join(self.folder, self.name(index))
+
+    def class_counts(self) -> np.ndarray:
+        """Return the images of each class, int64 [classes]."""
+        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+
+
+def scan(folder: str) -> Split:
+    """Read the split's folders and ask for the size of every file. Raises DataError where one cannot be read.
+
+    Links to folders and files are followed; a link that leads nowhere counts as an image that is bad.
+    """
+    folder = os.path.abspath(folder)
+    classes, left_out = class_folders(folder)
+    digest = hashlib.sha256()
+    counts, names = [], []
+    lengths: List[int] = []
+    with ThreadPoolExecutor(_THREADS) as threads:
+        paths = [os.path.join(folder, name) for name in classes]
+        for name, (images, others) in zip(classes, threads.map(_images, paths)):
+            encoded = [os.fsencode(image) for image, _ in images]
+            prefix = os.fsencode(name) + b"/"
+            for image, (_, size) in zip(encoded, images):
+                digest.update(b"%b%b\0%d\n" % (prefix, image, size))
+            counts.append(len(images))
+            names.append(b"".join(encoded))
+            lengths += map(len, encoded)
+            left_out += others
+    return Split(
+        folder=folder,
+        classes=classes,
+        labels=np.repeat(np.arange(len(classes), dtype=np.int32), counts),
+        names=b"".join(names),
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
+        left_out=left_out,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def class_folders(folder: str) -> Tuple[Tuple[str, ...], LeftOut]:
+    """Return the sorted names of the class folders and what else is beside them. Raises DataError."""
+    classes = []
+    files = folders = loose = unsorted = 0
+    for entry in entries(folder):
+        if is_folder(entry):
+            if entry.name.startswith("."):
+                folders += 1
+            else:
+                classes.append(entry.name)
+        elif is_image(entry.name):
+            loose += 1
+            unsorted += bool(_UNSORTED.match(entry.name))
+        else:
+            files += 1
+    return tuple(sorted(classes)), LeftOut(files, folders, loose, unsorted)
+
+
+def entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, in no order. Raises DataError where it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    except OSError as error:
+        raise fault(f"cannot read {folder} ({error.strerror or error}); check the disk and the permissions") from error
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a folder or a link to one; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _images(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut]:
+    """Return the names and sizes of the images in a class folder, sorted by name, and what else is in it."""
+    images = []
+    files = folders = 0
+    for entry in entries(folder):
+        if is_folder(entry):
+            folders += 1
+        else:
+            size = _size(entry) if is_image(entry.name) else None
+            if size is None:
+                files += 1
+            else:
+                images.append((entry.name, size))
+    return sorted(images), LeftOut(files, folders)
+
+
+def _size(entry: os.DirEntry[str]) -> Optional[int]:
+    """Return the bytes of a file, or None for a pipe or a device, for which a reader might wait for ever."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return _GONE
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
