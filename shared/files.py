@@ -43,6 +43,14 @@ def make_folder(path: Union[str, Path]) -> Path:
     return path
 
 
+def sync_files(folder: Union[str, Path]) -> None:
+    """Make the files in the folder survive a power cut, so that a rename that follows cannot outlive what it names."""
+    for path in Path(folder).iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
 def sync_folder(path: Union[str, Path]) -> None:
     """Make the names in the folder survive a power cut (the files' own bytes are synced by whoever writes them)."""
     descriptor = os.open(str(path), os.O_RDONLY)

@@ -1,14 +1,10 @@
-"""Checkpoints that are whole or absent, and that know how to continue the run exactly.
+"""TensorFlow's part of a checkpoint: `model.ckpt.*`, files that any TensorFlow reads.
 
-A checkpoint is a folder `checkpoints/step-00000391/` with TensorFlow's own files (`model.ckpt.*`), which any TensorFlow
-reads, and `state.json`: progress, recipe, network and the checksums of the files. It is written under another name,
-synced and renamed. `last` and `best` are symbolic links, replaced in one step.
+They stand in a folder that `shared.checkpoint_folder` writes whole or not at all, and finds.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,14 +14,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 import tensorflow as tf
 
+from shared import checkpoint_folder
+from shared.checkpoint_folder import CheckpointFolder
 from shared.errors import UsageError
-from shared.files import sync_folder, write_atomic
+from shared.files import sync_files
 
 tf1 = tf.compat.v1
 
 WEIGHTS = "model.ckpt"
-STATE = "state.json"
-FORMAT = 1
 
 
 class Found(NamedTuple):
@@ -40,39 +36,16 @@ class Checkpoints:
     """The checkpoints of one run, under `folder`/checkpoints. Make it when the graph is complete."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        self.folder = folder / "checkpoints"
-        self._keep = keep
         self._saver = _saver(saved_variables())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*"):  # of a run that was killed while it wrote
-            shutil.rmtree(str(leftover), ignore_errors=True)
+        self._folder = CheckpointFolder(folder, keep)
 
     def save(self, session: Any, state: Dict[str, Any], best: bool = False) -> Path:
-        """Write all variables and `state`, point `last` (and `best`) at them, drop the oldest beyond `keep`."""
-        target = self.folder / f"step-{state['progress']['step']:08d}"
-        temporary = Path(tempfile.mkdtemp(prefix=".", dir=str(self.folder)))
-        try:
-            self._saver.save(session, str(temporary / WEIGHTS), write_meta_graph=False, write_state=False)
-            files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            content = dict(state, format=FORMAT, files=files)
-            write_atomic(temporary / STATE, json.dumps(content, indent=1, allow_nan=False) + "\n")
-            _make_durable(temporary)
-            _put(temporary, target)
-        except BaseException:
-            shutil.rmtree(str(temporary), ignore_errors=True)
-            raise
-        _point(self.folder / "last", target.name)
-        if best:
-            _point(self.folder / "best", target.name)
-        sync_folder(self.folder)
-        self._prune()
-        return target
+        """Write all variables and `state`; see `CheckpointFolder.save`."""
 
-    def _prune(self) -> None:
-        kept = {os.path.realpath(str(self.folder / name)) for name in ("last", "best")}
-        for path in _numbered(self.folder)[: -self._keep]:
-            if str(path.resolve()) not in kept:
-                shutil.rmtree(str(path), ignore_errors=True)
+        def write(folder: Path) -> None:
+            self._saver.save(session, str(folder / WEIGHTS), write_meta_graph=False, write_state=False)
+
+        return self._folder.save(state["progress"]["step"], write, state, best)
 
 
 def find(path: Union[str, Path]) -> Found:
@@ -82,12 +55,9 @@ def find(path: Union[str, Path]) -> Found:
     there is none.
     """
     path = Path(path)
-    if (path / STATE).is_file():
-        return Found(str(path / WEIGHTS), _checked_state(path), [])
-    if (path / "checkpoints").is_dir():
-        return _newest_intact(path / "checkpoints")
-    if path.name == "checkpoints" and path.is_dir():
-        return _newest_intact(path)
+    if checkpoint_folder.holds_one(path):
+        ours = checkpoint_folder.find(path)
+        return Found(str(ours.folder / WEIGHTS), ours.state, ours.notes)
     if path.is_dir():  # the original's ./model: TensorFlow's own index of checkpoints
         prefix = tf.train.latest_checkpoint(str(path))
         if prefix:
@@ -113,7 +83,7 @@ def save_weights(session: Any, prefix: Path, variables: List[Any]) -> None:
     folder = Path(tempfile.mkdtemp(prefix=".", dir=str(prefix.parent)))
     try:
         _saver(variables).save(session, str(folder / prefix.name), write_meta_graph=False, write_state=False)
-        _make_durable(folder)
+        sync_files(folder)
         for file in sorted(folder.iterdir()):  # the data before the index that announces it
             os.replace(str(file), str(prefix.parent / file.name))
     finally:
@@ -150,74 +120,3 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{prefix} cannot be read ({reason}); use another checkpoint") from error
-
-
-def _newest_intact(folder: Path) -> Found:
-    notes: List[str] = []
-    candidates = [path for path in [folder / "last"] if path.exists()] + _numbered(folder)[::-1]
-    for path in candidates:
-        path = path.resolve()
-        try:
-            state = _checked_state(path)
-        except UsageError as error:
-            if str(error) not in notes:
-                notes.append(str(error))
-            continue
-        return Found(str(path / WEIGHTS), state, notes)
-    raise UsageError(
-        notes[0] if notes else f"no checkpoint in {folder}; train first, or name another with --checkpoint"
-    )
-
-
-def _checked_state(path: Path) -> Dict[str, Any]:
-    """state.json of a checkpoint whose files have the checksums that it names."""
-    try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        if state["format"] != FORMAT:
-            raise UsageError(f"{path} is of format {state['format']}; this version reads format {FORMAT}")
-        for name, digest in state["files"].items():
-            if os.path.basename(name) != name or _sha256(path / name) != digest:
-                raise UsageError(f"{path} is damaged ({name} is not what was written); use another checkpoint")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged ({type(error).__name__}: {error}); use another checkpoint") from error
-    return dict(state)
-
-
-def _numbered(folder: Path) -> List[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
-
-
-def _make_durable(folder: Path) -> None:
-    """Sync every file's bytes and their names, so that the rename that follows cannot outlive what it names."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    os.chmod(str(folder), 0o755)
-    sync_folder(folder)
-
-
-def _put(temporary: Path, target: Path) -> None:
-    """Rename onto `target`; a checkpoint of the same step that is already there makes room first."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=".", dir=str(target.parent)))
-        os.rename(str(target), str(old / "old"))
-        os.rename(str(temporary), str(target))
-        shutil.rmtree(str(old), ignore_errors=True)
-    else:
-        os.rename(str(temporary), str(target))
-
-
-def _point(link: Path, name: str) -> None:
-    temporary = link.with_name(f".{link.name}")
-    if os.path.lexists(str(temporary)):
-        os.unlink(str(temporary))
-    os.symlink(name, str(temporary))
-    os.replace(str(temporary), str(link))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import List
 
+from shared.duration import duration
 from shared.recipes.cifar10 import CifarRecipe
 
 AFTER_STEPS = 12  # early enough to be told soon, late enough that the first, compiling steps are left out
@@ -27,11 +28,3 @@ def advice(step_seconds: float, steps_left: int, recipe: CifarRecipe, steps_per_
         "      add --scheduler cosine --learning-rate 0.1 --warm-up-epochs 1 to these; --max-steps N stops anywhere;",
         "      Ctrl-C saves a checkpoint that --resume continues from",
     ]
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it: "3.3 days", "5.0 hours", "12 minutes"."""
-    for unit, size, digits in (("days", 86400.0, 1), ("hours", 3600.0, 1), ("minutes", 60.0, 0)):
-        if seconds >= 2 * size or unit == "minutes":
-            return f"{seconds / size:.{digits}f} {unit}"
-    raise AssertionError("unreachable")

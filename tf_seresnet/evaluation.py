@@ -12,9 +12,11 @@ from shared.errors import UsageError
 from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
+from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
+from shared.run_folder import newest_run, run_folder, set_aside
 from shared.run_log import RunLog, now
 from tf_seresnet import checkpoints, devices, runs
 from tf_seresnet.graph import Inference, model_variables, parameters
@@ -44,26 +46,12 @@ def batch_size(options: Any, images: int) -> int:
     return min(options.eval_batch_size or BATCH_SIZE, images)
 
 
-def as_record(metrics: Metrics, checkpoint: Optional[str] = None) -> Dict[str, Any]:
-    """The `evaluation` part of a record."""
-    return {
-        "images": metrics.images,
-        "loss": metrics.loss,
-        "top1": metrics.top1,
-        "top5": metrics.top5,
-        "checkpoint": checkpoint,
-        "expected_calibration_error": metrics.expected_calibration_error,
-        "per_class_accuracy": metrics.per_class_accuracy,
-        "confusion": metrics.confusion,
-    }
-
-
 def evaluate(options: Any, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the test images. Writes result.json under the output folder."""
     started, begin = now(), time.time()
 
     # -- What is evaluated ---------------------------------------------------------------------------------
-    found = checkpoints.find(options.checkpoint or options.resume or runs.newest_run())
+    found = checkpoints.find(options.checkpoint or options.resume or newest_run(checkpoints.WEIGHTS + ".index"))
     state = found.state
     data, remark = runs.load_data(options, state)
     recipe = CifarRecipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
@@ -73,10 +61,10 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
 
     # -- Device and graph ----------------------------------------------------------------------------------
     device = _device(options, recipe, state)
-    folder = runs.run_folder(options, "evaluate")
+    folder = run_folder(options.output_dir, "evaluate")
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
-    runs.set_aside(folder)
+    set_aside(folder)
     if options.batch_size:
         options.eval_batch_size = options.batch_size
     with RunLog(folder) as log, tf.Graph().as_default():
@@ -92,16 +80,16 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             metrics = count_images(
                 session, inference, data.test_images, data.test_labels, network.num_classes, interrupts
             )
-        log.event("evaluation", (state or {}).get("progress", {}).get("step", 0), scalars(metrics))
+        log.event("evaluation", (state or {}).get("progress", {}).get("step", 0), evaluated.scalars(metrics))
         result = records.build_record(
             half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
             variant=network.variant, layers=network.layers, dataset=runs.describe_data(data), device=device.describe(),
             machine=records.machine(), precision=device.precision, batch_size=inference.batch_size,
-            evaluation=as_record(metrics, found.prefix), parameters=parameters(), versions=runs.versions(),
+            evaluation=evaluated.as_record(metrics, found.prefix), parameters=parameters(), versions=runs.versions(),
             started=started, seconds=time.time() - begin,
         )  # fmt: skip
         records.write_record(folder / "result.json", result)
-        log.line(summary(metrics))
+        log.line(evaluated.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
 
@@ -112,16 +100,3 @@ def _device(options: Any, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) 
     if options.precision is None and state is not None and state["device"]["kind"] == device.kind:
         return devices.open_from(options, recipe.precision, None)
     return device
-
-
-def summary(metrics: Metrics) -> str:
-    """One line with what was counted, percent and nats."""
-    return (
-        f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
-        f" loss {metrics.loss:.4f} on {metrics.images} images"
-    )
-
-
-def scalars(metrics: Metrics) -> Dict[str, Any]:
-    """What events.jsonl says of an evaluation."""
-    return {"images": metrics.images, "loss": metrics.loss, "top1": metrics.top1, "top5": metrics.top5}

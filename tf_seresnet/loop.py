@@ -9,13 +9,14 @@ from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
+from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
+from shared.results import evaluated
 from shared.run_log import RunLog
 from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
 from tf_seresnet.graph import Inference, TrainingStep
 from tf_seresnet.input_pipeline import TrainingInput
-from tf_seresnet.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Loop:
             f"epoch: {progress.epoch + 1}/{self.recipe.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
             f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"
         )
-        values = {"epoch": progress.epoch + 1, **evaluation.scalars(metrics)}
+        values = {"epoch": progress.epoch + 1, **evaluated.scalars(metrics)}
         tags = {"eval/loss": metrics.loss, "eval/top1": metrics.top1, "eval/top5": metrics.top5}
         self.log.event("evaluation", progress.step, values, tags)
         return metrics

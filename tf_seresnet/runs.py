@@ -1,13 +1,11 @@
-"""What a run is made of, decided before anything expensive starts: recipe, data set, folder."""
+"""What a run is made of, decided before anything expensive starts: recipe, data set, network."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -16,15 +14,13 @@ import numpy as np
 from shared import cifar10, recipes, sample
 from shared.cifar10 import Cifar10
 from shared.errors import UsageError
-from shared.files import make_folder, write_atomic
+from shared.files import write_atomic
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
+from shared.run_folder import command
 from tf_seresnet import devices
 from tf_seresnet.graph import NetworkSpec
-
-RUNS = "runs"
-FILES = ("config.json", "train.log", "events.jsonl", "tensorboard", "checkpoints", "result.json", "model.ckpt.*")
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
 RECIPE_OPTIONS = (
@@ -101,52 +97,11 @@ def _given(options: Any) -> Dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def run_folder(options: Any, name: str) -> Path:
-    """--output-dir, or a new folder under runs/. Raises UsageError where it cannot be written."""
-    if options.output_dir:
-        return make_folder(options.output_dir)
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return make_folder(Path(RUNS) / f"{stamp}-{name}-{os.getpid()}")
-
-
-def set_aside(folder: Path) -> Optional[Path]:
-    """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
-
-    A run's files then belong to one run, and starting the same command twice loses nothing.
-    """
-    earlier = [path for pattern in FILES for path in sorted(folder.glob(pattern))]
-    if not earlier:
-        return None
-    number = 1
-    while (folder / f"previous-{number}").exists():
-        number += 1
-    target = folder / f"previous-{number}"
-    target.mkdir()
-    for path in earlier:
-        os.rename(str(path), str(target / path.name))
-    return target
-
-
-def newest_run() -> Path:
-    """The run under runs/ whose checkpoint is the newest. Raises UsageError where there is none."""
-    found = sorted(Path(RUNS).glob("*/checkpoints/last"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
-    return found[-1].parent.parent
-
-
 def versions() -> Dict[str, str]:
     """What the numbers depend on."""
     import tensorflow as tf
 
     return {"python": platform.python_version(), "tensorflow": str(tf.__version__), "numpy": np.__version__}
-
-
-def command() -> str:
-    """The command line as it could be typed again."""
-    import shlex
-
-    return " ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv])
 
 
 def describe_data(data: Cifar10) -> Dict[str, Any]:

@@ -13,17 +13,19 @@ from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.errors import UsageError
 from shared.interrupts import Interrupts
+from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
+from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
+from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now
 from tf_seresnet import checkpoints, devices, evaluation, graph, runs
 from tf_seresnet.checkpoints import Checkpoints, Found
 from tf_seresnet.graph import Inference, NetworkSpec, TrainingStep
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
 from tf_seresnet.loop import Loop, Plan
-from tf_seresnet.progress import Progress
 
 tf1 = tf.compat.v1
 
@@ -47,9 +49,9 @@ def train(options: Any, interrupts: Interrupts) -> None:
     given = checkpoints.find(options.checkpoint) if options.checkpoint else None
     device = devices.open_from(options, recipe.precision, recipe.loss_scale)
     progress = Progress(**state["progress"]) if state else Progress()
-    folder = runs.run_folder(options, recipe.network)
+    folder = run_folder(options.output_dir, recipe.network)
     in_place = found is not None and Path(found.prefix).resolve().parents[2] == folder.resolve()
-    aside = None if in_place else runs.set_aside(folder)
+    aside = None if in_place else set_aside(folder)
 
     with RunLog(folder, progress.step) as log, tf.Graph().as_default():
         # -- Graph -----------------------------------------------------------------------------------------
@@ -99,12 +101,12 @@ def train(options: Any, interrupts: Interrupts) -> None:
             batch_size=recipe.batch_size, global_batch_size=recipe.batch_size * device.count,
             epochs_completed=progress.epoch, steps_completed=progress.step, images_trained=progress.images,
             throughput=clock.summary(), train={"loss": progress.loss, "top1": progress.top1},
-            evaluation=evaluation.as_record(metrics, str(folder / "checkpoints" / "last")),
+            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last")),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=graph.parameters(),
             versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
         records.write_record(folder / "result.json", result)
-        log.line(evaluation.summary(metrics))
+        log.line(evaluated.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
 

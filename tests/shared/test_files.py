@@ -110,3 +110,13 @@ def test_sync_folder_syncs_a_descriptor_and_closes_it(tmp_path, monkeypatch):
     assert (status.st_dev, status.st_ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(descriptor)
+
+
+def test_sync_files_syncs_every_file_and_then_their_names(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    files.sync_files(str(tmp_path))
+    assert sorted(synced[:2]) == sorted((tmp_path / name).stat().st_ino for name in ("a", "b"))
+    assert synced[2:] == [tmp_path.stat().st_ino]

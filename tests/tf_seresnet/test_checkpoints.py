@@ -8,6 +8,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+from shared import checkpoint_folder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import checkpoints  # noqa: E402
 
@@ -81,7 +82,7 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_trace(train, monkeypatc
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "_make_durable", full)
+    monkeypatch.setattr(checkpoint_folder, "sync_files", full)
     with tf.Graph().as_default():
         tf.compat.v1.get_variable("x", [], initializer=tf.compat.v1.zeros_initializer())
         kept = checkpoints.Checkpoints(run.folder, keep=3)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from shared import recipes
-from tf_seresnet.estimate import AFTER_STEPS, LONG, advice, duration
+from tf_seresnet.estimate import AFTER_STEPS, LONG, advice
 from tf_seresnet.network import blocks_per_stage
 
 STEPS = 391
@@ -14,17 +14,6 @@ RECIPES = {
     "port": recipes.get("se_resnet110_gpu"),
     "paper": recipes.get("se_resnet110_gpu").override(variant="paper"),
 }
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 minutes"), (29, "0 minutes"), (61, "1 minutes"), (7199, "120 minutes"), (7200, "2.0 hours"),
-        (5 * 3600, "5.0 hours"), (47.9 * 3600, "47.9 hours"), (48 * 3600, "2.0 days"), (3.3 * 86400, "3.3 days"),
-    ],
-)  # fmt: skip
-def test_durations_are_said_as_people_say_them(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_a_run_that_is_over_today_gets_no_advice():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UsageError
-from tf_seresnet.progress import Progress
+from shared.progress import Progress
 
 STEPS = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 128).flatmap(
     lambda images: st.tuples(st.integers(0, images), st.just(images)))), min_size=1, max_size=10)  # fmt: skip
@@ -37,6 +37,27 @@ def test_means_are_over_images(steps):
     assert progress.loss == pytest.approx(sum(loss * n for loss, (_, n) in steps) / images, rel=1e-12)
     assert progress.top1 == pytest.approx(100 * sum(correct for _, (correct, _) in steps) / images, rel=1e-12)
     assert 0 <= progress.top1 <= 100
+
+
+def test_the_five_likeliest_are_counted_where_they_are_given():
+    progress = Progress()
+    progress.begin_epoch()
+    progress.count(1.0, 1, 4, 3)
+    progress.count(1.0, 0, 4, 2)
+    assert (progress.top1, progress.top5) == (12.5, 62.5)
+    progress.begin_epoch()
+    progress.count(1.0, 1, 4)
+    assert (progress.top1, progress.top5) == (25.0, 0.0)
+
+
+def test_a_state_of_before_the_five_likeliest_were_counted_can_be_read():
+    stored = {
+        "epoch": 1, "step_in_epoch": 2, "step": 5, "images": 80, "epoch_images": 32, "epoch_correct": 8,
+        "epoch_loss": 64.0, "best_epoch": 1, "best_top1": 12.5,
+    }  # fmt: skip
+    progress = Progress(**stored)
+    assert (progress.loss, progress.top1, progress.step) == (2.0, 25.0, 5)
+    assert {name: value for name, value in progress.to_json().items() if name in stored} == stored
 
 
 @given(STEPS, st.floats(-1, 100))

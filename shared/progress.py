@@ -24,16 +24,17 @@ class Progress:
     images: int = 0
     epoch_images: int = 0
     epoch_correct: int = 0
+    epoch_correct5: int = 0  # among the five likeliest classes, where a half counts it
     epoch_loss: float = 0.0
     best_epoch: Optional[int] = None
     best_top1: float = -1.0
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
-        self.epoch_images = self.epoch_correct = 0
+        self.epoch_images = self.epoch_correct = self.epoch_correct5 = 0
         self.epoch_loss = 0.0
 
-    def count(self, loss: float, correct: int, images: int) -> None:
+    def count(self, loss: float, correct: int, images: int, correct5: int = 0) -> None:
         """One more step with this mean loss. Raises UsageError when the loss is not a number."""
         self.step += 1
         self.step_in_epoch += 1
@@ -45,6 +46,7 @@ class Progress:
         self.images += images
         self.epoch_images += images
         self.epoch_correct += correct
+        self.epoch_correct5 += correct5
         self.epoch_loss += loss * images
 
     @property
@@ -56,6 +58,11 @@ class Progress:
     def top1(self) -> float:
         """Percent of the epoch's images classified correctly while training, before the step's update."""
         return 100.0 * self.epoch_correct / self.epoch_images
+
+    @property
+    def top5(self) -> float:
+        """Percent of the epoch's images whose class was among the five likeliest; as `top1`, where it is counted."""
+        return 100.0 * self.epoch_correct5 / self.epoch_images
 
     def end_epoch(self) -> None:
         """The epoch's training and evaluation are done."""

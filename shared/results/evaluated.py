@@ -1,0 +1,34 @@
+"""What is said of an evaluation: in the record, in one line, in events.jsonl."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from shared.metrics import Metrics
+
+
+def as_record(metrics: Metrics, checkpoint: Optional[str] = None) -> Dict[str, Any]:
+    """The `evaluation` part of a record."""
+    return {
+        "images": metrics.images,
+        "loss": metrics.loss,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "checkpoint": checkpoint,
+        "expected_calibration_error": metrics.expected_calibration_error,
+        "per_class_accuracy": metrics.per_class_accuracy,
+        "confusion": metrics.confusion,
+    }
+
+
+def summary(metrics: Metrics) -> str:
+    """One line with what was counted, percent and nats."""
+    return (
+        f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
+        f" loss {metrics.loss:.4f} on {metrics.images} images"
+    )
+
+
+def scalars(metrics: Metrics) -> Dict[str, Any]:
+    """What events.jsonl says of an evaluation."""
+    return {"images": metrics.images, "loss": metrics.loss, "top1": metrics.top1, "top5": metrics.top5}

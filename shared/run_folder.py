@@ -1,0 +1,63 @@
+"""The folder of a run: where it is, what to do with an earlier run in it, and which run is the newest."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Optional
+
+from shared.errors import UsageError
+from shared.files import make_folder
+
+RUNS = "runs"
+# What a run of either half writes into its folder.
+FILES = (
+    "config.json", "train.log", "events.jsonl", "tensorboard", "checkpoints", "result.json",
+    "model.ckpt.*",  # tf_seresnet
+    "model.pth", "model_best.pth.tar", "checkpoint.pth.tar", "output.prof", "models",  # torch_imagenet
+)  # fmt: skip
+
+
+def run_folder(output_dir: Optional[str], name: str) -> Path:
+    """--output-dir, or a new folder under runs/ named after `name`. Raises UsageError where it cannot be written."""
+    if output_dir:
+        return make_folder(output_dir)
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return make_folder(Path(RUNS) / f"{stamp}-{name}-{os.getpid()}")
+
+
+def set_aside(folder: Path) -> Optional[Path]:
+    """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
+
+    A run's files then belong to one run, and starting the same command twice loses nothing.
+    """
+    earlier = [path for pattern in FILES for path in sorted(folder.glob(pattern))]
+    if not earlier:
+        return None
+    number = 1
+    while (folder / f"previous-{number}").exists():
+        number += 1
+    target = folder / f"previous-{number}"
+    target.mkdir()
+    for path in earlier:
+        os.rename(str(path), str(target / path.name))
+    return target
+
+
+def newest_run(weights: str) -> Path:
+    """The run under runs/ whose checkpoint is the newest, of those whose last one holds a file like `weights`.
+
+    Each half names its own file, so that neither picks up the other's run. Raises UsageError where there is none.
+    """
+    found = [path.parent for path in Path(RUNS).glob(f"*/checkpoints/last/{weights}")]
+    if not found:
+        raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
+    return max(found, key=lambda path: path.stat().st_mtime).parent.parent
+
+
+def command() -> str:
+    """The command line as it could be typed again."""
+    return " ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv])

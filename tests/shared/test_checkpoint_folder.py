@@ -1,0 +1,236 @@
+"""Checkpoints of any framework: whole or absent, found by any name of theirs, pruned, never trusted when damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared import checkpoint_folder
+from shared.checkpoint_folder import CheckpointFolder, find, holds_one
+from shared.errors import UsageError
+
+
+def weights(content=b"weights", name="weights.bin"):
+    """What a framework does: its files in the folder that it is given."""
+
+    def write(folder):
+        (folder / name).write_bytes(content)
+        (folder / (name + ".index")).write_bytes(b"index of " + content)
+
+    return write
+
+
+def save(folder, *steps, best=(), keep=3):
+    made = CheckpointFolder(folder, keep)
+    for step in steps:
+        made.save(step, weights(b"of step %d" % step), {"progress": {"step": step}}, step in best)
+    return folder
+
+
+def numbered(folder):
+    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+
+
+def linked(folder, name):
+    return os.readlink(str(folder / "checkpoints" / name))
+
+
+def refusal(path):
+    with pytest.raises(UsageError) as caught:
+        find(path)
+    text = str(caught.value)
+    assert ";" in text
+    assert "\n" not in text
+    return text
+
+
+# -- written and found -----------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_found(tmp_path):
+    state = {"progress": {"step": 7, "loss": 0.1 + 0.2}, "recipe": {"name": "a", "milestones": [1, 2]}}
+    folder = CheckpointFolder(tmp_path, 3).save(7, weights(), state)
+    assert folder == tmp_path / "checkpoints" / "step-00000007"
+    assert sorted(path.name for path in folder.iterdir()) == ["state.json", "weights.bin", "weights.bin.index"]
+    found = find(tmp_path)
+    assert found.folder == folder
+    assert {key: found.state[key] for key in state} == state
+    assert found.notes == []
+    assert (found.folder / "weights.bin").read_bytes() == b"weights"
+
+
+def test_the_checksums_are_those_of_sha256sum(tmp_path):
+    save(tmp_path, 1)
+    # printf 'of step 1' | sha256sum
+    known = "55c35777cefc5f8f96c563e401e78f89eea10fd318c718247a6caa7c4f6d8e98"
+    files = find(tmp_path).state["files"]
+    assert sorted(files) == ["weights.bin", "weights.bin.index"]
+    assert files["weights.bin"] == known
+
+
+def test_every_folder_that_means_a_checkpoint(tmp_path):
+    save(tmp_path, 1, 2, best=[1])
+    steps = {"": 2, "checkpoints": 2, "checkpoints/last": 2, "checkpoints/best": 1, "checkpoints/step-00000001": 1}
+    for name, step in steps.items():
+        path = tmp_path / name
+        assert holds_one(path)
+        assert holds_one(str(path))
+        assert find(str(path)).state["progress"]["step"] == step
+
+
+@pytest.mark.parametrize("path", ["", "nowhere", "file"])
+def test_where_there_is_none(tmp_path, path):
+    (tmp_path / "file").write_text("")
+    assert not holds_one(tmp_path / path)
+    assert refusal(tmp_path / path).startswith(f"no checkpoint at {tmp_path / path}; name a run's folder")
+
+
+def test_a_run_that_has_saved_nothing_yet(tmp_path):
+    CheckpointFolder(tmp_path, 3)
+    assert refusal(tmp_path).startswith(f"no checkpoint in {tmp_path / 'checkpoints'}; train first")
+
+
+def test_others_may_read_a_checkpoint(tmp_path):
+    save(tmp_path, 1)
+    assert stat.S_IMODE((tmp_path / "checkpoints" / "step-00000001").stat().st_mode) == 0o755
+
+
+# -- replaced and pruned ---------------------------------------------------------------------------------------
+
+
+def test_last_and_best(tmp_path):
+    save(tmp_path, 1, 2, 3, best=[2])
+    assert (linked(tmp_path, "last"), linked(tmp_path, "best")) == ("step-00000003", "step-00000002")
+
+
+def test_the_same_step_is_replaced(tmp_path):
+    save(tmp_path, 5)
+    CheckpointFolder(tmp_path, 3).save(5, weights(b"newer"), {"progress": {"step": 5}}, best=True)
+    assert numbered(tmp_path) == [5]
+    assert (find(tmp_path).folder / "weights.bin").read_bytes() == b"newer"
+    assert linked(tmp_path, "best") == "step-00000005"
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+@settings(deadline=None)  # a disk may be slow
+@given(st.dictionaries(st.integers(0, 10**6), st.booleans(), min_size=1, max_size=8), st.integers(1, 4))
+def test_the_newest_stay_and_the_best(saved, keep):
+    steps = sorted(saved.items())
+    best = [step for step, is_best in steps if is_best]
+    with tempfile.TemporaryDirectory() as name:
+        folder = save(Path(name), *[step for step, _ in steps], best=best, keep=keep)
+        assert numbered(folder) == sorted({step for step, _ in steps[-keep:]} | set(best[-1:]))
+        assert find(folder).state["progress"]["step"] == steps[-1][0]
+
+
+def test_what_a_killed_run_left_half_written_is_swept_away(tmp_path):
+    save(tmp_path, 1)
+    leftover = tmp_path / "checkpoints" / ".abc123"
+    leftover.mkdir()
+    (leftover / "weights.bin").write_bytes(b"half")
+    CheckpointFolder(tmp_path, 3)
+    assert not leftover.exists()
+    assert numbered(tmp_path) == [1]
+
+
+# -- failures --------------------------------------------------------------------------------------------------
+
+
+def _full(*arguments):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["write_atomic", "sync_files", "_put", "write"])
+def test_a_failed_write_leaves_the_old_checkpoint_and_no_trace(tmp_path, monkeypatch, what):
+    save(tmp_path, 1)
+    before = find(tmp_path)
+    kept = CheckpointFolder(tmp_path, 1)
+    if what != "write":
+        monkeypatch.setattr(checkpoint_folder, what, _full)
+    with pytest.raises(OSError, match="No space"):
+        kept.save(2, _full if what == "write" else weights(), {"progress": {"step": 2}}, best=True)
+    assert find(tmp_path) == before
+    assert sorted(os.listdir(str(tmp_path / "checkpoints"))) == ["last", "step-00000001"]
+
+
+def test_a_state_that_is_no_json_is_refused_before_anything_is_there(tmp_path):
+    made = CheckpointFolder(tmp_path, 3)
+    with pytest.raises(ValueError, match="JSON"):
+        made.save(1, weights(), {"loss": float("nan")})
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_files_are_synced_before_they_get_their_name(tmp_path, monkeypatch):
+    made, calls = CheckpointFolder(tmp_path, 3), []
+    real_sync, real_put = checkpoint_folder.sync_files, checkpoint_folder._put
+
+    def sync(folder):
+        calls.append(sorted(path.name for path in folder.iterdir()))
+        real_sync(folder)
+
+    def put(temporary, target):
+        calls.append(target.name)
+        real_put(temporary, target)
+
+    monkeypatch.setattr(checkpoint_folder, "sync_files", sync)
+    monkeypatch.setattr(checkpoint_folder, "_put", put)
+    made.save(1, weights(), {})
+    assert calls == [["state.json", "weights.bin", "weights.bin.index"], "step-00000001"]
+
+
+# -- damage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "weights.bin.index"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path, name, damage):
+    save(tmp_path, 1, 2)
+    file = tmp_path / "checkpoints" / "step-00000002" / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-1] if damage == "cut" else bytes([content[0] ^ 1]) + content[1:])
+    found = find(tmp_path)
+    assert found.state["progress"]["step"] == 1
+    assert len(found.notes) == 1
+    assert "step-00000002 is damaged" in found.notes[0]
+    assert "step-00000002 is damaged" in refusal(file.parent)  # asked for by name, it is not replaced by another
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "{}", '{"format": 1}', '{"format": 1, "files": []}'])
+def test_a_state_that_says_nothing_is_damage(tmp_path, text):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "step-00000001" / "state.json").write_text(text)
+    assert "damaged" in refusal(tmp_path)
+
+
+def test_another_format_is_not_guessed_at(tmp_path):
+    save(tmp_path, 1)
+    path = tmp_path / "checkpoints" / "step-00000001" / "state.json"
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), format=2)))
+    assert "is of format 2; this version reads format 1" in refusal(tmp_path)
+
+
+def test_a_state_names_no_file_outside_its_folder(tmp_path):
+    save(tmp_path, 1)
+    path = tmp_path / "checkpoints" / "step-00000001" / "state.json"
+    state = json.loads(path.read_text())
+    state["files"]["../../outside"] = state["files"]["weights.bin"]
+    (tmp_path / "outside").write_bytes(b"of step 1")
+    path.write_text(json.dumps(state))
+    assert "damaged" in refusal(tmp_path)
+
+
+def test_last_may_be_lost(tmp_path):
+    """A file system without symbolic links, or a copy that leaves them out: the numbers say which is the newest."""
+    save(tmp_path, 1, 2)
+    os.unlink(str(tmp_path / "checkpoints" / "last"))
+    assert find(tmp_path).state["progress"]["step"] == 2

@@ -1,0 +1,111 @@
+"""The folder of a run: made, shared with nobody's files, found again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+
+import pytest
+
+from shared import run_folder
+from shared.errors import UsageError
+
+
+def test_the_folder_that_was_asked_for(tmp_path):
+    assert run_folder.run_folder(str(tmp_path / "a" / "b"), "network") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_else_a_new_one_under_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = run_folder.run_folder(None, "se_resnet50-train")
+    assert folder.is_dir()
+    assert re.match(rf"runs/\d{{8}}-\d{{6}}-se_resnet50-train-{os.getpid()}$", str(folder))
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="; choose another folder with --output-dir"):
+        run_folder.run_folder(str(tmp_path / "file"), "network")
+
+
+# -- an earlier run in it --------------------------------------------------------------------------------------
+
+
+EITHER = ["config.json", "train.log", "events.jsonl", "result.json"]
+TENSORFLOWS = ["model.ckpt.index", "model.ckpt.data-00000-of-00001"]
+TORCHS = ["model.pth", "model_best.pth.tar", "checkpoint.pth.tar", "output.prof"]
+
+
+def test_a_used_folder_gives_up_what_runs_of_either_half_wrote_and_nothing_else(tmp_path):
+    written, others = EITHER + TENSORFLOWS + TORCHS, ["notes.txt", "model.ckpt", "config.yaml"]
+    for name in written + others:
+        (tmp_path / name).write_text(name)
+    for name in ("tensorboard", "checkpoints", "models", "data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inner").write_text(name)
+    aside = run_folder.set_aside(tmp_path)
+    assert aside == tmp_path / "previous-1"
+    folders = ["tensorboard", "checkpoints", "models"]
+    assert sorted(path.name for path in aside.iterdir()) == sorted(written + folders)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "data", "previous-1"])
+    assert all((aside / name).read_text() == name for name in written)
+    assert all((aside / name / "inner").read_text() == name for name in folders)
+
+
+def test_nothing_to_set_aside(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    assert run_folder.set_aside(tmp_path) is None
+    assert os.listdir(str(tmp_path)) == ["notes.txt"]
+
+
+def test_no_earlier_run_is_overwritten(tmp_path):
+    for number in range(1, 4):
+        (tmp_path / "result.json").write_text(str(number))
+        assert run_folder.set_aside(tmp_path) == tmp_path / f"previous-{number}"
+    assert [(tmp_path / f"previous-{n}" / "result.json").read_text() for n in (1, 2, 3)] == ["1", "2", "3"]
+
+
+# -- the newest ------------------------------------------------------------------------------------------------
+
+
+def checkpoint(run, file, age):
+    step = run / "checkpoints" / "step-00000001"
+    step.mkdir(parents=True)
+    (step / file).write_text("")
+    os.symlink(step.name, str(step.parent / "last"))
+    os.utime(str(step), (10**9 - age, 10**9 - age))
+
+
+def test_the_newest_run_is_the_own_halfs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, file, age in (
+        ("a", "model.ckpt.index", 30),
+        ("b", "model.ckpt.index", 10),
+        ("c", "training.pth", 0),
+        ("d", "training.pth", 20),
+        ("e", "model.ckpt.index", 40),
+    ):
+        checkpoint(tmp_path / "runs" / name, file, age)
+    (tmp_path / "runs" / "f").mkdir()  # a run that has saved nothing
+    assert str(run_folder.newest_run("model.ckpt.index")) == os.path.join("runs", "b")
+    assert str(run_folder.newest_run("model.ckpt.*")) == os.path.join("runs", "b")
+    assert str(run_folder.newest_run("training.pth")) == os.path.join("runs", "c")
+    with pytest.raises(UsageError, match=r"no checkpoint under \./runs; train first"):
+        run_folder.newest_run("weights.bin")
+
+
+def test_no_run_at_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"no checkpoint under \./runs; train first"):
+        run_folder.newest_run("*")
+
+
+def test_the_command_can_be_typed_again(monkeypatch):
+    words = ["main.py", "--data-path", "a folder", "--recipe", "it's"]
+    monkeypatch.setattr(sys, "argv", words)
+    python, *rest = shlex.split(run_folder.command())
+    assert python == os.path.basename(sys.executable)
+    assert rest == words
