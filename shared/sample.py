@@ -1,7 +1,6 @@
-"""The embedded sample: 1,797 real handwritten digits that come with scikit-learn, ready to train on.
+"""The embedded sample: 1,797 real handwritten digits, ready to train on.
 
-Source: `sklearn.datasets.load_digits`, the test part of "Optical Recognition of Handwritten Digits"
-(Alpaydin and Kaynak 1998, UCI): ten classes, 8 x 8 pixels, 17 shades. A fixed permutation makes 1,495 train
+Ten classes, 8 x 8 pixels, 17 shades; `shared.digits` says where they are from. A fixed permutation makes 1,495 train
 images (five files of 299) and 299 test images; the three images left over are used by nobody. Pixels are
 enlarged by integer arithmetic, so that every machine gets the same ones. Written once into a cache and taken
 from there afterwards.
@@ -14,11 +13,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple, Union
+from typing import Callable, Dict, List, Tuple, Union
 
 import numpy as np
 
-from shared import batch_writer, cifar10_files
+from shared import batch_writer, cifar10_files, digits
+from shared.cache import places
 from shared.errors import UsageError
 
 NAME = "sample-digits"
@@ -27,7 +27,7 @@ TRAIN_IMAGES = CASES * len(cifar10_files.TRAIN_FILES)
 TEST_IMAGES = CASES
 CLASSES = 10
 
-_SUBFOLDER = os.path.join("se-pnas-kit", "sample-v1")
+_SUBFOLDER = "sample-v1"
 _SPLIT_SEED = 0
 
 
@@ -37,7 +37,7 @@ def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
     Images are uint8 32 x 32 x 3 (grey), 5 x 299 for training and 299 for testing, labels '0' to '9'; 3 of the
     1,797 are left out. The files are the same bytes on every machine. `cache` takes the place of KIT_CACHE in
     the environment, and that of ~/.cache; where it cannot be written, the system's temporary folder serves.
-    Raises UsageError when scikit-learn is missing or no folder can be written.
+    Raises UsageError when no folder can be written.
     """
     return _cached(cache, cifar10_files.FOLDER, _write_cifar10, _is_complete_cifar10)
 
@@ -55,21 +55,17 @@ def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
 
 def _digits() -> Tuple[np.ndarray, np.ndarray]:
     """Return uint8 [1797, 8, 8] in 0 .. 16 and labels [1797] in the split's order: train, test, left over."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UsageError("the embedded sample needs scikit-learn; pip install it, or give --data-path") from error
-    digits = load_digits()
-    order = np.random.RandomState(_SPLIT_SEED).permutation(len(digits.target))
-    return digits.images.astype(np.uint8)[order], digits.target[order]
+    images, labels = digits.load()
+    order = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
+    return images[order], labels[order]
 
 
-def _enlarged(digits: np.ndarray, factor: int) -> np.ndarray:
+def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
     """Enlarge uint8 [N, H, W] in 0 .. 16 bilinearly, to uint8 [N, H * factor, W * factor] in 0 .. 255.
 
     Pixel centres are at half-integers and the border is repeated, as in TensorFlow 2; halves are rounded up.
     """
-    wide = digits.astype(np.int64)
+    wide = images.astype(np.int64)
     for axis in (1, 2):
         size = wide.shape[axis]
         position = 2 * np.arange(size * factor) + 1 - factor  # in small pixels / (2 * factor)
@@ -85,8 +81,8 @@ def _enlarged(digits: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _write_cifar10(folder: Path) -> None:
-    digits, labels = _digits()
-    pixels = np.tile(_enlarged(digits, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
+    images, labels = _digits()
+    pixels = np.tile(_enlarged(images, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
     meta: Dict[str, batch_writer.Value] = {
         "num_cases_per_batch": CASES,
         "label_names": [str(label) for label in range(CLASSES)],
@@ -116,8 +112,8 @@ def _write_imagenet(folder: Path) -> None:
         from PIL import Image
     except ImportError as error:
         raise UsageError("the sample as JPEGs needs Pillow; pip install Pillow, or give --data-path") from error
-    digits, labels = _digits()
-    images = _enlarged(digits, 8)
+    images, labels = _digits()
+    images = _enlarged(images, 8)
     for part, split in _imagenet_parts():
         for label in range(CLASSES):
             (folder / part / str(label)).mkdir(parents=True)
@@ -165,7 +161,7 @@ def _cached(
 ) -> Path:
     """Return the folder `name` below the first place that has it whole or where it can be written."""
     failures = []
-    for root in _roots(cache):
+    for root in places(_SUBFOLDER, cache):
         if is_complete(root / name):
             return root / name
         try:
@@ -175,19 +171,6 @@ def _cached(
     raise UsageError(
         f"cannot write the embedded sample to {' or '.join(failures)}; set KIT_CACHE to a folder that can be written"
     )
-
-
-def _roots(cache: Union[str, Path, None]) -> Iterator[Path]:
-    """Where the sample may be, the preferred place first."""
-    base = os.path.expanduser(str(cache or os.environ.get("KIT_CACHE") or ""))
-    if not base:
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(base):  # the XDG rules say to ignore others
-            base = os.path.join(os.path.expanduser("~"), ".cache")
-    yield Path(os.path.abspath(base)) / _SUBFOLDER
-    user = str(os.getuid()) if hasattr(os, "getuid") else "user"  # users must not stand in each other's way
-    with contextlib.suppress(OSError):  # there may be no temporary folder either
-        yield Path(tempfile.gettempdir()) / f"se-pnas-kit-{user}" / _SUBFOLDER
 
 
 def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> Path:
