@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
 from shared.errors import fault
+from shared.imagenet_index import indexed
 from shared.imagenet_layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, remarks
-from shared.imagenet_split import Split, scan
+from shared.imagenet_split import Split
 
 __all__ = ["OFFICIAL_NAME", "UNNAMED", "ImageNet", "Split", "find", "load"]
 
@@ -36,14 +37,20 @@ class ImageNet:
     remarks: Tuple[str, ...]
 
 
-def load(path: Union[str, Path], splits: Sequence[str] = SPLITS, name: Optional[str] = None) -> ImageNet:
+def load(
+    path: Union[str, Path],
+    splits: Sequence[str] = SPLITS,
+    name: Optional[str] = None,
+    cache: Union[str, Path, None] = None,
+) -> ImageNet:
     """Find and index the data set. `splits` is ("train", "val"), or ("val",) for an evaluation: train/ may be missing.
 
-    `name` takes the place of the name that the set would get. Raises DataError, one line, for whatever is wrong with
-    the folders. Files that are damaged are found when they are read, or by the mode check-data.
+    `name` takes the place of the name that the set would get, `cache` that of the folder in which the index is kept
+    (see `imagenet_index`: a file rewritten in place goes unnoticed). Raises DataError, one line, for whatever is wrong
+    with the folders. Files that are damaged are found when they are read, or by the mode check-data.
     """
     root = find(path, splits)
-    parts = {split: scan(str(root / split)) for split in splits}
+    parts = {split: indexed(str(root / split), cache) for split in splits}
     loaded = list(parts.values())
     for line in faults(loaded):
         raise fault(line)

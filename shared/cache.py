@@ -1,0 +1,28 @@
+"""Where things are kept that can be made again: the embedded sample, the index of a large data set."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Iterator, Union
+
+_NAME = "se-pnas-kit"
+
+
+def places(subfolder: str, cache: Union[str, Path, None] = None) -> Iterator[Path]:
+    """Where `subfolder` of the cache may be, the preferred place first. Nothing is made here.
+
+    `cache` takes the place of KIT_CACHE in the environment, that of XDG_CACHE_HOME, and that of ~/.cache. The second
+    place is below the system's temporary folder.
+    """
+    base = os.path.expanduser(str(cache or os.environ.get("KIT_CACHE") or ""))
+    if not base:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        if not os.path.isabs(base):  # the XDG rules say to ignore others
+            base = os.path.join(os.path.expanduser("~"), ".cache")
+    yield Path(os.path.abspath(base)) / _NAME / subfolder
+    user = str(os.getuid()) if hasattr(os, "getuid") else "user"  # users must not stand in each other's way
+    with contextlib.suppress(OSError):  # there may be no temporary folder either
+        yield Path(tempfile.gettempdir()) / f"{_NAME}-{user}" / _NAME / subfolder
