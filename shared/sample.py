@@ -81,8 +81,8 @@ def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _write_cifar10(folder: Path) -> None:
-    images, labels = _digits()
-    pixels = np.tile(_enlarged(images, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
+    small, labels = _digits()
+    pixels = np.tile(_enlarged(small, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
     meta: Dict[str, batch_writer.Value] = {
         "num_cases_per_batch": CASES,
         "label_names": [str(label) for label in range(CLASSES)],
@@ -112,8 +112,8 @@ def _write_imagenet(folder: Path) -> None:
         from PIL import Image
     except ImportError as error:
         raise UsageError("the sample as JPEGs needs Pillow; pip install Pillow, or give --data-path") from error
-    images, labels = _digits()
-    images = _enlarged(images, 8)
+    small, labels = _digits()
+    images = _enlarged(small, 8)
     for part, split in _imagenet_parts():
         for label in range(CLASSES):
             (folder / part / str(label)).mkdir(parents=True)

@@ -44,8 +44,7 @@ def cifar10_official() -> Path:
 
 @pytest.fixture(scope="session")
 def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the embedded sample in the CIFAR-10 layout; skips without scikit-learn."""
-    pytest.importorskip("sklearn", reason="the embedded sample needs scikit-learn")
+    """The folder of the embedded sample in the CIFAR-10 layout."""
     return sample.cifar10_folder(tmp_path_factory.mktemp("cache"))
 
 

@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import cifar10, sample
+from shared import cifar10, digits, sample
 from shared.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 FINGERPRINT = "20c8568afcedfadf9e4323873ee9fde18bb9697d347e67b42e4d543c45c030b8"
 FILES_DIGEST = "991f2b8f577dc9e2af28b848c1fb666a62ae7ffee3c69ab2a6bd373145346051"
-
-pytest.importorskip("sklearn", reason="the embedded sample needs scikit-learn")
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +49,16 @@ def test_the_files_are_the_same_everywhere(sample_folder):
 
 
 def test_the_images_are_the_digits_split_without_overlap(data):
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    small, targets = digits.load()
     order = np.random.RandomState(0).permutation(1797)
     assert len(set(order[:1794])) == 1794
     labels = np.concatenate([data.train_labels, data.test_labels])
-    np.testing.assert_array_equal(labels, digits.target[order[:1794]])
+    np.testing.assert_array_equal(labels, targets[order[:1794]])
     images = np.concatenate([data.train_images, data.test_images])
     assert (images == images[..., :1]).all(), "grey"
     # The mean of the four pixels amid each 4 x 4 block lies near the pixel that became the block.
     inner = images[..., 0].reshape(-1, 8, 4, 8, 4)[:, :, 1:3, :, 1:3].mean(axis=(2, 4))
-    original = digits.images[order[:1794]] * 255 / 16
+    original = small[order[:1794]] * (255 / 16)
     assert np.abs(inner - original).mean() < 12
     assert np.corrcoef(inner.ravel(), original.ravel())[0, 1] > 0.99
 
@@ -74,12 +70,12 @@ def test_every_class_is_in_both_parts(data):
 
 @pytest.mark.parametrize("factor", [4, 8])
 def test_enlarging_is_bilinear(factor):
-    digits = np.random.RandomState(1).randint(0, 17, (5, 8, 8)).astype(np.uint8)
-    enlarged = sample._enlarged(digits, factor)
+    small = np.random.RandomState(1).randint(0, 17, (5, 8, 8)).astype(np.uint8)
+    enlarged = sample._enlarged(small, factor)
     assert enlarged.shape == (5, 8 * factor, 8 * factor)
     assert enlarged.dtype == np.uint8
     at = np.clip((np.arange(8 * factor) + 0.5) / factor - 0.5, 0, 7)
-    rows = np.array([[np.interp(at, np.arange(8), row) for row in digit] for digit in digits])
+    rows = np.array([[np.interp(at, np.arange(8), row) for row in digit] for digit in small])
     columns = np.array([[np.interp(at, np.arange(8), row) for row in digit.T] for digit in rows])
     both = columns.transpose(0, 2, 1)
     assert np.abs(enlarged - both * 255 / 16).max() <= 0.5 + 1e-9
@@ -125,7 +121,7 @@ def test_the_second_call_takes_what_is_there(tmp_path, monkeypatch):
     folder = sample.cifar10_folder(tmp_path)
     assert folder == tmp_path / "se-pnas-kit" / "sample-v1" / "cifar-10-batches-py"
     before = stamps(folder)
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # not even asked for
+    monkeypatch.setattr(digits, "load", None)  # not even asked for
     assert sample.cifar10_folder(tmp_path) == folder
     assert stamps(folder) == before
 
@@ -218,16 +214,10 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize(("module", "make", "package"), [
-    ("sklearn.datasets", sample.cifar10_folder, "scikit-learn"),
-    ("sklearn.datasets", sample.imagenet_folder, "scikit-learn"),
-    ("PIL", sample.imagenet_folder, "Pillow")])
-def test_a_missing_package_is_named(tmp_path, monkeypatch, module, make, package):
-    if package == "scikit-learn":
-        pytest.importorskip("PIL")
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=f"needs {package}; pip install ") as caught:
-        make(tmp_path)
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(UsageError, match="needs Pillow; pip install ") as caught:
+        sample.imagenet_folder(tmp_path)
     assert "\n" not in str(caught.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
