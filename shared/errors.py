@@ -17,4 +17,9 @@ class DataError(UsageError):
 
 def fault(message: str) -> DataError:
     """Return the error with a message of one line, whatever the names of the files in it are."""
-    return DataError("".join(letter if letter.isprintable() else "?" for letter in message))
+    return DataError(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """The text without line ends and whatever else would not be seen on a screen."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

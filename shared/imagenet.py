@@ -16,7 +16,9 @@ from shared.imagenet_index import indexed
 from shared.imagenet_layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, remarks
 from shared.imagenet_split import Split
 
-__all__ = ["OFFICIAL_NAME", "UNNAMED", "ImageNet", "Split", "find", "load"]
+FOLDER = "imagenet"  # the usual place, in the current folder
+
+__all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "ImageNet", "Split", "find", "load"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,6 +85,11 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
 # -- what is wrong -------------------------------------------------------------------------------
 
 
@@ -118,7 +123,7 @@ def _faults_alone(part: Split) -> List[str]:
     empty = [name for name, count in zip(part.classes, part.class_counts()) if not count]
     if empty:
         classes = counted(len(empty), "class folder")
-        return [f"{folder} has {classes} without images ({_some(empty)}); fill or remove them"]
+        return [f"{folder} has {classes} without images ({some(empty)}); fill or remove them"]
     return []
 
 
@@ -133,12 +138,8 @@ def _missing_classes(one: Split, other: Split) -> List[str]:
         return []
     classes = counted(len(missing), "class", "classes")
     return [
-        f"{other.folder} lacks {classes} of {_split_name(one)}/ ({_some(missing)}); both need the same class folders"
+        f"{other.folder} lacks {classes} of {_split_name(one)}/ ({some(missing)}); both need the same class folders"
     ]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _remarks(split: str, left_out: LeftOut) -> List[str]:
