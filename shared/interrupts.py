@@ -1,9 +1,11 @@
-"""Ctrl-C and SIGTERM as requests: the loop finishes its step, writes a checkpoint and leaves."""
+"""Ctrl-C and SIGTERM as requests: the loop finishes its step, writes a checkpoint and leaves. So does a closed pipe."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, TextIO
 
 
 class Stopped(Exception):
@@ -12,6 +14,21 @@ class Stopped(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_status = 128 + number
+
+
+def reader_gone(stream: TextIO) -> Stopped:
+    """What a BrokenPipeError on this stream, as in `| head`, means: stopped by SIGPIPE, which Python turns into it.
+
+    What is still written to the stream goes nowhere, so that neither the way out nor Python's end fails on it again.
+    """
+    with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
+        descriptor = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, descriptor)
+        finally:
+            os.close(nowhere)
+    return Stopped(signal.SIGPIPE)
 
 
 class Interrupts:

@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional, TextIO
 
 from shared.errors import UsageError
 from shared.files import write_atomic
+from shared.interrupts import reader_gone
 
 
 def now() -> str:
@@ -49,13 +50,16 @@ class RunLog:
                 self.line("note: no TensorBoard files are written; pip install tensorboard")
 
     def line(self, text: str) -> None:
-        """One line on the console and in train.log."""
+        """One line in train.log and on the console. Raises Stopped where nobody reads the console any more."""
         if self._bar is not None:
             self._bar.clear()
-        print(text, file=self._console, flush=True)
         if self._text is not None:
             self._text.write(text + "\n")
             self._text.flush()
+        try:
+            print(text, file=self._console, flush=True)
+        except BrokenPipeError:
+            raise reader_gone(self._console) from None
 
     def event(self, kind: str, step: int, values: Dict[str, Any], scalars: Optional[Dict[str, float]] = None) -> None:
         """One object in events.jsonl and, where given, scalars under their TensorBoard tags."""

@@ -107,7 +107,6 @@ class Loop:
             parts += [f"images/s: {speed['images_per_second']:.1f}", f"ms/step: {speed['step_ms_p50']:.1f}"]
         if "data_wait_share" in speed:
             parts.append(f"data wait: {100 * speed['data_wait_share']:.1f} %")
-        self.log.line(", ".join(parts))
         scalars = {"train/loss": progress.loss, "train/top1": progress.top1, "train/learning_rate": rate}
         if speed:
             scalars["throughput/images_per_second"] = speed["images_per_second"]
@@ -116,6 +115,7 @@ class Loop:
             "learning_rate": rate, **speed,
         }  # fmt: skip
         self.log.event("step", progress.step, values, scalars)
+        self.log.line(", ".join(parts))  # behind the event: where nobody reads it, the run stops here
         self.log.advance_bar(epoch, loss=f"{progress.loss:.3f}", top1=f"{progress.top1:.1f}%")
 
     def _advise(self) -> None:

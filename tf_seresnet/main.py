@@ -66,7 +66,7 @@ MODES = {"train": _train, "evaluate": _evaluate, "check-data": _check_data}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Exit status: 0 done, 2 the user can mend it, 130 and 143 stopped by a signal with a checkpoint written."""
+    """Exit status: 0 done, 2 the user can mend it, 130, 141 and 143 stopped by a signal with a checkpoint written."""
     try:
         options = parser().parse_args(argv)
         with Interrupts() as interrupts:

@@ -10,6 +10,7 @@ from typing import List, Optional, Sequence
 
 from shared.errors import UsageError
 from shared.files import write_atomic
+from shared.interrupts import reader_gone
 from shared.options import Parser, one_of
 from shared.results.publish import publish
 from shared.results.record import read_record
@@ -21,9 +22,16 @@ _BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the command. Exit status: 0, 1 when `--check` found a difference, 2 for a mistake of the user."""
+    """Run the command. Exit status: 0, 1 when `--check` found a difference, 2 for a mistake of the user.
+
+    141, as of SIGPIPE, where nobody reads to the end.
+    """
     try:
-        return _run(_parser().parse_args(arguments))
+        status = _run(_parser().parse_args(arguments))
+        sys.stdout.flush()  # Python's own, at its end, is too late to answer for
+        return status
+    except BrokenPipeError:
+        return reader_gone(sys.stdout).exit_status
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

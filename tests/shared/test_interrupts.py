@@ -1,13 +1,14 @@
 """Ctrl-C and SIGTERM are requests; a second one is an order."""
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
 
 import pytest
 
-from shared.interrupts import Interrupts, Stopped
+from shared.interrupts import Interrupts, Stopped, reader_gone
 
 BOTH = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
@@ -73,3 +74,19 @@ def test_the_handlers_of_before_are_put_back(fails):
     except ValueError:
         assert fails
     assert all(signal.getsignal(number) is handler for number, _ in BOTH)
+
+
+def test_a_reader_that_is_gone_is_sigpipe_and_is_written_to_no_more():
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        os.close(reading)
+        with pytest.raises(BrokenPipeError):
+            print("text", file=stream, flush=True)
+        stopped = reader_gone(stream)
+        print("more", file=stream, flush=True)  # and what the first one has left in the buffer
+    assert stopped.exit_status == 141
+    assert str(stopped) == "SIGPIPE"
+
+
+def test_a_stream_in_memory_may_lose_its_reader_too():
+    assert reader_gone(io.StringIO()).exit_status == 141

@@ -5,6 +5,7 @@ import datetime
 import io
 import json
 import math
+import os
 import sys
 import types
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from shared.errors import UsageError
+from shared.interrupts import Stopped
 from shared.run_log import RunLog, now
 
 
@@ -41,6 +43,17 @@ def test_a_line_goes_to_the_console_and_to_train_log_at_once(tmp_path, console):
         assert console.getvalue().endswith("grün: 1\n")
         log.line("epoch: 2")
     assert (tmp_path / "train.log").read_text(encoding="utf-8") == "grün: 1\nepoch: 2\n"
+
+
+def test_a_reader_that_is_gone_stops_the_run_and_the_line_is_kept(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream, RunLog(tmp_path, console=stream) as log:
+        with pytest.raises(Stopped) as caught:
+            log.line("epoch: 1")
+        log.line("stopped at step 3")  # the way out may speak
+    assert caught.value.exit_status == 141
+    assert (tmp_path / "train.log").read_text() == "epoch: 1\nstopped at step 3\n"
 
 
 def test_a_resumed_run_goes_on_in_the_same_train_log(tmp_path, console):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -79,6 +81,31 @@ def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
     resumed = train("--resume", str(stopped.folder), "--print-freq", "1", *HALVES, short=False)
     assert resumed.status == 0
     assert_same(resumed, reference)
+
+
+class Gone(io.StringIO):
+    """A console whose reader leaves before the first line with these words."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def write(self, text):
+        if self.words and self.words in text:
+            self.words = None
+            raise BrokenPipeError(32, "Broken pipe")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("words", ["step: 2/3", "train_loss"])
+def test_a_reader_that_goes_away_stops_the_run_like_a_signal(train, reference, monkeypatch, words):
+    monkeypatch.setattr(sys, "stdout", Gone(words))
+    stopped = train(*HALVES)
+    assert stopped.status == 141
+    assert not (stopped.folder / "result.json").exists()
+    assert words in (stopped.folder / "train.log").read_text()
+    monkeypatch.undo()
+    assert_same(train("--resume", str(stopped.folder), "--print-freq", "1", *HALVES, short=False), reference)
 
 
 def test_resumed_in_another_folder_leaves_the_first_alone(train, reference, stop_after, monkeypatch):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,8 @@ from shared.results.__main__ import main
 from shared.results.record import build_record, write_record
 from shared.results.rows import rows
 from shared.results.tables import WIDTH, render
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def _record(**changes):
@@ -209,6 +215,17 @@ def test_a_mistake_is_exit_2_and_one_line(arguments, said, capsys, monkeypatch, 
     assert output.err.count("\n") == 1
     assert said in output.err
     assert "; " in output.err
+
+
+def test_a_reader_that_goes_away_ends_it_quietly():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "shared.results"]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=str(ROOT), timeout=120)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_broken_record_is_exit_2_and_named(tmp_path, capsys):
