@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_ORDER, _CROPS = 0, 1  # separate streams, so that a change of one leaves the other alone
+_ORDER, _CROPS, _IMAGE, _STEP = range(4)  # separate streams, so that a change of one leaves the others alone
 
 
 class Crops(NamedTuple):
@@ -32,6 +32,16 @@ def epoch_crops(seed: int, epoch: int, images: int, padding: int, flip: bool) ->
     top, left = random.randint(0, 2 * padding + 1, size=(2, images)).astype(np.int32)
     mirrored = random.randint(0, 2, size=images).astype(bool)
     return Crops(top, left, mirrored if flip else np.zeros(images, bool))
+
+
+def image_random(seed: int, epoch: int, image: int) -> np.random.RandomState:
+    """The generator of one image's augmentation in this zero-based epoch: the same wherever and whenever it is read."""
+    return np.random.RandomState([seed % 2**32, epoch, _IMAGE, image])
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """A seed below 2**31 for what a whole batch draws at this zero-based step of an epoch (MixUp, CutMix)."""
+    return int(np.random.RandomState([seed % 2**32, epoch, _STEP, step]).randint(2**31 - 1))
 
 
 def _random(seed: int, epoch: int, stream: int) -> np.random.RandomState:

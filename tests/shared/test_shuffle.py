@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import shuffle
 from shared.shuffle import epoch_crops, epoch_order
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -119,3 +120,20 @@ def test_switching_flips_off_leaves_the_crops_and_the_order_alone():
 def test_epochs_and_seeds_have_crops_of_their_own(other):
     first, second = epoch_crops(5, 2, 100, 4, True), epoch_crops(*other, 100, 4, True)
     assert not any(np.array_equal(a, b) for a, b in zip(first, second))
+
+
+def test_an_image_draws_the_same_wherever_it_is_read_and_differs_from_all_others():
+    draws = {
+        (seed, epoch, image): tuple(shuffle.image_random(seed, epoch, image).randint(0, 2**31, 3))
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for image in (0, 1, 1_281_166)
+    }
+    assert len(set(draws.values())) == len(draws)
+    assert draws[1, 0, 1] == tuple(shuffle.image_random(1, 0, 1).randint(0, 2**31, 3))
+
+
+def test_the_draws_of_an_image_are_frozen():
+    """NEP 19 keeps RandomState's stream; a change here would change every training run."""
+    assert shuffle.image_random(0, 0, 0).randint(0, 1000, 4).tolist() == [380, 890, 250, 365]
+    assert [shuffle.step_seed(0, 0, step) for step in range(2)] == [2030069738, 24459963]

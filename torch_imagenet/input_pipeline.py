@@ -1,0 +1,181 @@
+"""Batches of uint8 images from files, decoded by worker processes; which images, and how they are cut, is no state.
+
+The order follows from (seed, epoch), the augmentation from (seed, epoch, image). So a run that is resumed in the middle
+of an epoch asks for the rest of that epoch's batches and gets them, pixel for pixel, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import Any, Iterator, List, NamedTuple, Tuple, Union
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from shared.errors import DataError
+from shared.imagenet import Split
+from shared.shuffle import epoch_order
+from torch_imagenet.image_files import BadImage, read_rgb
+from torch_imagenet.transforms import EvalTransform, TrainTransform
+
+
+class Batch(NamedTuple):
+    """Images uint8 [B, H, W, 3], labels int64 [B], and what is said of the images that could not be read."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    bad: Tuple[str, ...]
+
+
+class Request(NamedTuple):
+    """One batch to be made: zero-based epoch, and indices into the split, int64 [B]."""
+
+    epoch: int
+    indices: np.ndarray
+
+
+class _Batches(Dataset[Batch]):
+    """Makes whole batches; a worker holds nothing but the split and the transform."""
+
+    def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
+        self._split, self._transform, self._seed = split, transform, seed
+
+    def __getitem__(self, request: Request) -> Batch:
+        size = self._transform.image_size
+        images = torch.empty((len(request.indices), size, size, 3), dtype=torch.uint8)
+        pixels = images.numpy()
+        labels: List[int] = []
+        bad = []
+        for index in request.indices.tolist():
+            try:
+                image = read_rgb(self._split.path(index))
+            except BadImage as error:
+                bad.append(f"{self._split.name(index)} ({error})")
+                continue
+            pixels[len(labels)] = self._transform(image, self._seed, request.epoch, index)
+            labels.append(int(self._split.labels[index]))
+        return Batch(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), tuple(bad))
+
+
+class _Loader:
+    """Requests in, batches out, in the same order; the workers live until `close`."""
+
+    def __init__(self, batches: _Batches, folder: str, workers: int, on_bad_image: str, pin_memory: bool) -> None:
+        self._requests: List[Request] = []
+        self._folder = folder
+        self._skip = on_bad_image == "skip"
+        self._loader: DataLoader[Any] = DataLoader(
+            batches, batch_size=None, sampler=_Current(self._requests), num_workers=workers,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            pin_memory=pin_memory, worker_init_fn=_begin_worker if workers else None, persistent_workers=workers > 0,
+            generator=torch.Generator(),  # the loader draws from it; torch's own generator belongs to the training
+        )  # fmt: skip
+
+    def run(self, requests: List[Request]) -> Iterator[Batch]:
+        """The batches of these requests. Raises DataError at a bad image, unless those are to be left out."""
+        self._requests[:] = requests
+        for batch in self._loader:
+            if batch.bad and not self._skip:
+                raise DataError(
+                    f"an image in {self._folder} cannot be read: {batch.bad[0]}; replace it, or leave such images out"
+                    " with --on-bad-image skip"
+                )
+            yield batch
+
+    def close(self) -> None:
+        """End the workers now, whatever they are doing."""
+        iterator = self._loader._iterator
+        if iterator is None:
+            return
+        self._loader._iterator = None
+        with contextlib.suppress(Exception):  # a worker may be dead already
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+        for worker in getattr(iterator, "_workers", ()):
+            if worker.is_alive():  # it ignores the signal that torch sends
+                worker.kill()
+
+
+class _Input:
+    """What both inputs have: a loader that is closed at the end of a `with`."""
+
+    _loader: _Loader
+
+    def close(self) -> None:
+        """End the workers."""
+        self._loader.close()
+
+    def __enter__(self: Any) -> Any:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+
+class TrainingInput(_Input):
+    """Whole batches of a split, in a new order every epoch; what is left over at the end of an epoch is left out.
+
+    `on_bad_image` "fatal" raises DataError, "skip" makes the batch shorter and says so in its `bad`.
+    """
+
+    def __init__(
+        self, split: Split, transform: TrainTransform, batch_size: int, seed: int, workers: int,
+        on_bad_image: str = "fatal", pin_memory: bool = False,
+    ) -> None:  # fmt: skip
+        if transform.randaugment is not None:
+            from torch_imagenet.transforms import rand_augment
+
+            rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
+        self._images, self._batch_size, self._seed = len(split), batch_size, seed
+        self.steps_per_epoch = len(split) // batch_size
+        self._loader = _Loader(_Batches(split, transform, seed), split.folder, workers, on_bad_image, pin_memory)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of this zero-based epoch from `first_step` on."""
+        order = epoch_order(self._seed, epoch, self._images)
+        size = self._batch_size
+        return self._loader.run(
+            [Request(epoch, order[step * size : (step + 1) * size]) for step in range(first_step, self.steps_per_epoch)]
+        )
+
+
+class EvaluationInput(_Input):
+    """Every image of a split once, in order; the last batch is short where it must be. May be run through again."""
+
+    def __init__(
+        self, split: Split, transform: EvalTransform, batch_size: int, workers: int, on_bad_image: str = "fatal",
+        pin_memory: bool = False,
+    ) -> None:  # fmt: skip
+        self._images, self._batch_size = len(split), batch_size
+        self._loader = _Loader(_Batches(split, transform, 0), split.folder, workers, on_bad_image, pin_memory)
+
+    def __iter__(self) -> Iterator[Batch]:
+        indices = np.arange(self._images)
+        size = self._batch_size
+        return self._loader.run([Request(0, indices[start : start + size]) for start in range(0, self._images, size)])
+
+
+class _Current:
+    """A sampler over a list that changes from epoch to epoch."""
+
+    def __init__(self, requests: List[Request]) -> None:
+        self._requests = requests
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(list(self._requests))
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _begin_worker(number: int) -> None:
+    """A worker finishes its batch whatever the terminal or a scheduler sends to all processes; the main one decides."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
