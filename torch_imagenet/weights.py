@@ -42,7 +42,8 @@ class Form:
 SOURCES = {
     "auto": Form(
         ("state_dict", "model", "net", "network", "model_state_dict", "state_dict_ema", "model_ema", "average"),
-        ("module.", "_orig_mod."), background=True,
+        ("module.", "_orig_mod."),
+        background=True,
     ),  # fmt: skip
     "cadene": Form((), (), background=True),
     "timm": Form(("state_dict", "model", "state_dict_ema", "model_ema"), ("module.", "_orig_mod."), background=False),
@@ -85,12 +86,14 @@ class Report:
 
 
 def load_weights(
-    module: nn.Module, weights: Union[str, Path, Mapping[str, Any]], source: str = "auto", new_head: bool = False
+    module: nn.Module, weights: Union[str, Path, Mapping[str, Any]], source: str = "auto",
+    new_head: Optional[bool] = False,
 ) -> Report:
     """Copy `weights`, a file or a state dict, into the network, in the network's dtype and on its device.
 
     `source` says who saved them: "cadene", "timm", "original" (a port's checkpoint), or "auto" for any of these.
-    `new_head` leaves the linear layers of the head and the auxiliary head as they are, for other classes. An auxiliary
+    `new_head` leaves the linear layers of the head and the auxiliary head as they are, for other classes; None leaves
+    them where the file's are of other classes. An auxiliary
     head that only the file or only the network has is no error.
 
     Raises UsageError, with the network unchanged, where the file cannot be read or a tensor is missing, unknown or of
@@ -108,7 +111,7 @@ def load_weights(
     own, _ = _without_prefix(module.state_dict(), SOURCES["auto"].prefixes)
 
     dropped = form.background and _drop_background(state, own)
-    left_new = [key for key in own if _stays_new(key, state, new_head)]
+    left_new = [key for key, value in own.items() if _stays_new(key, value, state, new_head)]
     ignored = [key for key in state if key not in own and _may_be_ignored(key, own)]
     ignored += [key for key in state if key in left_new]
     wanted = {key: value for key, value in own.items() if key not in left_new}
@@ -180,10 +183,12 @@ def _is_head(key: str) -> bool:
     return key.startswith((*HEADS, AUXILIARY + "classifier."))
 
 
-def _stays_new(key: str, state: Tensors, new_head: bool) -> bool:
+def _stays_new(key: str, value: torch.Tensor, state: Tensors, new_head: Optional[bool]) -> bool:
     """Whether the network's tensor keeps its value: a new head's, or an auxiliary head's that the file has not."""
     if key.startswith(AUXILIARY) and not any(other.startswith(AUXILIARY) for other in state):
         return True
+    if new_head is None:
+        return _is_head(key) and key in state and state[key].shape != value.shape
     return new_head and _is_head(key)
 
 

@@ -1,18 +1,23 @@
-"""What the tests of the ImageNet half share: torchvision, also where its wheel does not fit the installed torch."""
+"""What the tests of the ImageNet half share: torchvision, a generated data set, short runs of the command line."""
 
 from __future__ import annotations
 
 import glob
 import importlib
 import importlib.util
+import json
 import sys
+from pathlib import Path
 from types import ModuleType
-from typing import List
+from typing import Any, Callable, Dict, List, NamedTuple
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
+from tests.torch_imagenet.small_network import create_small  # noqa: E402
+
+torch.set_num_threads(1)  # pytest-xdist has a process for every core
 _kept: List[object] = []  # a torch.library.Library undoes its definitions when it is collected
 
 
@@ -22,8 +27,6 @@ def import_torchvision() -> ModuleType:
     Beside a torch for CPU the wheel for CUDA cannot load its compiled operators and does not import for want of two
     names. They are declared here; transforms, networks and timm never call them.
     """
-    import torch
-
     if "torchvision" not in sys.modules:
         spec = importlib.util.find_spec("torchvision")
         if spec is None or not spec.submodule_search_locations:
@@ -43,3 +46,96 @@ def import_torchvision() -> ModuleType:
 def torchvision() -> ModuleType:
     """See `import_torchvision`."""
     return import_torchvision()
+
+
+# -- short runs of the command line inside the test process ----------------------------------------------------
+
+
+class Tiny(NamedTuple):
+    """A generated data set in the ImageNet layout."""
+
+    folder: Path
+    classes: int = 3
+    train_images: int = 21
+    val_images: int = 10
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Three classes of small colourful images, 21 to train on and 10 to evaluate on."""
+    import numpy as np
+    from PIL import Image
+
+    made = Tiny(tmp_path_factory.mktemp("data") / "tiny")
+    random = np.random.RandomState(0)
+    for split, images in (("train", made.train_images), ("val", made.val_images)):
+        for number in range(images):
+            label = number % made.classes
+            pixels = random.randint(0, 120, (40 + number, 48, 3))
+            pixels[..., label] += 120
+            folder = made.folder / split / f"class{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"image{number:02d}.png")
+    return made
+
+
+class Run:
+    """A finished run: its exit status, its options and its files."""
+
+    def __init__(self, status: int, folder: Path, options: List[str]) -> None:
+        self.status, self.folder, self.options = status, folder, options
+
+    def at(self, folder: Path) -> Run:
+        """The run of the same options in another folder."""
+        return Run(0, folder, self.options)
+
+    @property
+    def record(self) -> Dict[str, Any]:
+        return json.loads((self.folder / "result.json").read_text())
+
+    @property
+    def recipe(self) -> Dict[str, Any]:
+        return json.loads((self.folder / "config.json").read_text())["recipe"]
+
+    def events(self, *kinds: str) -> List[Dict[str, Any]]:
+        """The events without what differs from run to run: times and speeds."""
+        drop = ("time", "images_per_second", "step_ms_p50", "step_ms_p95", "data_wait_share", "steps_timed")
+        events = [json.loads(line) for line in (self.folder / "events.jsonl").read_text().splitlines()]
+        return [
+            {key: value for key, value in event.items() if key not in drop}
+            for event in events
+            if not kinds or event["event"] in kinds
+        ]
+
+    def training(self) -> Dict[str, Any]:
+        """The tensors of the last checkpoint."""
+        path = self.folder / "checkpoints" / "last" / "training.pth"
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+SHORT = ["--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size", "4", "--epochs", "2", "--device", "cpu",
+         "--warm-up-epochs", "1", "--print-freq", "1", "--workers", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def run_in(tiny: Tiny) -> Callable[..., Run]:
+    """run_in(folder, *options) trains for ten steps on `tiny`; with plain=True nothing is added to the options.
+
+    The network is a small one under the name se_resnet50, unless real=True.
+    """
+    from torch_imagenet import network_spec
+    from torch_imagenet.main import main
+
+    def start(
+        folder: Path, *options: str, plain: bool = False, mode: str = "train", real: bool = False
+    ) -> Run:
+        arguments = list(options) if plain else [*SHORT, "--data-path", str(tiny.folder), *options]
+        if "--output-dir" not in arguments:
+            arguments += ["--output-dir", str(folder)]
+        with pytest.MonkeyPatch.context() as patch:
+            if not real:
+                patch.setattr(network_spec, "create", create_small)
+            status = main([mode, *arguments])
+        return Run(status, folder, [mode, *arguments[:-2]])
+
+    return start

@@ -1,0 +1,35 @@
+"""A network of 3,000 weights with every kind of layer that the real ones have, for tests of everything around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.squeeze_excitation import LinearGate
+
+
+class SmallNetwork(nn.Module):
+    """Convolution, grouped convolution, batch normalisation, SE gate, drop-path, dropout, and a head called fc."""
+
+    def __init__(self, num_classes: int, dropout: float, drop_path: float) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.layer1 = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(16))
+        self.se = LinearGate(16)
+        self.drop_path = DropPath(drop_path)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(16, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """float [B, 3, H, W] -> logits [B, K]."""
+        features = self.stem(images)
+        features = torch.relu(features + self.drop_path(self.se(self.layer1(features))))
+        return self.fc(self.dropout(features.mean(dim=(2, 3))))
+
+
+def create_small(name: str, num_classes: int, dropout: Any, drop_path: float, **options: Any) -> nn.Module:
+    """Takes the place of `networks.create`."""
+    return SmallNetwork(num_classes, dropout or 0.0, drop_path)

@@ -1,0 +1,179 @@
+"""CPU, NVIDIA GPU and Ascend NPU behind one object; no other file of this half names a device.
+
+    device = open_device("auto")
+    network.to(device.torch_device)
+
+Everything is asked of torch in its device-neutral form (`torch.get_device_module`, `torch.autocast(device.type)`), so a
+device is told apart only where it is found, named and given its defaults.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+from dataclasses import dataclass, field
+from typing import Any, ContextManager, Dict, List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from shared.errors import UsageError
+from shared.nearest import nearest
+from shared.results.record import machine
+from torch_imagenet.precision import Precision
+
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+# Grouped convolutions lose with channels_last on CUDA (timm's tables: SENet154 trains at 111 against 170 images/s);
+# on a CPU all three networks win (1.10 to 1.30 times).
+_CONTIGUOUS = {("cuda", "senet154")}
+
+
+@dataclass
+class Device:
+    """What the rest of the program knows of the machine it runs on.
+
+    `asynchronous`: work is queued, so a step's time is only known where the host waits. `notes`: lines for the user.
+    """
+
+    kind: str
+    index: int
+    torch_device: torch.device
+    name: str
+    asynchronous: bool
+    notes: List[str] = field(default_factory=list)
+    count: int = 1
+
+    @property
+    def module(self) -> Any:
+        """`torch.cpu`, `torch.cuda`, `torch.npu`."""
+        return torch.get_device_module(self.torch_device)
+
+    def autocast(self, precision: Precision) -> ContextManager[Any]:
+        """The context of the forward pass."""
+        return torch.autocast(
+            self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None,
+            cache_enabled=True,
+        )  # fmt: skip
+
+    def memory_format(self, network: str, asked: Optional[str]) -> str:
+        """ "channels_last" or "contiguous": what was asked, else what is the faster for this network here."""
+        return asked or ("contiguous" if (self.kind, network) in _CONTIGUOUS else "channels_last")
+
+    def place(self, network: nn.Module, memory_format: str) -> nn.Module:
+        """The network on this device, its convolutions' weights in this format."""
+        network.to(self.torch_device)
+        return network.to(memory_format=MEMORY_FORMATS[memory_format])  # type: ignore[call-overload]
+
+    def training_precision(self, documented: str) -> str:
+        """The precision of a recipe on this device: half precisions are slower than float32 on a CPU."""
+        return documented if self.asynchronous else "O0"
+
+    def synchronize(self) -> None:
+        """Wait until everything queued is done."""
+        self.module.synchronize()
+
+    def random_states(self) -> Dict[str, torch.Tensor]:
+        """The states of the generators that training draws from: the CPU's, and the device's own."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.asynchronous:
+            states["device"] = self.module.get_rng_state(self.torch_device)
+        return states
+
+    def set_random_states(self, states: Dict[str, torch.Tensor]) -> None:
+        """Go on where `random_states` was asked."""
+        torch.set_rng_state(states["cpu"])
+        if self.asynchronous and "device" in states:
+            self.module.set_rng_state(states["device"], self.torch_device)
+
+    def peak_memory(self) -> Optional[int]:
+        """The most bytes that tensors have taken on the device; None where it does not count them."""
+        return int(self.module.max_memory_allocated(self.torch_device)) if self.asynchronous else None
+
+    def profiler_activity(self) -> Any:
+        """What torch.profiler must watch to see this device's kernels, besides the CPU; None for the CPU itself."""
+        activities = torch.profiler.ProfilerActivity
+        return {"cuda": activities.CUDA, "npu": activities.PrivateUse1}.get(self.kind)
+
+    def describe(self) -> Dict[str, Any]:
+        """The `device` part of a record."""
+        return {"kind": self.kind, "name": self.name, "count": self.count}
+
+
+def parse(text: str) -> Tuple[str, Optional[int]]:
+    """Kind ("auto", "cpu", "cuda", "npu") and index, None where none was given, of a `--device` value.
+
+    "gpu" is "cuda". Raises UsageError with the nearest valid spelling.
+    """
+    match = re.fullmatch(r"(auto|cpu)|(gpu|cuda|npu)(?::(\d{1,4}))?", text.strip().lower())
+    if match is None:
+        hint = nearest(text.lower(), ("auto", "cpu", "cuda", "cuda:0", "gpu", "gpu:0", "npu", "npu:0"))
+        raise UsageError(f"unknown device {text!r}; {hint}")
+    kind = (match.group(1) or match.group(2)).replace("gpu", "cuda")
+    return kind, int(match.group(3)) if match.group(3) else None
+
+
+def open_device(text: str, deterministic: bool = False) -> Device:
+    """The device that `text` names, checked and ready; "auto" is the first of CUDA, NPU and CPU that is there.
+
+    `deterministic` makes torch refuse operators whose result may vary. Raises UsageError where the device is not there.
+    """
+    kind, index = parse(text)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "npu" if _npu_is_available() else "cpu"
+    device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(True)
+    if kind == "cuda":
+        torch.backends.cudnn.benchmark = not deterministic
+    return device
+
+
+def _cpu() -> Device:
+    name = machine().rsplit(",", 1)[0]
+    return Device("cpu", 0, torch.device("cpu"), name, asynchronous=False)
+
+
+def _accelerator(kind: str, index: int) -> Device:
+    if kind == "npu":
+        _load_npu()
+    module = getattr(torch, kind)
+    present = module.device_count() if module.is_available() else 0
+    if not present:
+        raise UsageError(f"there is no {kind} device here{_WHY_NOT[kind]}; use --device cpu, or auto")
+    if index >= present:
+        there = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
+        raise UsageError(f"there is no {kind}:{index} here; choose {there}")
+    torch_device = torch.device(kind, index)
+    module.set_device(torch_device)
+    return Device(kind, index, torch_device, str(module.get_device_name(index)), asynchronous=True)
+
+
+_WHY_NOT = {
+    "cuda": f" (torch {torch.__version__} {'with' if torch.version.cuda else 'without'} CUDA)",
+    "npu": " (torch_npu sees none: look at npu-smi info and at CANN's set_env.sh)",
+}
+
+
+def _npu_is_available() -> bool:
+    try:
+        _load_npu()
+    except UsageError:
+        return False
+    return bool(torch.npu.is_available())  # type: ignore[attr-defined]
+
+
+def _load_npu() -> None:
+    """torch_npu adds `torch.npu` and the device's name. Raises UsageError where it is missing or does not load."""
+    if hasattr(torch, "npu"):
+        return
+    try:
+        importlib.import_module("torch_npu")
+    except Exception as error:  # without CANN it fails in many ways, not with ImportError alone
+        reason = " ".join(str(error).split())[:150]
+        raise UsageError(
+            f"torch_npu does not load ({reason}); install the torch_npu that fits torch {torch.__version__} on Python"
+            f" {platform.python_version()}, and source CANN's set_env.sh"
+        ) from error

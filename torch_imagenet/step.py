@@ -1,0 +1,152 @@
+"""One training step: forward, loss, backward, unscale and check, clip, update, average; it waits for no device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import nn
+
+from shared.errors import UsageError
+from shared.recipes.imagenet import ImageNetRecipe
+from torch_imagenet.devices import Device
+from torch_imagenet.input_pipeline import Batch
+from torch_imagenet.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
+from torch_imagenet.mixing import Mixing
+from torch_imagenet.normalisation import Normalisation
+from torch_imagenet.optimizers import Weights, load_optimizer, set_rate, sgd
+from torch_imagenet.precision import LossScale, Precision, to_half
+from torch_imagenet.weight_average import WeightAverage
+
+
+class StepResult(NamedTuple):
+    """What a step computed: float32 [3] on the device (mean loss, correct first, among five), and its images."""
+
+    values: torch.Tensor
+    images: int
+
+
+class TrainingStep:
+    """A network ready to be trained: on its device, in its precision, with optimizer, loss scale and average."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: ImageNetRecipe,
+        num_classes: int,
+        device: Device,
+        precision: Precision,
+        normalise: Normalisation,
+        memory_format: str,
+        head: str,
+        compiled: bool = False,
+    ) -> None:
+        self.network = device.place(network, memory_format)
+        self._head = head if recipe.freeze_body else None
+        if self._head:
+            _freeze_all_but(self.network, self._head)
+        if precision.weights != torch.float32:
+            to_half(self.network, precision.weights)
+        self._recipe = recipe
+        self._device = device
+        self._precision = precision
+        self._normalise = normalise
+        self._loss = Loss(
+            uniform_epsilon(recipe.label_smoothing, recipe.smoothing, num_classes), recipe.auxiliary_weight
+        )
+        self._mixing = Mixing.of(recipe, num_classes)
+        self._forward = torch.compile(self.network) if compiled else self.network
+        self.weights = Weights(self.network)
+        self.optimizer, self.fused = sgd(self.weights, recipe)
+        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device.type)
+        self.average = WeightAverage(self.weights, recipe.ema_decay) if recipe.ema_decay else None
+
+    def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> StepResult:
+        """Train on one batch, or on several whose gradients are averaged over their images. `epoch` is zero-based."""
+        self._training_mode()
+        images = sum(len(batch.labels) for batch in batches)
+        values: List[torch.Tensor] = []
+        for number, batch in enumerate(batches):
+            position = step_in_epoch * self._recipe.accumulate + number
+            values.append(self._backward(batch, len(batch.labels) / images, epoch, position))
+        self.weights.take_gradients()
+        self.loss_scale.unscale(self.optimizer)
+        if self._recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(list(self.weights.trainable().values()), self._recipe.clip_norm)
+        set_rate(self.optimizer, rate)
+        self.loss_scale.step(self.optimizer)
+        self.weights.publish()
+        self.weights.clear_gradients()
+        if self.average is not None:
+            self.average.update()
+        return StepResult(values[0] if len(values) == 1 else torch.stack(values).sum(dim=0), images)
+
+    def _backward(self, batch: Batch, share: float, epoch: int, position: int) -> torch.Tensor:
+        """Gradients of `share` times the batch's mean loss; float32 [3]: that loss, correct first, among five."""
+        images = self._normalise(batch.images.to(self._device.torch_device, non_blocking=True))
+        targets = batch.labels.to(self._device.torch_device, non_blocking=True)
+        if self._mixing is not None:
+            images, targets = self._mixing(images, targets, epoch, position)
+        with self._device.autocast(self._precision):
+            outputs = self._forward(images)
+        loss = self._loss(outputs, targets) * share
+        self.loss_scale.scale(loss).backward()
+        with torch.no_grad():
+            counts = correct_counts(main_logits(outputs), hard_labels(targets))
+            return torch.cat([loss.detach().float()[None], counts])
+
+    def _training_mode(self) -> None:
+        self.network.train()
+        if self._head:
+            for name, child in self.network.named_children():
+                child.train(name == self._head)
+
+    def check_weights(self, step: int) -> None:
+        """Raise UsageError where a weight is no number: such weights are no checkpoint. Waits for the device."""
+        sizes = torch._foreach_norm([weight.detach() for weight in self.weights.masters.values()], math.inf)
+        if not bool(torch.isfinite(torch.stack(list(sizes))).all()):
+            raise UsageError(
+                f"a weight is not a number after step {step}; lower --learning-rate or raise --warm-up-epochs, and"
+                " start from the last good checkpoint with --checkpoint"
+            )
+
+    # -- state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Everything that continuing needs, as tensors and plain values. Waits for the device."""
+        state: Dict[str, Any] = {
+            "network": self.weights.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss_scale": self.loss_scale.state_dict(),
+            "random": self._device.random_states(),
+        }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        return state
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Go on from `state_dict`'s."""
+        self.weights.load_state_dict(state["network"])
+        load_optimizer(self.optimizer, state["optimizer"])
+        self.loss_scale.load_state_dict(state["loss_scale"], self._device.torch_device)
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self._device.set_random_states(state["random"])
+
+    def evaluated_weights(self) -> Dict[str, torch.Tensor]:
+        """The float32 state dict that evaluations use: the averages where there are any."""
+        weights = self.weights.state_dict()
+        return weights if self.average is None else {**weights, **self.average.state_dict()}
+
+
+def _freeze_all_but(network: nn.Module, head: str) -> None:
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.split(".")[0] == head)
+
+
+def needs_host(step: TrainingStep) -> Optional[str]:
+    """Why a step of this kind waits for the host after all; None where it does not."""
+    if step.loss_scale.enabled and not step.fused:
+        return "this device has no fused SGD, so the loss scale is checked on the host after every step"
+    return None
