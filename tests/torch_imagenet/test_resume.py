@@ -1,0 +1,119 @@
+"""A stopped and resumed run is the uninterrupted run: weights bit for bit, events, the record's numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).resolve().parents[2]
+# Dropout and drop-path draw from torch's generator, crops and flips from (seed, epoch, image).
+RANDOM = ["--dropout", "0.3", "--drop-path", "0.3", "--print-freq", "2"]
+
+
+def _stop_at(monkeypatch, step, number=signal.SIGTERM):
+    """The signal comes while this step (counted from 1 over the process) is being computed."""
+    from torch_imagenet.step import TrainingStep
+
+    original, done = TrainingStep.run, []
+
+    def run(self, *arguments):
+        done.append(1)
+        if len(done) == step:
+            os.kill(os.getpid(), number)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(TrainingStep, "run", run)
+
+
+def _same(first, second):
+    one, other = first.training(), second.training()
+    for part in ("network", "average"):
+        assert set(one.get(part, {})) == set(other.get(part, {}))
+        for name, value in one.get(part, {}).items():
+            assert torch.equal(value, other[part][name]), f"{part} {name}"
+    for key, state in one["optimizer"]["state"].items():
+        assert torch.equal(state["momentum_buffer"], other["optimizer"]["state"][key]["momentum_buffer"])
+    assert torch.equal(one["random"]["cpu"], other["random"]["cpu"])
+    assert one["loss_scale"] == other["loss_scale"]
+    assert first.events() == second.events()
+    for part in ("train", "evaluation", "best", "epochs_completed", "steps_completed", "images_trained"):
+        a, b = first.record[part], second.record[part]
+        if part == "evaluation":
+            a, b = ({key: value for key, value in c.items() if key != "checkpoint"} for c in (a, b))
+        assert a == b, part
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_in, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    run = run_in(folder, *RANDOM)
+    assert run.status == 0
+    return run
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 6, 8, 10])
+def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(step, undisturbed, run_in, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        _stop_at(patched, step)
+        stopped = run_in(tmp_path / "run", *RANDOM)
+    assert stopped.status == 143
+    assert not (stopped.folder / "result.json").exists()
+    assert run_in(tmp_path / "run", "--resume", str(stopped.folder), "--print-freq", "2", plain=True).status == 0
+    _same(stopped, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--precision", "O2", "--loss-scale", "dynamic"],
+        ["--precision", "bf16", "--ema-decay", "0.9"],
+        ["--accumulate", "2", "--clip-norm", "1", "--save-steps", "2"],
+    ],
+)
+def test_every_part_of_the_state_is_kept(options, run_in, tmp_path, monkeypatch):
+    whole = run_in(tmp_path / "whole", *RANDOM, *options)
+    assert whole.status == 0
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 2, signal.SIGINT)
+        stopped = run_in(tmp_path / "run", *RANDOM, *options)
+    assert stopped.status == 130
+    resume = ["--resume", str(stopped.folder), "--print-freq", "2"]
+    assert run_in(tmp_path / "run", *resume, plain=True).status == 0
+    _same(stopped, whole)
+
+
+def test_another_recipe_or_data_set_is_not_the_same_run(undisturbed, run_in, tmp_path, capsys):
+    resume = ["--resume", str(undisturbed.folder)]
+    assert run_in(tmp_path / "a", *resume, "--learning-rate", "0.3", plain=True).status == 2
+    assert "--learning-rate 0.3 contradicts the run that is resumed" in capsys.readouterr().err
+    assert run_in(tmp_path / "b", *resume, "--checkpoint", "x", plain=True).status == 2
+    assert "exclude each other" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(run_in, tmp_path):
+    """The same through the command line, with workers, and the signal sent to a real process."""
+    whole = run_in(tmp_path / "whole", *RANDOM, real=True)
+    folder = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "torch_imagenet" / "main.py"), *whole.options, "--output-dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("E1-B2/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 143, error
+    assert "continue exactly with --resume" in output
+    resumed = subprocess.run(
+        [*command[:2], "--resume", str(folder), "--print-freq", "2", "--device", "cpu"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    _same(whole.at(folder), whole)

@@ -1,0 +1,31 @@
+"""Images that could not be read: each is named once and counted once, however often an epoch meets it."""
+
+from __future__ import annotations
+
+from typing import Iterable, List, Sequence
+
+from shared.run_log import RunLog
+
+
+class BadImages:
+    """The bad images of a run, by what the input pipeline says of them ("name (reason)")."""
+
+    def __init__(self, log: RunLog, known: Iterable[str] = ()) -> None:
+        self._log = log
+        self._known = set(known)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._known)
+
+    def note(self, bad: Sequence[str]) -> None:
+        """Name those that have not been named before."""
+        for text in bad:
+            if text not in self._known:
+                self._known.add(text)
+                self._log.line(f"bad image left out: {text}")
+
+    def to_state(self) -> List[str]:
+        """For a checkpoint."""
+        return sorted(self._known)

@@ -1,0 +1,143 @@
+"""The mode `benchmark`: images per second of the forward pass and of a whole training step, on synthetic images.
+
+The step is the one that training runs, from uint8 images on the device to updated weights; no data is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import torch
+
+from shared.clock import Clock
+from shared.interrupts import Interrupts
+from shared.recipes.imagenet import ImageNetRecipe
+from shared.results import record as records
+from shared.run_folder import run_folder, set_aside
+from shared.run_log import RunLog, now
+from torch_imagenet import runs
+from torch_imagenet.devices import Device, open_device
+from torch_imagenet.input_pipeline import Batch
+from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.precision import precision
+from torch_imagenet.step import TrainingStep
+
+WARM_UP_STEPS = 5
+STEPS = 20  # timed ones, unless --max-steps says otherwise
+CLASSES = 1000
+
+
+def synthetic_batch(recipe: ImageNetRecipe, num_classes: int, device: Device) -> Batch:
+    """Random images uint8 [B, H, W, 3] and labels int64 [B], on the device already."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    shape = (recipe.batch_size, recipe.image_size, recipe.image_size, 3)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, num_classes, shape[:1], generator=generator)
+    return Batch(images.to(device.torch_device), labels.to(device.torch_device), ())
+
+
+def synthetic_step(options: Any, device: Device) -> "SyntheticStep":
+    """A training step of the recipe that the options ask for, ready to run on synthetic images."""
+    recipe = runs.synthetic_recipe(options, device)
+    return SyntheticStep(options, recipe, device)
+
+
+class SyntheticStep:
+    """Network, step and one batch, for the modes that measure and need no data."""
+
+    def __init__(self, options: Any, recipe: ImageNetRecipe, device: Device) -> None:
+        self.recipe, self.device = recipe, device
+        self.level = precision(recipe.precision)
+        self.spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
+        self.memory_format = device.memory_format(self.spec.name, options.memory_format)
+        torch.manual_seed(recipe.seed)
+        self.normalise = runs.normalisation(self.spec, device, self.level, self.memory_format)
+        self.step = TrainingStep(
+            self.spec.make(), recipe, self.spec.num_classes, device, self.level, self.normalise, self.memory_format,
+            self.spec.head, options.compile,
+        )  # fmt: skip
+        self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
+        self._forward = torch.compile(self.step.network) if options.compile else self.step.network
+
+    def train(self) -> None:
+        """One training step."""
+        self.step.run([self.batch] * self.recipe.accumulate, self.recipe.schedule.at(0), 0, 0)
+
+    def forward(self) -> None:
+        """The logits of one batch, as evaluation computes them."""
+        self.step.network.eval()
+        with torch.inference_mode(), self.device.autocast(self.level):
+            self._forward(self.normalise(self.batch.images))
+
+    def describe(self) -> Dict[str, Any]:
+        """What a record says about it."""
+        recipe = self.recipe
+        return {
+            "network": self.spec.name, "recipe": recipe.name, "image_size": recipe.image_size,
+            "device": self.device.describe(), "machine": records.machine(), "precision": self.level.name,
+            "memory_format": self.memory_format, "batch_size": recipe.batch_size,
+            "global_batch_size": recipe.batch_size * recipe.accumulate * self.device.count,
+            "parameters": runs.parameters(self.step.network), "versions": runs.versions(),
+        }  # fmt: skip
+
+    def line(self) -> str:
+        """For the log."""
+        recipe, layout = self.recipe, self.memory_format.replace("_", " ")
+        return f"network: {self.spec.text()}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+
+
+def benchmark(options: Any, interrupts: Interrupts) -> None:
+    """Print both rates and write result.json. Raises UsageError where the device is not there, Stopped at a signal."""
+    started, begin = now(), time.time()
+    device = open_device(options.device, options.deterministic)
+    folder = run_folder(options.output_dir, "benchmark")
+    set_aside(folder)
+    with RunLog(folder, text_file=options.log_file) as log:
+        synthetic = synthetic_step(options, device)
+        for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
+            log.line(line)
+        steps = options.max_steps or STEPS
+        forward = _timed(synthetic.forward, synthetic.recipe.batch_size, steps, device, interrupts)
+        log.line(_rate("forward", forward))
+        images = synthetic.recipe.batch_size * synthetic.recipe.accumulate
+        trained = _timed(synthetic.train, images, steps, device, interrupts)
+        log.line(_rate("training", trained))
+        peak = device.peak_memory()
+        if peak is not None:
+            log.line(f"peak memory: {peak / 2**30:.2f} GiB")
+        result = records.build_record(
+            half="torch_imagenet", mode="benchmark", dataset={"name": "synthetic"}, compiled=options.compile,
+            steps_completed=steps, throughput=trained, forward=forward, peak_memory=peak, started=started,
+            seconds=time.time() - begin, **synthetic.describe(),
+        )  # fmt: skip
+        write(log, folder, result)
+
+
+def write(log: RunLog, folder: Path, result: Dict[str, Any]) -> None:
+    """The record of a measuring mode."""
+    records.write_record(folder / "result.json", result)
+    log.line(f"record: {folder / 'result.json'}")
+
+
+def _timed(
+    work: Callable[[], None], images: int, steps: int, device: Device, interrupts: Optional[Interrupts]
+) -> Dict[str, Any]:
+    """The `throughput` part of a record: each step is waited for, so that its time is its own."""
+    device.synchronize()
+    clock = Clock(WARM_UP_STEPS)
+    for _ in range(WARM_UP_STEPS + steps):
+        if interrupts is not None:
+            interrupts.raise_if_requested()
+        work()
+        device.synchronize()
+        clock.step(images)
+    return clock.summary()
+
+
+def _rate(what: str, summary: Dict[str, Any]) -> str:
+    return (
+        f"{what}: {summary['images_per_second']:.1f} images/s, {summary['step_ms_p50']:.1f} ms a step"
+        f" (95 %: {summary['step_ms_p95']:.1f})"
+    )

@@ -1,0 +1,89 @@
+"""Torch's part of a checkpoint: what it holds, and how it is read without running anything in it.
+
+A checkpoint is a folder `checkpoints/step-00000391/` with `training.pth` (weights, optimizer, loss scale, average and
+random states, as plain tensors) and `state.json` (progress, recipe, network, checksums); see
+`shared.checkpoint_folder`, which writes it whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+import torch
+
+from shared.errors import UsageError
+from shared.files import sync_folder
+
+TRAINING = "training.pth"
+MODEL = "model.pth"
+# The names that the originals of SE-ResNet-50 and PNASNet give to their files.
+ORIGINAL_LAST, ORIGINAL_BEST = "checkpoint.pth.tar", "model_best.pth.tar"
+
+
+def write_training(folder: Path, state: Mapping[str, Any]) -> None:
+    """The framework's file of a checkpoint that is being made."""
+    torch.save(_to_host(state), folder / TRAINING)
+
+
+def read_training(folder: Path) -> Dict[str, Any]:
+    """What `write_training` has written. Raises UsageError where it cannot be read as plain tensors."""
+    path = folder / TRAINING
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch.load raises what the file makes it raise
+        reason = " ".join(str(error).split())[:150]
+        raise UsageError(f"{path} cannot be read ({reason}); use another checkpoint") from error
+
+
+def save_model(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """A bare state dict, torch's usual form, whole or not at all."""
+    _save_whole(path, dict(weights))
+
+
+def save_with_original_names(
+    folder: Path, network: str, epoch: int, weights: Mapping[str, torch.Tensor], optimizer: Mapping[str, Any],
+    best_top1: float, best: bool,
+) -> None:  # fmt: skip
+    """The originals' `checkpoint.pth.tar`, and `model_best.pth.tar` beside it where this epoch is the best so far.
+
+    Keys as theirs: epoch (the next one, from 0), arch, state_dict, best_acc1 (percent), optimizer.
+    """
+    content = {"epoch": epoch, "arch": network, "state_dict": dict(weights), "best_acc1": best_top1,
+               "optimizer": dict(optimizer)}  # fmt: skip
+    _save_whole(folder / ORIGINAL_LAST, content)
+    if best:
+        _save_whole(folder / ORIGINAL_BEST, content)
+
+
+def _save_whole(path: Path, content: Any) -> None:
+    folder = Path(tempfile.mkdtemp(prefix=".", dir=str(path.parent)))
+    try:
+        with (folder / path.name).open("wb") as file:
+            torch.save(_to_host(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(folder / path.name, path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _to_host(value: Any) -> Any:
+    """The same structure with every tensor on the CPU, contiguous and in memory of its own size."""
+    if isinstance(value, torch.Tensor):
+        host = value.detach().to("cpu").contiguous()
+        return host.clone() if host.untyped_storage().nbytes() != host.nbytes else host
+    if isinstance(value, Mapping):
+        return {key: _to_host(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_host(item) for item in value]
+    return value
+
+
+def is_weights_file(path: Optional[str]) -> bool:
+    """Whether PATH is a file, so that it holds weights alone and not a run that can be resumed."""
+    return path is not None and os.path.isfile(path)

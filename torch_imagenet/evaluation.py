@@ -1,0 +1,147 @@
+"""Exact evaluation: every image once, at any batch size, and the mode `evaluate`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterable, List, Optional
+
+import torch
+
+from shared.errors import UsageError
+from shared.interrupts import Interrupts
+from shared.metrics import Metrics
+from shared.results import evaluated
+from shared.results import record as records
+from shared.results.rows import beside_documented
+from shared.results.tables import render
+from shared.run_folder import run_folder, set_aside
+from shared.run_log import RunLog, now
+from torch_imagenet import runs
+from torch_imagenet.bad_images import BadImages
+from torch_imagenet.devices import Device, open_device
+from torch_imagenet.input_pipeline import Batch, EvaluationInput
+from torch_imagenet.normalisation import Normalisation
+from torch_imagenet.precision import Precision, precision, to_half
+from torch_imagenet.starting_weights import found_weights
+
+RULE = "-" * 40
+
+
+def count_images(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterable[Batch],
+    num_classes: int,
+    device: Device,
+    level: Precision,
+    normalise: Normalisation,
+    interrupts: Interrupts,
+    bad: BadImages,
+) -> Metrics:
+    """Metrics over all images by `forward`, a network in evaluation mode. Raises Stopped between two batches."""
+    metrics = Metrics(num_classes)
+    with torch.inference_mode():
+        for batch in batches:
+            interrupts.raise_if_requested()
+            bad.note(batch.bad)
+            with device.autocast(level):
+                logits = forward(normalise(batch.images.to(device.torch_device, non_blocking=True)))
+            metrics.update(logits.float().cpu().numpy(), batch.labels.numpy())
+    return metrics
+
+
+def documented_lines(metrics: Metrics, epoch: Optional[int] = None) -> List[str]:
+    """SENet154's validation lines; without an epoch those of a pure evaluation."""
+    head = "" if epoch is None else f"Validation Epoch #{epoch}:\t"
+    return [RULE, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", RULE]
+
+
+def evaluate(options: Any, interrupts: Interrupts) -> None:
+    """The mode `evaluate`: one checkpoint on the validation images. Writes result.json under the output folder."""
+    started, begin = now(), time.time()
+
+    # -- What is evaluated -------------------------------------------------------------------------------------
+    weights = found_weights(options)
+    data = runs.load_data(options, weights.state, need_train=False)
+    recipe = runs.evaluated_recipe(options, weights.state, data)
+    spec = runs.network_spec(options, recipe, weights.state, len(data.content.classes))
+    device = open_device(options.device, options.deterministic)
+    level = precision(_precision(options, recipe.precision, weights.state, device))
+    folder = run_folder(options.output_dir, "evaluate")
+    if (folder / "checkpoints").exists():
+        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
+    aside = set_aside(folder)
+
+    with RunLog(folder, text_file=options.log_file) as log:
+        for line in [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}"]:
+            log.line(line)
+        if aside:
+            log.line(f"note: the run that was in {folder} is now in {aside}")
+
+        # -- Network and device --------------------------------------------------------------------------------
+        network = spec.make()
+        for line in weights.load(network):
+            log.line(line)
+        memory_format = device.memory_format(spec.name, options.memory_format)
+        device.place(network, memory_format)
+        if level.weights != torch.float32:
+            to_half(network, level.weights)
+        network.eval()
+        forward = torch.compile(network) if options.compile else network
+        batch_size = options.eval_batch_size or options.batch_size or recipe.batch_size
+        for line in [*runs.device_lines(device, level), runs.network_line(spec, network)]:
+            log.line(line)
+        runs.write_config(folder, options, recipe, spec, device, data)
+
+        # -- Count ---------------------------------------------------------------------------------------------
+        bad = BadImages(log)
+        with EvaluationInput(
+            data.content.val, runs.eval_transform(options, recipe, spec), batch_size, runs.workers(options),
+            options.on_bad_image, device.asynchronous,
+        ) as batches:  # fmt: skip
+            normalise = runs.normalisation(spec, device, level, memory_format)
+            metrics = count_images(
+                forward, batches, spec.num_classes, device, level, normalise, interrupts, bad
+            )  # fmt: skip
+        _check(metrics, data.content.path)
+        for line in documented_lines(metrics):
+            log.line(line)
+        log.event("evaluation", weights.step, evaluated.scalars(metrics))
+
+        # -- Record --------------------------------------------------------------------------------------------
+        result = records.build_record(
+            half="torch_imagenet", mode="evaluate", network=spec.name, recipe=recipe.name,
+            image_size=recipe.image_size, dataset=data.describe(), device=device.describe(),
+            machine=records.machine(), precision=level.name, batch_size=batch_size,
+            evaluation=dict(evaluated.as_record(metrics, str(weights.path)), skipped=bad.count or None),
+            parameters=runs.parameters(network), versions=runs.versions(), started=started,
+            seconds=time.time() - begin,
+        )  # fmt: skip
+        finish(log, folder, result, metrics, bad)
+
+
+def finish(log: RunLog, folder: Path, result: Any, metrics: Metrics, bad: BadImages) -> None:
+    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own."""
+    records.write_record(folder / "result.json", result)
+    skipped = f", {bad.count} bad images left out" if bad.count else ""
+    log.line(evaluated.summary(metrics) + skipped)
+    log.line(f"record: {folder / 'result.json'}")
+    log.line("\n" + render(beside_documented(result)).rstrip())
+
+
+def _check(metrics: Metrics, path: str) -> None:
+    if not metrics.images:
+        raise UsageError(f"no image of {path} could be read; look at check-data")
+    if metrics.non_finite:
+        raise UsageError(
+            f"the network's answers to {metrics.non_finite} of {metrics.images} images are not numbers; these weights"
+            " have diverged, evaluate others with --checkpoint"
+        )
+
+
+def _precision(options: Any, recipe_precision: str, state: Optional[Any], device: Device) -> str:
+    """What was asked for; else the training's where that was on the same kind of device; else float32."""
+    if options.precision:
+        return str(options.precision)
+    trained_here = state is not None and state["device"]["kind"] == device.kind
+    return recipe_precision if trained_here else "O0"

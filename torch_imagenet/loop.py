@@ -1,0 +1,206 @@
+"""The training loop: step, count, log, save; after an epoch evaluate, log, save.
+
+The device is read at log steps, checkpoints and ends of epochs alone. Until then what the steps computed stays there,
+so that the host runs ahead of the device and never waits for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import torch
+
+from shared.clock import Clock
+from shared.errors import DataError
+from shared.interrupts import Interrupts, Stopped
+from shared.metrics import Metrics
+from shared.progress import Progress
+from shared.recipes.imagenet import ImageNetRecipe
+from shared.results import evaluated
+from shared.run_log import RunLog
+from torch_imagenet.bad_images import BadImages
+from torch_imagenet.evaluation import documented_lines
+from torch_imagenet.input_pipeline import Batch, TrainingInput
+from torch_imagenet.step import StepResult, TrainingStep
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and how often to say and save something, in steps."""
+
+    steps_per_epoch: int
+    total_steps: int
+    print_freq: int
+    save_steps: Optional[int]
+    warm_up_steps: int  # left out of throughput
+
+
+@dataclass
+class Loop:
+    """One run of training, ready to go."""
+
+    step: TrainingStep
+    batches: TrainingInput
+    evaluate: Callable[[], Metrics]
+    save: Callable[[Progress, Clock, bool], Any]  # writes a checkpoint, returns its folder
+    epoch_done: Callable[[Progress, bool], None]
+    folder: Path
+    recipe: ImageNetRecipe
+    plan: Plan
+    progress: Progress
+    clock: Clock
+    log: RunLog
+    interrupts: Interrupts
+    bad: BadImages
+    _pending: List[StepResult] = field(default_factory=list)
+    _waited: float = 0.0  # seconds that the pending steps have waited for data
+    _whole: bool = True  # the weights are those of a finished step
+    _steps_before: int = 0  # of the run that this one continues
+    _last: Tuple[float, float, float] = (0.0, 0.0, 0.0)  # the last step's loss, top-1 and top-5
+
+    def run(self) -> Metrics:
+        """Train to the end of the plan; the metrics of the final weights. Raises Stopped, a checkpoint written."""
+        metrics = None
+        self._steps_before = self.progress.step
+        self.log.start_bar(self.plan.total_steps, self.progress.step)
+        try:
+            while self.progress.step < self.plan.total_steps or self._evaluation_is_due():
+                self._train_epoch()
+                metrics = self._evaluate()
+                self._finish_epoch(metrics)
+            return metrics or self._evaluate()
+        except Stopped:
+            if self._whole:
+                self._read_device()
+                self.save(self.progress, self.clock, False)
+                self.log.line(f"stopped at step {self.progress.step}; continue exactly with --resume {self.folder}")
+            else:  # a second signal, which did not wait for the step to end
+                self.log.line(
+                    f"stopped in the middle of a step; --resume {self.folder} goes on from its last checkpoint"
+                )
+            raise
+
+    # -- train -------------------------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> None:
+        progress, plan = self.progress, self.plan
+        rate = self.recipe.schedule.at(progress.epoch)
+        if self._evaluation_is_due():  # resumed between the epoch's last step and its evaluation
+            return
+        with self.clock.paused():
+            if progress.step_in_epoch == 0:
+                progress.begin_epoch()
+                self.log.line(f"Learning rate of epoch #{progress.epoch + 1} is {rate:.5f}")
+            batches = self._batches()
+        left = min(plan.steps_per_epoch - progress.step_in_epoch, plan.total_steps - progress.step)
+        for number in range(1, left + 1):
+            self.interrupts.raise_if_requested()
+            asked = time.perf_counter()
+            group = list(itertools.islice(batches, self.recipe.accumulate))
+            self._waited += time.perf_counter() - asked
+            group = self._readable(group)
+            position = progress.step_in_epoch + len(self._pending)
+            self._whole = False
+            self._pending.append(self.step.run(group, rate, progress.epoch, position))
+            self._whole = True
+            self._after_step(rate, last=number == left)
+
+    def _batches(self) -> Iterator[Batch]:
+        progress = self.progress
+        return self.batches.epoch(progress.epoch, progress.step_in_epoch * self.recipe.accumulate)
+
+    def _readable(self, group: List[Batch]) -> List[Batch]:
+        for batch in group:
+            self.bad.note(batch.bad)
+        readable = [batch for batch in group if len(batch.labels)]
+        if not readable:
+            raise DataError("not one image of a whole step can be read; run check-data on the data set")
+        return readable
+
+    def _after_step(self, rate: float, last: bool) -> None:
+        done = self.progress.step + len(self._pending)
+        log = last or done % self.plan.print_freq == 0
+        save = bool(self.plan.save_steps and done % self.plan.save_steps == 0) and not last
+        warmed = done - self._steps_before == self.plan.warm_up_steps
+        if log or save or warmed:
+            self._read_device()
+        if log:
+            self._log_step(rate)
+        else:
+            self.log.advance_bar()
+        if save:
+            with self.clock.paused():
+                self.save(self.progress, self.clock, False)
+
+    def _read_device(self) -> None:
+        """Wait for the pending steps and count them one by one. Raises UsageError naming a step whose loss is NaN."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        waited, self._waited = self._waited, 0.0
+        rows = torch.stack([result.values for result in pending]).tolist()  # the one point that waits for the device
+        for (loss, correct1, correct5), result in zip(rows, pending):
+            self.progress.count(loss, int(correct1), result.images, int(correct5))
+            self._last = (loss, 100 * correct1 / result.images, 100 * correct5 / result.images)
+        self.clock.steps(len(pending), sum(result.images for result in pending), waited)
+
+    def _log_step(self, rate: float) -> None:
+        progress, speed = self.progress, self.clock.window()
+        loss, top1, top5 = self._last
+        head = f"E{progress.epoch + 1}-B{progress.step_in_epoch}/{self.plan.steps_per_epoch}\t\t"
+        parts = []
+        if speed:
+            parts = [f"Time: {speed['step_ms_p50'] / 1000:.3f}", f"FPS: {speed['images_per_second']:.3f}"]
+        parts += [f"Loss: {loss:.4f}", f"Acc@1: {top1:.1f}", f"Acc@5: {top5:.1f}"]
+        if "data_wait_share" in speed:
+            parts.append(f"Data: {100 * speed['data_wait_share']:.1f}%")
+        self.log.line(head + "\t".join(parts))
+        scalars = {"train/loss": progress.loss, "train/top1": progress.top1, "train/top5": progress.top5,
+                   "train/learning_rate": rate}  # fmt: skip
+        if speed:
+            scalars["throughput/images_per_second"] = speed["images_per_second"]
+        values = {"epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": loss, "top1": progress.top1,
+                  "top5": progress.top5, "learning_rate": rate, **self._skipped(), **speed}  # fmt: skip
+        self.log.event("step", progress.step, values, scalars)
+        self.log.advance_bar(f"epoch {progress.epoch + 1}/{self.recipe.epochs}", loss=f"{progress.loss:.3f}",
+                             top1=f"{progress.top1:.1f}%")  # fmt: skip
+
+    def _skipped(self) -> Dict[str, Any]:
+        scale = self.step.loss_scale
+        if not scale.enabled or scale.skipped is None:
+            return {}
+        return {"loss_scale": scale.value(), "steps_skipped": int(scale.skipped)}
+
+    # -- evaluate, save ----------------------------------------------------------------------------------------
+
+    def _evaluation_is_due(self) -> bool:
+        return self.progress.step_in_epoch >= self.plan.steps_per_epoch
+
+    def _evaluate(self) -> Metrics:
+        summary = self.clock.lap()
+        if summary:
+            seconds = summary["step_ms_p50"] / 1000
+            self.log.line(
+                f"Training Epoch #{self.progress.epoch + 1}:\tAvg. Batch time: {seconds:.3f}\t"
+                f"Avg. FPS: {summary['images_per_second']:.3f}\t"
+            )
+        with self.clock.paused():
+            metrics = self.evaluate()
+        for line in documented_lines(metrics, self.progress.epoch + 1):
+            self.log.line(line)
+        values = {"epoch": self.progress.epoch + 1, **evaluated.scalars(metrics)}
+        tags = {"eval/loss": metrics.loss, "eval/top1": metrics.top1, "eval/top5": metrics.top5}
+        self.log.event("evaluation", self.progress.step, values, tags)
+        return metrics
+
+    def _finish_epoch(self, metrics: Metrics) -> None:
+        best = self.progress.is_best(metrics.top1)
+        if self._evaluation_is_due():
+            self.progress.end_epoch()
+        with self.clock.paused():
+            self.save(self.progress, self.clock, best)
+            self.epoch_done(self.progress, best)

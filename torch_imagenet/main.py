@@ -1,0 +1,96 @@
+"""ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
+
+Modes: train (default), evaluate, finetune, benchmark, profile, check-data. `--help` lists the options; README.md has
+examples.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+if not __package__:
+    # Run as a script from a bare checkout: the packages are found from the checkout's root, and this folder must not
+    # be on the path, where its profiling.py and benchmark.py could stand before others.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
+
+from shared.errors import UsageError
+from shared.interrupts import Interrupts, Stopped
+from torch_imagenet import options as command_line
+
+
+def _torch() -> None:
+    """Raises UsageError where torch, numpy's companion Pillow, or a new enough torch is missing."""
+    try:
+        import PIL  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise UsageError(
+            f"{sys.executable} has no {error.name} ({error}); python -m pip install -r requirements/torch.txt"
+        ) from error
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if release < (2, 6):
+        raise UsageError(f"torch {torch.__version__} is too old; this half needs 2.6 or newer")
+
+
+def _train(options: Any, interrupts: Interrupts) -> None:
+    _torch()
+    from torch_imagenet.training import train
+
+    train(options, interrupts)
+
+
+def _evaluate(options: Any, interrupts: Interrupts) -> None:
+    _torch()
+    from torch_imagenet.evaluation import evaluate
+
+    evaluate(options, interrupts)
+
+
+def _benchmark(options: Any, interrupts: Interrupts) -> None:
+    _torch()
+    from torch_imagenet.benchmark import benchmark
+
+    benchmark(options, interrupts)
+
+
+def _profile(options: Any, interrupts: Interrupts) -> None:
+    _torch()
+    from torch_imagenet.profiling import profile
+
+    profile(options, interrupts)
+
+
+def _check_data(options: Any, interrupts: Interrupts) -> None:
+    from torch_imagenet.check_data import check_data
+
+    check_data(options)
+
+
+MODES = {
+    "train": _train, "evaluate": _evaluate, "finetune": _train, "benchmark": _benchmark, "profile": _profile,
+    "check-data": _check_data,
+}  # fmt: skip
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Exit status: 0 done, 2 the user can mend it, 130 and 143 stopped by a signal with a checkpoint written."""
+    try:
+        options = command_line.parser(tuple(MODES)).parse_args(argv)
+        options.mode = options.mode_flag or options.mode
+        with Interrupts() as interrupts:
+            MODES[options.mode](options, interrupts)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        return stopped.exit_status
+    except KeyboardInterrupt:  # before or after the time in which signals are requests
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The command line of this half: the common options, and those of ImageNet networks. No torch is needed to read it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Sequence, Tuple
+
+from shared import recipes
+from shared.options import Parser, common_parser, number, one_of
+from shared.recipes.imagenet import DECAYED, SMOOTHING
+from torch_imagenet.networks.specs import NETWORKS
+
+DESCRIPTION = "SENet154, SE-ResNet-50 and PNASNet-5-Large on ImageNet"
+ON_BAD_IMAGE = ("fatal", "skip")
+MEMORY_FORMATS = ("channels_last", "contiguous")
+PRECISIONS = ("O0", "O1", "O2", "bf16")
+
+
+def parser(modes: Sequence[str]) -> Parser:
+    """All options; those that the recipe has a field for are None unless given."""
+    made = common_parser(
+        "torch_imagenet/main.py", DESCRIPTION, modes, tuple(NETWORKS), recipes.names("torch_imagenet"), print_freq=10
+    )
+    _add_network(made.add_argument_group("network: each overrides a field of the recipe"))
+    _add_regularisation(made.add_argument_group("training of this half: each overrides a field of the recipe"))
+    _add_data(made.add_argument_group("images"))
+    _add_machine(made.add_argument_group("device and speed"))
+    _add_modes(made.add_argument_group("modes"))
+    return made
+
+
+def pair(text: str) -> Tuple[int, int]:
+    """An argparse type: "2,9" to (2, 9)."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} does not fit; write operations and magnitude, as in 2,9")
+    return int(parts[0]), int(parts[1])
+
+
+def _add_network(group: Any) -> None:
+    add = group.add_argument
+    add("--num-classes", "--num_classes", type=number(int, 1), metavar="K", help="default: those of the data set")
+    add("--image-size", type=number(int, 32), metavar="PIXELS", help="a side (default: 224, PNASNet 331)")
+    add("--dropout", type=number(float, 0, 1), metavar="RATE", help="before the head")
+    add("--drop-path", type=number(float, 0, 1), metavar="RATE", help="of the deepest block; rises with depth")
+    add(
+        "--auxiliary-weight", "--aux-weight", type=number(float, 0), metavar="W", help="PNASNet's second head; 0 is off"
+    )
+    add("--use_aux", dest="auxiliary_weight", action="store_const", const=0.4, help="the documented weight, 0.4")
+    add("--no-zero-pad", dest="zero_pad", action="store_const", const=False, help="PNASNet as ported, without padding")
+
+
+def _add_regularisation(group: Any) -> None:
+    add = group.add_argument
+    add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")
+    add("--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls", type=number(float, 0, 1),
+        metavar="E")  # fmt: skip
+    add("--smoothing", type=one_of(*SMOOTHING), help="uniform: over all classes; others: over the wrong ones")
+    add("--decayed", type=one_of(*DECAYED), help="weight decay on all parameters, or on weights alone (no bias, norm)")
+    add("--nowd-bn", dest="decayed", action="store_const", const="weights", help="the same as --decayed weights")
+    add("--wd-all", dest="decayed", action="store_const", const="all", help="the same as --decayed all")
+    add("--period", "--lr-step-n", type=number(int, 1), metavar="N", help="epochs of a step schedule's step")
+    add("--factor", "--lr-step-gamma", "--gamma", type=number(float, 1e-9), metavar="F", help="of step, exponential")
+    add("--minimum", "--lr-cosine-eta-min", type=number(float, 0), metavar="RATE", help="where a cosine ends")
+    add("--clip-norm", type=number(float, 1e-9), metavar="N", help="clip all gradients together to this norm")
+    add("--accumulate", type=number(int, 1), metavar="N", help="batches a step")
+    add("--ema-decay", type=number(float, 0, 1), metavar="D", help="evaluate an average of the weights, as in 0.9999")
+    add("--mixup", type=number(float, 0), metavar="ALPHA", help="needs torchvision, as do the next two")
+    add("--cutmix", type=number(float, 0), metavar="ALPHA")
+    add("--randaugment", type=pair, metavar="N,M", help="operations and magnitude, as in 2,9")
+    add("--steps-per-epoch", type=number(int, 1), metavar="N", help="shorten every epoch")
+    add("--freeze-body", action="store_const", const=True, help="train the head alone")
+
+
+def _add_data(group: Any) -> None:
+    add = group.add_argument
+    add("--on-bad-image", type=one_of(*ON_BAD_IMAGE), default="fatal",
+        help="fatal (default), or skip: leave it out, name it and count it")  # fmt: skip
+    add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
+    add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false",
+        help="evaluate on images squeezed to a square")  # fmt: skip
+    add("--sort-val", metavar="LIST", help="check-data: sort val/ into class folders; valprep.sh, or the devkit's list")
+
+
+def _add_machine(group: Any) -> None:
+    add = group.add_argument
+    add("--opt-level", dest="precision", metavar="LEVEL", help="the same as --precision")
+    add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
+    add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
+    add("--compile", action="store_true", help="compile the network with torch.compile")
+
+
+def _add_modes(group: Any) -> None:
+    add = group.add_argument
+    add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
+    add("--profile", "--prof", "--run-prof", dest="mode_flag", action="store_const", const="profile",
+        help="the mode profile")  # fmt: skip
+    add("--log-file", "-log", metavar="FILE", help="the text log (default: train.log in the output folder)")
+    add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")

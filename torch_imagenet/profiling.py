@@ -1,0 +1,68 @@
+"""The mode `profile`: a Chrome trace of warmed-up training steps (`output.prof`) and the ten dearest operators."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, List
+
+import torch
+
+from shared.files import write_atomic
+from shared.interrupts import Interrupts
+from shared.results import record as records
+from shared.run_folder import run_folder, set_aside
+from shared.run_log import RunLog, now
+from torch_imagenet import runs
+from torch_imagenet.benchmark import WARM_UP_STEPS, synthetic_step, write
+from torch_imagenet.devices import Device, open_device
+
+TRACE = "output.prof"  # the documented name; chrome://tracing and Perfetto read it
+STEPS = 1  # profiled ones, as in the originals, unless --max-steps says otherwise
+OPERATORS = 10
+
+
+def profile(options: Any, interrupts: Interrupts) -> None:
+    """Write trace and record, print the table. Raises UsageError where the device is not there, Stopped at a signal."""
+    started, begin = now(), time.time()
+    device = open_device(options.device, options.deterministic)
+    folder = run_folder(options.output_dir, "profile")
+    set_aside(folder)
+    with RunLog(folder, text_file=options.log_file) as log:
+        synthetic = synthetic_step(options, device)
+        for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
+            log.line(line)
+        for _ in range(WARM_UP_STEPS):
+            interrupts.raise_if_requested()
+            synthetic.train()
+        device.synchronize()
+        steps = options.max_steps or STEPS
+        activities = [torch.profiler.ProfilerActivity.CPU, device.profiler_activity()]
+        with torch.profiler.profile(activities=[one for one in activities if one is not None]) as profiler:
+            for _ in range(steps):
+                interrupts.raise_if_requested()
+                synthetic.train()
+            device.synchronize()
+        temporary = folder / f".{TRACE}"
+        profiler.export_chrome_trace(str(temporary))
+        write_atomic(folder / TRACE, temporary.read_bytes())
+        temporary.unlink()
+        for line in dearest(profiler, device, steps):
+            log.line(line)
+        log.line(f"trace: {folder / TRACE}; open it in https://ui.perfetto.dev or chrome://tracing")
+        result = records.build_record(
+            half="torch_imagenet", mode="profile", dataset={"name": "synthetic"}, compiled=options.compile,
+            steps_completed=steps, started=started, seconds=time.time() - begin, **synthetic.describe(),
+        )  # fmt: skip
+        write(log, folder, result)
+
+
+def dearest(profiler: torch.profiler.profile, device: Device, steps: int) -> List[str]:
+    """The operators that took the most time of the device itself: milliseconds a step, share, calls a step."""
+    attribute = "self_device_time_total" if device.asynchronous else "self_cpu_time_total"
+    events = [(event, float(getattr(event, attribute))) for event in profiler.key_averages()]
+    whole = sum(microseconds for _, microseconds in events) or 1.0
+    rows = [f"{'operator':<52} {'ms/step':>9} {'share':>7} {'calls':>7}"]
+    for event, microseconds in sorted(events, key=lambda pair: -pair[1])[:OPERATORS]:
+        share = f"{100 * microseconds / whole:.1f}%"
+        rows.append(f"{event.key[:52]:<52} {microseconds / 1000 / steps:>9.2f} {share:>7} {event.count / steps:>7.0f}")
+    return rows

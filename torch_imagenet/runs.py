@@ -1,0 +1,254 @@
+"""What a run is made of, decided before anything expensive starts: data set, recipe, network, transforms."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from shared import imagenet, recipes, sample
+from shared.errors import UsageError
+from shared.files import write_atomic
+from shared.imagenet import ImageNet, Split
+from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
+from shared.results import record as records
+from shared.run_folder import command
+from torch_imagenet.devices import Device
+from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.networks.specs import NETWORKS
+from torch_imagenet.normalisation import Normalisation
+from torch_imagenet.precision import PRECISIONS, Precision
+from torch_imagenet.transforms import EvalTransform, TrainTransform
+
+FOLDER = "imagenet"  # the usual place, in the current folder
+DEFAULT_NETWORK = "se_resnet50"
+
+# What an option changes in a recipe, by the name that the option has in the namespace.
+RECIPE_OPTIONS = (
+    "network", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "warm_up_epochs", "period", "factor",
+    "minimum", "momentum", "weight_decay", "precision", "loss_scale", "seed", "steps_per_epoch", "image_size",
+    "dropout", "drop_path", "auxiliary_weight", "zero_pad", "label_smoothing", "smoothing", "decayed", "clip_norm",
+    "accumulate", "ema_decay", "mixup", "cutmix", "randaugment", "freeze_body",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data set of a run, and a line about where it came from."""
+
+    content: ImageNet
+    remark: str
+
+    @property
+    def train(self) -> Split:
+        """The images to train on, of a data set that was loaded for training."""
+        assert self.content.train is not None
+        return self.content.train
+
+    def describe(self) -> Dict[str, Any]:
+        """The `dataset` part of a record."""
+        content = self.content
+        return {
+            "name": content.name,
+            "path": content.path,
+            "train_images": len(content.train) if content.train is not None else None,
+            "eval_images": len(content.val),
+            "fingerprint": content.fingerprint,
+        }
+
+
+def load_data(options: Any, state: Optional[Dict[str, Any]] = None, need_train: bool = True) -> Data:
+    """In this order: --data-path, the folder that the checkpoint's run used, ./imagenet, the embedded sample."""
+    splits = ("train", "val") if need_train else ("val",)
+    if options.data_path:
+        content = imagenet.load(options.data_path, splits=splits)
+        return Data(content, f"data: {content.name} from {content.path}")
+    trained_on = (state or {}).get("data", {})
+    if trained_on and os.path.isdir(trained_on["path"]):
+        content = imagenet.load(trained_on["path"], splits=splits, name=trained_on["name"])
+        return Data(content, f"data: {content.name} from {content.path}, where the checkpoint was trained")
+    if os.path.isdir(FOLDER):
+        content = imagenet.load(FOLDER, splits=splits)
+        return Data(content, f"data: {content.name} from ./{FOLDER}")
+    content = imagenet.load(sample.imagenet_folder(), splits=splits, name=sample.NAME)
+    return Data(content, (
+        f"data: no ImageNet here, so the embedded sample is used ({sample.TRAIN_IMAGES} handwritten digits to train on,"
+        f" {sample.TEST_IMAGES} to test on); give the real data with --data-path DIR"
+    ))  # fmt: skip
+
+
+# -- recipe ----------------------------------------------------------------------------------------------------
+
+
+def choose_recipe(options: Any, data: Data, device: Device) -> ImageNetRecipe:
+    """--recipe, else the network's documented one for one device; a short one for the sample. Options override it."""
+    name = options.recipe or ("imagenet_sample" if data.content.name == sample.NAME else _documented(options))
+    return _overridden(name, options, device)
+
+
+def synthetic_recipe(options: Any, device: Device) -> ImageNetRecipe:
+    """The recipe that is measured where no data is read. Options override it."""
+    return _overridden(options.recipe or _documented(options), options, device)
+
+
+def _documented(options: Any) -> str:
+    return DEFAULTS[options.network or DEFAULT_NETWORK]
+
+
+def _overridden(name: str, options: Any, device: Device) -> ImageNetRecipe:
+    recipe = recipes.get(name)
+    assert isinstance(recipe, ImageNetRecipe)  # the command line knows no others
+    given = given_options(options)
+    network = given.get("network", recipe.network)
+    if network != recipe.network:
+        if name in GENERAL:
+            given.setdefault("image_size", recipe.image_size if name in SMALL else NETWORKS[network].image_size)
+        elif {network, recipe.network} != {"se_resnet50", "se_resnet50_caffe"}:
+            raise UsageError(f"recipe {name} is of {recipe.network}; leave --network {network} out")
+    given.setdefault("precision", device.training_precision(recipe.precision))
+    if PRECISIONS.get(given["precision"], Precision("")).loss_scale is None:
+        given.setdefault("loss_scale", None)  # float32's range needs none
+    return recipe.override(**given)
+
+
+def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
+    """The recipe of the interrupted run, of which only the number of epochs may change.
+
+    Raises UsageError where an option or the data set would make it another run.
+    """
+    if data.content.fingerprint != state["data"]["fingerprint"]:
+        raise UsageError(
+            f"{data.content.path} is not the data set that the run was trained on; give that one with --data-path, or"
+            " start a new run with --checkpoint"
+        )
+    stored = ImageNetRecipe.from_json(state["recipe"])
+    return stored.resumed(given_options(options), options.recipe)
+
+
+def evaluated_recipe(options: Any, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:
+    """The recipe that a checkpoint was trained with; for bare weights, the network's with its own image size."""
+    if state is not None:
+        trained = ImageNetRecipe.from_json(state["recipe"])
+        if options.network not in (None, trained.network):
+            raise UsageError(f"the checkpoint is of {trained.network}; leave --network {options.network} out")
+        return trained.override(image_size=options.image_size or trained.image_size)
+    network = options.network or DEFAULT_NETWORK
+    recipe = recipes.get(DEFAULTS[network])
+    assert isinstance(recipe, ImageNetRecipe)
+    changes = {"network": network, "image_size": options.image_size or NETWORKS[network].image_size}
+    if options.zero_pad is not None:
+        changes["zero_pad"] = options.zero_pad
+    return recipe.override(auxiliary_weight=0.0, **changes)
+
+
+def given_options(options: Any) -> Dict[str, Any]:
+    """What the command line says about the recipe."""
+    values = {name: getattr(options, name, None) for name in RECIPE_OPTIONS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# -- network, transforms ---------------------------------------------------------------------------------------
+
+
+def network_spec(options: Any, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+    """The recipe's network for the data set's classes, or the one that a checkpoint was made with.
+
+    Raises UsageError where the numbers of classes differ.
+    """
+    asked = options.num_classes
+    if asked not in (None, classes):
+        raise UsageError(
+            f"--num-classes {asked}, but the data set has {classes} classes; leave it out, or check the data"
+        )
+    if state is None:
+        return NetworkSpec.of(recipe, classes)
+    stored = NetworkSpec(**state["network"])
+    if stored.num_classes != classes:
+        raise UsageError(
+            f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path, or give"
+            " it a new head with the mode finetune"
+        )
+    return stored
+
+
+def train_transform(recipe: ImageNetRecipe) -> TrainTransform:
+    """Random crops, flips and, where asked for, RandAugment."""
+    return TrainTransform(
+        recipe.image_size, crop_scale=recipe.crop_scale, flip=recipe.flip, randaugment=_pair(recipe.randaugment)
+    )  # fmt: skip
+
+
+def _pair(numbers: Sequence[int]) -> Optional[Tuple[int, int]]:
+    return (numbers[0], numbers[1]) if numbers else None
+
+
+def eval_transform(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec) -> EvalTransform:
+    """Resize and centre crop, by the network's documented fraction."""
+    return EvalTransform(recipe.image_size, NETWORKS[spec.name].crop_fraction, options.keep_aspect)
+
+
+def normalisation(spec: NetworkSpec, device: Device, level: Precision, memory_format: str) -> Normalisation:
+    """The network's documented mean and deviation, applied on the device."""
+    values = NETWORKS[spec.name]
+    return Normalisation(values.mean, values.std, device.torch_device, level.weights, memory_format == "channels_last")
+
+
+def workers(options: Any) -> int:
+    """Processes that decode images: --workers, else one a core, 16 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(options.workers or min(cores, 16))
+
+
+# -- what is said and written ----------------------------------------------------------------------------------
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers the network learns, frozen ones included."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def device_lines(device: Device, level: Precision) -> List[str]:
+    """The device and what the user should know about it."""
+    return [f"device: {device.kind}, {device.name}, precision {level.name}", *[f"note: {n}" for n in device.notes]]
+
+
+def network_line(spec: NetworkSpec, network: nn.Module) -> str:
+    """One line about the network."""
+    return f"network: {spec.text()}, {parameters(network):,} parameters"
+
+
+def versions() -> Dict[str, str]:
+    """What the numbers depend on."""
+    import PIL
+
+    return {
+        "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }  # fmt: skip
+
+
+def write_config(
+    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device, data: Data
+) -> None:
+    """config.json: everything that decided what this run does, as it was resolved."""
+    content = {
+        "command": command(),
+        "commit": records.commit(),
+        "recipe": recipe.to_json(),
+        "learning_rate": recipe.schedule.describe(),
+        "network": spec.to_json(),
+        "options": {name: value for name, value in sorted(vars(options).items()) if value is not None},
+        "device": device.describe(),
+        "global_batch_size": recipe.batch_size * recipe.accumulate * device.count,
+        "data": data.describe(),
+        "machine": records.machine(),
+        "versions": versions(),
+    }
+    write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

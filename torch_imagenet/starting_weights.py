@@ -1,0 +1,45 @@
+"""Where the weights of an evaluation, a fine-tuning or a new run come from: a run, a checkpoint, or a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from torch import nn
+
+from shared import checkpoint_folder
+from shared.run_folder import newest_run
+from torch_imagenet.checkpoints import TRAINING, read_training
+from torch_imagenet.weights import load_weights
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """Weights on disk. `state` is our checkpoint's; a file of weights alone has none."""
+
+    path: Path
+    state: Optional[Dict[str, Any]]
+    notes: List[str]
+
+    @property
+    def step(self) -> int:
+        """The training step that they are from; 0 where nobody knows."""
+        return int(self.state["progress"]["step"]) if self.state else 0
+
+    def load(self, network: nn.Module, new_head: Optional[bool] = False) -> List[str]:
+        """Put them into the network; lines about what matched. Raises UsageError where they do not fit."""
+        if self.state is None:
+            return load_weights(network, self.path, new_head=new_head).lines()
+        training = read_training(self.path)
+        weights = {**training["network"], **training.get("average", {})}
+        return load_weights(network, weights, new_head=new_head).lines()
+
+
+def found_weights(options: Any) -> FoundWeights:
+    """What --checkpoint (or --resume) names, else the newest run's last checkpoint. Raises UsageError where none is."""
+    path = Path(options.checkpoint or options.resume or newest_run(TRAINING))
+    if path.is_file():
+        return FoundWeights(path, None, [])
+    found = checkpoint_folder.find(path)
+    return FoundWeights(found.folder, found.state, found.notes)

@@ -1,0 +1,254 @@
+"""The modes `train` and `finetune`: one straight line from the options to the record."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import torch
+
+from shared import checkpoint_folder
+from shared.checkpoint_folder import CheckpointFolder, Found
+from shared.clock import Clock
+from shared.errors import UsageError
+from shared.interrupts import Interrupts
+from shared.metrics import Metrics
+from shared.progress import Progress
+from shared.recipes import document
+from shared.recipes.imagenet import ImageNetRecipe
+from shared.results import evaluated
+from shared.results import record as records
+from shared.run_folder import run_folder, set_aside
+from shared.run_log import RunLog, now
+from torch_imagenet import checkpoints, evaluation, finetuning, runs
+from torch_imagenet.bad_images import BadImages
+from torch_imagenet.devices import Device, open_device
+from torch_imagenet.input_pipeline import EvaluationInput, TrainingInput
+from torch_imagenet.loop import Loop, Plan
+from torch_imagenet.losses import smoothing_text
+from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.precision import precision
+from torch_imagenet.step import TrainingStep, needs_host
+
+WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
+
+
+def train(options: Any, interrupts: Interrupts) -> None:
+    """Train and evaluate as the options say; everything is written under the run's folder.
+
+    Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
+    """
+    started, begin = now(), time.time()
+
+    # -- Checkpoint to resume, device, data, recipe, network ---------------------------------------------------
+    found = _resumed(options)
+    state = found.state if found else None
+    device = open_device(options.device, options.deterministic)
+    given = None if found else finetuning.starting_weights(options)
+    data = runs.load_data(options, state)
+    recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
+    spec = runs.network_spec(options, recipe, state, len(data.content.classes))
+    level = precision(recipe.precision)
+    progress = Progress(**state["progress"]) if state else Progress()
+    plan = _plan(options, recipe, len(data.train))
+    folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
+    in_place = found is not None and found.folder.resolve().parents[1] == folder.resolve()
+    aside = None if in_place else set_aside(folder)
+
+    with RunLog(folder, progress.step, text_file=options.log_file) as log:
+        # -- Network: fresh, given or resumed ------------------------------------------------------------------
+        for line in [data.remark, *data.content.remarks]:
+            log.line(line)
+        if aside:
+            log.line(f"note: the run that was in {folder} is now in {aside}")
+        torch.manual_seed(recipe.seed)
+        network = spec.make()
+        if given is not None:
+            for line in finetuning.load(given, network, spec, options):
+                log.line(line)
+        memory_format = device.memory_format(spec.name, options.memory_format)
+        step = TrainingStep(
+            network, recipe, spec.num_classes, device, level, runs.normalisation(spec, device, level, memory_format),
+            memory_format, spec.head, options.compile,
+        )  # fmt: skip
+        if found:
+            step.load_state_dict(checkpoints.read_training(found.folder))
+            for line in [*found.notes, f"resumed: {found.folder} at step {progress.step}"]:
+                log.line(line)
+        runs.write_config(folder, options, recipe, spec, device, data)
+        _introduce(log, device, recipe, spec, step, plan, folder)
+
+        # -- Train and evaluate --------------------------------------------------------------------------------
+        clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
+        bad = BadImages(log, state["bad_images"] if state else ())
+        saver = _Saver(folder, options, step, bad, _run_state(recipe, spec, data, device))
+        with _training_input(options, recipe, data, device) as batches, _evaluation_input(
+            options, recipe, spec, data, device
+        ) as validation:
+            evaluate = _evaluator(step, validation, spec, device, level, memory_format, interrupts, log)
+            loop = Loop(step, batches, evaluate, saver.save, saver.epoch_done, folder, recipe, plan, progress, clock,
+                        log, interrupts, bad)  # fmt: skip
+            metrics = loop.run()
+        checkpoints.save_model(folder / checkpoints.MODEL, step.evaluated_weights())
+
+        # -- Record --------------------------------------------------------------------------------------------
+        result = records.build_record(
+            half="torch_imagenet", mode=options.mode, network=spec.name, recipe=recipe.name, seed=recipe.seed,
+            schedule=recipe.schedule.describe(), image_size=recipe.image_size, dataset=data.describe(),
+            device=device.describe(), machine=records.machine(), precision=level.name, batch_size=recipe.batch_size,
+            global_batch_size=recipe.batch_size * recipe.accumulate * device.count, memory_format=memory_format,
+            compiled=options.compile, epochs_completed=progress.epoch, steps_completed=progress.step,
+            images_trained=progress.images, bad_images=bad.count, throughput=clock.summary(),
+            train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
+            evaluation=_evaluated(metrics, folder),
+            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=runs.parameters(network),
+            peak_memory=device.peak_memory(), versions=runs.versions(), started=started, seconds=time.time() - begin,
+        )  # fmt: skip
+        evaluation.finish(log, folder, result, metrics, bad)
+
+
+def _resumed(options: Any) -> Optional[Found]:
+    """The checkpoint that --resume names; the run goes on in its folder unless --output-dir says otherwise."""
+    if not options.resume:
+        return None
+    if options.checkpoint:
+        raise UsageError(
+            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
+        )
+    found = checkpoint_folder.find(options.resume)
+    if not options.output_dir:
+        options.output_dir = str(found.folder.parents[1])
+    return found
+
+
+def _evaluated(metrics: Metrics, folder: Path) -> Dict[str, Any]:
+    """The `evaluation` part of the record; without a loss where one image's was not a number."""
+    part = evaluated.as_record(metrics, str(folder / "checkpoints" / "last"))
+    if metrics.non_finite:
+        part.update(loss=None, expected_calibration_error=None)
+    return part
+
+
+def _plan(options: Any, recipe: ImageNetRecipe, images: int) -> Plan:
+    steps_per_epoch = images // (recipe.batch_size * recipe.accumulate)
+    if steps_per_epoch < 1:
+        raise UsageError(
+            f"a step of {recipe.batch_size * recipe.accumulate} images is larger than the training set of {images};"
+            " lower --batch-size"
+        )
+    steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
+    total = steps_per_epoch * recipe.epochs
+    return Plan(
+        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, WARM_UP_STEPS
+    )
+
+
+def _run_state(recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device) -> Dict[str, Any]:
+    """What a checkpoint must say so that evaluation and resumption need nothing else."""
+    return {
+        "half": "torch_imagenet",
+        "recipe": recipe.to_json(),
+        "network": spec.to_json(),
+        "data": {"name": data.content.name, "path": data.content.path, "fingerprint": data.content.fingerprint},
+        "device": device.describe(),
+    }
+
+
+class _Saver:
+    """Writes the checkpoints of a run, and the originals' files where they were asked for."""
+
+    def __init__(
+        self, folder: Path, options: Any, step: TrainingStep, bad: BadImages, run_state: Dict[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._checkpoints = CheckpointFolder(folder, options.keep)
+        self._original_names = options.original_names
+        self._step, self._bad, self._run_state = step, bad, run_state
+
+    def save(self, progress: Progress, clock: Clock, best: bool) -> Path:
+        """A checkpoint of now."""
+        self._step.check_weights(progress.step)
+        training = self._step.state_dict()
+        state = dict(
+            self._run_state, progress=progress.to_json(), clock=clock.to_state(), bad_images=self._bad.to_state()
+        )
+        return self._checkpoints.save(
+            progress.step, lambda folder: checkpoints.write_training(folder, training), state, best
+        )
+
+    def epoch_done(self, progress: Progress, best: bool) -> None:
+        """After an epoch's evaluation."""
+        if self._original_names:
+            checkpoints.save_with_original_names(
+                self._folder, self._run_state["network"]["name"], progress.epoch, self._step.evaluated_weights(),
+                self._step.optimizer.state_dict(), progress.best_top1, best,
+            )  # fmt: skip
+
+
+def _training_input(options: Any, recipe: ImageNetRecipe, data: runs.Data, device: Device) -> TrainingInput:
+    return TrainingInput(
+        data.train, runs.train_transform(recipe), recipe.batch_size, recipe.seed, runs.workers(options),
+        options.on_bad_image, pin_memory=device.asynchronous,
+    )  # fmt: skip
+
+
+def _evaluation_input(
+    options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device
+) -> EvaluationInput:
+    return EvaluationInput(
+        data.content.val, runs.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
+        runs.workers(options), options.on_bad_image, pin_memory=device.asynchronous,
+    )  # fmt: skip
+
+
+def _evaluator(
+    step: TrainingStep, validation: EvaluationInput, spec: NetworkSpec, device: Device, level: Any, memory_format: str,
+    interrupts: Interrupts, log: RunLog,
+) -> Any:  # fmt: skip
+    """evaluate() -> Metrics of the weights of now, or of their average where the recipe has one."""
+    normalise = runs.normalisation(spec, device, level, memory_format)
+    bad = BadImages(log)
+
+    def count() -> Metrics:
+        step.network.eval()
+        return evaluation.count_images(
+            step.network, validation, spec.num_classes, device, level, normalise, interrupts, bad
+        )
+
+    def averaged() -> Metrics:
+        assert step.average is not None
+        with step.average.applied():
+            return count()
+
+    return count if step.average is None else averaged
+
+
+def _introduce(
+    log: RunLog, device: Device, recipe: ImageNetRecipe, spec: NetworkSpec, step: TrainingStep, plan: Plan, folder: Path
+) -> None:
+    """What is about to run, before the first step."""
+    level = precision(recipe.precision)
+    for line in [*runs.device_lines(device, level), runs.network_line(spec, step.network)]:
+        log.line(line)
+    whole = recipe.batch_size * recipe.accumulate * device.count
+    log.line(
+        f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
+        f" device ({whole} in all), image size {recipe.image_size}, learning rate {recipe.schedule.describe()}"
+    )
+    for line in _notes(recipe, step, whole):
+        log.line(f"note: {line}")
+    log.line(f"output: {folder}")
+
+
+def _notes(recipe: ImageNetRecipe, step: TrainingStep, whole: int) -> List[str]:
+    documented = next((line.strip() for line in document(recipe.name).splitlines() if "Documented:" in line), None)
+    notes = [documented] if documented else []
+    if recipe.devices > 1 and whole != recipe.batch_size * recipe.devices:
+        notes.append(
+            f"the recipe's learning rate is for {recipe.devices} devices, {recipe.batch_size * recipe.devices} images a"
+            f" step; here it is {whole}: --accumulate {recipe.devices} makes them the same"
+        )
+    smoothing = smoothing_text(recipe.label_smoothing, recipe.smoothing)
+    waits = needs_host(step)
+    return [*notes, *([smoothing] if smoothing else []), *([waits] if waits else [])]
