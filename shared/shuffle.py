@@ -6,7 +6,7 @@ stream is frozen across NumPy releases (NEP 19); Generator's is not.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -34,9 +34,18 @@ def epoch_crops(seed: int, epoch: int, images: int, padding: int, flip: bool) ->
     return Crops(top, left, mirrored if flip else np.zeros(images, bool))
 
 
-def image_random(seed: int, epoch: int, image: int) -> np.random.RandomState:
-    """The generator of one image's augmentation in this zero-based epoch: the same wherever and whenever it is read."""
-    return np.random.RandomState([seed % 2**32, epoch, _IMAGE, image])
+def image_random(
+    seed: int, epoch: int, image: int, reuse: Optional[np.random.RandomState] = None
+) -> np.random.RandomState:
+    """The generator of one image's augmentation in this zero-based epoch: the same wherever and whenever it is read.
+
+    Making a generator takes ten times as long as seeding one: `reuse`, if given, is seeded anew and returned.
+    """
+    values = [seed % 2**32, epoch, _IMAGE, image]
+    if reuse is None:
+        return np.random.RandomState(values)
+    reuse.seed(values)
+    return reuse
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:

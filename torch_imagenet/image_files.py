@@ -10,6 +10,8 @@ import warnings
 
 from PIL import Image
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, for which Pillow would start another program
+
 
 class BadImage(Exception):
     """The file cannot be read as an image; the text is the reason, in a few words."""
@@ -20,7 +22,7 @@ def read_rgb(path: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(path, formats=_FORMATS)
         with image:
             image.load()
             return _rgb(image)

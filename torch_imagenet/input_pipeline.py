@@ -6,19 +6,22 @@ of an epoch asks for the rest of that epoch's batches and gets them, pixel for p
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import signal
-from typing import Any, Iterator, List, NamedTuple, Tuple, Union
+import weakref
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from shared.errors import DataError
+from shared.errors import UsageError, fault, one_line
 from shared.imagenet import Split
 from shared.shuffle import epoch_order
 from torch_imagenet.image_files import BadImage, read_rgb
-from torch_imagenet.transforms import EvalTransform, TrainTransform
+from torch_imagenet.transforms import EvalTransform, TrainTransform, rand_augment
 
 
 class Batch(NamedTuple):
@@ -36,36 +39,55 @@ class Request(NamedTuple):
     indices: np.ndarray
 
 
-class _Batches(Dataset[Batch]):
+class _Batches(Dataset[Union[Batch, UsageError]]):
     """Makes whole batches; a worker holds nothing but the split and the transform."""
 
     def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
         self._split, self._transform, self._seed = split, transform, seed
 
-    def __getitem__(self, request: Request) -> Batch:
-        size = self._transform.image_size
-        images = torch.empty((len(request.indices), size, size, 3), dtype=torch.uint8)
+    def __getitem__(self, request: Request) -> Union[Batch, UsageError]:
+        """The batch, or what is wrong: an exception raised in a worker would arrive as a traceback in a message."""
+        try:
+            images = _allocate((len(request.indices), self._transform.image_size, self._transform.image_size, 3))
+        except UsageError as error:
+            return error
         pixels = images.numpy()
+        random = np.random.RandomState(0)
         labels: List[int] = []
         bad = []
         for index in request.indices.tolist():
             try:
                 image = read_rgb(self._split.path(index))
             except BadImage as error:
-                bad.append(f"{self._split.name(index)} ({error})")
+                bad.append(one_line(f"{self._split.name(index)} ({error})"))
                 continue
-            pixels[len(labels)] = self._transform(image, self._seed, request.epoch, index)
+            pixels[len(labels)] = self._transform(image, self._seed, request.epoch, index, random)
             labels.append(int(self._split.labels[index]))
         return Batch(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), tuple(bad))
 
 
+def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
+    """An uninitialised uint8 tensor; a worker's lies in the memory it shares with the main process from the start."""
+    images = torch.empty(shape, dtype=torch.uint8)
+    if get_worker_info() is None:
+        return images
+    try:
+        return images.share_memory_()
+    except RuntimeError as error:
+        raise UsageError(
+            f"there is no shared memory left for a batch of {images.numel() / 2**20:.0f} MiB; raise its limit (docker"
+            " run --shm-size), or use a smaller --batch-size or fewer --workers"
+        ) from error
+
+
 class _Loader:
-    """Requests in, batches out, in the same order; the workers live until `close`."""
+    """Requests in, batches out, in the same order; the workers live until `close`, or until nobody can ask them."""
 
     def __init__(self, batches: _Batches, folder: str, workers: int, on_bad_image: str, pin_memory: bool) -> None:
         self._requests: List[Request] = []
         self._folder = folder
         self._skip = on_bad_image == "skip"
+        self._end: Optional[weakref.finalize[Any, _Loader]] = None
         self._loader: DataLoader[Any] = DataLoader(
             batches, batch_size=None, sampler=_Current(self._requests), num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type]
@@ -76,25 +98,53 @@ class _Loader:
     def run(self, requests: List[Request]) -> Iterator[Batch]:
         """The batches of these requests. Raises DataError at a bad image, unless those are to be left out."""
         self._requests[:] = requests
-        for batch in self._loader:
-            if batch.bad and not self._skip:
-                raise DataError(
-                    f"an image in {self._folder} cannot be read: {batch.bad[0]}; replace it, or leave such images out"
-                    " with --on-bad-image skip"
-                )
-            yield batch
+        batches = iter(self._loader)
+        if self._loader.num_workers and self._end is None:
+            self._end = weakref.finalize(self, _end_workers, batches, os.getpid())
+            # Ahead of what torch does when Python ends: wait five seconds for each worker in turn.
+            atexit.register(self._end)
+        while True:
+            try:
+                batch = next(batches, None)
+            except RuntimeError as error:
+                if "DataLoader worker (pid" not in str(error):
+                    raise
+                raise UsageError(
+                    "a process that reads images was killed, as happens when memory runs out; use fewer --workers or a"
+                    " smaller --batch-size"
+                ) from error
+            if batch is None:
+                return
+            yield self._checked(batch)
+
+    def _checked(self, batch: Union[Batch, UsageError]) -> Batch:
+        if isinstance(batch, UsageError):
+            raise batch
+        if batch.bad and not self._skip:
+            raise fault(
+                f"an image in {self._folder} cannot be read: {batch.bad[0]}; replace it, or leave such images out with"
+                " --on-bad-image skip"
+            )
+        return batch
 
     def close(self) -> None:
-        """End the workers now, whatever they are doing."""
-        iterator = self._loader._iterator
-        if iterator is None:
-            return
-        self._loader._iterator = None
-        with contextlib.suppress(Exception):  # a worker may be dead already
-            iterator._shutdown_workers()  # type: ignore[attr-defined]
-        for worker in getattr(iterator, "_workers", ()):
-            if worker.is_alive():  # it ignores the signal that torch sends
-                worker.kill()
+        """End the workers; each finishes at most the batch it has in hand."""
+        if self._end is not None:
+            self._loader._iterator = None  # so that a further epoch starts new workers
+            self._end()
+            atexit.unregister(self._end)
+            self._end = None
+
+
+def _end_workers(iterator: Any, owner: int) -> None:
+    if os.getpid() != owner:  # in a forked process that has its own copy of everything, this too
+        return
+    with contextlib.suppress(Exception):  # a worker may be dead already
+        iterator._shutdown_workers()
+    for worker in iterator._workers:
+        if worker.is_alive():  # it ignores the signal that torch sends
+            worker.kill()
+            worker.join()
 
 
 class _Input:
@@ -124,8 +174,6 @@ class TrainingInput(_Input):
         on_bad_image: str = "fatal", pin_memory: bool = False,
     ) -> None:  # fmt: skip
         if transform.randaugment is not None:
-            from torch_imagenet.transforms import rand_augment
-
             rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
         self._images, self._batch_size, self._seed = len(split), batch_size, seed
         self.steps_per_epoch = len(split) // batch_size
@@ -177,5 +225,3 @@ def _begin_worker(number: int) -> None:
     """A worker finishes its batch whatever the terminal or a scheduler sends to all processes; the main one decides."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
-    torch.set_num_threads(1)
-

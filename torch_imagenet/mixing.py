@@ -37,7 +37,7 @@ class Mixing:
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """See the class; `images` are normalised, float [B, 3, H, W], `labels` int64 [B]."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(step_seed(self._seed, epoch, position))
+            torch.default_generator.manual_seed(step_seed(self._seed, epoch, position))  # the device's stays as it is
             choice = self._choices[int(torch.randint(len(self._choices), ()))]
             mixed, targets = choice(images, labels)
         return mixed, targets.float()

@@ -133,6 +133,16 @@ def test_an_image_draws_the_same_wherever_it_is_read_and_differs_from_all_others
     assert draws[1, 0, 1] == tuple(shuffle.image_random(1, 0, 1).randint(0, 2**31, 3))
 
 
+@given(SEEDS, EPOCHS, st.integers(0, 10**7), st.integers(0, 3))
+def test_a_generator_that_is_used_again_draws_what_a_new_one_does(seed, epoch, image, drawn_before):
+    reuse = np.random.RandomState(1)
+    reuse.normal(size=drawn_before)  # an odd count leaves half a pair behind
+    again = shuffle.image_random(seed, epoch, image, reuse)
+    assert again is reuse
+    new = shuffle.image_random(seed, epoch, image)
+    assert (again.normal(), again.randint(10**6), again.uniform()) == (new.normal(), new.randint(10**6), new.uniform())
+
+
 def test_the_draws_of_an_image_are_frozen():
     """NEP 19 keeps RandomState's stream; a change here would change every training run."""
     assert shuffle.image_random(0, 0, 0).randint(0, 1000, 4).tolist() == [380, 890, 250, 365]

@@ -42,6 +42,15 @@ def test_targets_are_probabilities_and_draws_follow_from_the_step(torchvision, c
     assert any(not torch.equal(first[0], other) for other in others)
 
 
+@pytest.mark.parametrize("changes", [{"mixup": 0.2}, {"cutmix": 1.0}])
+def test_the_devices_generators_are_left_alone_and_the_layout_stays(torchvision, changes, monkeypatch):
+    """torch.manual_seed would seed the device's generator too, and with it every step's dropout."""
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("all generators are seeded"))
+    images, labels = _batch()
+    mixed, _ = _mixing(**changes)(images.to(memory_format=torch.channels_last), labels, 0, 0)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_mixup_is_the_papers(torchvision):
     images, labels = _batch()
     mixed, targets = _mixing(mixup=1.0)(images, labels, 0, 0)
