@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Optional
+from typing import Any
 
 from shared import imagenet, sample
 from shared.errors import UsageError
@@ -11,11 +11,11 @@ from shared.imagenet_check import check
 from shared.imagenet_sort import sort_val
 from shared.interrupts import Interrupts
 from shared.run_log import RunLog
+from torch_imagenet.options import workers
 
 
-def check_data(options: Any, interrupts: Optional[Interrupts] = None) -> None:
+def check_data(options: Any, interrupts: Interrupts) -> None:
     """Print what is there, each fault and remark, the verdict last. Raises DataError if there was a fault."""
-    pause = interrupts.raise_if_requested if interrupts is not None else lambda: None
     with RunLog(None) as log:
         path, name = options.data_path or imagenet.FOLDER, None
         if not options.data_path and not os.path.isdir(path):
@@ -26,8 +26,4 @@ def check_data(options: Any, interrupts: Optional[Interrupts] = None) -> None:
         if options.sort_val:
             sort_val(path, options.sort_val, log.line)
         else:
-            check(path, options.workers or _cores(), log.line, name, pause)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            check(path, workers(options), log.line, name, interrupts.raise_if_requested)

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping
 
 import torch
 
@@ -83,7 +83,3 @@ def _to_host(value: Any) -> Any:
         return [_to_host(item) for item in value]
     return value
 
-
-def is_weights_file(path: Optional[str]) -> bool:
-    """Whether PATH is a file, so that it holds weights alone and not a run that can be resumed."""
-    return path is not None and os.path.isfile(path)

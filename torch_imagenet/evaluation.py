@@ -22,6 +22,7 @@ from torch_imagenet.bad_images import BadImages
 from torch_imagenet.devices import Device, open_device
 from torch_imagenet.input_pipeline import Batch, EvaluationInput
 from torch_imagenet.normalisation import Normalisation
+from torch_imagenet.options import workers
 from torch_imagenet.precision import Precision, precision, to_half
 from torch_imagenet.starting_weights import found_weights
 
@@ -96,7 +97,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         # -- Count ---------------------------------------------------------------------------------------------
         bad = BadImages(log)
         with EvaluationInput(
-            data.content.val, runs.eval_transform(options, recipe, spec), batch_size, runs.workers(options),
+            data.content.val, runs.eval_transform(options, recipe, spec), batch_size, workers(options),
             options.on_bad_image, device.asynchronous,
         ) as batches:  # fmt: skip
             normalise = runs.normalisation(spec, device, level, memory_format)

@@ -6,6 +6,7 @@ examples.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Optional, Sequence
@@ -22,7 +23,10 @@ from torch_imagenet import options as command_line
 
 
 def _torch() -> None:
-    """Raises UsageError where torch, numpy's companion Pillow, or a new enough torch is missing."""
+    """Import torch. Raises UsageError where it, numpy's companion Pillow, or a new enough torch is missing."""
+    # Threads that wait for each other sleep: by default they spin, and on a machine that is shared, with the processes
+    # that decode images for instance, they take the processor from whom they are waiting for. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import PIL  # noqa: F401
         import torch
@@ -66,7 +70,7 @@ def _profile(options: Any, interrupts: Interrupts) -> None:
 def _check_data(options: Any, interrupts: Interrupts) -> None:
     from torch_imagenet.check_data import check_data
 
-    check_data(options)
+    check_data(options, interrupts)
 
 
 MODES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any, Sequence, Tuple
 
 from shared import recipes
@@ -97,3 +98,9 @@ def _add_modes(group: Any) -> None:
         help="the mode profile")  # fmt: skip
     add("--log-file", "-log", metavar="FILE", help="the text log (default: train.log in the output folder)")
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
+
+
+def workers(options: Any) -> int:
+    """Processes that decode images: --workers, else one a core, 16 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(options.workers or min(cores, 16))

@@ -27,7 +27,6 @@ from torch_imagenet.normalisation import Normalisation
 from torch_imagenet.precision import PRECISIONS, Precision
 from torch_imagenet.transforms import EvalTransform, TrainTransform
 
-FOLDER = "imagenet"  # the usual place, in the current folder
 DEFAULT_NETWORK = "se_resnet50"
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
@@ -74,9 +73,9 @@ def load_data(options: Any, state: Optional[Dict[str, Any]] = None, need_train: 
     if trained_on and os.path.isdir(trained_on["path"]):
         content = imagenet.load(trained_on["path"], splits=splits, name=trained_on["name"])
         return Data(content, f"data: {content.name} from {content.path}, where the checkpoint was trained")
-    if os.path.isdir(FOLDER):
-        content = imagenet.load(FOLDER, splits=splits)
-        return Data(content, f"data: {content.name} from ./{FOLDER}")
+    if os.path.isdir(imagenet.FOLDER):
+        content = imagenet.load(imagenet.FOLDER, splits=splits)
+        return Data(content, f"data: {content.name} from ./{imagenet.FOLDER}")
     content = imagenet.load(sample.imagenet_folder(), splits=splits, name=sample.NAME)
     return Data(content, (
         f"data: no ImageNet here, so the embedded sample is used ({sample.TRAIN_IMAGES} handwritten digits to train on,"
@@ -198,12 +197,6 @@ def normalisation(spec: NetworkSpec, device: Device, level: Precision, memory_fo
     """The network's documented mean and deviation, applied on the device."""
     values = NETWORKS[spec.name]
     return Normalisation(values.mean, values.std, device.torch_device, level.weights, memory_format == "channels_last")
-
-
-def workers(options: Any) -> int:
-    """Processes that decode images: --workers, else one a core, 16 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(options.workers or min(cores, 16))
 
 
 # -- what is said and written ----------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from torch_imagenet.input_pipeline import EvaluationInput, TrainingInput
 from torch_imagenet.loop import Loop, Plan
 from torch_imagenet.losses import smoothing_text
 from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.options import workers
 from torch_imagenet.precision import precision
 from torch_imagenet.step import TrainingStep, needs_host
 
@@ -188,7 +189,7 @@ class _Saver:
 
 def _training_input(options: Any, recipe: ImageNetRecipe, data: runs.Data, device: Device) -> TrainingInput:
     return TrainingInput(
-        data.train, runs.train_transform(recipe), recipe.batch_size, recipe.seed, runs.workers(options),
+        data.train, runs.train_transform(recipe), recipe.batch_size, recipe.seed, workers(options),
         options.on_bad_image, pin_memory=device.asynchronous,
     )  # fmt: skip
 
@@ -198,7 +199,7 @@ def _evaluation_input(
 ) -> EvaluationInput:
     return EvaluationInput(
         data.content.val, runs.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
-        runs.workers(options), options.on_bad_image, pin_memory=device.asynchronous,
+        workers(options), options.on_bad_image, pin_memory=device.asynchronous,
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class ImageNetRecipe(Recipe):
     cutmix: float = 0.0
     decayed: str = "all"  # parameters that weight decay applies to: all, or weights (neither biases nor norms)
     label_smoothing: float = 0.0
-    smoothing: str = "uniform"  # where the smoothed share goes: all classes (uniform), or the wrong ones alone (others)
+    smoothing: str = "uniform"  # to which classes: all (uniform), or the wrong ones alone (others)
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; above 0 the network has that head
     zero_pad: bool = True  # PNASNet: upstream's padding; False is the port's network
     dropout: Optional[float] = None  # before the head; None is the network's own
@@ -52,7 +52,7 @@ class ImageNetRecipe(Recipe):
         for wrong, what in (
             (self.image_size < 32, f"an image size of {self.image_size}; give at least 32 pixels"),
             (not 0 < low <= high <= 1, f"a crop scale of {low} to {high}; give shares above 0 and up to 1"),
-            (len(self.randaugment) not in (0, 2), f"RandAugment {self.randaugment}; give operations and magnitude, 2,9"),
+            (len(self.randaugment) not in (0, 2), f"RandAugment {self.randaugment}; give operations and magnitude"),
             (min(self.mixup, self.cutmix) < 0, "a negative alpha of MixUp or CutMix; give 0 (off) or more"),
             (self.decayed not in DECAYED, f"weight decay of {self.decayed!r}; choose one of {', '.join(DECAYED)}"),
             (not 0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}; give 0 to below 1"),

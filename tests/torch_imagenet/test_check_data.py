@@ -11,6 +11,7 @@ import pytest
 from shared import imagenet, sample
 from shared.errors import DataError, UsageError
 from shared.imagenet_val_list import read_list
+from shared.interrupts import Interrupts
 from tests.shared.test_imagenet_sort import write_devkit
 from torch_imagenet.check_data import check_data
 
@@ -41,9 +42,9 @@ def write_set(root):
 
 def test_the_usual_folder_and_a_given_one(tmp_path, capsys):
     write_set(tmp_path / "here" / "imagenet")
-    check_data(options())
+    check_data(options(), Interrupts())
     assert capsys.readouterr().out.splitlines()[-1] == "imagenet-layout: complete"
-    check_data(options(data_path=str(write_set(tmp_path / "pets")), workers=2))
+    check_data(options(data_path=str(write_set(tmp_path / "pets")), workers=2), Interrupts())
     assert capsys.readouterr().out.splitlines()[-1] == "pets: complete"
 
 
@@ -51,12 +52,12 @@ def test_a_fault_is_the_users(tmp_path):
     root = write_set(tmp_path / "pets")
     (root / "val" / "n02102040" / "a.JPEG").write_bytes(b"")
     with pytest.raises(DataError, match="pets: 1 fault, the first: val/n02102040/a.JPEG: empty; "):
-        check_data(options(data_path=str(root)))
+        check_data(options(data_path=str(root)), Interrupts())
 
 
 @pytest.mark.slow
 def test_the_embedded_sample(capsys):
-    check_data(options(workers=2))
+    check_data(options(workers=2), Interrupts())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("data: no ImageNet here, so the embedded sample is checked; ")
     assert lines[2].startswith(f"train: {sample.TRAIN_IMAGES:,} images in 10 classes")
@@ -67,14 +68,14 @@ def test_val_is_sorted(tmp_path, capsys):
     root = write_set(tmp_path / "pets")
     (root / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"x")
     (tmp_path / "valprep.sh").write_text("mv ILSVRC2012_val_00000001.JPEG n02102040/\n")
-    check_data(options(data_path=str(root), sort_val=str(tmp_path / "valprep.sh")))
+    check_data(options(data_path=str(root), sort_val=str(tmp_path / "valprep.sh")), Interrupts())
     assert capsys.readouterr().out == f"{root / 'val'}: 1 image moved into 1 class folder\n"
     assert imagenet.load(root).val.class_counts().tolist() == [1, 2]
 
 
 def test_there_must_be_something_to_sort():
     with pytest.raises(UsageError, match="no ./imagenet to sort; name the folder"):
-        check_data(options(sort_val="valprep.sh"))
+        check_data(options(sort_val="valprep.sh"), Interrupts())
 
 
 def test_labels_and_order_are_torchvisions(tmp_path, torchvision):
