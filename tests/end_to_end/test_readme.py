@@ -3,21 +3,27 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import re
 import shlex
 from pathlib import Path
-from typing import List, Set
+from typing import Any, List, Set
 
 import pytest
 
+from shared import recipes
 from shared.errors import UsageError
 from shared.results.__main__ import _parser as results_parser
 from shared.results.__main__ import main as results
 from tf_seresnet.main import parser
+from torch_imagenet import options as torch_options
+from torch_imagenet.main import MODES
+from torch_imagenet.networks.specs import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md")
+DOCUMENTS = (*READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md", "docs/imagenet.md")
+IMAGENET = "torch_imagenet/main.py"
 # What the scripts say to main.py before the options of the user.
 SCRIPTS = {
     "run_gpu.sh": [],
@@ -51,9 +57,18 @@ def _commands(name: str) -> List[List[str]]:
     return [shlex.split(match.group(1)) for match in started if match]
 
 
+def _imagenet_parser() -> Any:
+    return torch_options.parser(tuple(MODES))
+
+
 def _parsed(words: List[str]) -> None:
     """Parse the command as the program would. Raises UsageError or AssertionError."""
     program, arguments = words[1], words[2:]
+    if program == "-m" and arguments[0] == "pip":
+        assert arguments[1:3] == ["install", "-r"]
+        assert len(arguments) == 4
+        assert (ROOT / arguments[3]).is_file(), arguments[3]
+        return
     if program == "-m":
         assert importlib.util.find_spec(arguments[0]), arguments[0]
         if arguments[0] == "shared.results":
@@ -68,6 +83,9 @@ def _parsed(words: List[str]) -> None:
     elif program == "tf_seresnet/main.py":
         if arguments != ["--help"]:
             parser().parse_args(arguments)
+    elif program == IMAGENET:
+        if arguments != ["--help"]:
+            _imagenet_parser().parse_args(arguments)
     else:
         assert program == "tests/run.sh"
         assert arguments in ([], ["--help"])
@@ -79,7 +97,9 @@ def test_every_command_is_accepted(name):
     for words in commands:
         _parsed(words)
     if name in READMES:
-        assert {words[1] for words in commands} >= {*SCRIPTS, "tests/run.sh", "tf_seresnet/main.py", "-m"}
+        assert {words[1] for words in commands} >= {*SCRIPTS, "tests/run.sh", "tf_seresnet/main.py", IMAGENET, "-m"}
+        modes = {words[2] for words in commands if words[1] == IMAGENET and words[2:] and words[2][0] != "-"}
+        assert modes == set(MODES) - {"train"}  # each mode has its command; the default has those that name none
 
 
 @pytest.mark.parametrize(
@@ -90,6 +110,12 @@ def test_every_command_is_accepted(name):
         "bash eval.sh --batch-size no",
         "python -m shared.nothing",
         "python -m shared.results --fromat text",
+        "python -m pip install -r requirements/no.txt",
+        "python -m pip install torch",
+        "python torch_imagenet/main.py evalute",
+        "python torch_imagenet/main.py --network senet145",
+        "python torch_imagenet/main.py --recipe senet154_8p",
+        "python torch_imagenet/main.py --depth 11",
     ],
 )
 def test_a_wrong_command_is_noticed(command):
@@ -99,7 +125,8 @@ def test_a_wrong_command_is_noticed(command):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_option_exists(name):
-    known = {option for made in (parser(), results_parser()) for option in made._option_string_actions}
+    parsers = (parser(), _imagenet_parser(), results_parser())
+    known = {option for made in parsers for option in made._option_string_actions}
     code = "\n".join(_blocks(name) + _spans(name))
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
     assert named
@@ -129,7 +156,7 @@ def _anchors(text: str) -> Set[str]:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_named_files_exist(name):
     for span in _spans(name):
-        if re.match(r"(shared|tf_seresnet|tests|docs|requirements|scripts)/[\w/.-]*$", span):
+        if re.match(r"(shared|tf_seresnet|torch_imagenet|tests|docs|requirements|scripts)/[\w/.-]*$", span):
             assert (ROOT / span).exists(), span
 
 
@@ -144,6 +171,75 @@ def test_the_tests_that_the_differences_name_are_in_the_files_named_before_them(
                 assert span in functions, span
                 seen += 1
     assert seen > 10
+
+
+def _table(name: str, first: str) -> List[List[str]]:
+    """The rows of the one table whose first heading is `first`: cells without the marks of code."""
+    lines = _text(name).splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith(f"| {first} |")]
+    assert len(starts) == 1, first
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[starts[0] + 2 :])
+    return [[cell.strip().replace("`", "") for cell in row.strip("|").split("|")] for row in rows]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_table_of_networks_is_the_codes(name):
+    rows = [[re.split(r"[ （]", row[0])[0], *row[1:]] for row in _table(name, "`--network`")]
+    assert [row[0] for row in rows] == list(NETWORKS)
+    assert [int(row[2]) for row in rows] == [spec.image_size for spec in NETWORKS.values()]
+    # Without torch nobody can count parameters: the networks' own test does, and its numbers stand here.
+    counted = ast.parse(_text("tests/torch_imagenet/networks/test_create.py"))
+    (sizes,) = [node.value for node in counted.body if isinstance(node, ast.Assign) and node.targets[0].id == "SIZES"]
+    plain = {size[0]: size[2] for size in ast.literal_eval(sizes) if not size[1]}
+    assert {row[0]: int(row[1].replace(",", "")) for row in rows} == plain
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_table_of_recipes_is_the_codes(name):
+    rows = _table(name, "`--recipe`")
+    assert [row[0] for row in rows] == list(recipes.names("torch_imagenet"))
+    for title, network, rate, epochs, batch, devices, result in rows:
+        recipe = recipes.get(title)
+        assert (network, int(epochs), int(batch)) == (recipe.network, recipe.epochs, recipe.batch_size)
+        assert int(devices) == recipe.devices
+        described = recipe.schedule.describe()
+        constant = f"{recipe.schedule.at(0):g}" if recipe.epochs == 1 else described
+        steps = f", {recipe.steps_per_epoch:,} steps" if recipe.steps_per_epoch else ""
+        assert rate in (described + steps, constant + steps)
+        documented = recipes.document(title).partition("Documented:")[2].split("\n\n")[0]
+        numbers = re.findall(r"\d\d\.\d{3}|\d+(?=[^（(]*images/s)", result)
+        assert set(numbers) <= set(re.findall(r"[\d.]+", documented)), title
+        assert set(numbers) >= set(re.findall(r"\d\d\.\d{3}", documented)), title
+
+
+@pytest.mark.parametrize("name", [*READMES, "docs/imagenet.md"])
+def test_pythons_imports_of_ours_exist(name):
+    blocks = re.findall(r"^```python\n(.*?)^```$", _text(name), re.DOTALL | re.MULTILINE)
+    ours = [
+        node
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("shared", "tf_seresnet", "torch_imagenet")
+    ]
+    assert ours
+    for node in ours:
+        path = ROOT / node.module.replace(".", "/")
+        module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        for alias in node.names:
+            assert (path / f"{alias.name}.py").is_file() or alias.name in _defined(module), alias.name
+
+
+def _defined(path: Path) -> Set[str]:
+    """What a module binds by def, class, import and plain assignment."""
+    names: Set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return names
 
 
 def _functions(path: Path) -> Set[str]:
