@@ -26,5 +26,9 @@ class Normalisation:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """See the class; `images` is on the device."""
-        normalised = torch.addcmul(self._shift, images.float(), self._scale)
-        return normalised.to(self._dtype).permute(0, 3, 1, 2).contiguous(memory_format=self._format)
+        # Whole rows, in place: three channels at a time, and into new memory, the CPU takes twice as long.
+        width = images.shape[2]
+        rows = images.flatten(2).float()
+        torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)
+        normalised = rows.unflatten(2, (width, 3)).to(self._dtype).permute(0, 3, 1, 2)
+        return normalised.contiguous(memory_format=self._format)

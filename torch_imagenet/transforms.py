@@ -106,8 +106,13 @@ def eval_image(image: Image.Image, size: int, crop_fraction: float, keep_aspect:
         width, height = (side, longer) if image.width <= image.height else (longer, side)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    left, top = _centred(width, size), _centred(height, size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros where it reaches beyond the image
+
+
+def _centred(length: int, size: int) -> int:
+    """Where a crop of `size` begins; torchvision rounds one way inside an image, and another around a smaller one."""
+    return round((length - size) / 2) if length >= size else -((size - length) // 2)
 
 
 def _rand_augmented(image: Image.Image, setting: Tuple[int, int], seed: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_orientation_is_not_applied_as_the_peers_do_not(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "cannot identify"), (b"no image at all", "cannot identify"), (None, "No such file"), ("folder", "directory")],
+    [(b"", "cannot identify"), (b"no image", "cannot identify"), (None, "No such file"), ("folder", "directory")],
 )
 def test_what_is_no_image_says_why(content, reason, tmp_path):
     path = tmp_path / "bad.JPEG"
@@ -94,10 +95,8 @@ def test_a_damaged_file_is_an_image_or_bad_and_nothing_else(cut, flips, jpeg):
         content[position % len(content)] ^= mask
     damaged = jpeg.with_name("damaged.JPEG")
     damaged.write_bytes(content[: len(content) * cut // 100])
-    try:
+    with contextlib.suppress(BadImage):
         assert read_rgb(str(damaged)).mode == "RGB"
-    except BadImage as error:
-        assert str(error)
 
 
 def test_an_image_cut_off_anywhere_is_bad(jpeg):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Tuple
 
 import numpy as np
 import pytest
@@ -33,14 +34,15 @@ def _image(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 @given(width=st.integers(20, 300), height=st.integers(20, 300), size=st.sampled_from([32, 33, 64, 97]),
-       keep_aspect=st.booleans())  # fmt: skip
-@settings(deadline=None, max_examples=60)
-def test_the_evaluation_is_torchvisions_bit_for_bit(torchvision, width, height, size, keep_aspect):
+       fraction=st.sampled_from([0.875, 0.9, 1.0, 1.2, 1.3]), keep_aspect=st.booleans())  # fmt: skip
+@settings(deadline=None, max_examples=150)
+def test_the_evaluation_is_torchvisions_bit_for_bit(torchvision, width, height, size, fraction, keep_aspect):
+    """With a fraction above 1 the crop is larger than the image, and there is black around it."""
     transforms = torchvision.transforms
-    side = int(size / 0.875)
+    side = int(size / fraction)
     image = _image(width, height)
     reference = transforms.CenterCrop(size)(transforms.Resize(side if keep_aspect else (side, side))(image))
-    assert np.array_equal(eval_image(image, size, 0.875, keep_aspect), np.asarray(reference))
+    assert np.array_equal(eval_image(image, size, fraction, keep_aspect), np.asarray(reference))
 
 
 @pytest.mark.parametrize(("size", "side"), [(224, 256), (331, 378)])
@@ -85,7 +87,45 @@ def test_boxes_are_distributed_as_torchvisions(torchvision):
         assert mine.std() == pytest.approx(other.std(), rel=0.08)
 
 
-@pytest.mark.parametrize(("width", "height", "wanted"), [(1000, 20, (27, 20)), (20, 1000, (20, 27)), (30, 30, (30, 30))])
+class _Draws:
+    """In torchvision's place of torch: what it draws comes from a generator like ours, in double precision."""
+
+    log, exp, tensor = staticmethod(np.log), staticmethod(np.exp), staticmethod(np.asarray)
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.RandomState(seed)
+
+    def empty(self, size: int) -> _Draws:
+        return self
+
+    def uniform_(self, low: float, high: float) -> np.float64:
+        return np.float64(self._random.uniform(low, high))
+
+    def randint(self, low: int, high: int, size: Tuple[int, ...]) -> np.ndarray:
+        return self._random.randint(low, high, size)
+
+
+@given(
+    width=st.integers(1, 900),
+    height=st.integers(1, 900),
+    seed=st.integers(0, 9999),
+    scale=st.sampled_from([(0.08, 1.0), (0.5, 0.6), (1.0, 1.0)]),
+    ratio=st.sampled_from([(3 / 4, 4 / 3), (1.0, 1.0)]),
+)
+@settings(deadline=None, max_examples=300)
+def test_from_the_same_draws_a_box_is_torchvisions(torchvision, width, height, seed, scale, ratio):
+    """Its ten tries and what it falls back on, for images of any form."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision.transforms.transforms, "torch", _Draws(seed))
+        top, left, down, across = torchvision.transforms.RandomResizedCrop.get_params(
+            Image.new("L", (width, height)), scale, ratio
+        )
+    assert random_resized_crop(np.random.RandomState(seed), width, height, scale, ratio) == (left, top, across, down)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "wanted"), [(1000, 20, (27, 20)), (20, 1000, (20, 27)), (30, 30, (30, 30))]
+)
 def test_an_image_too_long_for_any_box_gives_its_centre(width, height, wanted):
     class Unlucky(np.random.RandomState):
         def uniform(self, low, high):
