@@ -11,7 +11,7 @@ from shared.options import Parser, common_parser, number, one_of
 from shared.recipes.imagenet import DECAYED, SMOOTHING
 from torch_imagenet.networks.specs import NETWORKS
 
-DESCRIPTION = "SENet154, SE-ResNet-50 and PNASNet-5-Large on ImageNet"
+DESCRIPTION = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
 ON_BAD_IMAGE = ("fatal", "skip")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
@@ -26,7 +26,8 @@ def parser(modes: Sequence[str]) -> Parser:
     _add_regularisation(made.add_argument_group("training of this half: each overrides a field of the recipe"))
     _add_data(made.add_argument_group("images"))
     _add_machine(made.add_argument_group("device and speed"))
-    _add_modes(made.add_argument_group("modes"))
+    _add_modes(made.add_argument_group("modes, as the originals' options"))
+    _add_files(made.add_argument_group("more files"))
     return made
 
 
@@ -41,7 +42,7 @@ def pair(text: str) -> Tuple[int, int]:
 def _add_network(group: Any) -> None:
     add = group.add_argument
     add("--num-classes", "--num_classes", type=number(int, 1), metavar="K", help="default: those of the data set")
-    add("--image-size", type=number(int, 32), metavar="PIXELS", help="a side (default: 224, PNASNet 331)")
+    add("--image-size", type=number(int, 32), metavar="PIXELS", help="side of the square (default: 224, PNASNet 331)")
     add("--dropout", type=number(float, 0, 1), metavar="RATE", help="before the head")
     add("--drop-path", type=number(float, 0, 1), metavar="RATE", help="of the deepest block; rises with depth")
     add(
@@ -55,16 +56,16 @@ def _add_regularisation(group: Any) -> None:
     add = group.add_argument
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")
     add("--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls", type=number(float, 0, 1),
-        metavar="E")  # fmt: skip
+        metavar="E", help="share of the target that goes to other classes")  # fmt: skip
     add("--smoothing", type=one_of(*SMOOTHING), help="uniform: over all classes; others: over the wrong ones")
-    add("--decayed", type=one_of(*DECAYED), help="weight decay on all parameters, or on weights alone (no bias, norm)")
+    add("--decayed", type=one_of(*DECAYED), help="all: weight decay on every parameter; weights: not on biases, norms")
     add("--nowd-bn", dest="decayed", action="store_const", const="weights", help="the same as --decayed weights")
     add("--wd-all", dest="decayed", action="store_const", const="all", help="the same as --decayed all")
     add("--period", "--lr-step-n", type=number(int, 1), metavar="N", help="epochs of a step schedule's step")
     add("--factor", "--lr-step-gamma", "--gamma", type=number(float, 1e-9), metavar="F", help="of step, exponential")
     add("--minimum", "--lr-cosine-eta-min", type=number(float, 0), metavar="RATE", help="where a cosine ends")
     add("--clip-norm", type=number(float, 1e-9), metavar="N", help="clip all gradients together to this norm")
-    add("--accumulate", type=number(int, 1), metavar="N", help="batches a step")
+    add("--accumulate", type=number(int, 1), metavar="N", help="batches a step, gradients averaged")
     add("--ema-decay", type=number(float, 0, 1), metavar="D", help="evaluate an average of the weights, as in 0.9999")
     add("--mixup", type=number(float, 0), metavar="ALPHA", help="needs torchvision, as do the next two")
     add("--cutmix", type=number(float, 0), metavar="ALPHA")
@@ -85,7 +86,8 @@ def _add_data(group: Any) -> None:
 
 def _add_machine(group: Any) -> None:
     add = group.add_argument
-    add("--opt-level", dest="precision", metavar="LEVEL", help="the same as --precision")
+    add("--opt-level", dest="precision", metavar="LEVEL",
+        help="the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)")  # fmt: skip
     add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
     add("--compile", action="store_true", help="compile the network with torch.compile")
@@ -96,6 +98,10 @@ def _add_modes(group: Any) -> None:
     add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
     add("--profile", "--prof", "--run-prof", dest="mode_flag", action="store_const", const="profile",
         help="the mode profile")  # fmt: skip
+
+
+def _add_files(group: Any) -> None:
+    add = group.add_argument
     add("--log-file", "-log", metavar="FILE", help="the text log (default: train.log in the output folder)")
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
 
