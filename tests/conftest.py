@@ -9,12 +9,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from shared import cifar10_files, sample
 from shared.errors import DataError
 
 # TensorFlow's native start-up messages are nothing to test; it reads this when it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("kit", deadline=None)
+settings.load_profile("kit")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import checkpoint_folder
@@ -119,7 +119,6 @@ def test_the_same_step_is_replaced(tmp_path):
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
-@settings(deadline=None)  # a disk may be slow
 @given(st.dictionaries(st.integers(0, 10**6), st.booleans(), min_size=1, max_size=8), st.integers(1, 4))
 def test_the_newest_stay_and_the_best(saved, keep):
     steps = sorted(saved.items())
