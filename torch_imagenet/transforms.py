@@ -91,7 +91,11 @@ def random_resized_crop(
 
 
 def cut_out(image: Image.Image, box: Box, size: int) -> Image.Image:
-    """The box, resized to size x size with antialiasing, in one pass: no intermediate image is made."""
+    """The box, resized to size x size with antialiasing, in one pass: no intermediate image is made.
+
+    The image is decoded in full size. JPEG's decoding at a half or less needs a box of twice `size`: at 224 pixels one
+    in forty of ImageNet's, for another set of pixels and no measurable gain.
+    """
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=corners)
 
