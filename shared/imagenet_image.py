@@ -12,7 +12,7 @@ _FORMATS = {  # extension: what Pillow calls the format
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".ppm": "PPM", ".pgm": "PPM", ".bmp": "BMP", ".tif": "TIFF",
     ".tiff": "TIFF", ".webp": "WEBP",
 }  # fmt: skip
-_OPENED = (*sorted(set(_FORMATS.values())), "GIF")  # not EPS, for which Pillow would start another program
+OPENED = (*sorted(set(_FORMATS.values())), "GIF")  # not EPS, for which Pillow would start another program
 _ALIASES = {"MPO": "JPEG"}  # a JPEG with previews behind it
 _ORIENTATION = 0x0112  # EXIF 2.3, 4.6.4
 _WNID = re.compile(r"n\d{8}")
@@ -54,7 +54,7 @@ def _bomb_warning() -> Any:
 def _decoded(path: str) -> List[Finding]:
     from PIL import Image
 
-    with Image.open(path, formats=_OPENED) as image:
+    with Image.open(path, formats=OPENED) as image:
         kind = _ALIASES.get(str(image.format), str(image.format))
         mode = image.mode
         image.load()

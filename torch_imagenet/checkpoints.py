@@ -11,10 +11,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Union
 
 import torch
 
+from shared import checkpoint_folder
+from shared.checkpoint_folder import Found
 from shared.errors import UsageError
 from shared.files import sync_folder
 
@@ -22,6 +24,14 @@ TRAINING = "training.pth"
 MODEL = "model.pth"
 # The names that the originals of SE-ResNet-50 and PNASNet give to their files.
 ORIGINAL_LAST, ORIGINAL_BEST = "checkpoint.pth.tar", "model_best.pth.tar"
+
+
+def find(path: Union[str, Path]) -> Found:
+    """The checkpoint that `path` means. Raises UsageError where there is none, or where it is the other half's."""
+    found = checkpoint_folder.find(path)
+    if not (found.folder / TRAINING).is_file():
+        raise UsageError(f"{found.folder} is no checkpoint of an ImageNet network; name a run of this program")
+    return found
 
 
 def write_training(folder: Path, state: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import warnings
 
 from PIL import Image
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS, for which Pillow would start another program
+from shared.imagenet_image import OPENED
 
 
 class BadImage(Exception):
@@ -22,7 +22,7 @@ def read_rgb(path: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(path, formats=OPENED)
         with image:
             image.load()
             return _rgb(image)

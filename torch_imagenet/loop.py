@@ -123,7 +123,7 @@ class Loop:
 
     def _after_step(self, rate: float, last: bool) -> None:
         done = self.progress.step + len(self._pending)
-        log = last or done % self.plan.print_freq == 0
+        log = last or (self.progress.step_in_epoch + len(self._pending)) % self.plan.print_freq == 0
         save = bool(self.plan.save_steps and done % self.plan.save_steps == 0) and not last
         warmed = done - self._steps_before == self.plan.warm_up_steps
         if log or save or warmed:
@@ -158,14 +158,14 @@ class Loop:
         parts += [f"Loss: {loss:.4f}", f"Acc@1: {top1:.1f}", f"Acc@5: {top5:.1f}"]
         if "data_wait_share" in speed:
             parts.append(f"Data: {100 * speed['data_wait_share']:.1f}%")
-        self.log.line(head + "\t".join(parts))
         scalars = {"train/loss": progress.loss, "train/top1": progress.top1, "train/top5": progress.top5,
                    "train/learning_rate": rate}  # fmt: skip
         if speed:
             scalars["throughput/images_per_second"] = speed["images_per_second"]
         values = {"epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": loss, "top1": progress.top1,
                   "top5": progress.top5, "learning_rate": rate, **self._skipped(), **speed}  # fmt: skip
-        self.log.event("step", progress.step, values, scalars)
+        self.log.event("step", progress.step, values, scalars)  # before the line: its reader may have gone away
+        self.log.line(head + "\t".join(parts))
         self.log.advance_bar(f"epoch {progress.epoch + 1}/{self.recipe.epochs}", loss=f"{progress.loss:.3f}",
                              top1=f"{progress.top1:.1f}%")  # fmt: skip
 
@@ -190,11 +190,11 @@ class Loop:
             )
         with self.clock.paused():
             metrics = self.evaluate()
-        for line in documented_lines(metrics, self.progress.epoch + 1):
-            self.log.line(line)
         values = {"epoch": self.progress.epoch + 1, **evaluated.scalars(metrics)}
         tags = {"eval/loss": metrics.loss, "eval/top1": metrics.top1, "eval/top5": metrics.top5}
         self.log.event("evaluation", self.progress.step, values, tags)
+        for line in documented_lines(metrics, self.progress.epoch + 1):
+            self.log.line(line)
         return metrics
 
     def _finish_epoch(self, metrics: Metrics) -> None:

@@ -80,7 +80,7 @@ MODES = {
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Exit status: 0 done, 2 the user can mend it, 130 and 143 stopped by a signal with a checkpoint written."""
+    """Exit status: 0 done, 2 the user can mend it, 130, 141 and 143 stopped by a signal with a checkpoint written."""
     try:
         options = command_line.parser(tuple(MODES)).parse_args(argv)
         options.mode = options.mode_flag or options.mode

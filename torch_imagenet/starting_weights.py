@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Optional
 
 from torch import nn
 
-from shared import checkpoint_folder
 from shared.run_folder import newest_run
+from torch_imagenet import checkpoints
 from torch_imagenet.checkpoints import TRAINING, read_training
 from torch_imagenet.weights import load_weights
 
@@ -41,5 +41,5 @@ def found_weights(options: Any) -> FoundWeights:
     path = Path(options.checkpoint or options.resume or newest_run(TRAINING))
     if path.is_file():
         return FoundWeights(path, None, [])
-    found = checkpoint_folder.find(path)
+    found = checkpoints.find(path)
     return FoundWeights(found.folder, found.state, found.notes)

@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Optional
 
 import torch
 
-from shared import checkpoint_folder
 from shared.checkpoint_folder import CheckpointFolder, Found
 from shared.clock import Clock
 from shared.errors import UsageError
@@ -117,7 +116,7 @@ def _resumed(options: Any) -> Optional[Found]:
         raise UsageError(
             "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
         )
-    found = checkpoint_folder.find(options.resume)
+    found = checkpoints.find(options.resume)
     if not options.output_dir:
         options.output_dir = str(found.folder.parents[1])
     return found

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from shared.errors import UsageError
-from shared.recipes import nearest
+from shared.nearest import nearest
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weight_files import read_weight_file
 

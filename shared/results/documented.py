@@ -66,9 +66,15 @@ _CIFAR_PAPER_NOTE = (
     "the port's has bottlenecks with a gate after every convolution (3,504,422 parameters)."
 )
 
-_CIFAR_SCHEDULE = "0.01, then 0.1 from epoch 2, 0.01 from 80, 0.001 from 120"
 _STEP = "0.6*0.1^floor(E/30)"
 _COSINE = "0.3*(1+cos(E*pi/120))"
+_SENET154_RECIPES = {  # by schedule
+    _STEP: "senet154_step",
+    "1*0.45^floor(E/10)": "senet154_step45",
+    "0.6*0.93^E": "senet154_exponential",
+    _COSINE: "senet154_cosine",
+}
+_CIFAR_SCHEDULE = "0.01, then 0.1 from epoch 2, 0.01 from 80, 0.001 from 120"
 
 
 def _senet154(hardware: str, schedule: str, images_per_second: float, top1: float, top5: float) -> Documented:
@@ -89,6 +95,7 @@ def _senet154(hardware: str, schedule: str, images_per_second: float, top1: floa
         top5=top5,
         images_evaluated=6250,
         images_per_second=images_per_second,
+        recipe=_SENET154_RECIPES[schedule],
         footnotes=notes,
     )
 
@@ -116,6 +123,7 @@ def _se_resnet50(
         images_per_second=images_per_second,
         framework=framework,
         images_evaluated=None if top1 is None else 49664,
+        recipe=f"se_resnet50_{devices}p",
         footnotes=_COMPETITOR_NOTES if images_per_second is None else _SE_RESNET50_NOTES,
     )
 
@@ -137,6 +145,7 @@ def _pnasnet(
         images_per_second=images_per_second,
         framework=framework,
         images_evaluated=None if top1 is None else 49920,
+        recipe=f"pnasnet5large_{devices}p",
         footnotes=_PNASNET_SHORT_NOTES if top1 is None else _PNASNET_NOTES,
     )
 

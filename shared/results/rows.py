@@ -74,7 +74,8 @@ def _documented(row: Documented) -> Row:
         hardware += ", " + row.framework
     names = [field.name for field in dataclasses.fields(Row) if hasattr(row, field.name)]
     same: Dict[str, Any] = {name: getattr(row, name) for name in names}
-    same.update(kind="documented", settings=row.recipe or row.schedule, hardware=hardware)
+    settings = ": ".join(part for part in (row.recipe, row.schedule) if part) or None
+    same.update(kind="documented", settings=settings, hardware=hardware)
     return Row(**same)
 
 
@@ -156,17 +157,13 @@ def _other_schedule(record: Record) -> bool:
 
 
 def _not_measured(network: str, dataset: str, records: Sequence[Record]) -> List[Row]:
-    """A row for each documented recipe not yet run to its end; without recipes, one if nothing has run."""
+    """A row for each documented recipe that has not been run to its end."""
     here = [row for row in ROWS if (row.network, row.dataset) == (network, dataset)]
     of_network = [record for record in records if _family(record) == network]
-    recipes = [row for row in here if row.recipe]
-    if here and not recipes and not of_network:
-        return [Row(network, dataset, "not measured")]
-    return [
-        Row(network, dataset, "not measured", row.recipe)
-        for row in recipes
-        if not any(_completes(record, row) for record in of_network)
+    open_recipes = [
+        row.recipe for row in here if row.recipe and not any(_completes(record, row) for record in of_network)
     ]
+    return [Row(network, dataset, "not measured", name) for name in dict.fromkeys(open_recipes)]
 
 
 def _completes(record: Record, row: Documented) -> bool:

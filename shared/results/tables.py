@@ -46,6 +46,7 @@ TITLES = {
     "se_resnet110": "SE-ResNet-110",
     "senet154": "SENet154",
     "se_resnet50": "SE-ResNet-50",
+    "se_resnet50_caffe": "SE-ResNet-50 (Caffe)",
     "pnasnet5large": "PNASNet-5-Large",
     "cifar-10": "CIFAR-10",
     "imagenet": "ImageNet",

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from shared.checkpoint_folder import CheckpointFolder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from torch_imagenet import checkpoints  # noqa: E402
 
@@ -73,3 +74,10 @@ def test_the_originals_files(tmp_path):
     checkpoints.save_with_original_names(tmp_path, "se_resnet50", 5, weights, optimizer, 78.5, best=True)
     best = torch.load(tmp_path / "model_best.pth.tar", weights_only=True)
     assert (best["epoch"], best["arch"], best["best_acc1"]) == (5, "se_resnet50", 78.5)
+
+
+def test_a_run_of_the_other_half_is_not_taken_for_one_of_this(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=1)
+    folder.save(1, lambda path: (path / "model.ckpt.index").write_bytes(b"x"), {"progress": {"step": 1}})
+    with pytest.raises(UsageError, match="is no checkpoint of an ImageNet network; name a run of this program"):
+        checkpoints.find(tmp_path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional
 
 from shared.errors import UsageError
-from shared.recipes import nearest
+from shared.nearest import nearest
 from torch_imagenet.networks.specs import NETWORKS, Spec, find
 
 if TYPE_CHECKING:

@@ -54,11 +54,14 @@ def test_batch_sizes_are_global():
     }
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.recipe], ids=lambda row: row.recipe)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.recipe], ids=lambda row: f"{row.recipe}-{row.hardware}")
 def test_a_named_recipe_exists_and_repeats_its_row(row):
     recipe = recipes.get(row.recipe)
     assert (recipe.network, recipe.epochs) == (row.network, row.epochs)
     assert recipe.batch_size * row.devices == row.batch_size
+    assert getattr(recipe, "devices", 1) == row.devices
+    if row.dataset == "imagenet":
+        assert recipe.precision == (row.precision or recipe.precision)
 
 
 def test_every_accuracy_says_how_many_images_it_is_of_and_every_row_has_a_note():
