@@ -105,6 +105,14 @@ def whole_numbers(text: str) -> Tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers; write 80,120") from None
 
 
+def numbers(text: str) -> Tuple[float, ...]:
+    """An argparse type: "0.1,0.01" to (0.1, 0.01)."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers; write 0.1,0.01") from None
+
+
 def common_parser(
     prog: str, description: str, modes: Sequence[str], networks: Sequence[str], recipes: Sequence[str],
     print_freq: int = 50,
@@ -127,7 +135,7 @@ def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> Non
     group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
     group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
     group.add_argument("--deterministic", action="store_true", help="refuse operators whose result may vary")
-    group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1), metavar="N", help="input threads")
+    group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1), metavar="N", help="input workers")
 
 
 def _add_training(group: Any) -> None:
@@ -139,6 +147,7 @@ def _add_training(group: Any) -> None:
         help="the initial rate; the schedule's later rates keep their ratio to it")  # fmt: skip
     add("--scheduler", "--lr-scheduler", type=one_of(*schedules.KINDS), help=", ".join(schedules.KINDS))
     add("--milestones", type=whole_numbers, metavar="E,E,...", help="zero-based epochs at which the rate changes")
+    add("--factors", type=numbers, metavar="F,F,...", help="of the initial rate, one a milestone")
     add("--warm-up-epochs", "--warmup-epochs", "--warm_up_epochs", "--warmup", "--wp", type=number(int, 0), metavar="N")
     add("--momentum", "--mom", type=number(float, 0, 1), metavar="M")
     add("--weight-decay", "--weight_decay", "--wd", type=number(float, 0), metavar="W")

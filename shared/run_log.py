@@ -36,6 +36,7 @@ class RunLog:
     ) -> None:
         self._console = console or sys.stdout
         self._bar: Any = None
+        self._note: Optional[str] = None  # to follow the first line, which belongs to the run
         self._text: Optional[TextIO] = None
         self._events: Optional[TextIO] = None
         self._scalars: Optional[_Scalars] = None
@@ -47,7 +48,7 @@ class RunLog:
             self._events = events.open("a", encoding="utf-8")
             self._scalars = _Scalars.open(folder / "tensorboard", resumed_from_step)
             if self._scalars is None:
-                self.line("note: no TensorBoard files are written; pip install tensorboard")
+                self._note = "note: no TensorBoard files are written; pip install tensorboard"
 
     def line(self, text: str) -> None:
         """One line in train.log and on the console. Raises Stopped where nobody reads the console any more."""
@@ -60,6 +61,9 @@ class RunLog:
             print(text, file=self._console, flush=True)
         except BrokenPipeError:
             raise reader_gone(self._console) from None
+        if self._note is not None:
+            note, self._note = self._note, None
+            self.line(note)
 
     def event(self, kind: str, step: int, values: Dict[str, Any], scalars: Optional[Dict[str, float]] = None) -> None:
         """One object in events.jsonl and, where given, scalars under their TensorBoard tags."""

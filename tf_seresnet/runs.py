@@ -24,7 +24,7 @@ from tf_seresnet.graph import NetworkSpec
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
 RECIPE_OPTIONS = (
-    "depth", "variant", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "warm_up_epochs",
+    "depth", "variant", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "factors", "warm_up_epochs",
     "momentum", "weight_decay", "precision", "loss_scale", "seed", "steps_per_epoch",
 )  # fmt: skip
 

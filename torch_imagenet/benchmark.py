@@ -59,7 +59,6 @@ class SyntheticStep:
             self.spec.head, options.compile,
         )  # fmt: skip
         self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
-        self._forward = torch.compile(self.step.network) if options.compile else self.step.network
 
     def train(self) -> None:
         """One training step."""
@@ -67,9 +66,8 @@ class SyntheticStep:
 
     def forward(self) -> None:
         """The logits of one batch, as evaluation computes them."""
-        self.step.network.eval()
         with torch.inference_mode(), self.device.autocast(self.level):
-            self._forward(self.normalise(self.batch.images))
+            self.step.forward(self.normalise(self.batch.images))
 
     def describe(self) -> Dict[str, Any]:
         """What a record says about it."""
@@ -92,10 +90,10 @@ def benchmark(options: Any, interrupts: Interrupts) -> None:
     """Print both rates and write result.json. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
     device = open_device(options.device, options.deterministic)
+    synthetic = synthetic_step(options, device)
     folder = run_folder(options.output_dir, "benchmark")
     set_aside(folder)
     with RunLog(folder, text_file=options.log_file) as log:
-        synthetic = synthetic_step(options, device)
         for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
         steps = options.max_steps or STEPS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import torch
 
@@ -68,29 +68,29 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     spec = runs.network_spec(options, recipe, weights.state, len(data.content.classes))
     device = open_device(options.device, options.deterministic)
     level = precision(_precision(options, recipe.precision, weights.state, device))
+    batch_size = options.eval_batch_size or options.batch_size or recipe.batch_size
+
+    # -- Network -----------------------------------------------------------------------------------------------
+    network = spec.make()
+    matched = weights.load(network)
+    memory_format = device.memory_format(spec.name, options.memory_format)
+    device.place(network, memory_format)
+    if level.weights != torch.float32:
+        to_half(network, level.weights)
+    network.eval()
+    forward = torch.compile(network) if options.compile else network
+
+    # -- Folder and log ----------------------------------------------------------------------------------------
     folder = run_folder(options.output_dir, "evaluate")
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
     aside = set_aside(folder)
-
     with RunLog(folder, text_file=options.log_file) as log:
-        for line in [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}"]:
-            log.line(line)
-        if aside:
-            log.line(f"note: the run that was in {folder} is now in {aside}")
-
-        # -- Network and device --------------------------------------------------------------------------------
-        network = spec.make()
-        for line in weights.load(network):
-            log.line(line)
-        memory_format = device.memory_format(spec.name, options.memory_format)
-        device.place(network, memory_format)
-        if level.weights != torch.float32:
-            to_half(network, level.weights)
-        network.eval()
-        forward = torch.compile(network) if options.compile else network
-        batch_size = options.eval_batch_size or options.batch_size or recipe.batch_size
-        for line in [*runs.device_lines(device, level), runs.network_line(spec, network)]:
+        moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
+        for line in [
+            data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched,
+            *runs.device_lines(device, level), runs.network_line(spec, network),
+        ]:  # fmt: skip
             log.line(line)
         runs.write_config(folder, options, recipe, spec, device, data)
 
@@ -118,14 +118,16 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             parameters=runs.parameters(network), versions=runs.versions(), started=started,
             seconds=time.time() - begin,
         )  # fmt: skip
-        finish(log, folder, result, metrics, bad)
+        finish(log, folder, result, metrics)
 
 
-def finish(log: RunLog, folder: Path, result: Any, metrics: Metrics, bad: BadImages) -> None:
+def finish(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics) -> None:
     """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own."""
     records.write_record(folder / "result.json", result)
-    skipped = f", {bad.count} bad images left out" if bad.count else ""
-    log.line(evaluated.summary(metrics) + skipped)
+    trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
+    if trained or tested:
+        log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
+    log.line(evaluated.summary(metrics))
     log.line(f"record: {folder / 'result.json'}")
     log.line("\n" + render(beside_documented(result)).rstrip())
 

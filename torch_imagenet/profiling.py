@@ -25,10 +25,10 @@ def profile(options: Any, interrupts: Interrupts) -> None:
     """Write trace and record, print the table. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
     device = open_device(options.device, options.deterministic)
+    synthetic = synthetic_step(options, device)
     folder = run_folder(options.output_dir, "profile")
     set_aside(folder)
     with RunLog(folder, text_file=options.log_file) as log:
-        synthetic = synthetic_step(options, device)
         for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
         for _ in range(WARM_UP_STEPS):

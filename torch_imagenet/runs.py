@@ -31,9 +31,9 @@ DEFAULT_NETWORK = "se_resnet50"
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
 RECIPE_OPTIONS = (
-    "network", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "warm_up_epochs", "period", "factor",
-    "minimum", "momentum", "weight_decay", "precision", "loss_scale", "seed", "steps_per_epoch", "image_size",
-    "dropout", "drop_path", "auxiliary_weight", "zero_pad", "label_smoothing", "smoothing", "decayed", "clip_norm",
+    "network", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "factors", "warm_up_epochs",
+    "period", "factor", "minimum", "momentum", "weight_decay", "precision", "loss_scale", "seed", "steps_per_epoch",
+    "image_size", "dropout", "drop_path", "auxiliary_weight", "zero_pad", "label_smoothing", "smoothing", "decayed", "clip_norm",
     "accumulate", "ema_decay", "mixup", "cutmix", "randaugment", "freeze_body",
 )  # fmt: skip
 

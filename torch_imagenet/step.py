@@ -50,7 +50,7 @@ class TrainingStep:
             to_half(self.network, precision.weights)
         self._recipe = recipe
         self._device = device
-        self._precision = precision
+        self.precision = precision
         self._normalise = normalise
         self._loss = Loss(
             uniform_epsilon(recipe.label_smoothing, recipe.smoothing, num_classes), recipe.auxiliary_weight
@@ -88,7 +88,7 @@ class TrainingStep:
         targets = batch.labels.to(self._device.torch_device, non_blocking=True)
         if self._mixing is not None:
             images, targets = self._mixing(images, targets, epoch, position)
-        with self._device.autocast(self._precision):
+        with self._device.autocast(self.precision):
             outputs = self._forward(images)
         loss = self._loss(outputs, targets) * share
         self.loss_scale.scale(loss).backward()
@@ -101,6 +101,11 @@ class TrainingStep:
         if self._head:
             for name, child in self.network.named_children():
                 child.train(name == self._head)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits of normalised images, as an evaluation computes them."""
+        self.network.eval()
+        return self._forward(images)
 
     def check_weights(self, step: int) -> None:
         """Raise UsageError where a weight is no number: such weights are no checkpoint. Waits for the device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -27,6 +28,7 @@ from torch_imagenet.input_pipeline import EvaluationInput, TrainingInput
 from torch_imagenet.loop import Loop, Plan
 from torch_imagenet.losses import smoothing_text
 from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.normalisation import Normalisation
 from torch_imagenet.options import workers
 from torch_imagenet.precision import precision
 from torch_imagenet.step import TrainingStep, needs_host
@@ -52,30 +54,28 @@ def train(options: Any, interrupts: Interrupts) -> None:
     level = precision(recipe.precision)
     progress = Progress(**state["progress"]) if state else Progress()
     plan = _plan(options, recipe, len(data.train))
+
+    # -- Network: fresh, given or resumed ----------------------------------------------------------------------
+    torch.manual_seed(recipe.seed)
+    network = spec.make()
+    origin = finetuning.load(given, network, spec, options) if given is not None else []
+    memory_format = device.memory_format(spec.name, options.memory_format)
+    normalise = runs.normalisation(spec, device, level, memory_format)
+    step = TrainingStep(
+        network, recipe, spec.num_classes, device, level, normalise, memory_format, spec.head, options.compile
+    )
+    if found:
+        step.load_state_dict(checkpoints.read_training(found.folder))
+        origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
+
+    # -- Folder and log; from here on something is left behind -------------------------------------------------
     folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
     in_place = found is not None and found.folder.resolve().parents[1] == folder.resolve()
     aside = None if in_place else set_aside(folder)
-
     with RunLog(folder, progress.step, text_file=options.log_file) as log:
-        # -- Network: fresh, given or resumed ------------------------------------------------------------------
-        for line in [data.remark, *data.content.remarks]:
+        moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
+        for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
-        if aside:
-            log.line(f"note: the run that was in {folder} is now in {aside}")
-        torch.manual_seed(recipe.seed)
-        network = spec.make()
-        if given is not None:
-            for line in finetuning.load(given, network, spec, options):
-                log.line(line)
-        memory_format = device.memory_format(spec.name, options.memory_format)
-        step = TrainingStep(
-            network, recipe, spec.num_classes, device, level, runs.normalisation(spec, device, level, memory_format),
-            memory_format, spec.head, options.compile,
-        )  # fmt: skip
-        if found:
-            step.load_state_dict(checkpoints.read_training(found.folder))
-            for line in [*found.notes, f"resumed: {found.folder} at step {progress.step}"]:
-                log.line(line)
         runs.write_config(folder, options, recipe, spec, device, data)
         _introduce(log, device, recipe, spec, step, plan, folder)
 
@@ -86,9 +86,9 @@ def train(options: Any, interrupts: Interrupts) -> None:
         with _training_input(options, recipe, data, device) as batches, _evaluation_input(
             options, recipe, spec, data, device
         ) as validation:
-            evaluate = _evaluator(step, validation, spec, device, level, memory_format, interrupts, log)
-            loop = Loop(step, batches, evaluate, saver.save, saver.epoch_done, folder, recipe, plan, progress, clock,
-                        log, interrupts, bad)  # fmt: skip
+            evaluator = _Evaluator(step, validation, spec, device, normalise, interrupts, log)
+            loop = Loop(step, batches, evaluator.run, saver.save, saver.epoch_done, folder, recipe, plan, progress,
+                        clock, log, interrupts, bad)  # fmt: skip
             metrics = loop.run()
         checkpoints.save_model(folder / checkpoints.MODEL, step.evaluated_weights())
 
@@ -101,11 +101,11 @@ def train(options: Any, interrupts: Interrupts) -> None:
             compiled=options.compile, epochs_completed=progress.epoch, steps_completed=progress.step,
             images_trained=progress.images, bad_images=bad.count, throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=_evaluated(metrics, folder),
+            evaluation=_evaluated(metrics, folder, evaluator.bad.count),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=runs.parameters(network),
             peak_memory=device.peak_memory(), versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
-        evaluation.finish(log, folder, result, metrics, bad)
+        evaluation.finish(log, folder, result, metrics)
 
 
 def _resumed(options: Any) -> Optional[Found]:
@@ -122,9 +122,9 @@ def _resumed(options: Any) -> Optional[Found]:
     return found
 
 
-def _evaluated(metrics: Metrics, folder: Path) -> Dict[str, Any]:
+def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
     """The `evaluation` part of the record; without a loss where one image's was not a number."""
-    part = evaluated.as_record(metrics, str(folder / "checkpoints" / "last"))
+    part = dict(evaluated.as_record(metrics, str(folder / "checkpoints" / "last")), skipped=skipped or None)
     if metrics.non_finite:
         part.update(loss=None, expected_calibration_error=None)
     return part
@@ -202,26 +202,25 @@ def _evaluation_input(
     )  # fmt: skip
 
 
-def _evaluator(
-    step: TrainingStep, validation: EvaluationInput, spec: NetworkSpec, device: Device, level: Any, memory_format: str,
-    interrupts: Interrupts, log: RunLog,
-) -> Any:  # fmt: skip
-    """evaluate() -> Metrics of the weights of now, or of their average where the recipe has one."""
-    normalise = runs.normalisation(spec, device, level, memory_format)
-    bad = BadImages(log)
+class _Evaluator:
+    """Evaluates the weights of now, or their average where the recipe has one."""
 
-    def count() -> Metrics:
-        step.network.eval()
-        return evaluation.count_images(
-            step.network, validation, spec.num_classes, device, level, normalise, interrupts, bad
-        )
+    def __init__(
+        self, step: TrainingStep, validation: EvaluationInput, spec: NetworkSpec, device: Device,
+        normalise: Normalisation, interrupts: Interrupts, log: RunLog,
+    ) -> None:  # fmt: skip
+        self.bad = BadImages(log)
+        self._step, self._validation, self._spec = step, validation, spec
+        self._device, self._normalise, self._interrupts = device, normalise, interrupts
 
-    def averaged() -> Metrics:
-        assert step.average is not None
-        with step.average.applied():
-            return count()
-
-    return count if step.average is None else averaged
+    def run(self) -> Metrics:
+        """The metrics over all validation images."""
+        average = self._step.average
+        with average.applied() if average is not None else contextlib.nullcontext():
+            return evaluation.count_images(
+                self._step.forward, self._validation, self._spec.num_classes, self._device, self._step.precision,
+                self._normalise, self._interrupts, self.bad,
+            )  # fmt: skip
 
 
 def _introduce(

@@ -231,7 +231,7 @@ def imagenet_finetune() -> ImageNetRecipe:
 
     Command:    python torch_imagenet/main.py finetune --network NAME --checkpoint PATH --data-path DIR
     Hours:      depends on the data set
-    Documented: nothing, it is ours; a tenth of the usual rate, cosine over 10 epochs
+    Expected:   depends on the data set (nothing is documented: the recipe is ours); a tenth of the usual rate
     """
     return ImageNetRecipe(
         "imagenet_finetune", "se_resnet50", 10, 64, Schedule("cosine", 0.01, 10), label_smoothing=0.1,

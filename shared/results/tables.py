@@ -34,7 +34,7 @@ COLUMNS: Tuple[Tuple[str, str, str, Callable[[Row], str]], ...] = (
 _LEGEND = "Batch: over all devices. top-1, top-5: percent, from as many images as `tested` says. st.: steps."
 _LEFT = 4  # columns of words; the others are numbers, set flush right
 # Column and least width, in the order in which columns give way when a line gets too long.
-_GIVE_WAY = ((7, 6), (6, 6), (2, 10), (1, 17))
+_GIVE_WAY = ((7, 7), (6, 7), (2, 10), (1, 16))
 LANGUAGES = ("en", "zh")
 _CHINESE = {
     "documented": "文档值",

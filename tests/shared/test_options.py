@@ -25,6 +25,7 @@ SPELLINGS = {
     "learning_rate": (["--learning-rate", "--lr", "--initial-lr", "--init_learning_rate"], "0.6", 0.6),
     "scheduler": (["--scheduler", "--lr-scheduler"], "cosine", "cosine"),
     "milestones": (["--milestones"], "1,79,119", (1, 79, 119)),
+    "factors": (["--factors"], "10,1,0.1", (10.0, 1.0, 0.1)),
     "warm_up_epochs": (["--warm-up-epochs", "--warm_up_epochs", "--warmup-epochs", "--warmup", "--wp"], "5", 5),
     "momentum": (["--momentum", "--mom"], "0.9", 0.9),
     "weight_decay": (["--weight-decay", "--weight_decay", "--wd"], "4e-5", 4e-5),
@@ -229,3 +230,13 @@ def test_words_come_from_the_command_line_by_default(monkeypatch):
     monkeypatch.setattr("sys.argv", ["main.py", "--epoch", "3"])
     with pytest.raises(UsageError, match="unknown option --epoch; did you mean '--epochs'"):
         parser().parse_args()
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("0.1", (0.1,)), ("0.1,0.01", (0.1, 0.01))])
+def test_a_list_of_numbers(text, wanted):
+    assert options.numbers(text) == wanted
+
+
+def test_a_list_that_is_none_says_how_to_write_it():
+    with pytest.raises(argparse.ArgumentTypeError, match="write 0.1,0.01"):
+        options.numbers("a,b")

@@ -193,8 +193,11 @@ def test_without_tensorboard_the_log_says_so_and_works(tmp_path, console, monkey
     for name in ("tensorboard", "tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.event_file_writer"):
         monkeypatch.setitem(sys.modules, name, None)
     with RunLog(tmp_path, console=console) as log:
+        log.line("data: the first line belongs to the run")
         log.event("step", 1, {}, {"loss": 0.5})
-    assert "pip install tensorboard" in (tmp_path / "train.log").read_text()
+    first, second = (tmp_path / "train.log").read_text().splitlines()
+    assert first.startswith("data: ")
+    assert "pip install tensorboard" in second
     assert not (tmp_path / "tensorboard").exists()
     assert len(events(tmp_path)) == 1
 

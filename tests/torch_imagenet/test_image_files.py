@@ -43,7 +43,7 @@ def test_every_odd_file_that_a_viewer_opens_is_read():
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"])
 def test_every_mode_becomes_rgb(mode, tmp_path):
-    path = tmp_path / ("image.tif" if mode in ("CMYK", "I;16", "YCbCr") else "image.png")
+    path = tmp_path / {"CMYK": "image.tif", "I;16": "image.tif", "YCbCr": "image.jpg"}.get(mode, "image.png")
     image = Image.new("RGB", (6, 4), (200, 100, 50))
     made = Image.new(mode, (6, 4)) if mode == "I;16" else image.convert(mode)
     made.save(path)
