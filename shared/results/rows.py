@@ -144,6 +144,10 @@ def _settings(runs: Sequence[Record]) -> str:
     parts += [first["variant"]] if first.get("variant", "port") != "port" else []
     parts += [first["layers"]] if first.get("layers", "core") != "core" else []
     parts += [first["schedule"]] if _other_schedule(first) else []
+    parts += [f"{first['image_size']} px"] if _other_image_size(first) else []
+    if first["mode"] == "benchmark":  # what it is there to compare
+        parts += [first["memory_format"].replace("_", " ")] if "memory_format" in first else []
+        parts += ["compiled"] if first.get("compiled") else []
     if len(runs) > 1:
         seeds = {run.get("seed") for run in runs}
         parts.append(f"{len(runs)} {'seeds' if len(seeds) == len(runs) else 'runs'}")
@@ -154,6 +158,14 @@ def _other_schedule(record: Record) -> bool:
     """Whether the run's learning rate was not the one that its recipe's name promises."""
     name = record.get("recipe", "")
     return name in recipes.names() and record.get("schedule") not in (None, recipes.get(name).schedule.describe())
+
+
+def _other_image_size(record: Record) -> bool:
+    """Whether the images were larger or smaller than the recipe's; an evaluation of bare weights has its network's."""
+    name = record.get("recipe", "")
+    return name in recipes.names() and record.get("image_size") not in (
+        None, getattr(recipes.get(name), "image_size", None)
+    )  # fmt: skip
 
 
 def _not_measured(network: str, dataset: str, records: Sequence[Record]) -> List[Row]:
@@ -176,6 +188,7 @@ def _completes(record: Record, row: Documented) -> bool:
         and record.get("variant", "port") == "port"
         and record.get("depth", 110) == 110
         and not _other_schedule(record)
+        and not _other_image_size(record)
         and record.get("global_batch_size") == row.batch_size
         and record.get("epochs_completed", 0) >= (row.epochs or 0)
     )

@@ -273,3 +273,23 @@ def test_a_file_without_a_proper_block_is_refused_and_left_alone(tmp_path, capsy
     assert main(["--update-readme", str(path)]) == 2
     assert str(path) in capsys.readouterr().err
     assert path.read_text() == text
+
+
+def test_images_of_another_size_are_named_and_are_not_the_documented_run():
+    changes = {
+        "half": "torch_imagenet", "network": "se_resnet50", "recipe": "se_resnet50_1p", "global_batch_size": 128,
+        "epochs_completed": 1, "dataset": {"name": "imagenet"}, "schedule": None, "depth": None, "variant": None,
+    }  # fmt: skip
+    whole, small = _record(**changes, image_size=224), _record(**changes, image_size=64)
+    (row,) = _of("measured", [whole], "se_resnet50")
+    assert row.settings == "se_resnet50_1p"
+    assert [row.settings for row in _of("not measured", [whole], "se_resnet50")] == ["se_resnet50_8p"]
+    (row,) = _of("measured", [small], "se_resnet50")
+    assert row.settings == "se_resnet50_1p, 64 px"
+    assert "se_resnet50_1p" in [row.settings for row in _of("not measured", [small], "se_resnet50")]
+
+
+def test_a_benchmark_names_its_layout_and_whether_it_was_compiled():
+    record = _record(mode="benchmark", memory_format="channels_last", compiled=True, evaluation=None)
+    (row,) = _of("measured", [record])
+    assert row.settings == "se_resnet110_gpu, benchmark, channels last, compiled"
