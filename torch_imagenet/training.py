@@ -82,7 +82,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
         # -- Train and evaluate --------------------------------------------------------------------------------
         clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
         bad = BadImages(log, state["bad_images"] if state else ())
-        saver = _Saver(folder, options, step, bad, _run_state(recipe, spec, data, device))
+        saver = _Saver(folder, options, step, bad, _run_state(options.mode, recipe, spec, data, device))
         with _training_input(options, recipe, data, device) as batches, _evaluation_input(
             options, recipe, spec, data, device
         ) as validation:
@@ -117,6 +117,7 @@ def _resumed(options: Any) -> Optional[Found]:
             "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
         )
     found = checkpoints.find(options.resume)
+    options.mode = found.state["mode"]  # a fine-tuning stays one
     if not options.output_dir:
         options.output_dir = str(found.folder.parents[1])
     return found
@@ -144,10 +145,11 @@ def _plan(options: Any, recipe: ImageNetRecipe, images: int) -> Plan:
     )
 
 
-def _run_state(recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device) -> Dict[str, Any]:
+def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device) -> Dict[str, Any]:
     """What a checkpoint must say so that evaluation and resumption need nothing else."""
     return {
         "half": "torch_imagenet",
+        "mode": mode,
         "recipe": recipe.to_json(),
         "network": spec.to_json(),
         "data": {"name": data.content.name, "path": data.content.path, "fingerprint": data.content.fingerprint},

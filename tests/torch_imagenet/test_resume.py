@@ -97,6 +97,18 @@ def test_another_recipe_or_data_set_is_not_the_same_run(undisturbed, run_in, tmp
     assert "exclude each other" in capsys.readouterr().err
 
 
+def test_a_fine_tuning_that_is_resumed_stays_one(undisturbed, run_in, tiny, tmp_path, monkeypatch):
+    options = ["--checkpoint", str(undisturbed.folder), "--batch-size", "4", "--epochs", "1", "--workers", "1"]
+    with monkeypatch.context() as patched:
+        _stop_at(patched, 2)
+        arguments = [*options, "--data-path", str(tiny.folder), "--device", "cpu"]
+        stopped = run_in(tmp_path / "run", *arguments, plain=True, mode="finetune")
+    assert stopped.status == 143
+    assert run_in(tmp_path / "run", "--resume", str(stopped.folder), plain=True).status == 0
+    assert stopped.record["mode"] == "finetune"
+    assert stopped.record["recipe"] == "imagenet_finetune"
+
+
 @pytest.mark.slow
 def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(run_in, tmp_path):
     """The same through the command line, with workers, and the signal sent to a real process."""
