@@ -118,7 +118,7 @@ def common_parser(
     print_freq: int = 50,
 ) -> Parser:  # fmt: skip
     """The parser with all common options; a half names its recipes, and adds its own options to it."""
-    parser = Parser(prog=prog, description=description)
+    parser = Parser(prog=prog, usage="%(prog)s [MODE] [options]", description=description)
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE",
                         help=f"{', '.join(modes)} (default: train)")  # fmt: skip
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
