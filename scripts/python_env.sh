@@ -78,17 +78,25 @@ is_installed() { # FOLDER NAME
         [ "$(fingerprint "$1/bin/python" "$KIT_ROOT/requirements/$2.txt")" = "$(cat "$stamp")" ]
 }
 
-# Runs a command with its output in the log. In the background, so that a signal ends it and us at once.
+# Runs a command with its output in the log. In the background, so that a signal ends it and us at once; the traps are
+# there before it starts, or a signal between the two would end us alone.
 logged() { # LOG COMMAND ...
-    local log=$1 child status=0
+    local log=$1 status=0
     shift
+    trap 'end_jobs; exit 130' INT
+    trap 'end_jobs; exit 143' TERM
     "$@" </dev/null >>"$log" 2>&1 &
-    child=$!
-    trap 'kill "$child" 2>/dev/null; wait "$child" || :; exit 130' INT
-    trap 'kill "$child" 2>/dev/null; wait "$child" || :; exit 143' TERM
-    wait "$child" || status=$?
+    wait "$!" || status=$?
     trap - INT TERM
     return "$status"
+}
+
+end_jobs() {
+    local child
+    for child in $(jobs -p); do
+        kill "$child" 2>/dev/null || :
+        wait "$child" || :
+    done
 }
 
 install_failed() { # LOG WHAT
