@@ -111,11 +111,15 @@ def test_a_fine_tuning_that_is_resumed_stays_one(undisturbed, run_in, tiny, tmp_
 
 @pytest.mark.slow
 def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(run_in, tmp_path):
-    """The same through the command line, with workers, and the signal sent to a real process."""
+    """The same through the command line, with workers, and the signal sent to a real process.
+
+    All with one thread: sums over another number of threads are rounded otherwise.
+    """
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
     whole = run_in(tmp_path / "whole", *RANDOM, real=True)
     folder = tmp_path / "run"
     command = [sys.executable, str(ROOT / "torch_imagenet" / "main.py"), *whole.options, "--output-dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     for line in process.stdout:
         if line.startswith("E1-B2/"):
             process.send_signal(signal.SIGTERM)
@@ -125,7 +129,7 @@ def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(run_in,
     assert "continue exactly with --resume" in output
     resumed = subprocess.run(
         [*command[:2], "--resume", str(folder), "--print-freq", "2", "--device", "cpu"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stderr
     _same(whole.at(folder), whole)
