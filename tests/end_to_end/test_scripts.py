@@ -78,6 +78,8 @@ class Checkout:
         return subprocess.Popen(
             command, cwd=str(self.elsewhere), env={**self.env, **env}, universal_newlines=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            # Where the tests run in the background, SIGINT is ignored from the start, and bash then cannot trap it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def run(self, script: str, *options: str, **env: str) -> Any:
