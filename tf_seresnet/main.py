@@ -16,8 +16,8 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared import recipes
-from shared.errors import UsageError
-from shared.interrupts import Interrupts, Stopped
+from shared.command_line import run
+from shared.interrupts import Interrupts
 from shared.options import Parser, common_parser, number, one_of
 from tf_seresnet import devices, modelarts
 from tf_seresnet.network import LAYERS_PER_N
@@ -66,19 +66,8 @@ MODES = {"train": _train, "evaluate": _evaluate, "check-data": _check_data}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Exit status: 0 done, 2 the user can mend it, 130, 141 and 143 stopped by a signal with a checkpoint written."""
-    try:
-        options = parser().parse_args(argv)
-        with Interrupts() as interrupts:
-            MODES[options.mode](options, interrupts)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        return stopped.exit_status
-    except KeyboardInterrupt:  # before or after the time in which signals are requests
-        return 130
-    return 0
+    """The exit status; see `shared.command_line`."""
+    return run(lambda: parser().parse_args(argv), MODES)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ if not __package__:
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
+from shared.command_line import run
 from shared.errors import UsageError
-from shared.interrupts import Interrupts, Stopped
-from torch_imagenet import options as command_line
+from shared.interrupts import Interrupts
+from torch_imagenet.options import parser
 
 
 def _torch() -> None:
@@ -80,20 +81,14 @@ MODES = {
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Exit status: 0 done, 2 the user can mend it, 130, 141 and 143 stopped by a signal with a checkpoint written."""
-    try:
-        options = command_line.parser(tuple(MODES)).parse_args(argv)
-        options.mode = options.mode_flag or options.mode
-        with Interrupts() as interrupts:
-            MODES[options.mode](options, interrupts)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        return stopped.exit_status
-    except KeyboardInterrupt:  # before or after the time in which signals are requests
-        return 130
-    return 0
+    """The exit status; see `shared.command_line`."""
+    return run(lambda: _options(argv), MODES)
+
+
+def _options(argv: Optional[Sequence[str]]) -> Any:
+    options = parser(tuple(MODES)).parse_args(argv)
+    options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
+    return options
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def test_the_check_for_python_37_sees_newer_syntax(newer):
 
 SPEAKERS = {
     "shared/run_log.py",  # the one writer
-    "shared/results/__main__.py", "tf_seresnet/main.py", "torch_imagenet/main.py",  # the command lines
+    "shared/results/__main__.py", "shared/command_line.py",  # the command lines
     "tf_seresnet/native_output.py",  # hands on what native code has written to standard error
 }  # fmt: skip
 
