@@ -25,7 +25,7 @@ import torch  # noqa: E402
 
 from shared.options import number, one_of  # noqa: E402
 from tests.torch_imagenet.conftest import import_torchvision  # noqa: E402
-from torch_imagenet.benchmark import synthetic_step  # noqa: E402
+from torch_imagenet.benchmark import SyntheticStep  # noqa: E402
 from torch_imagenet.devices import Device, open_device  # noqa: E402
 from torch_imagenet.main import MODES  # noqa: E402
 from torch_imagenet.options import parser  # noqa: E402
@@ -70,7 +70,7 @@ def main() -> None:
     options.batch_size, options.image_size = options.batch_size or 32, options.image_size or 128
     options.precision = options.precision or "O0"
     device = open_device(options.device)
-    ours = synthetic_step(options, device)
+    ours = SyntheticStep(options, device)
     images = ours.normalise(ours.batch.images).float().contiguous()
     theirs = timms_step(
         options.network, ours.spec.num_classes, images, ours.batch.labels, device, options.precision,

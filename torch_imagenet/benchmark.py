@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict
 
 import torch
 
@@ -38,17 +38,12 @@ def synthetic_batch(recipe: ImageNetRecipe, num_classes: int, device: Device) ->
     return Batch(images.to(device.torch_device), labels.to(device.torch_device), ())
 
 
-def synthetic_step(options: Any, device: Device) -> "SyntheticStep":
-    """A training step of the recipe that the options ask for, ready to run on synthetic images."""
-    recipe = runs.synthetic_recipe(options, device)
-    return SyntheticStep(options, recipe, device)
-
-
 class SyntheticStep:
-    """Network, step and one batch, for the modes that measure and need no data."""
+    """Network, step and one batch of the recipe that the options ask for, for the modes that need no data."""
 
-    def __init__(self, options: Any, recipe: ImageNetRecipe, device: Device) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(self, options: Any, device: Device) -> None:
+        self.recipe = recipe = runs.synthetic_recipe(options, device)
+        self.device = device
         self.level = precision(recipe.precision)
         self.spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
         self.memory_format = device.memory_format(self.spec.name, options.memory_format)
@@ -90,7 +85,7 @@ def benchmark(options: Any, interrupts: Interrupts) -> None:
     """Print both rates and write result.json. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
     device = open_device(options.device, options.deterministic)
-    synthetic = synthetic_step(options, device)
+    synthetic = SyntheticStep(options, device)
     folder = run_folder(options.output_dir, "benchmark")
     set_aside(folder)
     with RunLog(folder, text_file=options.log_file) as log:
@@ -119,15 +114,12 @@ def write(log: RunLog, folder: Path, result: Dict[str, Any]) -> None:
     log.line(f"record: {folder / 'result.json'}")
 
 
-def _timed(
-    work: Callable[[], None], images: int, steps: int, device: Device, interrupts: Optional[Interrupts]
-) -> Dict[str, Any]:
+def _timed(work: Callable[[], None], images: int, steps: int, device: Device, interrupts: Interrupts) -> Dict[str, Any]:
     """The `throughput` part of a record: each step is waited for, so that its time is its own."""
     device.synchronize()
     clock = Clock(WARM_UP_STEPS)
     for _ in range(WARM_UP_STEPS + steps):
-        if interrupts is not None:
-            interrupts.raise_if_requested()
+        interrupts.raise_if_requested()
         work()
         device.synchronize()
         clock.step(images)

@@ -13,7 +13,7 @@ from shared.results import record as records
 from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now
 from torch_imagenet import runs
-from torch_imagenet.benchmark import WARM_UP_STEPS, synthetic_step, write
+from torch_imagenet.benchmark import WARM_UP_STEPS, SyntheticStep, write
 from torch_imagenet.devices import Device, open_device
 
 TRACE = "output.prof"  # the documented name; chrome://tracing and Perfetto read it
@@ -25,7 +25,7 @@ def profile(options: Any, interrupts: Interrupts) -> None:
     """Write trace and record, print the table. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
     device = open_device(options.device, options.deterministic)
-    synthetic = synthetic_step(options, device)
+    synthetic = SyntheticStep(options, device)
     folder = run_folder(options.output_dir, "profile")
     set_aside(folder)
     with RunLog(folder, text_file=options.log_file) as log:

@@ -97,3 +97,12 @@ def test_the_command_line_needs_no_torch():
     assert started.returncode == 2
     assert started.stderr.startswith("error: ")
     assert "pip install -r requirements/torch.txt" in started.stderr
+
+
+def test_the_words_of_the_command_line_are_those_of_the_program():
+    """The command line is read without torch, so it lists them itself."""
+    pytest.importorskip("torch")
+    from torch_imagenet import devices, options, precision
+
+    assert tuple(devices.MEMORY_FORMATS) == options.MEMORY_FORMATS
+    assert tuple(precision.PRECISIONS) == options.PRECISIONS
