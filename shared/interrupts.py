@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import Any, Dict, Optional, TextIO
+from typing import Any, Dict, Iterator, Optional, TextIO
 
 
 class Stopped(Exception):
@@ -37,6 +37,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.requested: Optional[int] = None
         self._before: Dict[int, Any] = {}
+        self._at_once = False
+        self._once = False
 
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -47,12 +49,25 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, the first signal raises Stopped on the spot too: nothing here has a step to finish."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def once(self) -> None:
+        """From here on the first signal alone counts; for a process whose parent ends it when it takes too long."""
+        self._once = True
+
     def raise_if_requested(self) -> None:
         """Raises Stopped if a signal has come."""
         if self.requested is not None:
             raise Stopped(self.requested)
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.requested is not None:
+        if self._at_once or (self.requested is not None and not self._once):
             raise Stopped(number)
-        self.requested = number
+        self.requested = self.requested or number

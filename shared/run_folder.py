@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 from shared.errors import UsageError
 from shared.files import make_folder
@@ -23,18 +23,22 @@ FILES = (
 
 def run_folder(output_dir: Optional[str], name: str) -> Path:
     """--output-dir, or a new folder under runs/ named after `name`. Raises UsageError where it cannot be written."""
-    if output_dir:
-        return make_folder(output_dir)
+    return make_folder(output_dir or new_folder_name(name))
+
+
+def new_folder_name(name: str) -> Path:
+    """A folder under runs/ that no other run has; it is not made yet."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return make_folder(Path(RUNS) / f"{stamp}-{name}-{os.getpid()}")
+    return Path(RUNS) / f"{stamp}-{name}-{os.getpid()}"
 
 
-def set_aside(folder: Path) -> Optional[Path]:
+def set_aside(folder: Path, files: Sequence[str] = FILES) -> Optional[Path]:
     """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
 
-    A run's files then belong to one run, and starting the same command twice loses nothing.
+    `files` are the names, with wildcards, of what a run leaves there. They then belong to one run, and starting the same
+    command twice loses nothing.
     """
-    earlier = [path for pattern in FILES for path in sorted(folder.glob(pattern))]
+    earlier = sorted({path for pattern in files for path in folder.glob(pattern)})
     if not earlier:
         return None
     number = 1

@@ -110,6 +110,26 @@ class RunLog:
         self.close()
 
 
+class SilentLog(RunLog):
+    """The log of a process that writes nothing, because another one of the same run does."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def start_bar(self, total: int, done: int) -> None:
+        """No bar."""
+
+
+def open_log(
+    folder: Optional[Path], resumed_from_step: int = 0, text_file: Optional[str] = None, silent: bool = False
+) -> RunLog:
+    """The log of a process of a run: `RunLog`, or a `SilentLog` where another process writes."""
+    return SilentLog() if silent else RunLog(folder, resumed_from_step, text_file=text_file)
+
+
 class _Scalars:
     """TensorBoard scalars through TensorBoard's own writer, which needs no framework."""
 

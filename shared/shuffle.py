@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-_ORDER, _CROPS, _IMAGE, _STEP = range(4)  # separate streams, so that a change of one leaves the others alone
+_ORDER, _CROPS, _IMAGE, _STEP, _DRAWS = range(5)  # separate streams, so that a change of one leaves the others alone
 
 
 class Crops(NamedTuple):
@@ -48,9 +48,18 @@ def image_random(
     return reuse
 
 
-def step_seed(seed: int, epoch: int, step: int) -> int:
-    """A seed below 2**31 for what a whole batch draws at this zero-based step of an epoch (MixUp, CutMix)."""
-    return int(np.random.RandomState([seed % 2**32, epoch, _STEP, step]).randint(2**31 - 1))
+def batch_seed(seed: int, epoch: int, position: int, rank: int = 0) -> int:
+    """A seed below 2**31 for how the batch at this zero-based position of an epoch is mixed (MixUp, CutMix)."""
+    return _seed(seed, epoch, _STEP, position, rank)
+
+
+def step_seed(seed: int, epoch: int, step: int, rank: int = 0) -> int:
+    """A seed below 2**31 for what the network draws in this zero-based step of an epoch (dropout, drop-path)."""
+    return _seed(seed, epoch, _DRAWS, step, rank)
+
+
+def _seed(seed: int, epoch: int, stream: int, position: int, rank: int) -> int:
+    return int(np.random.RandomState([seed % 2**32, epoch, stream, position, rank]).randint(2**31 - 1))
 
 
 def _random(seed: int, epoch: int, stream: int) -> np.random.RandomState:

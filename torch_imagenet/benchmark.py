@@ -16,12 +16,13 @@ from shared.interrupts import Interrupts
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import run_folder, set_aside
-from shared.run_log import RunLog, now
+from shared.run_log import RunLog, now, open_log
 from torch_imagenet import runs
-from torch_imagenet.devices import Device, open_device
+from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.precision import precision
+from torch_imagenet.ranks import ALONE, Ranks
 from torch_imagenet.step import TrainingStep
 
 WARM_UP_STEPS = 5
@@ -41,7 +42,7 @@ def synthetic_batch(recipe: ImageNetRecipe, num_classes: int, device: Device) ->
 class SyntheticStep:
     """Network, step and one batch of the recipe that the options ask for, for the modes that need no data."""
 
-    def __init__(self, options: Any, device: Device) -> None:
+    def __init__(self, options: Any, device: Device, ranks: Ranks = ALONE) -> None:
         self.recipe = recipe = runs.synthetic_recipe(options, device)
         self.device = device
         self.level = precision(recipe.precision)
@@ -51,7 +52,7 @@ class SyntheticStep:
         self.normalise = runs.normalisation(self.spec, device, self.level, self.memory_format)
         self.step = TrainingStep(
             self.spec.make(), recipe, self.spec.num_classes, device, self.level, self.normalise, self.memory_format,
-            self.spec.head, options.compile,
+            self.spec.head, options.compile, ranks, options.sync_bn,
         )  # fmt: skip
         self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
 
@@ -81,25 +82,25 @@ class SyntheticStep:
         return f"network: {self.spec.text()}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
 
 
-def benchmark(options: Any, interrupts: Interrupts) -> None:
+def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Print both rates and write result.json. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
-    device = open_device(options.device, options.deterministic)
-    synthetic = SyntheticStep(options, device)
-    folder = run_folder(options.output_dir, "benchmark")
-    set_aside(folder)
-    with RunLog(folder, text_file=options.log_file) as log:
+    synthetic = SyntheticStep(options, device, ranks)
+    folder = ranks.from_first(lambda: _folder(options))
+    with open_log(folder, 0, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
         steps = options.max_steps or STEPS
-        forward = _timed(synthetic.forward, synthetic.recipe.batch_size, steps, device, interrupts)
+        images = synthetic.recipe.batch_size * device.count
+        forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
         log.line(_rate("forward", forward))
-        images = synthetic.recipe.batch_size * synthetic.recipe.accumulate
-        trained = _timed(synthetic.train, images, steps, device, interrupts)
+        trained = _timed(synthetic.train, images * synthetic.recipe.accumulate, steps, device, ranks, interrupts)
         log.line(_rate("training", trained))
         peak = device.peak_memory()
         if peak is not None:
             log.line(f"peak memory: {peak / 2**30:.2f} GiB")
+        if not ranks.is_first:
+            return
         result = records.build_record(
             half="torch_imagenet", mode="benchmark", dataset={"name": "synthetic"}, compiled=options.compile,
             steps_completed=steps, throughput=trained, forward=forward, peak_memory=peak, started=started,
@@ -108,15 +109,29 @@ def benchmark(options: Any, interrupts: Interrupts) -> None:
         write(log, folder, result)
 
 
+def check(options: Any, device: Device) -> None:
+    """Raise UsageError for what every process of a benchmark would find wrong."""
+    runs.synthetic_recipe(options, device)
+
+
+def _folder(options: Any) -> Path:
+    folder = run_folder(options.output_dir, "benchmark")
+    set_aside(folder)
+    return folder
+
+
 def write(log: RunLog, folder: Path, result: Dict[str, Any]) -> None:
     """The record of a measuring mode."""
     records.write_record(folder / "result.json", result)
     log.line(f"record: {folder / 'result.json'}")
 
 
-def _timed(work: Callable[[], None], images: int, steps: int, device: Device, interrupts: Interrupts) -> Dict[str, Any]:
+def _timed(
+    work: Callable[[], None], images: int, steps: int, device: Device, ranks: Ranks, interrupts: Interrupts
+) -> Dict[str, Any]:
     """The `throughput` part of a record: each step is waited for, so that its time is its own."""
     device.synchronize()
+    ranks.meet()
     clock = Clock(WARM_UP_STEPS)
     for _ in range(WARM_UP_STEPS + steps):
         interrupts.raise_if_requested()

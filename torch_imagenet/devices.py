@@ -13,10 +13,11 @@ import importlib
 import os
 import platform
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ContextManager, Dict, List, Optional, Tuple
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from shared.errors import UsageError
@@ -74,18 +75,11 @@ class Device:
         """Wait until everything queued is done."""
         self.module.synchronize()
 
-    def random_states(self) -> Dict[str, torch.Tensor]:
-        """The states of the generators that training draws from: the CPU's, and the device's own."""
-        states = {"cpu": torch.get_rng_state()}
+    def seed(self, value: int) -> None:
+        """Begin the generators that training draws from, the CPU's and the device's own, without waiting for it."""
+        torch.default_generator.manual_seed(value)
         if self.asynchronous:
-            states["device"] = self.module.get_rng_state(self.torch_device)
-        return states
-
-    def set_random_states(self, states: Dict[str, torch.Tensor]) -> None:
-        """Go on where `random_states` was asked."""
-        torch.set_rng_state(states["cpu"])
-        if self.asynchronous and "device" in states:
-            self.module.set_rng_state(states["device"], self.torch_device)
+            self.module.manual_seed(value)
 
     def peak_memory(self) -> Optional[int]:
         """The most bytes that tensors have taken on the device; None where it does not count them."""
@@ -95,6 +89,12 @@ class Device:
         """What torch.profiler must watch to see this device's kernels, besides the CPU; None for the CPU itself."""
         activities = torch.profiler.ProfilerActivity
         return {"cuda": activities.CUDA, "npu": activities.PrivateUse1}.get(self.kind)
+
+    @property
+    def backend(self) -> str:
+        """What torch.distributed carries tensors with: the device's own backend, and gloo for the host's."""
+        own = dist.get_default_backend_for_device(self.torch_device)
+        return own if self.torch_device.type == "cpu" else f"cpu:gloo,{self.torch_device.type}:{own}"
 
     def describe(self) -> Dict[str, Any]:
         """The `device` part of a record."""
@@ -114,15 +114,19 @@ def parse(text: str) -> Tuple[str, Optional[int]]:
     return kind, int(match.group(3)) if match.group(3) else None
 
 
-def open_device(text: str, deterministic: bool = False) -> Device:
+def open_device(text: str, deterministic: bool = False, local_rank: Optional[int] = None, count: int = 1) -> Device:
     """The device that `text` names, checked and ready; "auto" is the first of CUDA, NPU and CPU that is there.
 
-    `deterministic` makes torch refuse operators whose result may vary. Raises UsageError where the device is not there.
+    `deterministic` makes torch refuse operators whose result may vary. A process that is one of several has the device
+    of its number on this machine, `local_rank`; `count` is the number of them all. Raises UsageError where the device
+    is not there.
     """
-    kind, index = parse(text)
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "npu" if _npu_is_available() else "cpu"
+    kind, index = _found(text)
+    if local_rank is not None:
+        _refuse_index(kind, index)
+        index = local_rank
     device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0)
+    device.count = count
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
         torch.use_deterministic_algorithms(True)
@@ -131,24 +135,68 @@ def open_device(text: str, deterministic: bool = False) -> Device:
     return device
 
 
+def several(text: str, number: Optional[int], count_all: int = 1) -> Device:
+    """What `number` devices of this machine have in common (None: all that are there), without opening one of them.
+
+    `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are not
+    so many.
+    """
+    kind, index = _found(text)
+    if kind == "cpu":
+        if number is None:
+            raise UsageError("--distributed on the CPU needs a number of processes; add --num-devices N")
+        return replace(_cpu(), count=number * count_all)
+    present = _present(kind)
+    if number != 1:
+        _refuse_index(kind, index)
+    if number is not None and number > present:
+        raise UsageError(f"--num-devices {number}, but this machine has {present} {kind}; lower it")
+    return Device(kind, 0, torch.device(kind, 0), kind, asynchronous=True, count=(number or present) * count_all)
+
+
+def network_environment(address: str, interface: Optional[str]) -> Dict[str, str]:
+    """The variables that make gloo, NCCL and HCCL talk to other machines from this address."""
+    named = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
+    return {**named, "HCCL_IF_IP": address}
+
+
+def _found(text: str) -> Tuple[str, Optional[int]]:
+    """`parse` with "auto" resolved."""
+    kind, index = parse(text)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "npu" if _npu_is_available() else "cpu"
+    return kind, index
+
+
+def _refuse_index(kind: str, index: Optional[int]) -> None:
+    if index is not None:
+        raise UsageError(f"--device {kind}:{index} is one device, and several are asked for; write --device {kind}")
+
+
 def _cpu() -> Device:
     name = machine().rsplit(",", 1)[0]
     return Device("cpu", 0, torch.device("cpu"), name, asynchronous=False)
 
 
 def _accelerator(kind: str, index: int) -> Device:
-    if kind == "npu":
-        _load_npu()
-    module = getattr(torch, kind)
-    present = module.device_count() if module.is_available() else 0
-    if not present:
-        raise UsageError(f"there is no {kind} device here{_WHY_NOT[kind]}; use --device cpu, or auto")
+    present, module = _present(kind), getattr(torch, kind)
     if index >= present:
         there = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
         raise UsageError(f"there is no {kind}:{index} here; choose {there}")
     torch_device = torch.device(kind, index)
     module.set_device(torch_device)
     return Device(kind, index, torch_device, str(module.get_device_name(index)), asynchronous=True)
+
+
+def _present(kind: str) -> int:
+    """How many of them there are. Raises UsageError where there is none."""
+    if kind == "npu":
+        _load_npu()
+    module = getattr(torch, kind)
+    present = int(module.device_count()) if module.is_available() else 0
+    if not present:
+        raise UsageError(f"there is no {kind} device here{_WHY_NOT[kind]}; use --device cpu, or auto")
+    return present
 
 
 _WHY_NOT = {

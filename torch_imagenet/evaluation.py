@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
 
 from shared.errors import UsageError
-from shared.interrupts import Interrupts
+from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
+from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run_folder import run_folder, set_aside
-from shared.run_log import RunLog, now
+from shared.run_log import RunLog, now, open_log
 from torch_imagenet import runs
 from torch_imagenet.bad_images import BadImages
-from torch_imagenet.devices import Device, open_device
+from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch, EvaluationInput
+from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.normalisation import Normalisation
 from torch_imagenet.options import workers
 from torch_imagenet.precision import Precision, precision, to_half
+from torch_imagenet.ranks import Ranks
+from torch_imagenet.replicas import spread
 from torch_imagenet.starting_weights import found_weights
 
 RULE = "-" * 40
@@ -51,60 +56,86 @@ def count_images(
     return metrics
 
 
+def count_together(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterable[Batch],
+    num_classes: int,
+    device: Device,
+    level: Precision,
+    normalise: Normalisation,
+    interrupts: Interrupts,
+    bad: BadImages,
+    ranks: Ranks,
+) -> Metrics:
+    """`count_images` of this process's share, then the sum over all of them: every image once, exactly.
+
+    Raises Stopped, in all processes, where one of them was asked to stop.
+    """
+    metrics, stopped = None, Stopped(signal.SIGTERM)
+    try:
+        metrics = count_images(forward, batches, num_classes, device, level, normalise, interrupts, bad)
+    except Stopped as asked:
+        stopped = asked
+    whole, skipped = ranks.merged(metrics, bad.to_state())
+    if whole is None:
+        raise stopped
+    bad.note(skipped)
+    return whole
+
+
 def documented_lines(metrics: Metrics, epoch: Optional[int] = None) -> List[str]:
     """SENet154's validation lines; without an epoch those of a pure evaluation."""
     head = "" if epoch is None else f"Validation Epoch #{epoch}:\t"
     return [RULE, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", RULE]
 
 
-def evaluate(options: Any, interrupts: Interrupts) -> None:
-    """The mode `evaluate`: one checkpoint on the validation images. Writes result.json under the output folder."""
+def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
+    """The mode `evaluate`: one checkpoint on the validation images. The first process writes result.json."""
     started, begin = now(), time.time()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
-    weights = found_weights(options)
-    data = runs.load_data(options, weights.state, need_train=False)
-    recipe = runs.evaluated_recipe(options, weights.state, data)
-    spec = runs.network_spec(options, recipe, weights.state, len(data.content.classes))
-    device = open_device(options.device, options.deterministic)
+    weights = ranks.from_first(lambda: found_weights(options))
+    data, recipe, spec = _subject(options, weights.state)
+    ranks.same("data set", data.content.fingerprint)
     level = precision(_precision(options, recipe.precision, weights.state, device))
     batch_size = options.eval_batch_size or options.batch_size or recipe.batch_size
 
     # -- Network -----------------------------------------------------------------------------------------------
     network = spec.make()
-    matched = weights.load(network)
+    matched = weights.load(network) if ranks.is_first else []
     memory_format = device.memory_format(spec.name, options.memory_format)
     device.place(network, memory_format)
+    spread(network.state_dict().values(), ranks)
     if level.weights != torch.float32:
         to_half(network, level.weights)
     network.eval()
     forward = torch.compile(network) if options.compile else network
 
     # -- Folder and log ----------------------------------------------------------------------------------------
-    folder = run_folder(options.output_dir, "evaluate")
-    if (folder / "checkpoints").exists():
-        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
-    aside = set_aside(folder)
-    with RunLog(folder, text_file=options.log_file) as log:
+    folder, aside = ranks.from_first(lambda: _folder(options))
+    with open_log(folder, 0, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
         for line in [
             data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched,
             *runs.device_lines(device, level), runs.network_line(spec, network),
         ]:  # fmt: skip
             log.line(line)
-        runs.write_config(folder, options, recipe, spec, device, data)
+        if ranks.is_first:
+            runs.write_config(folder, options, recipe, spec, device, data)
 
         # -- Count ---------------------------------------------------------------------------------------------
         bad = BadImages(log)
         with EvaluationInput(
             data.content.val, runs.eval_transform(options, recipe, spec), batch_size, workers(options),
-            options.on_bad_image, device.asynchronous,
+            options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
         ) as batches:  # fmt: skip
             normalise = runs.normalisation(spec, device, level, memory_format)
-            metrics = count_images(
-                forward, batches, spec.num_classes, device, level, normalise, interrupts, bad
+            metrics = count_together(
+                forward, batches, spec.num_classes, device, level, normalise, interrupts, bad, ranks
             )  # fmt: skip
         _check(metrics, data.content.path)
+        if not ranks.is_first:
+            return
         for line in documented_lines(metrics):
             log.line(line)
         log.event("evaluation", weights.step, evaluated.scalars(metrics))
@@ -119,6 +150,26 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             seconds=time.time() - begin,
         )  # fmt: skip
         finish(log, folder, result, metrics)
+
+
+def check(options: Any, device: Device) -> None:
+    """Raise UsageError for what every process of an evaluation would find wrong; nothing is changed."""
+    _subject(options, found_weights(options).state)
+
+
+def _subject(options: Any, state: Optional[Dict[str, Any]]) -> Tuple[runs.Data, ImageNetRecipe, NetworkSpec]:
+    """The images, the recipe of the weights' training, and the network. Raises UsageError where they do not fit."""
+    data = runs.load_data(options, state, need_train=False)
+    recipe = runs.evaluated_recipe(options, state, data)
+    return data, recipe, runs.network_spec(options, recipe, state, len(data.content.classes))
+
+
+def _folder(options: Any) -> Tuple[Path, Optional[Path]]:
+    """The folder of the evaluation, and where the files of an earlier one went that was in it."""
+    folder = run_folder(options.output_dir, "evaluate")
+    if (folder / "checkpoints").exists():
+        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
+    return folder, set_aside(folder)
 
 
 def finish(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics) -> None:

@@ -166,42 +166,49 @@ class _Input:
 class TrainingInput(_Input):
     """Whole batches of a split, in a new order every epoch; what is left over at the end of an epoch is left out.
 
-    `on_bad_image` "fatal" raises DataError, "skip" makes the batch shorter and says so in its `bad`.
+    With `ranks` of them training together, each batch is this `rank`'s part of a `ranks` times larger one, so that the
+    images of a step do not depend on how many devices share it. `on_bad_image` "fatal" raises DataError, "skip" makes
+    the batch shorter and says so in its `bad`.
     """
 
     def __init__(
         self, split: Split, transform: TrainTransform, batch_size: int, seed: int, workers: int,
-        on_bad_image: str = "fatal", pin_memory: bool = False,
+        on_bad_image: str = "fatal", pin_memory: bool = False, rank: int = 0, ranks: int = 1,
     ) -> None:  # fmt: skip
         if transform.randaugment is not None:
             rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
         self._images, self._batch_size, self._seed = len(split), batch_size, seed
-        self.steps_per_epoch = len(split) // batch_size
+        self._rank, self._ranks = rank, ranks
+        self.steps_per_epoch = len(split) // (batch_size * ranks)
         self._loader = _Loader(_Batches(split, transform, seed), split.folder, workers, on_bad_image, pin_memory)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of this zero-based epoch from `first_step` on."""
         order = epoch_order(self._seed, epoch, self._images)
         size = self._batch_size
-        return self._loader.run(
-            [Request(epoch, order[step * size : (step + 1) * size]) for step in range(first_step, self.steps_per_epoch)]
-        )
+        starts = [(step * self._ranks + self._rank) * size for step in range(first_step, self.steps_per_epoch)]
+        return self._loader.run([Request(epoch, order[start : start + size]) for start in starts])
 
 
 class EvaluationInput(_Input):
-    """Every image of a split once, in order; the last batch is short where it must be. May be run through again."""
+    """Every image of a split once, in order; the last batch is short where it must be. May be run through again.
+
+    With `ranks` of them evaluating together, this `rank` has its share of the images, one more or less than the others.
+    """
 
     def __init__(
         self, split: Split, transform: EvalTransform, batch_size: int, workers: int, on_bad_image: str = "fatal",
-        pin_memory: bool = False,
+        pin_memory: bool = False, rank: int = 0, ranks: int = 1,
     ) -> None:  # fmt: skip
-        self._images, self._batch_size = len(split), batch_size
+        images = len(split)
+        self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
+        self._batch_size = batch_size
         self._loader = _Loader(_Batches(split, transform, 0), split.folder, workers, on_bad_image, pin_memory)
 
     def __iter__(self) -> Iterator[Batch]:
-        indices = np.arange(self._images)
         size = self._batch_size
-        return self._loader.run([Request(0, indices[start : start + size]) for start in range(0, self._images, size)])
+        starts = range(0, len(self._indices), size)
+        return self._loader.run([Request(0, self._indices[start : start + size]) for start in starts])
 
 
 class _Current:

@@ -2,6 +2,10 @@
 
 The device is read at log steps, checkpoints and ends of epochs alone. Until then what the steps computed stays there,
 so that the host runs ahead of the device and never waits for it.
+
+Several processes stop before the same step. One that a signal has asked proposes a step which no other can have begun,
+because beginning it takes something that all of them give: on a CPU the next step's gradients, on a device that works
+by itself what is read there next. All look for a proposal where they have just received such a thing.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from shared.run_log import RunLog
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.evaluation import documented_lines
 from torch_imagenet.input_pipeline import Batch, TrainingInput
-from torch_imagenet.step import StepResult, TrainingStep
+from torch_imagenet.ranks import Ranks
+from torch_imagenet.step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Loop:
     log: RunLog
     interrupts: Interrupts
     bad: BadImages
-    _pending: List[StepResult] = field(default_factory=list)
+    ranks: Ranks
+    _pending: List[torch.Tensor] = field(default_factory=list)  # what `TrainingStep.run` gave for each step
     _waited: float = 0.0  # seconds that the pending steps have waited for data
     _whole: bool = True  # the weights are those of a finished step
     _steps_before: int = 0  # of the run that this one continues
@@ -97,8 +103,8 @@ class Loop:
                 self.log.line(f"Learning rate of epoch #{progress.epoch + 1} is {rate:.5f}")
             batches = self._batches()
         left = min(plan.steps_per_epoch - progress.step_in_epoch, plan.total_steps - progress.step)
-        for number in range(1, left + 1):
-            self.interrupts.raise_if_requested()
+        for _ in range(left):
+            self._stop_if_asked()
             asked = time.perf_counter()
             group = list(itertools.islice(batches, self.recipe.accumulate))
             self._waited += time.perf_counter() - asked
@@ -107,7 +113,7 @@ class Loop:
             self._whole = False
             self._pending.append(self.step.run(group, rate, progress.epoch, position))
             self._whole = True
-            self._after_step(rate, last=number == left)
+            self._after_step(rate)
 
     def _batches(self) -> Iterator[Batch]:
         progress = self.progress
@@ -121,12 +127,10 @@ class Loop:
             raise DataError("not one image of a whole step can be read; run check-data on the data set")
         return readable
 
-    def _after_step(self, rate: float, last: bool) -> None:
-        done = self.progress.step + len(self._pending)
-        log = last or (self.progress.step_in_epoch + len(self._pending)) % self.plan.print_freq == 0
-        save = bool(self.plan.save_steps and done % self.plan.save_steps == 0) and not last
-        warmed = done - self._steps_before == self.plan.warm_up_steps
-        if log or save or warmed:
+    def _after_step(self, rate: float) -> None:
+        ahead = len(self._pending)
+        log, save = self._logs(ahead), self._saves(ahead)
+        if self._reads(ahead):
             self._read_device()
         if log:
             self._log_step(rate)
@@ -136,17 +140,52 @@ class Loop:
             with self.clock.paused():
                 self.save(self.progress, self.clock, False)
 
+    def _ends(self, ahead: int) -> bool:
+        """Whether the step that is `ahead` of what has been read is the last of its epoch, or of the plan."""
+        in_epoch, step = self.progress.step_in_epoch + ahead, self.progress.step + ahead
+        return in_epoch >= self.plan.steps_per_epoch or step >= self.plan.total_steps
+
+    def _logs(self, ahead: int) -> bool:
+        return self._ends(ahead) or (self.progress.step_in_epoch + ahead) % self.plan.print_freq == 0
+
+    def _saves(self, ahead: int) -> bool:
+        every = self.plan.save_steps
+        return every is not None and (self.progress.step + ahead) % every == 0 and not self._ends(ahead)
+
+    def _reads(self, ahead: int) -> bool:
+        warmed = self.progress.step + ahead - self._steps_before == self.plan.warm_up_steps
+        return warmed or self._logs(ahead) or self._saves(ahead)
+
     def _read_device(self) -> None:
         """Wait for the pending steps and count them one by one. Raises UsageError naming a step whose loss is NaN."""
         if not self._pending:
             return
+        if self.step.device.asynchronous:  # or a process that does not come would only be missed by the device
+            self.ranks.meet()
         pending, self._pending = self._pending, []
         waited, self._waited = self._waited, 0.0
-        rows = torch.stack([result.values for result in pending]).tolist()  # the one point that waits for the device
-        for (loss, correct1, correct5), result in zip(rows, pending):
-            self.progress.count(loss, int(correct1), result.images, int(correct5))
-            self._last = (loss, 100 * correct1 / result.images, 100 * correct5 / result.images)
-        self.clock.steps(len(pending), sum(result.images for result in pending), waited)
+        rows = torch.stack(pending).tolist()  # the one point that waits for the device
+        for loss, correct1, correct5, images in rows:
+            self.progress.count(loss, int(correct1), int(images), int(correct5))
+            self._last = (loss, 100 * correct1 / images, 100 * correct5 / images)
+        self.clock.steps(len(pending), sum(int(row[3]) for row in rows), waited)
+        self.bad.note(self.ranks.told())
+
+    def _stop_if_asked(self) -> None:
+        """Raise Stopped where this process, or the processes together, end before the next step."""
+        if self.ranks.size == 1:
+            self.interrupts.raise_if_requested()
+            return
+        ahead = len(self._pending)
+        if self.interrupts.requested is not None:
+            further = 1
+            while self.step.device.asynchronous and not self._reads(ahead + further):
+                further += 1
+            self.ranks.propose_stop(self.interrupts.requested, self.progress.step + ahead + further)
+        if not ahead or not self.step.device.asynchronous:
+            number = self.ranks.agreed_stop(self.progress.step + ahead)
+            if number is not None:
+                raise Stopped(number)
 
     def _log_step(self, rate: float) -> None:
         progress, speed = self.progress, self.clock.window()

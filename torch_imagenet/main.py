@@ -6,6 +6,7 @@ examples.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -40,53 +41,40 @@ def _torch() -> None:
         raise UsageError(f"torch {torch.__version__} is too old; this half needs 2.6 or newer")
 
 
-def _train(options: Any, interrupts: Interrupts) -> None:
-    _torch()
-    from torch_imagenet.training import train
-
-    train(options, interrupts)
-
-
-def _evaluate(options: Any, interrupts: Interrupts) -> None:
-    _torch()
-    from torch_imagenet.evaluation import evaluate
-
-    evaluate(options, interrupts)
-
-
-def _benchmark(options: Any, interrupts: Interrupts) -> None:
-    _torch()
-    from torch_imagenet.benchmark import benchmark
-
-    benchmark(options, interrupts)
-
-
-def _profile(options: Any, interrupts: Interrupts) -> None:
-    _torch()
-    from torch_imagenet.profiling import profile
-
-    profile(options, interrupts)
-
-
-def _check_data(options: Any, interrupts: Interrupts) -> None:
-    from torch_imagenet.check_data import check_data
-
-    check_data(options, interrupts)
-
-
+# Where each mode's function is, and whether the module's `check` lets it run on several devices.
 MODES = {
-    "train": _train, "evaluate": _evaluate, "finetune": _train, "benchmark": _benchmark, "profile": _profile,
-    "check-data": _check_data,
-}  # fmt: skip
+    "train": ("training", "train", True),
+    "evaluate": ("evaluation", "evaluate", True),
+    "finetune": ("training", "train", True),
+    "benchmark": ("benchmark", "benchmark", True),
+    "profile": ("profiling", "profile", False),
+    "check-data": ("check_data", "check_data", False),
+}
+
+
+def _run(options: Any, interrupts: Interrupts) -> None:
+    module_name, function, several = MODES[options.mode]
+    if options.mode == "check-data":
+        from torch_imagenet.check_data import check_data
+
+        check_data(options, interrupts)
+        return
+    _torch()
+    from torch_imagenet import ranked
+
+    module = importlib.import_module(f"torch_imagenet.{module_name}")
+    check = module.check if several else None
+    ranked.run(getattr(module, function), check, options, options.words, interrupts)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The exit status; see `shared.command_line`."""
-    return run(lambda: _options(argv), MODES)
+    return run(lambda: _options(argv), dict.fromkeys(MODES, _run))
 
 
 def _options(argv: Optional[Sequence[str]]) -> Any:
     options = parser(tuple(MODES)).parse_args(argv)
+    options.words = list(sys.argv[1:] if argv is None else argv)  # to start other processes with
     options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
     return options
 

@@ -26,6 +26,7 @@ def parser(modes: Sequence[str]) -> Parser:
     _add_regularisation(made.add_argument_group("training of this half: each overrides a field of the recipe"))
     _add_data(made.add_argument_group("images"))
     _add_machine(made.add_argument_group("device and speed"))
+    _add_several(made.add_argument_group("several devices"))
     _add_modes(made.add_argument_group("modes, as the originals' options"))
     _add_files(made.add_argument_group("more files"))
     return made
@@ -91,6 +92,22 @@ def _add_machine(group: Any) -> None:
     add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
     add("--compile", action="store_true", help="compile the network with torch.compile")
+
+
+def _add_several(group: Any) -> None:
+    add = group.add_argument
+    add("--nnodes", type=number(int, 1), metavar="N", help="machines; the same command on each (default: 1)")
+    add("--node-rank", "--node_rank", type=number(int, 0), metavar="K", help="this machine's number, from 0")
+    add("--master-addr", "--master_addr", metavar="HOST", help="address of machine 0")
+    add("--master-port", "--master_port", type=number(int, 1, 2**16), metavar="PORT", help="there (default: 29500)")
+    add("--local-addr", "--local_addr", metavar="HOST", help="this machine's own address, where it has several")
+    add("--max-restarts", type=number(int, 0), default=0, metavar="N",
+        help="start again from the last checkpoint after a failure, N times at most (default: 0)")  # fmt: skip
+    add("--timeout", type=number(float, 1), default=600.0, metavar="SECONDS",
+        help="how long to wait for another process (default: 600)")  # fmt: skip
+    add("--scale-learning-rate", action="store_true", help="in proportion to the images of a step (Goyal et al. 2017)")
+    add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
+    add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
 
 
 def _add_modes(group: Any) -> None:

@@ -14,18 +14,18 @@ from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now
 from torch_imagenet import runs
 from torch_imagenet.benchmark import WARM_UP_STEPS, SyntheticStep, write
-from torch_imagenet.devices import Device, open_device
+from torch_imagenet.devices import Device
+from torch_imagenet.ranks import Ranks
 
 TRACE = "output.prof"  # the documented name; chrome://tracing and Perfetto read it
 STEPS = 1  # profiled ones, as in the originals, unless --max-steps says otherwise
 OPERATORS = 10
 
 
-def profile(options: Any, interrupts: Interrupts) -> None:
+def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Write trace and record, print the table. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
-    device = open_device(options.device, options.deterministic)
-    synthetic = SyntheticStep(options, device)
+    synthetic = SyntheticStep(options, device, ranks)
     folder = run_folder(options.output_dir, "profile")
     set_aside(folder)
     with RunLog(folder, text_file=options.log_file) as log:

@@ -21,6 +21,7 @@ from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import command
 from torch_imagenet.devices import Device
+from torch_imagenet.job import job_name
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.networks.specs import NETWORKS
 from torch_imagenet.normalisation import Normalisation
@@ -105,6 +106,7 @@ def _overridden(name: str, options: Any, device: Device) -> ImageNetRecipe:
     recipe = recipes.get(name)
     assert isinstance(recipe, ImageNetRecipe)  # the command line knows no others
     given = given_options(options)
+    documented_step = recipe.batch_size * recipe.devices
     network = given.get("network", recipe.network)
     if network != recipe.network:
         if name in GENERAL:
@@ -114,7 +116,12 @@ def _overridden(name: str, options: Any, device: Device) -> ImageNetRecipe:
     given.setdefault("precision", device.training_precision(recipe.precision))
     if PRECISIONS.get(given["precision"], Precision("")).loss_scale is None:
         given.setdefault("loss_scale", None)  # float32's range needs none
-    return recipe.override(**given)
+    chosen = recipe.override(**given)
+    if options.scale_learning_rate:
+        # The linear scaling rule (Goyal et al., arXiv 1706.02677, section 2.1), from the step that the rate is for.
+        step = chosen.batch_size * chosen.accumulate * device.count
+        chosen = chosen.override(learning_rate=chosen.schedule.base * step / documented_step)
+    return chosen
 
 
 def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
@@ -128,7 +135,10 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetR
             " start a new run with --checkpoint"
         )
     stored = ImageNetRecipe.from_json(state["recipe"])
-    return stored.resumed(given_options(options), options.recipe)
+    given = given_options(options)
+    if options.scale_learning_rate:
+        given.pop("learning_rate", None)  # the stored one is already scaled
+    return stored.resumed(given, options.recipe)
 
 
 def evaluated_recipe(options: Any, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:
@@ -233,11 +243,12 @@ def write_config(
     """config.json: everything that decided what this run does, as it was resolved."""
     content = {
         "command": command(),
+        "job": job_name(),
         "commit": records.commit(),
         "recipe": recipe.to_json(),
         "learning_rate": recipe.schedule.describe(),
         "network": spec.to_json(),
-        "options": {name: value for name, value in sorted(vars(options).items()) if value is not None},
+        "options": {key: value for key, value in sorted(vars(options).items()) if value is not None and key != "words"},
         "device": device.describe(),
         "global_batch_size": recipe.batch_size * recipe.accumulate * device.count,
         "data": data.describe(),

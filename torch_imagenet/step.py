@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
 from torch import nn
 
 from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
+from shared.shuffle import step_seed
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch
 from torch_imagenet.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
@@ -17,14 +18,9 @@ from torch_imagenet.mixing import Mixing
 from torch_imagenet.normalisation import Normalisation
 from torch_imagenet.optimizers import Weights, load_optimizer, set_rate, sgd
 from torch_imagenet.precision import LossScale, Precision, to_half
+from torch_imagenet.ranks import ALONE, Ranks
+from torch_imagenet.replicas import Replicas, spread, with_synchronised_statistics
 from torch_imagenet.weight_average import WeightAverage
-
-
-class StepResult(NamedTuple):
-    """What a step computed: float32 [3] on the device (mean loss, correct first, among five), and its images."""
-
-    values: torch.Tensor
-    images: int
 
 
 class TrainingStep:
@@ -41,7 +37,11 @@ class TrainingStep:
         memory_format: str,
         head: str,
         compiled: bool = False,
+        ranks: Ranks = ALONE,
+        sync_batch_norm: bool = False,
     ) -> None:
+        if sync_batch_norm:
+            network = with_synchronised_statistics(network, device)
         self.network = device.place(network, memory_format)
         self._head = head if recipe.freeze_body else None
         if self._head:
@@ -49,27 +49,36 @@ class TrainingStep:
         if precision.weights != torch.float32:
             to_half(self.network, precision.weights)
         self._recipe = recipe
-        self._device = device
+        self.device = device
         self.precision = precision
         self._normalise = normalise
         self._loss = Loss(
             uniform_epsilon(recipe.label_smoothing, recipe.smoothing, num_classes), recipe.auxiliary_weight
         )
-        self._mixing = Mixing.of(recipe, num_classes)
-        self._forward = torch.compile(self.network) if compiled else self.network
+        self._mixing = Mixing.of(recipe, num_classes, ranks.rank)
+        self._ranks = ranks
+        self._replicas = Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
+        self._forward = torch.compile(self._replicas.module) if compiled else self._replicas.module
         self.weights = Weights(self.network)
         self.optimizer, self.fused = sgd(self.weights, recipe)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device.type)
         self.average = WeightAverage(self.weights, recipe.ema_decay) if recipe.ema_decay else None
 
-    def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> StepResult:
-        """Train on one batch, or on several whose gradients are averaged over their images. `epoch` is zero-based."""
+    def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
+        """Train on one batch, or on several whose gradients are averaged over their images. `epoch` is zero-based.
+
+        Returns float32 [4] on the device, over all devices: mean loss, images classified correctly, images whose class
+        is among the first five, images.
+        """
         self._training_mode()
+        self.device.seed(step_seed(self._recipe.seed, epoch, step_in_epoch, self._ranks.rank))
         images = sum(len(batch.labels) for batch in batches)
         values: List[torch.Tensor] = []
         for number, batch in enumerate(batches):
             position = step_in_epoch * self._recipe.accumulate + number
-            values.append(self._backward(batch, len(batch.labels) / images, epoch, position))
+            with self._replicas.exchange(now=number == len(batches) - 1):
+                values.append(self._backward(batch, len(batch.labels) / images, epoch, position))
+        result = self._replicas.reduced(values[0] if len(values) == 1 else torch.stack(values).sum(dim=0))
         self.weights.take_gradients()
         self.loss_scale.unscale(self.optimizer)
         if self._recipe.clip_norm is not None:
@@ -80,21 +89,21 @@ class TrainingStep:
         self.weights.clear_gradients()
         if self.average is not None:
             self.average.update()
-        return StepResult(values[0] if len(values) == 1 else torch.stack(values).sum(dim=0), images)
+        return result
 
     def _backward(self, batch: Batch, share: float, epoch: int, position: int) -> torch.Tensor:
-        """Gradients of `share` times the batch's mean loss; float32 [3]: that loss, correct first, among five."""
-        images = self._normalise(batch.images.to(self._device.torch_device, non_blocking=True))
-        targets = batch.labels.to(self._device.torch_device, non_blocking=True)
+        """Gradients of `share` times the batch's mean loss; float32 [4]: that loss and the counts of `run`."""
+        images = self._normalise(batch.images.to(self.device.torch_device, non_blocking=True))
+        targets = batch.labels.to(self.device.torch_device, non_blocking=True)
         if self._mixing is not None:
             images, targets = self._mixing(images, targets, epoch, position)
-        with self._device.autocast(self.precision):
+        with self.device.autocast(self.precision):
             outputs = self._forward(images)
         loss = self._loss(outputs, targets) * share
         self.loss_scale.scale(loss).backward()
         with torch.no_grad():
             counts = correct_counts(main_logits(outputs), hard_labels(targets))
-            return torch.cat([loss.detach().float()[None], counts])
+            return torch.cat([loss.detach().float()[None], counts, torch.full_like(counts[:1], len(batch.labels))])
 
     def _training_mode(self) -> None:
         self.network.train()
@@ -124,7 +133,6 @@ class TrainingStep:
             "network": self.weights.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "loss_scale": self.loss_scale.state_dict(),
-            "random": self._device.random_states(),
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
@@ -134,10 +142,27 @@ class TrainingStep:
         """Go on from `state_dict`'s."""
         self.weights.load_state_dict(state["network"])
         load_optimizer(self.optimizer, state["optimizer"])
-        self.loss_scale.load_state_dict(state["loss_scale"], self._device.torch_device)
+        self.loss_scale.load_state_dict(state["loss_scale"], self.device.torch_device)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self._device.set_random_states(state["random"])
+
+    def spread(self) -> None:
+        """The first process's state in all of them; done once, before the first step."""
+        scale = self._ranks.from_first(self.loss_scale.state_dict)
+        if not self._ranks.is_first:
+            self.loss_scale.load_state_dict(scale, self.device.torch_device)
+        spread(self._state_tensors(), self._ranks)
+        self.weights.publish()
+
+    def _state_tensors(self) -> Iterator[torch.Tensor]:
+        yield from (weight.detach() for weight in self.weights.masters.values())
+        yield from self.network.buffers()
+        for parameter in self.weights.trainable().values():
+            momentum = self.optimizer.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                yield momentum
+        if self.average is not None:
+            yield from self.average.state_dict().values()
 
     def evaluated_weights(self) -> Dict[str, torch.Tensor]:
         """The float32 state dict that evaluations use: the averages where there are any."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
@@ -20,76 +22,79 @@ from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.results import record as records
 from shared.run_folder import run_folder, set_aside
-from shared.run_log import RunLog, now
+from shared.run_log import RunLog, now, open_log
 from torch_imagenet import checkpoints, evaluation, finetuning, runs
 from torch_imagenet.bad_images import BadImages
-from torch_imagenet.devices import Device, open_device
+from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import EvaluationInput, TrainingInput
+from torch_imagenet.job import continued_job
 from torch_imagenet.loop import Loop, Plan
 from torch_imagenet.losses import smoothing_text
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.normalisation import Normalisation
 from torch_imagenet.options import workers
 from torch_imagenet.precision import precision
+from torch_imagenet.ranks import Ranks
+from torch_imagenet.starting_weights import FoundWeights
 from torch_imagenet.step import TrainingStep, needs_host
 
 WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
 
 
-def train(options: Any, interrupts: Interrupts) -> None:
-    """Train and evaluate as the options say; everything is written under the run's folder.
+def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
+    """Train and evaluate as the options say; everything is written under the run's folder, by the first process.
 
     Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
     """
     started, begin = now(), time.time()
 
-    # -- Checkpoint to resume, device, data, recipe, network ---------------------------------------------------
-    found = _resumed(options)
+    # -- Checkpoint to resume, data, recipe, network -----------------------------------------------------------
+    options, found, given = ranks.from_first(lambda: _origin(options))
+    setup = Setup.of(options, device, found)
+    recipe, spec, data, plan = setup.recipe, setup.spec, setup.data, setup.plan
+    ranks.same("data set", data.content.fingerprint)
     state = found.state if found else None
-    device = open_device(options.device, options.deterministic)
-    given = None if found else finetuning.starting_weights(options)
-    data = runs.load_data(options, state)
-    recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
-    spec = runs.network_spec(options, recipe, state, len(data.content.classes))
     level = precision(recipe.precision)
     progress = Progress(**state["progress"]) if state else Progress()
-    plan = _plan(options, recipe, len(data.train))
 
     # -- Network: fresh, given or resumed ----------------------------------------------------------------------
     torch.manual_seed(recipe.seed)
     network = spec.make()
-    origin = finetuning.load(given, network, spec, options) if given is not None else []
+    origin = finetuning.load(given, network, spec, options) if given is not None and ranks.is_first else []
     memory_format = device.memory_format(spec.name, options.memory_format)
     normalise = runs.normalisation(spec, device, level, memory_format)
     step = TrainingStep(
-        network, recipe, spec.num_classes, device, level, normalise, memory_format, spec.head, options.compile
-    )
-    if found:
+        network, recipe, spec.num_classes, device, level, normalise, memory_format, spec.head, options.compile, ranks,
+        options.sync_bn,
+    )  # fmt: skip
+    if found and ranks.is_first:
         step.load_state_dict(checkpoints.read_training(found.folder))
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
+    step.spread()
 
     # -- Folder and log; from here on something is left behind -------------------------------------------------
-    folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
-    in_place = found is not None and found.folder.resolve().parents[1] == folder.resolve()
-    aside = None if in_place else set_aside(folder)
-    with RunLog(folder, progress.step, text_file=options.log_file) as log:
+    folder, aside = ranks.from_first(lambda: _folder(options, spec, found))
+    with open_log(folder, progress.step, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
-        runs.write_config(folder, options, recipe, spec, device, data)
+        if ranks.is_first:
+            runs.write_config(folder, options, recipe, spec, device, data)
         _introduce(log, device, recipe, spec, step, plan, folder)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
         clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
-        bad = BadImages(log, state["bad_images"] if state else ())
-        saver = _Saver(folder, options, step, bad, _run_state(options.mode, recipe, spec, data, device))
-        with _training_input(options, recipe, data, device) as batches, _evaluation_input(
-            options, recipe, spec, data, device
+        bad = BadImages(log, state["bad_images"] if state else (), ranks)
+        saver = _Saver(folder, options, step, bad, _run_state(options.mode, recipe, spec, data, device), ranks)
+        with _training_input(options, recipe, data, device, ranks) as batches, _evaluation_input(
+            options, recipe, spec, data, device, ranks
         ) as validation:
-            evaluator = _Evaluator(step, validation, spec, device, normalise, interrupts, log)
+            evaluator = _Evaluator(step, validation, spec, device, normalise, interrupts, log, ranks)
             loop = Loop(step, batches, evaluator.run, saver.save, saver.epoch_done, folder, recipe, plan, progress,
-                        clock, log, interrupts, bad)  # fmt: skip
+                        clock, log, interrupts, bad, ranks)  # fmt: skip
             metrics = loop.run()
+        if not ranks.is_first:
+            return
         checkpoints.save_model(folder / checkpoints.MODEL, step.evaluated_weights())
 
         # -- Record --------------------------------------------------------------------------------------------
@@ -101,11 +106,56 @@ def train(options: Any, interrupts: Interrupts) -> None:
             compiled=options.compile, epochs_completed=progress.epoch, steps_completed=progress.step,
             images_trained=progress.images, bad_images=bad.count, throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=_evaluated(metrics, folder, evaluator.bad.count),
+            evaluation=_evaluated(metrics, folder, evaluator.skipped),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=runs.parameters(network),
             peak_memory=device.peak_memory(), versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
         evaluation.finish(log, folder, result, metrics)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training run is, decided from its options, data and checkpoint; no network yet, and nothing written."""
+
+    data: runs.Data
+    recipe: ImageNetRecipe
+    spec: NetworkSpec
+    plan: Plan
+
+    @classmethod
+    def of(cls, options: Any, device: Device, found: Optional[Found]) -> Setup:
+        """Raises UsageError where they do not go together."""
+        state = found.state if found else None
+        data = runs.load_data(options, state)
+        recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
+        if state and state["device"]["count"] != device.count:
+            raise UsageError(
+                f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
+                " other batches; use as many, or start a new run from its weights with --checkpoint"
+            )
+        spec = runs.network_spec(options, recipe, state, len(data.content.classes))
+        return cls(data, recipe, spec, _plan(options, recipe, len(data.train), device.count))
+
+
+def check(options: Any, device: Device) -> None:
+    """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
+    options, found, _ = _origin(copy.copy(options))
+    Setup.of(options, device, found)
+
+
+def _origin(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights]]:
+    """The options with what follows from a checkpoint; the checkpoint to resume; the weights to start from."""
+    if continued_job(options):
+        options.resume, options.checkpoint = options.output_dir, None
+    found = _resumed(options)
+    return options, found, None if found else finetuning.starting_weights(options)
+
+
+def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
+    """The run's folder, and where the files of another run went that was in it."""
+    folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
+    in_place = found is not None and found.folder.resolve().parents[1] == folder.resolve()
+    return folder, None if in_place else set_aside(folder)
 
 
 def _resumed(options: Any) -> Optional[Found]:
@@ -131,11 +181,12 @@ def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
     return part
 
 
-def _plan(options: Any, recipe: ImageNetRecipe, images: int) -> Plan:
-    steps_per_epoch = images // (recipe.batch_size * recipe.accumulate)
+def _plan(options: Any, recipe: ImageNetRecipe, images: int, devices: int) -> Plan:
+    whole = recipe.batch_size * recipe.accumulate * devices
+    steps_per_epoch = images // whole
     if steps_per_epoch < 1:
         raise UsageError(
-            f"a step of {recipe.batch_size * recipe.accumulate} images is larger than the training set of {images};"
+            f"a step of {whole} images is larger than the training set of {images};"
             " lower --batch-size"
         )
     steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
@@ -161,46 +212,50 @@ class _Saver:
     """Writes the checkpoints of a run, and the originals' files where they were asked for."""
 
     def __init__(
-        self, folder: Path, options: Any, step: TrainingStep, bad: BadImages, run_state: Dict[str, Any]
+        self, folder: Path, options: Any, step: TrainingStep, bad: BadImages, run_state: Dict[str, Any], ranks: Ranks
     ) -> None:
         self._folder = folder
-        self._checkpoints = CheckpointFolder(folder, options.keep)
+        self._checkpoints = CheckpointFolder(folder, options.keep) if ranks.is_first else None
         self._original_names = options.original_names
         self._step, self._bad, self._run_state = step, bad, run_state
 
-    def save(self, progress: Progress, clock: Clock, best: bool) -> Path:
-        """A checkpoint of now."""
+    def save(self, progress: Progress, clock: Clock, best: bool) -> None:
+        """A checkpoint of now, which the first process writes."""
+        if self._checkpoints is None:
+            return
         self._step.check_weights(progress.step)
         training = self._step.state_dict()
         state = dict(
             self._run_state, progress=progress.to_json(), clock=clock.to_state(), bad_images=self._bad.to_state()
         )
-        return self._checkpoints.save(
+        self._checkpoints.save(
             progress.step, lambda folder: checkpoints.write_training(folder, training), state, best
         )
 
     def epoch_done(self, progress: Progress, best: bool) -> None:
         """After an epoch's evaluation."""
-        if self._original_names:
+        if self._original_names and self._checkpoints is not None:
             checkpoints.save_with_original_names(
                 self._folder, self._run_state["network"]["name"], progress.epoch, self._step.evaluated_weights(),
                 self._step.optimizer.state_dict(), progress.best_top1, best,
             )  # fmt: skip
 
 
-def _training_input(options: Any, recipe: ImageNetRecipe, data: runs.Data, device: Device) -> TrainingInput:
+def _training_input(
+    options: Any, recipe: ImageNetRecipe, data: runs.Data, device: Device, ranks: Ranks
+) -> TrainingInput:
     return TrainingInput(
         data.train, runs.train_transform(recipe), recipe.batch_size, recipe.seed, workers(options),
-        options.on_bad_image, pin_memory=device.asynchronous,
+        options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
     )  # fmt: skip
 
 
 def _evaluation_input(
-    options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device
+    options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device, ranks: Ranks
 ) -> EvaluationInput:
     return EvaluationInput(
         data.content.val, runs.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
-        workers(options), options.on_bad_image, pin_memory=device.asynchronous,
+        workers(options), options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
     )  # fmt: skip
 
 
@@ -209,19 +264,24 @@ class _Evaluator:
 
     def __init__(
         self, step: TrainingStep, validation: EvaluationInput, spec: NetworkSpec, device: Device,
-        normalise: Normalisation, interrupts: Interrupts, log: RunLog,
+        normalise: Normalisation, interrupts: Interrupts, log: RunLog, ranks: Ranks,
     ) -> None:  # fmt: skip
-        self.bad = BadImages(log)
+        self._bad = BadImages(log)
         self._step, self._validation, self._spec = step, validation, spec
-        self._device, self._normalise, self._interrupts = device, normalise, interrupts
+        self._device, self._normalise, self._interrupts, self._ranks = device, normalise, interrupts, ranks
+
+    @property
+    def skipped(self) -> int:
+        """Validation images that could not be read."""
+        return self._bad.count
 
     def run(self) -> Metrics:
         """The metrics over all validation images."""
         average = self._step.average
         with average.applied() if average is not None else contextlib.nullcontext():
-            return evaluation.count_images(
+            return evaluation.count_together(
                 self._step.forward, self._validation, self._spec.num_classes, self._device, self._step.precision,
-                self._normalise, self._interrupts, self.bad,
+                self._normalise, self._interrupts, self._bad, self._ranks,
             )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ SPELLINGS = {
     "data_path": (["--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d"], "DIR", "DIR"),
     "device": (["--device"], "npu:0", "npu:0"),
     "precision": (["--precision"], "O1", "O1"),
+    "num_devices": (["--num-devices", "--num_devices"], "8", 8),
     "workers": (["--workers", "--num-workers", "-j"], "4", 4),
     "epochs": (["--epochs", "--total_epochs", "--train_epochs"], "160", 160),
     "max_steps": (["--max-steps", "--max_step"], "1000", 1000),
@@ -80,7 +81,7 @@ def test_a_documented_spelling_reaches_its_option(spelling, name):
         assert parse(spelling + text) == expected
 
 
-@pytest.mark.parametrize("name", ["deterministic", "xla"])
+@pytest.mark.parametrize("name", ["deterministic", "distributed", "xla"])
 def test_switches(name):
     assert parse()[name] is False
     assert parse("--" + name)[name] is True
@@ -89,7 +90,7 @@ def test_switches(name):
 def test_the_table_has_every_option_of_the_common_parser():
     common = options.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",))
     known = {spelling for action in common._actions for spelling in action.option_strings}
-    assert known - {spelling for spelling, _ in EACH} == {"-h", "--help", "--deterministic"}
+    assert known - {spelling for spelling, _ in EACH} == {"-h", "--help", "--deterministic", "--distributed"}
 
 
 def test_a_half_gives_its_own_recipes_and_how_often_it_logs():

@@ -146,4 +146,13 @@ def test_a_generator_that_is_used_again_draws_what_a_new_one_does(seed, epoch, i
 def test_the_draws_of_an_image_are_frozen():
     """NEP 19 keeps RandomState's stream; a change here would change every training run."""
     assert shuffle.image_random(0, 0, 0).randint(0, 1000, 4).tolist() == [380, 890, 250, 365]
-    assert [shuffle.step_seed(0, 0, step) for step in range(2)] == [2030069738, 24459963]
+    assert [shuffle.step_seed(0, 0, step) for step in range(2)] == [730296876, 1946887595]
+    assert [shuffle.batch_seed(0, 0, position) for position in range(2)] == [2009376655, 1718089644]
+
+
+@given(SEEDS, EPOCHS, st.integers(0, 10**6), st.integers(0, 1023))
+def test_what_a_step_draws_is_another_thing_for_each_step_and_rank(seed, epoch, step, rank):
+    own = shuffle.step_seed(seed, epoch, step, rank)
+    assert own == shuffle.step_seed(seed, epoch, step, rank)
+    assert own not in (shuffle.step_seed(seed, epoch, step + 1, rank), shuffle.step_seed(seed, epoch, step, rank + 1))
+    assert own != shuffle.batch_seed(seed, epoch, step, rank)

@@ -121,13 +121,14 @@ def test_the_layout_follows_the_network_unless_asked(monkeypatch):
     assert card.memory_format("senet154", "channels_last") == "channels_last"
 
 
-def test_random_states_go_back():
+def test_a_seed_begins_the_draws_anew():
     device = open_device("cpu")
-    torch.manual_seed(3)
-    states = device.random_states()
+    device.seed(3)
     first = torch.rand(4)
-    device.set_random_states(states)
+    device.seed(3)
     assert torch.equal(first, torch.rand(4))
+    device.seed(4)
+    assert not torch.equal(first, torch.rand(4))
 
 
 def test_autocast_is_that_of_the_level():

@@ -56,9 +56,9 @@ def test_an_auxiliary_head_adds_its_share_and_is_not_counted():
     wanted = float(plain(logits, batch.labels)) + 0.4 * float(plain(auxiliary, batch.labels))
     correct = int((logits.argmax(dim=1) == batch.labels).sum())
     result = step.run([batch], 0.1, 0, 0)
-    assert float(result.values[0]) == pytest.approx(wanted, rel=1e-5)
-    assert int(result.values[1]) == correct
-    assert result.images == 6
+    assert float(result[0]) == pytest.approx(wanted, rel=1e-5)
+    assert int(result[1]) == correct
+    assert int(result[3]) == 6
     assert network.aux.weight.grad is None  # cleared after the update
     assert step.forward(torch.zeros(2, 3, 8, 8)).shape == (2, CLASSES)
 
@@ -71,7 +71,7 @@ def test_unequal_batches_are_averaged_over_their_images():
         step, batch = _step(TwoHeads(), auxiliary_weight=0.4, accumulate=len(parts)), _batch()
         pieces = [Batch(i, n, ()) for i, n in zip(batch.images.split(parts), batch.labels.split(parts))]
         result = step.run(pieces, 0.1, 0, 0)
-        ends.append((result.values, step.weights.state_dict()["fc.weight"].clone()))
+        ends.append((result, step.weights.state_dict()["fc.weight"].clone()))
     for values, weight in ends[1:]:
         torch.testing.assert_close(values, ends[0][0])
         torch.testing.assert_close(weight, ends[0][1])
@@ -94,7 +94,7 @@ def test_o2_computes_in_half_and_keeps_its_logits_close_to_float32():
         torch.manual_seed(0)
         step = _step(SmallNetwork(CLASSES, 0.0, 0.0), level)
         assert step.network.fc.weight.dtype == precision(level).weights
-        losses.append([float(step.run([_batch(seed=seed)], 0.05, 0, seed).values[0]) for seed in range(5)])
+        losses.append([float(step.run([_batch(seed=seed)], 0.05, 0, seed)[0]) for seed in range(5)])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
 

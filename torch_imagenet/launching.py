@@ -1,0 +1,135 @@
+"""Starting the processes of a run, one a device, through torch's elastic launcher, and what their end means.
+
+`--distributed --num-devices N` starts N of them here; on several machines the same command is given on each, with
+`--nnodes` and `--node-rank`. Each process is this program again, with the same options. Under torchrun, Slurm or a
+Kubernetes operator nothing is started: the processes are there (`torch_imagenet.place`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any, List, Optional, Sequence
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from shared.errors import UsageError
+from shared.interrupts import Interrupts, Stopped
+from shared.run_folder import new_folder_name
+from torch_imagenet.devices import network_environment
+from torch_imagenet.job import JOB
+
+PORT = 29500  # torch's own default
+_QUIET = {
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # torch's warnings of sockets that it then does not need
+    # A port of its own for each attempt: what is left of a broken connection must not be met by the next.
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+}
+
+
+def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interrupts) -> None:
+    """Run `words`, this program's arguments, in a process for each of `devices` of this machine, to their end.
+
+    Raises UsageError, Stopped, or SystemExit with the status of the process that failed first and has said why.
+    """
+    nodes = options.nnodes or 1
+    address = _own_address(options) if nodes > 1 else "127.0.0.1"
+    for name, value in {**_QUIET, **(network_environment(address, _interface(address)) if nodes > 1 else {})}.items():
+        os.environ.setdefault(name, value)
+    os.environ[JOB] = uuid.uuid4().hex
+    logging.getLogger("torch.distributed.elastic").setLevel(os.environ.get("LOGLEVEL", "CRITICAL").upper())
+    port = options.master_port or (PORT if nodes > 1 else 0)
+    with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
+        config = LaunchConfig(
+            min_nodes=nodes, max_nodes=nodes, nproc_per_node=devices, rdzv_backend="c10d",
+            rdzv_endpoint=f"{options.master_addr or address}:{port}", max_restarts=options.max_restarts,
+            run_id=f"kit-{options.master_addr}-{port}" if nodes > 1 else os.environ[JOB],
+            rdzv_configs={"is_host": (options.node_rank or 0) == 0, "timeout": int(options.timeout)},
+            monitor_interval=0.2, local_addr=address, logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )  # fmt: skip
+        program = [str(Path(__file__).with_name("main.py")), *words, *_folder_for_all(options)]
+        try:
+            elastic_launch(config, sys.executable)(*program)
+        except SignalException as asked:
+            raise Stopped(int(asked.sigval)) from None
+        except ChildFailedError as failed:
+            _explain(list(failed.failures.values()), options)
+        except (RendezvousError, RuntimeError) as error:
+            if not isinstance(error, RendezvousError) and "rendezvous" not in str(error).lower():
+                raise
+            raise UsageError(
+                f"the {nodes} machines did not find each other at {config.rdzv_endpoint} within {options.timeout:g}"
+                " seconds; start the command on each, with its --node-rank, and check address and port"
+            ) from error
+
+
+def _folder_for_all(options: Any) -> List[str]:
+    """The run's folder as an option, so that processes that are started again find what the first ones have left."""
+    if options.output_dir or options.resume or options.mode not in ("train", "finetune"):
+        return []
+    return ["--output-dir", str(new_folder_name(f"{options.network or options.recipe or 'run'}-{options.mode}"))]
+
+
+def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
+    """Raise what the failure that came first means; the others are of processes that it has taken along."""
+    killed = [failure for failure in failures if failure.exitcode < 0]
+    told = [failure for failure in failures if failure.exitcode > 0 and failure.error_file_data]
+    first = min(killed or told or failures, key=lambda failure: failure.timestamp)
+    if first.exitcode < 0:
+        name = signal.Signals(-first.exitcode).name
+        raise UsageError(
+            f"rank {_rank(first, options)} was ended by {name}; go on with --resume, or let --max-restarts N do it"
+            + (" (out of memory?)" if name == "SIGKILL" else "")
+        )
+    raise SystemExit(first.exitcode)
+
+
+def _rank(failure: ProcessFailure, options: Any) -> int:
+    return (options.node_rank or 0) * (options.num_devices or 0) + failure.local_rank
+
+
+# -- addresses -------------------------------------------------------------------------------------------------
+
+
+def _own_address(options: Any) -> str:
+    """This machine's address as the others reach it: --local-addr, else the one that leads to --master-addr."""
+    if options.node_rank is None or not options.master_addr:
+        raise UsageError("several machines need --node-rank (0 on the first) and --master-addr (the first's); add them")
+    if not options.node_rank < options.nnodes:
+        raise UsageError(f"--node-rank {options.node_rank} of --nnodes {options.nnodes}; it counts from 0")
+    if options.local_addr:
+        return str(options.local_addr)
+    try:
+        found = socket.getaddrinfo(options.master_addr, options.master_port or PORT, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(found[4])  # sends nothing
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise UsageError(f"no way to --master-addr {options.master_addr} ({error}); check it") from error
+
+
+def _interface(address: str) -> Optional[str]:
+    """The name of the network interface that has this IPv4 address; None where the system does not tell."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    request = 0x8915  # SIOCGIFADDR
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(probe.fileno(), request, name.encode()[:15].ljust(256, b"\0"))
+            except OSError:  # an interface without an address
+                continue
+            if socket.inet_ntoa(answer[20:24]) == address:
+                return name
+    return None

@@ -1,0 +1,91 @@
+"""Which of several processes this one is, as whoever started it says: torchrun, Slurm, or a Kubernetes operator."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional
+
+from shared.errors import UsageError
+
+# Slurm names no port; a job's own keeps two jobs on one machine apart.
+_FIRST_PORT, _PORTS = 20000, 20000
+
+
+@dataclass(frozen=True)
+class Place:
+    """`rank` of `size` processes in all, `local_rank` of `local_size` on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def given_place(options: Any, environment: Mapping[str, str] = os.environ) -> Optional[Place]:
+    """The place that the environment gives to this process; None where nobody started several.
+
+    torchrun sets RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; Kubernetes' training operator may leave out the
+    last two, with one process a pod. Slurm's variables count where --distributed is given in a job step. Raises
+    UsageError where they make no sense.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        place = Place(
+            _number(environment, "RANK"), _number(environment, "WORLD_SIZE"), _number(environment, "LOCAL_RANK", 0),
+            _number(environment, "LOCAL_WORLD_SIZE", 1),
+        )  # fmt: skip
+    elif options.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
+        place = Place(
+            _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_STEP_NUM_TASKS"),
+            _number(environment, "SLURM_LOCALID"), _slurm_tasks_here(environment),
+        )  # fmt: skip
+    else:
+        return None
+    if not 0 <= place.rank < place.size or not 0 <= place.local_rank < max(place.local_size, place.local_rank + 1):
+        raise UsageError(f"rank {place.rank} of {place.size} makes no sense; look at RANK and WORLD_SIZE")
+    if (options.nnodes or 1) > 1 and options.num_devices:
+        # Our own launcher: the machines are numbered as the user has numbered them, so that the first rank, which
+        # writes, is on the first machine; torch's launcher numbers them by their addresses.
+        return Place(
+            options.node_rank * options.num_devices + place.local_rank, place.size, place.local_rank, place.local_size
+        )
+    return place
+
+
+def meeting_point(environment: Mapping[str, str] = os.environ) -> Dict[str, str]:
+    """The variables by which torch's `env://` rendezvous finds the others. Raises UsageError where one is missing."""
+    if "RANK" in environment:
+        found = {name: environment.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    else:
+        job = _number(environment, "SLURM_JOB_ID", 0)
+        found = {
+            "RANK": environment["SLURM_PROCID"], "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+            "MASTER_ADDR": environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_STEP_NODELIST", "")),
+            "MASTER_PORT": environment.get("MASTER_PORT") or str(_FIRST_PORT + job % _PORTS),
+        }  # fmt: skip
+    for name, value in found.items():
+        if not value:
+            raise UsageError(f"{name} is not set, so the processes cannot find each other; start them with torchrun")
+    return found
+
+
+def first_host(nodes: str) -> str:
+    """The first name of a Slurm node list, as in "node[03-07,11],other2": node03."""
+    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", nodes)
+    return "".join(part or "" for part in match.groups()) if match else ""
+
+
+def _slurm_tasks_here(environment: Mapping[str, str]) -> int:
+    """The processes of this step on this machine, of a text such as "8(x2),4"; the first group's where they differ."""
+    match = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
+    return int(match.group()) if match else 1
+
+
+def _number(environment: Mapping[str, str], name: str, default: Optional[int] = None) -> int:
+    text = environment.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not text.isdigit():
+        raise UsageError(f"{name} is {text!r} in the environment, not a number; start the processes with torchrun")
+    return int(text)
