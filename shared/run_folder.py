@@ -35,8 +35,8 @@ def new_folder_name(name: str) -> Path:
 def set_aside(folder: Path, files: Sequence[str] = FILES) -> Optional[Path]:
     """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
 
-    `files` are the names, with wildcards, of what a run leaves there. They then belong to one run, and starting the same
-    command twice loses nothing.
+    `files` are the names, with wildcards, of what a run leaves there. They then belong to one run, and starting the
+    same command twice loses nothing.
     """
     earlier = sorted({path for pattern in files for path in folder.glob(pattern)})
     if not earlier:

@@ -180,7 +180,8 @@ run_main() {
     prepared main "$folder" "3.11 3.12 3.13 3.10" "$(main_requirements)" "${more[@]}" || return 0
     check ruff "$folder/bin/python" -m ruff check --output-format concise .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
-    check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh
+    check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
+        torch_imagenet/test/*.sh tf_seresnet/test/*.sh
     run_own_tests main "$folder" tests/shared tests/tf_seresnet tests/end_to_end
 }
 

@@ -1,0 +1,40 @@
+"""The program behind every documented launcher: HALF LAUNCHER [options]. `scripts/documented_launcher.sh` starts it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import List
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # instead of this folder
+
+from shared.command_line import run  # noqa: E402
+from shared.launchers.launch import launch  # noqa: E402
+from shared.launchers.plan import Half, Plan, make_plan  # noqa: E402
+from shared.options import Parser  # noqa: E402
+
+
+def main(half: str, name: str, words: List[str]) -> int:
+    """The exit status; see `shared.command_line`."""
+    return run(lambda: _plan(half, name, words), {"launch": launch})
+
+
+def _plan(half: str, name: str, words: List[str]) -> Plan:
+    return make_plan(Half(half, ROOT / half, parser(half)), name, words)
+
+
+def parser(half: str) -> Parser:
+    """The parser of the half's main.py. No framework is loaded."""
+    if half == "tf_seresnet":
+        from tf_seresnet import main as tensorflow_main
+
+        return tensorflow_main.parser()
+    from torch_imagenet import main as torch_main
+    from torch_imagenet import options
+
+    return options.parser(tuple(torch_main.MODES))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -1,0 +1,71 @@
+"""The device that a documented launcher asks main.py for, and the environment variables that go with it.
+
+The originals run on an Ascend NPU alone; here that is the default where Ascend's package for the framework is
+installed, and what `--device auto` finds elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional
+
+from shared.errors import UsageError
+
+ADAPTERS = {"torch_imagenet": ("torch_npu",), "tf_seresnet": ("npu_bridge", "npu_device")}
+# What the originals' env_npu.sh exports, and the CIFAR-10 scripts. HCCL_IF_IP is not here: SENet154's is the first
+# address of the host, which may be that of a container's bridge; several machines have --local_addr for it.
+_EXPORTED: Dict[str, Dict[str, str]] = {
+    "torch_imagenet": {
+        "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
+        "ASCEND_GLOBAL_LOG_LEVEL": "3",
+        "ASCEND_GLOBAL_EVENT_ENABLE": "0",
+        "TASK_QUEUE_ENABLE": "1",
+        "PTCOPY_ENABLE": "1",
+        "COMBINED_ENABLE": "1",
+        "DYNAMIC_OP": "ADD#MUL",
+        "HCCL_WHITELIST_DISABLE": "1",
+    },
+    "tf_seresnet": {"JOB_ID": "10087"},
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a launcher runs: main.py's --device, the <device-id> of the output's names, and what to export."""
+
+    device: str
+    device_id: str
+    exported: Mapping[str, str]
+
+
+def placement(
+    half: str, asked: Optional[str], device_id: Optional[str], count: int, environment: Mapping[str, str]
+) -> Placement:
+    """For --device, --device_id and the number of devices on this machine, each None where it was not given.
+
+    `environment` is the caller's: its ASCEND_DEVICE_ID wins over --device_id, as documented, and with
+    etp_running_flag=true the caller has exported everything. Raises UsageError where the options contradict each other.
+    """
+    device = asked or ("npu" if any(importlib.util.find_spec(name) for name in ADAPTERS[half]) else "auto")
+    kind, _, index = device.partition(":")
+    number = index or _number(device_id, environment, count)
+    if not index and number != "0":
+        if kind == "auto":
+            raise UsageError(f"device {number} of which kind; say it with --device, as in --device=cuda")
+        device = kind if kind == "cpu" else f"{kind}:{number}"
+    exported = _EXPORTED[half] if kind == "npu" and environment.get("etp_running_flag") != "true" else {}
+    return Placement(device, number, {name: value for name, value in exported.items() if name not in environment})
+
+
+def _number(device_id: Optional[str], environment: Mapping[str, str], count: int) -> str:
+    """The device's number; of several devices the first, 0."""
+    if count > 1:
+        if device_id not in (None, "0"):
+            raise UsageError(f"--device_id names one device and {count} are asked for, 0 to {count - 1}; leave it out")
+        return "0"
+    number = environment.get("ASCEND_DEVICE_ID") or device_id or "0"
+    if not re.match(r"\d{1,4}$", number):
+        raise UsageError(f"device number {number!r} is none; give --device_id (or ASCEND_DEVICE_ID) 0, 1, ...")
+    return str(int(number))

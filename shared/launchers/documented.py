@@ -1,0 +1,99 @@
+"""What the originals' scripts run, as data: a mode, a number of devices, and for each network the options.
+
+Epochs, steps and steps a log line are those of the scripts; where a network's original has no such script, those of the
+nearest one. What a recipe says already (rate, batch size, epochs of a whole training) is not repeated here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Mapping
+
+Options = Mapping[str, str]  # of main.py, by their canonical names with _ for -
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """One documented script. `suffix` ends its CaseName; `suffixes` are those of networks that document another."""
+
+    title: str
+    devices: int
+    suffix: str
+    networks: Mapping[str, Options]  # a training from the start; the first network is the default
+    mode: str = "train"
+    suffixes: Mapping[str, str] = field(default_factory=dict)
+    several_machines: bool = False  # its --batch_size is documented as that of all devices together
+    environment: Mapping[str, str] = field(default_factory=dict)  # on an NPU
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether it starts from trained weights, which --resume names."""
+        return self.mode != "train"
+
+
+def _networks(se_resnet50: Options, senet154: Options, pnasnet5large: Options) -> Dict[str, Options]:
+    caffe = dict(se_resnet50, network="se_resnet50_caffe")
+    return {"se_resnet50": se_resnet50, "se_resnet50_caffe": caffe, "senet154": senet154,
+            "pnasnet5large": pnasnet5large}  # fmt: skip
+
+
+# SE-ResNet-50's scripts print every step; SENet154's for 8 devices every 100th.
+_ONE_DEVICE = _networks(
+    {"recipe": "se_resnet50_1p", "print_freq": "1"}, {"recipe": "senet154_1p", "epochs": "1"},
+    {"recipe": "pnasnet5large_1p"},
+)  # fmt: skip
+_EIGHT_DEVICES = _networks(
+    {"recipe": "se_resnet50_8p", "print_freq": "1"}, {"recipe": "senet154_cosine", "print_freq": "100"},
+    {"recipe": "pnasnet5large_8p"},
+)  # fmt: skip
+_EIGHT_DEVICES_SHORT = _networks(
+    {"recipe": "se_resnet50_8p", "epochs": "2", "print_freq": "1"},
+    {"recipe": "senet154_cosine", "epochs": "3", "print_freq": "100"},
+    {"recipe": "pnasnet5large_8p", "epochs": "1", "steps_per_epoch": "1000"},
+)  # fmt: skip
+_FROM_CHECKPOINT = _networks({}, {}, {})  # the checkpoint and main.py know the recipe
+
+_IMAGENET: Dict[str, Launcher] = {
+    "train_full_1p": Launcher("trains on one device, for the accuracy", 1, "acc", _ONE_DEVICE),
+    "train_performance_1p": Launcher("trains on one device, for the throughput", 1, "perf", _ONE_DEVICE),
+    "train_full_8p": Launcher("trains on eight devices to the end, for the accuracy", 8, "acc", _EIGHT_DEVICES),
+    "train_performance_8p": Launcher(
+        "trains on eight devices for a short time, for the throughput", 8, "perf", _EIGHT_DEVICES_SHORT
+    ),
+    "train_eval_8p": Launcher(
+        "evaluates the checkpoint that --resume names on eight devices", 8, "eval", _FROM_CHECKPOINT, "evaluate",
+        {"pnasnet5large": "acc"},
+    ),
+    "train_finetune_1p": Launcher(
+        "trains the weights that --resume names further on one device", 1, "acc", _FROM_CHECKPOINT, "finetune"
+    ),
+    "train_performance_multinodes": Launcher(
+        "trains on several machines for a short time, for the throughput; start it on each", 8, "perf",
+        _EIGHT_DEVICES_SHORT, several_machines=True,
+    ),
+}  # fmt: skip
+
+# The device's own recipe has the 160 epochs; a performance run is documented as ten steps.
+_TEN_STEPS = {"se_resnet110": {"epochs": "1", "steps_per_epoch": "10", "print_freq": "1"}}
+_CIFAR: Dict[str, Launcher] = {
+    "train_full_1p": Launcher("trains on one device, for the accuracy", 1, "acc", {"se_resnet110": {}}),
+    "train_performance_1p": Launcher("trains ten steps on one device, for the throughput", 1, "perf", _TEN_STEPS),
+    "train_RT2_performance_1p": Launcher(
+        "trains ten steps on one device with the second runtime of CANN, for the throughput", 1, "RT2_perf", _TEN_STEPS,
+        environment={"ENABLE_RUNTIME_V2": "1"},
+    ),
+}  # fmt: skip
+
+LAUNCHERS: Mapping[str, Mapping[str, Launcher]] = {"torch_imagenet": _IMAGENET, "tf_seresnet": _CIFAR}
+
+# What the CIFAR-10 original's --help names and its scripts never read, and what does it here.
+NEVER_READ: Mapping[str, Mapping[str, str]] = {
+    "torch_imagenet": {},
+    "tf_seresnet": {
+        "--precision_mode": "--precision O1, or --npu-option precision_mode=MODE",
+        "--over_dump": "--npu-option enable_dump_debug=true --npu-option dump_path=DIR",
+        "--data_dump_flag": "--npu-option enable_dump=true --npu-option dump_path=DIR",
+        "--data_dump_step": "--npu-option dump_step=STEPS",
+        "--profiling": "--npu-option profiling_mode=true",
+    },
+}

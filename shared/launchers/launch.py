@@ -1,0 +1,62 @@
+"""One launcher from its plan to its result file: earlier files aside, the command, and what it left, harvested."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+from shared.errors import UsageError
+from shared.files import write_atomic
+from shared.interrupts import Interrupts
+from shared.launchers.plan import Plan
+from shared.launchers.running import Tee, run
+from shared.results.launcher_log import case_name, console_lines, fields, logged_losses, text
+from shared.results.record import read_record
+from shared.run_folder import set_aside
+
+RESULTS = ("train_*.log", "*_bs*.log", "train_*_loss.txt")  # what a launcher leaves in test/output/<device-id>
+
+
+def launch(plan: Plan, interrupts: Interrupts) -> None:
+    """Run the plan's command. The result file and its lines come only where it ends with 0.
+
+    Raises SystemExit with another status, UsageError where the output folder cannot be written or the command was
+    killed. Signals go to the command, which decides what they mean.
+    """
+    begin = time.time()
+    _make(plan.output)
+    aside = set_aside(plan.output, RESULTS if plan.first else (plan.log.name,))
+    with Tee(plan.log, sys.stdout.buffer, sys.stderr.buffer) as tee:
+        if aside:
+            tee.lines([f"note: what an earlier launcher left in {plan.output} is now in {aside}"])
+        status = run(plan.command, plan.exported, tee)
+        if status == 128 + signal.SIGKILL:
+            raise UsageError(f"main.py was killed (out of memory?); continue with --resume={plan.run}, or start again")
+        if status:
+            raise SystemExit(status)
+        if plan.first:
+            tee.lines(_harvest(plan, time.time() - begin))
+
+
+def _harvest(plan: Plan, seconds: float) -> List[str]:
+    """Write <CaseName>.log and train_<CaseName>_loss.txt; the lines for the console."""
+    record = read_record(plan.run / "result.json")
+    suffix = plan.launcher.suffixes.get(record["network"], plan.launcher.suffix)
+    losses = [] if record["mode"] == "evaluate" else logged_losses(plan.run / "events.jsonl")
+    case = case_name(record, suffix)
+    values = fields(record, losses, suffix, platform.machine(), seconds)
+    if losses:
+        write_atomic(plan.output / f"train_{case}_loss.txt", "".join(f"{loss:.6f}\n" for loss in losses))
+    write_atomic(plan.output / f"{case}.log", text(values))
+    return console_lines(values)
+
+
+def _make(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {output} ({error.strerror or error}); check its permissions") from error

@@ -1,0 +1,113 @@
+"""Runs the command of a launcher: what it says goes to the console and to a file, signals go to the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, List, Mapping, Sequence
+
+from shared.errors import UsageError
+
+_GRACE = 10  # seconds for what is left in a pipe, after the command has ended
+
+
+class Tee:
+    """A console and a log that get the same bytes."""
+
+    def __init__(self, log: Path, out: BinaryIO, err: BinaryIO) -> None:
+        try:
+            self._log = log.open("ab", buffering=0)
+        except OSError as error:
+            raise UsageError(f"cannot write {log} ({error.strerror or error}); check its permissions") from error
+        self.out, self.err = out, err
+
+    def write(self, console: BinaryIO, data: bytes) -> None:
+        """Raises BrokenPipeError where nobody reads the console any more; the log has the bytes then too."""
+        self._log.write(data)
+        console.write(data)
+        console.flush()
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """These lines, to the console's output and the log."""
+        self.write(self.out, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+
+    def __enter__(self) -> Tee:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._log.close()
+
+
+def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee) -> int:
+    """The exit status of the command, 128 plus the signal's number where one has ended it.
+
+    It runs in a session of its own: a terminal's Ctrl-C then reaches us alone, and the command once, from us. Twice
+    would mean to stop without a checkpoint.
+    """
+    with _Forwarded() as forwarded:
+        process = subprocess.Popen(
+            list(command), env={**os.environ, **exported}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        forwarded.to(process)
+        pumps = [_pump(process.stdout, tee, tee.out), _pump(process.stderr, tee, tee.err)]
+        status = process.wait()
+        if status < 0:
+            _end_ranks(process.pid)
+        for pump in pumps:
+            pump.join(_GRACE)
+    return status if status >= 0 else 128 - status
+
+
+def _pump(source: Any, tee: Tee, console: BinaryIO) -> threading.Thread:
+    def copy() -> None:
+        with source:
+            try:
+                for data in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
+                    tee.write(console, data)
+            except BrokenPipeError:  # as in `| head`: closing our end tells the command
+                return
+
+    thread = threading.Thread(target=copy, daemon=True)
+    thread.start()
+    return thread
+
+
+def _end_ranks(group: int) -> None:
+    """Whoever killed the command may have left its ranks behind, and with them the device and our pipes."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+class _Forwarded:
+    """While entered, each SIGINT and SIGTERM that comes goes to the process, also one that came before it was there."""
+
+    def __init__(self) -> None:
+        self._early: List[int] = []
+        self._before: Dict[int, Any] = {}
+        self._process: Any = None
+
+    def __enter__(self) -> _Forwarded:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._forward)
+        return self
+
+    def to(self, process: Any) -> None:
+        self._process = process
+        for number in self._early:
+            process.send_signal(number)
+
+    def _forward(self, number: int, frame: Any) -> None:
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
