@@ -15,7 +15,7 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -30,7 +30,7 @@ from torch_imagenet.job import JOB
 
 PORT = 29500  # torch's own default
 _QUIET = {
-    "TORCH_CPP_LOG_LEVEL": "ERROR",  # torch's warnings of sockets that it then does not need
+    "TORCH_CPP_LOG_LEVEL": "FATAL",  # every process's account of a broken connection; the reason is said in one line
     # A port of its own for each attempt: what is left of a broken connection must not be met by the next.
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
 }
@@ -46,7 +46,7 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
     for name, value in {**_QUIET, **(network_environment(address, _interface(address)) if nodes > 1 else {})}.items():
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
-    logging.getLogger("torch.distributed.elastic").setLevel(os.environ.get("LOGLEVEL", "CRITICAL").upper())
+    _quieten("torch.distributed.elastic")
     port = options.master_port or (PORT if nodes > 1 else 0)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
         config = LaunchConfig(
@@ -56,7 +56,11 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
             rdzv_configs={"is_host": (options.node_rank or 0) == 0, "timeout": int(options.timeout)},
             monitor_interval=0.2, local_addr=address, logs_specs=DefaultLogsSpecs(log_dir=logs),
         )  # fmt: skip
-        program = [str(Path(__file__).with_name("main.py")), *words, *_folder_for_all(options)]
+        program = [str(Path(__file__).with_name("main.py")), *words]
+        if options.mode in ("train", "finetune") and not options.resume and not options.output_dir:
+            # Processes that are started again must find what the first ones have left.
+            options.output_dir = str(new_folder_name(f"{options.network or options.recipe or 'run'}-{options.mode}"))
+            program += ["--output-dir", options.output_dir]
         try:
             elastic_launch(config, sys.executable)(*program)
         except SignalException as asked:
@@ -72,29 +76,38 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
             ) from error
 
 
-def _folder_for_all(options: Any) -> List[str]:
-    """The run's folder as an option, so that processes that are started again find what the first ones have left."""
-    if options.output_dir or options.resume or options.mode not in ("train", "finetune"):
-        return []
-    return ["--output-dir", str(new_folder_name(f"{options.network or options.recipe or 'run'}-{options.mode}"))]
-
-
 def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
     """Raise what the failure that came first means; the others are of processes that it has taken along."""
-    killed = [failure for failure in failures if failure.exitcode < 0]
+    # SIGTERM is what torch's launcher ends the others with.
+    killed = [failure for failure in failures if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM]
     told = [failure for failure in failures if failure.exitcode > 0 and failure.error_file_data]
-    first = min(killed or told or failures, key=lambda failure: failure.timestamp)
+    ended = [failure for failure in failures if failure.exitcode > 0]
+    first = min(told or killed or ended or failures, key=lambda failure: failure.timestamp)
     if first.exitcode < 0:
         name = signal.Signals(-first.exitcode).name
         raise UsageError(
-            f"rank {_rank(first, options)} was ended by {name}; go on with --resume, or let --max-restarts N do it"
-            + (" (out of memory?)" if name == "SIGKILL" else "")
+            f"rank {_rank(first, options)} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
+            f" {_way_on(options)}, or let --max-restarts N do so"
         )
     raise SystemExit(first.exitcode)
 
 
+def _way_on(options: Any) -> str:
+    folder = options.output_dir or options.resume
+    if folder and (Path(folder) / "checkpoints" / "last").exists():
+        return f"go on with --resume {folder}"
+    return "start it again"
+
+
 def _rank(failure: ProcessFailure, options: Any) -> int:
     return (options.node_rank or 0) * (options.num_devices or 0) + failure.local_rank
+
+
+def _quieten(prefix: str) -> None:
+    """Leave to LOGLEVEL what torch's launcher says of its own doings; what matters is said here, in one line."""
+    level = os.environ.get("LOGLEVEL", "CRITICAL").upper()
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]:
+        logging.getLogger(name).setLevel(level)
 
 
 # -- addresses -------------------------------------------------------------------------------------------------

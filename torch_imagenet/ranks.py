@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
+import time
 from datetime import timedelta
 from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar
 
@@ -154,7 +156,7 @@ class Group(Ranks):
         try:
             dist.monitored_barrier(self._watch, timeout=self._timeout, wait_all_ranks=True)
         except RuntimeError as error:
-            raise UsageError(self._who(error)) from error
+            raise UsageError(self._who(error) or "another rank has ended the run; its error is in the log") from error
 
     # -- when something has gone wrong -------------------------------------------------------------------------
 
@@ -190,29 +192,35 @@ class Group(Ranks):
         return True
 
     def broken(self, error: BaseException) -> Optional[str]:
-        """What to say of a connection that broke: who did not answer in time; None where another has told why."""
-        with contextlib.suppress(RuntimeError):
-            if self._store.check(["error"]):
-                return None
-        if "timed out" not in str(error).lower():
-            return None  # the other's end is known to whoever started it
+        """What to say of a connection that broke: who has not answered; None where somebody else says it."""
+        if self._told_of_an_error() or "timed out" not in str(error).lower():
+            return None  # a process that has ended is known to whoever started it
         try:
             dist.monitored_barrier(self._watch, timeout=timedelta(seconds=_NAMING_SECONDS), wait_all_ranks=True)
         except RuntimeError as barrier:
             return self._who(barrier)
         return f"an exchange took longer than {self._timeout.total_seconds():g} seconds; raise --timeout"
 
-    def _who(self, error: BaseException) -> str:
-        """torch's monitored barrier names the missing in the first process, and the first one in the others."""
+    def _who(self, error: BaseException) -> Optional[str]:
+        """torch's monitored barrier names the missing in the first process; the others' says that this one ends."""
         text = str(error)
         if not self.is_first:
-            return "rank 0 ended the job"
-        names = text.split("failed to pass")[0].rpartition("ank")[2].strip(" s:,\n") if "failed to pass" in text else ""
-        who = f"rank {names}" if names else "another rank"
+            for _ in range(_NAMING_SECONDS):
+                if self._told_of_an_error():
+                    return None
+                time.sleep(1)
+        found = re.search(r"[Rr]anks? ([\d, ]*\d) failed to pass", text)
+        who = f"rank {found.group(1)}" if found else "rank 0" if not self.is_first else "another rank"
         return (
             f"{who} has not answered for {self._timeout.total_seconds():g} seconds; look at its machine, or give it"
             " more time with --timeout SECONDS"
         )
+
+    def _told_of_an_error(self) -> bool:
+        try:
+            return bool(self._store.check(["error"]))
+        except RuntimeError:  # the first process, which keeps such things, is gone
+            return False
 
     def leave(self) -> None:
         """End together."""

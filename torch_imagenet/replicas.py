@@ -8,7 +8,8 @@ checkpoint needs no more than one of them.
 from __future__ import annotations
 
 import contextlib
-from typing import ContextManager, Iterable, List
+import inspect
+from typing import Any, ContextManager, Dict, Iterable, List
 
 import torch
 import torch.distributed as dist
@@ -29,9 +30,14 @@ class Replicas:
         self._parallel = None
         self._statistics: List[torch.Tensor] = []
         if ranks.size > 1:
+            # torch 2.13 has given the option another name. Buffers are averaged here, not the first one's taken.
+            known = inspect.signature(DistributedDataParallel).parameters
+            own_buffers: Dict[str, Any] = {
+                "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+            }
             self._parallel = DistributedDataParallel(
-                network, device_ids=[device.torch_device] if device.asynchronous else None, broadcast_buffers=False,
-                gradient_as_bucket_view=True,
+                network, device_ids=[device.torch_device] if device.asynchronous else None,
+                gradient_as_bucket_view=True, **own_buffers,
             )  # fmt: skip
             self.module = self._parallel
             if averaged_statistics:
@@ -66,10 +72,12 @@ def spread(tensors: Iterable[torch.Tensor], ranks: Ranks) -> None:
 
 
 def with_synchronised_statistics(network: nn.Module, device: Device) -> nn.Module:
-    """Batch normalisation over the images of all devices, in torch's SyncBatchNorm, in place of each device's own.
+    """Batch normalisation over the images of all devices, in torch's SyncBatchNorm, in place of each device's own."""
+    check_synchronised_statistics(device)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
-    Raises UsageError where the device has none.
-    """
+
+def check_synchronised_statistics(device: Device) -> None:
+    """Raise UsageError where the device has none."""
     if not device.asynchronous:
         raise UsageError("--sync-bn needs a GPU or NPU: torch has none for the CPU; leave it out")
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network)

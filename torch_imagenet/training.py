@@ -35,6 +35,7 @@ from torch_imagenet.normalisation import Normalisation
 from torch_imagenet.options import workers
 from torch_imagenet.precision import precision
 from torch_imagenet.ranks import Ranks
+from torch_imagenet.replicas import check_synchronised_statistics
 from torch_imagenet.starting_weights import FoundWeights
 from torch_imagenet.step import TrainingStep, needs_host
 
@@ -53,6 +54,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     setup = Setup.of(options, device, found)
     recipe, spec, data, plan = setup.recipe, setup.spec, setup.data, setup.plan
     ranks.same("data set", data.content.fingerprint)
+    ranks.same("order of the images", data.train.order)
     state = found.state if found else None
     level = precision(recipe.precision)
     progress = Progress(**state["progress"]) if state else Progress()
@@ -126,6 +128,8 @@ class Setup:
     def of(cls, options: Any, device: Device, found: Optional[Found]) -> Setup:
         """Raises UsageError where they do not go together."""
         state = found.state if found else None
+        if options.sync_bn:
+            check_synchronised_statistics(device)
         data = runs.load_data(options, state)
         recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
         if state and state["device"]["count"] != device.count:
@@ -203,7 +207,10 @@ def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.
         "mode": mode,
         "recipe": recipe.to_json(),
         "network": spec.to_json(),
-        "data": {"name": data.content.name, "path": data.content.path, "fingerprint": data.content.fingerprint},
+        "data": {
+            "name": data.content.name, "path": data.content.path, "fingerprint": data.content.fingerprint,
+            "order": data.train.order,
+        },
         "device": device.describe(),
     }
 
