@@ -1,7 +1,7 @@
 """ImageNet on the disk: find it, index it, name it. No image is opened here.
 
-Any images in the layout of `imagenet_layout` will do; a set with the official classes and numbers of images is named
-'imagenet'.
+Any images in the layout of `imagenet_layout` will do, or in tar shards (`imagenet_shard_sets`), a folder's or a URL's;
+a set with the official classes and numbers of images is named 'imagenet'.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 from shared.errors import fault
 from shared.imagenet_index import indexed
 from shared.imagenet_layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, remarks
+from shared.imagenet_shard_sets import holds_shards, load_shards, missing_shards
 from shared.imagenet_split import Split
+from shared.shard_cache import ShardCache, shown
 
 FOLDER = "imagenet"  # the usual place, in the current folder
 
@@ -44,25 +46,37 @@ def load(
     splits: Sequence[str] = SPLITS,
     name: Optional[str] = None,
     cache: Union[str, Path, None] = None,
+    shard_cache: Optional[ShardCache] = None,
 ) -> ImageNet:
     """Find and index the data set. `splits` is ("train", "val"), or ("val",) for an evaluation: train/ may be missing.
 
     `name` takes the place of the name that the set would get, `cache` that of the folder in which the index is kept
-    (see `imagenet_index`: a file rewritten in place goes unnoticed). Raises DataError, one line, for whatever is wrong
-    with the folders. Files that are damaged are found when they are read, or by the mode check-data.
+    (see `imagenet_index`: a file rewritten in place goes unnoticed), `shard_cache` that of the one in which shards of a
+    URL are. Raises DataError, one line, for whatever is wrong with folders or shards. Images that are damaged are found
+    when they are read, or by the mode check-data.
     """
-    root = find(path, splits)
-    parts = {split: indexed(str(root / split), cache) for split in splits}
+    parts: Dict[str, Split]
+    if holds_shards(path):
+        found = load_shards(path, splits, cache, shard_cache)
+        for line in missing_shards(found.parts.values()):
+            raise fault(line)
+        parts = dict(found.parts)
+        where, own_name, notes = found.where, found.name, found.notes
+    else:
+        root = find(path, splits)
+        parts = {split: indexed(str(root / split), cache) for split in splits}
+        where, own_name, notes = str(root), None, ()
     loaded = list(parts.values())
     for line in faults(loaded):
         raise fault(line)
     digest = hashlib.sha256("".join(f"{split} {part.fingerprint}\n" for split, part in parts.items()).encode())
+    official = is_official(loaded)
     return ImageNet(
-        name=name or name_of(root, is_official(loaded)),
-        path=str(root),
+        name=name or (OFFICIAL_NAME if official else own_name or name_of(Path(shown(where)), False)),
+        path=where,
         classes=parts["val"].classes,
         train=parts.get("train"),
         val=parts["val"],
         fingerprint=digest.hexdigest(),
-        remarks=remarks(loaded),
+        remarks=(*notes, *remarks(loaded)),
     )

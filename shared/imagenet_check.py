@@ -1,4 +1,4 @@
-"""Is this folder ImageNet, whole and undamaged? Every image is opened and decoded.
+"""Is this ImageNet, whole and undamaged? Every image is opened and decoded, and every shard is read to its end.
 
 The index is made anew, so that files rewritten in place are seen. A fault is what training would stop at; a remark is
 what is unusual and harmless, such as the official set's grey and CMYK images.
@@ -6,152 +6,129 @@ what is unusual and harmless, such as the official set's grey and CMYK images.
 
 from __future__ import annotations
 
-import signal
 import time
-from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from shared.errors import UsageError, fault, one_line
+from shared.check_report import Report
+from shared.errors import UsageError
+from shared.extents import Extent, ExtentReader
 from shared.imagenet_image import Finding, inspect
 from shared.imagenet_layout import OFFICIAL_NAME, counted, faults, find, is_official, name_of, remarks
+from shared.imagenet_shard_check import readable, shards_to_check
+from shared.imagenet_shard_sets import holds_shards
 from shared.imagenet_split import Split, scan
+from shared.process_pool import ProcessPool
+from shared.shard_cache import ShardCache, shown
 
-_SHOWN = 20  # lines of one kind
 _CHUNK = 32  # images that a process gets at once
 _PROGRESS_SECONDS = 10.0
+
+Say = Callable[[str], None]
+Pause = Callable[[], None]
 
 
 def check(
     path: Union[str, Path],
     workers: int,
-    say: Callable[[str], None],
+    say: Say,
     name: Optional[str] = None,
-    pause: Callable[[], None] = lambda: None,
+    pause: Pause = lambda: None,
+    shard_cache: Optional[ShardCache] = None,
 ) -> None:
     """Say what is there, every fault and remark, the verdict last. Raises DataError if there was a fault.
 
     `workers` processes decode the images; with 1, this process does. `name` takes the place of the name that the set
-    would get. `pause` is called every few images and may raise to end the check.
+    would get. `pause` is called every few images and may raise to end the check. Shards of a URL are fetched anew, into
+    `shard_cache`.
     """
     _need_pillow()
-    root = find(path)
-    parts = [scan(str(root / split)) for split in ("train", "val")]
-    say(f"folder {root}")
-    for part in parts:
-        say(_counts(part))
-    report = _Report(say)
-    for line in faults(parts):
-        report.layout(line)
-    for line in remarks(parts):
-        say(f"remark: {line}")
-    _read_images(parts, workers, report, pause)
-    report.close()
-    official = is_official(parts)
-    name = name or name_of(root, official)
-    if report.faults:
-        raise fault(f"{name}: {counted(report.faults, 'fault')}, the first: {report.first}; mend what is named above")
+    report = Report(say)
+    with ProcessPool(workers) as pool:
+        found = _opened(path, pool, report, shard_cache, pause)
+        for part in found.parts:
+            say(_counts(part))
+        for line in faults(found.parts):
+            report.layout(line)
+        for line in remarks(found.parts):
+            say(f"remark: {line}")
+        _read_images(found.groups, sum(map(len, found.parts)), pool, report, pause)
+    official = is_official(found.parts)
+    name = name or (OFFICIAL_NAME if official else found.name)
+    report.close(name)
     say(f"{name}: complete" + (", the official counts" if name == OFFICIAL_NAME else ""))
 
 
-class _Report:
-    """Says each finding, up to 20 of one kind, and counts them all."""
+class _Found(NamedTuple):
+    name: str
+    parts: Sequence[Split]
+    groups: Iterator[Tuple[Split, np.ndarray]]  # the images that can be read, split by split or shard by shard
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
-        self.faults = 0
-        self.first = ""
-        self._kinds: Dict[Tuple[bool, str], int] = {}
 
-    def layout(self, line: str) -> None:
-        """A fault of the folders, "what is wrong; what to do"."""
-        self.say(one_line(f"fault: {line}"))
-        self._count(line.split("; ")[0])
-
-    def image(self, name: str, finding: Finding) -> None:
-        """A fault or a remark about one image."""
-        key = (finding.is_fault, finding.kind)
-        self._kinds[key] = self._kinds.get(key, 0) + 1
-        detail = f"{finding.kind} ({finding.detail})" if finding.detail else finding.kind
-        if self._kinds[key] <= _SHOWN:
-            self.say(one_line(f"{'fault' if finding.is_fault else 'remark'}: {name}: {detail}"))
-        if finding.is_fault:
-            self._count(f"{name}: {detail}")
-
-    def close(self) -> None:
-        """Say how many there are that have not been named."""
-        for (is_fault, kind), number in sorted(self._kinds.items()):
-            if number > _SHOWN:
-                self.say(f"{'fault' if is_fault else 'remark'}: ... and {number - _SHOWN:,} more: {kind}")
-
-    def _count(self, what: str) -> None:
-        self.faults += 1
-        self.first = self.first or what
+def _opened(
+    path: Union[str, Path], pool: ProcessPool, report: Report, shard_cache: Optional[ShardCache], pause: Pause
+) -> _Found:
+    if holds_shards(path):
+        found = shards_to_check(path, pool, report, shard_cache, pause)
+        report.say(f"shards in {shown(found.where)}")
+        parts = list(found.parts.values())
+        return _Found(found.name or name_of(Path(found.where), False), parts, readable(parts, pool, report))
+    root = find(path)
+    folders = [scan(str(root / split)) for split in ("train", "val")]
+    report.say(f"folder {root}")
+    return _Found(name_of(root, False), folders, ((part, np.arange(len(part))) for part in folders))
 
 
 # -- images --------------------------------------------------------------------------------------
 
-
-def _read_images(parts: Sequence[Split], workers: int, report: _Report, pause: Callable[[], None]) -> None:
-    total, done, spoken = sum(map(len, parts)), 0, time.monotonic()
-    for part, start, findings in _inspected(parts, workers):
-        for index, found in enumerate(findings, start):
-            for finding in found:
-                report.image(f"{Path(part.folder).name}/{part.name(index)}", finding)
-        done += len(findings)
-        if time.monotonic() - spoken >= _PROGRESS_SECONDS:
-            spoken = time.monotonic()
-            report.say(f"read {done:,} of {total:,} images")
-        pause()
+Item = Tuple[Extent, str]  # where an image is, and the name of its class and its own
 
 
-def _inspected(parts: Sequence[Split], workers: int) -> Iterator[Tuple[Split, int, List[List[Finding]]]]:
-    """What was found in each image, chunk by chunk and in order."""
-    chunks = [(part, start) for part in parts for start in range(0, len(part), _CHUNK)]
-    if workers == 1:
-        for part, start in chunks:
-            yield part, start, inspect_all(_paths(part, start))
-        return
-    with ProcessPoolExecutor(workers, initializer=_leave_signals) as processes:
-        running: Deque[Tuple[Split, int, Future[List[List[Finding]]]]] = deque()
-        try:
-            for part, start in chunks:
-                running.append((part, start, processes.submit(inspect_all, _paths(part, start))))
-                if len(running) >= 4 * workers:
-                    yield _result(*running.popleft())
-            while running:
-                yield _result(*running.popleft())
-        finally:
-            for _, _, future in running:
-                future.cancel()
+class _Chunk(NamedTuple):
+    """Which images a process gets at once."""
+
+    part: Split
+    indices: List[int]
 
 
-def _result(part: Split, start: int, future: Future[List[List[Finding]]]) -> Tuple[Split, int, List[List[Finding]]]:
-    try:
-        return part, start, future.result()
-    except BrokenProcessPool as error:
-        raise fault(
-            f"a process died near {part.path(start)}, out of memory or of a hostile file; try --workers 1"
-        ) from error
+def _read_images(
+    groups: Iterator[Tuple[Split, np.ndarray]], total: int, pool: ProcessPool, report: Report, pause: Pause
+) -> None:
+    done, spoken = 0, time.monotonic()
+    for part, indices in groups:
+        for chunk, findings in pool.results(inspect_all, _chunks(part, indices), 4 * pool.workers, _place):
+            for index, found in zip(chunk.indices, findings):
+                for finding in found:
+                    report.image(part.full_name(index), finding)
+            done += len(findings)
+            if time.monotonic() - spoken >= _PROGRESS_SECONDS:
+                spoken = time.monotonic()
+                report.say(f"read {done:,} of {total:,} images")
+            pause()
 
 
-def _leave_signals() -> None:
-    """Ctrl-C is for the process that started this one, and SIGTERM ends it, whatever handlers it has inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _chunks(part: Split, indices: np.ndarray) -> Iterator[Tuple[_Chunk, List[Item]]]:
+    for start in range(0, len(indices), _CHUNK):
+        some = indices[start : start + _CHUNK].tolist()
+        yield _Chunk(part, some), [(part.extent(index), part.relative_name(index)) for index in some]
 
 
-def inspect_all(paths: Sequence[str]) -> List[List[Finding]]:
+def _place(chunk: _Chunk) -> str:
+    return chunk.part.path(chunk.indices[0])
+
+
+def inspect_all(items: Sequence[Item]) -> List[List[Finding]]:
     """Return what is to be said of each image. A function of its own because another process runs it."""
-    return [inspect(path) for path in paths]
-
-
-def _paths(part: Split, start: int) -> List[str]:
-    return [part.path(index) for index in range(start, min(start + _CHUNK, len(part)))]
+    found = []
+    with ExtentReader() as reader:
+        for extent, name in items:
+            try:
+                found.append(inspect(reader.source(extent), name))
+            except UsageError as error:
+                found.append([Finding(True, "cannot be read", str(error).split("; ")[0])])
+    return found
 
 
 # -- text ----------------------------------------------------------------------------------------
@@ -165,8 +142,8 @@ def _need_pillow() -> None:
 
 
 def _counts(part: Split) -> str:
-    name, counts = Path(part.folder).name, part.class_counts()
-    line = f"{name}: {counted(len(part), 'image')} in {counted(len(counts), 'class', 'classes')}"
+    counts = part.class_counts()
+    line = f"{part.subset}: {counted(len(part), 'image')} in {counted(len(counts), 'class', 'classes')}"
     if not len(counts):
         return line
     return f"{line}, per class {counts.min():,} to {counts.max():,}, median {np.median(counts):,.1f}"

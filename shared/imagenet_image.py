@@ -1,4 +1,4 @@
-"""One image file: can it be decoded, and is it what its name says?"""
+"""One image: can it be decoded, and is it what its name says?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any, List
+from typing import Any, BinaryIO, List, Union
 
 _FORMATS = {  # extension: what Pillow calls the format
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".ppm": "PPM", ".pgm": "PPM", ".bmp": "BMP", ".tif": "TIFF",
@@ -27,18 +27,19 @@ class Finding:
     detail: str = ""
 
 
-def inspect(path: str) -> List[Finding]:
-    """Decode every pixel of the file at `path` and return what is to be said. Raises nothing for whatever is in it.
+def inspect(file: Union[str, BinaryIO], name: str) -> List[Finding]:
+    """Decode every pixel of the image and return what is to be said. Raises nothing for whatever is in it.
 
-    An image of more than Pillow's limit of pixels, some 89 million, is a fault and is not decoded.
+    `file` is a path or a file in memory, `name` that of its class and its own, as in 'n01440764/n01440764_18.JPEG'. An
+    image of more than Pillow's limit of pixels, some 89 million, is a fault and is not decoded.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about damaged EXIF data and the like, which nobody reads
         warnings.simplefilter("error", _bomb_warning())
         try:
-            if os.path.getsize(path) == 0:
+            if (os.path.getsize(file) if isinstance(file, str) else file.seek(0, os.SEEK_END)) == 0:
                 return [Finding(True, "empty")]
-            return _decoded(path)
+            return _decoded(file, name)
         except MemoryError:
             return [Finding(True, "too large for this machine's memory")]
         except Exception as error:  # Pillow raises some ten kinds at damaged files
@@ -51,10 +52,10 @@ def _bomb_warning() -> Any:
     return Image.DecompressionBombWarning
 
 
-def _decoded(path: str) -> List[Finding]:
+def _decoded(file: Union[str, BinaryIO], name: str) -> List[Finding]:
     from PIL import Image
 
-    with Image.open(path, formats=OPENED) as image:
+    with Image.open(file, formats=OPENED) as image:
         kind = _ALIASES.get(str(image.format), str(image.format))
         mode = image.mode
         image.load()
@@ -68,7 +69,7 @@ def _decoded(path: str) -> List[Finding]:
         found.append(Finding(False, "neither RGB nor grey", f"mode {mode}"))
     if orientation not in (None, 1):
         found.append(Finding(False, "EXIF orientation, which is not applied", str(orientation)))
-    return found + _name_findings(path, kind)
+    return found + _name_findings(name, kind)
 
 
 def _orientation(image: Any) -> Any:
@@ -79,13 +80,13 @@ def _orientation(image: Any) -> Any:
         return None
 
 
-def _name_findings(path: str, kind: str) -> List[Finding]:
-    folder, name = os.path.split(path)
-    extension = os.path.splitext(name)[1]
+def _name_findings(name: str, kind: str) -> List[Finding]:
+    folder, file_name = os.path.split(name)
+    extension = os.path.splitext(file_name)[1]
     found = []
     if _FORMATS.get(extension.lower()) != kind:
         found.append(Finding(False, f"named {extension} without being one", kind))
-    wnid, class_name = _WNID.match(name), os.path.basename(folder)
+    wnid, class_name = _WNID.match(file_name), os.path.basename(folder)
     if wnid and _WNID.match(class_name) and wnid.group() != class_name:
         found.append(Finding(False, "named as of another class", wnid.group()))
     return found

@@ -60,13 +60,13 @@ def faults(parts: Sequence[Split]) -> List[str]:
 
 def remarks(parts: Sequence[Split]) -> Tuple[str, ...]:
     """Return what a user should know and need not mend, a line each."""
-    return tuple(line for part in parts for line in _remarks(_split_name(part), part.left_out))
+    return tuple(line for part in parts for line in _remarks(part.subset, part.left_out))
 
 
 def is_official(parts: Sequence[Split]) -> bool:
     """Whether these are the official 1,000 classes with the official numbers of images. No image is read."""
     return all(
-        len(part) == _OFFICIAL_IMAGES[_split_name(part)]
+        len(part) == _OFFICIAL_IMAGES[part.subset]
         and hashlib.sha256("\n".join(part.classes).encode("utf-8", "replace")).hexdigest() == _OFFICIAL_CLASSES
         for part in parts
     )
@@ -93,10 +93,6 @@ def some(names: Sequence[str]) -> str:
 # -- what is wrong -------------------------------------------------------------------------------
 
 
-def _split_name(part: Split) -> str:
-    return os.path.basename(part.folder)
-
-
 def _missing(root: Path, split: str) -> str:
     if os.path.lexists(str(root / split)):
         return f"{root / split} is not a folder; put the {split} images there, a folder per class"
@@ -112,7 +108,7 @@ def _faults_alone(part: Split) -> List[str]:
     folder, left_out = part.folder, part.left_out
     if left_out.unsorted or (left_out.loose and not part.classes):
         images = counted(left_out.unsorted or left_out.loose, "image")
-        if _split_name(part) == "train":
+        if part.subset == "train":
             return [f"{folder} has {images} outside class folders; move each into the folder of its class"]
         return [f"{folder} is not sorted ({images} outside class folders); {_sorting(folder)}"]
     if not part.classes:
@@ -122,7 +118,7 @@ def _faults_alone(part: Split) -> List[str]:
         return [f"{folder} holds no class folders; put the images there, a folder per class"]
     empty = [name for name, count in zip(part.classes, part.class_counts()) if not count]
     if empty:
-        classes = counted(len(empty), "class folder")
+        classes = counted(len(empty), "class", "classes")
         return [f"{folder} has {classes} without images ({some(empty)}); fill or remove them"]
     return []
 
@@ -137,9 +133,7 @@ def _missing_classes(one: Split, other: Split) -> List[str]:
     if not missing:
         return []
     classes = counted(len(missing), "class", "classes")
-    return [
-        f"{other.folder} lacks {classes} of {_split_name(one)}/ ({some(missing)}); both need the same class folders"
-    ]
+    return [f"{other.folder} lacks {classes} of {one.subset}/ ({some(missing)}); both need the same classes"]
 
 
 def _remarks(split: str, left_out: LeftOut) -> List[str]:

@@ -13,14 +13,18 @@ import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from shared.errors import fault
+from shared.errors import UsageError, fault
+from shared.extents import OPEN_SHARDS, Extent
+from shared.shard_cache import Remote
+from shared.shuffle import epoch_order
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
+WHOLE = "whole"  # the order of an epoch that mixes all images
 _UNSORTED = re.compile(r"ILSVRC2012_val_\d{8}\.JPEG\Z")
 _THREADS = 8  # for folders on a network; on a local disk one would do
 _GONE = -1  # the size of a link that leads nowhere: a bad image, to be met when it is read
@@ -46,7 +50,9 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one split, ordered by class and then by name. Two arrays and a few values: cheap to pickle.
+    """The images of one split, ordered by class and then by name. A few arrays and values: cheap to pickle.
+
+    Here they are files in class folders; `imagenet_shards.ShardSplit` has them in tar shards.
 
     `folder` is the absolute path. Image i is of class `classes[labels[i]]`, labels int32 [images]; its file's name is
     `names[offsets[i]:offsets[i + 1]]`, in the file system's encoding, offsets int64 [images + 1]. `classes` is sorted,
@@ -66,14 +72,60 @@ class Split:
 
     def name(self, index: int) -> str:
         """Return class and file name, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
-        label = self.labels[index]
-        if index < 0:
-            index += len(self)
-        return f"{self.classes[label]}/{os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]])}"
+        return self.relative_name(index)
+
+    def relative_name(self, index: int) -> str:
+        """Return class and file name, wherever the image is. Raises IndexError."""
+        return f"{self.classes[self.labels[index]]}/{self.file_name(index)}"
+
+    def file_name(self, index: int) -> str:
+        """Return the file's own name. Raises IndexError."""
+        index = range(len(self))[index]
+        return os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]])
+
+    def full_name(self, index: int) -> str:
+        """Return the name of an image within the whole set. Raises IndexError."""
+        return f"{self.subset}/{self.name(index)}"
 
     def path(self, index: int) -> str:
         """Return the absolute path of an image. Raises IndexError."""
         return os.path.join(self.folder, self.name(index))
+
+    @property
+    def subset(self) -> str:
+        """Which part of the set this is: 'train' or 'val'."""
+        return os.path.basename(self.folder)
+
+    @property
+    def open_shards(self) -> int:
+        """How many files a reader of this split should keep open."""
+        return OPEN_SHARDS
+
+    def extent(self, index: int) -> Extent:
+        """Return where the bytes of an image are. Raises IndexError."""
+        return Extent(self.path(index))
+
+    @property
+    def order(self) -> str:
+        """Say in one word what besides seed and epoch decides the order of an epoch."""
+        return WHOLE
+
+    def ordered(self, order: str) -> Split:
+        """Return the split with that `order`, as an interrupted run had it. Raises UsageError where it has it not."""
+        if order == self.order:
+            return self
+        raise UsageError(
+            "the run took its images from other shards or from a URL, in another order; give what it had with"
+            " --data-path"
+        )
+
+    def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
+        """Return the order in which this zero-based epoch trains on the images, int64 [images], each once."""
+        return epoch_order(seed, epoch, len(self))
+
+    def ahead(self, batches: Sequence[np.ndarray]) -> List[Tuple[Remote, ...]]:
+        """Return for each batch of image indices what should be fetched meanwhile: what the next ones need first."""
+        return [()] * len(batches)
 
     def class_counts(self) -> np.ndarray:
         """Return the images of each class, int64 [classes]."""

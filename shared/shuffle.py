@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-_ORDER, _CROPS, _IMAGE, _STEP, _DRAWS = range(5)  # separate streams, so that a change of one leaves the others alone
+_ORDER, _CROPS, _IMAGE, _STEP, _DRAWS, _SHARDS = range(6)  # separate streams: a change of one leaves the others alone
 
 
 class Crops(NamedTuple):
@@ -24,6 +24,19 @@ class Crops(NamedTuple):
 def epoch_order(seed: int, epoch: int, images: int) -> np.ndarray:
     """A permutation of 0 .. images-1, int64 [images], for this zero-based epoch."""
     return _random(seed, epoch, _ORDER).permutation(images)
+
+
+def grouped_order(seed: int, epoch: int, shards: np.ndarray, group: int) -> np.ndarray:
+    """A permutation of 0 .. images-1, int64 [images], that needs no more than about `group` shards at a time.
+
+    `shards` says for each image which shard it is in, from 0 on. The shards are shuffled and taken `group` by `group`;
+    the images of those are shuffled together. With `group` shards or fewer it is `epoch_order`.
+    """
+    order = epoch_order(seed, epoch, len(shards))
+    mixed = _random(seed, epoch, _SHARDS).permutation(int(shards.max(initial=-1)) + 1)
+    place = np.empty_like(mixed)
+    place[mixed] = np.arange(len(mixed)) // group
+    return order[np.argsort(place[shards[order]], kind="stable")]
 
 
 def epoch_crops(seed: int, epoch: int, images: int, padding: int, flip: bool) -> Crops:

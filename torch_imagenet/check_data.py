@@ -1,21 +1,28 @@
-"""The mode `check-data`: is this folder ImageNet, whole and undamaged? With --sort-val, val/ is sorted instead."""
+"""The mode `check-data`: is this ImageNet, whole and undamaged?
+
+With --sort-val, val/ is sorted instead; with --write-shards the images are written as tar shards, and those checked.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Optional
 
 from shared import imagenet, sample
 from shared.errors import UsageError
 from shared.imagenet_check import check
+from shared.imagenet_shard_write import write_shards
 from shared.imagenet_sort import sort_val
 from shared.interrupts import Interrupts
 from shared.run_log import RunLog
-from torch_imagenet.options import workers
+from shared.shard_cache import ShardCache, shown
+from torch_imagenet.options import shard_cache, workers
 
 
 def check_data(options: Any, interrupts: Interrupts) -> None:
     """Print what is there, each fault and remark, the verdict last. Raises DataError if there was a fault."""
+    if options.sort_val and options.write_shards:
+        raise UsageError("--sort-val and --write-shards exclude each other; sort first, then write")
     with RunLog(None) as log:
         path, name = options.data_path or imagenet.FOLDER, None
         if not options.data_path and not os.path.isdir(path):
@@ -25,5 +32,21 @@ def check_data(options: Any, interrupts: Interrupts) -> None:
             path, name = str(sample.imagenet_folder()), sample.NAME
         if options.sort_val:
             sort_val(path, options.sort_val, log.line)
-        else:
-            check(path, workers(options), log.line, name, interrupts.raise_if_requested)
+            return
+        shards = shard_cache(options, path)
+        if options.write_shards:
+            _write_shards(options, path, name, shards, log, interrupts)
+            path, shards = options.write_shards, None
+        check(path, workers(options), log.line, name, interrupts.raise_if_requested, shards)
+
+
+def _write_shards(
+    options: Any, path: str, name: Optional[str], shards: Optional[ShardCache], log: RunLog, interrupts: Interrupts
+) -> None:
+    data = imagenet.load(path, name=name, shard_cache=shards)
+    assert data.train is not None
+    log.line(f"shards of {data.name} from {shown(data.path)} to {options.write_shards}")
+    write_shards(
+        data.name, (data.train, data.val), options.write_shards, options.shard_size * 2**20, log.line,
+        interrupts.raise_if_requested,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Image files as RGB: whatever a viewer can open, whole or not at all.
+"""Images as RGB: whatever a viewer can open, whole or not at all.
 
 EXIF orientation is not applied and colour profiles are not converted: ImageNet's published accuracies were measured
 so, torchvision and timm read images in the same way.
@@ -7,6 +7,7 @@ so, torchvision and timm read images in the same way.
 from __future__ import annotations
 
 import warnings
+from typing import BinaryIO, Union
 
 from PIL import Image
 
@@ -17,12 +18,15 @@ class BadImage(Exception):
     """The file cannot be read as an image; the text is the reason, in a few words."""
 
 
-def read_rgb(path: str) -> Image.Image:
-    """The decoded image, mode RGB. Raises BadImage for a file that is missing, damaged, cut off, empty or a bomb."""
+def read_rgb(file: Union[str, BinaryIO]) -> Image.Image:
+    """The decoded image, mode RGB, of the file at a path or one in memory.
+
+    Raises BadImage for a file that is missing, damaged, cut off, empty or a bomb.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=OPENED)
+            image = Image.open(file, formats=OPENED)
         with image:
             image.load()
             return _rgb(image)
@@ -30,7 +34,7 @@ def read_rgb(path: str) -> Image.Image:
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno is not None:
             reason = error.strerror or reason
-        raise BadImage(reason.replace(repr(path), "the file")[:120]) from error
+        raise BadImage(reason.replace(repr(file), "the file")[:120]) from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -18,35 +18,42 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from shared.errors import UsageError, fault, one_line
+from shared.extents import ExtentReader
 from shared.imagenet import Split
-from shared.shuffle import epoch_order
+from shared.shard_cache import Remote
 from torch_imagenet.image_files import BadImage, read_rgb
 from torch_imagenet.transforms import EvalTransform, TrainTransform, rand_augment
 
 
 class Batch(NamedTuple):
-    """Images uint8 [B, H, W, 3], labels int64 [B], and what is said of the images that could not be read."""
+    """Images uint8 [B, H, W, 3], labels int64 [B], what is said of images that could not be read, and of fetching."""
 
     images: torch.Tensor
     labels: torch.Tensor
     bad: Tuple[str, ...]
+    notes: Tuple[str, ...] = ()
 
 
 class Request(NamedTuple):
-    """One batch to be made: zero-based epoch, and indices into the split, int64 [B]."""
+    """One batch to be made: zero-based epoch, indices into the split, int64 [B], and what to fetch meanwhile."""
 
     epoch: int
     indices: np.ndarray
+    ahead: Tuple[Remote, ...] = ()
 
 
 class _Batches(Dataset[Union[Batch, UsageError]]):
     """Makes whole batches; a worker holds nothing but the split and the transform."""
 
     def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
-        self._split, self._transform, self._seed = split, transform, seed
+        self.split, self._transform, self._seed = split, transform, seed
+        self.reader = ExtentReader(split.open_shards)
 
     def __getitem__(self, request: Request) -> Union[Batch, UsageError]:
         """The batch, or what is wrong: an exception raised in a worker would arrive as a traceback in a message."""
+        split, reader = self.split, self.reader
+        if get_worker_info() is not None:  # a thread in the main process would be in the way of its end
+            reader.expect(request.ahead)
         try:
             images = _allocate((len(request.indices), self._transform.image_size, self._transform.image_size, 3))
         except UsageError as error:
@@ -57,13 +64,16 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
         bad = []
         for index in request.indices.tolist():
             try:
-                image = read_rgb(self._split.path(index))
+                image = read_rgb(reader.source(split.extent(index)))
             except BadImage as error:
-                bad.append(one_line(f"{self._split.name(index)} ({error})"))
+                bad.append(one_line(f"{split.name(index)} ({error})"))
                 continue
+            except UsageError as error:
+                return error
             pixels[len(labels)] = self._transform(image, self._seed, request.epoch, index, random)
-            labels.append(int(self._split.labels[index]))
-        return Batch(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), tuple(bad))
+            labels.append(int(split.labels[index]))
+        notes, reader.notes = tuple(reader.notes), []
+        return Batch(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), tuple(bad), notes)
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
@@ -83,9 +93,9 @@ def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
 class _Loader:
     """Requests in, batches out, in the same order; the workers live until `close`, or until nobody can ask them."""
 
-    def __init__(self, batches: _Batches, folder: str, workers: int, on_bad_image: str, pin_memory: bool) -> None:
+    def __init__(self, batches: _Batches, workers: int, on_bad_image: str, pin_memory: bool) -> None:
         self._requests: List[Request] = []
-        self._folder = folder
+        self._batches = batches
         self._skip = on_bad_image == "skip"
         self._end: Optional[weakref.finalize[Any, _Loader]] = None
         self._loader: DataLoader[Any] = DataLoader(
@@ -97,7 +107,8 @@ class _Loader:
 
     def run(self, requests: List[Request]) -> Iterator[Batch]:
         """The batches of these requests. Raises DataError at a bad image, unless those are to be left out."""
-        self._requests[:] = requests
+        ahead = self._batches.split.ahead([request.indices for request in requests])
+        self._requests[:] = [request._replace(ahead=files) for request, files in zip(requests, ahead)]
         batches = iter(self._loader)
         if self._loader.num_workers and self._end is None:
             self._end = weakref.finalize(self, _end_workers, batches, os.getpid())
@@ -122,13 +133,14 @@ class _Loader:
             raise batch
         if batch.bad and not self._skip:
             raise fault(
-                f"an image in {self._folder} cannot be read: {batch.bad[0]}; replace it, or leave such images out with"
-                " --on-bad-image skip"
+                f"an image in {self._batches.split.folder} cannot be read: {batch.bad[0]}; replace it, or leave such"
+                " images out with --on-bad-image skip"
             )
         return batch
 
     def close(self) -> None:
         """End the workers; each finishes at most the batch it has in hand."""
+        self._batches.reader.close()
         if self._end is not None:
             self._loader._iterator = None  # so that a further epoch starts new workers
             self._end()
@@ -177,14 +189,14 @@ class TrainingInput(_Input):
     ) -> None:  # fmt: skip
         if transform.randaugment is not None:
             rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
-        self._images, self._batch_size, self._seed = len(split), batch_size, seed
+        self._split, self._batch_size, self._seed = split, batch_size, seed
         self._rank, self._ranks = rank, ranks
         self.steps_per_epoch = len(split) // (batch_size * ranks)
-        self._loader = _Loader(_Batches(split, transform, seed), split.folder, workers, on_bad_image, pin_memory)
+        self._loader = _Loader(_Batches(split, transform, seed), workers, on_bad_image, pin_memory)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of this zero-based epoch from `first_step` on."""
-        order = epoch_order(self._seed, epoch, self._images)
+        order = self._split.epoch_order(self._seed, epoch)
         size = self._batch_size
         starts = [(step * self._ranks + self._rank) * size for step in range(first_step, self.steps_per_epoch)]
         return self._loader.run([Request(epoch, order[start : start + size]) for start in starts])
@@ -203,7 +215,7 @@ class EvaluationInput(_Input):
         images = len(split)
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
         self._batch_size = batch_size
-        self._loader = _Loader(_Batches(split, transform, 0), split.folder, workers, on_bad_image, pin_memory)
+        self._loader = _Loader(_Batches(split, transform, 0), workers, on_bad_image, pin_memory)
 
     def __iter__(self) -> Iterator[Batch]:
         size = self._batch_size

@@ -122,6 +122,8 @@ class Loop:
     def _readable(self, group: List[Batch]) -> List[Batch]:
         for batch in group:
             self.bad.note(batch.bad)
+            for line in batch.notes:
+                self.log.line(line)
         readable = [batch for batch in group if len(batch.labels)]
         if not readable:
             raise DataError("not one image of a whole step can be read; run check-data on the data set")

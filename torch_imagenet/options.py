@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 from shared import recipes
 from shared.options import Parser, common_parser, number, one_of
 from shared.recipes.imagenet import DECAYED, SMOOTHING
+from shared.shard_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
+from torch_imagenet import npu_options
 from torch_imagenet.networks.specs import NETWORKS
 
 DESCRIPTION = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
@@ -27,6 +29,7 @@ def parser(modes: Sequence[str]) -> Parser:
     _add_data(made.add_argument_group("images"))
     _add_machine(made.add_argument_group("device and speed"))
     _add_several(made.add_argument_group("several devices"))
+    npu_options.add_options(made.add_argument_group("Ascend NPU"))
     _add_modes(made.add_argument_group("modes, as the originals' options"))
     _add_files(made.add_argument_group("more files"))
     return made
@@ -83,6 +86,11 @@ def _add_data(group: Any) -> None:
     add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false",
         help="evaluate on images squeezed to a square")  # fmt: skip
     add("--sort-val", metavar="LIST", help="check-data: sort val/ into class folders; valprep.sh, or the devkit's list")
+    add("--write-shards", metavar="DIR", help="check-data: write the images as tar shards, and check those")
+    add("--shard-size", type=number(int, 1), default=256, metavar="MIB", help="of a shard, about (default: 256)")
+    add("--shard-cache", metavar="DIR", help="where shards of a URL are kept (default: in the user's cache)")
+    add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB",
+        help=f"how much is kept there (default: {DEFAULT_GIB:g})")  # fmt: skip
 
 
 def _add_machine(group: Any) -> None:
@@ -121,6 +129,11 @@ def _add_files(group: Any) -> None:
     add = group.add_argument
     add("--log-file", "-log", metavar="FILE", help="the text log (default: train.log in the output folder)")
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
+
+
+def shard_cache(options: Any, path: str) -> Optional[ShardCache]:
+    """Where shards of the data set are kept; None for one that is on this machine."""
+    return make_cache(options.shard_cache, options.shard_cache_size) if is_url(path) else None
 
 
 def workers(options: Any) -> int:

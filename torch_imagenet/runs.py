@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -17,14 +17,17 @@ from shared import imagenet, recipes, sample
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.imagenet import ImageNet, Split
+from shared.imagenet_split import WHOLE
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import command
+from shared.shard_cache import is_url, shown
 from torch_imagenet.devices import Device
 from torch_imagenet.job import job_name
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.networks.specs import NETWORKS
 from torch_imagenet.normalisation import Normalisation
+from torch_imagenet.options import shard_cache
 from torch_imagenet.precision import PRECISIONS, Precision
 from torch_imagenet.transforms import EvalTransform, TrainTransform
 
@@ -65,15 +68,26 @@ class Data:
 
 
 def load_data(options: Any, state: Optional[Dict[str, Any]] = None, need_train: bool = True) -> Data:
-    """In this order: --data-path, the folder that the checkpoint's run used, ./imagenet, the embedded sample."""
-    splits = ("train", "val") if need_train else ("val",)
+    """In this order: --data-path, what the checkpoint's run used, ./imagenet, the embedded sample.
+
+    With the `state` of a run that is to be continued the training images have the order that they had in it; raises
+    UsageError where that cannot be.
+    """
+    data = _found_data(options, (state or {}).get("data", {}), ("train", "val") if need_train else ("val",))
+    if state is None or not need_train:
+        return data
+    train = data.train.ordered(state["data"].get("order", WHOLE))
+    return replace(data, content=replace(data.content, train=train))
+
+
+def _found_data(options: Any, trained_on: Dict[str, Any], splits: Sequence[str]) -> Data:
     if options.data_path:
-        content = imagenet.load(options.data_path, splits=splits)
-        return Data(content, f"data: {content.name} from {content.path}")
-    trained_on = (state or {}).get("data", {})
-    if trained_on and os.path.isdir(trained_on["path"]):
-        content = imagenet.load(trained_on["path"], splits=splits, name=trained_on["name"])
-        return Data(content, f"data: {content.name} from {content.path}, where the checkpoint was trained")
+        content = imagenet.load(options.data_path, splits, shard_cache=shard_cache(options, options.data_path))
+        return Data(content, f"data: {content.name} from {shown(content.path)}")
+    place = trained_on.get("path", "")
+    if os.path.isdir(place) or is_url(place):
+        content = imagenet.load(place, splits, trained_on["name"], shard_cache=shard_cache(options, place))
+        return Data(content, f"data: {content.name} from {shown(content.path)}, where the checkpoint was trained")
     if os.path.isdir(imagenet.FOLDER):
         content = imagenet.load(imagenet.FOLDER, splits=splits)
         return Data(content, f"data: {content.name} from ./{imagenet.FOLDER}")

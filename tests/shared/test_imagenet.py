@@ -241,7 +241,7 @@ def test_classes_of_one_split_alone_are_named(root):
 def test_empty_classes_and_splits(root):
     for path in (root / "val" / "cat").iterdir():
         path.rename(path.with_suffix(".txt"))
-    assert f"{root / 'val'} has 1 class folder without images (cat); " in fault(root)
+    assert f"{root / 'val'} has 1 class without images (cat); " in fault(root)
     for path in list((root / "train").rglob("*.JPEG")):
         path.unlink()
     (root / "train" / "cat").rmdir()

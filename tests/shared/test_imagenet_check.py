@@ -129,7 +129,7 @@ def test_an_unusual_image_is_a_remark(root, kind):
 
 def test_damaged_exif_data_harm_nothing(tmp_path):
     (tmp_path / "a.JPEG").write_bytes(encoded(exif=b"Exif\0\0MM\0*\xff\xff\xff\xff nonsense"))
-    assert inspect(str(tmp_path / "a.JPEG")) == []
+    assert inspect(str(tmp_path / "a.JPEG"), "cat/a.JPEG") == []
 
 
 def test_an_image_of_another_class_is_a_remark(root):
@@ -156,7 +156,7 @@ def test_faults_of_the_folders_are_counted_and_images_still_read(root):
     faults = [text for text in said if text.startswith("fault: ")]
     assert len(faults) == 3
     assert "n00000001" in faults[0]
-    assert "has 1 class folder without images" in faults[0]
+    assert "has 1 class without images" in faults[0]
     assert "lacks 1 class of train/" in faults[1]
     assert "bad.JPEG: empty" in faults[2]
     assert error.startswith("set: 3 faults, the first: ")

@@ -29,7 +29,9 @@ def _own_place(tmp_path, monkeypatch):
 
 
 def options(**given):
-    return SimpleNamespace(**dict({"data_path": None, "sort_val": None, "workers": 1}, **given))
+    usual = {"data_path": None, "sort_val": None, "workers": 1, "write_shards": None, "shard_size": 256,
+             "shard_cache": None, "shard_cache_size": 1.0}  # fmt: skip
+    return SimpleNamespace(**dict(usual, **given))
 
 
 def write_set(root):

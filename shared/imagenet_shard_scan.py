@@ -1,0 +1,117 @@
+"""What is in a shard, from its tar headers: nothing is extracted, and what a careful reader stops at is a fault."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from shared.errors import DataError, fault
+from shared.imagenet_shards import key_of
+from shared.imagenet_split import is_image
+
+MAX_CLASSES = 100_000
+_CLS_BYTES = 20
+_NAME_CHARACTERS = 4096
+_MEND = "write the shard anew"
+
+
+class Sample(NamedTuple):
+    """An image of a shard: its member's name, where its bytes are, and the index of its class."""
+
+    member: str
+    start: int
+    size: int
+    label: int
+
+
+class _Member(NamedTuple):
+    name: str
+    start: int
+    size: int
+
+
+def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> Iterator[Sample]:
+    """The samples of a shard in their order: members with the same key that follow each other, an image and its .cls.
+
+    `shard` is its name in messages. Members that are neither are passed over. Raises DataError, one line, for a file
+    that is no plain tar archive or is cut off, a link, a name that leads out of its folder, a sample without an image
+    or class, a key that comes again.
+    """
+    try:
+        with open(path, "rb") as file:
+            seen: Set[str] = set()
+            for key, members in _grouped(_members(file, shard, pause)):
+                if key in seen:
+                    raise fault(f"{shard}: the key {key} comes twice; {_MEND}")
+                seen.add(key)
+                sample = _sample(file, f"{shard}:{key}", members)
+                if sample is not None:
+                    yield sample
+    except OSError as error:
+        raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
+
+
+def _sample(file: BinaryIO, name: str, members: List[_Member]) -> Optional[Sample]:
+    images = [member for member in members if is_image(os.path.basename(member.name))]
+    classes = [member for member in members if member.name.endswith(".cls")]
+    if not images and not classes:
+        return None
+    if len(images) != 1 or len(classes) != 1:
+        raise fault(f"{name} has {len(images)} images and {len(classes)} .cls, not one of each; {_MEND}")
+    file.seek(classes[0].start)
+    text = file.read(min(classes[0].size, _CLS_BYTES))
+    if classes[0].size > _CLS_BYTES or not re.match(rb"\s*[0-9]+\s*\Z", text) or int(text) >= MAX_CLASSES:
+        raise fault(f"{name}.cls is no class index ({text[:_CLS_BYTES]!r}); {_MEND}")
+    return Sample(images[0].name, images[0].start, images[0].size, int(text))
+
+
+def _grouped(members: Iterator[_Member]) -> Iterator[Tuple[str, List[_Member]]]:
+    group: List[_Member] = []
+    for member in members:
+        if group and key_of(member.name) != key_of(group[0].name):
+            yield key_of(group[0].name), group
+            group = []
+        group.append(member)
+    if group:
+        yield key_of(group[0].name), group
+
+
+def _members(file: BinaryIO, shard: str, pause: Callable[[], None]) -> Iterator[_Member]:
+    """The plain files of an archive. Raises DataError."""
+    try:
+        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
+        end = os.fstat(file.fileno()).st_size
+        reached = -1
+        while True:
+            info = archive.next()
+            if info is None:
+                break
+            archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
+            if info.offset <= reached or info.size < 0 or info.offset_data + info.size > end:
+                raise fault(f"{shard}: {info.name[:80]} reaches beyond the file, which is cut off or damaged; {_MEND}")
+            reached = info.offset
+            if info.isdir():
+                continue
+            _check(shard, info)
+            yield _Member(info.name, info.offset_data, info.size)
+            pause()
+        file.seek(archive.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the reader takes a damaged header for the end
+            raise fault(f"{shard} is cut off or damaged at byte {archive.offset:,}; {_MEND}")
+    except DataError:
+        raise
+    except (OSError, EOFError) as error:
+        raise fault(f"cannot read {shard} ({getattr(error, 'strerror', None) or error}); check the disk") from error
+    except Exception as error:  # tarfile raises what it likes at damaged headers
+        raise fault(f"{shard} is no plain tar archive, or a damaged one ({str(error)[:80]}); {_MEND}") from error
+
+
+def _check(shard: str, info: tarfile.TarInfo) -> None:
+    if info.issparse() or not info.isreg():
+        raise fault(f"{shard}: {info.name[:80]} is a link or no plain file; {_MEND}")
+    if len(info.name) > _NAME_CHARACTERS:
+        raise fault(f"{shard}: a name of {len(info.name):,} characters, {info.name[:40]}...; {_MEND}")
+    if info.name.startswith("/") or ".." in info.name.split("/"):
+        raise fault(f"{shard}: {info.name[:80]} leads out of the folder; {_MEND}")
