@@ -1,0 +1,26 @@
+"""A stand-in for torch_npu: `import torch_npu` makes a device called `npu` whose memory is the host's.
+
+Put the folder above this one on PYTHONPATH. The number of devices is SIMULATED_NPUS in the environment (2 unless set).
+`counters()` counts what the host sends to the device, reads from it and waits for.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from torch_npu import hccl, npu, optim
+from torch_npu.extension import EXTENSION
+
+__all__ = ["counters", "npu", "optim", "record_operators", "recorded_operators"]
+
+counters = EXTENSION.counters
+record_operators = EXTENSION.record_operators
+recorded_operators = EXTENSION.recorded_operators
+
+EXTENSION.set_device_count(int(os.environ.get("SIMULATED_NPUS", "2")))
+torch.utils.rename_privateuse1_backend("npu")
+torch._register_device_module("npu", npu)
+torch.utils.generate_methods_for_privateuse1_backend()
+hccl.register()

@@ -1,0 +1,20 @@
+"""Registers the backend `hccl` for the device: gloo does the work, see hccl.h. Alone, or as in "cpu:gloo,npu:hccl"."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from torch_npu.extension import EXTENSION
+
+
+def register() -> None:
+    """Make torch.distributed know it, as the default for this device."""
+    if dist.is_available():
+        dist.Backend.register_backend("hccl", _create, devices=["npu"])
+
+
+def _create(store: Any, rank: int, size: int, timeout: timedelta) -> Any:
+    return EXTENSION.hccl(dist.ProcessGroupGloo(store, rank, size, timeout))

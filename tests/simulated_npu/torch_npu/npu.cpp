@@ -1,0 +1,170 @@
+// A device "npu" whose memory is the host's, for tests of everything around the kernels. See ../README.md.
+#include <ATen/autocast_mode.h>
+
+#include "devices.h"
+#include "hccl.h"
+#include "operators.h"
+
+namespace simulated_npu {
+namespace {
+
+C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
+REGISTER_ALLOCATOR(kNpu, &allocator);
+
+// -- what the boxed kernel cannot do: operators between two devices, and those that torch leaves to each device -----
+
+// From pageable memory, or where the caller asks for it, the host waits until the bytes are across.
+at::Tensor copy_from(const at::Tensor& self, const at::Tensor& to, bool non_blocking) {
+  const bool from_npu = self.device().type() == kNpu, to_npu = to.device().type() == kNpu;
+  if (!from_npu || !to_npu) {
+    ++(from_npu ? counters.device_to_host : counters.host_to_device);
+    const void* host = (from_npu ? to : self).storage().data();
+    if (!non_blocking || !PinnedAllocator::instance().holds(host)) ++counters.waits;
+  }
+  on_host(to).copy_(on_host(self));
+  return to;
+}
+
+at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& to) {
+  at::native::resize_(to, self.sizes());
+  return copy_from(self, to, false);
+}
+
+at::Scalar read_scalar(const at::Tensor& self) {
+  ++counters.scalar_reads;
+  ++counters.waits;
+  return at::_local_scalar_dense(on_host(self));
+}
+
+at::Tensor convolution(
+    const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
+    int64_t groups) {
+  TORCH_CHECK(input.device() == weight.device(), "convolution: input on ", input.device(), ", weight on ",
+              weight.device());
+  ++counters.operators;
+  Call call;
+  std::optional<at::Tensor> host_bias;
+  if (bias && bias->defined()) host_bias = call.in(*bias);
+  return call.out(at::convolution(call.in(input), call.in(weight), host_bias, stride, padding, dilation, transposed,
+                                  output_padding, groups));
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor& gradient, const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef stride,
+    at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
+    std::array<bool, 3> wanted) {
+  ++counters.operators;
+  Call call;
+  const std::vector<int64_t> bias_sizes{gradient.size(1)};
+  auto [of_input, of_weight, of_bias] = at::convolution_backward(
+      call.in(gradient), call.in(input), call.in(weight), at::OptionalIntArrayRef(bias_sizes), stride, padding,
+      dilation, transposed, output_padding, groups, wanted);
+  return {call.out(of_input), call.out(of_weight), call.out(of_bias)};
+}
+
+// torch gives dropout on devices to one fused operator, whose CPU kernel rounds otherwise than the CPU's own dropout:
+// this is the latter, written as it is there.
+std::tuple<at::Tensor, at::Tensor> dropout(const at::Tensor& input, double rate, std::optional<bool> train) {
+  if (train && !*train) return {input.clone(), at::ones_like(input, input.options().dtype(at::kBool))};
+  at::Tensor noise = at::empty_like(input).bernoulli_(1 - rate);
+  at::Tensor mask = noise.to(at::kBool);
+  return {input * noise.div_(1 - rate), mask};
+}
+
+at::Tensor dropout_backward(const at::Tensor& gradient, const at::Tensor& mask, double scale) {
+  return gradient * mask.to(gradient.scalar_type()).div_(1 / scale);
+}
+
+at::Tensor& set_storage_at(
+    at::Tensor& self, c10::Storage storage, int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides) {
+  self.unsafeGetTensorImpl()->set_storage_keep_dtype(std::move(storage));
+  self.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
+  return self;
+}
+
+at::Tensor& set_storage(at::Tensor& self, c10::Storage storage) {
+  const auto elements = static_cast<int64_t>(storage.nbytes() / self.dtype().itemsize());
+  return set_storage_at(self, std::move(storage), 0, {elements}, {1});
+}
+
+TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
+  library.fallback(torch::CppFunction::makeFromBoxedFunction<&run>());
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("_copy_from", copy_from);
+  library.impl("_copy_from_and_resize", copy_from_and_resize);
+  library.impl("_local_scalar_dense", read_scalar);
+  library.impl("convolution_overrideable", convolution);
+  library.impl("convolution_backward_overrideable", convolution_backward);
+  library.impl("native_dropout", dropout);
+  library.impl("native_dropout_backward", dropout_backward);
+  library.impl("set_.source_Storage_storage_offset", set_storage_at);
+  library.impl("set_.source_Storage", set_storage);
+  // Asked for by name: torch itself takes every device of another's for one that has this kernel.
+  library.impl("_fused_sgd_", torch::CppFunction::makeFromBoxedFunction<&run>());
+}
+
+// -- autocast: the lists that torch has for every device -----------------------------------------------------------
+
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, library) {
+  library.fallback(torch::CppFunction::makeFallthrough());
+}
+
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {  // the macros below call it m
+#define LOWER_PRECISION(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, lower_precision_fp)
+#define FLOAT32(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32)
+#define FLOAT32_RESULT(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32_set_opt_dtype)
+#define WIDEST(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, promote)
+  AT_FORALL_LOWER_PRECISION_FP(LOWER_PRECISION)
+  AT_FORALL_FP32(FLOAT32)
+  AT_FORALL_FP32_SET_OPT_DTYPE(FLOAT32_RESULT)
+  AT_FORALL_PROMOTE(WIDEST)
+}
+
+// torch_npu.npu_change_data_ptr: the tensor's memory becomes a part of the block's, for all that share it.
+void change_data_ptr(const at::Tensor& tensor, const at::Tensor& block, int64_t offset) {
+  auto* storage = tensor.storage().unsafeGetStorageImpl();
+  auto* kept = new c10::Storage(block.storage());
+  char* data = static_cast<char*>(block.data_ptr()) + offset * block.element_size();
+  storage->set_data_ptr_noswap(
+      {data, kept, [](void* p) { delete static_cast<c10::Storage*>(p); }, tensor.device()});
+}
+
+std::map<std::string, int64_t> counted() {
+  return {{"operators", counters.operators}, {"host_to_device", counters.host_to_device},
+          {"device_to_host", counters.device_to_host}, {"scalar_reads", counters.scalar_reads},
+          {"waits", counters.waits}};
+}
+
+}  // namespace
+}  // namespace simulated_npu
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
+  using namespace simulated_npu;
+  at::RegisterPrivateUse1HooksInterface(new Hooks());
+  module.def("set_device_count", [](int devices) {
+    TORCH_CHECK(devices >= 0 && devices <= kMost, "0 to ", kMost, " devices can be simulated");
+    count = static_cast<c10::DeviceIndex>(devices);
+  });
+  module.def("device_count", [] { return static_cast<int>(count); });
+  module.def("current_device", [] { return static_cast<int>(current); });
+  module.def("set_device", [](int index) { Guard().setDevice({kNpu, static_cast<c10::DeviceIndex>(index)}); });
+  module.def("synchronize", [] { ++counters.waits; });
+  module.def("default_generator", [](int index) { return default_generator(static_cast<c10::DeviceIndex>(index)); });
+  module.def("memory_allocated", [](int index) { return memory.at(index).now.load(); });
+  module.def("max_memory_allocated", [](int index) { return memory.at(index).peak.load(); });
+  module.def("reset_peak_memory", [](int index) { memory.at(index).peak = memory.at(index).now.load(); });
+  module.def("counters", &counted);
+  module.def("record_operators", [](bool on) { recording = on; });
+  module.def("recorded_operators", [] {
+    std::lock_guard<std::mutex> lock(recorded_guard);
+    return recorded;
+  });
+  module.def("allow_internal_format", [](bool on) { internal_format = on; });
+  module.def("change_data_ptr", &change_data_ptr);
+  module.def("hccl", [](const c10::intrusive_ptr<c10d::Backend>& gloo) -> c10::intrusive_ptr<c10d::Backend> {
+    return c10::make_intrusive<Hccl>(gloo);
+  });
+}
