@@ -25,7 +25,6 @@ from torch_imagenet.precision import precision
 from torch_imagenet.ranks import ALONE, Ranks
 from torch_imagenet.step import TrainingStep
 
-WARM_UP_STEPS = 5
 STEPS = 20  # timed ones, unless --max-steps says otherwise
 CLASSES = 1000
 
@@ -132,8 +131,8 @@ def _timed(
     """The `throughput` part of a record: each step is waited for, so that its time is its own."""
     device.synchronize()
     ranks.meet()
-    clock = Clock(WARM_UP_STEPS)
-    for _ in range(WARM_UP_STEPS + steps):
+    clock = Clock(device.warm_up_steps)
+    for _ in range(device.warm_up_steps + steps):
         interrupts.raise_if_requested()
         work()
         device.synchronize()

@@ -23,6 +23,7 @@ from torch import nn
 from shared.errors import UsageError
 from shared.nearest import nearest
 from shared.results.record import machine
+from torch_imagenet.npu_options import NO_NPU_SETTINGS, NpuSettings
 from torch_imagenet.precision import Precision
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -45,6 +46,7 @@ class Device:
     asynchronous: bool
     notes: List[str] = field(default_factory=list)
     count: int = 1
+    npu: NpuSettings = NO_NPU_SETTINGS
 
     @property
     def module(self) -> Any:
@@ -59,7 +61,14 @@ class Device:
         )  # fmt: skip
 
     def memory_format(self, network: str, asked: Optional[str]) -> str:
-        """ "channels_last" or "contiguous": what was asked, else what is the faster for this network here."""
+        """ "channels_last" or "contiguous": what was asked, else what is the faster for this network here.
+
+        Raises UsageError for channels_last on an NPU: torch_npu allocates contiguous tensors alone.
+        """
+        if self.kind == "npu":
+            if asked == "channels_last":
+                raise UsageError("torch_npu has no channels_last tensors; leave --memory-format out")
+            return "contiguous"
         return asked or ("contiguous" if (self.kind, network) in _CONTIGUOUS else "channels_last")
 
     def place(self, network: nn.Module, memory_format: str) -> nn.Module:
@@ -70,6 +79,32 @@ class Device:
     def training_precision(self, documented: str) -> str:
         """The precision of a recipe on this device: half precisions are slower than float32 on a CPU."""
         return documented if self.asynchronous else "O0"
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether operators on lists of tensors work: torch_npu has none for tensors in its internal formats."""
+        return not self.npu.internal_format
+
+    def has_fused_sgd(self, momentum: float) -> bool:
+        """Whether torch.optim.SGD(fused=True) has a kernel here.
+
+        torch itself takes every PrivateUse1 device for one that has it. torch_npu does from 2.13 on, for a momentum
+        above 0; before, the operator would run on the host, on copies of all weights, without an error.
+        """
+        if self.kind != "npu":
+            return True
+        kernel = torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_sgd_", "PrivateUse1")
+        return self.one_pass and momentum > 0 and bool(kernel)
+
+    @property
+    def own_sgd(self) -> Any:
+        """The optimizer class of --npu-fused-sgd; None unless asked for."""
+        return importlib.import_module("torch_npu.optim").NpuFusedSGD if self.npu.fused_sgd else None
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Steps left out of timings: the first ones compile operators and fill caches. The originals skip up to 10."""
+        return 10 if self.kind == "npu" else 5
 
     def synchronize(self) -> None:
         """Wait until everything queued is done."""
@@ -114,19 +149,23 @@ def parse(text: str) -> Tuple[str, Optional[int]]:
     return kind, int(match.group(3)) if match.group(3) else None
 
 
-def open_device(text: str, deterministic: bool = False, local_rank: Optional[int] = None, count: int = 1) -> Device:
+def open_device(
+    text: str, deterministic: bool = False, local_rank: Optional[int] = None, count: int = 1,
+    npu: NpuSettings = NO_NPU_SETTINGS,
+) -> Device:  # fmt: skip
     """The device that `text` names, checked and ready; "auto" is the first of CUDA, NPU and CPU that is there.
 
     `deterministic` makes torch refuse operators whose result may vary. A process that is one of several has the device
     of its number on this machine, `local_rank`; `count` is the number of them all. Raises UsageError where the device
-    is not there.
+    is not there, or is no NPU and `npu` asks for something.
     """
     kind, index = _found(text)
+    npu.refuse_unless_npu(kind)
     if local_rank is not None:
         _refuse_index(kind, index)
         index = local_rank
-    device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0)
-    device.count = count
+    device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0, npu)
+    device.count, device.npu = count, npu
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
         torch.use_deterministic_algorithms(True)
@@ -178,11 +217,13 @@ def _cpu() -> Device:
     return Device("cpu", 0, torch.device("cpu"), name, asynchronous=False)
 
 
-def _accelerator(kind: str, index: int) -> Device:
+def _accelerator(kind: str, index: int, npu: NpuSettings) -> Device:
     present, module = _present(kind), getattr(torch, kind)
     if index >= present:
         there = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
         raise UsageError(f"there is no {kind}:{index} here; choose {there}")
+    if kind == "npu":
+        npu.apply(module)
     torch_device = torch.device(kind, index)
     module.set_device(torch_device)
     return Device(kind, index, torch_device, str(module.get_device_name(index)), asynchronous=True)

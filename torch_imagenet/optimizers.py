@@ -1,28 +1,41 @@
 """SGD with momentum over float32 weights, whatever the network computes in.
 
 torch.optim.SGD everywhere, in its fused form where the device has one: that form takes the loss scale's verdict on the
-device, so that no step waits for the host.
+device, so that no step waits for the host. An NPU has another one besides, on request.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Tuple
+import contextlib
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
+from torch_imagenet.devices import Device
+
+
+def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], one_pass: bool) -> None:
+    """Each target becomes its source, of the same shape; in one pass where the device can."""
+    if one_pass:
+        torch._foreach_copy_(list(targets), list(sources))
+        return
+    for target, source in zip(targets, sources):
+        target.copy_(source)
 
 
 class Weights:
     """The trainable weights as the optimizer sees them: float32, beside the network's own where those are half.
 
     At O2 every half parameter has a float32 master. Gradients are copied to the masters before the update and the
-    updated masters back, each in one fused pass; elsewhere parameters are their own masters and nothing is copied.
+    updated masters back, each in one pass where the device can (`one_pass`); elsewhere parameters are their own masters
+    and nothing is copied.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, one_pass: bool = True) -> None:
         self._network = network
+        self.one_pass = one_pass
         self.masters: Dict[str, torch.Tensor] = {}
         self._halves: List[torch.Tensor] = []
         self._copies: List[torch.Tensor] = []
@@ -44,17 +57,25 @@ class Weights:
         halves = [half for half in self._halves if half.grad is not None]
         if halves:
             masters = [copy for half, copy in zip(self._halves, self._copies) if half.grad is not None]
-            torch._foreach_copy_([_gradient(master) for master in masters], [_gradient(half) for half in halves])
+            copy_all([_gradient(m) for m in masters], [_gradient(half) for half in halves], self.one_pass)
 
     def publish(self) -> None:
         """The updated weights, rounded, where the network finds them."""
         if self._halves:
             with torch.no_grad():
-                torch._foreach_copy_(self._halves, self._copies)
+                copy_all(self._halves, self._copies, self.one_pass)
 
-    def clear_gradients(self) -> None:
-        """Drop the network's gradients; the masters' own memory is kept for the next step."""
-        self._network.zero_grad(set_to_none=True)
+    def clear_gradients(self, keeper: Optional[torch.optim.Optimizer] = None) -> None:
+        """Drop the network's gradients; the masters' own memory is kept for the next step.
+
+        A `keeper`, an optimizer that looks for all gradients where they were in the first step, gets them zeroed there.
+        """
+        if keeper is None:
+            self._network.zero_grad(set_to_none=True)
+            return
+        keeper.zero_grad(set_to_none=False)
+        for half in self._halves:
+            half.grad = None
 
     def state_dict(self) -> Dict[str, torch.Tensor]:
         """The network's state dict, every floating-point entry in float32."""
@@ -75,8 +96,8 @@ def _gradient(parameter: torch.Tensor) -> torch.Tensor:
     return parameter.grad
 
 
-def sgd(weights: Weights, recipe: ImageNetRecipe) -> Tuple[torch.optim.SGD, bool]:
-    """The optimizer, and whether it is the fused one.
+def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> Tuple[torch.optim.Optimizer, bool]:
+    """The optimizer, and whether it is one that takes the loss scale's verdict on the device.
 
     `decayed` "all" decays every parameter, as documented; "weights" leaves out biases and the scales and shifts of
     normalisation, which are the parameters of one dimension.
@@ -89,16 +110,24 @@ def sgd(weights: Weights, recipe: ImageNetRecipe) -> Tuple[torch.optim.SGD, bool
     if rest:
         groups.append({"params": rest, "weight_decay": 0.0})
     settings: Dict[str, Any] = {"lr": recipe.schedule.at(0), "momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    try:
-        optimizer, fused = torch.optim.SGD(groups, fused=True, **settings), True
-    except RuntimeError:  # the device has no fused kernel
-        optimizer, fused = torch.optim.SGD(groups, **settings), False
+    optimizer, fused = _optimizer(groups, settings, device)
     if recipe.momentum:
         # Where the very first step overflows, the fused kernel leaves the buffers that it has just allocated as they
         # are, unwritten, and takes them for momentum in the next step. Zeros give the same first step and are safe.
         for parameter in named.values():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer, fused
+
+
+def _optimizer(
+    groups: List[Dict[str, Any]], settings: Dict[str, Any], device: Device
+) -> Tuple[torch.optim.Optimizer, bool]:
+    if device.own_sgd is not None:
+        return device.own_sgd(groups, **settings), False
+    if device.has_fused_sgd(settings["momentum"]):
+        with contextlib.suppress(RuntimeError):  # the device has no fused kernel
+            return torch.optim.SGD(groups, fused=True, **settings), True
+    return torch.optim.SGD(groups, foreach=None if device.one_pass else False, **settings), False
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

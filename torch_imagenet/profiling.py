@@ -13,7 +13,7 @@ from shared.results import record as records
 from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now
 from torch_imagenet import runs
-from torch_imagenet.benchmark import WARM_UP_STEPS, SyntheticStep, write
+from torch_imagenet.benchmark import SyntheticStep, write
 from torch_imagenet.devices import Device
 from torch_imagenet.ranks import Ranks
 
@@ -31,7 +31,7 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
     with RunLog(folder, text_file=options.log_file) as log:
         for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
-        for _ in range(WARM_UP_STEPS):
+        for _ in range(device.warm_up_steps):
             interrupts.raise_if_requested()
             synthetic.train()
         device.synchronize()

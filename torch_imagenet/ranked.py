@@ -7,6 +7,7 @@ from typing import Any, Callable, Optional, Sequence
 from shared.errors import UsageError
 from shared.interrupts import Interrupts, Stopped
 from torch_imagenet.devices import Device, open_device, several
+from torch_imagenet.npu_options import NpuSettings
 from torch_imagenet.place import Place, given_place
 from torch_imagenet.ranks import ALONE, Group, Ranks, lost_connection
 
@@ -27,6 +28,7 @@ def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], 
         devices = several(options.device, options.num_devices, options.nnodes or 1)
         if devices.count > 1:
             assert check is not None
+            NpuSettings.of(options).refuse_unless_npu(devices.kind)
             check(options, devices)
             from torch_imagenet.launching import launch  # torch's launcher takes a while to load
 
@@ -36,7 +38,8 @@ def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], 
     if place is None or place.size == 1:
         if options.sync_bn:
             raise UsageError("--sync-bn is for several devices; add --distributed, or leave it out")
-        mode(options, open_device(options.device, options.deterministic), ALONE, interrupts)
+        device = open_device(options.device, options.deterministic, npu=NpuSettings.of(options))
+        mode(options, device, ALONE, interrupts)
     else:
         _run_one_of_several(mode, options, place, interrupts)
 
@@ -49,7 +52,8 @@ def _run_one_of_several(mode: Mode, options: Any, place: Place, interrupts: Inte
     handler.initialize()
     group: Optional[Group] = None
     try:
-        device = open_device(options.device, options.deterministic, place.local_rank, place.size)
+        npu = NpuSettings.of(options)
+        device = open_device(options.device, options.deterministic, place.local_rank, place.size, npu)
         group = Group(place, device, options.timeout)
         mode(options, device, group, interrupts)
         group.leave()

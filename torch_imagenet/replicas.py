@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shared.errors import UsageError
 from torch_imagenet.devices import Device
+from torch_imagenet.optimizers import copy_all
 from torch_imagenet.ranks import Ranks
 
 
@@ -26,6 +27,7 @@ class Replicas:
 
     def __init__(self, network: nn.Module, ranks: Ranks, device: Device, averaged_statistics: bool = True) -> None:
         self._ranks = ranks
+        self._one_pass = device.one_pass
         self.module: nn.Module = network
         self._parallel = None
         self._statistics: List[torch.Tensor] = []
@@ -37,7 +39,7 @@ class Replicas:
             }
             self._parallel = DistributedDataParallel(
                 network, device_ids=[device.torch_device] if device.asynchronous else None,
-                gradient_as_bucket_view=True, **own_buffers,
+                gradient_as_bucket_view=not device.npu.fused_sgd, **own_buffers,  # it moves gradients elsewhere
             )  # fmt: skip
             self.module = self._parallel
             if averaged_statistics:
@@ -60,7 +62,7 @@ class Replicas:
         flat = torch.cat([values, *(statistic.flatten() * share for statistic in self._statistics)])
         dist.all_reduce(flat)
         parts = flat.split([4, *(statistic.numel() for statistic in self._statistics)])
-        torch._foreach_copy_(self._statistics, [p.view_as(s) for p, s in zip(parts[1:], self._statistics)])
+        copy_all(self._statistics, [p.view_as(s) for p, s in zip(parts[1:], self._statistics)], self._one_pass)
         return parts[0]
 
 

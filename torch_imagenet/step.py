@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
@@ -59,8 +58,8 @@ class TrainingStep:
         self._ranks = ranks
         self._replicas = Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = torch.compile(self._replicas.module) if compiled else self._replicas.module
-        self.weights = Weights(self.network)
-        self.optimizer, self.fused = sgd(self.weights, recipe)
+        self.weights = Weights(self.network, device.one_pass)
+        self.optimizer, self.fused = sgd(self.weights, recipe, device)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device.type)
         self.average = WeightAverage(self.weights, recipe.ema_decay) if recipe.ema_decay else None
 
@@ -82,11 +81,14 @@ class TrainingStep:
         self.weights.take_gradients()
         self.loss_scale.unscale(self.optimizer)
         if self._recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(list(self.weights.trainable().values()), self._recipe.clip_norm)
+            torch.nn.utils.clip_grad_norm_(
+                list(self.weights.trainable().values()), self._recipe.clip_norm,
+                foreach=None if self.device.one_pass else False,
+            )  # fmt: skip
         set_rate(self.optimizer, rate)
         self.loss_scale.step(self.optimizer)
         self.weights.publish()
-        self.weights.clear_gradients()
+        self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
         if self.average is not None:
             self.average.update()
         return result
@@ -118,8 +120,8 @@ class TrainingStep:
 
     def check_weights(self, step: int) -> None:
         """Raise UsageError where a weight is no number: such weights are no checkpoint. Waits for the device."""
-        sizes = torch._foreach_norm([weight.detach() for weight in self.weights.masters.values()], math.inf)
-        if not bool(torch.isfinite(torch.stack(list(sizes))).all()):
+        largest = torch.stack([weight.detach().abs().amax() for weight in self.weights.masters.values()])
+        if not bool(torch.isfinite(largest).all()):
             raise UsageError(
                 f"a weight is not a number after step {step}; lower --learning-rate or raise --warm-up-epochs, and"
                 " start from the last good checkpoint with --checkpoint"

@@ -39,8 +39,6 @@ from torch_imagenet.replicas import check_synchronised_statistics
 from torch_imagenet.starting_weights import FoundWeights
 from torch_imagenet.step import TrainingStep, needs_host
 
-WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
-
 
 def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Train and evaluate as the options say; everything is written under the run's folder, by the first process.
@@ -85,7 +83,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         _introduce(log, device, recipe, spec, step, plan, folder)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
-        clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
+        clock = Clock.from_state(state["clock"], device.warm_up_steps) if state else Clock(device.warm_up_steps)
         bad = BadImages(log, state["bad_images"] if state else (), ranks)
         saver = _Saver(folder, options, step, bad, _run_state(options.mode, recipe, spec, data, device), ranks)
         with _training_input(options, recipe, data, device, ranks) as batches, _evaluation_input(
@@ -138,7 +136,7 @@ class Setup:
                 " other batches; use as many, or start a new run from its weights with --checkpoint"
             )
         spec = runs.network_spec(options, recipe, state, len(data.content.classes))
-        return cls(data, recipe, spec, _plan(options, recipe, len(data.train), device.count))
+        return cls(data, recipe, spec, _plan(options, recipe, len(data.train), device))
 
 
 def check(options: Any, device: Device) -> None:
@@ -185,8 +183,8 @@ def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
     return part
 
 
-def _plan(options: Any, recipe: ImageNetRecipe, images: int, devices: int) -> Plan:
-    whole = recipe.batch_size * recipe.accumulate * devices
+def _plan(options: Any, recipe: ImageNetRecipe, images: int, device: Device) -> Plan:
+    whole = recipe.batch_size * recipe.accumulate * device.count
     steps_per_epoch = images // whole
     if steps_per_epoch < 1:
         raise UsageError(
@@ -196,8 +194,9 @@ def _plan(options: Any, recipe: ImageNetRecipe, images: int, devices: int) -> Pl
     steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
     total = steps_per_epoch * recipe.epochs
     return Plan(
-        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, WARM_UP_STEPS
-    )
+        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps,
+        device.warm_up_steps,
+    )  # fmt: skip
 
 
 def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device) -> Dict[str, Any]:

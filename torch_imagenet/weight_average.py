@@ -27,7 +27,11 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take the weights of the step that has just been done into the average."""
-        torch._foreach_lerp_(self._averages, self._sources, 1.0 - self._decay)
+        if self._weights.one_pass:
+            torch._foreach_lerp_(self._averages, self._sources, 1.0 - self._decay)
+            return
+        for average, source in zip(self._averages, self._sources):
+            average.lerp_(source, 1.0 - self._decay)
 
     def state_dict(self) -> Dict[str, torch.Tensor]:
         """The averaged entries of the network's state dict."""

@@ -10,8 +10,11 @@ from torch import nn  # noqa: E402
 
 from shared.recipes.imagenet import ImageNetRecipe  # noqa: E402
 from shared.schedules import Schedule  # noqa: E402
+from torch_imagenet.devices import open_device  # noqa: E402
 from torch_imagenet.optimizers import Weights, load_optimizer, sgd  # noqa: E402
 from torch_imagenet.precision import LossScale, to_half  # noqa: E402
+
+CPU = open_device("cpu")
 
 
 def _recipe(**changes):
@@ -32,9 +35,9 @@ def _backward(network, dtype=torch.float32):
 
 def test_all_parameters_are_decayed_as_documented_or_weights_alone():
     network = _network()
-    everything, _ = sgd(Weights(network), _recipe())
+    everything, _ = sgd(Weights(network), _recipe(), CPU)
     assert [(len(group["params"]), group["weight_decay"]) for group in everything.param_groups] == [(6, 0.01)]
-    some, _ = sgd(Weights(network), _recipe(decayed="weights"))
+    some, _ = sgd(Weights(network), _recipe(decayed="weights"), CPU)
     assert [(len(group["params"]), group["weight_decay"]) for group in some.param_groups] == [(2, 0.01), (4, 0.0)]
     assert all(parameter.ndim > 1 for parameter in some.param_groups[0]["params"])
 
@@ -42,7 +45,7 @@ def test_all_parameters_are_decayed_as_documented_or_weights_alone():
 def test_a_frozen_parameter_is_not_the_optimizers():
     network = _network()
     network[0].requires_grad_(False)
-    optimizer, _ = sgd(Weights(network), _recipe())
+    optimizer, _ = sgd(Weights(network), _recipe(), CPU)
     assert len(optimizer.param_groups[0]["params"]) == 4
 
 
@@ -58,7 +61,7 @@ def test_half_weights_follow_float32_masters():
     to_half(network, torch.float16)
     weights = Weights(network)
     reference = {name: value.clone().float() for name, value in weights.masters.items()}
-    optimizer, _ = sgd(weights, _recipe())
+    optimizer, _ = sgd(weights, _recipe(), CPU)
     _backward(network, torch.float16)
     weights.take_gradients()
     gradients = {name: value.grad.clone() for name, value in weights.masters.items()}
@@ -78,7 +81,7 @@ def test_small_updates_are_not_lost_in_half_weights():
     nn.init.ones_(network.weight)
     to_half(network, torch.float16)
     weights = Weights(network)
-    optimizer, _ = sgd(weights, _recipe(weight_decay=0.0, momentum=0.0))
+    optimizer, _ = sgd(weights, _recipe(weight_decay=0.0, momentum=0.0), CPU)
     for _ in range(100):
         network(torch.ones(1, 1, dtype=torch.float16)).mul(2**-12 * 10).sum().backward()
         weights.take_gradients()
@@ -108,7 +111,7 @@ def test_an_overflow_in_the_very_first_step_leaves_no_garbage_in_the_momentum():
     network = nn.Linear(64, 64)
     weights = Weights(network)
     before = network.weight.detach().clone()
-    optimizer, fused = sgd(weights, _recipe(weight_decay=0.0))
+    optimizer, fused = sgd(weights, _recipe(weight_decay=0.0), CPU)
     assert fused
     scale = LossScale("128", "cpu")
     for gradient in (float("inf"), 1.0):
@@ -126,13 +129,13 @@ def test_a_momentum_that_was_stored_contiguous_goes_on_in_channels_last():
         torch.manual_seed(0)
         network = nn.Conv2d(5, 7, 3).to(memory_format=torch.channels_last)
         weights = Weights(network)
-        optimizer, _ = sgd(weights, _recipe())
+        optimizer, _ = sgd(weights, _recipe(), CPU)
         for step in range(3):
             if step == 1 and stored:
                 state = optimizer.state_dict()
                 for entry in state["state"].values():
                     entry["momentum_buffer"] = entry["momentum_buffer"].contiguous()
-                optimizer, _ = sgd(weights, _recipe())
+                optimizer, _ = sgd(weights, _recipe(), CPU)
                 load_optimizer(optimizer, state)
             network(torch.ones(1, 5, 4, 4) * (step + 1)).square().sum().backward()
             optimizer.step()

@@ -1,0 +1,44 @@
+"""What only an Ascend NPU has, as options: each is off unless asked for. docs/npu.md says what they do and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shared.errors import UsageError
+
+
+def add_options(group: Any) -> None:
+    """The options, to a group of an argparse parser."""
+    add = group.add_argument
+    add("--npu-fused-sgd", action="store_true", help="torch_npu's own SGD, which keeps all weights in one block")
+    add("--npu-jit-compile", action="store_true", help="compile operators as they come; else the kernels of CANN")
+    add("--npu-internal-format", action="store_true", help="let tensors be stored in Ascend's own layouts")
+
+
+@dataclass(frozen=True)
+class NpuSettings:
+    """The options as given."""
+
+    fused_sgd: bool = False
+    jit_compile: bool = False
+    internal_format: bool = False
+
+    @classmethod
+    def of(cls, options: Any) -> NpuSettings:
+        """Those of the command line."""
+        return cls(options.npu_fused_sgd, options.npu_jit_compile, options.npu_internal_format)
+
+    def apply(self, module: Any) -> None:
+        """Tell `module`, torch.npu, before the first device is opened."""
+        module.set_compile_mode(jit_compile=self.jit_compile)
+        module.config.allow_internal_format = self.internal_format
+
+    def refuse_unless_npu(self, kind: str) -> None:
+        """Raises UsageError where one of them is asked for on another kind of device."""
+        asked = [f"--npu-{name.replace('_', '-')}" for name, on in asdict(self).items() if on]
+        if asked and kind != "npu":
+            raise UsageError(f"{asked[0]} is for an NPU, and this is {kind}; leave it out, or choose --device npu")
+
+
+NO_NPU_SETTINGS = NpuSettings()
