@@ -55,16 +55,18 @@ class Placement(NamedTuple):
     cpus: int
 
 
-def apply(local_rank: int, local_size: int, device_module: Any = None, system: Path = Path("/sys")) -> Placement:
+def apply(
+    local_rank: int, local_size: int, device_module: Any = None, system: Path = Path("/sys"), bind: bool = True
+) -> Placement:
     """Bind this process, with all threads it has and will have, to its share of the CPUs.
 
     `device_module` is `torch.get_device_module(device)`, whose device i belongs to local rank i. Nothing is bound where
     one rank has the machine for itself, where there are fewer cores than ranks, where the rank has been bound by what
-    started it (Slurm, mpirun, numactl), and on systems that bind no process.
+    started it (Slurm, mpirun, numactl), on systems that bind no process, and without `bind`.
     """
     allowed = available()
     topology = read_topology(allowed, system)
-    if local_size == 1 or not hasattr(os, "sched_setaffinity"):
+    if local_size == 1 or not bind or not hasattr(os, "sched_setaffinity"):
         return _unbound(topology, local_size, None)
     if _is_bound(allowed):
         line = f"{describe(topology, allowed, local_rank)}, as it was started"

@@ -56,7 +56,7 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
             rdzv_configs={"is_host": (options.node_rank or 0) == 0, "timeout": int(options.timeout)},
             monitor_interval=0.2, local_addr=address, logs_specs=DefaultLogsSpecs(log_dir=logs),
         )  # fmt: skip
-        program = [str(Path(__file__).with_name("main.py")), *words]
+        program = [os.path.abspath(sys.argv[0]), *words]
         if options.mode in ("train", "finetune") and not options.resume and not options.output_dir:
             # Processes that are started again must find what the first ones have left.
             options.output_dir = str(new_folder_name(f"{options.network or options.recipe or 'run'}-{options.mode}"))

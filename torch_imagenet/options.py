@@ -136,7 +136,8 @@ def shard_cache(options: Any, path: str) -> Optional[ShardCache]:
     return make_cache(options.shard_cache, options.shard_cache_size) if is_url(path) else None
 
 
-def workers(options: Any) -> int:
-    """Processes that decode images: --workers, else one a core, 16 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(options.workers or min(cores, 16))
+def workers(options: Any, cpus: Optional[int] = None) -> int:
+    """Processes that decode images: --workers, else one for each of `cpus` (default: this process's), 16 at most."""
+    if cpus is None:
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(options.workers or min(cpus, 16))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Callable, Optional, Sequence
+
+import torch
 
 from shared.errors import UsageError
 from shared.interrupts import Interrupts, Stopped
+from torch_imagenet.affinity import apply
 from torch_imagenet.devices import Device, open_device, several
 from torch_imagenet.npu_options import NpuSettings
+from torch_imagenet.options import workers
 from torch_imagenet.place import Place, given_place
 from torch_imagenet.ranks import ALONE, Group, Ranks, lost_connection
 
@@ -54,6 +59,7 @@ def _run_one_of_several(mode: Mode, options: Any, place: Place, interrupts: Inte
     try:
         npu = NpuSettings.of(options)
         device = open_device(options.device, options.deterministic, place.local_rank, place.size, npu)
+        _settle(options, device, place)
         group = Group(place, device, options.timeout)
         mode(options, device, group, interrupts)
         group.leave()
@@ -75,3 +81,15 @@ def _run_one_of_several(mode: Mode, options: Any, place: Place, interrupts: Inte
             raise SystemExit(2) from error
         handler.record_exception(error)
         raise UsageError(message) from error
+
+
+def _settle(options: Any, device: Device, place: Place) -> None:
+    """Give this process its share of the machine's cores, to compute with and to decode images with."""
+    placement = apply(
+        place.local_rank, place.local_size, device.module if device.asynchronous else None, bind=options.affinity
+    )  # fmt: skip
+    options.workers = workers(options, placement.cpus)
+    if not device.asynchronous and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(placement.threads)
+    if placement.line is not None:
+        device.notes.append(placement.line)
