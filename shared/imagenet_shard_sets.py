@@ -17,7 +17,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 import numpy as np
 
-from shared.errors import UsageError, fault, one_line
+from shared.errors import fault, one_line
 from shared.imagenet_shard_index import FILE, MAX_BYTES, Index, Listed, Table, read_index, unpack
 from shared.imagenet_shard_list import listed_shards
 from shared.imagenet_shards import Shard, ShardSplit
@@ -111,13 +111,9 @@ def _remote(url: str, splits: Sequence[str], shard_cache: ShardCache) -> ShardSe
         with opened(Remote(f"{url}/{arrays.name}", arrays.size, arrays.sha256, shard_cache), notes) as file:
             content = file.read()
         largest = max((shard.size for shard in shards), default=0)
-        if shard_cache.limit < 2 * largest:
-            raise UsageError(
-                f"--shard-cache-size is too small for two shards of {largest / 2**30:.3g} GiB; give at least"
-                f" {4 * largest / 2**30:.3g}"
-            )
         group = max(1, shard_cache.limit // (4 * max(1, largest)))
         parts[split] = _split(shown(url), split, index, shards, content, group)
+        parts[split].check_room()
     return ShardSet(url, index.name, parts, tuple(notes))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from shared.errors import UsageError
 from shared.extents import OPEN_SHARDS, Extent
 from shared.imagenet_split import WHOLE, Split
 from shared.shard_cache import Remote
@@ -79,7 +81,7 @@ class ShardSplit(Split):
 
     @property
     def order(self) -> str:
-        if self.group is None:
+        if self.group is None or self.group >= len(self.shards):
             return WHOLE
         shards = hashlib.sha256(self.shard.astype("<i4").tobytes()).hexdigest()
         return f"{self.group} shards of {shards[:16]}"
@@ -89,8 +91,22 @@ class ShardSplit(Split):
         for other in (None, int(group.group()) if group else None):
             found = dataclasses.replace(self, group=other)
             if found.order == order:
+                found.check_room()
                 return found
         return super().ordered(order)
+
+    def check_room(self) -> None:
+        """Raise UsageError where the cache of a URL's shards cannot hold those that are shuffled together, and more."""
+        files = [shard.file for shard in self.shards if isinstance(shard.file, Remote)]
+        if not files:
+            return
+        group = len(files) if self.group is None else self.group
+        needed = min(len(files), 2 * group) * max(file.size for file in files)
+        if needed > files[0].cache.limit:
+            raise UsageError(
+                f"{self.folder} needs {counted_gib(needed)} of cache for its shards, which --shard-cache-size does not"
+                f" give; give at least {counted_gib(2 * needed)}, or copy the shards and name their folder"
+            )
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
         if self.group is None:
@@ -108,6 +124,11 @@ class ShardSplit(Split):
         files = [file for file in (self.shards[number].file for number in needed) if isinstance(file, Remote)]
         most = self.group or len(files)
         return [tuple(files[first : first + most]) for first in np.searchsorted(places, begins).tolist()]
+
+
+def counted_gib(size: int) -> str:
+    """'1.5 GiB', rounded up."""
+    return f"{math.ceil(size / 2**30 * 1000) / 1000:g} GiB"
 
 
 def member_name(index: int, file: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import shuffle
-from shared.shuffle import epoch_crops, epoch_order
+from shared.shuffle import epoch_crops, epoch_order, grouped_order
 
 SEEDS = st.integers(0, 2**32 - 1)
 EPOCHS = st.integers(0, 10_000)
@@ -61,6 +61,41 @@ def test_epochs_and_seeds_have_orders_of_their_own(seed, epoch):
     assert not np.array_equal(order, epoch_order((seed + 1) % 2**32, epoch, 100))
     # Seed and epoch are no sum: or runs with neighbouring seeds would be copies, shifted by an epoch.
     assert not np.array_equal(epoch_order(seed, epoch + 1, 100), epoch_order((seed + 1) % 2**32, epoch, 100))
+
+
+@given(SEEDS, EPOCHS, st.lists(st.integers(0, 12), min_size=1, max_size=200), st.integers(1, 15))
+def test_an_order_by_groups_is_a_permutation_that_needs_few_shards_at_a_time(seed, epoch, shards, group):
+    shards = np.unique(shards, return_inverse=True)[1].astype(np.int32)
+    order = grouped_order(seed, epoch, shards, group)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(len(shards)))
+    last = {shard: position for position, shard in enumerate(shards[order].tolist())}
+    first = {shard: position for position, shard in reversed(list(enumerate(shards[order].tolist())))}
+    for position in range(len(order)):
+        assert sum(first[shard] <= position <= last[shard] for shard in last) <= group
+
+
+@given(SEEDS, EPOCHS, st.lists(st.integers(0, 5), min_size=1, max_size=100))
+def test_one_group_is_the_whole_order(seed, epoch, shards):
+    shards = np.array(shards, np.int32)
+    assert np.array_equal(grouped_order(seed, epoch, shards, 6), epoch_order(seed, epoch, len(shards)))
+
+
+def test_groups_and_what_is_in_them_change_with_epoch_and_seed():
+    shards = np.repeat(np.arange(10, dtype=np.int32), 20)
+    seen = [
+        frozenset(shards[grouped_order(seed, epoch, shards, 2)[:40]].tolist()) for seed in (0, 1) for epoch in range(5)
+    ]
+    assert all(len(pair) == 2 for pair in seen)
+    assert len(set(seen)) > 5
+    whole = grouped_order(0, 0, shards, 2)[:40]
+    assert sorted(whole.tolist()) != whole.tolist()
+    assert len(set(np.flatnonzero(np.diff(shards[whole])).tolist())) > 5  # the two are mixed
+
+
+def test_a_golden_order_by_groups():
+    order = grouped_order(3, 7, np.repeat(np.arange(5, dtype=np.int32), 4), 2)
+    assert order.tolist() == [10, 18, 19, 11, 9, 16, 17, 8, 5, 7, 1, 3, 0, 6, 2, 4, 13, 14, 12, 15]
 
 
 def test_epochs_are_not_correlated():
