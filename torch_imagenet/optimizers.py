@@ -18,7 +18,7 @@ from torch_imagenet.devices import Device
 
 def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], one_pass: bool) -> None:
     """Each target becomes its source, of the same shape; in one pass where the device can."""
-    if one_pass:
+    if one_pass and targets:  # the fused operators refuse to do nothing
         torch._foreach_copy_(list(targets), list(sources))
         return
     for target, source in zip(targets, sources):
