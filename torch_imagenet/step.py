@@ -180,5 +180,5 @@ def _freeze_all_but(network: nn.Module, head: str) -> None:
 def needs_host(step: TrainingStep) -> Optional[str]:
     """Why a step of this kind waits for the host after all; None where it does not."""
     if step.loss_scale.enabled and not step.fused:
-        return "this device has no fused SGD, so the loss scale is checked on the host after every step"
+        return "this optimizer leaves the loss scale to the host, which waits for the device after every step"
     return None

@@ -6,6 +6,8 @@ import glob
 import importlib
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -139,3 +141,44 @@ def run_in(tiny: Tiny) -> Callable[..., Run]:
         return Run(status, folder, [mode, *arguments[:-2]])
 
     return start
+
+
+# -- the simulated NPU -----------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[2]
+SIMULATED_NPU = ROOT / "tests" / "simulated_npu"
+
+
+@pytest.fixture(scope="session")
+def npu_environment() -> Dict[str, str]:
+    """The environment of a process in which `import torch_npu` gives the simulated device; it is built where needed.
+
+    Skips where there is no compiler; fails there instead where KIT_TEST_NPU is 1.
+    """
+    spec = importlib.util.spec_from_file_location("simulated_npu_build", SIMULATED_NPU / "torch_npu" / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    if build.compiler() is None:
+        reason = "no C++ compiler: the simulated NPU cannot be built, so nothing of --device npu:0 is tested here"
+        (pytest.fail if os.environ.get("KIT_TEST_NPU") == "1" else pytest.skip)(reason)
+    build.library()
+    path = os.pathsep.join([str(SIMULATED_NPU), str(ROOT)])
+    return dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1", TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+
+
+@pytest.fixture(scope="session")
+def on_npu(
+    npu_environment: Dict[str, str], tiny: Tiny, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Dict[str, Any]]:
+    """on_npu(name, ...) -> what these checks of npu_driver.py have found out, in one process."""
+
+    def found_out(*names: str) -> Dict[str, Any]:
+        folder = tmp_path_factory.mktemp("npu")
+        command = [sys.executable, str(Path(__file__).with_name("npu_driver.py")), str(tiny.folder), str(folder)]
+        done = subprocess.run(
+            [*command, *names], env=npu_environment, capture_output=True, text=True, check=False, timeout=900
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return json.loads((folder / "facts.json").read_text())
+
+    return found_out

@@ -42,7 +42,7 @@ at::Tensor convolution(
     int64_t groups) {
   TORCH_CHECK(input.device() == weight.device(), "convolution: input on ", input.device(), ", weight on ",
               weight.device());
-  ++counters.operators;
+  note({"aten::convolution_overrideable", ""});
   Call call;
   std::optional<at::Tensor> host_bias;
   if (bias && bias->defined()) host_bias = call.in(*bias);
@@ -54,7 +54,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     const at::Tensor& gradient, const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef stride,
     at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
     std::array<bool, 3> wanted) {
-  ++counters.operators;
+  note({"aten::convolution_backward_overrideable", ""});
   Call call;
   const std::vector<int64_t> bias_sizes{gradient.size(1)};
   auto [of_input, of_weight, of_bias] = at::convolution_backward(
@@ -66,6 +66,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
 // torch gives dropout on devices to one fused operator, whose CPU kernel rounds otherwise than the CPU's own dropout:
 // this is the latter, written as it is there.
 std::tuple<at::Tensor, at::Tensor> dropout(const at::Tensor& input, double rate, std::optional<bool> train) {
+  note({"aten::native_dropout", ""});
   if (train && !*train) return {input.clone(), at::ones_like(input, input.options().dtype(at::kBool))};
   at::Tensor noise = at::empty_like(input).bernoulli_(1 - rate);
   at::Tensor mask = noise.to(at::kBool);
@@ -73,6 +74,7 @@ std::tuple<at::Tensor, at::Tensor> dropout(const at::Tensor& input, double rate,
 }
 
 at::Tensor dropout_backward(const at::Tensor& gradient, const at::Tensor& mask, double scale) {
+  note({"aten::native_dropout_backward", ""});
   return gradient * mask.to(gradient.scalar_type()).div_(1 / scale);
 }
 

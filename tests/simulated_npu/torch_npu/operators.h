@@ -16,11 +16,11 @@ inline std::atomic<bool> recording{false};
 inline std::mutex recorded_guard;
 inline std::set<std::string> recorded;
 
-inline void note(const c10::OperatorHandle& op) {
+inline void note(const c10::OperatorName& op) {
   ++counters.operators;
   if (!recording) return;
   std::lock_guard<std::mutex> lock(recorded_guard);
-  recorded.insert(op.operator_name().name + "." + op.operator_name().overload_name);
+  recorded.insert(op.overload_name.empty() ? op.name : op.name + "." + op.overload_name);
 }
 
 // The same bytes under another device's name; the new tensor keeps the old one's storage alive.
@@ -183,7 +183,7 @@ inline void check_layout(const c10::OperatorHandle& op, const torch::jit::Stack&
 }
 
 inline void run(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
-  note(op);
+  note(op.operator_name());
   const size_t first = stack->size() - op.schema().arguments().size();
   check_devices(op, *stack, first);
   check_layout(op, *stack);
