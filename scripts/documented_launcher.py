@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import List
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # instead of this folder
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # instead of this folder
 
 from shared.command_line import run  # noqa: E402
 from shared.launchers.launch import launch  # noqa: E402
@@ -17,14 +18,15 @@ from shared.options import Parser  # noqa: E402
 
 def main(half: str, name: str, words: List[str]) -> int:
     """The exit status; see `shared.command_line`."""
-    return run(lambda: _plan(half, name, words), {"launch": launch})
+    return run(lambda: plan(half, name, words), {"launch": launch})
 
 
-def _plan(half: str, name: str, words: List[str]) -> Plan:
-    return make_plan(Half(half, ROOT / half, parser(half)), name, words)
+def plan(half: str, name: str, words: List[str]) -> Plan:
+    """What the launcher would do. Raises as `shared.launchers.plan.make_plan`."""
+    return make_plan(Half(half, ROOT / half, lambda: _parser(half)), name, words)
 
 
-def parser(half: str) -> Parser:
+def _parser(half: str) -> Parser:
     """The parser of the half's main.py. No framework is loaded."""
     if half == "tf_seresnet":
         from tf_seresnet import main as tensorflow_main

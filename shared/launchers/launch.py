@@ -18,7 +18,7 @@ from shared.results.launcher_log import case_name, console_lines, fields, logged
 from shared.results.record import read_record
 from shared.run_folder import set_aside
 
-RESULTS = ("train_*.log", "*_bs*.log", "train_*_loss.txt")  # what a launcher leaves in test/output/<device-id>
+RESULTS = ("*_bs*.log", "train_*_loss.txt")  # what a launcher leaves in test/output/<device-id>, besides its log
 
 
 def launch(plan: Plan, interrupts: Interrupts) -> None:
@@ -29,17 +29,18 @@ def launch(plan: Plan, interrupts: Interrupts) -> None:
     """
     begin = time.time()
     _make(plan.output)
-    aside = set_aside(plan.output, RESULTS if plan.first else (plan.log.name,))
-    with Tee(plan.log, sys.stdout.buffer, sys.stderr.buffer) as tee:
+    aside = set_aside(plan.output, [plan.log.name, *(RESULTS if plan.first else ())])
+    with Tee(plan.log, sys.stdout, sys.stderr) as tee:
         if aside:
             tee.lines([f"note: what an earlier launcher left in {plan.output} is now in {aside}"])
+        interrupts.raise_if_requested()
         status = run(plan.command, plan.exported, tee)
         if status == 128 + signal.SIGKILL:
             raise UsageError(f"main.py was killed (out of memory?); continue with --resume={plan.run}, or start again")
         if status:
             raise SystemExit(status)
-        if plan.first:
-            tee.lines(_harvest(plan, time.time() - begin))
+        here = _harvest(plan, time.time() - begin) if plan.first else ["note: the results are where --node_rank is 0"]
+        tee.lines(here)
 
 
 def _harvest(plan: Plan, seconds: float) -> List[str]:

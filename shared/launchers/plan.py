@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
 from shared.errors import UsageError
 from shared.launchers.devices import Placement, placement
@@ -22,11 +22,11 @@ OUTPUT = Path("test") / "output"  # in the folder of the half
 
 @dataclass(frozen=True)
 class Half:
-    """A half as a launcher knows it: its name, its folder and the parser of its main.py."""
+    """A half as a launcher knows it: its name, its folder and what makes the parser of its main.py."""
 
     name: str
     folder: Path
-    parser: Parser
+    parser: Callable[[], Parser]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:
     launcher = LAUNCHERS[half.name][name]
     _refuse_never_read(half.name, words)
     own, rest = launcher_parser(half.name, name).parse_known_args(list(words))
-    half.parser.add_argument("--device_id", "--device-id")  # so that it is among the nearest to a misspelled one
-    options = half.parser.parse_args([launcher.mode, *rest])
+    parser = half.parser()
+    parser.add_argument("--device_id", "--device-id")  # so that it can be the nearest to a misspelled one
+    options = parser.parse_args([launcher.mode, *rest])
     if getattr(options, "mode_flag", None):
         raise UsageError(
             f"{name}.sh is for the mode {launcher.mode}; for {options.mode_flag} use python {half.name}/main.py"
@@ -66,7 +67,7 @@ def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:
     node = int(getattr(own, "node_rank", None) or 0)
     log = f"train_{place.device_id}" + (f"_node{node}" if node else "")
     command = [
-        sys.executable, str(half.folder / "main.py"), launcher.mode, *_documented(half.parser, launcher, own, rest),
+        sys.executable, str(half.folder / "main.py"), launcher.mode, *_documented(parser, launcher, own, rest),
         *_placed(place, own), "--output-dir", str(run), *rest,
     ]  # fmt: skip
     exported = {**launcher.environment, **place.exported} if place.exported else {}

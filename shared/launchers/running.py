@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
 from shared.errors import UsageError
+from shared.interrupts import Stopped, reader_gone
 
 _GRACE = 10  # seconds for what is left in a pipe, after the command has ended
 
 
 class Tee:
-    """A console and a log that get the same bytes."""
+    """The console, `out` and `err`, and a log that gets the same bytes."""
 
-    def __init__(self, log: Path, out: BinaryIO, err: BinaryIO) -> None:
+    def __init__(self, log: Path, out: TextIO, err: TextIO) -> None:
         try:
             self._log = log.open("ab", buffering=0)
         except OSError as error:
             raise UsageError(f"cannot write {log} ({error.strerror or error}); check its permissions") from error
         self.out, self.err = out, err
 
-    def write(self, console: BinaryIO, data: bytes) -> None:
-        """Raises BrokenPipeError where nobody reads the console any more; the log has the bytes then too."""
+    def write(self, console: TextIO, data: bytes) -> None:
+        """Raises Stopped where nobody reads the console any more; the log has the bytes then too."""
         self._log.write(data)
-        console.write(data)
-        console.flush()
+        try:
+            console.buffer.write(data)
+            console.flush()
+        except BrokenPipeError:
+            raise reader_gone(console) from None
 
     def lines(self, lines: Sequence[str]) -> None:
         """These lines, to the console's output and the log."""
@@ -62,14 +67,11 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _pump(source: Any, tee: Tee, console: BinaryIO) -> threading.Thread:
+def _pump(source: Any, tee: Tee, console: TextIO) -> threading.Thread:
     def copy() -> None:
-        with source:
-            try:
-                for data in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
-                    tee.write(console, data)
-            except BrokenPipeError:  # as in `| head`: closing our end tells the command
-                return
+        with source, contextlib.suppress(Stopped):  # as in `| head`: that our end is closed tells the command
+            for data in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
+                tee.write(console, data)
 
     thread = threading.Thread(target=copy, daemon=True)
     thread.start()
@@ -78,10 +80,8 @@ def _pump(source: Any, tee: Tee, console: BinaryIO) -> threading.Thread:
 
 def _end_ranks(group: int) -> None:
     """Whoever killed the command may have left its ranks behind, and with them the device and our pipes."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 class _Forwarded:

@@ -90,8 +90,10 @@ def _network(record: Mapping[str, Any]) -> str:
 
 
 def _batch_size(record: Mapping[str, Any]) -> int:
-    count = record["device"]["count"] if record["network"] in _GLOBAL_BATCH else 1
-    return int(record["batch_size"] * count)
+    each = int(record["batch_size"])
+    if record["network"] not in _GLOBAL_BATCH:
+        return each
+    return int(record.get("global_batch_size", each * record["device"]["count"]))  # an evaluation has none
 
 
 def _decimals(value: Optional[float], places: int) -> str:
