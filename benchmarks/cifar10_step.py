@@ -55,11 +55,12 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
     with tf.Graph().as_default():
         x = tf1.placeholder(tf.float32, [None, 32, 32, 3])
         y = tf1.placeholder(tf.float32, [None, len(data.label_names)])
-        logits = se_resnet(x, CoreLayers(), recipe.depth, recipe.variant, len(data.label_names), training=True)
+        layers = CoreLayers()
+        logits = se_resnet(x, layers, recipe.depth, recipe.variant, len(data.label_names), training=True)
         loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=y, logits=logits))
         accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), tf.argmax(y, 1)), tf.float32))
         optimizer = tf1.train.MomentumOptimizer(0.01, recipe.momentum, use_nesterov=True)
-        with tf.control_dependencies(tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)):
+        with tf.control_dependencies(layers.update_averages(layers.batch_statistics())):
             update = optimizer.minimize(loss + recipe.weight_decay * l2_loss(tf1.trainable_variables()))
         session = tf1.Session(config=device.session_config())
         graph.initialise(session, recipe.seed)

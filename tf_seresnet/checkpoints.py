@@ -96,7 +96,7 @@ def saved_variables() -> List[Any]:
 
 
 def _saver(variables: List[Any]) -> Any:
-    return tf1.train.Saver({variable.op.name: variable for variable in variables}, max_to_keep=None)
+    return tf1.train.Saver(variables, max_to_keep=None)
 
 
 def _restore(session: Any, prefix: str, variables: List[Any]) -> None:

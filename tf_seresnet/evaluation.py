@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Dict, Optional
 
 import numpy as np
@@ -21,6 +22,7 @@ from shared.run_log import RunLog, now
 from tf_seresnet import checkpoints, devices, runs
 from tf_seresnet.graph import Inference, model_variables, parameters
 from tf_seresnet.input_pipeline import Normalisation
+from tf_seresnet.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 
@@ -28,14 +30,28 @@ BATCH_SIZE = 1000  # the original's ten batches of 1000
 
 
 def count_images(
-    session: Any, inference: Inference, images: np.ndarray, labels: np.ndarray, classes: int, interrupts: Interrupts
+    session: Any,
+    inference: Inference,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    interrupts: Interrupts,
+    replicas: Replicas = ALONE,
 ) -> Metrics:
-    """Metrics over all images uint8 [N, 32, 32, 3]. Raises Stopped between two batches when a signal has come."""
+    """Metrics over all images uint8 [N, 32, 32, 3], each on one device. Each process counts its part of them, and has
+    the counts of all.
+
+    Raises Stopped between two batches when a signal has come.
+    """
     metrics = Metrics(classes)
-    for start in range(0, len(images), inference.batch_size):
+    first, end = (len(images) * rank // replicas.ranks for rank in (replicas.rank, replicas.rank + 1))
+    interrupts.raise_if_requested()
+    for start in range(first, end, inference.images_a_run):
         interrupts.raise_if_requested()
-        batch = slice(start, start + inference.batch_size)
+        batch = slice(start, min(start + inference.images_a_run, end))
         metrics.update(inference.run(session, images[batch]), labels[batch])
+    metrics, stopping = replicas.merged(session, metrics, interrupts.requested is not None)
+    replicas.agree(stopping)
     return metrics
 
 
@@ -61,30 +77,37 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
 
     # -- Device and graph ----------------------------------------------------------------------------------
     device = _device(options, recipe, state)
-    folder = run_folder(options.output_dir, "evaluate")
-    if (folder / "checkpoints").exists():
-        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
-    set_aside(folder)
+    runs.check_devices(device, network)
+    folder = _folder(options) if device.rank == 0 else None  # the others write nothing
     if options.batch_size:
         options.eval_batch_size = options.batch_size
-    with RunLog(folder) as log, tf.Graph().as_default():
+    with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
         for line in [remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}"]:
             log.line(line)
-        runs.write_config(folder, options, recipe, network, device, data)
-        inference = Inference(network, normalise, batch_size(options, len(data.test_images)), reuse=False)
+        if folder:
+            runs.write_config(folder, options, recipe, network, device, data)
+        inference = Inference(
+            network, normalise, batch_size(options, len(data.test_images)), reuse=False, replicas=replicas
+        )
         variables = model_variables()
         with tf1.Session(config=device.session_config()) as session:
             checkpoints.restore_weights(session, found, variables)
+            replicas.align(session)
 
             # -- Count -------------------------------------------------------------------------------------
             metrics = count_images(
-                session, inference, data.test_images, data.test_labels, network.num_classes, interrupts
-            )
+                session, inference, data.test_images, data.test_labels, network.num_classes,
+                replicas.interrupts(interrupts), replicas,
+            )  # fmt: skip
+            interrupts.raise_if_requested()
+        if folder is None:
+            return
         log.event("evaluation", (state or {}).get("progress", {}).get("step", 0), evaluated.scalars(metrics))
         result = records.build_record(
             half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
             variant=network.variant, layers=network.layers, dataset=runs.describe_data(data), device=device.describe(),
             machine=records.machine(), precision=device.precision, batch_size=inference.batch_size,
+            global_batch_size=inference.batch_size * device.count,
             evaluation=evaluated.as_record(metrics, found.prefix), parameters=parameters(), versions=runs.versions(),
             started=started, seconds=time.time() - begin,
         )  # fmt: skip
@@ -92,6 +115,15 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         log.line(evaluated.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
+
+
+def _folder(options: Any) -> Path:
+    """Where the record goes. Raises UsageError for the folder of a training, whose record is not to be replaced."""
+    folder = run_folder(options.output_dir, "evaluate")
+    if (folder / "checkpoints").exists():
+        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
+    set_aside(folder)
+    return folder
 
 
 def _device(options: Any, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) -> Any:

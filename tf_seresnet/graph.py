@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Optional, Type
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from tf_seresnet.input_pipeline import Normalisation, TrainingInput
 from tf_seresnet.layers.core import CoreLayers, l2_loss
 from tf_seresnet.layers.slim import SlimLayers
 from tf_seresnet.network import blocks_per_stage, se_resnet
+from tf_seresnet.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 
@@ -34,14 +36,15 @@ class NetworkSpec:
     def checked(self) -> NetworkSpec:
         """Itself; raises UsageError for a depth, variant or layer set that does not exist or does not run here."""
         blocks_per_stage(self.depth, self.variant)
-        self._layer_set(reuse=False)
+        self.layer_set()
         return self
 
-    def build(self, images: Any, training: bool, reuse: bool = False) -> Any:
+    def build(self, images: Any, layers: CoreLayers, training: bool) -> Any:
         """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph."""
-        return se_resnet(images, self._layer_set(reuse), self.depth, self.variant, self.num_classes, training)
+        return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training)
 
-    def _layer_set(self, reuse: bool) -> CoreLayers:
+    def layer_set(self, reuse: bool = False) -> CoreLayers:
+        """The layers of one network to be built; `reuse` shares the variables of one that has been."""
         if self.layers not in LAYER_SETS:
             keras = "tf_seresnet.keras builds a Keras model"
             hint = keras if self.layers == "keras" else nearest(self.layers, LAYER_SETS)
@@ -50,63 +53,106 @@ class NetworkSpec:
 
 
 class StepResult(NamedTuple):
-    """What one step computed, with the weights before its update."""
+    """What one step computed on all devices together, with the weights before its update."""
 
     loss: float  # mean cross-entropy, nats; the L2 term is not in it
     correct: int
     images: int
+    stopping: int  # processes that were asked to stop when the step began
     data_wait: Optional[float] = None  # seconds
 
 
 class TrainingStep:
     """One optimisation step in the default graph: everything that a step computes is fetched in one session call.
 
-    The session call waits for the step anyway, so fetching two scalars with it costs no further synchronisation.
+    The session call waits for the step anyway, so fetching some scalars with it costs no further synchronisation.
+
+    The gradient is that of the mean loss over the images of all devices, as if one device had had them all, but for
+    batch normalisation: each device normalises by the statistics of its own images, and the moving averages take in
+    the mean of the devices' statistics, by images. So every device has the same averages at every step.
     """
 
-    def __init__(self, network: NetworkSpec, batch: TrainingInput, recipe: Recipe, device: Any) -> None:
-        logits = network.build(batch.images, training=True)
-        per_image = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch.labels, logits=logits)
-        loss = tf.reduce_mean(per_image)
-        variables = tf1.trainable_variables()
-        total = loss + recipe.weight_decay * l2_loss(variables)
-        hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), batch.labels)
-        correct = tf.reduce_sum(tf.cast(hits, tf.int32))
+    def __init__(
+        self, network: NetworkSpec, batch: TrainingInput, recipe: Recipe, device: Any, replicas: Replicas = ALONE
+    ) -> None:
         self.learning_rate = tf1.placeholder(tf.float32, (), "learning_rate")
+        self._stopping = tf1.placeholder(tf.float32, (), "stopping")
+        self._batch, self._replicas = batch, replicas
         optimizer = device.wrap_optimizer(
             tf1.train.MomentumOptimizer(self.learning_rate, recipe.momentum, use_nesterov=recipe.nesterov)
         )
-        gradients = optimizer.compute_gradients(total, variables)
-        # Everything that reads the weights comes before the update: what is fetched belongs to the weights before it.
-        reads = [total, correct, *tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)]
-        with tf.control_dependencies(reads):
-            update = optimizer.apply_gradients(gradients)
-        self._fetches = {"update": update, "loss": loss, "correct": correct, "images": tf.size(batch.labels)}
+        built = replicas.run(lambda number: self._build(number, network, recipe.weight_decay, optimizer))
+        self._fetches = {"updates": [update for update, _ in built], "told": built[0][1]}
         if batch.data_wait is not None:
             self._fetches["data_wait"] = batch.data_wait
 
-    def run(self, session: Any, learning_rate: float) -> StepResult:
-        """Train on the next batch."""
-        values = session.run(self._fetches, {self.learning_rate: learning_rate})
-        values.pop("update")
-        return StepResult(**{name: value.item() for name, value in values.items()})
+    def _build(self, number: int, network: NetworkSpec, weight_decay: float, optimizer: Any) -> Tuple[Any, List[Any]]:
+        """The update of one device, and what all of them have to tell: loss, correct, images, stopping."""
+        images, labels = self._batch.parts[number]
+        share, replicas = self._batch.shares[number], self._replicas
+        layers = network.layer_set()
+        logits = network.build(images, layers, training=True)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)
+        own = [_times(loss, share), *_floats(tf.reduce_sum(tf.cast(hits, tf.int32)), tf.size(labels)), self._stopping]
+
+        # Over the devices, gradients are added up, or averaged by an optimizer that does so.
+        combined = replicas.count if replicas.averages else 1
+        variables = tf1.trainable_variables()
+        total = _times(loss, share * combined) + weight_decay * combined / replicas.count * l2_loss(variables)
+        gradients = optimizer.compute_gradients(total, variables)
+        # After the gradients: the devices' exchanges have to come in one order on all of them.
+        with tf.control_dependencies([gradient for gradient, _ in gradients]):
+            own = [tf.identity(value) for value in own]
+        statistics = [_times(value, share) for value in layers.batch_statistics()]
+        told = replicas.summed(own + statistics)
+        averages = layers.update_averages(told[len(own) :], functools.partial(replicas.assign, number))
+        # Everything that reads the weights comes before the update: what is fetched belongs to the weights before it.
+        with tf.control_dependencies([total, *told, *averages]):
+            return optimizer.apply_gradients(gradients), told[: len(own)]
+
+    def run(self, session: Any, learning_rate: float, stopping: bool = False) -> StepResult:
+        """Train on the next batch. `stopping` tells the other processes that this one was asked to stop."""
+        values = session.run(self._fetches, {self.learning_rate: learning_rate, self._stopping: float(stopping)})
+        loss, correct, images, stopped = (value.item() for value in values["told"])
+        waited = values["data_wait"].item() if "data_wait" in values else None
+        return StepResult(loss, round(correct), round(images), round(stopped), waited)
+
+
+def _times(tensor: Any, factor: Any) -> Any:
+    """The product; nothing is added to the graph of a single device, whose share is all."""
+    return tensor if isinstance(factor, float) and factor == 1.0 else tensor * factor
+
+
+def _floats(*tensors: Any) -> List[Any]:
+    """Counts among values that travel together; float32 is exact up to 2**24."""
+    return [tf.cast(tensor, tf.float32) for tensor in tensors]
 
 
 class Inference:
-    """Logits of uint8 images with the moving averages, in batches of one fixed size."""
+    """Logits of uint8 images with the moving averages, in batches of one fixed size on each device."""
 
-    def __init__(self, network: NetworkSpec, normalise: Normalisation, batch_size: int, reuse: bool) -> None:
+    def __init__(
+        self, network: NetworkSpec, normalise: Normalisation, batch_size: int, reuse: bool, replicas: Replicas = ALONE
+    ) -> None:
         self.batch_size = batch_size
-        self._images = tf1.placeholder(tf.uint8, (batch_size, 32, 32, 3), "inference_images")
-        self._logits = network.build(normalise(self._images), training=False, reuse=reuse)
+        self.images_a_run = batch_size * replicas.towers
+        self._images = tf1.placeholder(tf.uint8, (self.images_a_run, 32, 32, 3), "inference_images")
+        parts = tf.split(self._images, replicas.towers) if replicas.towers > 1 else [self._images]
+
+        def build(number: int) -> Any:
+            return network.build(normalise(parts[number]), network.layer_set(reuse), training=False)
+
+        logits = replicas.run(build)
+        self._logits = tf.concat(logits, 0) if replicas.towers > 1 else logits[0]
 
     def run(self, session: Any, images: np.ndarray) -> np.ndarray:
-        """Logits float32 [images, classes] of at most `batch_size` images uint8 [images, 32, 32, 3].
+        """Logits float32 [images, classes] of at most `images_a_run` images uint8 [images, 32, 32, 3].
 
         A short batch is padded with black images, so that no device has to prepare for a second shape; their
         logits are cut off again.
         """
-        missing = self.batch_size - len(images)
+        missing = self.images_a_run - len(images)
         padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)], "constant") if missing else images
         return session.run(self._logits, {self._images: padded})[: len(images)]
 
@@ -130,9 +176,13 @@ def initialise(session: Any, seed: int) -> None:
 
 def load_values(session: Any, values: Dict[str, np.ndarray]) -> None:
     """Assign by name, through the operators that the variables already have: nothing is added to the graph."""
-    variables = [variable for variable in tf1.global_variables() if variable.op.name in values]
-    feed = {variable.initializer.inputs[1]: values[variable.op.name] for variable in variables}
-    session.run([variable.initializer for variable in variables], feed)
+    copies = [
+        (copy, values[variable.op.name])
+        for variable in tf1.global_variables()
+        if variable.op.name in values
+        for copy in tf.distribute.get_strategy().experimental_local_results(variable)  # one on each device
+    ]
+    session.run([copy.initializer for copy, _ in copies], {copy.initializer.inputs[1]: value for copy, value in copies})
 
 
 def parameters() -> int:

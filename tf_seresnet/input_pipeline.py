@@ -7,15 +7,15 @@ the graph holds no random operator and a run resumed in the middle of an epoch s
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from shared import shuffle
 from shared.cifar10 import channel_statistics
+from tf_seresnet.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 
@@ -53,9 +53,12 @@ class Augmentation:
 class TrainingInput:
     """The training set as batches in the graph, started anew for every epoch.
 
-    `images` float32 [batch, 32, 32, 3] and `labels` int32 [batch] are the batch of the step; `data_wait` float64 [] is
-    how long the step waited for it, in seconds, or None. The last batch of an epoch is short unless `static_shapes`
-    drops it.
+    `images` float32 [batch, 32, 32, 3] and `labels` int32 [batch] are this process's batch of the step; `data_wait`
+    float64 [] is how long the step waited for it, in seconds, or None. `parts` are its images and labels by device,
+    `shares` the part of the step's images that each device has. `batch_size` is per device: the step s of an epoch
+    trains on the images s * B * D to (s + 1) * B * D of the epoch's order, D devices together, the first device on the
+    first of them. The last step of an epoch is short unless `static_shapes` drops it; where it has fewer images than
+    there are devices, these are left out.
     """
 
     def __init__(
@@ -69,13 +72,17 @@ class TrainingInput:
         workers: int = 2,
         static_shapes: bool = False,
         times_data_wait: bool = True,
+        replicas: Replicas = ALONE,
     ) -> None:
         self._images, self._labels = images, labels
         self._augmentation = augmentation
-        self._batch_size = batch_size
+        self._step_images = batch_size * replicas.count
+        self._replicas = replicas
         self._seed = seed
-        count = len(images)
-        self.steps_per_epoch = count // batch_size if static_shapes else math.ceil(count / batch_size)
+        self.steps_per_epoch, rest = divmod(len(images), self._step_images)
+        if not static_shapes and rest >= replicas.count:
+            self.steps_per_epoch += 1
+        self.left_out = len(images) - min(len(images), self.steps_per_epoch * self._step_images)
         with tf.device("/cpu:0"), tf1.name_scope("input"):
             self._placeholders = {
                 "images": tf1.placeholder(tf.uint8, (None, *images.shape[1:])),
@@ -85,7 +92,7 @@ class TrainingInput:
                 "flip": tf1.placeholder(tf.bool, (None,)),
             }
             dataset = tf1.data.Dataset.from_tensor_slices(self._placeholders)
-            dataset = dataset.batch(batch_size, drop_remainder=static_shapes)
+            dataset = dataset.batch(batch_size * replicas.towers, drop_remainder=static_shapes)
 
             @tf.autograph.experimental.do_not_convert  # plain operators: nothing for it to translate
             def prepare(batch: Dict[str, Any]) -> Tuple[Any, Any]:
@@ -98,23 +105,46 @@ class TrainingInput:
             with _timed(times_data_wait) as timer:
                 self.images, self.labels = self._iterator.get_next()
             self.data_wait = timer.seconds_until(self.labels)
+            self.parts, self.shares = _divided(self.images, self.labels, replicas)
 
     def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> None:
         """Make the next batch the one of step `first_step` of the zero-based `epoch`."""
         count = len(self._images)
         order = shuffle.epoch_order(self._seed, epoch, count)
         crops = shuffle.epoch_crops(self._seed, epoch, count, self._augmentation.padding, self._augmentation.flip)
-        rest = slice(first_step * self._batch_size, None)
-        order = order[rest]
+        own = self._positions(first_step)
         values = {
-            "images": self._images[order],
-            "labels": self._labels[order],
-            "top": crops.top[rest],
-            "left": crops.left[rest],
-            "flip": crops.flip[rest],
+            "images": self._images[order[own]],
+            "labels": self._labels[order[own]],
+            "top": crops.top[own],
+            "left": crops.left[own],
+            "flip": crops.flip[own],
         }
         feed = {self._placeholders[name]: value for name, value in values.items()}
         session.run(self._iterator.initializer, feed)
+
+    def _positions(self, first_step: int) -> np.ndarray:
+        """Where in the epoch's order this process's images stand, from a step on: int64 [images]."""
+        last = min(self.steps_per_epoch * self._step_images, len(self._images))
+        positions = np.arange(first_step * self._step_images, last)
+        if self._replicas.ranks == 1:
+            return positions
+        steps = positions.reshape(-1, self._replicas.ranks, self._step_images // self._replicas.ranks)
+        return steps[:, self._replicas.rank].ravel()
+
+
+def _divided(images: Any, labels: Any, replicas: Replicas) -> Tuple[List[Tuple[Any, Any]], List[Any]]:
+    """A process's batch as nearly equal parts, one a device, and the share of the whole step that each of them is.
+
+    Several processes have batches of one size each.
+    """
+    if replicas.towers == 1:
+        return [(images, labels)], [1.0 / replicas.ranks]
+    count = tf.size(labels)
+    edges = [count * number // replicas.towers for number in range(replicas.towers + 1)]
+    parts = [(images[start:end], labels[start:end]) for start, end in zip(edges, edges[1:])]
+    shares = [tf.cast(end - start, tf.float32) / tf.cast(count, tf.float32) for start, end in zip(edges, edges[1:])]
+    return parts, shares
 
 
 def _pad(images: Any, padding: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Dict, Optional
 
 from shared.cifar10 import Cifar10
@@ -17,6 +18,7 @@ from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
 from tf_seresnet.graph import Inference, TrainingStep
 from tf_seresnet.input_pipeline import TrainingInput
+from tf_seresnet.replicas import Replicas
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Loop:
     clock: Clock
     log: RunLog
     interrupts: Interrupts
-    checkpoints: Checkpoints
+    checkpoints: Optional[Checkpoints]  # the first process has them
     run_state: Dict[str, Any]  # what every checkpoint of this run says besides its progress
+    replicas: Replicas
 
     def run(self) -> Metrics:
         """Train to the end of the plan; the metrics of the final weights. Raises Stopped, a checkpoint written."""
@@ -60,7 +63,8 @@ class Loop:
             return metrics or self._evaluate()
         except Stopped:
             where = self._save()
-            self.log.line(f"stopped at step {self.progress.step}; continue exactly with --resume {where.parents[1]}")
+            then = f"; continue exactly with --resume {where.parents[1]}" if where else ""
+            self.log.line(f"stopped at step {self.progress.step}{then}")
             raise
 
     # -- train ---------------------------------------------------------------------------------------------
@@ -76,7 +80,8 @@ class Loop:
         while progress.step < plan.total_steps and not self._evaluation_is_due():
             self.interrupts.raise_if_requested()
             # The session call returns when the step is done, so this is also the only point that waits for the device.
-            result = self.step.run(self.session, rate)
+            result = self.step.run(self.session, rate, self.interrupts.requested is not None)
+            self.replicas.agree(result.stopping)
             progress.count(result.loss, result.correct, result.images)
             self.clock.step(result.images, result.data_wait)
             last = progress.step == plan.total_steps or self._evaluation_is_due()
@@ -132,7 +137,7 @@ class Loop:
         with self.clock.paused():
             metrics = evaluation.count_images(
                 self.session, self.inference, self.data.test_images, self.data.test_labels,
-                len(self.data.label_names), self.interrupts,
+                len(self.data.label_names), self.interrupts, self.replicas,
             )  # fmt: skip
         progress = self.progress
         self.log.line(
@@ -153,6 +158,8 @@ class Loop:
         with self.clock.paused():
             self._save(best)
 
-    def _save(self, best: bool = False) -> Any:
+    def _save(self, best: bool = False) -> Optional[Path]:
+        if self.checkpoints is None:
+            return None
         state = dict(self.run_state, progress=self.progress.to_json(), clock=self.clock.to_state())
         return self.checkpoints.save(self.session, state, best)

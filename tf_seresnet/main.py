@@ -16,7 +16,7 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared import recipes
-from shared.command_line import run
+from shared.command_line import Mode, run
 from shared.interrupts import Interrupts
 from shared.options import Parser, common_parser, number, one_of
 from tf_seresnet import devices, modelarts
@@ -44,16 +44,24 @@ def _train(options: Any, interrupts: Interrupts) -> None:
     devices.load_tensorflow(options)
     from tf_seresnet.training import train
 
-    with modelarts.staged(options):
-        train(options, interrupts)
+    _on_devices(train, options, interrupts)
 
 
 def _evaluate(options: Any, interrupts: Interrupts) -> None:
     devices.load_tensorflow(options)
     from tf_seresnet.evaluation import evaluate
 
-    with modelarts.staged(options):
-        evaluate(options, interrupts)
+    _on_devices(evaluate, options, interrupts)
+
+
+def _on_devices(mode: Mode, options: Any, interrupts: Interrupts) -> None:
+    """The mode in this process, or in processes of its own where the devices want one each."""
+    if devices.starts_ranks(options):
+        modelarts.refuse_remote(options)
+        devices.start_ranks(options, interrupts)
+        return
+    with devices.with_rank_named(), modelarts.staged(options):
+        mode(options, interrupts)
 
 
 def _check_data(options: Any, interrupts: Interrupts) -> None:

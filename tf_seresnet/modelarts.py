@@ -25,6 +25,15 @@ def add_options(group: Any) -> None:
     group.add_argument("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
 
 
+def refuse_remote(options: Any) -> None:
+    """Raise UsageError where several processes would each copy from or to object storage."""
+    if any((url or "").startswith(REMOTE) for url in (options.data_url, options.train_url)):
+        raise UsageError(
+            "several ranks do not copy from or to object storage; copy the data first and give --data-path and"
+            " --output-dir, or let the service start its own processes"
+        )
+
+
 @contextlib.contextmanager
 def staged(options: Any) -> Iterator[None]:
     """Around a run: the data set is local when it starts; afterwards, even after a failure, results are copied out.

@@ -92,6 +92,18 @@ def network(options: Any, recipe: CifarRecipe, state: Optional[Dict[str, Any]], 
     return dataclasses.replace(stored, layers=options.layers or stored.layers).checked()
 
 
+def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:
+    """Raise UsageError where this many devices cannot run this network, or not continue the run of `state`."""
+    if device.count > 1 and network.layers == "slim":
+        raise UsageError("--layers slim runs on one device; use --layers core, the same network and checkpoints")
+    before = (state or {}).get("device", {}).get("count", device.count)
+    if before != device.count:
+        raise UsageError(
+            f"the run to resume trained on {before} devices and this is {device.count}; give --num-devices {before}, or"
+            " start a new run with --checkpoint"
+        )
+
+
 def _given(options: Any) -> Dict[str, Any]:
     values = {name: getattr(options, name, None) for name in RECIPE_OPTIONS}
     return {name: value for name, value in values.items() if value is not None}

@@ -48,12 +48,13 @@ def train(options: Any, interrupts: Interrupts) -> None:
     network = runs.network(options, recipe, state, len(data.label_names))
     given = checkpoints.find(options.checkpoint) if options.checkpoint else None
     device = devices.open_from(options, recipe.precision, recipe.loss_scale)
+    runs.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
-    folder = run_folder(options.output_dir, recipe.network)
-    in_place = found is not None and Path(found.prefix).resolve().parents[2] == folder.resolve()
-    aside = None if in_place else set_aside(folder)
+    folder = run_folder(options.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
+    in_place = folder and found and Path(found.prefix).resolve().parents[2] == folder.resolve()
+    aside = set_aside(folder) if folder and not in_place else None
 
-    with RunLog(folder, progress.step) as log, tf.Graph().as_default():
+    with RunLog(folder, progress.step) as log, tf.Graph().as_default(), device.connected() as replicas:
         # -- Graph -----------------------------------------------------------------------------------------
         log.line(remark)
         if aside:
@@ -61,16 +62,20 @@ def train(options: Any, interrupts: Interrupts) -> None:
         batch = TrainingInput(
             data.train_images, data.train_labels, normalise, Augmentation(recipe.crop_padding, recipe.flip),
             recipe.batch_size, recipe.seed, options.workers or 2, device.static_shapes, device.times_data_wait,
+            replicas,
         )  # fmt: skip
-        step = TrainingStep(network, batch, recipe, device)
+        step = TrainingStep(network, batch, recipe, device, replicas)
         variables = graph.model_variables()
-        inference = Inference(network, normalise, evaluation.batch_size(options, len(data.test_images)), reuse=True)
-        plan = _plan(options, recipe, batch.steps_per_epoch)
-        runs.write_config(folder, options, recipe, network, device, data)
+        inference = Inference(
+            network, normalise, evaluation.batch_size(options, len(data.test_images)), reuse=True, replicas=replicas
+        )
+        plan = _plan(options, recipe, batch.steps_per_epoch, device)
+        if folder:
+            runs.write_config(folder, options, recipe, network, device, data)
         _introduce(log, device, recipe, network, plan, folder)
-        if device.static_shapes and len(data.train_images) % recipe.batch_size:
-            left_out = len(data.train_images) % recipe.batch_size
-            log.line(f"note: this device wants one shape; the last {left_out} images of an epoch's order are left out")
+        if batch.left_out:
+            why = "this device wants one shape" if device.static_shapes else "they are fewer than the devices"
+            log.line(f"note: {why}; the last {batch.left_out} images of an epoch's order are left out")
 
         with tf1.Session(config=device.session_config()) as session:
             # -- Weights: new, given or resumed ------------------------------------------------------------
@@ -82,14 +87,18 @@ def train(options: Any, interrupts: Interrupts) -> None:
                 checkpoints.restore_everything(session, found)
                 for line in [*found.notes, f"resumed: {found.prefix} at step {progress.step}"]:
                     log.line(line)
+            replicas.align(session)
 
             # -- Train and evaluate ------------------------------------------------------------------------
             clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
             loop = Loop(
-                session, data, recipe, plan, batch, step, inference, progress, clock, log, interrupts,
-                Checkpoints(folder, options.keep), _run_state(recipe, network, normalise, data, device),
+                session, data, recipe, plan, batch, step, inference, progress, clock, log,
+                replicas.interrupts(interrupts), Checkpoints(folder, options.keep) if folder else None,
+                _run_state(recipe, network, normalise, data, device), replicas,
             )  # fmt: skip
             metrics = loop.run()
+            if folder is None:
+                return
             checkpoints.save_weights(session, folder / "model.ckpt", variables)
 
         # -- Record ----------------------------------------------------------------------------------------
@@ -127,10 +136,11 @@ def _resumed(options: Any) -> Optional[Found]:
     return found
 
 
-def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int) -> Plan:
+def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int, device: Any) -> Plan:
     steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
     if steps_per_epoch < 1:
-        raise UsageError(f"a batch of {recipe.batch_size} is larger than the training set; lower --batch-size")
+        batch = f"{recipe.batch_size} on {device.count} devices" if device.count > 1 else str(recipe.batch_size)
+        raise UsageError(f"a batch of {batch} is larger than the training set; lower --batch-size")
     total = steps_per_epoch * recipe.epochs
     smaller = options.max_steps or recipe.steps_per_epoch or options.epochs
     return Plan(
@@ -151,9 +161,12 @@ def _run_state(
     }
 
 
-def _introduce(log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, folder: Path) -> None:
+def _introduce(
+    log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, folder: Optional[Path]
+) -> None:
     """What is about to run, before the first step."""
-    log.line(f"device: {device.kind}, {device.name}, precision {device.precision}")
+    several = f"{device.count} x " if device.count > 1 else ""
+    log.line(f"device: {device.kind}, {several}{device.name}, precision {device.precision}")
     for note in device.notes:
         log.line(f"note: {note}")
     log.line(
@@ -170,4 +183,5 @@ def _introduce(log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSp
             f"note: the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {recipe.epochs} epochs"
             " asked for; --scheduler cosine fits any length"
         )
-    log.line(f"output: {folder}")
+    if folder:
+        log.line(f"output: {folder}")

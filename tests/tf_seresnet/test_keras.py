@@ -87,8 +87,9 @@ def _graph(folder, variant, depth, images, labels):
     batches = np.split(images, UPDATES)
     with tf.Graph().as_default(), tf1.Session() as session:
         feed = tf1.placeholder(tf.float32, (None, 32, 32, 3))
-        logits = {"training": se_resnet(feed, CoreLayers(), depth, variant, training=True)}
-        updates = tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)
+        layers = CoreLayers()
+        logits = {"training": se_resnet(feed, layers, depth, variant, training=True)}
+        updates = layers.update_averages(layers.batch_statistics())
         logits["inference"] = se_resnet(feed, CoreLayers(reuse=True), depth, variant, training=False)
         trainable, variables = tf1.trainable_variables(), tf1.global_variables()
         values = _weights([(v.op.name, tuple(v.shape.as_list())) for v in variables])

@@ -49,8 +49,9 @@ class Built:
         with self.graph.as_default():
             self.feed = tf1.placeholder(tf.float32, (None, 32, 32, 3))
             self.answers = tf1.placeholder(tf.int32, (None,))
-            self.training = se_resnet(self.feed, layers(), depth, variant, training=True)
-            self.updates = tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)
+            built = layers()
+            self.training = se_resnet(self.feed, built, depth, variant, training=True)
+            self.updates = built.update_averages(built.batch_statistics())
             self.inference = se_resnet(self.feed, layers(reuse=True), depth, variant, training=False)
             self.variables = tf1.global_variables()
             self.trainable = tf1.trainable_variables()

@@ -24,10 +24,11 @@ class Graph:
         self.graph = tf.Graph()
         with self.graph.as_default():
             self.images = tf1.placeholder(tf.float32, (None, *size, 3))
-            self.logits = se_resnet(self.images, CoreLayers(), depth, variant, classes, training)
+            layers = CoreLayers()
+            self.logits = se_resnet(self.images, layers, depth, variant, classes, training)
             self.trainable = {v.op.name: tuple(v.shape.as_list()) for v in tf1.trainable_variables()}
             self.variables = {v.op.name: tuple(v.shape.as_list()) for v in tf1.global_variables()}
-            self.updates = tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)
+            self.updates = layers.update_averages(layers.batch_statistics())
         self.operations = collections.Counter(operation.type for operation in self.graph.get_operations())
 
     @property
@@ -159,7 +160,7 @@ def test_layer_counts_are_those_of_the_graph(variant, depth):
     assert built.operations["Conv2D"] == convolutions
     assert built.operations["FusedBatchNormV3"] == norms
     assert built.operations["MatMul"] == dense
-    assert len(built.updates) == 2 * norms
+    assert len(built.updates) == 4 * norms
 
 
 @pytest.mark.parametrize(("variant", "depth"), DEPTHS)

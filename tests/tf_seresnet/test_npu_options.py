@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UsageError
-from tf_seresnet import npu_options as npu
+from tf_seresnet.devices import npu_options as npu
 
 # Of each type, a value that fits the key.
 ONE_OF_EACH = {"b": "true", "i": "1", "s": "some/text"}

@@ -6,7 +6,7 @@ order and the arithmetic are those of `layers.slim`, so that either set restores
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -25,6 +25,7 @@ class CoreLayers(Layers):
     def __init__(self, reuse: bool = False) -> None:
         self._names = Numbered()
         self._reuse = reuse
+        self._observed: List[Tuple[_Statistics, Any, Any]] = []  # a training batch's mean and variance, by layer
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
         with self._scope("conv2d"):
@@ -47,8 +48,24 @@ class CoreLayers(Layers):
             y, mean, variance = tf1.nn.fused_batch_norm(
                 x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True
             )
-            statistics.update(mean, variance)
+            self._observed.append((statistics, mean, variance))
             return y
+
+    def batch_statistics(self) -> List[Any]:
+        """Mean and variance of this batch in every batch normalisation built for training, float32 [channels] each."""
+        return [tensor for _, mean, variance in self._observed for tensor in (mean, variance)]
+
+    def update_averages(self, batch_statistics: Sequence[Any], assign: Callable[[Any, Any], Any] = tf1.assign) -> Any:
+        """The operations that take `batch_statistics`, of one device or of many, into the moving averages.
+
+        `assign(variable, value)` gives the operation that sets a variable.
+        """
+        pairs = zip(self._observed, batch_statistics[::2], batch_statistics[1::2])
+        return [
+            update
+            for (statistics, _, _), mean, variance in pairs
+            for update in statistics.update(mean, variance, assign)
+        ]
 
     def dense(self, x: Any, units: int) -> Any:
         with self._scope("dense"):
@@ -86,21 +103,25 @@ class _Statistics:
         self.biased = _variable(f"{scope}/moving_mean/biased", (channels,), trainable=False)
         self.local_step = _variable(f"{scope}/moving_mean/local_step", (), trainable=False)
 
-    def update(self, mean: Any, variance: Any) -> None:
-        """Add the moving averages' updates to UPDATE_OPS: they run once, with the step that trains.
+    def update(self, mean: Any, variance: Any, assign: Callable[[Any, Any], Any]) -> List[Any]:
+        """The moving averages' updates, to be run once, with the step that trains.
 
         The mean is zero-debiased as in Kingma and Ba (arXiv 1412.6980), section 3: `biased` starts at zero and is
         divided by 1 - decay^steps. The arithmetic is tf.train's assign_moving_average, term for term.
         """
         rate = tf.constant(1.0 - BATCH_NORM_DECAY, tf.float32)
-        biased = tf1.assign_sub(self.biased, (self.biased - mean) * rate)
-        steps = tf1.assign_add(self.local_step, 1.0)
+        biased = self.biased - (self.biased - mean) * rate
+        steps = self.local_step + 1.0
         debiased = biased / (1.0 - tf.pow(1.0 - rate, steps))
-        for update in (
-            tf1.assign(self.moving_mean, debiased),
-            tf1.assign_sub(self.moving_variance, (self.moving_variance - variance) * rate),
-        ):
-            tf1.add_to_collection(tf1.GraphKeys.UPDATE_OPS, update)
+        new_variance = self.moving_variance - (self.moving_variance - variance) * rate
+        # All are computed before one is set: what is read must be what was there before the step.
+        with tf.control_dependencies([debiased, new_variance]):
+            return [
+                assign(self.biased, biased),
+                assign(self.local_step, steps),
+                assign(self.moving_mean, debiased),
+                assign(self.moving_variance, new_variance),
+            ]
 
 
 def _variable(name: str, shape: Tuple[int, ...], trainable: bool = True) -> Any:

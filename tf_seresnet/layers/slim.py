@@ -6,7 +6,7 @@ is gone, so above 2.12 this set is refused in one line instead of failing somewh
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Callable, List, Optional, Sequence
 
 import tensorflow as tf
 
@@ -58,6 +58,13 @@ class SlimLayers(CoreLayers):
             zero_debias_moving_mean=True, is_training=training, scope=self._names.name("BatchNorm"),
             reuse=self._reuse or None,
         )  # fmt: skip
+
+    def batch_statistics(self) -> List[Any]:
+        """None: slim keeps them to itself, and so trains on one device alone."""
+        return []
+
+    def update_averages(self, batch_statistics: Sequence[Any], assign: Callable[[Any, Any], Any] = tf1.assign) -> Any:
+        return tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)
 
     def dense(self, x: Any, units: int) -> Any:
         return tf1.layers.dense(

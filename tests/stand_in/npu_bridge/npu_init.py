@@ -4,20 +4,23 @@ What a run with this module on the path proves: the NPU branch of the program is
 to the checkpoint; the session configuration is one that the adapter's parser accepts (every session with an
 `NpuOptimizer` is checked here when it is opened, keys, types, values and rules, from a table of its own);
 the loss really is scaled, the gradients scaled back, an overflowing step skipped and the scale kept in
-variables that checkpoints carry.
+variables that checkpoints carry. Several processes with the variables of ranks really exchange what they would
+through HCCL: gradients are averaged, an overflow on one rank skips the step on all, variables are broadcast.
 
 What it does not prove: anything about the speed or the numbers of an NPU, that its compiler takes the
-graph, its float16, its overflow flag (which saturating chips have instead of infinities), or running on
-several devices. Stock TensorFlow computes the graph in float32.
+graph, its float16, its overflow flag (which saturating chips have instead of infinities), HCCL itself, its
+rank tables and its networks. Stock TensorFlow computes the graph in float32.
 
 The environment variable NPU_STAND_IN_RECORD names a file to which a JSON line is added for every session
 ({"session": {key: value}}, null without the adapter's configuration) and every optimizer ({"optimizer":
-class, "manager": class}).
+class, "manager": class, "is_distributed": bool}). NPU_STAND_IN_OLD makes it an adapter that knows RANK_SIZE alone.
 """
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+from pathlib import Path
 
 import tensorflow as _tensorflow
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -28,19 +31,60 @@ _tf = _tensorflow.compat.v1
 __all__ = [
     "ExponentialUpdateLossScaleManager",
     "FixedLossScaleManager",
+    "NPUDistributedOptimizer",
     "NPULossScaleOptimizer",
     "RewriterConfig",
     "check_session_config",
+    "hccl_ops",
     "npu_tf_optimizer",
 ]
 
 
+def _sibling(name):
+    """A module of this folder, also where this file was loaded without its package."""
+    spec = importlib.util.spec_from_file_location("npu_stand_in_" + name, str(Path(__file__).with_name(name + ".py")))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+exchange = _sibling("exchange")
+hccl_ops = _sibling("hccl_ops")
+hccl_ops.exchange = exchange
+
 # -- optimizers and loss scales ------------------------------------------------------------------------------
 
 
+class NPUDistributedOptimizer(_tf.train.Optimizer):
+    """Averages the gradients over the ranks, where there are several."""
+
+    def __init__(self, opt):
+        self._opt = opt
+        super().__init__(use_locking=False, name="NPUDistributedOptimizer")
+
+    def compute_gradients(self, *args, **kwargs):
+        gradients = self._opt.compute_gradients(*args, **kwargs)
+        ranks = exchange.size()
+        if ranks <= 1:
+            return gradients
+        sums = iter(hccl_ops.allreduce_all([g for g, _ in gradients if g is not None], "sum"))
+        return [(None if g is None else next(sums) / _tf.cast(ranks, g.dtype), v) for g, v in gradients]
+
+    def apply_gradients(self, *args, **kwargs):
+        return self._opt.apply_gradients(*args, **kwargs)
+
+    def get_slot(self, *args, **kwargs):
+        return self._opt.get_slot(*args, **kwargs)
+
+    def get_slot_names(self, *args, **kwargs):
+        return self._opt.get_slot_names(*args, **kwargs)
+
+    def variables(self):
+        return self._opt.variables()
+
+
 def npu_tf_optimizer(opt):
-    """The real one adds all-reduce over the ranks, which changes nothing on one device."""
-    return opt
+    return NPUDistributedOptimizer(opt)
 
 
 class FixedLossScaleManager:
@@ -108,12 +152,14 @@ class NPULossScaleOptimizer(_tf.train.Optimizer):
     """Scales the loss and scales the gradients back; skips the whole update if one is not finite."""
 
     def __init__(self, opt, loss_scale_manager, is_distributed=False):
-        if is_distributed:
-            raise NotImplementedError("the stand-in has one device")
+        if is_distributed != (exchange.size() > 1):
+            raise ValueError("is_distributed is {} with {} ranks".format(is_distributed, exchange.size()))
         self._opt = opt
+        self._is_distributed = is_distributed
         self._loss_scale_manager = loss_scale_manager
         super().__init__(use_locking=False, name="NPULossScaleOptimizer")
-        _record({"optimizer": type(opt).__name__, "manager": type(loss_scale_manager).__name__})
+        names = {"optimizer": type(opt).__name__, "manager": type(loss_scale_manager).__name__}
+        _record(dict(names, is_distributed=is_distributed))
 
     def compute_gradients(self, loss, *args, **kwargs):
         scale = self._loss_scale_manager.get_loss_scale()
@@ -126,6 +172,9 @@ class NPULossScaleOptimizer(_tf.train.Optimizer):
         if getattr(self._loss_scale_manager, "get_enable_overflow_check", lambda: True)():
             gradients = [g for g, _ in grads_and_vars if g is not None]
             finite = _tf.reduce_all([_tf.reduce_all(_tf.math.is_finite(g)) for g in gradients])
+            if self._is_distributed:
+                overflows = hccl_ops.allreduce(_tf.cast(_tf.logical_not(finite), _tf.float32), "sum", fusion=0)
+                finite = _tf.equal(overflows, 0.0)
         update = _tf.cond(
             finite, lambda: self._opt.apply_gradients(grads_and_vars, global_step, name), lambda: _tf.no_op()
         )

@@ -166,12 +166,17 @@ KEYS: Dict[str, Key] = {
 
 
 def session_options(
-    given: Sequence[str], precision: str = "O0", index: Optional[int] = None, deterministic: bool = False
+    given: Sequence[str],
+    precision: str = "O0",
+    index: Optional[int] = None,
+    deterministic: bool = False,
+    distributed: bool = False,
 ) -> Tuple[Dict[str, Value], List[str]]:
     """The whole parameter map of a training session, and lines for the user.
 
     `given` is what `--npu-option` collected, "key=value" each; it wins over the documented configuration.
-    `index` is the device to use, None leaves it to the adapter. Raises UsageError for an unknown key, for a
+    `index` is the device to use, None leaves it to the adapter. `distributed` is for one of several ranks: gradients
+    travel while others are computed. Raises UsageError for an unknown key, for a
     value that does not fit and for keys that do not go together.
     """
     user = parse(given)
@@ -187,6 +192,8 @@ def session_options(
         values["session_device_id"] = index
     if deterministic:
         values["deterministic"] = 1
+    if distributed:
+        values["hcom_parallel"] = True
     values.update(user)
     check(values)
     notes = [f"npu option {key} is deprecated by the adapter" for key in user if KEYS[key].deprecated]

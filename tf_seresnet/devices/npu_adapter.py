@@ -10,7 +10,7 @@ import sys
 from typing import Any, Optional, Tuple
 
 from shared.errors import UsageError
-from tf_seresnet import npu_options as npu
+from tf_seresnet.devices import npu_options as npu
 
 
 def adapter_for(version: str) -> Optional[Tuple[str, str]]:

@@ -1,0 +1,81 @@
+"""What this machine has: the names and numbers of its processors and devices."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import re
+import subprocess
+from typing import Any, List
+
+
+def tensorflow_version() -> str:
+    """For example "1.15.5"."""
+    import tensorflow as tf
+
+    return str(tf.__version__)
+
+
+def cpu_name() -> str:
+    """The model name that the kernel tells, else the architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            models = re.findall(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
+    except OSError:
+        models = []
+    return models[0].strip() if models else platform.processor() or platform.machine() or "CPU"
+
+
+def visible_gpus() -> List[Any]:
+    """TensorFlow's physical devices, in the order of their indices."""
+    import tensorflow as tf
+
+    return list(tf.config.experimental.list_physical_devices("GPU"))
+
+
+def gpu_name(physical: Any, index: int) -> str:
+    """What the maker calls the GPU that `visible_gpus` has at this index."""
+    import tensorflow as tf
+
+    details = getattr(tf.config.experimental, "get_device_details", None)  # since 2.3
+    name = details(physical).get("device_name") if details is not None else None
+    names = [] if name else driver_gpus()
+    visible = re.findall(r"\d+", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    number = int(visible[index]) if index < len(visible) else index
+    return str(name or (names[number] if number < len(names) else "NVIDIA GPU"))
+
+
+def driver_gpus() -> List[str]:
+    """Names of the GPUs that the driver lists, in its order; none where there is no driver."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        listing = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in listing.decode("utf-8", "replace").splitlines() if line.strip()]
+
+
+def why_no_gpu() -> str:
+    """One line on why TensorFlow sees none, and what to do."""
+    import tensorflow as tf
+
+    version = f"TensorFlow {tensorflow_version()}"
+    names = driver_gpus()
+    if not names:
+        return f"{version} sees no GPU and nvidia-smi lists none, only {cpu_name()}; use --device cpu"
+    if not tf.test.is_built_with_cuda():
+        return (
+            f"the driver lists {', '.join(names)}, but this {version} is built for the CPU alone; "
+            "pip install 'tensorflow[and-cuda]', or use --device cpu"
+        )
+    return (
+        f"the driver lists {', '.join(names)}, but {version} cannot use it; install the CUDA and cuDNN "
+        "libraries it names above (pip install 'tensorflow[and-cuda]'), check CUDA_VISIBLE_DEVICES, or use "
+        "--device cpu"
+    )
+
+
+def npu_nodes() -> int:
+    """How many NPUs the driver has made device files for; 0 where it says nothing, as in some containers."""
+    return len(glob.glob("/dev/davinci[0-9]*"))
