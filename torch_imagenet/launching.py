@@ -53,7 +53,10 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
             min_nodes=nodes, max_nodes=nodes, nproc_per_node=devices, rdzv_backend="c10d",
             rdzv_endpoint=f"{options.master_addr or address}:{port}", max_restarts=options.max_restarts,
             run_id=f"kit-{options.master_addr}-{port}" if nodes > 1 else os.environ[JOB],
-            rdzv_configs={"is_host": (options.node_rank or 0) == 0, "timeout": int(options.timeout)},
+            rdzv_configs={
+                "is_host": (options.node_rank or 0) == 0, "timeout": int(options.timeout),
+                "join_timeout": int(options.timeout),
+            },
             monitor_interval=0.2, local_addr=address, logs_specs=DefaultLogsSpecs(log_dir=logs),
         )  # fmt: skip
         program = [os.path.abspath(sys.argv[0]), *words]
@@ -80,7 +83,7 @@ def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
     """Raise what the failure that came first means; the others are of processes that it has taken along."""
     # SIGTERM is what torch's launcher ends the others with.
     killed = [failure for failure in failures if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM]
-    told = [failure for failure in failures if failure.exitcode > 0 and failure.error_file_data]
+    told = [failure for failure in failures if failure.exitcode > 0 and Path(failure.error_file).is_file()]
     ended = [failure for failure in failures if failure.exitcode > 0]
     first = min(told or killed or ended or failures, key=lambda failure: failure.timestamp)
     if first.exitcode < 0:

@@ -42,8 +42,9 @@ def given_place(options: Any, environment: Mapping[str, str] = os.environ) -> Op
         )  # fmt: skip
     else:
         return None
-    if not 0 <= place.rank < place.size or not 0 <= place.local_rank < max(place.local_size, place.local_rank + 1):
-        raise UsageError(f"rank {place.rank} of {place.size} makes no sense; look at RANK and WORLD_SIZE")
+    for what, number, size in (("rank", place.rank, place.size), ("local rank", place.local_rank, place.local_size)):
+        if number >= size:
+            raise UsageError(f"{what} {number} of {size} makes no sense; look at RANK, WORLD_SIZE and LOCAL_RANK")
     if (options.nnodes or 1) > 1 and options.num_devices:
         # Our own launcher: the machines are numbered as the user has numbered them, so that the first rank, which
         # writes, is on the first machine; torch's launcher numbers them by their addresses.
