@@ -14,8 +14,9 @@ from typing import Dict, Mapping, Optional
 from shared.errors import UsageError
 
 ADAPTERS = {"torch_imagenet": ("torch_npu",), "tf_seresnet": ("npu_bridge", "npu_device")}
-# What the originals' env_npu.sh exports, and the CIFAR-10 scripts. HCCL_IF_IP is not here: SENet154's is the first
-# address of the host, which may be that of a container's bridge; several machines have --local_addr for it.
+# What the ImageNet originals' env_npu.sh exports. HCCL_IF_IP is not here: SENet154's is the first address of the host,
+# which may be that of a container's bridge; several machines have --local_addr for it. What the CIFAR-10 scripts export
+# (JOB_ID, RANK_ID, RANK_SIZE), that half sets itself.
 _EXPORTED: Dict[str, Dict[str, str]] = {
     "torch_imagenet": {
         "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
@@ -27,7 +28,7 @@ _EXPORTED: Dict[str, Dict[str, str]] = {
         "DYNAMIC_OP": "ADD#MUL",
         "HCCL_WHITELIST_DISABLE": "1",
     },
-    "tf_seresnet": {"JOB_ID": "10087"},
+    "tf_seresnet": {},
 }
 
 
@@ -41,12 +42,18 @@ class Placement:
 
 
 def placement(
-    half: str, asked: Optional[str], device_id: Optional[str], count: int, environment: Mapping[str, str]
+    half: str,
+    asked: Optional[str],
+    device_id: Optional[str],
+    count: int,
+    environment: Mapping[str, str],
+    own: Mapping[str, str],
 ) -> Placement:
-    """For --device, --device_id and the number of devices on this machine, each None where it was not given.
+    """For --device, --device_id (None where they were not given) and the number of devices on this machine.
 
-    `environment` is the caller's: its ASCEND_DEVICE_ID wins over --device_id, as documented, and with
-    etp_running_flag=true the caller has exported everything. Raises UsageError where the options contradict each other.
+    `environment` is the caller's: its ASCEND_DEVICE_ID wins over --device_id, as documented, what it has stays, and
+    with etp_running_flag=true it has what all launchers export. `own` is what this launcher exports besides, on an NPU.
+    Raises UsageError where the options contradict each other.
     """
     device = asked or ("npu" if any(importlib.util.find_spec(name) for name in ADAPTERS[half]) else "auto")
     kind, _, index = device.partition(":")
@@ -55,7 +62,8 @@ def placement(
         if kind == "auto":
             raise UsageError(f"device {number} of which kind; say it with --device, as in --device=cuda")
         device = kind if kind == "cpu" else f"{kind}:{number}"
-    exported = _EXPORTED[half] if kind == "npu" and environment.get("etp_running_flag") != "true" else {}
+    common = {} if environment.get("etp_running_flag") == "true" else _EXPORTED[half]
+    exported = {**common, **own} if kind == "npu" else {}
     return Placement(device, number, {name: value for name, value in exported.items() if name not in environment})
 
 

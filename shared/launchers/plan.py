@@ -61,7 +61,7 @@ def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:
             f" {options.mode_flag}"
         )
     _check_sources(name, launcher, own, options)
-    place = placement(half.name, own.device, own.device_id, own.num_devices, os.environ)
+    place = placement(half.name, own.device, own.device_id, own.num_devices, os.environ, launcher.environment)
     output = half.folder / OUTPUT / place.device_id
     run = Path(options.output_dir) if options.output_dir else output / name
     node = int(getattr(own, "node_rank", None) or 0)
@@ -70,8 +70,7 @@ def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:
         sys.executable, str(half.folder / "main.py"), launcher.mode, *_documented(parser, launcher, own, rest),
         *_placed(place, own), "--output-dir", str(run), *rest,
     ]  # fmt: skip
-    exported = {**launcher.environment, **place.exported} if place.exported else {}
-    return Plan(launcher, command, exported, output, output / f"{log}.log", run, first=node == 0)
+    return Plan(launcher, command, place.exported, output, output / f"{log}.log", run, first=node == 0)
 
 
 def launcher_parser(half: str, name: str) -> Parser:

@@ -5,9 +5,12 @@ import pytest
 
 from shared.errors import UsageError
 from shared.launchers import devices
-from shared.launchers.devices import placement
 
 HALF = "torch_imagenet"
+
+
+def placement(*arguments, own=None):
+    return devices.placement(*arguments, own or {})
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,12 @@ def test_what_is_exported_is_the_documented_for_an_npu_alone():
     assert placement(HALF, "npu:1", None, 1, {}).exported == documented
     own = placement(HALF, "npu", None, 8, {"TASK_QUEUE_ENABLE": "2"}).exported
     assert own == {name: value for name, value in documented.items() if name != "TASK_QUEUE_ENABLE"}
-    assert placement(HALF, "npu", None, 8, {"etp_running_flag": "true"}).exported == {}
+    platform = {"etp_running_flag": "true"}
+    assert placement(HALF, "npu", None, 8, platform).exported == {}
+    assert placement("tf_seresnet", "npu", None, 1, {}).exported == {}  # that half sets JOB_ID itself
+    for environment in ({}, platform):
+        runtime = {"ENABLE_RUNTIME_V2": "1"}
+        assert placement("tf_seresnet", "npu:1", None, 1, environment, own=runtime).exported == runtime
+        assert placement("tf_seresnet", "cpu", None, 1, environment, own=runtime).exported == {}
     assert placement(HALF, "cpu", None, 8, {}).exported == {}
     assert placement(HALF, "cuda", None, 8, {}).exported == {}
