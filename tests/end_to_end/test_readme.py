@@ -11,8 +11,11 @@ from typing import Any, List, Set
 
 import pytest
 
+from scripts import documented_launcher
 from shared import recipes
 from shared.errors import UsageError
+from shared.launchers.documented import LAUNCHERS, NEVER_READ
+from shared.launchers.plan import launcher_parser
 from shared.results.__main__ import _parser as results_parser
 from shared.results.__main__ import main as results
 from tf_seresnet.main import parser
@@ -22,7 +25,9 @@ from torch_imagenet.networks.specs import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md", "docs/imagenet.md")
+DOCUMENTS = (
+    *READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md", "docs/imagenet.md", "docs/launchers.md",
+)  # fmt: skip
 IMAGENET = "torch_imagenet/main.py"
 # What the scripts say to main.py before the options of the user.
 SCRIPTS = {
@@ -75,7 +80,10 @@ def _parsed(words: List[str]) -> None:
             results_parser().parse_args(arguments[1:])
         return
     assert (ROOT / program).is_file(), program
-    if program in SCRIPTS:
+    half, folder = Path(program).parts[0], Path(program).parts[1:-1]
+    if folder == ("test",):
+        documented_launcher.plan(half, Path(program).stem, arguments)
+    elif program in SCRIPTS:
         before = SCRIPTS[program]
         if arguments and not arguments[0].startswith("-"):
             before, arguments = [arguments[0], *before], arguments[1:]
@@ -116,6 +124,8 @@ def test_every_command_is_accepted(name):
         "python torch_imagenet/main.py --network senet145",
         "python torch_imagenet/main.py --recipe senet154_8p",
         "python torch_imagenet/main.py --depth 11",
+        "bash torch_imagenet/test/train_full_9p.sh --data_path=DIR",
+        "bash torch_imagenet/test/train_full_8p.sh --data_path=DIR --nodes=2",
     ],
 )
 def test_a_wrong_command_is_noticed(command):
@@ -125,8 +135,10 @@ def test_a_wrong_command_is_noticed(command):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_option_exists(name):
-    parsers = (parser(), _imagenet_parser(), results_parser())
+    launchers = [launcher_parser(half, launcher) for half in LAUNCHERS for launcher in LAUNCHERS[half]]
+    parsers = (parser(), _imagenet_parser(), results_parser(), *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
+    known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
     code = "\n".join(_blocks(name) + _spans(name))
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
     assert named
