@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Optional
 
-JOB = "KIT_JOB"  # set by our launcher, the same for all processes of a job, restarted ones too
+JOB = "KIT_JOB"  # set by our launcher, or by the user: the same for all processes of a job, restarted ones too
+_SLURM = "slurm-"
 
 
 def continued_job(options: Any) -> bool:
@@ -15,6 +16,8 @@ def continued_job(options: Any) -> bool:
     job = job_name()
     if job is None or not options.output_dir:
         return False
+    if job.startswith(_SLURM) and not os.environ.get("SLURM_RESTART_COUNT", "0").strip("0"):
+        return False  # another command in the same allocation, not the same one requeued
     folder = Path(options.output_dir)
     try:
         earlier = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("job")
@@ -25,5 +28,7 @@ def continued_job(options: Any) -> bool:
 
 def job_name() -> Optional[str]:
     """What all processes of this job share, restarted ones too; None outside a job."""
-    name = os.environ.get(JOB) or os.environ.get("TORCHELASTIC_RUN_ID")
-    return None if name in (None, "none") else name
+    name = os.environ.get(JOB) or os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    if name == "none" and "SLURM_STEP_ID" in os.environ:
+        return _SLURM + os.environ.get("SLURM_JOB_ID", "")
+    return None if name == "none" else name
