@@ -60,7 +60,10 @@ class Loop:
                 self._train_epoch()
                 metrics = self._evaluate()
                 self._finish_epoch(metrics)
-            return metrics or self._evaluate()
+            if metrics is None:  # resumed with no step left, perhaps from within the last evaluation
+                metrics = self._evaluate()
+                self._finish_epoch(metrics)
+            return metrics
         except Stopped:
             where = self._save()
             then = f"; continue exactly with --resume {where.parents[1]}" if where else ""

@@ -160,7 +160,7 @@ def open_device(
     is not there, or is no NPU and `npu` asks for something.
     """
     kind, index = _found(text)
-    npu.refuse_unless_npu(kind)
+    npu.refuse_elsewhere(kind == "npu", kind)
     if local_rank is not None:
         _refuse_index(kind, index)
         index = local_rank
@@ -174,13 +174,16 @@ def open_device(
     return device
 
 
-def several(text: str, number: Optional[int], count_all: int = 1) -> Device:
+def several(
+    text: str, number: Optional[int], count_all: int = 1, npu: NpuSettings = NO_NPU_SETTINGS
+) -> Device:
     """What `number` devices of this machine have in common (None: all that are there), without opening one of them.
 
     `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are not
-    so many.
+    so many, or where `npu` asks for something of another device.
     """
     kind, index = _found(text)
+    npu.refuse_elsewhere(kind == "npu", kind)
     if kind == "cpu":
         if number is None:
             raise UsageError("--distributed on the CPU needs a number of processes; add --num-devices N")

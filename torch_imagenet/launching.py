@@ -29,11 +29,8 @@ from torch_imagenet.devices import network_environment
 from torch_imagenet.job import JOB
 
 PORT = 29500  # torch's own default
-_QUIET = {
-    "TORCH_CPP_LOG_LEVEL": "FATAL",  # every process's account of a broken connection; the reason is said in one line
-    # A port of its own for each attempt: what is left of a broken connection must not be met by the next.
-    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-}
+# A port of its own for each attempt: what is left of a broken connection must not be met by the next.
+_OWN_PORTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interrupts) -> None:
@@ -43,7 +40,8 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
     """
     nodes = options.nnodes or 1
     address = _own_address(options) if nodes > 1 else "127.0.0.1"
-    for name, value in {**_QUIET, **(network_environment(address, _interface(address)) if nodes > 1 else {})}.items():
+    network = network_environment(address, _interface(address)) if nodes > 1 else {}
+    for name, value in {**_OWN_PORTS, **network}.items():
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
     _quieten("torch.distributed.elastic")

@@ -78,7 +78,10 @@ class Loop:
                 self._train_epoch()
                 metrics = self._evaluate()
                 self._finish_epoch(metrics)
-            return metrics or self._evaluate()
+            if metrics is None:  # resumed with no step left, perhaps from within the last evaluation
+                metrics = self._evaluate()
+                self._finish_epoch(metrics)
+            return metrics
         except Stopped:
             if self._whole:
                 self._read_device()

@@ -24,8 +24,11 @@ from shared.interrupts import Interrupts
 from torch_imagenet.options import parser
 
 
-def _torch() -> None:
+def _torch(options: Any) -> None:
     """Import torch. Raises UsageError where it, numpy's companion Pillow, or a new enough torch is missing."""
+    if options.distributed or options.num_devices:
+        # Every process's account of a broken connection; its reason is said in one line. Read when torch loads.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     # Threads that wait for each other sleep: by default they spin, and on a machine that is shared, with the processes
     # that decode images for instance, they take the processor from whom they are waiting for. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -59,7 +62,7 @@ def _run(options: Any, interrupts: Interrupts) -> None:
 
         check_data(options, interrupts)
         return
-    _torch()
+    _torch(options)
     from torch_imagenet import ranked
 
     module = importlib.import_module(f"torch_imagenet.{module_name}")

@@ -34,10 +34,10 @@ class NpuSettings:
         module.set_compile_mode(jit_compile=self.jit_compile)
         module.config.allow_internal_format = self.internal_format
 
-    def refuse_unless_npu(self, kind: str) -> None:
-        """Raises UsageError where one of them is asked for on another kind of device."""
+    def refuse_elsewhere(self, here: bool, kind: str) -> None:
+        """Raises UsageError where one of them is asked for, and the device, of this kind, is no NPU: not `here`."""
         asked = [f"--npu-{name.replace('_', '-')}" for name, on in asdict(self).items() if on]
-        if asked and kind != "npu":
+        if asked and not here:
             raise UsageError(f"{asked[0]} is for an NPU, and this is {kind}; leave it out, or choose --device npu")
 
 

@@ -106,7 +106,7 @@ def _add_several(group: Any) -> None:
     add = group.add_argument
     add("--nnodes", type=number(int, 1), metavar="N", help="machines; the same command on each (default: 1)")
     add("--node-rank", "--node_rank", type=number(int, 0), metavar="K", help="this machine's number, from 0")
-    add("--master-addr", "--master_addr", metavar="HOST", help="address of machine 0")
+    add("--master-addr", "--master_addr", "--addr", metavar="HOST", help="address of machine 0")
     add("--master-port", "--master_port", type=number(int, 1, 2**16), metavar="PORT", help="there (default: 29500)")
     add("--local-addr", "--local_addr", metavar="HOST", help="this machine's own address, where it has several")
     add("--max-restarts", type=number(int, 0), default=0, metavar="N",

@@ -30,13 +30,14 @@ def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], 
     if check is None and (wanted or (place is not None and place.size > 1)):
         raise UsageError(f"the mode {options.mode} looks at one device; leave --distributed and --num-devices out")
     if place is None and wanted:
-        devices = several(options.device, options.num_devices, options.nnodes or 1)
+        devices = several(options.device, options.num_devices, options.nnodes or 1, NpuSettings.of(options))
         if devices.count > 1:
             assert check is not None
-            NpuSettings.of(options).refuse_unless_npu(devices.kind)
             check(options, devices)
-            from torch_imagenet.launching import launch  # torch's launcher takes a while to load
-
+            try:
+                from torch_imagenet.launching import launch  # torch's launcher takes a while to load
+            except ImportError as error:  # on Python 3.9 it needs a package that torch does not bring
+                raise UsageError(f"torch's launcher does not load ({error}); pip install {error.name}") from error
             options.num_devices = devices.count // (options.nnodes or 1)
             launch(options, [*words, "--num-devices", str(options.num_devices)], options.num_devices, interrupts)
             return

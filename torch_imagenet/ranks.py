@@ -10,10 +10,11 @@ import contextlib
 import json
 import os
 import re
+import sys
 import threading
 import time
 from datetime import timedelta
-from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Iterator, List, NoReturn, Optional, Tuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -77,7 +78,7 @@ ALONE = Ranks()
 
 
 class Group(Ranks):
-    """One of several processes, connected to the others until `leave`."""
+    """One of several processes, connected to the others."""
 
     def __init__(self, place: Place, device: Device, timeout: float) -> None:
         self.rank, self.size = place.rank, place.size
@@ -222,10 +223,16 @@ class Group(Ranks):
         except RuntimeError:  # the first process, which keeps such things, is gone
             return False
 
-    def leave(self) -> None:
-        """End together."""
+    def leave(self) -> NoReturn:
+        """End the process, successfully, together with the others.
+
+        At once: a process that failed while another has ended well could not be started again, because that one, and
+        with it the connection to its machine, will not come back.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
         dist.barrier(self._watch)
-        dist.destroy_process_group()
+        os._exit(0)
 
 
 def lost_connection(error: BaseException) -> bool:

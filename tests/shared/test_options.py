@@ -90,7 +90,9 @@ def test_switches(name):
 def test_the_table_has_every_option_of_the_common_parser():
     common = options.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",))
     known = {spelling for action in common._actions for spelling in action.option_strings}
-    assert known - {spelling for spelling, _ in EACH} == {"-h", "--help", "--deterministic", "--distributed"}
+    assert known - {spelling for spelling, _ in EACH} == {
+        "-h", "--help", "--deterministic", "--distributed", "--multiprocessing-distributed",
+    }  # fmt: skip
 
 
 def test_a_half_gives_its_own_recipes_and_how_often_it_logs():

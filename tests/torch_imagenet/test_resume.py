@@ -132,3 +132,24 @@ def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(run_in,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stderr
     _same(whole.at(folder), whole)
+
+
+def test_stopped_in_the_last_evaluation_of_a_shortened_run(run_in, tmp_path, monkeypatch):
+    """No epoch has ended, so nothing has been the best yet when the run goes on."""
+    from shared.interrupts import Stopped
+    from torch_imagenet import evaluation
+
+    count_images = evaluation.count_images
+
+    def stop_instead(*arguments):
+        raise Stopped(15)
+
+    monkeypatch.setattr(evaluation, "count_images", stop_instead)
+    stopped = run_in(tmp_path / "run", "--max-steps", "3")
+    assert stopped.status == 143
+    monkeypatch.setattr(evaluation, "count_images", count_images)
+    resumed = run_in(tmp_path / "run", "--max-steps", "3", "--resume", str(tmp_path / "run"))
+    whole = run_in(tmp_path / "whole", "--max-steps", "3")
+    assert (resumed.status, whole.status) == (0, 0)
+    assert resumed.record["best"] == whole.record["best"]
+    assert resumed.record["evaluation"]["confusion"] == whole.record["evaluation"]["confusion"]
