@@ -10,6 +10,7 @@ from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Set
 from shared.errors import DataError, fault
 from shared.imagenet_shards import key_of
 from shared.imagenet_split import is_image
+from shared.interrupts import Stopped
 
 MAX_CLASSES = 100_000
 _CLS_BYTES = 20
@@ -42,7 +43,8 @@ def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> 
     try:
         with open(path, "rb") as file:
             seen: Set[str] = set()
-            for key, members in _grouped(_members(file, shard, pause)):
+            for key, members in _grouped(_members(file, shard)):
+                pause()
                 if key in seen:
                     raise fault(f"{shard}: the key {key} comes twice; {_MEND}")
                 seen.add(key)
@@ -78,7 +80,7 @@ def _grouped(members: Iterator[_Member]) -> Iterator[Tuple[str, List[_Member]]]:
         yield key_of(group[0].name), group
 
 
-def _members(file: BinaryIO, shard: str, pause: Callable[[], None]) -> Iterator[_Member]:
+def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
     """The plain files of an archive. Raises DataError."""
     try:
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
@@ -96,11 +98,10 @@ def _members(file: BinaryIO, shard: str, pause: Callable[[], None]) -> Iterator[
                 continue
             _check(shard, info)
             yield _Member(info.name, info.offset_data, info.size)
-            pause()
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the reader takes a damaged header for the end
             raise fault(f"{shard} is cut off or damaged at byte {archive.offset:,}; {_MEND}")
-    except DataError:
+    except (DataError, Stopped):
         raise
     except (OSError, EOFError) as error:
         raise fault(f"cannot read {shard} ({getattr(error, 'strerror', None) or error}); check the disk") from error

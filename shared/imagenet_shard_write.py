@@ -31,6 +31,7 @@ from shared.shuffle import epoch_order
 
 _PROGRESS_SECONDS = 10.0
 _BLOCK = tarfile.BLOCKSIZE
+_ROOM = 4 * _BLOCK + tarfile.RECORDSIZE  # that a sample takes besides its image, and the end of a shard
 _MIX_SEED = 0
 
 Say = Callable[[str], None]
@@ -89,7 +90,7 @@ def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Ca
             for done, index in enumerate(order.tolist()):
                 pause()
                 content = reader.read(part.extent(index))
-                if current is not None and current.end + len(content) + 4 * _BLOCK > shard_bytes and current.images:
+                if current is not None and current.end + len(content) + _ROOM > shard_bytes:
                     written.append(current.finished())
                     current = None
                 if current is None:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional
 
 from shared import cache
 from shared.errors import UsageError, fault, one_line
+from shared.interrupts import Stopped
 
 DEFAULT_GIB = 32.0  # how much is kept unless --shard-cache-size says otherwise
 
@@ -89,7 +90,8 @@ def opened(remote: Remote, notes: List[str]) -> BinaryIO:
             file = open(remote.path, "rb", buffering=0)  # noqa: SIM115
             try:
                 _lock(file.fileno(), shared=True)
-                os.utime(remote.path)  # who was used last is last to go
+                with contextlib.suppress(PermissionError):  # another user's
+                    os.utime(remote.path)  # who was used last is last to go
                 return file
             except BaseException:
                 file.close()
@@ -105,12 +107,16 @@ def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = Fals
     """
     if os.path.exists(remote.path) and not anew:
         return True
-    with _locked(remote.path + ".lock", wait) as held:
-        if not held:
-            return False
-        if anew or not os.path.exists(remote.path):
-            _attempts(remote, notes)
-        return True
+    try:
+        with _locked(remote.path + ".lock", wait) as held:
+            if held and (anew or not os.path.exists(remote.path)):
+                _attempts(remote, notes)
+            return held
+    except OSError as error:
+        raise fault(
+            f"cannot keep {shown(remote.url)} in {remote.cache.folder} ({error.strerror or error}); lower"
+            " --shard-cache-size, or name another folder with --shard-cache"
+        ) from error
 
 
 def read_small(url: str, limit: int, notes: List[str]) -> bytes:
@@ -129,19 +135,13 @@ def read_small(url: str, limit: int, notes: List[str]) -> bytes:
 
 def _attempts(remote: Remote, notes: List[str]) -> None:
     part = f"{remote.path}.{remote.size}.part"
+    _make_room(remote.cache, remote.size, part)
     try:
-        _make_room(remote.cache, remote.size, part)
-        try:
-            _patiently(remote.url, lambda: _download(remote, part), notes)
-            os.replace(part, remote.path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-    except OSError as error:
-        raise fault(
-            f"cannot keep {shown(remote.url)} in {remote.cache.folder} ({error.strerror or error}); lower"
-            " --shard-cache-size, or name another folder with --shard-cache"
-        ) from error
+        _patiently(remote.url, lambda: _download(remote, part), notes)
+        os.replace(part, remote.path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
 
 
 class _Different(Exception):
@@ -191,7 +191,7 @@ def _patiently(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
     for pause in (*_PAUSES, None):
         try:
             return work()
-        except UsageError:
+        except (UsageError, Stopped):
             raise
         except Exception as error:  # each protocol's package has exceptions of its own
             if isinstance(error, OSError) and error.errno in _FULL:

@@ -27,7 +27,7 @@ def some_images(images=4):
 
 @pytest.fixture
 def shards(tmp_path):
-    written(write_set(tmp_path / "set", some_images()), tmp_path / "shards", 6_000)
+    written(write_set(tmp_path / "set", some_images()), tmp_path / "shards", 16_000)
     return tmp_path / "shards"
 
 
@@ -62,7 +62,7 @@ def test_each_damaged_shard_is_a_line_and_the_others_are_still_read(tmp_path, wo
     images["val"]["n01440764/n01440764_3.JPEG"] = b"no image"
     images["val"]["n01440764/n01440764_4.JPEG"] = encoded(mode="L")
     shards = tmp_path / "shards"
-    written(write_set(tmp_path / "set", images), shards, 6_000)
+    written(write_set(tmp_path / "set", images), shards, 16_000)
     flip(shards / "train-000000.tar", 600)  # inside an image
     flip(shards / "train-000001.tar", 20)  # a name
     (shards / "train-000002.tar").unlink()

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from shared import imagenet  # noqa: E402
 from shared.errors import DataError, UsageError  # noqa: E402
+from shared.imagenet_check import check  # noqa: E402
 from shared.imagenet_shard_write import write_shards  # noqa: E402
 from shared.shard_cache import make_cache  # noqa: E402
 from tests.torch_imagenet.test_resume import _same as same  # noqa: E402
@@ -154,6 +155,28 @@ def test_a_shard_that_cannot_be_fetched_ends_the_epoch_with_its_url(shards, tmp_
             list(batches.epoch(0))
 
 
+def test_shards_of_a_url_are_checked_anew(shards, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.setattr("shared.shard_cache.time.sleep", lambda seconds: None)
+    copy, cache = tmp_path / "copy", make_cache(str(tmp_path / "cache"))
+    shutil.copytree(str(shards), str(copy))
+    said = []
+    check(f"file://{copy}", 1, said.append, shard_cache=cache)
+    assert said[0] == f"shards in file://{copy}"
+    assert said[-1] == "tiny: complete"
+    content = bytearray((copy / "train-000001.tar").read_bytes())
+    content[700] ^= 1
+    (copy / "train-000001.tar").write_bytes(bytes(content))
+    (copy / "train-000002.tar").unlink()
+    said.clear()
+    with pytest.raises(DataError, match=f"tiny: 2 faults, the first: file://{copy}/train-000001.tar cannot be fetched"):
+        check(f"file://{copy}", 2, said.append, shard_cache=cache)
+    faults = [line for line in said if line.startswith("fault: ")]
+    assert "train-000001.tar cannot be fetched (its SHA-256 is not the index's); " in faults[0]
+    assert "train-000002.tar is not there; " in faults[1]
+    assert sum("tried again" in line for line in said) == 2
+
+
 def test_a_bad_image_is_named_with_its_shard(tiny, tmp_path):
     shutil.copytree(str(tiny.folder), str(tmp_path / "set"))
     (tmp_path / "set" / "val" / "class1" / "image04.png").write_bytes(b"no image")
@@ -186,6 +209,18 @@ def test_a_run_on_shards_is_the_run_on_the_folder(run_in, tiny, shards, tmp_path
     ]
     assert evaluated[0]["evaluation"] == evaluated[1]["evaluation"]
     assert evaluated[0]["dataset"]["fingerprint"] == evaluated[1]["dataset"]["fingerprint"]
+
+
+@pytest.mark.slow
+def test_a_run_on_the_folder_is_continued_on_shards(run_in, shards, tmp_path, monkeypatch):
+    whole = run_in(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        assert run_in(tmp_path / "part").status == 143
+    resume = ["--resume", str(tmp_path / "part"), "--data-path", str(shards), "--print-freq", "1", "--workers", "1"]
+    resumed = run_in(tmp_path / "part", *resume, plain=True)
+    assert resumed.status == 0
+    same(whole, resumed)
 
 
 @pytest.mark.slow
