@@ -15,6 +15,9 @@ Runs, each in an environment of its own that is made once in the checkout and re
   tf115   tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 1.15.5   (.venv-tf115, Python 3.7)
   tf26    the quick tests of tests/tf_seresnet and test_run.py, TensorFlow 2.6.5      (.venv-tf26, Python 3.8)
 The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names what did not run.
+And only where KIT_TEST_ENVS names it:
+  torch-npu  tests/torch_npu_names: the names and operators that the program uses of the real torch_npu 2.13, beside
+             empty libraries in the place of CANN's                           (.venv-torch-npu, Python 3.11, 1 GB)
 
 Options go to every pytest; paths (below tests/, relative to the checkout) replace the ones above.
 
@@ -22,6 +25,7 @@ environment variables
   KIT_TEST_DATA   folder with the real test data               (default: ../shared/data beside the checkout)
   KIT_TEST_ENVS   which to run, e.g. "main tf115"; one named here that cannot run is a failure
                                                                (default: those that this machine can run)
+  KIT_TEST_NPU    1 makes the tests of the simulated NPU fail, instead of skip, where there is no C++ compiler
   KIT_TEST_TORCH  1 installs torch too and tests the Keras model's torch backend (on Linux, pip brings CUDA: 3 GB)
 
 exit status: 0 all passed; 1 something failed, or could not be installed
@@ -168,6 +172,19 @@ run_torch() {
     fi
 }
 
+run_torch_npu() {
+    case " ${KIT_TEST_ENVS:-} " in
+        *" torch-npu "*) ;;
+        *) return 0 ;;
+    esac
+    local folder=$KIT_ROOT/.venv-torch-npu
+    if [ "$(uname -s)" != Linux ] || { ! is_installed "$folder" torch && ! find_python 3.11 >/dev/null; }; then
+        not_run torch-npu "torch_npu needs Linux, and here Python 3.11 with venv, on the PATH or in pyenv"
+    elif prepared torch-npu "$folder" "3.11" torch test-torch-npu; then
+        run_own_tests torch-npu "$folder" tests/torch_npu_names
+    fi
+}
+
 run_main() {
     wanted main || return 0
     local folder=$KIT_ROOT/.venv more=(test)
@@ -205,12 +222,13 @@ workers=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || workers=2
 
 for name in ${KIT_TEST_ENVS:-}; do
     case $name in
-        main | torch | tf115 | tf26) ;;
-        *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, torch, tf115 and tf26" ;;
+        main | torch | tf115 | tf26 | torch-npu) ;;
+        *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, torch, tf115, tf26 and torch-npu" ;;
     esac
 done
 run_main
 run_torch
+run_torch_npu
 run_old tf115 3.7 tests/shared tests/tf_seresnet tests/end_to_end
 run_old tf26 3.8 -m "not slow" tests/tf_seresnet tests/end_to_end/test_run.py
 

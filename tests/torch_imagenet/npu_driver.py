@@ -245,15 +245,23 @@ def measuring(lab: Lab) -> Facts:
 
 
 def settings(lab: Lab) -> Facts:
-    """What the options tell torch_npu."""
+    """What the options tell torch_npu, and that the simulated one then refuses what it must."""
+    ones = [torch.ones(2, device="npu:0")]
     off = lab.run("--device", "npu:0", "--max-steps", "1")
     told_off = dict(torch.npu.settings)
     on = lab.run("--device", "npu:0", "--max-steps", "1", "--npu-jit-compile", "--npu-internal-format")
     told_on = dict(torch.npu.settings)
+    with pytest.raises(RuntimeError) as refused:
+        torch._foreach_norm(ones)
     lab.run("--device", "npu:0", "--max-steps", "1")
     options = [json.loads((run.folder / "config.json").read_text())["options"] for run in (off, on)]
     names = ("npu_fused_sgd", "npu_jit_compile", "npu_internal_format")
-    return {"told": [told_off, told_on], "config": [{name: one[name] for name in names} for one in options]}
+    torch._foreach_norm(ones)
+    return {
+        "told": [told_off, told_on],
+        "refused": str(refused.value).splitlines()[0],
+        "config": [{name: one[name] for name in names} for one in options],
+    }
 
 
 def internal_format(lab: Lab, precision: str) -> Facts:

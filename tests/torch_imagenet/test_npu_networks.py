@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+torch = pytest.importorskip("torch")
+
+OPERATORS = Path(__file__).resolve().parents[1] / "torch_npu_names" / "operators.txt"
 NETWORKS = ("se_resnet50", "senet154", "pnasnet5large")
 
 
 @pytest.fixture(scope="module")
 def facts(on_npu):
-    return on_npu(*NETWORKS)
+    return on_npu(*NETWORKS, "O1", "O2")
 
 
 @pytest.mark.slow
@@ -23,3 +28,10 @@ def test_a_network_trains_and_evaluates_as_on_the_cpu(name, facts):
     assert found["events"][0] == found["events"][1]
     assert found["evaluation"][0]["images"] == 10
     assert found["evaluation"][0] == found["evaluation"][1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.__version__.startswith("2.13"), reason="the list is of torch 2.13")
+def test_the_operators_that_run_are_those_held_against_the_real_torch_npu(facts):
+    """What trainings and evaluations ask of a device: tests/torch_npu_names looks for each of these kernels."""
+    assert facts["operators"] == OPERATORS.read_text().split()

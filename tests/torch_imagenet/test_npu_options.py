@@ -51,6 +51,7 @@ def test_the_options_reach_torch_npu_and_the_record(facts):
 @pytest.mark.parametrize("precision", ["O0", "O2"])
 def test_with_internal_formats_no_operator_takes_a_list_of_tensors(precision, facts):
     """The device refuses them all, as torch_npu does; the numbers are the CPU's to rounding, and the losses its own."""
+    assert facts["settings"]["refused"] == "Current operator _foreach_norm do not support internal format."
     found = facts[f"internal format {precision}"]
     assert found["status"] == [0, 0]
     losses = [[event["loss"] for event in events if event["event"] == "step"] for events in found["events"]]

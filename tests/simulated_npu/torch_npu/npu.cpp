@@ -104,8 +104,14 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("native_dropout_backward", dropout_backward);
   library.impl("set_.source_Storage_storage_offset", set_storage_at);
   library.impl("set_.source_Storage", set_storage);
-  // Asked for by name: torch itself takes every device of another's for one that has this kernel.
+  // Not left to the fallback: torch asks for this one by name, and would take the lists of tensors apart.
   library.impl("_fused_sgd_", torch::CppFunction::makeFromBoxedFunction<&run>());
+  for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
+    if (name.name.rfind("aten::_foreach_", 0) != 0) continue;
+    const std::string whole = name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
+    if (whole.find("out") == std::string::npos)
+      library.impl(whole.c_str() + 6, torch::CppFunction::makeFromBoxedFunction<&run>());
+  }
 }
 
 // -- autocast: the lists that torch has for every device -----------------------------------------------------------

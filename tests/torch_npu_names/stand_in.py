@@ -1,0 +1,51 @@
+"""Empty libraries in the place of CANN's, so that the real torch_npu can be imported on a machine that has none.
+
+They hold no code of CANN: every function that torch_npu wants and nothing else has returns 0. No device is found.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Dict, Iterable, Set
+
+EMPTY = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel")
+FULL = "ascendcl"
+TOOLS = ("cc", "nm")
+
+
+def missing_tools() -> Set[str]:
+    """What is needed and not there."""
+    return {tool for tool in TOOLS if shutil.which(tool) is None}
+
+
+def build(folder: Path, torch_npu: Path, torch: Path) -> Dict[str, str]:
+    """The libraries in `folder`; the environment in which `import torch_npu`, installed at `torch_npu`, finds them."""
+    own = [*sorted((torch_npu / "lib").glob("*.so")), *sorted(torch_npu.glob("_C*.so"))]
+    own = [library for library in own if "atb" not in library.name]  # wants yet another library, and nothing loads it
+    given = _symbols([*own, *(torch / "lib").glob("*.so")], "--defined-only")
+    process = ctypes.CDLL(None)  # Python and the C library
+    wanted = sorted(name for name in _symbols(own, "--undefined-only") - given if not hasattr(process, name))
+    for name in EMPTY:
+        _compile(folder, name, "")
+    _compile(folder, FULL, "".join(f"int {name}(void) {{ return 0; }}\n" for name in wanted))
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
+    return dict(os.environ, LD_LIBRARY_PATH=path, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+
+
+def _symbols(libraries: Iterable[Path], which: str) -> Set[str]:
+    """Names without those of a version, which are the C and C++ libraries'."""
+    listed = subprocess.run(
+        ["nm", "-D", which, *map(str, libraries)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    words = [line.split() for line in listed]
+    return {line[-1] for line in words if len(line) > 1 and line[-2] not in "wv" and "@" not in line[-1]}
+
+
+def _compile(folder: Path, name: str, source: str) -> None:
+    library = f"lib{name}.so"
+    command = ["cc", "-shared", "-fPIC", "-w", "-x", "c", "-", "-o", str(folder / library), f"-Wl,-soname,{library}"]
+    subprocess.run(command, input=source, text=True, check=True)
