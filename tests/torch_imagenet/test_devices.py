@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from shared.errors import UsageError  # noqa: E402
-from torch_imagenet.devices import open_device, parse  # noqa: E402
+from torch_imagenet.devices import Device, open_device, parse  # noqa: E402
+from torch_imagenet.npu_options import NpuSettings  # noqa: E402
 from torch_imagenet.precision import precision  # noqa: E402
 
 
@@ -136,3 +137,67 @@ def test_autocast_is_that_of_the_level():
     for name, dtype in (("O0", torch.float32), ("O1", torch.float16), ("O2", torch.float32), ("bf16", torch.bfloat16)):
         with device.autocast(precision(name)):
             assert (weight @ weight).dtype == dtype
+
+
+# -- what only an NPU has --------------------------------------------------------------------------------------
+
+
+def _npu(**settings):
+    return Device("npu", 0, torch.device("cpu"), "card", asynchronous=True, npu=NpuSettings(**settings))
+
+
+@pytest.mark.parametrize("settings", [{}, {"jit_compile": True}, {"internal_format": True}])
+def test_an_npus_settings_are_told_before_it_is_opened(settings, monkeypatch):
+    told = []
+
+    class Module(_Accelerator):
+        config = types.SimpleNamespace()
+
+        def set_compile_mode(self, jit_compile):
+            told.append(jit_compile)
+
+        def set_device(self, device):
+            told.append(self.config.allow_internal_format)
+
+    monkeypatch.setattr(torch, "npu", Module(1), raising=False)
+    monkeypatch.setattr(torch, "device", lambda kind, index: (kind, index))  # torch parses npu with torch_npu alone
+    device = open_device("npu:0", npu=NpuSettings(**settings))
+    assert told == [settings.get("jit_compile", False), settings.get("internal_format", False)]
+    assert device.npu == NpuSettings(**settings)
+
+
+@pytest.mark.parametrize("name", ["fused_sgd", "jit_compile", "internal_format"])
+@pytest.mark.parametrize("text", ["cpu", "cuda"])
+def test_an_npus_settings_are_refused_on_another_device(text, name, monkeypatch):
+    monkeypatch.setattr(torch, "cuda", _Accelerator(1))
+    option = "--npu-" + name.replace("_", "-")
+    with pytest.raises(UsageError, match=f"{option} is for an NPU, and this is {text}; leave it out"):
+        open_device(text, npu=NpuSettings(**{name: True}))
+
+
+def test_an_npu_has_contiguous_tensors_alone():
+    assert _npu().memory_format("se_resnet50", None) == "contiguous"
+    assert _npu().memory_format("se_resnet50", "contiguous") == "contiguous"
+    with pytest.raises(UsageError, match="torch_npu has no channels_last tensors; leave --memory-format out"):
+        _npu().memory_format("se_resnet50", "channels_last")
+
+
+def test_an_npu_has_fused_sgd_where_torch_npu_has_the_kernel(monkeypatch):
+    kernels = {"aten::_fused_sgd_": True}
+    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda name, key: kernels[name])
+    assert _npu().has_fused_sgd(0.9)
+    assert not _npu().has_fused_sgd(0.0)
+    assert not _npu(internal_format=True).has_fused_sgd(0.9)
+    kernels["aten::_fused_sgd_"] = False
+    assert not _npu().has_fused_sgd(0.9)
+    assert open_device("cpu").has_fused_sgd(0.0)
+
+
+def test_more_steps_are_left_out_of_timings_where_operators_are_compiled():
+    assert open_device("cpu").warm_up_steps < _npu().warm_up_steps
+
+
+def test_torch_npus_own_optimizer_on_request(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_npu.optim", types.SimpleNamespace(NpuFusedSGD="its class"))
+    assert _npu(fused_sgd=True).own_sgd == "its class"
+    assert _npu().own_sgd is None
