@@ -55,11 +55,14 @@ def count_images(
     return metrics
 
 
-def batch_size(options: Any, images: int) -> int:
-    """--eval-batch-size; or as many batches as the documented --test_iteration asks for; never more than there are."""
+def batch_size(options: Any, images: int, count: int) -> int:
+    """Images a step and device: --eval-batch-size; or as many steps as the documented --test_iteration asks for; never
+    more than the part of one of `count` devices.
+    """
+    part = -(-images // count)
     if options.test_iteration:
-        return -(-images // options.test_iteration)
-    return min(options.eval_batch_size or BATCH_SIZE, images)
+        return -(-part // options.test_iteration)
+    return min(options.eval_batch_size or BATCH_SIZE, part)
 
 
 def evaluate(options: Any, interrupts: Interrupts) -> None:
@@ -87,8 +90,9 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         if folder:
             runs.write_config(folder, options, recipe, network, device, data)
         inference = Inference(
-            network, normalise, batch_size(options, len(data.test_images)), reuse=False, replicas=replicas
-        )
+            network, normalise, batch_size(options, len(data.test_images), device.count), reuse=False,
+            replicas=replicas,
+        )  # fmt: skip
         variables = model_variables()
         with tf1.Session(config=device.session_config()) as session:
             checkpoints.restore_weights(session, found, variables)

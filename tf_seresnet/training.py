@@ -67,8 +67,9 @@ def train(options: Any, interrupts: Interrupts) -> None:
         step = TrainingStep(network, batch, recipe, device, replicas)
         variables = graph.model_variables()
         inference = Inference(
-            network, normalise, evaluation.batch_size(options, len(data.test_images)), reuse=True, replicas=replicas
-        )
+            network, normalise, evaluation.batch_size(options, len(data.test_images), device.count), reuse=True,
+            replicas=replicas,
+        )  # fmt: skip
         plan = _plan(options, recipe, batch.steps_per_epoch, device)
         if folder:
             runs.write_config(folder, options, recipe, network, device, data)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -233,6 +234,16 @@ def test_determinism_of_old_tensorflow_is_an_environment_variable(monkeypatch):
     assert os.environ["TF_DETERMINISTIC_OPS"] == os.environ["TF_CUDNN_DETERMINISTIC"] == "1"
 
 
+def test_a_deterministic_run_trains(tmp_path, sample_folder):
+    """In a process of its own, for which the switch is. TensorFlow refuses operators that it cannot make so."""
+    command = [sys.executable, "tf_seresnet/main.py", "--deterministic", "--device", "cpu", "--max-steps", "1"]
+    command += ["--recipe", "sample", "--variant", "paper", "--depth", "8", "--batch-size", "8"]
+    command += ["--data-path", str(sample_folder), "--output-dir", str(tmp_path / "run")]
+    output = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert output.returncode == 0, output.stderr.decode()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["device"]["deterministic"]
+
+
 def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--other")
     monkeypatch.setattr(stock, "rewritten", lambda config: (set(), {"_XlaRun"}))
@@ -258,8 +269,6 @@ def test_xla_compiles_on_the_cpu_when_the_device_comes_first():
 
 
 def test_settings_are_json():
-    import json
-
     settings = devices.open_device("cpu", loss_scale="8").settings()
     assert json.loads(json.dumps(settings)) == settings
     assert settings["loss_scale"] == 8.0

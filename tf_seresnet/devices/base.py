@@ -56,6 +56,7 @@ class Device(abc.ABC):
         self.request = request
         self.notes: List[str] = []
         if request.deterministic:
+            self.times_data_wait = False  # a clock is one of the operators that TensorFlow then refuses
             _make_deterministic()
 
     @abc.abstractmethod
