@@ -74,8 +74,9 @@ MACHINES: Dict[str, Machine] = {
     "dgx": regular(_blocks(8, 16), 2, 128, [3, 3, 1, 1, 7, 7, 5, 5]),
     # Two Kunpeng 920 of 96 cores without hardware threads, four nodes, eight NPUs whose nodes torch_npu does not tell.
     "kunpeng": regular(_blocks(4, 48), 2),
-    # The same with its NPUs' nodes told.
-    "kunpeng_told": regular(_blocks(4, 48), 2, 0, [2, 2, 0, 0, 3, 3, 1, 1]),
+    # Four Kunpeng 920 of 48 cores, two nodes each, and eight 910B as `npu-smi info -t topo` shows their CPUs: 144-167,
+    # 0-23, 144-167, 0-23, 96-119, 48-71, 96-119, 48-71; if torch_npu told.
+    "atlas": regular(_blocks(8, 24), 4, 0, [6, 0, 6, 0, 4, 2, 4, 2]),
     # i7-12700H: six cores of two threads and eight of one, one node.
     "laptop": Machine(
         (*(Core(0, 0, (cpu, cpu + 1)) for cpu in range(0, 12, 2)), *(Core(0, 0, (cpu,)) for cpu in range(12, 20)))

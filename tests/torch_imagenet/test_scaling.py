@@ -7,6 +7,7 @@ import heapq
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from benchmarks.scaling_model import (  # noqa: E402
     without_limits,
 )
 from benchmarks.scaling_networks import DOCUMENTED, RATES, count, documented_rate, workload  # noqa: E402
-from benchmarks.scaling_simulation import noise, play, simulate  # noqa: E402
+from benchmarks.scaling_simulation import Noise, noise, play, simulate  # noqa: E402
 from torch_imagenet.networks import create  # noqa: E402
 
 SMALL = Workload("small", 32, 0.1, (Bucket(25 * MIB, 0.4), Bucket(5 * MIB, 1.0)), 4096, 10**6)
@@ -183,6 +184,15 @@ def test_the_same_seed_gives_the_same_steps():
     assert first == again != other
 
 
+def test_a_worker_is_two_batches_ahead():
+    """Steps of 1 s. Batch 5 takes 10 s instead of none; begun when batch 3 is taken, at 3 s, it is 8 s late."""
+    decoding = np.zeros((7, 1))
+    decoding[5] = 10 / 32
+    work, machines = Workload("bare", 32, 1.0), Cluster(cores_per_device=1, decode_rate=1.0)
+    waits = [one.images for one in play(work, machines, 1, 32, Noise(np.ones((7, 1)), decoding))]
+    assert waits == pytest.approx([0, 0, 0, 0, 0, 8, 0])
+
+
 def events(work, machines, devices, drawn):
     """The ends of all steps, from a queue of events: a device, a worker, a bucket at a time."""
     workers, steps = int(machines.cores_per_device), len(drawn.compute)
@@ -316,6 +326,15 @@ def test_buckets_are_filled_as_torch_fills_them(network, level):
     groups, _ = dist._compute_bucket_assignment_by_size(tensors, [MIB, 25 * MIB])
     expected = sorted(sum(gradients[index].size for index in group) for group in groups)
     assert sorted(bucket.size for bucket in buckets(gradients)) == expected
+
+
+def test_a_bucket_is_full_when_it_reaches_its_limit():
+    sizes = [MIB, 25 * MIB, 4, 25 * MIB - 4, 4]
+    found = buckets([Gradient(size, "torch.float32", 0.0) for size in sizes])
+    tensors = [torch.empty(size // 4, device="meta") for size in sizes]
+    groups, _ = dist._compute_bucket_assignment_by_size(tensors, [MIB, 25 * MIB])
+    assert [bucket.size for bucket in found] == [sum(sizes[index] for index in group) for group in groups]
+    assert [bucket.size for bucket in found] == [MIB, 25 * MIB, 25 * MIB, 4]
 
 
 @given(st.lists(st.builds(Gradient, st.integers(1, 30 * MIB), st.sampled_from("ab"), st.floats(0, 1)), max_size=30))
