@@ -44,19 +44,20 @@ def _torch(options: Any) -> None:
         raise UsageError(f"torch {torch.__version__} is too old; this half needs 2.6 or newer")
 
 
-# Where each mode's function is, and whether the module's `check` lets it run on several devices.
+# Where each mode's function is, and whose `check` looks at its options before several processes start; None: it has
+# one device.
 MODES = {
-    "train": ("training", "train", True),
-    "evaluate": ("evaluation", "evaluate", True),
-    "finetune": ("training", "train", True),
-    "benchmark": ("benchmark", "benchmark", True),
-    "profile": ("profiling", "profile", False),
-    "check-data": ("check_data", "check_data", False),
+    "train": ("training", "train", "training_setup"),
+    "evaluate": ("evaluation", "evaluate", "evaluation"),
+    "finetune": ("training", "train", "training_setup"),
+    "benchmark": ("benchmark", "benchmark", "benchmark"),
+    "profile": ("profiling", "profile", None),
+    "check-data": ("check_data", "check_data", None),
 }
 
 
 def _run(options: Any, interrupts: Interrupts) -> None:
-    module_name, function, several = MODES[options.mode]
+    module, function, checking = MODES[options.mode]
     if options.mode == "check-data":
         from torch_imagenet.check_data import check_data
 
@@ -65,9 +66,9 @@ def _run(options: Any, interrupts: Interrupts) -> None:
     _torch(options)
     from torch_imagenet import ranked
 
-    module = importlib.import_module(f"torch_imagenet.{module_name}")
-    check = module.check if several else None
-    ranked.run(getattr(module, function), check, options, options.words, interrupts)
+    mode = getattr(importlib.import_module(f"torch_imagenet.{module}"), function)
+    check = importlib.import_module(f"torch_imagenet.{checking}").check if checking else None
+    ranked.run(mode, check, options, options.words, interrupts)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

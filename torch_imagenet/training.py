@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -13,7 +11,6 @@ import torch
 
 from shared.checkpoint_folder import CheckpointFolder, Found
 from shared.clock import Clock
-from shared.errors import UsageError
 from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.progress import Progress
@@ -27,7 +24,6 @@ from torch_imagenet import checkpoints, evaluation, finetuning, runs
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import EvaluationInput, TrainingInput
-from torch_imagenet.job import continued_job
 from torch_imagenet.loop import Loop, Plan
 from torch_imagenet.losses import smoothing_text
 from torch_imagenet.network_spec import NetworkSpec
@@ -35,9 +31,8 @@ from torch_imagenet.normalisation import Normalisation
 from torch_imagenet.options import workers
 from torch_imagenet.precision import precision
 from torch_imagenet.ranks import Ranks
-from torch_imagenet.replicas import check_synchronised_statistics
-from torch_imagenet.starting_weights import FoundWeights
 from torch_imagenet.step import TrainingStep, needs_host
+from torch_imagenet.training_setup import Setup, origin_of
 
 
 def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -48,7 +43,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     started, begin = now(), time.time()
 
     # -- Checkpoint to resume, data, recipe, network -----------------------------------------------------------
-    options, found, given = ranks.from_first(lambda: _origin(options))
+    options, found, given = ranks.from_first(lambda: origin_of(options))
     setup = Setup.of(options, device, found)
     recipe, spec, data, plan = setup.recipe, setup.spec, setup.data, setup.plan
     ranks.same("data set", data.content.fingerprint)
@@ -113,66 +108,11 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         evaluation.finish(log, folder, result, metrics)
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What a training run is, decided from its options, data and checkpoint; no network yet, and nothing written."""
-
-    data: runs.Data
-    recipe: ImageNetRecipe
-    spec: NetworkSpec
-    plan: Plan
-
-    @classmethod
-    def of(cls, options: Any, device: Device, found: Optional[Found]) -> Setup:
-        """Raises UsageError where they do not go together."""
-        state = found.state if found else None
-        if options.sync_bn:
-            check_synchronised_statistics(device)
-        data = runs.load_data(options, state)
-        recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
-        if state and state["device"]["count"] != device.count:
-            raise UsageError(
-                f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
-                " other batches; use as many, or start a new run from its weights with --checkpoint"
-            )
-        spec = runs.network_spec(options, recipe, state, len(data.content.classes))
-        return cls(data, recipe, spec, _plan(options, recipe, len(data.train), device))
-
-
-def check(options: Any, device: Device) -> None:
-    """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
-    options, found, _ = _origin(copy.copy(options))
-    Setup.of(options, device, found)
-
-
-def _origin(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights]]:
-    """The options with what follows from a checkpoint; the checkpoint to resume; the weights to start from."""
-    if continued_job(options):
-        options.resume, options.checkpoint = options.output_dir, None
-    found = _resumed(options)
-    return options, found, None if found else finetuning.starting_weights(options)
-
-
 def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
     """The run's folder, and where the files of another run went that was in it."""
     folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
     in_place = found is not None and found.folder.resolve().parents[1] == folder.resolve()
     return folder, None if in_place else set_aside(folder)
-
-
-def _resumed(options: Any) -> Optional[Found]:
-    """The checkpoint that --resume names; the run goes on in its folder unless --output-dir says otherwise."""
-    if not options.resume:
-        return None
-    if options.checkpoint:
-        raise UsageError(
-            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
-        )
-    found = checkpoints.find(options.resume)
-    options.mode = found.state["mode"]  # a fine-tuning stays one
-    if not options.output_dir:
-        options.output_dir = str(found.folder.parents[1])
-    return found
 
 
 def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
@@ -181,22 +121,6 @@ def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
     if metrics.non_finite:
         part.update(loss=None, expected_calibration_error=None)
     return part
-
-
-def _plan(options: Any, recipe: ImageNetRecipe, images: int, device: Device) -> Plan:
-    whole = recipe.batch_size * recipe.accumulate * device.count
-    steps_per_epoch = images // whole
-    if steps_per_epoch < 1:
-        raise UsageError(
-            f"a step of {whole} images is larger than the training set of {images};"
-            " lower --batch-size"
-        )
-    steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
-    total = steps_per_epoch * recipe.epochs
-    return Plan(
-        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps,
-        device.warm_up_steps,
-    )  # fmt: skip
 
 
 def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device) -> Dict[str, Any]:

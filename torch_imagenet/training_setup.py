@@ -1,0 +1,89 @@
+"""What a training run is, decided before anything expensive starts: checkpoint, data, recipe, network, plan."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Optional, Tuple
+
+from shared.checkpoint_folder import Found
+from shared.errors import UsageError
+from shared.recipes.imagenet import ImageNetRecipe
+from torch_imagenet import checkpoints, finetuning, runs
+from torch_imagenet.devices import Device
+from torch_imagenet.job import continued_job
+from torch_imagenet.loop import Plan
+from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.replicas import check_synchronised_statistics
+from torch_imagenet.starting_weights import FoundWeights
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training run is, decided from its options, data and checkpoint; no network yet, and nothing written."""
+
+    data: runs.Data
+    recipe: ImageNetRecipe
+    spec: NetworkSpec
+    plan: Plan
+
+    @classmethod
+    def of(cls, options: Any, device: Device, found: Optional[Found]) -> Setup:
+        """Raises UsageError where they do not go together."""
+        state = found.state if found else None
+        if options.sync_bn:
+            check_synchronised_statistics(device)
+        data = runs.load_data(options, state)
+        recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
+        if state and state["device"]["count"] != device.count:
+            raise UsageError(
+                f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
+                " other batches; use as many, or start a new run from its weights with --checkpoint"
+            )
+        spec = runs.network_spec(options, recipe, state, len(data.content.classes))
+        return cls(data, recipe, spec, _plan(options, recipe, len(data.train), device))
+
+
+def check(options: Any, device: Device) -> None:
+    """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
+    options, found, _ = origin_of(copy.copy(options))
+    Setup.of(options, device, found)
+
+
+def origin_of(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights]]:
+    """The options with what follows from a checkpoint; the checkpoint to resume; the weights to start from."""
+    if continued_job(options):
+        options.resume, options.checkpoint = options.output_dir, None
+    found = _resumed(options)
+    return options, found, None if found else finetuning.starting_weights(options)
+
+
+def _resumed(options: Any) -> Optional[Found]:
+    """The checkpoint that --resume names; the run goes on in its folder unless --output-dir says otherwise."""
+    if not options.resume:
+        return None
+    if options.checkpoint:
+        raise UsageError(
+            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
+        )
+    found = checkpoints.find(options.resume)
+    options.mode = found.state["mode"]  # a fine-tuning stays one
+    if not options.output_dir:
+        options.output_dir = str(found.folder.parents[1])
+    return found
+
+
+def _plan(options: Any, recipe: ImageNetRecipe, images: int, device: Device) -> Plan:
+    whole = recipe.batch_size * recipe.accumulate * device.count
+    steps_per_epoch = images // whole
+    if steps_per_epoch < 1:
+        raise UsageError(
+            f"a step of {whole} images is larger than the training set of {images};"
+            " lower --batch-size"
+        )
+    steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
+    total = steps_per_epoch * recipe.epochs
+    return Plan(
+        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps,
+        device.warm_up_steps,
+    )  # fmt: skip
