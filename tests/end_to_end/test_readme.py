@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (
     *READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md", "docs/imagenet.md", "docs/launchers.md",
-    "docs/shards.md", "docs/distributed-tensorflow.md",
+    "docs/shards.md", "docs/distributed-tensorflow.md", "docs/npu.md",
 )  # fmt: skip
 IMAGENET = "torch_imagenet/main.py"
 # What the scripts say to main.py before the options of the user.
