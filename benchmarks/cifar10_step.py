@@ -124,7 +124,9 @@ def main() -> None:
     devices.load_tensorflow(options)
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
-    device = devices.open_from(options, "O0", None)
+    device = devices.open_device(
+        options.device, "O0", options.xla, options.deterministic, options.npu_option, options.loss_scale
+    )
     steps = [originals_step(data, recipe, device), our_step(data, recipe, device)]
     for step in steps * 3:
         step()
