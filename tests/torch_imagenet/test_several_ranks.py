@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sys
 
 import numpy as np
@@ -85,6 +86,30 @@ def test_torchrun_gives_the_ranks_that_our_launcher_starts(data, undisturbed, tm
     assert job.end() == 0, job.text
     assert same_bits(weights(tmp_path / "run"), weights(undisturbed))
     assert record(tmp_path / "run")["evaluation"]["confusion"] == record(undisturbed)["evaluation"]["confusion"]
+
+
+def _slurm(rank, port):
+    return {"SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": "7",
+            "MASTER_PORT": str(port)}  # fmt: skip
+
+
+def _kubernetes(rank, port):
+    return {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+
+
+@pytest.mark.parametrize("given", [_slurm, _kubernetes])
+def test_ranks_of_a_scheduler_are_used_as_they_are(data, undisturbed, tmp_path, given):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    words = [DRIVER, "train", *SHORT, "--data-path", str(data), "--output-dir", str(tmp_path / "run"), "--distributed"]
+    options = [*LONG[:4], *LONG[6:]]
+    jobs = [Job([*words, *options], tmp_path / f"{rank}.out", **given(rank, port)) for rank in range(2)]
+    assert [job.end() for job in jobs] == [0, 0], jobs[0].text + jobs[1].text
+    assert same_bits(weights(tmp_path / "run"), weights(undisturbed))
+    assert "test: top-1" in jobs[0].text
+    assert jobs[1].text == ""  # one rank writes
 
 
 @pytest.mark.parametrize("which", ["the launcher", "one rank"])
