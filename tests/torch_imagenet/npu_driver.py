@@ -91,18 +91,36 @@ def _evaluation(run: Run) -> Facts:
 # -- the same numbers as on the CPU ----------------------------------------------------------------------------
 
 
-def network(name: str, steps: int, lab: Lab) -> Facts:
-    """The real network: a short training and the evaluation after it. The checkpoint, a gigabyte, is left out."""
+def network(name: str, lab: Lab) -> Facts:
+    """The real network on both devices: trained for a step, stopped, resumed for another, evaluated, fine-tuned.
+
+    Checkpoints are a gigabyte: only that of the stop is written.
+    """
     recipe = {"se_resnet50": "se_resnet50_1p", "senet154": "senet154_1p", "pnasnet5large": "pnasnet5large_1p"}[name]
-    options = ["--recipe", recipe, "--batch-size", "2", "--max-steps", str(steps), "--precision", "O0",
-               "--memory-format", "contiguous", "--epochs", "1"]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training._Saver, "save", lambda self, *arguments: None)
-        first, second = lab.pair(*options, real=True)
-    facts = compare(first, second, lambda run: torch.load(run.folder / "model.pth", weights_only=True))
-    for run in (first, second):
+    options = ["--recipe", recipe, "--batch-size", "2", "--max-steps", "2", "--precision", "O0", "--memory-format",
+               "contiguous", "--epochs", "1"]  # fmt: skip
+    resumed, tuned = [], []
+    for device in ("cpu", "npu:0"):
+        own = [*options, "--device", device]
+        with pytest.MonkeyPatch.context() as patch:
+            _stop_at(patch, 1)
+            stopped = lab.run(*own, real=True)
+        assert stopped.status == 143, stopped.status
+        folder = str(stopped.folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training._Saver, "save", lambda self, *arguments: None)
+            new_head = ["--max-steps", "1", "--num-classes", "3", "--checkpoint", folder]
+            tuned.append(lab.run(*own, *new_head, mode="finetune", real=True))
+            resumed.append(lab.run(*own, "--resume", folder, real=True, at=folder))
+        shutil.rmtree(stopped.folder / "checkpoints")
+    facts = {"trained": compare(*resumed, _model), "tuned": compare(*tuned, _model)}
+    for run in (*resumed, *tuned):
         shutil.rmtree(run.folder)
     return facts
+
+
+def _model(run: Run) -> Dict[str, torch.Tensor]:
+    return torch.load(run.folder / "model.pth", weights_only=True)
 
 
 def level(precision: str, lab: Lab, *options: str) -> Facts:
@@ -294,9 +312,9 @@ def _difference(first: Run, second: Run) -> float:
 
 
 CHECKS: Dict[str, Callable[[Lab], Facts]] = {
-    "se_resnet50": lambda lab: network("se_resnet50", 2, lab),
-    "senet154": lambda lab: network("senet154", 1, lab),
-    "pnasnet5large": lambda lab: network("pnasnet5large", 1, lab),
+    "se_resnet50": lambda lab: network("se_resnet50", lab),
+    "senet154": lambda lab: network("senet154", lab),
+    "pnasnet5large": lambda lab: network("pnasnet5large", lab),
     "O0": lambda lab: level("O0", lab),
     "O1": lambda lab: level("O1", lab),
     "O2": lambda lab: level("O2", lab, "--accumulate", "2", "--batch-size", "2"),

@@ -19,13 +19,16 @@ def facts(on_npu):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_trains_and_evaluates_as_on_the_cpu(name, facts):
-    found = facts[name]
+@pytest.mark.parametrize("part", ["trained", "tuned"])
+def test_a_network_is_trained_resumed_evaluated_and_tuned_as_on_the_cpu(name, part, facts):
+    found = facts[name][part]
     assert found["status"] == [0, 0]
     assert found["kinds"] == ["cpu", "npu"]
     assert found["tensors"] > 300
     assert found["different"] == []
     assert found["events"][0] == found["events"][1]
+    steps = [event["step"] for event in found["events"][0] if event["event"] == "step"]
+    assert steps == ([1, 2] if part == "trained" else [1])
     assert found["evaluation"][0]["images"] == 10
     assert found["evaluation"][0] == found["evaluation"][1]
 
