@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
@@ -56,24 +57,14 @@ def count_images(
     return metrics
 
 
-def count_together(
-    forward: Callable[[torch.Tensor], torch.Tensor],
-    batches: Iterable[Batch],
-    num_classes: int,
-    device: Device,
-    level: Precision,
-    normalise: Normalisation,
-    interrupts: Interrupts,
-    bad: BadImages,
-    ranks: Ranks,
-) -> Metrics:
-    """`count_images` of this process's share, then the sum over all of them: every image once, exactly.
+def together(count: Callable[[], Metrics], bad: BadImages, ranks: Ranks) -> Metrics:
+    """What all processes `count`, each its share, added up: every image once, exactly; `bad` has the bad ones of all.
 
     Raises Stopped, in all processes, where one of them was asked to stop.
     """
     metrics, stopped = None, Stopped(signal.SIGTERM)
     try:
-        metrics = count_images(forward, batches, num_classes, device, level, normalise, interrupts, bad)
+        metrics = count()
     except Stopped as asked:
         stopped = asked
     whole, skipped = ranks.merged(metrics, bad.to_state())
@@ -130,9 +121,10 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
         ) as batches:  # fmt: skip
             normalise = runs.normalisation(spec, device, level, memory_format)
-            metrics = count_together(
-                forward, batches, spec.num_classes, device, level, normalise, interrupts, bad, ranks
+            count = partial(
+                count_images, forward, batches, spec.num_classes, device, level, normalise, interrupts, bad
             )  # fmt: skip
+            metrics = together(count, bad, ranks)
         _check(metrics, data.content.path)
         if not ranks.is_first:
             return

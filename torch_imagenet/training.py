@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -209,10 +210,11 @@ class _Evaluator:
         """The metrics over all validation images."""
         average = self._step.average
         with average.applied() if average is not None else contextlib.nullcontext():
-            return evaluation.count_together(
-                self._step.forward, self._validation, self._spec.num_classes, self._device, self._step.precision,
-                self._normalise, self._interrupts, self._bad, self._ranks,
+            count = partial(
+                evaluation.count_images, self._step.forward, self._validation, self._spec.num_classes, self._device,
+                self._step.precision, self._normalise, self._interrupts, self._bad,
             )  # fmt: skip
+            return evaluation.together(count, self._bad, self._ranks)
 
 
 def _introduce(
