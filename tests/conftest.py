@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import List
 
 import pytest
 from hypothesis import settings
@@ -22,6 +23,18 @@ settings.register_profile("kit", deadline=None)
 settings.load_profile("kit")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """xdist's own order, files with many tests first, would undo ours. Before 3.7 it cannot be told."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Files with slow tests first: xdist hands out whole files, and one that takes minutes must not be the last."""
+    dear = {item.fspath for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.fspath not in dear)
 
 
 @pytest.fixture(scope="session")
