@@ -40,6 +40,7 @@ def test_the_originals_model_folder_is_found(train, tmp_path):
     assert checkpoints.find(model).prefix == str(model / "senet110.ckpt")
 
 
+@pytest.mark.once
 def test_only_the_newest_are_kept_besides_the_best(train):
     run = train("--save-steps", "1", "--keep", "2")
     numbered = sorted(path.name for path in (run.folder / "checkpoints").glob("step-*"))
@@ -47,6 +48,7 @@ def test_only_the_newest_are_kept_besides_the_best(train):
     assert set(numbered) == {"step-00000005", "step-00000006", best}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("file", ["model.ckpt.data-00000-of-00001", "model.ckpt.index", "state.json"])
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(train, file):
     run = train()

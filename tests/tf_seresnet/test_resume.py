@@ -68,8 +68,13 @@ def reference(sample_folder, tmp_path_factory):
 
 # In the first step, in the last of an epoch, in the first and last of the next, in both evaluations.
 @pytest.mark.parametrize(
-    ("what", "count"), [("step", 1), ("step", 3), ("step", 4), ("step", 6), ("inference", 1), ("inference", 3)]
-)
+    ("what", "count"),
+    [
+        ("step", 1), ("inference", 1),
+        *(pytest.param(*where, marks=pytest.mark.once)
+          for where in (("step", 3), ("step", 4), ("step", 6), ("inference", 3))),
+    ],
+)  # fmt: skip
 def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
     train, reference, stop_after, monkeypatch, what, count
 ):
@@ -97,6 +102,7 @@ class Gone(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("words", ["step: 2/3", "train_loss"])
 def test_a_reader_that_goes_away_stops_the_run_like_a_signal(train, reference, monkeypatch, words):
     monkeypatch.setattr(sys, "stdout", Gone(words))
@@ -108,6 +114,7 @@ def test_a_reader_that_goes_away_stops_the_run_like_a_signal(train, reference, m
     assert_same(train("--resume", str(stopped.folder), "--print-freq", "1", *HALVES, short=False), reference)
 
 
+@pytest.mark.once
 def test_resumed_in_another_folder_leaves_the_first_alone(train, reference, stop_after, monkeypatch):
     stop_after("step", 4)
     stopped = train(name="stopped")
@@ -128,6 +135,7 @@ def test_more_epochs_may_be_asked_for(train):
         np.testing.assert_array_equal(longer.weights()[name], value)
 
 
+@pytest.mark.once
 def test_a_finished_run_is_evaluated_again_and_nothing_more(train):
     first = train()
     again = train("--resume", str(first.folder), short=False)
@@ -136,6 +144,7 @@ def test_a_finished_run_is_evaluated_again_and_nothing_more(train):
     assert again.record["evaluation"]["loss"] == first.record["evaluation"]["loss"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -139,6 +139,7 @@ def test_a_loss_that_is_no_number_stops_the_run(train, capsys):
     assert not (run.folder / "result.json").exists()
 
 
+@pytest.mark.once
 def test_a_second_run_in_the_same_folder_loses_nothing_of_the_first(train):
     first = train("--epochs", "1")
     record, weights = first.record, first.weights()
