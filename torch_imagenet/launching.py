@@ -79,11 +79,13 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
 
 def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
     """Raise what the failure that came first means; the others are of processes that it has taken along."""
+    told = [failure for failure in failures if Path(failure.error_file).is_file()]
     # SIGTERM is what torch's launcher ends the others with.
     killed = [failure for failure in failures if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM]
-    told = [failure for failure in failures if failure.exitcode > 0 and Path(failure.error_file).is_file()]
     ended = [failure for failure in failures if failure.exitcode > 0]
     first = min(told or killed or ended or failures, key=lambda failure: failure.timestamp)
+    if told:  # it may have been ended on its way out
+        raise SystemExit(first.exitcode if first.exitcode > 0 else 2)
     if first.exitcode < 0:
         name = signal.Signals(-first.exitcode).name
         raise UsageError(

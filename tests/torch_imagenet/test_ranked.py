@@ -101,6 +101,9 @@ def test_the_rank_that_told_why_is_the_reason(tmp_path):
     with pytest.raises(SystemExit) as ended:
         launching._explain(failures, OPTIONS)
     assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        launching._explain([_failure(0, -15, 3, told), _failure(2, -9, 1)], OPTIONS)  # ended on its way out
+    assert ended.value.code == 2
 
 
 def test_a_killed_rank_is_named_with_its_number_among_all():
