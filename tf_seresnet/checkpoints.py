@@ -5,6 +5,7 @@ They stand in a folder that `shared.checkpoint_folder` writes whole or not at al
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from shared import checkpoint_folder
 from shared.checkpoint_folder import CheckpointFolder
 from shared.errors import UsageError
 from shared.files import sync_files
+from shared.progress import not_a_number
 
 tf1 = tf.compat.v1
 
@@ -38,9 +40,17 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int) -> None:
         self._saver = _saver(saved_variables())
         self._folder = CheckpointFolder(folder, keep)
+        numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
+        # The sum of the magnitudes: whatever is no number among them, it is none either.
+        self._magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
 
     def save(self, session: Any, state: Dict[str, Any], best: bool = False) -> Path:
-        """Write all variables and `state`; see `CheckpointFolder.save`."""
+        """Write all variables and `state`; see `CheckpointFolder.save`.
+
+        Raises UsageError where a variable is no number: such variables are no checkpoint.
+        """
+        if not math.isfinite(session.run(self._magnitude)):
+            raise not_a_number(f"a weight is not a number after step {state['progress']['step']}")
 
         def write(folder: Path) -> None:
             self._saver.save(session, str(folder / WEIGHTS), write_meta_graph=False, write_state=False)

@@ -89,6 +89,7 @@ class Loop:
             self.clock.step(result.images, result.data_wait)
             last = progress.step == plan.total_steps or self._evaluation_is_due()
             if last or progress.step % plan.print_freq == 0:
+                self.step.check_scale(self.session, progress.step, last)
                 self._log_step(rate, result.loss)
             else:
                 self.log.advance_bar()

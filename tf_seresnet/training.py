@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import tensorflow as tf
 
@@ -73,7 +73,8 @@ def train(options: Any, interrupts: Interrupts) -> None:
         plan = _plan(options, recipe, batch.steps_per_epoch, device)
         if folder:
             runs.write_config(folder, options, recipe, network, device, data)
-        _introduce(log, device, recipe, network, plan, folder)
+        remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, device) if state else [])]
+        _introduce(log, device, recipe, network, plan, remarks, folder)
         if batch.left_out:
             why = "this device wants one shape" if device.static_shapes else "they are fewer than the devices"
             log.line(f"note: {why}; the last {batch.left_out} images of an epoch's order are left out")
@@ -89,6 +90,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
                 for line in [*found.notes, f"resumed: {found.prefix} at step {progress.step}"]:
                     log.line(line)
             replicas.align(session)
+            step.begin(session)
 
             # -- Train and evaluate ------------------------------------------------------------------------
             clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
@@ -159,12 +161,14 @@ def _run_state(
         "normalisation": dataclasses.asdict(normalise),
         "data": {"path": data.path, "fingerprint": data.fingerprint},
         "device": device.describe(),
+        "arithmetic": runs.arithmetic(device),
     }
 
 
 def _introduce(
-    log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, folder: Optional[Path]
-) -> None:
+    log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, remarks: List[str],
+    folder: Optional[Path],
+) -> None:  # fmt: skip
     """What is about to run, before the first step."""
     several = f"{device.count} x " if device.count > 1 else ""
     log.line(f"device: {device.kind}, {several}{device.name}, precision {device.precision}")
@@ -178,11 +182,7 @@ def _introduce(
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({recipe.batch_size * device.count} in all), learning rate {recipe.schedule.describe()}"
     )
-    beyond = [milestone + 1 for milestone in recipe.schedule.milestones if milestone >= recipe.epochs]
-    if recipe.schedule.kind == "piecewise" and beyond:
-        log.line(
-            f"note: the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {recipe.epochs} epochs"
-            " asked for; --scheduler cosine fits any length"
-        )
+    for remark in remarks:
+        log.line(f"note: {remark}")
     if folder:
         log.line(f"output: {folder}")

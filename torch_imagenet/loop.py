@@ -162,17 +162,22 @@ class Loop:
         return warmed or self._logs(ahead) or self._saves(ahead)
 
     def _read_device(self) -> None:
-        """Wait for the pending steps and count them one by one. Raises UsageError naming a step whose loss is NaN."""
+        """Wait for the pending steps and count them one by one.
+
+        Raises UsageError naming the step whose loss is no number, or after which a weight is none.
+        """
         if not self._pending:
             return
         if self.step.device.asynchronous:  # or a process that does not come would only be missed by the device
             self.ranks.meet()
         pending, self._pending = self._pending, []
         waited, self._waited = self._waited, 0.0
-        rows = torch.stack(pending).tolist()  # the one point that waits for the device
+        # The one point that waits for the device.
+        *rows, (magnitude, *_) = torch.stack([*pending, self.step.magnitude().expand(4)]).tolist()
         for loss, correct1, correct5, images in rows:
             self.progress.count(loss, int(correct1), int(images), int(correct5))
             self._last = (loss, 100 * correct1 / images, 100 * correct5 / images)
+        self.step.check_numbers(self.progress.step, magnitude, self._ends(0))
         self.clock.steps(len(pending), sum(int(row[3]) for row in rows), waited)
         self.bad.note(self.ranks.told())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
 from torch import nn
 
-from shared.errors import UsageError
+from shared.progress import not_a_number
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.shuffle import step_seed
 from torch_imagenet.devices import Device
@@ -118,14 +119,24 @@ class TrainingStep:
         self.network.eval()
         return self._forward(images)
 
-    def check_weights(self, step: int) -> None:
-        """Raise UsageError where a weight is no number: such weights are no checkpoint. Waits for the device."""
-        largest = torch.stack([weight.detach().abs().amax() for weight in self.weights.masters.values()])
-        if not bool(torch.isfinite(largest).all()):
-            raise UsageError(
-                f"a weight is not a number after step {step}; lower --learning-rate or raise --warm-up-epochs, and"
-                " start from the last good checkpoint with --checkpoint"
-            )
+    def magnitude(self) -> torch.Tensor:
+        """The sum of the magnitudes of all weights and statistics: where one is no number, neither is it.
+
+        Float32 [], on the device.
+        """
+        numbers = [weight.detach() for weight in self.weights.masters.values()]
+        numbers += [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
+        sums = torch._foreach_norm(numbers, 1) if self.device.one_pass else [value.abs().sum() for value in numbers]
+        return torch.stack([value.float() for value in sums]).sum()
+
+    def check_numbers(self, step: int, magnitude: float, ended: bool) -> None:
+        """Raise UsageError where a weight is no number after this step, or the loss scale has failed; see `LossScale`.
+
+        `magnitude` is the one of now; `ended`: the step was the last one of an epoch.
+        """
+        if not math.isfinite(magnitude):
+            raise not_a_number(f"a weight is not a number after step {step}")
+        self.loss_scale.check(step, ended)
 
     # -- state -------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     if found and ranks.is_first:
         step.load_state_dict(checkpoints.read_training(found.folder))
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
+    arithmetic = runs.arithmetic(device, memory_format, options.compile)
+    remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, arithmetic) if state else [])]
     step.spread()
 
     # -- Folder and log; from here on something is left behind -------------------------------------------------
@@ -76,12 +78,13 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             log.line(line)
         if ranks.is_first:
             runs.write_config(folder, options, recipe, spec, device, data)
-        _introduce(log, device, recipe, spec, step, plan, folder)
+        _introduce(log, device, recipe, spec, step, plan, remarks, folder)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
         clock = Clock.from_state(state["clock"], device.warm_up_steps) if state else Clock(device.warm_up_steps)
         bad = BadImages(log, state["bad_images"] if state else (), ranks)
-        saver = _Saver(folder, options, step, bad, _run_state(options.mode, recipe, spec, data, device), ranks)
+        run_state = _run_state(options.mode, recipe, spec, data, device, arithmetic)
+        saver = _Saver(folder, options, step, bad, run_state, ranks)
         with _training_input(options, recipe, data, device, ranks) as batches, _evaluation_input(
             options, recipe, spec, data, device, ranks
         ) as validation:
@@ -124,7 +127,9 @@ def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
     return part
 
 
-def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device) -> Dict[str, Any]:
+def _run_state(
+    mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device, arithmetic: Dict[str, Any]
+) -> Dict[str, Any]:
     """What a checkpoint must say so that evaluation and resumption need nothing else."""
     return {
         "half": "torch_imagenet",
@@ -136,6 +141,7 @@ def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.
             "order": data.train.order,
         },
         "device": device.describe(),
+        "arithmetic": arithmetic,
     }
 
 
@@ -154,7 +160,6 @@ class _Saver:
         """A checkpoint of now, which the first process writes."""
         if self._checkpoints is None:
             return
-        self._step.check_weights(progress.step)
         training = self._step.state_dict()
         state = dict(
             self._run_state, progress=progress.to_json(), clock=clock.to_state(), bad_images=self._bad.to_state()
@@ -218,8 +223,9 @@ class _Evaluator:
 
 
 def _introduce(
-    log: RunLog, device: Device, recipe: ImageNetRecipe, spec: NetworkSpec, step: TrainingStep, plan: Plan, folder: Path
-) -> None:
+    log: RunLog, device: Device, recipe: ImageNetRecipe, spec: NetworkSpec, step: TrainingStep, plan: Plan,
+    remarks: List[str], folder: Path,
+) -> None:  # fmt: skip
     """What is about to run, before the first step."""
     level = precision(recipe.precision)
     for line in [*runs.device_lines(device, level), runs.network_line(spec, step.network)]:
@@ -229,7 +235,7 @@ def _introduce(
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({whole} in all), image size {recipe.image_size}, learning rate {recipe.schedule.describe()}"
     )
-    for line in _notes(recipe, step, whole):
+    for line in [*_notes(recipe, step, whole), *remarks]:
         log.line(f"note: {line}")
     log.line(f"output: {folder}")
 

@@ -84,6 +84,10 @@ class Recipe:
         """Itself, if its numbers make sense; raises UsageError otherwise. A half's recipe adds its own to these."""
         for wrong, what in (
             (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
+            (
+                self.schedule.epochs != self.epochs,
+                f"a schedule of {self.schedule.epochs} epochs in a training of {self.epochs}; give both the same",
+            ),
             (self.batch_size < 1, f"a batch size of {self.batch_size}; give at least 1"),
             (not 0 <= self.momentum < 1, f"a momentum of {self.momentum}; give 0 or more and less than 1"),
             (not 0 <= self.weight_decay < math.inf, f"a weight decay of {self.weight_decay}; give 0 or more"),
