@@ -17,7 +17,11 @@ _GRACE = 10  # seconds for what is left in a pipe, after the command has ended
 
 
 class Tee:
-    """The console, `out` and `err`, and a log that gets the same bytes."""
+    """The console, `out` and `err`, and a log that gets the same bytes.
+
+    The console has them at once. The log has whole lines, because both streams end in it and a line of one would
+    otherwise be written into the middle of a line of the other.
+    """
 
     def __init__(self, log: Path, out: TextIO, err: TextIO) -> None:
         try:
@@ -25,10 +29,12 @@ class Tee:
         except OSError as error:
             raise UsageError(f"cannot write {log} ({error.strerror or error}); check its permissions") from error
         self.out, self.err = out, err
+        self._unfinished: Dict[TextIO, bytes] = {}  # of each stream, what follows its last whole line
 
     def write(self, console: TextIO, data: bytes) -> None:
         """Raises Stopped where nobody reads the console any more; the log has the bytes then too."""
-        self._log.write(data)
+        whole, newline, self._unfinished[console] = (self._unfinished.get(console, b"") + data).rpartition(b"\n")
+        self._log.write(whole + newline)
         try:
             console.buffer.write(data)
             console.flush()
@@ -43,6 +49,7 @@ class Tee:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._log.write(b"".join(self._unfinished.values()))
         self._log.close()
 
 

@@ -44,6 +44,18 @@ def test_console_and_log_have_the_same(tmp_path):
     assert log.endswith("the end\n")
 
 
+def test_lines_of_the_two_streams_do_not_mix_in_the_log(tmp_path):
+    """A line that comes in pieces, as print() sends it without a buffer, is written when it is whole."""
+    console = Console()
+    with Tee(tmp_path / "log", console.out, console.err) as tee:
+        tee.write(console.out, b"out")
+        assert console.said() == ("out", "")
+        tee.write(console.err, b"err\nunfinished")
+        tee.write(console.out, b" so\n")
+    assert (tmp_path / "log").read_text() == "err\nout so\nunfinished"
+    assert console.said() == ("out so\n", "err\nunfinished")
+
+
 def test_much_output_is_whole(tmp_path):
     _, out, _, log = ran(tmp_path, "for number in range(20000): print(number, 'x' * 50)")
     lines = [f"{number} {'x' * 50}" for number in range(20000)] + ["the end"]
