@@ -9,11 +9,11 @@ usage() {
 usage: bash tests/run.sh [pytest options] [paths]
 
 Runs, each in an environment of its own that is made once in the checkout and reused:
-  main    ruff, mypy, shellcheck, tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 2.21
+  main    ruff, mypy, shellcheck, tests/{shared,tf_seresnet,end_to_end,faults} under TensorFlow 2.21
                                                                                (.venv, Python 3.11 to 3.13)
   audit   pip-audit: the pins are looked up among the known vulnerabilities, where a service can be asked
                                                                                (.venv-audit, Python 3.10 to 3.13)
-  torch   mypy and tests/torch_imagenet under torch 2.13, with timm and pretrainedmodels   (.venv-torch, Python 3.11)
+  torch   mypy, tests/{torch_imagenet,faults} under torch 2.13, with timm, pretrainedmodels  (.venv-torch, Python 3.11)
   tf115   tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 1.15.5   (.venv-tf115, Python 3.7)
   tf26    the quick tests of tests/tf_seresnet and test_run.py, TensorFlow 2.6.5      (.venv-tf26, Python 3.8)
 The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names what did not run.
@@ -170,7 +170,7 @@ run_torch() {
         not_run torch "no Python 3.11 with venv found on the PATH or in pyenv"
     elif prepared torch "$folder" "3.11" beside-torch test-torch test-imagenet; then
         check "torch: mypy" "$folder/bin/python" -m mypy torch_imagenet
-        run_own_tests torch "$folder" tests/torch_imagenet
+        run_own_tests torch "$folder" tests/torch_imagenet tests/faults
     fi
 }
 
@@ -200,8 +200,8 @@ run_main() {
     check ruff "$folder/bin/python" -m ruff check --output-format concise .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
-        torch_imagenet/test/*.sh tf_seresnet/test/*.sh
-    run_own_tests main "$folder" tests/shared tests/tf_seresnet tests/end_to_end
+        torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh
+    run_own_tests main "$folder" tests/shared tests/tf_seresnet tests/end_to_end tests/faults
 }
 
 run_audit() {
