@@ -1,5 +1,7 @@
-"""To be written."""
+"""Bad data: files and words that were good once, mutated with a fixed seed. Never a crash, a hang, a wrong count."""
 
 from __future__ import annotations
 
-CASES: list = []
+from tests.faults import fuzz_batches, fuzz_images
+
+CASES = [*fuzz_images.CASES, *fuzz_batches.CASES]
