@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
+from shared import parent
 from shared.errors import UsageError
-from shared.interrupts import Stopped, reader_gone
+from shared.interrupts import Stopped, heard, reader_gone
 
 _GRACE = 10  # seconds for what is left in a pipe, after the command has ended
 
@@ -61,7 +62,7 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee) -> int:
     """
     with _Forwarded() as forwarded:
         process = subprocess.Popen(
-            list(command), env={**os.environ, **exported}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            list(command), env={**os.environ, **exported, **parent.followed()}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         forwarded.to(process)
@@ -92,7 +93,7 @@ def _end_ranks(group: int) -> None:
 
 
 class _Forwarded:
-    """While entered, each SIGINT and SIGTERM that comes goes to the process, also one that came before it was there."""
+    """While entered, each signal of `REQUESTS` that comes goes to the process, also one that came before it was there."""
 
     def __init__(self) -> None:
         self._early: List[int] = []
@@ -100,7 +101,7 @@ class _Forwarded:
         self._process: Any = None
 
     def __enter__(self) -> _Forwarded:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heard():
             self._before[number] = signal.signal(number, self._forward)
         return self
 
