@@ -166,6 +166,7 @@ FILES = st.tuples(STEMS, st.sampled_from((*EXTENSIONS, ".JPEG", ".Png", ".txt", 
 CLASSES = st.dictionaries(STEMS, st.sets(FILES, max_size=5), min_size=1, max_size=4)
 
 
+@pytest.mark.once
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems forbid and change some names")
 @given(tree=CLASSES, odd=st.binary(min_size=1, max_size=4).map(lambda raw: b"\xff" + raw.translate(None, b"/\0")))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -128,6 +128,7 @@ def test_a_file_rewritten_in_place_is_not_seen(folder, cache):
     assert scan(str(folder)).fingerprint != before.fingerprint
 
 
+@pytest.mark.once
 @given(seed=st.integers(0, 2**32 - 1), cut=st.booleans(), changes=st.integers(1, 6))
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_damaged_index_is_made_anew(tmp_path_factory, seed, cut, changes):

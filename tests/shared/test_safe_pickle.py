@@ -292,6 +292,7 @@ def dictionary_or_refusal(content):
     assert all(array.dtype == np.uint8 and array.size for array in arrays)
 
 
+@pytest.mark.once
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_random_instructions_give_a_dictionary_or_a_refusal(instructions):
@@ -308,6 +309,7 @@ FRAGMENTS = st.sampled_from([
 ])
 
 
+@pytest.mark.once
 @given(st.lists(FRAGMENTS, max_size=40))
 @settings(max_examples=500, deadline=None)
 def test_shuffled_instructions_give_a_dictionary_or_a_refusal(fragments):

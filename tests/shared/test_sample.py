@@ -157,6 +157,7 @@ def test_what_is_incomplete_is_made_again(tmp_path, damage):
     assert os.listdir(str(folder.parent)) == [folder.name]
 
 
+@pytest.mark.once
 def test_incomplete_jpegs_are_made_again(tmp_path):
     pytest.importorskip("PIL", reason="the sample as JPEGs needs Pillow")
     folder = sample.imagenet_folder(tmp_path)
@@ -222,6 +223,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.once
 def test_parallel_processes_get_the_same_whole_folder(tmp_path):
     program = ("from shared import cifar10, sample; "
                f"print(cifar10.load(sample.cifar10_folder({str(tmp_path)!r})).fingerprint)")
