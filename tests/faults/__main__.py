@@ -26,14 +26,7 @@ BEGIN, END = "<!-- tests/faults: begin -->", "<!-- tests/faults: end -->"
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, help="of every case, in the place of its own number")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="the cases whose names contain one of these")
-    parser.add_argument("--first", type=int, default=0, help="number of the first round, to repeat one that lost")
-    parser.add_argument("--json", type=Path, help="write the rows to this file too")
-    parser.add_argument("--document", type=Path, help="write the table of FILE ... into this document, run nothing")
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="what --json has written")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     if options.document:
         rows = [row for path in options.files for row in json.loads(path.read_text(encoding="utf-8"))]
         write_into(options.document, rows)
@@ -49,6 +42,18 @@ def main(argv: Sequence[str]) -> int:
         if options.json:
             write_atomic(options.json, json.dumps(rows, indent=1) + "\n")
     return int(not rows or any(row["lost"] for row in rows))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
+    made.add_argument("--rounds", type=int, help="of every case, in the place of its own number")
+    made.add_argument("--only", nargs="+", metavar="NAME", help="the cases whose names contain one of these")
+    made.add_argument("--first", type=int, default=0, help="number of the first round, to repeat one that lost")
+    made.add_argument("--json", type=Path, help="write the rows to this file too")
+    made.add_argument("--document", type=Path, help="write the table of FILE ... into this document, run nothing")
+    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help="what --json has written")
+    return made
 
 
 def run(case: Case, rounds: int, first: int = 0) -> Dict[str, Any]:
