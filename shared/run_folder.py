@@ -36,7 +36,7 @@ def set_aside(folder: Path, files: Sequence[str] = FILES) -> Optional[Path]:
     """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
 
     `files` are the names, with wildcards, of what a run leaves there. They then belong to one run, and starting the
-    same command twice loses nothing.
+    same command twice loses nothing. Raises UsageError where they cannot be moved.
     """
     earlier = sorted({path for pattern in files for path in folder.glob(pattern)})
     if not earlier:
@@ -45,9 +45,15 @@ def set_aside(folder: Path, files: Sequence[str] = FILES) -> Optional[Path]:
     while (folder / f"previous-{number}").exists():
         number += 1
     target = folder / f"previous-{number}"
-    target.mkdir()
-    for path in earlier:
-        os.rename(str(path), str(target / path.name))
+    try:
+        target.mkdir()
+        for path in earlier:
+            os.rename(str(path), str(target / path.name))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"cannot move the run that is in {folder} to {target} ({reason}); choose another --output-dir"
+        ) from error
     return target
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, Optional
 
+from shared import full_disk
 from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.interrupts import Interrupts, Stopped
@@ -65,8 +65,8 @@ class Loop:
                 self._finish_epoch(metrics)
             return metrics
         except Stopped:
-            where = self._save()
-            then = f"; continue exactly with --resume {where.parents[1]}" if where else ""
+            self._save(last=True)
+            then = f"; continue exactly with --resume {self.checkpoints.run}" if self.checkpoints else ""
             self.log.line(f"stopped at step {self.progress.step}{then}")
             raise
 
@@ -160,10 +160,15 @@ class Loop:
         if self._evaluation_is_due():
             self.progress.end_epoch()
         with self.clock.paused():
-            self._save(best)
+            self._save(best, last=self.progress.step >= self.plan.total_steps)
 
-    def _save(self, best: bool = False) -> Optional[Path]:
-        if self.checkpoints is None:
-            return None
+    def _save(self, best: bool = False, last: bool = False) -> None:
+        """A checkpoint of now; see `full_disk.save_checkpoint`."""
+        checkpoints = self.checkpoints
+        if checkpoints is None:
+            return
         state = dict(self.run_state, progress=self.progress.to_json(), clock=self.clock.to_state())
-        return self.checkpoints.save(self.session, state, best)
+        full_disk.save_checkpoint(
+            lambda: checkpoints.save(self.session, state, best), self.progress.step, self.log, checkpoints.run, best,
+            last,
+        )  # fmt: skip

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import tensorflow as tf
 
+from shared import full_disk
 from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.errors import UsageError
@@ -72,7 +74,8 @@ def train(options: Any, interrupts: Interrupts) -> None:
         )  # fmt: skip
         plan = _plan(options, recipe, batch.steps_per_epoch, device)
         if folder:
-            runs.write_config(folder, options, recipe, network, device, data)
+            write_config = functools.partial(runs.write_config, folder, options, recipe, network, device, data)
+            full_disk.optional(write_config, folder / "config.json", log)
         remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, device) if state else [])]
         _introduce(log, device, recipe, network, plan, remarks, folder)
         if batch.left_out:
@@ -102,7 +105,8 @@ def train(options: Any, interrupts: Interrupts) -> None:
             metrics = loop.run()
             if folder is None:
                 return
-            checkpoints.save_weights(session, folder / "model.ckpt", variables)
+            model = folder / "model.ckpt"
+            full_disk.required(lambda: checkpoints.save_weights(session, model, variables), model, folder)
 
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
@@ -117,7 +121,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=graph.parameters(),
             versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
-        records.write_record(folder / "result.json", result)
+        records.write_record(folder / "result.json", result, full_disk.advice(folder))
         log.line(evaluated.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Mapping, Union
+from typing import Any, BinaryIO, Dict, Mapping, Optional, Union
 
 import torch
 
@@ -35,8 +35,9 @@ def find(path: Union[str, Path]) -> Found:
 
 
 def write_training(folder: Path, state: Mapping[str, Any]) -> None:
-    """The framework's file of a checkpoint that is being made."""
-    torch.save(_to_host(state), folder / TRAINING)
+    """The framework's file of a checkpoint that is being made. Raises OSError where the disk does not take it."""
+    with (folder / TRAINING).open("wb") as file:
+        _save(state, file)
 
 
 def read_training(folder: Path) -> Dict[str, Any]:
@@ -73,13 +74,41 @@ def _save_whole(path: Path, content: Any) -> None:
     folder = Path(tempfile.mkdtemp(prefix=".", dir=str(path.parent)))
     try:
         with (folder / path.name).open("wb") as file:
-            torch.save(_to_host(content), file)
+            _save(content, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(folder / path.name, path)
         sync_folder(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Told:
+    """A file that remembers why it could not be written: what torch.save raises then says nothing of a disk."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: Optional[OSError] = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _save(content: Any, file: BinaryIO) -> None:
+    told = _Told(file)
+    try:
+        torch.save(_to_host(content), told)  # type: ignore[arg-type]
+    except Exception as error:
+        if told.error is not None:
+            raise told.error from error
+        raise
 
 
 def _to_host(value: Any) -> Any:

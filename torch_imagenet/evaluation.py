@@ -164,9 +164,14 @@ def _folder(options: Any) -> Tuple[Path, Optional[Path]]:
     return folder, set_aside(folder)
 
 
-def finish(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics) -> None:
-    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own."""
-    records.write_record(folder / "result.json", result)
+def finish(
+    log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str = "choose another --output-dir"
+) -> None:
+    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own.
+
+    Raises UsageError with the `advice` where the record cannot be written.
+    """
+    records.write_record(folder / "result.json", result, advice)
     trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
     if trained or tested:
         log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
+from shared import full_disk
 from shared.clock import Clock
 from shared.errors import DataError
 from shared.interrupts import Interrupts, Stopped
@@ -85,7 +86,7 @@ class Loop:
         except Stopped:
             if self._whole:
                 self._read_device()
-                self.save(self.progress, self.clock, False)
+                self._save(last=True)
                 self.log.line(f"stopped at step {self.progress.step}; continue exactly with --resume {self.folder}")
             else:  # a second signal, which did not wait for the step to end
                 self.log.line(
@@ -143,7 +144,7 @@ class Loop:
             self.log.advance_bar()
         if save:
             with self.clock.paused():
-                self.save(self.progress, self.clock, False)
+                self._save()
 
     def _ends(self, ahead: int) -> bool:
         """Whether the step that is `ahead` of what has been read is the last of its epoch, or of the plan."""
@@ -251,5 +252,11 @@ class Loop:
         if self._evaluation_is_due():
             self.progress.end_epoch()
         with self.clock.paused():
-            self.save(self.progress, self.clock, best)
-            self.epoch_done(self.progress, best)
+            self._save(best, last=self.progress.step >= self.plan.total_steps)
+            full_disk.optional(lambda: self.epoch_done(self.progress, best), self.folder, self.log)
+
+    def _save(self, best: bool = False, last: bool = False) -> None:
+        """A checkpoint of now; see `full_disk.save_checkpoint`."""
+        full_disk.save_checkpoint(
+            lambda: self.save(self.progress, self.clock, best), self.progress.step, self.log, self.folder, best, last
+        )

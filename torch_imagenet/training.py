@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
+from shared import full_disk
 from shared.checkpoint_folder import CheckpointFolder, Found
 from shared.clock import Clock
 from shared.interrupts import Interrupts
@@ -77,7 +78,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:
-            runs.write_config(folder, options, recipe, spec, device, data)
+            write_config = partial(runs.write_config, folder, options, recipe, spec, device, data)
+            full_disk.optional(write_config, folder / "config.json", log)
         _introduce(log, device, recipe, spec, step, plan, remarks, folder)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
@@ -94,7 +96,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             metrics = loop.run()
         if not ranks.is_first:
             return
-        checkpoints.save_model(folder / checkpoints.MODEL, step.evaluated_weights())
+        model = folder / checkpoints.MODEL
+        full_disk.required(lambda: checkpoints.save_model(model, step.evaluated_weights()), model, folder)
 
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
@@ -109,7 +112,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=runs.parameters(network),
             peak_memory=device.peak_memory(), versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
-        evaluation.finish(log, folder, result, metrics)
+        evaluation.finish(log, folder, result, metrics, full_disk.advice(folder))
 
 
 def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:

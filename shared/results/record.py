@@ -185,10 +185,12 @@ def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
     return record
 
 
-def write_record(path: Union[str, Path], record: Dict[str, Any]) -> None:
+def write_record(
+    path: Union[str, Path], record: Dict[str, Any], advice: str = "choose another --output-dir"
+) -> None:
     """Check the record and write it in one piece, a key a line.
 
-    Raises UsageError if it is invalid or cannot be written.
+    Raises UsageError if it is invalid or, with the `advice`, if it cannot be written.
     """
     validate(record, str(path))
     lines = [
@@ -198,7 +200,7 @@ def write_record(path: Union[str, Path], record: Dict[str, Any]) -> None:
     try:
         write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
-        raise UsageError(f"cannot write {path} ({error.strerror or error}); choose another --output-dir") from error
+        raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
 
 
 def read_record(path: Union[str, Path]) -> Dict[str, Any]:
