@@ -21,13 +21,14 @@ from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run_folder import run_folder, set_aside
+from shared.run_folder import is_run_of, run_folder, run_of, set_aside
 from shared.run_log import RunLog, now
 from tf_seresnet import checkpoints, devices, evaluation, graph, runs
 from tf_seresnet.checkpoints import Checkpoints, Found
 from tf_seresnet.graph import Inference, NetworkSpec, TrainingStep
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
 from tf_seresnet.loop import Loop, Plan
+from tf_seresnet.stored import check_stored
 
 tf1 = tf.compat.v1
 
@@ -53,7 +54,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
     runs.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
     folder = run_folder(options.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
-    in_place = folder and found and Path(found.prefix).resolve().parents[2] == folder.resolve()
+    in_place = folder and found and is_run_of(folder, Path(found.prefix).parent)
     aside = set_aside(folder) if folder and not in_place else None
 
     with RunLog(folder, progress.step) as log, tf.Graph().as_default(), device.connected() as replicas:
@@ -138,8 +139,9 @@ def _resumed(options: Any) -> Optional[Found]:
     found = checkpoints.find(options.resume)
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
+    check_stored(found)
     if not options.output_dir:
-        options.output_dir = str(Path(found.prefix).parents[2])
+        options.output_dir = str(run_of(Path(found.prefix).parent))
     return found
 
 

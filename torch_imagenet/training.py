@@ -20,7 +20,7 @@ from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.results import record as records
-from shared.run_folder import run_folder, set_aside
+from shared.run_folder import is_run_of, run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
 from torch_imagenet import checkpoints, evaluation, finetuning, runs
 from torch_imagenet.bad_images import BadImages
@@ -34,6 +34,7 @@ from torch_imagenet.options import workers
 from torch_imagenet.precision import precision
 from torch_imagenet.ranks import Ranks
 from torch_imagenet.step import TrainingStep, needs_host
+from torch_imagenet.stored import load_training
 from torch_imagenet.training_setup import Setup, origin_of
 
 
@@ -65,7 +66,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         options.sync_bn,
     )  # fmt: skip
     if found and ranks.is_first:
-        step.load_state_dict(checkpoints.read_training(found.folder))
+        load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
     arithmetic = runs.arithmetic(device, memory_format, options.compile)
     remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, arithmetic) if state else [])]
@@ -118,7 +119,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
 def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
     """The run's folder, and where the files of another run went that was in it."""
     folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
-    in_place = found is not None and found.folder.resolve().parents[1] == folder.resolve()
+    in_place = found is not None and is_run_of(folder, found.folder)
     return folder, None if in_place else set_aside(folder)
 
 

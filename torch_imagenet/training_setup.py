@@ -9,6 +9,7 @@ from typing import Any, Optional, Tuple
 from shared.checkpoint_folder import Found
 from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
+from shared.run_folder import run_of
 from torch_imagenet import checkpoints, finetuning, runs
 from torch_imagenet.devices import Device
 from torch_imagenet.job import continued_job
@@ -16,6 +17,7 @@ from torch_imagenet.loop import Plan
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.replicas import check_synchronised_statistics
 from torch_imagenet.starting_weights import FoundWeights
+from torch_imagenet.stored import check_stored
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ def _resumed(options: Any) -> Optional[Found]:
             "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
         )
     found = checkpoints.find(options.resume)
+    check_stored(found)
     options.mode = found.state["mode"]  # a fine-tuning stays one
     if not options.output_dir:
-        options.output_dir = str(found.folder.parents[1])
+        options.output_dir = str(run_of(found.folder))
     return found
 
 

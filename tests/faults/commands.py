@@ -100,3 +100,8 @@ def before_step(half: str, number: int, do: object) -> Iterator[None]:
 
     with mock.patch.object(Step, "run", run):
         yield
+
+
+def remove_at_exit(folder: Path) -> None:
+    """Of a process that may have forked: only itself removes it."""
+    atexit.register(shutil.rmtree, str(folder), ignore_errors=True)

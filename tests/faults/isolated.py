@@ -31,7 +31,7 @@ def tried(inputs: Sequence[Any], check: Callable[[Any], str], folder: Path, seco
     if status == 0 and int(number) == len(inputs):
         return ""
     bad = inputs[int(number)]
-    content, name = bad if isinstance(bad, tuple) else (bad, "")
+    content, name = bad[:2] if isinstance(bad, tuple) else (bad, "")
     if isinstance(content, bytes):
         (folder / INPUT).write_bytes(content)
     if os.WIFSIGNALED(status):
@@ -66,7 +66,7 @@ def judged(check: Callable[[], str]) -> str:
 
 
 def bad_line(text: str) -> str:
-    """What is wrong with the message of a UsageError: it is one line of readable length, `what is wrong; what to do`."""
+    """What is wrong with a UsageError's message: it is to be one readable line, `what is wrong; what to do`."""
     if not text.isprintable():
         return f"the message is not one printable line: {text[:200]!r}"
     if ";" not in text:
