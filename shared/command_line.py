@@ -40,5 +40,5 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
 
 def _refused(message: str) -> int:
     with contextlib.suppress(OSError):  # standard error may be a file on a full disk itself
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
     return 2

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.faults import fuzz_batches, fuzz_checkpoints, fuzz_images
+from tests.faults import fuzz_batches, fuzz_checkpoints, fuzz_images, fuzz_words
 
-CASES = [*fuzz_images.CASES, *fuzz_batches.CASES, *fuzz_checkpoints.CASES]
+CASES = [*fuzz_images.CASES, *fuzz_batches.CASES, *fuzz_checkpoints.CASES, *fuzz_words.CASES]
