@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import Any, Callable, Mapping
 
-from shared import full_disk
+from shared import full_disk, parent
 from shared.errors import UsageError, one_line
 from shared.interrupts import Interrupts, Stopped
 
@@ -16,13 +16,14 @@ Mode = Callable[[Any, Interrupts], None]
 def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
     """Parse the options and run the mode that they name, with signals as requests. The exit status.
 
-    0 done, 2 the user can mend it (one line on standard error), 130, 141 and 143 stopped by a signal, with a
-    checkpoint written. A disk that takes nothing is the user's to mend too, whatever was to be written. Anything else is a defect
-    of ours and passes with its traceback.
+    0 done, 2 the user can mend it (one line on standard error), 129, 130, 141 and 143 stopped by a signal, with a
+    checkpoint written. A disk that takes nothing is the user's to mend too, whatever was to be written. Anything else
+    is a defect of ours and passes with its traceback.
     """
     try:
         options = parse()
         with Interrupts() as interrupts:
+            parent.follow()
             modes[options.mode](options, interrupts)
     except UsageError as error:
         return _refused(str(error))

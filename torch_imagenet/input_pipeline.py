@@ -190,7 +190,8 @@ class TrainingInput(_Input):
 
     def __init__(
         self, split: Split, transform: TrainTransform, batch_size: int, seed: int, workers: int,
-        on_bad_image: str = "fatal", pin_memory: bool = False, rank: int = 0, ranks: int = 1, patience: float = PATIENCE,
+        on_bad_image: str = "fatal", pin_memory: bool = False, rank: int = 0, ranks: int = 1,
+        patience: float = PATIENCE,
     ) -> None:  # fmt: skip
         if transform.randaugment is not None:
             rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision

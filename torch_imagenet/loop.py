@@ -27,6 +27,7 @@ from shared.progress import Progress
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.run_log import RunLog
+from shared.way_on import RunEnded
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.evaluation import documented_lines
 from torch_imagenet.input_pipeline import Batch, TrainingInput
@@ -83,6 +84,8 @@ class Loop:
                 metrics = self._evaluate()
                 self._finish_epoch(metrics)
             return metrics
+        except RunEnded as error:
+            raise error.in_run(self.folder) from error
         except Stopped:
             if self._whole:
                 self._read_device()

@@ -30,7 +30,7 @@ from torch_imagenet.loop import Loop, Plan
 from torch_imagenet.losses import smoothing_text
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.normalisation import Normalisation
-from torch_imagenet.options import workers
+from torch_imagenet.options import patience, workers
 from torch_imagenet.precision import precision
 from torch_imagenet.ranks import Ranks
 from torch_imagenet.step import TrainingStep, needs_host
@@ -187,6 +187,7 @@ def _training_input(
     return TrainingInput(
         data.train, runs.train_transform(recipe), recipe.batch_size, recipe.seed, workers(options),
         options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
+        patience(options, ranks.size),
     )  # fmt: skip
 
 
@@ -196,6 +197,7 @@ def _evaluation_input(
     return EvaluationInput(
         data.content.val, runs.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
         workers(options), options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
+        patience(options, ranks.size),
     )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class WorkerWatch:
             raise lost
         if time.monotonic() - self._began >= self._patience:
             raise RunEnded(
-                f"{self._waited_for()} has given no batch for {self._patience:g} seconds; look at the disk or the network"
+                f"{self._waited_for()} has given no batch for {self._patience:g} seconds; look at the disk or network"
                 " that the images are on, or give it more time with --timeout SECONDS"
             )
 

@@ -62,8 +62,8 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee) -> int:
     """
     with _Forwarded() as forwarded:
         process = subprocess.Popen(
-            list(command), env={**os.environ, **exported, **parent.followed()}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
+            list(command), env={**os.environ, **exported, **parent.followed()}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         forwarded.to(process)
         pumps = [_pump(process.stdout, tee, tee.out), _pump(process.stderr, tee, tee.err)]
@@ -93,7 +93,7 @@ def _end_ranks(group: int) -> None:
 
 
 class _Forwarded:
-    """While entered, each signal of `REQUESTS` that comes goes to the process, also one that came before it was there."""
+    """While entered, each of `REQUESTS` that comes goes to the process, also one that came before it was there."""
 
     def __init__(self) -> None:
         self._early: List[int] = []
