@@ -46,6 +46,15 @@ class CheckpointFolder:
                 os.rename(str(path), str(_numbered_name(path)))
         for leftover in self.folder.glob(".*"):  # of a run that was killed while it wrote or removed one
             shutil.rmtree(str(leftover), ignore_errors=True)
+        self._find_best()
+
+    def _find_best(self) -> None:
+        """Point `best` at the last checkpoint where that is it, and a run was killed before it could say so."""
+        last = self.folder / "last"
+        for path in [last.resolve()] if last.exists() else _numbered(self.folder)[-1:]:
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # damaged; whoever reads it will say so
+                if json.loads((path / STATE).read_text(encoding="utf-8")).get("best") is True:
+                    _point(self.folder / "best", path.name)
 
     def save(self, step: int, write: Callable[[Path], Any], state: Dict[str, Any], best: bool = False) -> Path:
         """The folder of a new checkpoint; `last` (and `best`) point at it, the oldest beyond `keep` are dropped.
@@ -58,7 +67,7 @@ class CheckpointFolder:
         try:
             write(temporary)
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            content = dict(state, format=FORMAT, files=files)
+            content = dict(state, format=FORMAT, files=files, best=best)
             content[_CHECKSUM] = _checksum(content)
             write_atomic(temporary / STATE, json.dumps(content, indent=1, allow_nan=False) + "\n")
             os.chmod(str(temporary), 0o755)  # mkdtemp makes it private
@@ -67,7 +76,7 @@ class CheckpointFolder:
         except BaseException:
             shutil.rmtree(str(temporary), ignore_errors=True)
             raise
-        # `best` before `last`, and each on the disk before what follows: a run that goes on from `last` has its best.
+        # Each on the disk before what follows.
         for name in ["best", "last"] if best else ["last"]:
             sync_folder(self.folder)
             _point(self.folder / name, target.name)

@@ -329,11 +329,25 @@ def test_best_and_last_never_go_whenever_a_run_ends(saves, keep):
             CheckpointFolder(folder, keep)  # between two renames the best has another name until the run goes on
             assert found in ((step, last) if ended else (step,))
             best = step if is_best and not ended else best
-            if best:
+            if best or (is_best and last < found):
                 linked_best = int(linked(folder, "best")[5:])
                 assert linked_best in ((best, step) if is_best else (best,))
+                assert linked_best == step or not is_best or not last < found
                 assert find(folder / "checkpoints" / "best").state["progress"]["step"] == linked_best
                 best = linked_best
             elif (folder / "checkpoints" / "best").exists():
                 best = step
             last = found
+
+
+@pytest.mark.parametrize("before", [[], [1]])
+def test_a_best_checkpoint_that_is_the_last_is_the_best_whenever_a_run_ends(tmp_path, before):
+    for operation in range(1, 100):
+        folder = tmp_path / str(operation)
+        save(folder, *before, best=before)
+        if not killed_at(operation, save, folder, 2, best=[2]):
+            break
+        CheckpointFolder(folder, 3)
+        if numbered(folder) and find(folder).state["progress"]["step"] == 2:
+            assert linked(folder, "best") == "step-00000002"
+    assert operation > 10
