@@ -19,13 +19,15 @@ import tensorflow as tf
 
 from shared import checkpoint_folder
 from shared.checkpoint_folder import CheckpointFolder
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.files import sync_files
 from shared.progress import not_a_number
 
 tf1 = tf.compat.v1
 
 WEIGHTS = "model.ckpt"
+# What TensorFlow's readers raise at damaged files.
+UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, TypeError, MemoryError)
 
 
 class Found(NamedTuple):
@@ -159,6 +161,10 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
                     " --variant"
                 )
         _saver(variables).restore(session, prefix)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{prefix} cannot be read ({reason}); use another checkpoint") from error
+    except UNREADABLE as error:
+        raise UsageError(one_line(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint")) from error
+
+
+def first_line(error: Exception) -> str:
+    """The reason of an error of TensorFlow, which may say nothing or very much."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from tests.faults import fuzz_batches, fuzz_checkpoints, fuzz_images, fuzz_words
+from tests.faults import fuzz_batches, fuzz_checkpoints, fuzz_images, fuzz_tf_checkpoints, fuzz_words
 
-CASES = [*fuzz_images.CASES, *fuzz_batches.CASES, *fuzz_checkpoints.CASES, *fuzz_words.CASES]
+CASES = [
+    *fuzz_images.CASES, *fuzz_batches.CASES, *fuzz_checkpoints.CASES, *fuzz_tf_checkpoints.CASES, *fuzz_words.CASES,
+]  # fmt: skip
