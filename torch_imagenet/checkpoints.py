@@ -8,6 +8,7 @@ random states, as plain tensors) and `state.json` (progress, recipe, network, ch
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from shared import checkpoint_folder
 from shared.checkpoint_folder import Found
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.files import sync_folder
 
 TRAINING = "training.pth"
@@ -47,7 +48,9 @@ def read_training(folder: Path) -> Dict[str, Any]:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises what the file makes it raise
         reason = " ".join(str(error).split())[:150]
-        raise UsageError(f"{path} cannot be read ({reason}); use another checkpoint") from error
+        if isinstance(error, pickle.UnpicklingError):  # torch's advice, to read it all the same, is not passed on
+            reason = "it is damaged, or holds more than plain tensors and would run code of its own"
+        raise UsageError(one_line(f"{path} cannot be read ({reason}); use another checkpoint")) from error
 
 
 def save_model(path: Path, weights: Mapping[str, torch.Tensor]) -> None:

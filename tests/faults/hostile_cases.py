@@ -1,5 +1,7 @@
-"""To be written."""
+"""Hostile files and words: nothing in them is executed, nothing is written outside the output folder."""
 
 from __future__ import annotations
 
-CASES: list = []
+from tests.faults import hostile_pickles
+
+CASES = [*hostile_pickles.CASES]
