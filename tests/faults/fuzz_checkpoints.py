@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from tests.faults import commands
-from tests.faults.case import SHARED, TORCH, Case  # noqa: F401
+from tests.faults.case import SHARED, TORCH, Case
 from tests.faults.isolated import tried
 from tests.faults.mutations import batch, mutated
 from tests.faults.values import changed_value
@@ -189,7 +189,7 @@ def _loaded(folder: Path, one: Tuple[bytes, str, str]) -> str:
 
 
 CASES = [
-    # Case("mutated files of a checkpoint, 100 a round", SHARED, _damaged, rounds=20),
+    Case("mutated files of a checkpoint, 100 a round", SHARED, _damaged, rounds=20),
     Case("state.json of a stranger, 100 a round", TORCH, _strangers_state, rounds=20),
     Case("training.pth of a stranger, 48 commands a round", TORCH, _strangers_training, rounds=4, short=False),
     Case("mutated files of weights, 100 a round", TORCH, _weight_files, rounds=20),
