@@ -17,6 +17,7 @@ from tf_seresnet.initial_values import initial_value
 from tf_seresnet.input_pipeline import Normalisation, TrainingInput
 from tf_seresnet.layers.core import CoreLayers, l2_loss
 from tf_seresnet.layers.slim import SlimLayers
+from tf_seresnet.memory import limited
 from tf_seresnet.network import blocks_per_stage, se_resnet
 from tf_seresnet.replicas import ALONE, Replicas
 
@@ -80,7 +81,7 @@ class TrainingStep:
     ) -> None:
         self.learning_rate = tf1.placeholder(tf.float32, (), "learning_rate")
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
-        self._batch, self._replicas = batch, replicas
+        self._batch, self._replicas, self._batch_size = batch, replicas, recipe.batch_size
         optimizer = device.wrap_optimizer(
             tf1.train.MomentumOptimizer(self.learning_rate, recipe.momentum, use_nesterov=recipe.nesterov)
         )
@@ -119,8 +120,13 @@ class TrainingStep:
             return optimizer.apply_gradients(gradients, self._updates), told[: len(own)]
 
     def run(self, session: Any, learning_rate: float, stopping: bool = False) -> StepResult:
-        """Train on the next batch. `stopping` tells the other processes that this one was asked to stop."""
-        values = session.run(self._fetches, {self.learning_rate: learning_rate, self._stopping: float(stopping)})
+        """Train on the next batch. `stopping` tells the other processes that this one was asked to stop.
+
+        Raises RunEnded where memory runs out.
+        """
+        feeds = {self.learning_rate: learning_rate, self._stopping: float(stopping)}
+        with limited(self._batch_size, "--batch-size", " (fewer images a step are another training)"):
+            values = session.run(self._fetches, feeds)
         loss, correct, images, stopped = (value.item() for value in values["told"])
         waited = values["data_wait"].item() if "data_wait" in values else None
         self._steps += 1
@@ -175,7 +181,8 @@ class Inference:
         """
         missing = self.images_a_run - len(images)
         padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)], "constant") if missing else images
-        return session.run(self._logits, {self._images: padded})[: len(images)]
+        with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
+            return session.run(self._logits, {self._images: padded})[: len(images)]
 
 
 def model_variables() -> List[Any]:

@@ -14,6 +14,7 @@ from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import evaluated
 from shared.run_log import RunLog
+from shared.way_on import RunEnded
 from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
 from tf_seresnet.graph import Inference, TrainingStep
@@ -64,6 +65,10 @@ class Loop:
                 metrics = self._evaluate()
                 self._finish_epoch(metrics)
             return metrics
+        except RunEnded as error:
+            if self.checkpoints is None:
+                raise
+            raise error.in_run(self.checkpoints.run) from error
         except Stopped:
             self._save(last=True)
             then = f"; continue exactly with --resume {self.checkpoints.run}" if self.checkpoints else ""

@@ -68,13 +68,13 @@ def tiny_images() -> Path:
     return folder
 
 
-def write_images(folder: Path, seed: int) -> None:
+def write_images(folder: Path, seed: int, to_train_on: int = 21) -> None:
     """Write such a data set."""
     import numpy as np
     from PIL import Image
 
     random = np.random.RandomState(seed)
-    for split, images in (("train", 21), ("val", 10)):
+    for split, images in (("train", to_train_on), ("val", 10)):
         for number in range(images):
             pixels = random.randint(0, 120, (40, 48, 3))
             pixels[..., number % 3] += 120

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import random
 import signal
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Tuple
 
 from tests.faults.case import SHARED, TF, TORCH, Case
-from tests.faults.commands import before_step, tiny_images, train
+from tests.faults.commands import before_step, tiny_images, train, write_images
 from tests.faults.processes import Job, tf_training, torch_training
 
 _GO_ON = ["--workers", "1", "--print-freq", "1"]  # what is no part of a run
+_GROWTH = 8 * 2**20  # bytes over 7,500 steps: an allocator's own, less than 1.2 kB a step
 _ORPHANS_SECONDS = 20.0  # torch's data workers look for their parent every five seconds
 
 
@@ -111,6 +113,32 @@ def no_memory_to_evaluate(folder: Path, random: random.Random) -> str:
     return _differs(folder / "run", _undisturbed())
 
 
+def no_memory_in_a_session(folder: Path, random: random.Random) -> str:
+    """TensorFlow finds no memory for a batch: its estimate is followed, twice where it must be, and trains."""
+    from unittest import mock
+
+    import tensorflow as tf
+
+    session, limit = tf.compat.v1.Session, random.randint(4, 15)
+    original, given = session.run, [16]
+
+    def run(self: Any, fetches: Any, *arguments: Any, **words: Any) -> Any:
+        if isinstance(fetches, dict) and given[0] > limit:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[16,32,32,16]")
+        return original(self, fetches, *arguments, **words)
+
+    with mock.patch.object(session, "run", run):
+        while True:
+            said = train(TF, folder / "run", "--batch-size", str(given[0]), "--epochs", "1", "--max-steps", "2")
+            if given[0] <= limit:
+                return "" if said.status == 0 else f"a batch of {given[0]} ended with {said.status}: {said.err}"
+            smaller = given[0] // 2
+            wrong = said.refused(f"no memory left for a batch of {given[0]}; try --batch-size {smaller}, an estimate")
+            if wrong:
+                return wrong
+            given[0] = smaller
+
+
 def _advice(line: str) -> List[str]:
     words = line.partition("; ")[2].replace(",", "").split()
     return [word for word in words[: words.index("fits")] if word.startswith("--") or word.isdigit()][:4]
@@ -191,15 +219,60 @@ def check_data_is_killed(folder: Path, random: random.Random) -> str:
     return f"left: {left}" if left else ""
 
 
+# -- descriptors and memory ------------------------------------------------------------------------------------
+
+
+def nothing_piles_up(half: str, steps: int, folder: Path, random: random.Random) -> str:
+    """Descriptors, threads and, over a long training, memory are the same after many steps, epochs and checkpoints."""
+    import threading
+    from unittest import mock
+
+    from shared.progress import Progress
+
+    seen: List[Tuple[int, int, int]] = []
+    original = Progress.end_epoch
+
+    def end_epoch(self: Any) -> None:
+        seen.append((len(os.listdir("/proc/self/fd")), threading.active_count(), _resident()))
+        original(self)
+
+    data = folder / "data"
+    write_images(data, 0, 200)
+    options = {TORCH: ["--data-path", str(data), "--workers", "1"], TF: ["--steps-per-epoch", "100"]}[half]
+    epochs = steps // 100
+    with mock.patch.object(Progress, "end_epoch", end_epoch):
+        said = train(half, folder / "run", *options, "--batch-size", "2", "--epochs", str(epochs), "--print-freq", "50")
+    if said.status:
+        return f"status {said.status}: {said.err}"
+    (descriptors, threads, _), last = seen[0], seen[-1]
+    if last[0] > descriptors or last[1] > threads:
+        return f"descriptors {descriptors} -> {last[0]}, threads {threads} -> {last[1]} over {steps} steps"
+    quarter = [resident for _, _, resident in seen[len(seen) // 4 :]]
+    if epochs >= 20 and quarter[-1] - quarter[0] > _GROWTH:
+        return f"memory grows by {(quarter[-1] - quarter[0]) / 2**20:.1f} MiB over {3 * steps // 4} steps"
+    return ""
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has now."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 _ENDS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice", "SIGHUP")
 CASES = [
     Case("a data worker that dies", TORCH, a_worker_dies, rounds=20),
     Case("a data worker that hangs", TORCH, a_worker_hangs, rounds=5),
     Case("no memory to train", TORCH, no_memory_to_train, rounds=10),
+    Case("no memory to train", TF, no_memory_in_a_session, rounds=3, short=False),
     Case("no memory to evaluate", TORCH, no_memory_to_evaluate, rounds=10),
     *(Case(f"ended by {how}", half, functools.partial(ends, half, how), rounds=2, short=False)
       for half in (TF, TORCH) for how in _ENDS),
     *(Case(f"two ranks ended by {how}", TORCH, functools.partial(ranks_end, how), rounds=2, short=False)
       for how in _ENDS),
+    *(Case("300 steps leave nothing", half, functools.partial(nothing_piles_up, half, 300), short=half == TORCH)
+      for half in (TF, TORCH)),
+    *(Case("10,000 steps leave nothing", half, functools.partial(nothing_piles_up, half, 10_000), short=False)
+      for half in (TF, TORCH)),
     Case("check-data is killed", SHARED, check_data_is_killed, rounds=3),
 ]  # fmt: skip
