@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 from shared import checkpoint_folder
 from shared.errors import UsageError
@@ -34,9 +34,9 @@ class Undisturbed(NamedTuple):
 # -- the cases -------------------------------------------------------------------------------------------------
 
 
-def a_signal(half: str, number: int, folder: Path, random: random.Random) -> str:
+def a_signal(half: str, number: int, folder: Path, random: random.Random, more: Sequence[str] = ()) -> str:
     """The process gets a signal at a random moment, in a third of the rounds the continuation gets another."""
-    return _ended(half, folder, random, number)
+    return _ended(half, folder, random, number, more=more)
 
 
 def a_power_cut(half: str, folder: Path, random: random.Random) -> str:
@@ -44,11 +44,13 @@ def a_power_cut(half: str, folder: Path, random: random.Random) -> str:
     return _ended(half, folder, random, signal.SIGKILL, power=True)
 
 
-def _ended(half: str, folder: Path, random: random.Random, number: int, power: bool = False) -> str:
-    whole = undisturbed(half)
+def _ended(
+    half: str, folder: Path, random: random.Random, number: int, power: bool = False, more: Sequence[str] = ()
+) -> str:
+    whole = undisturbed(half, *more)
     run = folder / "disk" / "run"
     run.parent.mkdir()
-    words, moments, saved = [*fresh_words(half), "--output-dir", str(run)], [], []
+    words, moments, saved = [*fresh_words(half), *more, "--output-dir", str(run)], [], []
     for _ in range(random.choice([1, 1, 2])):
         fault = _moment(whole, random, number)
         moments.append(fault)
@@ -57,11 +59,11 @@ def _ended(half: str, folder: Path, random: random.Random, number: int, power: b
         saved += saved_steps(folder)[len(saved) :]
         if power:
             power_cut.cut(run.parent, folder / "shadow", random)
-        wrong = _unreadable(run) or _forgotten(run, max((step for step, _ in saved), default=0))
+        wrong = unreadable(run) or _forgotten(run, max((step for step, _ in saved), default=0))
         if wrong:
             return f"after {moments}: {wrong}"
         if list(run.glob("checkpoints/step-*")):
-            words = resume_words(half, run)
+            words = [*resume_words(half, run), *more]
         else:  # before the first checkpoint; the same command starts the run again
             shutil.rmtree(str(run), ignore_errors=True)
     said = trainings(half).run(folder, *words)
@@ -138,18 +140,18 @@ def _damage(file: Path, random: random.Random) -> str:
 
 
 @functools.lru_cache(maxsize=None)
-def undisturbed(half: str) -> Undisturbed:
+def undisturbed(half: str, *more: str) -> Undisturbed:
     """Trained once for each process of tests."""
     folder = Path(tempfile.mkdtemp(prefix="faults-undisturbed-"))
     atexit.register(shutil.rmtree, str(folder), ignore_errors=True)
     run = folder / "disk" / "run"
     run.parent.mkdir()
-    said = trainings(half).run(folder, *fresh_words(half), "--output-dir", str(run))
+    said = trainings(half).run(folder, *fresh_words(half), *more, "--output-dir", str(run))
     assert said["status"] == 0, said["out"]
     return Undisturbed(run, said["seconds"], saved_steps(folder)[-1][1])
 
 
-def _unreadable(run: Path) -> str:
+def unreadable(run: Path) -> str:
     """Whichever checkpoint is there is whole."""
     for path in sorted(run.glob("checkpoints/step-*")):
         try:
