@@ -55,7 +55,8 @@ class Tee:
     def _say_notes(self) -> None:
         while self._notes:
             with contextlib.suppress(OSError):  # it is only a note
-                print(self._notes.pop(0), file=self.err, flush=True)
+                self.err.write(self._notes.pop(0) + "\n")
+                self.err.flush()
 
     def __enter__(self) -> Tee:
         return self
