@@ -130,6 +130,7 @@ def common_parser(
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"), print_freq)
+    _add_limits(parser.add_argument_group("what the device can do at most, for the floor of a step"))
     return parser
 
 
@@ -173,3 +174,9 @@ def _add_files(group: Any, print_freq: int) -> None:
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
     add("--print-freq", "--print_freq", "-p", type=number(int, 1), default=print_freq, metavar="N",
         help="steps a log line")  # fmt: skip
+
+
+def _add_limits(group: Any) -> None:
+    add = group.add_argument
+    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="arithmetic a second, as in 790e12")
+    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="memory traffic a second, as in 4.3e12")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-from shared import full_disk
+from shared import full_disk, network_cost
 from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.interrupts import Interrupts, Stopped
@@ -31,6 +31,7 @@ class Plan:
     print_freq: int
     save_steps: Optional[int]
     whole_recipe: bool  # nothing on the command line made the run smaller
+    floor: Optional[float] = None  # seconds that a step takes at least, where the device's limits are known
 
 
 @dataclass
@@ -148,7 +149,9 @@ class Loop:
                 self.session, self.inference, self.data.test_images, self.data.test_labels,
                 len(self.data.label_names), self.interrupts, self.replicas,
             )  # fmt: skip
-        progress = self.progress
+        progress, lap = self.progress, self.clock.lap()
+        if self.plan.floor and lap:
+            self.log.line(network_cost.reached(self.plan.floor, lap))
         self.log.line(
             f"epoch: {progress.epoch + 1}/{self.recipe.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
             f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"

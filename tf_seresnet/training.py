@@ -15,6 +15,7 @@ from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.errors import UsageError
 from shared.interrupts import Interrupts
+from shared.network_cost import Accelerator, element_bytes
 from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import evaluated
@@ -27,6 +28,7 @@ from tf_seresnet import checkpoints, devices, evaluation, graph, runs
 from tf_seresnet.checkpoints import Checkpoints, Found
 from tf_seresnet.graph import Inference, NetworkSpec, TrainingStep
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
+from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.loop import Loop, Plan
 from tf_seresnet.stored import check_stored
 
@@ -153,8 +155,17 @@ def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int, device: Any) 
     total = steps_per_epoch * recipe.epochs
     smaller = options.max_steps or recipe.steps_per_epoch or options.epochs
     return Plan(
-        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, not smaller
-    )
+        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, not smaller,
+        _floor(options, recipe, device),
+    )  # fmt: skip
+
+
+def _floor(options: Any, recipe: CifarRecipe, device: Any) -> Optional[float]:
+    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    if accelerator is None:
+        return None
+    cost = network_cost(recipe.depth, recipe.variant)
+    return accelerator.floor(cost, recipe.batch_size, element_bytes(device.precision))
 
 
 def _run_state(

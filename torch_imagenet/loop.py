@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
-from shared import full_disk
+from shared import full_disk, network_cost
 from shared.clock import Clock
 from shared.errors import DataError
 from shared.interrupts import Interrupts, Stopped
@@ -44,6 +44,7 @@ class Plan:
     print_freq: int
     save_steps: Optional[int]
     warm_up_steps: int  # left out of throughput
+    floor: Optional[float] = None  # seconds that a step takes at least, where the device's limits are known
 
 
 @dataclass
@@ -241,6 +242,8 @@ class Loop:
                 f"Training Epoch #{self.progress.epoch + 1}:\tAvg. Batch time: {seconds:.3f}\t"
                 f"Avg. FPS: {summary['images_per_second']:.3f}\t"
             )
+            if self.plan.floor:
+                self.log.line(network_cost.reached(self.plan.floor, summary))
         with self.clock.paused():
             metrics = self.evaluate()
         values = {"epoch": self.progress.epoch + 1, **evaluated.scalars(metrics)}

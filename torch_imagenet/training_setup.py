@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
 from shared.checkpoint_folder import Found
 from shared.errors import UsageError
+from shared.network_cost import Accelerator, element_bytes
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.run_folder import run_of
 from torch_imagenet import checkpoints, finetuning, runs
 from torch_imagenet.devices import Device
 from torch_imagenet.job import continued_job
 from torch_imagenet.loop import Plan
+from torch_imagenet.network_cost import network_cost
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.replicas import check_synchronised_statistics
 from torch_imagenet.starting_weights import FoundWeights
@@ -43,7 +46,8 @@ class Setup:
                 " other batches; use as many, or start a new run from its weights with --checkpoint"
             )
         spec = runs.network_spec(options, recipe, state, len(data.content.classes))
-        return cls(data, recipe, spec, _plan(options, recipe, len(data.train), device))
+        plan = _plan(options, recipe, len(data.train), device)
+        return cls(data, recipe, spec, dataclasses.replace(plan, floor=_floor(options, recipe, spec)))
 
 
 def check(options: Any, device: Device) -> None:
@@ -90,3 +94,11 @@ def _plan(options: Any, recipe: ImageNetRecipe, images: int, device: Device) -> 
         steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps,
         device.warm_up_steps,
     )  # fmt: skip
+
+
+def _floor(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec) -> Optional[float]:
+    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    if accelerator is None:
+        return None
+    cost = network_cost(spec, recipe.image_size)
+    return accelerator.floor(cost, recipe.batch_size * recipe.accumulate, element_bytes(recipe.precision))

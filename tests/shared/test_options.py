@@ -37,6 +37,8 @@ SPELLINGS = {
     "save_steps": (["--save-steps", "--save_steps"], "10", 10),
     "keep": (["--keep"], "5", 5),
     "print_freq": (["--print-freq", "--print_freq", "-p"], "1", 1),
+    "peak_flops": (["--peak-flops"], "790e12", 790e12),
+    "memory_bandwidth": (["--memory-bandwidth"], "4.3e12", 4.3e12),
     "depth": (["--depth"], "20", 20),
     "variant": (["--variant"], "paper", "paper"),
     "layers": (["--layers"], "slim", "slim"),
