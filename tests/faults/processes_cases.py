@@ -169,7 +169,7 @@ def _memory_for(images: int, random: random.Random) -> Any:
 def ends(half: str, how: str, folder: Path, random: random.Random) -> str:
     """A training alone is ended; nobody is left, and what it says is neither a traceback nor a second error."""
     job = tf_training(folder) if half == TF else torch_training(folder, tiny_images(), "--workers", "2")
-    job.wait_for("E1-B3/")
+    job.wait_for("step: 3/" if half == TF else "E1-B3/")
     return _ended(job, how)
 
 

@@ -24,9 +24,9 @@ UPDATES = 3
 # Few, so that hardly a feature meets ReLU at its kink, where rounding decides between two gradients.
 IMAGES = 12
 # Parts of the largest number of a layer. Float32 rounds at 6e-8; sums over thousands of pixels in another
-# order and ten layers of backpropagation gather the rest.
+# order and ten layers of backpropagation gather the rest, on a processor without AVX-512 up to 1.7e-4.
 LOGITS_TOLERANCE = 1e-5
-GRADIENT_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 5e-4
 STATISTICS_TOLERANCE = 1e-5
 
 
