@@ -16,6 +16,7 @@ def as_record(metrics: Metrics, checkpoint: Optional[str] = None) -> Dict[str, A
         "top5": metrics.top5,
         "checkpoint": checkpoint,
         "expected_calibration_error": metrics.expected_calibration_error,
+        "reliability": metrics.reliability,
         "per_class_accuracy": metrics.per_class_accuracy,
         "confusion": metrics.confusion,
     }

@@ -78,6 +78,16 @@ def _square(value: Any) -> Optional[str]:
     return "is not a square table of counts"
 
 
+def _reliability(value: Any) -> Optional[str]:
+    """Columns of equal length, an entry a bin of confidence; null where a bin has no images."""
+    good = isinstance(value, dict) and set(value) == {"images", "confidence", "accuracy"}
+    if good and isinstance(value["images"], list) and not any(_count(count) for count in value["images"]):
+        percents = [value["confidence"], value["accuracy"]]
+        if all(not _percents(column) and len(column) == len(value["images"]) for column in percents):
+            return None
+    return "is not a table of images, confidence and accuracy of as many bins each"
+
+
 def _mode(value: Any) -> Optional[str]:
     return None if value in MODES else f"is none of {', '.join(MODES)}"
 
@@ -137,6 +147,7 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
         "top5": _percent,
         "checkpoint": _text,
         "expected_calibration_error": _percent,
+        "reliability": _reliability,
         "per_class_accuracy": _percents,
         "confusion": _square,
     },
