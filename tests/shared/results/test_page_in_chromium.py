@@ -23,7 +23,8 @@ def _visited(page, folder):
     """What the console got, and the addresses that were asked for, those of the page's own file left out."""
     log = folder / "net.json"
     command = [
-        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+        "--disable-background-networking",
         "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}",
         "--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
