@@ -155,10 +155,10 @@ def test_a_member_has_a_key_without_dots_and_an_extension_that_readers_know(inde
     assert tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT)[:100].rstrip(b"\0") == name.encode()
 
 
+@pytest.mark.once
 @given(st.dictionaries(st.text(st.characters(blacklist_characters="/\0.", blacklist_categories=("Cs",)), min_size=1,
                                max_size=9), st.lists(st.binary(max_size=1500), min_size=1, max_size=5), min_size=1,
                        max_size=3), st.integers(9000, 20_000))
-@pytest.mark.once
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_set_comes_back(tmp_path_factory, classes, size):
     base = tmp_path_factory.mktemp("any")
