@@ -5,6 +5,7 @@
 #   .kit          we made this folder, so we may empty and rebuild it
 #   .lock         held while installing
 #   .stamp-NAME   written last: requirements/NAME.txt, in the version hashed here, is installed whole
+#   .constraints  the pins of the first of them, without hashes
 #   install.log   what venv and pip said
 
 KIT_ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || exit 2
@@ -109,6 +110,11 @@ empty_environment() { # FOLDER
     find "$1" -mindepth 1 -maxdepth 1 ! -name .kit ! -name .lock -exec rm -rf {} +
 }
 
+# A requirement file without its hashes.
+pins_of() { # FILE
+    sed -e '/^ *--hash=/d' -e 's/ *\\$//' "$1"
+}
+
 # Makes or completes FOLDER, with requirements NAME installed, then MORE on top, holding the lock.
 install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
     local folder=$1 versions=$2 base=$3 log=$1/install.log python name short=${1##*/}
@@ -142,10 +148,12 @@ install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
         is_installed "$folder" "$name" && continue
         say "installing requirements/$name.txt into $short; takes a minute or two, log in $short/install.log"
         rm -f "$folder/.stamp-$name"
-        # The base's pins constrain what comes on top; a user's own pip settings must not lead out of the folder.
+        # The base's pins constrain what comes on top, without hashes: with them pip would want one of everything. A
+        # user's own pip settings must not lead out of the folder.
+        pins_of "$KIT_ROOT/requirements/$base.txt" >"$folder/.constraints"
         logged "$log" env PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 "$folder/bin/python" -m pip install \
             --disable-pip-version-check --no-input --retries 2 \
-            -c "$KIT_ROOT/requirements/$base.txt" -r "$KIT_ROOT/requirements/$name.txt" ||
+            -c "$folder/.constraints" -r "$KIT_ROOT/requirements/$name.txt" ||
             install_failed "$log" "requirements/$name.txt could not be installed; check the network and the lines" \
                 "above, then start again, or name a Python that has TensorFlow with PYTHON=..."
         if ! fingerprint "$folder/bin/python" "$KIT_ROOT/requirements/$name.txt" >"$folder/.stamp-$name.new" ||

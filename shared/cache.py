@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Iterator, Union
@@ -15,7 +16,7 @@ def places(subfolder: str, cache: Union[str, Path, None] = None) -> Iterator[Pat
     """Where `subfolder` of the cache may be, the preferred place first. Nothing is made here.
 
     `cache` takes the place of KIT_CACHE in the environment, that of XDG_CACHE_HOME, and that of ~/.cache. The second
-    place is below the system's temporary folder.
+    place is below the system's temporary folder, unless somebody else has made a folder, or a link, of that name there.
     """
     base = os.path.expanduser(str(cache or os.environ.get("KIT_CACHE") or ""))
     if not base:
@@ -25,4 +26,15 @@ def places(subfolder: str, cache: Union[str, Path, None] = None) -> Iterator[Pat
     yield Path(os.path.abspath(base)) / _NAME / subfolder
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"  # users must not stand in each other's way
     with contextlib.suppress(OSError):  # there may be no temporary folder either
-        yield Path(tempfile.gettempdir()) / f"{_NAME}-{user}" / _NAME / subfolder
+        own = Path(tempfile.gettempdir()) / f"{_NAME}-{user}"
+        if _is_ours_or_absent(own):
+            yield own / _NAME / subfolder
+
+
+def _is_ours_or_absent(folder: Path) -> bool:
+    """Whether what is made in the folder stays out of others' reach."""
+    try:
+        found = os.lstat(str(folder))
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())

@@ -7,20 +7,23 @@ and `best` are symbolic links, replaced in one step.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Union
 
-from shared.errors import UsageError
-from shared.files import sync_files, sync_folder, write_atomic
+from shared.errors import UsageError, one_line
+from shared.files import make_folder, sync_files, sync_folder, write_atomic
 
 FOLDER = "checkpoints"
 STATE = "state.json"
-FORMAT = 1
+_REPLACED, _CHECKSUM = ".replaced", "checksum"
+FORMAT = 2  # 1 had no checksum of the state itself
 
 
 class Found(NamedTuple):
@@ -37,9 +40,21 @@ class CheckpointFolder:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder / FOLDER
         self._keep = keep
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*"):  # of a run that was killed while it wrote
+        make_folder(self.folder)
+        for path in self.folder.glob(f".*{_REPLACED}"):  # a run was killed between two renames
+            if not _numbered_name(path).exists():
+                os.rename(str(path), str(_numbered_name(path)))
+        for leftover in self.folder.glob(".*"):  # of a run that was killed while it wrote or removed one
             shutil.rmtree(str(leftover), ignore_errors=True)
+        self._find_best()
+
+    def _find_best(self) -> None:
+        """Point `best` at the last checkpoint where that is it, and a run was killed before it could say so."""
+        last = self.folder / "last"
+        for path in [last.resolve()] if last.exists() else _numbered(self.folder)[-1:]:
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # damaged; whoever reads it will say so
+                if json.loads((path / STATE).read_text(encoding="utf-8")).get("best") is True:
+                    _point(self.folder / "best", path.name)
 
     def save(self, step: int, write: Callable[[Path], Any], state: Dict[str, Any], best: bool = False) -> Path:
         """The folder of a new checkpoint; `last` (and `best`) point at it, the oldest beyond `keep` are dropped.
@@ -52,7 +67,8 @@ class CheckpointFolder:
         try:
             write(temporary)
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            content = dict(state, format=FORMAT, files=files)
+            content = dict(state, format=FORMAT, files=files, best=best)
+            content[_CHECKSUM] = _checksum(content)
             write_atomic(temporary / STATE, json.dumps(content, indent=1, allow_nan=False) + "\n")
             os.chmod(str(temporary), 0o755)  # mkdtemp makes it private
             sync_files(temporary)
@@ -60,18 +76,32 @@ class CheckpointFolder:
         except BaseException:
             shutil.rmtree(str(temporary), ignore_errors=True)
             raise
-        _point(self.folder / "last", target.name)
-        if best:
-            _point(self.folder / "best", target.name)
+        # Each on the disk before what follows.
+        for name in ["best", "last"] if best else ["last"]:
+            sync_folder(self.folder)
+            _point(self.folder / name, target.name)
         sync_folder(self.folder)
-        self._prune()
+        with contextlib.suppress(OSError):  # the checkpoint is written; what is too much goes with the next one
+            self._prune(step)
         return target
 
-    def _prune(self) -> None:
+    def _prune(self, step: int) -> None:
+        """Drop the oldest, and those beyond `step`, which the run has gone back behind: it is to write them anew.
+
+        Neither is a part of one ever seen under its name, also after a power cut.
+        """
         kept = {os.path.realpath(str(self.folder / name)) for name in ("last", "best")}
-        for path in _numbered(self.folder)[: -self._keep]:
-            if str(path.resolve()) not in kept:
-                shutil.rmtree(str(path), ignore_errors=True)
+        numbered = _numbered(self.folder)
+        of_now = [path for path in numbered if _step(path) <= step]
+        newest, hidden = of_now[-self._keep :], []
+        for path in numbered:
+            if path not in newest and str(path.resolve()) not in kept:
+                hidden.append(path.with_name(f".{path.name}"))
+                shutil.rmtree(str(hidden[-1]), ignore_errors=True)
+                os.rename(str(path), str(hidden[-1]))
+        sync_folder(self.folder)
+        for path in hidden:
+            shutil.rmtree(str(path), ignore_errors=True)
 
 
 def holds_one(path: Union[str, Path]) -> bool:
@@ -96,7 +126,12 @@ def find(path: Union[str, Path]) -> Found:
 
 def _newest_intact(folder: Path) -> Found:
     notes: List[str] = []
-    candidates = [path for path in [folder / "last"] if path.exists()] + _numbered(folder)[::-1]
+    last = folder / "last"
+    numbered = sorted([*_numbered(folder), *folder.glob(f".*{_REPLACED}")], key=_step, reverse=True)
+    # Those beyond `last` come last: a run that has gone back behind them has dropped their events.
+    beyond = [path for path in numbered if last.is_symlink() and _step(path) > _step(Path(os.readlink(str(last))))]
+    candidates = [path for path in [last] if path.exists()]
+    candidates += [path for path in numbered if path not in beyond] + beyond
     for path in candidates:
         path = path.resolve()
         try:
@@ -114,30 +149,69 @@ def _newest_intact(folder: Path) -> Found:
 def _checked_state(path: Path) -> Dict[str, Any]:
     """state.json of a checkpoint whose files have the checksums that it names."""
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        if state["format"] != FORMAT:
-            raise UsageError(f"{path} is of format {state['format']}; this version reads format {FORMAT}")
+        state = json.loads(_plain(path / STATE).read_text(encoding="utf-8"))
+        if state["format"] not in (1, FORMAT):
+            this = f"{path} is of format {str(state['format'])[:20]}; this version reads format {FORMAT}"
+            raise UsageError(one_line(this))
+        if (state["format"] == FORMAT or _CHECKSUM in state) and state.pop(_CHECKSUM) != _checksum(state):
+            raise _damaged(path, f"{STATE} is not what was written")
         for name, digest in state["files"].items():
-            if os.path.basename(name) != name or _sha256(path / name) != digest:
-                raise UsageError(f"{path} is damaged ({name} is not what was written); use another checkpoint")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged ({type(error).__name__}: {error}); use another checkpoint") from error
+            if os.path.basename(name) != name or _sha256(_plain(path / name)) != digest:
+                raise _damaged(path, f"{name[:100]} is not what was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {str(error)[:300]}") from error
     return dict(state)
 
 
+def _plain(path: Path) -> Path:
+    """Itself. Raises OSError for a pipe or a device, for which a reader would wait for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no plain file")
+    return path
+
+
+def _damaged(path: Path, what: str) -> UsageError:
+    return UsageError(one_line(f"{path} is damaged ({what}); use another checkpoint"))
+
+
+def _checksum(state: Dict[str, Any]) -> str:
+    """Of what the state says, not of how it is laid out."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def _numbered(folder: Path) -> List[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    """In their order; `step-5-copy` is somebody else's."""
+    return sorted((path for path in folder.glob("step-*") if path.is_dir() and _step(path) >= 0), key=_step)
+
+
+def _step(path: Path) -> int:
+    """The number in a checkpoint's name, -1 for another name."""
+    number = re.match(rf"\.?step-(\d+)({re.escape(_REPLACED)})?$", path.name)
+    return int(number.group(1)) if number else -1
+
+
+def _numbered_name(replaced: Path) -> Path:
+    return replaced.with_name(replaced.name[1 : -len(_REPLACED)])
 
 
 def _put(temporary: Path, target: Path) -> None:
-    """Rename onto `target`; a checkpoint of the same step that is already there makes room first."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=".", dir=str(target.parent)))
-        os.rename(str(target), str(old / "old"))
+    """Rename onto `target`; a checkpoint of the same step that is already there makes room first.
+
+    Between the two renames it is found under the name that it has then.
+    """
+    if not target.exists():
         os.rename(str(temporary), str(target))
-        shutil.rmtree(str(old), ignore_errors=True)
-    else:
+        return
+    old = target.with_name(f".{target.name}{_REPLACED}")
+    shutil.rmtree(str(old), ignore_errors=True)
+    os.rename(str(target), str(old))
+    try:
         os.rename(str(temporary), str(target))
+    except BaseException:
+        os.rename(str(old), str(target))
+        raise
+    sync_folder(target.parent)
+    shutil.rmtree(str(old), ignore_errors=True)
 
 
 def _point(link: Path, name: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any, Callable, Mapping
 
-from shared.errors import UsageError
+from shared import full_disk, parent
+from shared.errors import UsageError, one_line
 from shared.interrupts import Interrupts, Stopped
 
 Mode = Callable[[Any, Interrupts], None]
@@ -14,18 +16,30 @@ Mode = Callable[[Any, Interrupts], None]
 def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
     """Parse the options and run the mode that they name, with signals as requests. The exit status.
 
-    0 done, 2 the user can mend it (one line on standard error), 130, 141 and 143 stopped by a signal, with a checkpoint
-    written. Anything else is a defect of ours and passes with its traceback.
+    0 done, 2 the user can mend it (one line on standard error), 129, 130, 141 and 143 stopped by a signal, with a
+    checkpoint written. A disk that takes nothing is the user's to mend too, whatever was to be written. Anything else
+    is a defect of ours and passes with its traceback.
     """
     try:
         options = parse()
         with Interrupts() as interrupts:
+            parent.follow()
             modes[options.mode](options, interrupts)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except Stopped as stopped:
         return stopped.exit_status
     except KeyboardInterrupt:  # before or after the time in which signals are requests
         return 130
+    except OSError as error:
+        if error.errno not in full_disk.FULL:
+            raise
+        what = one_line(str(error.filename or "a file"))
+        return _refused(f"cannot write {what} ({full_disk.reason(error)}); free space, or write to another disk")
     return 0
+
+
+def _refused(message: str) -> int:
+    with contextlib.suppress(OSError):  # standard error may be a file on a full disk itself
+        print(f"error: {one_line(message)}", file=sys.stderr)
+    return 2

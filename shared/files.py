@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -13,7 +14,8 @@ from shared.errors import UsageError
 def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
     """Replace the file at `path` by `content` in one step: a reader, or a power cut, sees the old file or the new one.
 
-    Raises OSError when the folder cannot be written; nothing half-written stays behind.
+    When this returns a power cut leaves the new one. Raises OSError when the folder cannot be written; nothing
+    half-written stays behind.
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -28,13 +30,17 @@ def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+    sync_folder(path.parent)
 
 
 def make_folder(path: Union[str, Path]) -> Path:
     """Make the folder, its parents too, and prove that it can be written. Raises UsageError otherwise."""
     path = Path(path)
     try:
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for folder in made:  # what is synced in a folder is lost with its name
+            sync_folder(folder.parent)
         with tempfile.TemporaryFile(dir=str(path)):
             pass
     except OSError as error:
@@ -53,9 +59,15 @@ def sync_files(folder: Union[str, Path]) -> None:
 
 def sync_folder(path: Union[str, Path]) -> None:
     """Make the names in the folder survive a power cut (the files' own bytes are synced by whoever writes them)."""
-    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        descriptor = os.open(str(path), os.O_RDONLY)
+    except PermissionError:  # it may be written, not read
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that syncs no folders
+            raise
     finally:
         os.close(descriptor)
 

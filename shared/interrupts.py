@@ -1,11 +1,23 @@
-"""Ctrl-C and SIGTERM as requests: the loop finishes its step, writes a checkpoint and leaves. So does a closed pipe."""
+"""Ctrl-C, SIGTERM and a closed terminal as requests: the loop finishes its step, writes a checkpoint and leaves.
+
+So does a closed pipe.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from typing import Any, Dict, Iterator, Optional, TextIO
+from typing import Any, Dict, Iterator, Optional, TextIO, Tuple
+
+# What asks a process to end. SIGHUP: the terminal, or the connection to it, is gone; Windows has none.
+REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def heard() -> Tuple[int, ...]:
+    """Those of `REQUESTS` that this process listens to: nohup has SIGHUP ignored, and that stays so."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return tuple(one for one in REQUESTS if one != hangup or signal.getsignal(one) != signal.SIG_IGN)
 
 
 class Stopped(Exception):
@@ -32,7 +44,7 @@ def reader_gone(stream: TextIO) -> Stopped:
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM is noted in `requested`; a second one raises Stopped on the spot."""
+    """While entered, the first of `REQUESTS` is noted in `requested`; a second one raises Stopped on the spot."""
 
     def __init__(self) -> None:
         self.requested: Optional[int] = None
@@ -41,7 +53,7 @@ class Interrupts:
         self._once = False
 
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heard():
             self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -44,6 +44,7 @@ class Metrics:
         self._loss = 0  # in units of 2**-40 nats; a Python int, so it cannot overflow
         self._class_images = np.zeros(num_classes, np.int64)
         self._confusion = np.zeros((num_classes, num_classes), np.int64)
+        self._bin_images = [0] * CALIBRATION_BINS
         self._bin_correct = [0] * CALIBRATION_BINS
         self._bin_confidence = [0] * CALIBRATION_BINS  # in units of 2**-40
 
@@ -104,6 +105,7 @@ class Metrics:
         bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
         fixed = _fixed_point(confidence)
         for index in np.unique(bins):
+            self._bin_images[index] += int((bins == index).sum())
             self._bin_correct[index] += int(correct[bins == index].sum())
             self._bin_confidence[index] += _exact_sum(fixed[bins == index])
 
@@ -121,6 +123,7 @@ class Metrics:
         self._loss += other._loss
         self._class_images += other._class_images
         self._confusion += other._confusion
+        self._bin_images = [a + b for a, b in zip(self._bin_images, other._bin_images)]
         self._bin_correct = [a + b for a, b in zip(self._bin_correct, other._bin_correct)]
         self._bin_confidence = [a + b for a, b in zip(self._bin_confidence, other._bin_confidence)]
 
@@ -172,6 +175,20 @@ class Metrics:
         )
         return _percent(gap, self.images * UNIT)
 
+    @property
+    def reliability(self) -> Dict[str, Any]:
+        """The 15 equal bins of confidence behind `expected_calibration_error`, the least confident first.
+
+        `images` of each bin, their mean `confidence` and the `accuracy` of their answers in percent, None where a bin
+        has no images. Images with non-finite logits have no confidence and are in none.
+        """
+        bins = list(zip(self._bin_images, self._bin_confidence, self._bin_correct))
+        return {
+            "images": [images for images, _, _ in bins],
+            "confidence": [_percent(confidence, images * UNIT) if images else None for images, confidence, _ in bins],
+            "accuracy": [_percent(correct, images) if images else None for images, _, correct in bins],
+        }
+
     def to_state(self) -> Dict[str, Any]:
         """The sums as JSON-able Python integers;
 
@@ -187,6 +204,7 @@ class Metrics:
             "loss": self._loss,
             "class_images": self._class_images.tolist(),
             "confusion": [[int(row), int(column), int(self._confusion[row, column])] for row, column in cells],
+            "bin_images": list(self._bin_images),
             "bin_correct": list(self._bin_correct),
             "bin_confidence": list(self._bin_confidence),
         }
@@ -204,15 +222,15 @@ class Metrics:
         metrics._class_images = np.array(state["class_images"], np.int64)
         for row, column, count in state["confusion"]:
             metrics._confusion[row, column] = count
-        metrics._bin_correct, metrics._bin_confidence = (
-            list(state["bin_correct"]),
-            list(state["bin_confidence"]),
-        )
+        metrics._bin_images, metrics._bin_correct = list(state["bin_images"]), list(state["bin_correct"])
+        metrics._bin_confidence = list(state["bin_confidence"])
         answered = int(metrics._confusion.sum())
         if (
             metrics._class_images.shape != (metrics.num_classes,)
             or metrics._class_images.sum() != metrics.images
             or answered + metrics.non_finite != metrics.images
+            or sum(metrics._bin_images) != answered
+            or len(metrics._bin_images) != CALIBRATION_BINS
             or len(metrics._bin_correct) != CALIBRATION_BINS
             or len(metrics._bin_confidence) != CALIBRATION_BINS
         ):

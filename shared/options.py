@@ -12,8 +12,10 @@ import sys
 from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared import schedules
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.nearest import nearest
+
+_LONGEST = 2000  # characters of a message
 
 Argv = Optional[Sequence[str]]
 
@@ -27,7 +29,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**settings)
 
     def error(self, message: str) -> NoReturn:
-        message = " ".join(message.splitlines())
+        message = one_line(" ".join(message.splitlines()))
+        if len(message) > _LONGEST:  # of a word that is no option, as a rule
+            message = message[: _LONGEST // 2] + " ... " + message[-_LONGEST // 2 :]
         if ";" not in message:
             message += f"; see {self.prog} --help"
         raise UsageError(message)
@@ -50,6 +54,8 @@ class Parser(argparse.ArgumentParser):
             option = word.split("=")[0]
             if word == "--":
                 return checked + list(words[position:])
+            if word.endswith("=--") and option in self._option_string_actions:
+                self.error(f"argument {option}: '--' is no value; see {self.prog} --help")  # argparse drops it
             if not _looks_like_option(word) or option in self._option_string_actions:
                 checked.append(word)
             elif word[:2] in self._option_string_actions:
@@ -124,6 +130,7 @@ def common_parser(
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"), print_freq)
+    _add_limits(parser.add_argument_group("what the device can do at most, for the floor of a step"))
     return parser
 
 
@@ -167,3 +174,9 @@ def _add_files(group: Any, print_freq: int) -> None:
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
     add("--print-freq", "--print_freq", "-p", type=number(int, 1), default=print_freq, metavar="N",
         help="steps a log line")  # fmt: skip
+
+
+def _add_limits(group: Any) -> None:
+    add = group.add_argument
+    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="arithmetic a second, as in 790e12")
+    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="memory traffic a second, as in 4.3e12")

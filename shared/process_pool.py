@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Callable, Deque, Iterable, Iterator, Optional, Tuple, TypeVar
 
+from shared import parent
 from shared.errors import fault
 
 T = TypeVar("T")  # a tag, which stays here
@@ -34,7 +36,7 @@ class ProcessPool:
                 yield tag, work(argument)
             return
         if self._processes is None:
-            self._processes = ProcessPoolExecutor(self.workers, initializer=_leave_signals)
+            self._processes = ProcessPoolExecutor(self.workers, initializer=_begin, initargs=(os.getpid(),))
         running: Deque[Tuple[T, Future[R]]] = deque()
         try:
             for tag, argument in items:
@@ -62,7 +64,8 @@ def _result(tag: T, future: Future[R], name: Callable[[T], str]) -> Tuple[T, R]:
         raise fault(f"a process died near {name(tag)}, out of memory or of a hostile file; try --workers 1") from error
 
 
-def _leave_signals() -> None:
+def _begin(started_by: int) -> None:
     """Ctrl-C is for the process that started this one, and SIGTERM ends it, whatever handlers it has inherited."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent.end_with_parent(started_by)

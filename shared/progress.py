@@ -39,10 +39,7 @@ class Progress:
         self.step += 1
         self.step_in_epoch += 1
         if not math.isfinite(loss):
-            raise UsageError(
-                f"the loss is {loss} at step {self.step}; lower --learning-rate or raise --warm-up-epochs, and start"
-                " from the last good checkpoint with --checkpoint"
-            )
+            raise not_a_number(f"the loss is {loss} at step {self.step}")
         self.images += images
         self.epoch_images += images
         self.epoch_correct += correct
@@ -79,3 +76,11 @@ class Progress:
     def to_json(self) -> Dict[str, Any]:
         """A dictionary for `state.json`."""
         return dataclasses.asdict(self)
+
+
+def not_a_number(what: str) -> UsageError:
+    """The error for a training whose numbers have left the range of floating point."""
+    return UsageError(
+        f"{what}; lower --learning-rate or raise --warm-up-epochs, and start from the last good checkpoint with"
+        " --checkpoint"
+    )

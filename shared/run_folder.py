@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 from shared.errors import UsageError
 from shared.files import make_folder
@@ -36,7 +36,7 @@ def set_aside(folder: Path, files: Sequence[str] = FILES) -> Optional[Path]:
     """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
 
     `files` are the names, with wildcards, of what a run leaves there. They then belong to one run, and starting the
-    same command twice loses nothing.
+    same command twice loses nothing. Raises UsageError where they cannot be moved.
     """
     earlier = sorted({path for pattern in files for path in folder.glob(pattern)})
     if not earlier:
@@ -45,10 +45,33 @@ def set_aside(folder: Path, files: Sequence[str] = FILES) -> Optional[Path]:
     while (folder / f"previous-{number}").exists():
         number += 1
     target = folder / f"previous-{number}"
-    target.mkdir()
-    for path in earlier:
-        os.rename(str(path), str(target / path.name))
+    try:
+        target.mkdir()
+        for path in earlier:
+            os.rename(str(path), str(target / path.name))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"cannot move the run that is in {folder} to {target} ({reason}); choose another --output-dir"
+        ) from error
     return target
+
+
+def run_of(checkpoint: Union[str, Path]) -> Path:
+    """The folder of the run whose checkpoint stands in this folder, RUN/checkpoints/step-NNNNNNNN.
+
+    Raises UsageError for one that stands elsewhere: where its run is to be written, its place does not say.
+    """
+    folder = Path(checkpoint).resolve().parent
+    if folder.name != "checkpoints":
+        raise UsageError(f"{checkpoint} is not in the folder of a run; say with --output-dir where to go on")
+    return folder.parent
+
+
+def is_run_of(folder: Path, checkpoint: Union[str, Path]) -> bool:
+    """Whether the checkpoint in this folder is one of the run in `folder`."""
+    place = Path(checkpoint).resolve().parent
+    return place.name == "checkpoints" and place.parent == folder.resolve()
 
 
 def newest_run(weights: str) -> Path:

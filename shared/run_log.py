@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
+import itertools
 import json
 import math
+import os
+import socket
 import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, Optional, TextIO
+from typing import Any, Dict, Iterator, List, Optional, Set, TextIO
 
+from shared.appended_file import AppendedFile
 from shared.errors import UsageError
 from shared.files import write_atomic
-from shared.interrupts import reader_gone
+from shared.interrupts import Stopped, reader_gone
 
 
 def now() -> str:
@@ -24,7 +31,12 @@ class RunLog:
 
     A resumed run gives the step it continues from: events that an interrupted run had logged beyond it are dropped,
     so that events.jsonl reads as if nothing had happened; train.log keeps what people have seen. `text_file` takes the
-    place of train.log; raises UsageError where it cannot be written.
+    place of train.log.
+
+    Raises UsageError where train.log or events.jsonl cannot be opened: at the beginning nothing is lost by stopping.
+    Later a file that cannot be written does not end the run, see `shared.appended_file`; one line says so, and another
+    one when the file is complete again or what it lacks in the end. A console that is a file on a full disk gets what
+    it takes.
     """
 
     def __init__(
@@ -36,42 +48,48 @@ class RunLog:
     ) -> None:
         self._console = console or sys.stdout
         self._bar: Any = None
-        self._note: Optional[str] = None  # to follow the first line, which belongs to the run
-        self._text: Optional[TextIO] = None
-        self._events: Optional[TextIO] = None
+        self._notes: List[str] = []  # to follow the next line, as the first one belongs to the run
+        self._text: Optional[AppendedFile] = None
+        self._events: Optional[AppendedFile] = None
         self._scalars: Optional[_Scalars] = None
+        self._evaluated: Set[int] = set()  # the steps of which the file has the evaluation
         if folder is not None:
+            text = Path(text_file) if text_file else folder / "train.log"
+            with _or_refused(text, "free space, or choose another --log-file"):
+                self._text = AppendedFile(text, self._notes)
             events = folder / "events.jsonl"
-            if events.exists():
-                _drop_events_after(events, resumed_from_step)
-            self._text = _opened(Path(text_file) if text_file else folder / "train.log")
-            self._events = events.open("a", encoding="utf-8")
-            self._scalars = _Scalars.open(folder / "tensorboard", resumed_from_step)
-            if self._scalars is None:
-                self._note = "note: no TensorBoard files are written; pip install tensorboard"
+            with _or_refused(events, "free space, or choose another --output-dir"):
+                if events.exists():
+                    self._evaluated = _drop_events_after(events, resumed_from_step)
+                self._events = AppendedFile(events, self._notes)
+            self._scalars = _Scalars.open(folder / "tensorboard", resumed_from_step, self._notes)
 
     def line(self, text: str) -> None:
         """One line in train.log and on the console. Raises Stopped where nobody reads the console any more."""
         if self._bar is not None:
             self._bar.clear()
         if self._text is not None:
-            self._text.write(text + "\n")
-            self._text.flush()
+            self._text.write(f"{text}\n".encode("utf-8", "surrogateescape"))
         try:
             print(text, file=self._console, flush=True)
         except BrokenPipeError:
             raise reader_gone(self._console) from None
-        if self._note is not None:
-            note, self._note = self._note, None
-            self.line(note)
+        except OSError:  # a full disk; what is in the stream's buffer is tried again with the next line
+            pass
+        while self._notes:
+            self.line(self._notes.pop(0))
 
     def event(self, kind: str, step: int, values: Dict[str, Any], scalars: Optional[Dict[str, float]] = None) -> None:
-        """One object in events.jsonl and, where given, scalars under their TensorBoard tags."""
+        """One object in events.jsonl and, where given, scalars under their TensorBoard tags.
+
+        A run that ended between its evaluation and the checkpoint after it evaluates once more: that is logged once.
+        """
+        if kind == "evaluation" and step in self._evaluated:
+            return
         if self._events is not None:
             record = {"event": kind, "step": step, "time": now()}
             record.update({key: _finite(value) for key, value in values.items()})
-            self._events.write(json.dumps(record, allow_nan=False) + "\n")
-            self._events.flush()
+            self._events.write((json.dumps(record, allow_nan=False) + "\n").encode("utf-8"))
         if self._scalars is not None:
             self._scalars.write(step, scalars or {})
 
@@ -93,15 +111,36 @@ class RunLog:
                 self._bar.set_postfix(postfix, refresh=False)
             self._bar.update(1)
 
+    def sync(self) -> None:
+        """Make what has been logged survive a power cut."""
+        for file in (self._text, self._events, self._scalars):
+            if file is not None:
+                file.sync()
+
     def close(self) -> None:
         """Write everything out. Safe to call twice."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        for file in (self._text, self._events, self._scalars):
+        files, text = (self._events, self._scalars), self._text
+        self._events = self._scalars = None
+        for file in files:
             if file is not None:
                 file.close()
-        self._text = self._events = self._scalars = None
+        self._say_notes()  # of what the two lack, in the third too
+        self._text = None
+        if text is not None:
+            text.close()
+        self._say_notes()
+        try:
+            self._console.flush()
+        except OSError:  # a full disk, or nobody reads: Python's own end would fail on it
+            reader_gone(self._console)
+
+    def _say_notes(self) -> None:
+        while self._notes:
+            with contextlib.suppress(Stopped):  # the end is the end
+                self.line(self._notes.pop(0))
 
     def __enter__(self) -> RunLog:
         return self
@@ -131,53 +170,79 @@ def open_log(
 
 
 class _Scalars:
-    """TensorBoard scalars through TensorBoard's own writer, which needs no framework."""
+    """TensorBoard's files, made with its own protocol buffers and checksums, which need no framework.
 
-    def __init__(self, writer: Any, event: Any, summary: Any) -> None:
-        self._writer, self._event, self._summary = writer, event, summary
+    Its writer is not used: that one writes in a thread, where a full disk is a traceback on the screen, and in the
+    TensorBoard of TensorFlow 1.15 a run that waits for ever.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self, file: AppendedFile, records: Any, event: Any, summary: Any) -> None:
+        self._file, self._records, self._event, self._summary = file, records, event, summary
+        self.sync, self.close = file.sync, file.close
 
     @classmethod
-    def open(cls, folder: Path, resumed_from_step: int) -> Optional[_Scalars]:
+    def open(cls, folder: Path, resumed_from_step: int, notes: List[str]) -> Optional[_Scalars]:
+        """None, and a note, where TensorBoard is not installed or the folder cannot be written."""
         try:
             from tensorboard.compat.proto.event_pb2 import Event, SessionLog
             from tensorboard.compat.proto.summary_pb2 import Summary
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+            from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError:
+            notes.append("note: no TensorBoard files are written; pip install tensorboard")
             return None
-        writer = EventFileWriter(str(folder))
+        # TensorBoard reads the files of a folder in the order of their names: by time, then by number.
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(cls._numbers)}"
+        try:
+            folder.mkdir(exist_ok=True)
+            file = AppendedFile(folder / name, notes)
+        except OSError as error:
+            notes.append(f"note: no TensorBoard files are written ({folder}: {error.strerror or error})")
+            return None
+        scalars = cls(file, RecordWriter, Event, Summary)
+        scalars._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if resumed_from_step:
             # START tells TensorBoard to drop what an interrupted run wrote beyond this step.
-            writer.add_event(Event(step=resumed_from_step + 1, session_log=SessionLog(status=SessionLog.START)))
-        return cls(writer, Event, Summary)
+            scalars._add(Event(step=resumed_from_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        return scalars
 
     def write(self, step: int, scalars: Dict[str, float]) -> None:
         if scalars:
-            import time
-
             values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-            self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
+            self._add(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 
-    def close(self) -> None:
-        self._writer.close()
+    def _add(self, event: Any) -> None:
+        record = io.BytesIO()
+        self._records(record).write(event.SerializeToString())
+        self._file.write(record.getvalue())
 
 
-def _opened(path: Path) -> TextIO:
+@contextlib.contextmanager
+def _or_refused(path: Path, advice: str) -> Iterator[None]:
     try:
-        return path.open("a", encoding="utf-8")
+        yield
     except OSError as error:
-        raise UsageError(f"cannot write {path} ({error.strerror or error}); choose another --log-file") from error
+        raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
 
 
-def _drop_events_after(path: Path, step: int) -> None:
-    """Keep the whole lines of events.jsonl up to `step`; a line that a power cut left half-written goes too."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+def _drop_events_after(path: Path, step: int) -> Set[int]:
+    """Keep the whole lines of events.jsonl up to `step`; a line that a power cut left half-written goes too.
+
+    The steps of which it has the evaluation.
+    """
+    kept, evaluated = [], set()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            event = json.loads(line)
+            if event["step"] <= step:
                 kept.append(line + "\n")
+                if event["event"] == "evaluation":
+                    evaluated.add(event["step"])
         except (ValueError, KeyError, TypeError):
             continue
     write_atomic(path, "".join(kept))
+    return evaluated
 
 
 def _finite(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Tuple
+from typing import List, Tuple
 
 from shared.errors import UsageError
 
@@ -114,3 +114,37 @@ class Schedule:
         else:
             text = f"cosine from {self.base:g} to {self.minimum:g}"
         return text + (f", {self.warm_up_epochs} warm-up epochs" if self.warm_up_epochs else "")
+
+    def remarks(self) -> List[str]:
+        """Lines on what of it never comes to pass, because the training ends before; none where all of it does."""
+        lines = []
+        if self.warm_up_epochs >= self.epochs:
+            lines.append(
+                f"the warm-up of {self.warm_up_epochs} epochs is not over within the {self.epochs} asked for, so the"
+                f" rate stays below {self.base:g}; --warm-up-epochs makes it shorter"
+            )
+        beyond = [milestone + 1 for milestone in self.milestones if milestone >= self.epochs]
+        if self.kind == "piecewise" and beyond:
+            lines.append(
+                f"the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {self.epochs} epochs asked"
+                " for; --scheduler cosine fits any length"
+            )
+        if self.kind == "step" and 1 < self.epochs <= self.period:
+            lines.append(
+                f"the rate's first fall, at epoch {self.period + 1}, lies beyond the {self.epochs} epochs asked for;"
+                " --period makes it come earlier"
+            )
+        return lines
+
+    def prolonged(self, before: Schedule, epoch: int) -> List[str]:
+        """Lines on what a continuation with this schedule changes, where the run began with `before`, at this epoch.
+
+        The zero-based `epoch` is the one that goes on. Only a cosine depends on how many epochs there are.
+        """
+        old, new = before.at(epoch), self.at(epoch)
+        if old == new:
+            return []
+        return [
+            f"over {self.epochs} epochs instead of {before.epochs} the rest of the cosine is another: epoch {epoch + 1}"
+            f" has the learning rate {new:g} instead of {old:g}; leave out --epochs to end as the run began"
+        ]

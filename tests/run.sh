@@ -9,9 +9,11 @@ usage() {
 usage: bash tests/run.sh [pytest options] [paths]
 
 Runs, each in an environment of its own that is made once in the checkout and reused:
-  main    ruff, mypy, shellcheck, tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 2.21
+  main    ruff, mypy, shellcheck, tests/{shared,tf_seresnet,end_to_end,faults} under TensorFlow 2.21
                                                                                (.venv, Python 3.11 to 3.13)
-  torch   mypy and tests/torch_imagenet under torch 2.13, with timm and pretrainedmodels   (.venv-torch, Python 3.11)
+  audit   pip-audit: the pins are looked up among the known vulnerabilities, where a service can be asked
+                                                                               (.venv-audit, Python 3.10 to 3.13)
+  torch   mypy, tests/{torch_imagenet,faults} under torch 2.13, with timm, pretrainedmodels  (.venv-torch, Python 3.11)
   tf115   tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 1.15.5   (.venv-tf115, Python 3.7)
   tf26    the quick tests of tests/tf_seresnet and test_run.py, TensorFlow 2.6.5      (.venv-tf26, Python 3.8)
 The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names what did not run.
@@ -164,11 +166,11 @@ run_own_tests() { # NAME FOLDER PATH ...
 run_torch() {
     wanted torch || return 0
     local folder=$KIT_ROOT/.venv-torch
-    if ! is_installed "$folder" torch && ! find_python 3.11 >/dev/null; then
+    if ! is_installed "$folder" beside-torch && ! find_python 3.11 >/dev/null; then
         not_run torch "no Python 3.11 with venv found on the PATH or in pyenv"
-    elif prepared torch "$folder" "3.11" torch test-imagenet; then
+    elif prepared torch "$folder" "3.11" beside-torch test-torch test-imagenet; then
         check "torch: mypy" "$folder/bin/python" -m mypy torch_imagenet
-        run_own_tests torch "$folder" tests/torch_imagenet
+        run_own_tests torch "$folder" tests/torch_imagenet tests/faults
     fi
 }
 
@@ -178,9 +180,9 @@ run_torch_npu() {
         *) return 0 ;;
     esac
     local folder=$KIT_ROOT/.venv-torch-npu
-    if [ "$(uname -s)" != Linux ] || { ! is_installed "$folder" torch && ! find_python 3.11 >/dev/null; }; then
+    if [ "$(uname -s)" != Linux ] || { ! is_installed "$folder" beside-torch && ! find_python 3.11 >/dev/null; }; then
         not_run torch-npu "torch_npu needs Linux, and here Python 3.11 with venv, on the PATH or in pyenv"
-    elif prepared torch-npu "$folder" "3.11" torch test-torch-npu; then
+    elif prepared torch-npu "$folder" "3.11" beside-torch test-torch test-torch-npu; then
         run_own_tests torch-npu "$folder" tests/torch_npu_names
     fi
 }
@@ -198,8 +200,22 @@ run_main() {
     check ruff "$folder/bin/python" -m ruff check --output-format concise .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
-        torch_imagenet/test/*.sh tf_seresnet/test/*.sh
-    run_own_tests main "$folder" tests/shared tests/tf_seresnet tests/end_to_end
+        torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh
+    run_own_tests main "$folder" tests/shared tests/tf_seresnet tests/end_to_end tests/faults
+}
+
+run_audit() {
+    wanted audit || return 0
+    local folder=$KIT_ROOT/.venv-audit status=0 said
+    prepared audit "$folder" "3.11 3.12 3.13 3.10" audit || return 0
+    said=$("$folder/bin/python" "$KIT_ROOT/scripts/audit.py") || status=$?
+    printf '%s\n' "$said"
+    said=${said##*$'\n'}
+    case $status in
+        0) outcome "audit: passed ($said)" ;;
+        3) not_run audit "$said" ;;
+        *) outcome "audit: FAILED ($said)" failed ;;
+    esac
 }
 
 run_old() { # NAME X.Y PYTEST-ARGUMENT ...
@@ -222,11 +238,13 @@ workers=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || workers=2
 
 for name in ${KIT_TEST_ENVS:-}; do
     case $name in
-        main | torch | tf115 | tf26 | torch-npu) ;;
-        *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, torch, tf115, tf26 and torch-npu" ;;
+        main | audit | torch | tf115 | tf26 | torch-npu) ;;
+        *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, audit, torch, tf115, tf26 and" \
+            "torch-npu" ;;
     esac
 done
 run_main
+run_audit
 run_torch
 run_torch_npu
 run_old tf115 3.7 -m "not once" tests/shared tests/tf_seresnet tests/end_to_end

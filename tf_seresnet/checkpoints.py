@@ -5,23 +5,29 @@ They stand in a folder that `shared.checkpoint_folder` writes whole or not at al
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import math
 import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Union
 
 import tensorflow as tf
 
 from shared import checkpoint_folder
 from shared.checkpoint_folder import CheckpointFolder
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.files import sync_files
+from shared.progress import not_a_number
 
 tf1 = tf.compat.v1
 
 WEIGHTS = "model.ckpt"
+# What TensorFlow's readers raise at damaged files.
+UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, TypeError, MemoryError)
 
 
 class Found(NamedTuple):
@@ -36,14 +42,25 @@ class Checkpoints:
     """The checkpoints of one run, under `folder`/checkpoints. Make it when the graph is complete."""
 
     def __init__(self, folder: Path, keep: int) -> None:
+        self.run = folder
         self._saver = _saver(saved_variables())
         self._folder = CheckpointFolder(folder, keep)
+        numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
+        # The sum of the magnitudes: whatever is no number among them, it is none either.
+        self._magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
 
     def save(self, session: Any, state: Dict[str, Any], best: bool = False) -> Path:
-        """Write all variables and `state`; see `CheckpointFolder.save`."""
+        """Write all variables and `state`; see `CheckpointFolder.save`.
+
+        Raises UsageError where a variable is no number: such variables are no checkpoint. Raises OSError where the disk
+        does not take it; nothing has changed then.
+        """
+        if not math.isfinite(session.run(self._magnitude)):
+            raise not_a_number(f"a weight is not a number after step {state['progress']['step']}")
 
         def write(folder: Path) -> None:
-            self._saver.save(session, str(folder / WEIGHTS), write_meta_graph=False, write_state=False)
+            with _as_os_error(folder):
+                self._saver.save(session, str(folder / WEIGHTS), write_meta_graph=False, write_state=False)
 
         return self._folder.save(state["progress"]["step"], write, state, best)
 
@@ -79,10 +96,14 @@ def restore_weights(session: Any, found: Found, variables: List[Any]) -> None:
 
 
 def save_weights(session: Any, prefix: Path, variables: List[Any]) -> None:
-    """TensorFlow's usual files at `prefix` (`prefix`.index, `prefix`.data-...): the final weights of a run."""
+    """TensorFlow's usual files at `prefix` (`prefix`.index, `prefix`.data-...): the final weights of a run.
+
+    Raises OSError where the disk does not take them.
+    """
     folder = Path(tempfile.mkdtemp(prefix=".", dir=str(prefix.parent)))
     try:
-        _saver(variables).save(session, str(folder / prefix.name), write_meta_graph=False, write_state=False)
+        with _as_os_error(folder):
+            _saver(variables).save(session, str(folder / prefix.name), write_meta_graph=False, write_state=False)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # the data before the index that announces it
             os.replace(str(file), str(prefix.parent / file.name))
@@ -93,6 +114,29 @@ def save_weights(session: Any, prefix: Path, variables: List[Any]) -> None:
 def saved_variables() -> List[Any]:
     """All global variables; tflearn's `is_training` is not part of any network and never initialised."""
     return [variable for variable in tf1.global_variables() if variable.op.name != "is_training"]
+
+
+# What a disk does. TensorFlow's exceptions have the system's words and not its number.
+_DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO,
+    errno.ESTALE,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Inside, what TensorFlow raises of a disk that takes nothing is an OSError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        for number in _DISK:
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+    except ValueError as error:  # of a folder that is gone or read-only
+        if path.is_dir() and os.access(str(path), os.W_OK):
+            raise
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
 
 
 def _saver(variables: List[Any]) -> Any:
@@ -117,6 +161,10 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
                     " --variant"
                 )
         _saver(variables).restore(session, prefix)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{prefix} cannot be read ({reason}); use another checkpoint") from error
+    except UNREADABLE as error:
+        raise UsageError(one_line(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint")) from error
+
+
+def first_line(error: Exception) -> str:
+    """The reason of an error of TensorFlow, which may say nothing or very much."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

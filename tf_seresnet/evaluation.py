@@ -23,6 +23,7 @@ from tf_seresnet import checkpoints, devices, runs
 from tf_seresnet.graph import Inference, model_variables, parameters
 from tf_seresnet.input_pipeline import Normalisation
 from tf_seresnet.replicas import ALONE, Replicas
+from tf_seresnet.stored import check_stored
 
 tf1 = tf.compat.v1
 
@@ -72,6 +73,8 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     # -- What is evaluated ---------------------------------------------------------------------------------
     found = checkpoints.find(options.checkpoint or options.resume or newest_run(checkpoints.WEIGHTS + ".index"))
     state = found.state
+    if state:
+        check_stored(found)
     data, remark = runs.load_data(options, state)
     recipe = CifarRecipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
     network = runs.network(options, recipe, state, len(data.label_names))

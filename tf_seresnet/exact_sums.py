@@ -20,7 +20,8 @@ def pack(metrics: Metrics) -> np.ndarray:
     """The sums as int32 [n]; n depends on the number of classes alone."""
     state = metrics.to_state()
     numbers = [state[name] for name in _SINGLE]
-    numbers += state["class_images"] + state["bin_correct"] + state["bin_confidence"]
+    numbers += state["class_images"]
+    numbers += state["bin_images"] + state["bin_correct"] + state["bin_confidence"]
     numbers += metrics.confusion.ravel().tolist()
     digits = [[number >> _BITS * digit & (1 << _BITS) - 1 for digit in range(_DIGITS)] for number in numbers]
     return np.array(digits, np.int32).ravel()
@@ -36,7 +37,8 @@ def unpack(digits: np.ndarray, num_classes: int) -> Metrics:
     state: Dict[str, Any] = {"num_classes": num_classes, **dict(zip(_SINGLE, numbers))}
     rest = numbers[len(_SINGLE) :]
     for name, count in (
-        ("class_images", num_classes), ("bin_correct", CALIBRATION_BINS), ("bin_confidence", CALIBRATION_BINS),
+        ("class_images", num_classes), ("bin_images", CALIBRATION_BINS), ("bin_correct", CALIBRATION_BINS),
+        ("bin_confidence", CALIBRATION_BINS),
     ):  # fmt: skip
         state[name], rest = rest[:count], rest[count:]
     state["confusion"] = _cells(rest, num_classes)

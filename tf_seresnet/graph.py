@@ -12,14 +12,18 @@ import tensorflow as tf
 from shared.errors import UsageError
 from shared.nearest import nearest
 from shared.recipes.base import Recipe
+from shared.skipped_steps import SkippedSteps
 from tf_seresnet.initial_values import initial_value
 from tf_seresnet.input_pipeline import Normalisation, TrainingInput
 from tf_seresnet.layers.core import CoreLayers, l2_loss
 from tf_seresnet.layers.slim import SlimLayers
+from tf_seresnet.memory import limited
 from tf_seresnet.network import blocks_per_stage, se_resnet
 from tf_seresnet.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
+
+_WINDOW = 200  # steps; from 2**32 an NPU's scale, halved after two that were left out, is at 1 after 64
 
 LAYER_SETS: Dict[str, Type[CoreLayers]] = {"core": CoreLayers, "slim": SlimLayers}
 
@@ -77,10 +81,14 @@ class TrainingStep:
     ) -> None:
         self.learning_rate = tf1.placeholder(tf.float32, (), "learning_rate")
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
-        self._batch, self._replicas = batch, replicas
+        self._batch, self._replicas, self._batch_size = batch, replicas, recipe.batch_size
         optimizer = device.wrap_optimizer(
             tf1.train.MomentumOptimizer(self.learning_rate, recipe.momentum, use_nesterov=recipe.nesterov)
         )
+        scaled = device.loss_scale is not None
+        self._updates = tf1.train.get_or_create_global_step() if scaled else None  # a step left out is not counted
+        self._watch = SkippedSteps(None if device.loss_scale == "dynamic" else device.loss_scale, _WINDOW)
+        self._steps = self._updates_before = 0
         built = replicas.run(lambda number: self._build(number, network, recipe.weight_decay, optimizer))
         self._fetches = {"updates": [update for update, _ in built], "told": built[0][1]}
         if batch.data_wait is not None:
@@ -109,14 +117,33 @@ class TrainingStep:
         averages = layers.update_averages(told[len(own) :], functools.partial(replicas.assign, number))
         # Everything that reads the weights comes before the update: what is fetched belongs to the weights before it.
         with tf.control_dependencies([total, *told, *averages]):
-            return optimizer.apply_gradients(gradients), told[: len(own)]
+            return optimizer.apply_gradients(gradients, self._updates), told[: len(own)]
 
     def run(self, session: Any, learning_rate: float, stopping: bool = False) -> StepResult:
-        """Train on the next batch. `stopping` tells the other processes that this one was asked to stop."""
-        values = session.run(self._fetches, {self.learning_rate: learning_rate, self._stopping: float(stopping)})
+        """Train on the next batch. `stopping` tells the other processes that this one was asked to stop.
+
+        Raises RunEnded where memory runs out.
+        """
+        feeds = {self.learning_rate: learning_rate, self._stopping: float(stopping)}
+        with limited(self._batch_size, "--batch-size", " (fewer images a step are another training)"):
+            values = session.run(self._fetches, feeds)
         loss, correct, images, stopped = (value.item() for value in values["told"])
         waited = values["data_wait"].item() if "data_wait" in values else None
+        self._steps += 1
         return StepResult(loss, round(correct), round(images), round(stopped), waited)
+
+    def begin(self, session: Any) -> None:
+        """Begin to watch the loss scale; the variables have the values that the first step begins with."""
+        self._updates_before = self._updates_done(session)
+
+    def check_scale(self, session: Any, step: int, ended: bool) -> None:
+        """Raise UsageError where the loss scale has failed; `step` is the last one, `ended`: that of an epoch."""
+        if self._updates is not None:
+            skipped = self._steps - (self._updates_done(session) - self._updates_before)
+            self._watch.check(step, self._steps, skipped, ended)
+
+    def _updates_done(self, session: Any) -> int:
+        return 0 if self._updates is None else int(session.run(self._updates))
 
 
 def _times(tensor: Any, factor: Any) -> Any:
@@ -154,7 +181,8 @@ class Inference:
         """
         missing = self.images_a_run - len(images)
         padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)], "constant") if missing else images
-        return session.run(self._logits, {self._images: padded})[: len(images)]
+        with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
+            return session.run(self._logits, {self._images: padded})[: len(images)]
 
 
 def model_variables() -> List[Any]:

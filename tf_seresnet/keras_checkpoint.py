@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Container, Dict, Iterable, List, Tuple, Union
+from typing import Any, Callable, Container, Dict, Iterable, List, Tuple, Union
 
 import numpy as np
 
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 
 # biased and local_step stand where tf-slim puts them: BatchNorm_2/BatchNorm_2/moving_mean/biased
 _DEBIASING = ("biased", "local_step")
@@ -46,8 +46,8 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     Raises UsageError, and leaves the model as it was, when there is no such checkpoint or it is of another
     network.
     """
-    reader = _reader(Path(path))
-    shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+    read = _reader(Path(path))
+    shapes = {name: tuple(shape) for name, shape in read("get_variable_to_shape_map").items()}
     variables = graph_variables(model)
     settled = _settled(variables, shapes)
     wanted = {name: tuple(variable.shape) for name, variable in variables.items() if name not in settled}
@@ -58,7 +58,7 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
             f"{path} is not a checkpoint of {model.name}: {', '.join(problems[:_SHOWN])}{more}; build the"
             " model with the depth, variant and number of classes of the checkpoint"
         )
-    values = {name: reader.get_tensor(settled.get(name, name)) for name in variables}
+    values = {name: read("get_tensor", settled.get(name, name)) for name in variables}
     for name, variable in variables.items():
         value = values[name]
         if name in settled and name.endswith("/local_step"):
@@ -91,19 +91,26 @@ def _numpy(variable: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
 
 
-def _reader(path: Path) -> Any:
-    """TensorFlow's reader of the checkpoint that `path` means."""
+def _reader(path: Path) -> Callable[..., Any]:
+    """What calls the methods of TensorFlow's reader of the checkpoint that `path` means; its errors are UsageErrors."""
     tf = _tensorflow()
-    from tf_seresnet.checkpoints import find  # it imports TensorFlow
+    from tf_seresnet.checkpoints import UNREADABLE, find, first_line  # it imports TensorFlow
 
     # The first format of TensorFlow 1.x has no index: it is one file of the prefix's own name.
     first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name
     prefix = str(path) if first_format else find(path).prefix
-    try:
-        return tf.train.load_checkpoint(prefix)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"cannot read the checkpoint {path} ({reason}); give another one") from error
+    opened: List[Any] = []
+
+    def read(method: str, *arguments: str) -> Any:
+        try:
+            if not opened:
+                opened.append(tf.train.load_checkpoint(prefix))
+            return getattr(opened[0], method)(*arguments)
+        except UNREADABLE as error:
+            message = one_line(f"cannot read the checkpoint {path} ({first_line(error)}); give another one")
+            raise UsageError(message) from error
+
+    return read
 
 
 def _settled(variables: Iterable[str], shapes: Container[str]) -> Dict[str, str]:

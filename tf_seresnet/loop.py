@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, Optional
 
+from shared import full_disk, network_cost
 from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.interrupts import Interrupts, Stopped
@@ -14,6 +14,7 @@ from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import evaluated
 from shared.run_log import RunLog
+from shared.way_on import RunEnded
 from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
 from tf_seresnet.graph import Inference, TrainingStep
@@ -30,6 +31,7 @@ class Plan:
     print_freq: int
     save_steps: Optional[int]
     whole_recipe: bool  # nothing on the command line made the run smaller
+    floor: Optional[float] = None  # seconds that a step takes at least, where the device's limits are known
 
 
 @dataclass
@@ -64,9 +66,13 @@ class Loop:
                 metrics = self._evaluate()
                 self._finish_epoch(metrics)
             return metrics
+        except RunEnded as error:
+            if self.checkpoints is None:
+                raise
+            raise error.in_run(self.checkpoints.run) from error
         except Stopped:
-            where = self._save()
-            then = f"; continue exactly with --resume {where.parents[1]}" if where else ""
+            self._save(last=True)
+            then = f"; continue exactly with --resume {self.checkpoints.run}" if self.checkpoints else ""
             self.log.line(f"stopped at step {self.progress.step}{then}")
             raise
 
@@ -89,6 +95,7 @@ class Loop:
             self.clock.step(result.images, result.data_wait)
             last = progress.step == plan.total_steps or self._evaluation_is_due()
             if last or progress.step % plan.print_freq == 0:
+                self.step.check_scale(self.session, progress.step, last)
                 self._log_step(rate, result.loss)
             else:
                 self.log.advance_bar()
@@ -142,7 +149,9 @@ class Loop:
                 self.session, self.inference, self.data.test_images, self.data.test_labels,
                 len(self.data.label_names), self.interrupts, self.replicas,
             )  # fmt: skip
-        progress = self.progress
+        progress, lap = self.progress, self.clock.lap()
+        if self.plan.floor and lap:
+            self.log.line(network_cost.reached(self.plan.floor, lap))
         self.log.line(
             f"epoch: {progress.epoch + 1}/{self.recipe.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
             f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"
@@ -159,10 +168,15 @@ class Loop:
         if self._evaluation_is_due():
             self.progress.end_epoch()
         with self.clock.paused():
-            self._save(best)
+            self._save(best, last=self.progress.step >= self.plan.total_steps)
 
-    def _save(self, best: bool = False) -> Optional[Path]:
-        if self.checkpoints is None:
-            return None
+    def _save(self, best: bool = False, last: bool = False) -> None:
+        """A checkpoint of now; see `full_disk.save_checkpoint`."""
+        checkpoints = self.checkpoints
+        if checkpoints is None:
+            return
         state = dict(self.run_state, progress=self.progress.to_json(), clock=self.clock.to_state())
-        return self.checkpoints.save(self.session, state, best)
+        full_disk.save_checkpoint(
+            lambda: checkpoints.save(self.session, state, best), self.progress.step, self.log, checkpoints.run, best,
+            last,
+        )  # fmt: skip

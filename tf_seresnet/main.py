@@ -1,6 +1,6 @@
 """SE-ResNet on CIFAR-10: `python tf_seresnet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
 
-Modes: train (default), evaluate, check-data. `--help` lists the options; README.md has examples.
+Modes: train (default), evaluate, check-data, summary. `--help` lists the options; README.md has examples.
 """
 
 from __future__ import annotations
@@ -70,7 +70,13 @@ def _check_data(options: Any, interrupts: Interrupts) -> None:
     check_data(options)
 
 
-MODES = {"train": _train, "evaluate": _evaluate, "check-data": _check_data}
+def _summary(options: Any, interrupts: Interrupts) -> None:
+    from tf_seresnet.summary import summary
+
+    summary(options)
+
+
+MODES = {"train": _train, "evaluate": _evaluate, "check-data": _check_data, "summary": _summary}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -7,10 +7,11 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from shared import arithmetic as rounding
 from shared import cifar10, recipes, sample
 from shared.cifar10 import Cifar10
 from shared.errors import UsageError
@@ -102,6 +103,23 @@ def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, A
             f"the run to resume trained on {before} devices and this is {device.count}; give --num-devices {before}, or"
             " start a new run with --checkpoint"
         )
+
+
+def arithmetic(device: Any) -> Dict[str, Any]:
+    """What decides how sums are rounded, besides the recipe; see `shared.arithmetic`."""
+    return {
+        "device": f"{device.kind}, {device.name}", "threads": device.threads(), "xla": device.request.xla,
+        "tensorflow": versions()["tensorflow"],
+    }  # fmt: skip
+
+
+def resumption_remarks(state: Dict[str, Any], recipe: CifarRecipe, device: Any) -> List[str]:
+    """What the user should know about how the continuation differs from the run that it continues."""
+    before = CifarRecipe.from_json(state["recipe"]).schedule
+    return [
+        *recipe.schedule.prolonged(before, state["progress"]["epoch"]),
+        *rounding.changes(state.get("arithmetic", {}), arithmetic(device)),
+    ]
 
 
 def _given(options: Any) -> Dict[str, Any]:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import tensorflow as tf
 
+from shared import full_disk
 from shared.cifar10 import Cifar10
 from shared.clock import Clock
 from shared.errors import UsageError
 from shared.interrupts import Interrupts
+from shared.network_cost import Accelerator, element_bytes
 from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run_folder import run_folder, set_aside
+from shared.run_folder import is_run_of, run_folder, run_of, set_aside
 from shared.run_log import RunLog, now
 from tf_seresnet import checkpoints, devices, evaluation, graph, runs
 from tf_seresnet.checkpoints import Checkpoints, Found
 from tf_seresnet.graph import Inference, NetworkSpec, TrainingStep
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
+from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.loop import Loop, Plan
+from tf_seresnet.stored import check_stored
 
 tf1 = tf.compat.v1
 
@@ -51,7 +56,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
     runs.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
     folder = run_folder(options.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
-    in_place = folder and found and Path(found.prefix).resolve().parents[2] == folder.resolve()
+    in_place = folder and found and is_run_of(folder, Path(found.prefix).parent)
     aside = set_aside(folder) if folder and not in_place else None
 
     with RunLog(folder, progress.step) as log, tf.Graph().as_default(), device.connected() as replicas:
@@ -72,8 +77,10 @@ def train(options: Any, interrupts: Interrupts) -> None:
         )  # fmt: skip
         plan = _plan(options, recipe, batch.steps_per_epoch, device)
         if folder:
-            runs.write_config(folder, options, recipe, network, device, data)
-        _introduce(log, device, recipe, network, plan, folder)
+            write_config = functools.partial(runs.write_config, folder, options, recipe, network, device, data)
+            full_disk.optional(write_config, folder / "config.json", log)
+        remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, device) if state else [])]
+        _introduce(log, device, recipe, network, plan, remarks, folder)
         if batch.left_out:
             why = "this device wants one shape" if device.static_shapes else "they are fewer than the devices"
             log.line(f"note: {why}; the last {batch.left_out} images of an epoch's order are left out")
@@ -89,6 +96,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
                 for line in [*found.notes, f"resumed: {found.prefix} at step {progress.step}"]:
                     log.line(line)
             replicas.align(session)
+            step.begin(session)
 
             # -- Train and evaluate ------------------------------------------------------------------------
             clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
@@ -100,7 +108,8 @@ def train(options: Any, interrupts: Interrupts) -> None:
             metrics = loop.run()
             if folder is None:
                 return
-            checkpoints.save_weights(session, folder / "model.ckpt", variables)
+            model = folder / "model.ckpt"
+            full_disk.required(lambda: checkpoints.save_weights(session, model, variables), model, folder)
 
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
@@ -115,7 +124,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=graph.parameters(),
             versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
-        records.write_record(folder / "result.json", result)
+        records.write_record(folder / "result.json", result, full_disk.advice(folder))
         log.line(evaluated.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
@@ -132,8 +141,9 @@ def _resumed(options: Any) -> Optional[Found]:
     found = checkpoints.find(options.resume)
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
+    check_stored(found)
     if not options.output_dir:
-        options.output_dir = str(Path(found.prefix).parents[2])
+        options.output_dir = str(run_of(Path(found.prefix).parent))
     return found
 
 
@@ -145,8 +155,17 @@ def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int, device: Any) 
     total = steps_per_epoch * recipe.epochs
     smaller = options.max_steps or recipe.steps_per_epoch or options.epochs
     return Plan(
-        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, not smaller
-    )
+        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, not smaller,
+        _floor(options, recipe, device),
+    )  # fmt: skip
+
+
+def _floor(options: Any, recipe: CifarRecipe, device: Any) -> Optional[float]:
+    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    if accelerator is None:
+        return None
+    cost = network_cost(recipe.depth, recipe.variant)
+    return accelerator.floor(cost, recipe.batch_size, element_bytes(device.precision))
 
 
 def _run_state(
@@ -159,12 +178,14 @@ def _run_state(
         "normalisation": dataclasses.asdict(normalise),
         "data": {"path": data.path, "fingerprint": data.fingerprint},
         "device": device.describe(),
+        "arithmetic": runs.arithmetic(device),
     }
 
 
 def _introduce(
-    log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, folder: Optional[Path]
-) -> None:
+    log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, remarks: List[str],
+    folder: Optional[Path],
+) -> None:  # fmt: skip
     """What is about to run, before the first step."""
     several = f"{device.count} x " if device.count > 1 else ""
     log.line(f"device: {device.kind}, {several}{device.name}, precision {device.precision}")
@@ -178,11 +199,7 @@ def _introduce(
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({recipe.batch_size * device.count} in all), learning rate {recipe.schedule.describe()}"
     )
-    beyond = [milestone + 1 for milestone in recipe.schedule.milestones if milestone >= recipe.epochs]
-    if recipe.schedule.kind == "piecewise" and beyond:
-        log.line(
-            f"note: the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {recipe.epochs} epochs"
-            " asked for; --scheduler cosine fits any length"
-        )
+    for remark in remarks:
+        log.line(f"note: {remark}")
     if folder:
         log.line(f"output: {folder}")

@@ -8,16 +8,17 @@ random states, as plain tensors) and `state.json` (progress, recipe, network, ch
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Mapping, Union
+from typing import Any, BinaryIO, Dict, Mapping, Optional, Union
 
 import torch
 
 from shared import checkpoint_folder
 from shared.checkpoint_folder import Found
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.files import sync_folder
 
 TRAINING = "training.pth"
@@ -35,8 +36,9 @@ def find(path: Union[str, Path]) -> Found:
 
 
 def write_training(folder: Path, state: Mapping[str, Any]) -> None:
-    """The framework's file of a checkpoint that is being made."""
-    torch.save(_to_host(state), folder / TRAINING)
+    """The framework's file of a checkpoint that is being made. Raises OSError where the disk does not take it."""
+    with (folder / TRAINING).open("wb") as file:
+        _save(state, file)
 
 
 def read_training(folder: Path) -> Dict[str, Any]:
@@ -46,7 +48,9 @@ def read_training(folder: Path) -> Dict[str, Any]:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises what the file makes it raise
         reason = " ".join(str(error).split())[:150]
-        raise UsageError(f"{path} cannot be read ({reason}); use another checkpoint") from error
+        if isinstance(error, pickle.UnpicklingError):  # torch's advice, to read it all the same, is not passed on
+            reason = "it is damaged, or holds more than plain tensors and would run code of its own"
+        raise UsageError(one_line(f"{path} cannot be read ({reason}); use another checkpoint")) from error
 
 
 def save_model(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
@@ -73,13 +77,41 @@ def _save_whole(path: Path, content: Any) -> None:
     folder = Path(tempfile.mkdtemp(prefix=".", dir=str(path.parent)))
     try:
         with (folder / path.name).open("wb") as file:
-            torch.save(_to_host(content), file)
+            _save(content, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(folder / path.name, path)
         sync_folder(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Told:
+    """A file that remembers why it could not be written: what torch.save raises then says nothing of a disk."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: Optional[OSError] = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _save(content: Any, file: BinaryIO) -> None:
+    told = _Told(file)
+    try:
+        torch.save(_to_host(content), told)  # type: ignore[arg-type]
+    except Exception as error:
+        if told.error is not None:
+            raise told.error from error
+        raise
 
 
 def _to_host(value: Any) -> Any:

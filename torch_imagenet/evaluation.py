@@ -20,13 +20,13 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
-from torch_imagenet import runs
+from torch_imagenet import memory, runs
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch, EvaluationInput
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.normalisation import Normalisation
-from torch_imagenet.options import workers
+from torch_imagenet.options import patience, workers
 from torch_imagenet.precision import Precision, precision, to_half
 from torch_imagenet.ranks import Ranks
 from torch_imagenet.replicas import spread
@@ -45,15 +45,21 @@ def count_images(
     interrupts: Interrupts,
     bad: BadImages,
 ) -> Metrics:
-    """Metrics over all images by `forward`, a network in evaluation mode. Raises Stopped between two batches."""
+    """Metrics over all images by `forward`, a network in evaluation mode.
+
+    Raises Stopped between two batches, RunEnded where memory runs out.
+    """
     metrics = Metrics(num_classes)
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        with device.autocast(level):
+            return forward(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
+
     with torch.inference_mode():
         for batch in batches:
             interrupts.raise_if_requested()
             bad.note(batch.bad)
-            with device.autocast(level):
-                logits = forward(normalise(batch.images.to(device.torch_device, non_blocking=True)))
-            metrics.update(logits.float().cpu().numpy(), batch.labels.numpy())
+            metrics.update(memory.limited(logits, batch.images, device).numpy(), batch.labels.numpy())
     return metrics
 
 
@@ -118,7 +124,7 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         bad = BadImages(log)
         with EvaluationInput(
             data.content.val, runs.eval_transform(options, recipe, spec), batch_size, workers(options),
-            options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
+            options.on_bad_image, device.asynchronous, ranks.rank, ranks.size, patience(options, ranks.size),
         ) as batches:  # fmt: skip
             normalise = runs.normalisation(spec, device, level, memory_format)
             count = partial(
@@ -164,13 +170,18 @@ def _folder(options: Any) -> Tuple[Path, Optional[Path]]:
     return folder, set_aside(folder)
 
 
-def finish(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics) -> None:
-    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own."""
-    records.write_record(folder / "result.json", result)
+def finish(
+    log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str = "choose another --output-dir"
+) -> None:
+    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own.
+
+    Raises UsageError with the `advice` where the record cannot be written.
+    """
+    records.write_record(folder / "result.json", result, advice)
     trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
     if trained or tested:
         log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(evaluated.summary(metrics))
+    log.line(evaluated.summary(metrics, tested or 0))
     log.line(f"record: {folder / 'result.json'}")
     log.line("\n" + render(beside_documented(result)).rstrip())
 

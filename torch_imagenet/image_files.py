@@ -25,11 +25,11 @@ def read_rgb(file: Union[str, BinaryIO]) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data and the like, which nobody reads
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=OPENED)
-        with image:
-            image.load()
-            return _rgb(image)
+            with Image.open(file, formats=OPENED) as image:
+                image.load()
+                return _rgb(image)
     except Exception as error:  # a damaged file makes Pillow's readers raise what they like
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno is not None:

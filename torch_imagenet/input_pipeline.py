@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import weakref
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, ContextManager, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from shared.errors import UsageError, fault, one_line
 from shared.extents import ExtentReader
 from shared.imagenet import Split
+from shared.interrupts import REQUESTS
 from shared.shard_cache import Remote
 from torch_imagenet.image_files import BadImage, read_rgb
 from torch_imagenet.transforms import EvalTransform, TrainTransform, rand_augment
+from torch_imagenet.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
 
 
 class Batch(NamedTuple):
@@ -93,7 +95,11 @@ def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
 class _Loader:
     """Requests in, batches out, in the same order; the workers live until `close`, or until nobody can ask them."""
 
-    def __init__(self, batches: _Batches, workers: int, on_bad_image: str, pin_memory: bool) -> None:
+    def __init__(
+        self, batches: _Batches, workers: int, on_bad_image: str, pin_memory: bool, patience: float
+    ) -> None:  # fmt: skip
+        self._patience = patience
+        self._waiting: Callable[[], ContextManager[None]] = contextlib.nullcontext
         self._requests: List[Request] = []
         self._batches = batches
         self._skip = on_bad_image == "skip"
@@ -106,24 +112,22 @@ class _Loader:
         )  # fmt: skip
 
     def run(self, requests: List[Request]) -> Iterator[Batch]:
-        """The batches of these requests. Raises DataError at a bad image, unless those are to be left out."""
+        """The batches of these requests.
+
+        Raises DataError at a bad image, unless those are to be left out, RunEnded where a worker dies or hangs.
+        """
         ahead = self._batches.split.ahead([request.indices for request in requests])
         self._requests[:] = [request._replace(ahead=files) for request, files in zip(requests, ahead)]
-        batches = iter(self._loader)
+        with self._waiting(), without_torchs_handler():
+            batches = iter(self._loader)
         if self._loader.num_workers and self._end is None:
+            self._waiting = WorkerWatch(batches, self._patience).waiting
             self._end = weakref.finalize(self, _end_workers, batches, os.getpid())
             # Ahead of what torch does when Python ends: wait five seconds for each worker in turn.
             atexit.register(self._end)
         while True:
-            try:
+            with self._waiting():
                 batch = next(batches, None)
-            except RuntimeError as error:
-                if "DataLoader worker (pid" not in str(error):
-                    raise
-                raise UsageError(
-                    "a process that reads images was killed, as happens when memory runs out; use fewer --workers or a"
-                    " smaller --batch-size"
-                ) from error
             if batch is None:
                 return
             yield self._checked(batch)
@@ -143,6 +147,7 @@ class _Loader:
         self._batches.reader.close()
         if self._end is not None:
             self._loader._iterator = None  # so that a further epoch starts new workers
+            self._waiting = contextlib.nullcontext
             self._end()
             atexit.unregister(self._end)
             self._end = None
@@ -180,19 +185,20 @@ class TrainingInput(_Input):
 
     With `ranks` of them training together, each batch is this `rank`'s part of a `ranks` times larger one, so that the
     images of a step do not depend on how many devices share it. `on_bad_image` "fatal" raises DataError, "skip" makes
-    the batch shorter and says so in its `bad`.
+    the batch shorter and says so in its `bad`. A batch is waited for `patience` seconds.
     """
 
     def __init__(
         self, split: Split, transform: TrainTransform, batch_size: int, seed: int, workers: int,
         on_bad_image: str = "fatal", pin_memory: bool = False, rank: int = 0, ranks: int = 1,
+        patience: float = PATIENCE,
     ) -> None:  # fmt: skip
         if transform.randaugment is not None:
             rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
         self._split, self._batch_size, self._seed = split, batch_size, seed
         self._rank, self._ranks = rank, ranks
         self.steps_per_epoch = len(split) // (batch_size * ranks)
-        self._loader = _Loader(_Batches(split, transform, seed), workers, on_bad_image, pin_memory)
+        self._loader = _Loader(_Batches(split, transform, seed), workers, on_bad_image, pin_memory, patience)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of this zero-based epoch from `first_step` on."""
@@ -210,12 +216,12 @@ class EvaluationInput(_Input):
 
     def __init__(
         self, split: Split, transform: EvalTransform, batch_size: int, workers: int, on_bad_image: str = "fatal",
-        pin_memory: bool = False, rank: int = 0, ranks: int = 1,
+        pin_memory: bool = False, rank: int = 0, ranks: int = 1, patience: float = PATIENCE,
     ) -> None:  # fmt: skip
         images = len(split)
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
         self._batch_size = batch_size
-        self._loader = _Loader(_Batches(split, transform, 0), workers, on_bad_image, pin_memory)
+        self._loader = _Loader(_Batches(split, transform, 0), workers, on_bad_image, pin_memory, patience)
 
     def __iter__(self) -> Iterator[Batch]:
         size = self._batch_size
@@ -242,5 +248,5 @@ def _as_it_is(batch: Batch) -> Batch:
 
 def _begin_worker(number: int) -> None:
     """A worker finishes its batch whatever the terminal or a scheduler sends to all processes; the main one decides."""
-    for one in (signal.SIGINT, signal.SIGTERM):
+    for one in REQUESTS:
         signal.signal(one, signal.SIG_IGN)

@@ -22,6 +22,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from shared import parent
 from shared.errors import UsageError
 from shared.interrupts import Interrupts, Stopped
 from shared.run_folder import new_folder_name
@@ -44,6 +45,7 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
     for name, value in {**_OWN_PORTS, **network}.items():
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
+    os.environ.update(parent.followed())
     _quieten("torch.distributed.elastic")
     port = options.master_port or (PORT if nodes > 1 else 0)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
+from shared import full_disk, network_cost
 from shared.clock import Clock
 from shared.errors import DataError
 from shared.interrupts import Interrupts, Stopped
@@ -26,6 +27,7 @@ from shared.progress import Progress
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.run_log import RunLog
+from shared.way_on import RunEnded
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.evaluation import documented_lines
 from torch_imagenet.input_pipeline import Batch, TrainingInput
@@ -42,6 +44,7 @@ class Plan:
     print_freq: int
     save_steps: Optional[int]
     warm_up_steps: int  # left out of throughput
+    floor: Optional[float] = None  # seconds that a step takes at least, where the device's limits are known
 
 
 @dataclass
@@ -82,10 +85,12 @@ class Loop:
                 metrics = self._evaluate()
                 self._finish_epoch(metrics)
             return metrics
+        except RunEnded as error:
+            raise error.in_run(self.folder) from error
         except Stopped:
             if self._whole:
                 self._read_device()
-                self.save(self.progress, self.clock, False)
+                self._save(last=True)
                 self.log.line(f"stopped at step {self.progress.step}; continue exactly with --resume {self.folder}")
             else:  # a second signal, which did not wait for the step to end
                 self.log.line(
@@ -143,7 +148,7 @@ class Loop:
             self.log.advance_bar()
         if save:
             with self.clock.paused():
-                self.save(self.progress, self.clock, False)
+                self._save()
 
     def _ends(self, ahead: int) -> bool:
         """Whether the step that is `ahead` of what has been read is the last of its epoch, or of the plan."""
@@ -162,17 +167,22 @@ class Loop:
         return warmed or self._logs(ahead) or self._saves(ahead)
 
     def _read_device(self) -> None:
-        """Wait for the pending steps and count them one by one. Raises UsageError naming a step whose loss is NaN."""
+        """Wait for the pending steps and count them one by one.
+
+        Raises UsageError naming the step whose loss is no number, or after which a weight is none.
+        """
         if not self._pending:
             return
         if self.step.device.asynchronous:  # or a process that does not come would only be missed by the device
             self.ranks.meet()
         pending, self._pending = self._pending, []
         waited, self._waited = self._waited, 0.0
-        rows = torch.stack(pending).tolist()  # the one point that waits for the device
+        # The one point that waits for the device.
+        *rows, (magnitude, *_) = torch.stack([*pending, self.step.magnitude().expand(4)]).tolist()
         for loss, correct1, correct5, images in rows:
             self.progress.count(loss, int(correct1), int(images), int(correct5))
             self._last = (loss, 100 * correct1 / images, 100 * correct5 / images)
+        self.step.check_numbers(self.progress.step, magnitude, self._ends(0))
         self.clock.steps(len(pending), sum(int(row[3]) for row in rows), waited)
         self.bad.note(self.ranks.told())
 
@@ -232,6 +242,8 @@ class Loop:
                 f"Training Epoch #{self.progress.epoch + 1}:\tAvg. Batch time: {seconds:.3f}\t"
                 f"Avg. FPS: {summary['images_per_second']:.3f}\t"
             )
+            if self.plan.floor:
+                self.log.line(network_cost.reached(self.plan.floor, summary))
         with self.clock.paused():
             metrics = self.evaluate()
         values = {"epoch": self.progress.epoch + 1, **evaluated.scalars(metrics)}
@@ -246,5 +258,11 @@ class Loop:
         if self._evaluation_is_due():
             self.progress.end_epoch()
         with self.clock.paused():
-            self.save(self.progress, self.clock, best)
-            self.epoch_done(self.progress, best)
+            self._save(best, last=self.progress.step >= self.plan.total_steps)
+            full_disk.optional(lambda: self.epoch_done(self.progress, best), self.folder, self.log)
+
+    def _save(self, best: bool = False, last: bool = False) -> None:
+        """A checkpoint of now; see `full_disk.save_checkpoint`."""
+        full_disk.save_checkpoint(
+            lambda: self.save(self.progress, self.clock, best), self.progress.step, self.log, self.folder, best, last
+        )

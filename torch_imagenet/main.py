@@ -1,7 +1,7 @@
 """ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
 
-Modes: train (default), evaluate, finetune, benchmark, profile, check-data. `--help` lists the options; README.md has
-examples.
+Modes: train (default), evaluate, finetune, benchmark, profile, check-data, summary. `--help` lists the options;
+README.md has examples.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ MODES = {
     "benchmark": ("benchmark", "benchmark", "benchmark"),
     "profile": ("profiling", "profile", None),
     "check-data": ("check_data", "check_data", None),
+    "summary": ("summary", "summary", None),
 }
 
 
@@ -64,9 +65,12 @@ def _run(options: Any, interrupts: Interrupts) -> None:
         check_data(options, interrupts)
         return
     _torch(options)
+    mode = getattr(importlib.import_module(f"torch_imagenet.{module}"), function)
+    if options.mode == "summary":
+        mode(options)
+        return
     from torch_imagenet import ranked
 
-    mode = getattr(importlib.import_module(f"torch_imagenet.{module}"), function)
     check = importlib.import_module(f"torch_imagenet.{checking}").check if checking else None
     ranked.run(mode, check, options, options.words, interrupts)
 

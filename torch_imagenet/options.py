@@ -112,7 +112,7 @@ def _add_several(group: Any) -> None:
     add("--max-restarts", type=number(int, 0), default=0, metavar="N",
         help="start again from the last checkpoint after a failure, N times at most (default: 0)")  # fmt: skip
     add("--timeout", type=number(float, 1), default=600.0, metavar="SECONDS",
-        help="how long to wait for another process (default: 600)")  # fmt: skip
+        help="how long to wait for another process, a data worker too (default: 600)")  # fmt: skip
     add("--scale-learning-rate", action="store_true", help="in proportion to the images of a step (Goyal et al. 2017)")
     add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
     add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
@@ -134,6 +134,13 @@ def _add_files(group: Any) -> None:
 def shard_cache(options: Any, path: str) -> Optional[ShardCache]:
     """Where shards of the data set are kept; None for one that is on this machine."""
     return make_cache(options.shard_cache, options.shard_cache_size) if is_url(path) else None
+
+
+def patience(options: Any, ranks: int) -> float:
+    """Seconds in which a data worker must have given a batch: --timeout; among ranks less, so that it is told of before
+    the others give this one up.
+    """
+    return float(options.timeout) * (0.9 if ranks > 1 else 1.0)
 
 
 def workers(options: Any, cpus: Optional[int] = None) -> int:

@@ -16,9 +16,11 @@ from torch import nn
 
 from shared.errors import UsageError
 from shared.nearest import nearest
+from shared.skipped_steps import SkippedSteps, overflowing
 
 _STATIC = 2**31 - 1  # steps without growth: a static scale is set anew after each step
 LARGEST_SCALE = 2.0**32
+_WINDOW = 50  # steps; from 2**16 a dynamic scale is below 1 after 17 that were left out
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class LossScale:
         )  # fmt: skip
         self.enabled = setting is not None
         self.skipped: Optional[torch.Tensor] = None  # steps left out so far, float32 scalar on the device
+        self._steps = 0  # of this process
+        self._watch = SkippedSteps(self.static, _WINDOW)
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss to run backward from."""
@@ -91,6 +95,19 @@ class LossScale:
             overflow = sum(found.values(), start=torch.zeros_like(next(iter(found.values()))))
             self.skipped = overflow.clone() if self.skipped is None else self.skipped + overflow
             self._scaler.update(self.static)
+            self._steps += 1
+
+    def check(self, step: int, ended: bool) -> None:
+        """Raise UsageError where no scale, or not this one, keeps gradients finite. Waits for the device.
+
+        `step` is the one just done, for the message; `ended`: it was the last one of an epoch.
+        """
+        if self.skipped is None:
+            return
+        value = self.value()
+        if self.static is None and value < 1:
+            raise overflowing(f"the loss scale has fallen to {value:g} by step {step}", None)
+        self._watch.check(step, self._steps, int(self.skipped), ended)
 
     def value(self) -> float:
         """The scale now. Waits for the device."""
@@ -104,7 +121,9 @@ class LossScale:
     def load_state_dict(self, state: Dict[str, object], device: torch.device) -> None:
         """Go on with the state of `state_dict`."""
         self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
-        self.skipped = torch.full((), float(state["skipped"]), device=device)  # type: ignore[arg-type]
+        skipped = float(state["skipped"])  # type: ignore[arg-type]
+        self.skipped = torch.full((), skipped, device=device)
+        self._watch.start(int(skipped))
 
 
 def _number(text: str) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from shared import arithmetic as rounding
 from shared import imagenet, recipes, sample
 from shared.errors import UsageError
 from shared.files import write_atomic
@@ -153,6 +154,23 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetR
     if options.scale_learning_rate:
         given.pop("learning_rate", None)  # the stored one is already scaled
     return stored.resumed(given, options.recipe)
+
+
+def arithmetic(device: Device, memory_format: str, compiled: bool) -> Dict[str, Any]:
+    """What decides how sums are rounded, besides the recipe; see `shared.arithmetic`."""
+    return {
+        "device": f"{device.kind}, {device.name}", "memory_format": memory_format, "compiled": compiled,
+        "threads": None if device.asynchronous else torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def resumption_remarks(state: Dict[str, Any], recipe: ImageNetRecipe, now: Dict[str, Any]) -> List[str]:
+    """What the user should know about how the continuation differs; `now` is its `arithmetic`."""
+    before = ImageNetRecipe.from_json(state["recipe"]).schedule
+    return [
+        *recipe.schedule.prolonged(before, state["progress"]["epoch"]),
+        *rounding.changes(state.get("arithmetic", {}), now),
+    ]
 
 
 def evaluated_recipe(options: Any, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:

@@ -8,9 +8,11 @@ from typing import Any, Dict, List, Optional
 
 from torch import nn
 
+from shared.errors import UsageError
 from shared.run_folder import newest_run
 from torch_imagenet import checkpoints
 from torch_imagenet.checkpoints import TRAINING, read_training
+from torch_imagenet.stored import check_stored
 from torch_imagenet.weights import load_weights
 
 
@@ -32,8 +34,10 @@ class FoundWeights:
         if self.state is None:
             return load_weights(network, self.path, new_head=new_head).lines()
         training = read_training(self.path)
-        weights = {**training["network"], **training.get("average", {})}
-        return load_weights(network, weights, new_head=new_head).lines()
+        network_part, average = training.get("network"), training.get("average", {})
+        if not isinstance(network_part, dict) or not isinstance(average, dict):
+            raise UsageError(f"{self.path / TRAINING} holds no weights of a network; use another checkpoint")
+        return load_weights(network, {**network_part, **average}, new_head=new_head).lines()
 
 
 def found_weights(options: Any) -> FoundWeights:
@@ -42,4 +46,5 @@ def found_weights(options: Any) -> FoundWeights:
     if path.is_file():
         return FoundWeights(path, None, [])
     found = checkpoints.find(path)
+    check_stored(found)
     return FoundWeights(found.folder, found.state, found.notes)

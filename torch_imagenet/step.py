@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
 from torch import nn
 
-from shared.errors import UsageError
+from shared.progress import not_a_number
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.shuffle import step_seed
+from torch_imagenet import memory
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch
 from torch_imagenet.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
@@ -48,6 +50,7 @@ class TrainingStep:
         if precision.weights != torch.float32:
             to_half(self.network, precision.weights)
         self._recipe = recipe
+        self._meets_in_forward = sync_batch_norm and ranks.size > 1
         self.device = device
         self.precision = precision
         self._normalise = normalise
@@ -67,8 +70,35 @@ class TrainingStep:
         """Train on one batch, or on several whose gradients are averaged over their images. `epoch` is zero-based.
 
         Returns float32 [4] on the device, over all devices: mean loss, images classified correctly, images whose class
-        is among the first five, images.
+        is among the first five, images. Raises RunEnded where memory runs out; the state is spoilt then.
         """
+        try:
+            return self._run(batches, rate, epoch, step_in_epoch)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out(error):
+                raise
+            memory.forget(error, self.device)
+        largest = max(batches, key=lambda batch: len(batch.labels))
+        size = len(largest.labels)
+        if self._meets_in_forward:  # the others are not there for a trial
+            raise memory.training(self.device, size, (size + 1) // 2, self._recipe.accumulate, tried=False)
+        fits = memory.fitting(size, lambda smaller: self._try(largest, smaller), self.device)
+        raise memory.training(self.device, size, fits, self._recipe.accumulate)
+
+    def _try(self, batch: Batch, size: int) -> None:
+        """Take the memory of a step with the first `size` images of this batch, without the other processes."""
+        self.weights.clear_gradients()
+        for master in self.weights.trainable().values():
+            master.grad = None
+        momentum = memory.of_first_step(list(self.weights.trainable().values()), self.optimizer)
+        smaller = batch._replace(images=batch.images[:size], labels=batch.labels[:size])
+        with self._replicas.exchange(now=False):
+            for _ in range(min(2, self._recipe.accumulate)):  # the second beside the gradients of the first
+                self._backward(smaller, 0.0, 0, 0)
+        self.weights.take_gradients()
+        del momentum
+
+    def _run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
         self._training_mode()
         self.device.seed(step_seed(self._recipe.seed, epoch, step_in_epoch, self._ranks.rank))
         images = sum(len(batch.labels) for batch in batches)
@@ -118,14 +148,24 @@ class TrainingStep:
         self.network.eval()
         return self._forward(images)
 
-    def check_weights(self, step: int) -> None:
-        """Raise UsageError where a weight is no number: such weights are no checkpoint. Waits for the device."""
-        largest = torch.stack([weight.detach().abs().amax() for weight in self.weights.masters.values()])
-        if not bool(torch.isfinite(largest).all()):
-            raise UsageError(
-                f"a weight is not a number after step {step}; lower --learning-rate or raise --warm-up-epochs, and"
-                " start from the last good checkpoint with --checkpoint"
-            )
+    def magnitude(self) -> torch.Tensor:
+        """The sum of the magnitudes of all weights and statistics: where one is no number, neither is it.
+
+        Float32 [], on the device.
+        """
+        numbers = [weight.detach() for weight in self.weights.masters.values()]
+        numbers += [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
+        sums = torch._foreach_norm(numbers, 1) if self.device.one_pass else [value.abs().sum() for value in numbers]
+        return torch.stack([value.float() for value in sums]).sum()
+
+    def check_numbers(self, step: int, magnitude: float, ended: bool) -> None:
+        """Raise UsageError where a weight is no number after this step, or the loss scale has failed; see `LossScale`.
+
+        `magnitude` is the one of now; `ended`: the step was the last one of an epoch.
+        """
+        if not math.isfinite(magnitude):
+            raise not_a_number(f"a weight is not a number after step {step}")
+        self.loss_scale.check(step, ended)
 
     # -- state -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
+from shared import full_disk
 from shared.checkpoint_folder import CheckpointFolder, Found
 from shared.clock import Clock
 from shared.interrupts import Interrupts
@@ -19,7 +20,7 @@ from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.results import record as records
-from shared.run_folder import run_folder, set_aside
+from shared.run_folder import is_run_of, run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
 from torch_imagenet import checkpoints, evaluation, finetuning, runs
 from torch_imagenet.bad_images import BadImages
@@ -29,10 +30,11 @@ from torch_imagenet.loop import Loop, Plan
 from torch_imagenet.losses import smoothing_text
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.normalisation import Normalisation
-from torch_imagenet.options import workers
+from torch_imagenet.options import patience, workers
 from torch_imagenet.precision import precision
 from torch_imagenet.ranks import Ranks
 from torch_imagenet.step import TrainingStep, needs_host
+from torch_imagenet.stored import load_training
 from torch_imagenet.training_setup import Setup, origin_of
 
 
@@ -64,8 +66,10 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         options.sync_bn,
     )  # fmt: skip
     if found and ranks.is_first:
-        step.load_state_dict(checkpoints.read_training(found.folder))
+        load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
+    arithmetic = runs.arithmetic(device, memory_format, options.compile)
+    remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, arithmetic) if state else [])]
     step.spread()
 
     # -- Folder and log; from here on something is left behind -------------------------------------------------
@@ -75,13 +79,15 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:
-            runs.write_config(folder, options, recipe, spec, device, data)
-        _introduce(log, device, recipe, spec, step, plan, folder)
+            write_config = partial(runs.write_config, folder, options, recipe, spec, device, data)
+            full_disk.optional(write_config, folder / "config.json", log)
+        _introduce(log, device, recipe, spec, step, plan, remarks, folder)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
         clock = Clock.from_state(state["clock"], device.warm_up_steps) if state else Clock(device.warm_up_steps)
         bad = BadImages(log, state["bad_images"] if state else (), ranks)
-        saver = _Saver(folder, options, step, bad, _run_state(options.mode, recipe, spec, data, device), ranks)
+        run_state = _run_state(options.mode, recipe, spec, data, device, arithmetic)
+        saver = _Saver(folder, options, step, bad, run_state, ranks)
         with _training_input(options, recipe, data, device, ranks) as batches, _evaluation_input(
             options, recipe, spec, data, device, ranks
         ) as validation:
@@ -91,7 +97,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             metrics = loop.run()
         if not ranks.is_first:
             return
-        checkpoints.save_model(folder / checkpoints.MODEL, step.evaluated_weights())
+        model = folder / checkpoints.MODEL
+        full_disk.required(lambda: checkpoints.save_model(model, step.evaluated_weights()), model, folder)
 
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
@@ -106,13 +113,13 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=runs.parameters(network),
             peak_memory=device.peak_memory(), versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
-        evaluation.finish(log, folder, result, metrics)
+        evaluation.finish(log, folder, result, metrics, full_disk.advice(folder))
 
 
 def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
     """The run's folder, and where the files of another run went that was in it."""
     folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
-    in_place = found is not None and found.folder.resolve().parents[1] == folder.resolve()
+    in_place = found is not None and is_run_of(folder, found.folder)
     return folder, None if in_place else set_aside(folder)
 
 
@@ -124,7 +131,9 @@ def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
     return part
 
 
-def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device) -> Dict[str, Any]:
+def _run_state(
+    mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device, arithmetic: Dict[str, Any]
+) -> Dict[str, Any]:
     """What a checkpoint must say so that evaluation and resumption need nothing else."""
     return {
         "half": "torch_imagenet",
@@ -136,6 +145,7 @@ def _run_state(mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.
             "order": data.train.order,
         },
         "device": device.describe(),
+        "arithmetic": arithmetic,
     }
 
 
@@ -154,7 +164,6 @@ class _Saver:
         """A checkpoint of now, which the first process writes."""
         if self._checkpoints is None:
             return
-        self._step.check_weights(progress.step)
         training = self._step.state_dict()
         state = dict(
             self._run_state, progress=progress.to_json(), clock=clock.to_state(), bad_images=self._bad.to_state()
@@ -178,6 +187,7 @@ def _training_input(
     return TrainingInput(
         data.train, runs.train_transform(recipe), recipe.batch_size, recipe.seed, workers(options),
         options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
+        patience(options, ranks.size),
     )  # fmt: skip
 
 
@@ -187,6 +197,7 @@ def _evaluation_input(
     return EvaluationInput(
         data.content.val, runs.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
         workers(options), options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
+        patience(options, ranks.size),
     )  # fmt: skip
 
 
@@ -218,8 +229,9 @@ class _Evaluator:
 
 
 def _introduce(
-    log: RunLog, device: Device, recipe: ImageNetRecipe, spec: NetworkSpec, step: TrainingStep, plan: Plan, folder: Path
-) -> None:
+    log: RunLog, device: Device, recipe: ImageNetRecipe, spec: NetworkSpec, step: TrainingStep, plan: Plan,
+    remarks: List[str], folder: Path,
+) -> None:  # fmt: skip
     """What is about to run, before the first step."""
     level = precision(recipe.precision)
     for line in [*runs.device_lines(device, level), runs.network_line(spec, step.network)]:
@@ -229,7 +241,7 @@ def _introduce(
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({whole} in all), image size {recipe.image_size}, learning rate {recipe.schedule.describe()}"
     )
-    for line in _notes(recipe, step, whole):
+    for line in [*_notes(recipe, step, whole), *remarks]:
         log.line(f"note: {line}")
     log.line(f"output: {folder}")
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
 from shared.checkpoint_folder import Found
 from shared.errors import UsageError
+from shared.network_cost import Accelerator, element_bytes
 from shared.recipes.imagenet import ImageNetRecipe
+from shared.run_folder import run_of
 from torch_imagenet import checkpoints, finetuning, runs
 from torch_imagenet.devices import Device
 from torch_imagenet.job import continued_job
 from torch_imagenet.loop import Plan
+from torch_imagenet.network_cost import network_cost
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.replicas import check_synchronised_statistics
 from torch_imagenet.starting_weights import FoundWeights
+from torch_imagenet.stored import check_stored
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class Setup:
                 " other batches; use as many, or start a new run from its weights with --checkpoint"
             )
         spec = runs.network_spec(options, recipe, state, len(data.content.classes))
-        return cls(data, recipe, spec, _plan(options, recipe, len(data.train), device))
+        plan = _plan(options, recipe, len(data.train), device)
+        return cls(data, recipe, spec, dataclasses.replace(plan, floor=_floor(options, recipe, spec)))
 
 
 def check(options: Any, device: Device) -> None:
@@ -67,9 +73,10 @@ def _resumed(options: Any) -> Optional[Found]:
             "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
         )
     found = checkpoints.find(options.resume)
+    check_stored(found)
     options.mode = found.state["mode"]  # a fine-tuning stays one
     if not options.output_dir:
-        options.output_dir = str(found.folder.parents[1])
+        options.output_dir = str(run_of(found.folder))
     return found
 
 
@@ -87,3 +94,11 @@ def _plan(options: Any, recipe: ImageNetRecipe, images: int, device: Device) -> 
         steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps,
         device.warm_up_steps,
     )  # fmt: skip
+
+
+def _floor(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec) -> Optional[float]:
+    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    if accelerator is None:
+        return None
+    cost = network_cost(spec, recipe.image_size)
+    return accelerator.floor(cost, recipe.batch_size * recipe.accumulate, element_bytes(recipe.precision))

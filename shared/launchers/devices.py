@@ -57,7 +57,7 @@ def placement(
     """
     device = asked or ("npu" if any(importlib.util.find_spec(name) for name in ADAPTERS[half]) else "auto")
     kind, _, index = device.partition(":")
-    number = index or _number(device_id, environment, count)
+    number = _checked(index, "--device") if index else _number(device_id, environment, count)
     if not index and number != "0":
         if kind == "auto":
             raise UsageError(f"device {number} of which kind; say it with --device, as in --device=cuda")
@@ -73,7 +73,11 @@ def _number(device_id: Optional[str], environment: Mapping[str, str], count: int
         if device_id not in (None, "0"):
             raise UsageError(f"--device_id names one device and {count} are asked for, 0 to {count - 1}; leave it out")
         return "0"
-    number = environment.get("ASCEND_DEVICE_ID") or device_id or "0"
-    if not re.match(r"\d{1,4}$", number):
-        raise UsageError(f"device number {number!r} is none; give --device_id (or ASCEND_DEVICE_ID) 0, 1, ...")
+    return _checked(environment.get("ASCEND_DEVICE_ID") or device_id or "0", "--device_id (or ASCEND_DEVICE_ID)")
+
+
+def _checked(number: str, option: str) -> str:
+    """The number, which becomes the name of a folder: nothing in it may lead out of the output folder."""
+    if not re.fullmatch("[0-9]{1,4}", number):
+        raise UsageError(f"device number {number!r} is none; give {option} 0, 1, ...")
     return str(int(number))

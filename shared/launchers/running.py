@@ -10,8 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
+from shared import parent
+from shared.appended_file import AppendedFile
 from shared.errors import UsageError
-from shared.interrupts import Stopped, reader_gone
+from shared.interrupts import Stopped, heard, reader_gone
 
 _GRACE = 10  # seconds for what is left in a pipe, after the command has ended
 
@@ -20,12 +22,14 @@ class Tee:
     """The console, `out` and `err`, and a log that gets the same bytes.
 
     The console has them at once. The log has whole lines, because both streams end in it and a line of one would
-    otherwise be written into the middle of a line of the other.
+    otherwise be written into the middle of a line of the other. Where the disk does not take them, see `AppendedFile`.
     """
 
     def __init__(self, log: Path, out: TextIO, err: TextIO) -> None:
+        self._notes: List[str] = []
+        self._one_at_a_time = threading.Lock()
         try:
-            self._log = log.open("ab", buffering=0)
+            self._log = AppendedFile(log, self._notes)
         except OSError as error:
             raise UsageError(f"cannot write {log} ({error.strerror or error}); check its permissions") from error
         self.out, self.err = out, err
@@ -34,7 +38,10 @@ class Tee:
     def write(self, console: TextIO, data: bytes) -> None:
         """Raises Stopped where nobody reads the console any more; the log has the bytes then too."""
         whole, newline, self._unfinished[console] = (self._unfinished.get(console, b"") + data).rpartition(b"\n")
-        self._log.write(whole + newline)
+        if newline:
+            with self._one_at_a_time:
+                self._log.write(whole + newline)
+            self._say_notes()
         try:
             console.buffer.write(data)
             console.flush()
@@ -45,12 +52,21 @@ class Tee:
         """These lines, to the console's output and the log."""
         self.write(self.out, "".join(f"{line}\n" for line in lines).encode("utf-8"))
 
+    def _say_notes(self) -> None:
+        while self._notes:
+            with contextlib.suppress(OSError):  # it is only a note
+                self.err.write(self._notes.pop(0) + "\n")
+                self.err.flush()
+
     def __enter__(self) -> Tee:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._log.write(b"".join(self._unfinished.values()))
+        rest = b"".join(self._unfinished.values())
+        if rest:
+            self._log.write(rest)
         self._log.close()
+        self._say_notes()
 
 
 def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee) -> int:
@@ -61,8 +77,8 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee) -> int:
     """
     with _Forwarded() as forwarded:
         process = subprocess.Popen(
-            list(command), env={**os.environ, **exported}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
+            list(command), env={**os.environ, **exported, **parent.followed()}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         forwarded.to(process)
         pumps = [_pump(process.stdout, tee, tee.out), _pump(process.stderr, tee, tee.err)]
@@ -92,7 +108,7 @@ def _end_ranks(group: int) -> None:
 
 
 class _Forwarded:
-    """While entered, each SIGINT and SIGTERM that comes goes to the process, also one that came before it was there."""
+    """While entered, each of `REQUESTS` that comes goes to the process, also one that came before it was there."""
 
     def __init__(self) -> None:
         self._early: List[int] = []
@@ -100,7 +116,7 @@ class _Forwarded:
         self._process: Any = None
 
     def __enter__(self) -> _Forwarded:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heard():
             self._before[number] = signal.signal(number, self._forward)
         return self
 

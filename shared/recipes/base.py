@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Type, TypeVar
 
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.nearest import nearest
 from shared.schedules import Schedule
+from shared.typed import typed
 
 # What `override` hands on to the schedule, by the schedule's own names.
 _IN_SCHEDULE = {
@@ -75,15 +76,18 @@ class Recipe:
     def from_json(cls: Type[R], content: Dict[str, Any]) -> R:
         """Raises UsageError where `content` is not a recipe of this version."""
         try:
-            schedule = Schedule(**_with_tuples(Schedule, content["schedule"]))
-            return cls(**_with_tuples(cls, dict(content, schedule=schedule))).checked()
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"the stored recipe cannot be read ({error}); train anew") from error
+            return typed(cls, content).checked()
+        except ValueError as error:
+            raise UsageError(one_line(f"the stored recipe cannot be read ({error}); train anew")) from error
 
     def checked(self: R) -> R:
         """Itself, if its numbers make sense; raises UsageError otherwise. A half's recipe adds its own to these."""
         for wrong, what in (
             (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
+            (
+                self.schedule.epochs != self.epochs,
+                f"a schedule of {self.schedule.epochs} epochs in a training of {self.epochs}; give both the same",
+            ),
             (self.batch_size < 1, f"a batch size of {self.batch_size}; give at least 1"),
             (not 0 <= self.momentum < 1, f"a momentum of {self.momentum}; give 0 or more and less than 1"),
             (not 0 <= self.weight_decay < math.inf, f"a weight decay of {self.weight_decay}; give 0 or more"),
@@ -99,12 +103,3 @@ def contradiction(option: str, given: Any, trained: Any) -> UsageError:
         f"--{option.replace('_', '-')} {given} contradicts the run that is resumed, which has {trained}; leave it out,"
         " or start a new run from its weights with --checkpoint"
     )
-
-
-def _with_tuples(kind: Any, content: Dict[str, Any]) -> Dict[str, Any]:
-    """The fields of the dataclass as it has them: JSON knows no tuples."""
-    fields = dict(content)
-    for field in dataclasses.fields(kind):
-        if "Tuple" in str(field.type) and fields[field.name] is not None:
-            fields[field.name] = tuple(fields[field.name])
-    return fields

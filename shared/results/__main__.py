@@ -1,4 +1,4 @@
-"""`python -m shared.results`: documented rows beside measured rows, printed or kept in a Markdown file."""
+"""`python -m shared.results`: documented rows beside measured rows, printed, kept in a Markdown file, or as a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.interrupts import reader_gone
 from shared.options import Parser, one_of
+from shared.results.page.document import page
 from shared.results.publish import publish
 from shared.results.record import read_record
 from shared.results.rows import Row, rows
@@ -45,7 +46,13 @@ def _parser() -> Parser:
         metavar="RUN",
         help="a run's folder, a result.json, or a folder of them (default: the records committed under results/)",
     )
-    parser.add_argument("--format", type=one_of(*FORMATS), default="text", help=", ".join(FORMATS) + " (default: text)")
+    parser.add_argument(
+        "--format",
+        type=one_of(*FORMATS, "html"),
+        default="text",
+        help=", ".join(FORMATS) + ", html: one page with curves and diagrams (default: text)",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, and not to the screen")
     parser.add_argument(
         "--update-readme",
         nargs="+",
@@ -70,7 +77,8 @@ def _run(options: object) -> int:
         for path in find_records(runs):
             sys.stdout.write(f"{publish(read_record(path), COMMITTED)}\n")
         return 0
-    table_rows = rows([read_record(path) for path in find_records(runs)])
+    paths, form = find_records(runs), getattr(options, "format")  # noqa: B009
+    table_rows = rows([read_record(path) for path in paths])
     for file in update or []:
         text, wanted = _with_block(Path(file), table_rows)
         if text != wanted:
@@ -78,8 +86,15 @@ def _run(options: object) -> int:
     if check:
         return max([_differs(Path(file), table_rows) for file in check])
     if not update:
-        sys.stdout.write(render(table_rows, getattr(options, "format")))  # noqa: B009
+        _give(page(paths) if form == "html" else render(table_rows, form), getattr(options, "output"))  # noqa: B009
     return 0
+
+
+def _give(text: str, output: Optional[str]) -> None:
+    if output:
+        _write(Path(output), text)
+    else:
+        sys.stdout.write(text)
 
 
 def find_records(runs: Sequence[str]) -> List[Path]:

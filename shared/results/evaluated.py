@@ -16,16 +16,18 @@ def as_record(metrics: Metrics, checkpoint: Optional[str] = None) -> Dict[str, A
         "top5": metrics.top5,
         "checkpoint": checkpoint,
         "expected_calibration_error": metrics.expected_calibration_error,
+        "reliability": metrics.reliability,
         "per_class_accuracy": metrics.per_class_accuracy,
         "confusion": metrics.confusion,
     }
 
 
-def summary(metrics: Metrics) -> str:
-    """One line with what was counted, percent and nats."""
+def summary(metrics: Metrics, skipped: int = 0) -> str:
+    """One line with what was counted, percent and nats, and how many images could not be and were `skipped`."""
+    left_out = f", {skipped} of {metrics.images + skipped} could not be read and are not counted" if skipped else ""
     return (
         f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
-        f" loss {metrics.loss:.4f} on {metrics.images} images"
+        f" loss {metrics.loss:.4f} on {metrics.images} images{left_out}"
     )
 
 

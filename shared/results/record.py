@@ -78,6 +78,16 @@ def _square(value: Any) -> Optional[str]:
     return "is not a square table of counts"
 
 
+def _reliability(value: Any) -> Optional[str]:
+    """Columns of equal length, an entry a bin of confidence; null where a bin has no images."""
+    good = isinstance(value, dict) and set(value) == {"images", "confidence", "accuracy"}
+    if good and isinstance(value["images"], list) and not any(_count(count) for count in value["images"]):
+        percents = [value["confidence"], value["accuracy"]]
+        if all(not _percents(column) and len(column) == len(value["images"]) for column in percents):
+            return None
+    return "is not a table of images, confidence and accuracy of as many bins each"
+
+
 def _mode(value: Any) -> Optional[str]:
     return None if value in MODES else f"is none of {', '.join(MODES)}"
 
@@ -137,6 +147,7 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
         "top5": _percent,
         "checkpoint": _text,
         "expected_calibration_error": _percent,
+        "reliability": _reliability,
         "per_class_accuracy": _percents,
         "confusion": _square,
     },
@@ -185,10 +196,12 @@ def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
     return record
 
 
-def write_record(path: Union[str, Path], record: Dict[str, Any]) -> None:
+def write_record(
+    path: Union[str, Path], record: Dict[str, Any], advice: str = "choose another --output-dir"
+) -> None:
     """Check the record and write it in one piece, a key a line.
 
-    Raises UsageError if it is invalid or cannot be written.
+    Raises UsageError if it is invalid or, with the `advice`, if it cannot be written.
     """
     validate(record, str(path))
     lines = [
@@ -198,7 +211,7 @@ def write_record(path: Union[str, Path], record: Dict[str, Any]) -> None:
     try:
         write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
-        raise UsageError(f"cannot write {path} ({error.strerror or error}); choose another --output-dir") from error
+        raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
 
 
 def read_record(path: Union[str, Path]) -> Dict[str, Any]:

@@ -32,7 +32,7 @@ COLUMNS: Tuple[Tuple[str, str, str, Callable[[Row], str]], ...] = (
     ("tested", "images evaluated", "评估图像数", lambda row: _whole(row.images_evaluated)),
 )
 _LEGEND = "Batch: over all devices. top-1, top-5: percent, from as many images as `tested` says. st.: steps."
-_LEFT = 4  # columns of words; the others are numbers, set flush right
+WORDS = 4  # columns of words; the others are numbers, set flush right
 # Column and least width, in the order in which columns give way when a line gets too long.
 _GIVE_WAY = ((7, 7), (6, 7), (2, 10), (1, 16))
 LANGUAGES = ("en", "zh")
@@ -102,7 +102,7 @@ def _cells(row: Row, notes: Sequence[str], mark: str) -> List[str]:
 def _markdown(title: str, here: Sequence[Row], sources: str, notes: Sequence[str], chinese: Dict[str, str]) -> str:
     lines = [f"**{title}**", ""]
     lines.append("| " + " | ".join(zh if chinese else english for _, english, zh, _ in COLUMNS) + " |")
-    lines.append("|" + "|".join(["---"] * _LEFT + ["---:"] * (len(COLUMNS) - _LEFT)) + "|")
+    lines.append("|" + "|".join(["---"] * WORDS + ["---:"] * (len(COLUMNS) - WORDS)) + "|")
     for row in here:
         cells = _cells(row, notes, " <sup>{}</sup>")
         cells[0] = cells[0].replace(row.kind, chinese.get(row.kind, row.kind))
@@ -116,7 +116,7 @@ def _markdown(title: str, here: Sequence[Row], sources: str, notes: Sequence[str
 def _text(title: str, here: Sequence[Row], sources: str, notes: Sequence[str]) -> str:
     table = [[column[0] for column in COLUMNS]] + [_cells(row, notes, " [{}]") for row in here]
     widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    for column in range(_LEFT, len(COLUMNS)):
+    for column in range(WORDS, len(COLUMNS)):
         if all(line[column] == "-" for line in table[1:]):
             widths[column] = 0  # nobody gives this number: the column would only make the others narrow
     for column, least in _GIVE_WAY:
@@ -140,7 +140,7 @@ def _text_line(cells: Sequence[str], widths: Sequence[int]) -> List[str]:
     for level in range(max(len(stack) for stack in stacks)):
         words = [stack[level] if level < len(stack) else "" for stack in stacks]
         padded = [
-            word.ljust(width) if column < _LEFT else word.rjust(width)
+            word.ljust(width) if column < WORDS else word.rjust(width)
             for column, (word, width) in enumerate(zip(words, widths))
             if width
         ]

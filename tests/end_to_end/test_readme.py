@@ -18,6 +18,7 @@ from shared.launchers.documented import LAUNCHERS, NEVER_READ
 from shared.launchers.plan import launcher_parser
 from shared.results.__main__ import _parser as results_parser
 from shared.results.__main__ import main as results
+from tests.faults.__main__ import parser as fault_parser
 from tf_seresnet.main import parser
 from torch_imagenet import options as torch_options
 from torch_imagenet.main import MODES
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (
     *READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md", "docs/imagenet.md", "docs/launchers.md",
-    "docs/shards.md", "docs/distributed.md", "docs/distributed-tensorflow.md", "docs/npu.md",
+    "docs/shards.md", "docs/distributed.md", "docs/distributed-tensorflow.md", "docs/npu.md", "docs/reliability.md",
 )  # fmt: skip
 IMAGENET = "torch_imagenet/main.py"
 # What the scripts say to main.py before the options of the user.
@@ -95,6 +96,8 @@ def _parsed(words: List[str]) -> None:
     elif program == IMAGENET:
         if arguments != ["--help"]:
             _imagenet_parser().parse_args(arguments)
+    elif program == "tests/faults/run.sh":
+        fault_parser().parse_args(arguments)
     else:
         assert program == "tests/run.sh"
         assert arguments in ([], ["--help"])
@@ -137,7 +140,7 @@ def test_a_wrong_command_is_noticed(command):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_option_exists(name):
     launchers = [launcher_parser(half, launcher) for half in LAUNCHERS for launcher in LAUNCHERS[half]]
-    parsers = (parser(), _imagenet_parser(), results_parser(), *launchers)
+    parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
     code = "\n".join(_blocks(name) + _spans(name))

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = [
     *["bash", "cat", "chmod", "dirname", "env", "find", "flock", "getconf", "grep", "ls", "mkdir", "mktemp"],
-    *["mv", "rm", "sleep", "tail", "tr", "uname"],
+    *["mv", "rm", "sed", "sleep", "tail", "tr", "uname"],
 ]
 
 # Pretends to be Python 3.11: `-m venv DIR` copies it there, `-m pip` obeys FAKE_PIP, main.py is echoed.
@@ -382,6 +382,20 @@ class TestRunTests:
         assert result.returncode == 1
         assert "tf115: NOT RUN" in result.stdout
         assert is_one_error(self.run(checkout, KIT_TEST_ENVS="tf99").stderr)
+
+    @pytest.mark.parametrize(
+        ("status", "asked_for", "said", "returned"),
+        [
+            ("0", "", "audit: passed (", 0), ("3", "", "audit: NOT RUN (", 0), ("3", "audit", "audit: NOT RUN (", 1),
+            ("1", "", "audit: FAILED (", 1),
+        ],
+    )  # fmt: skip
+    def test_an_audit_that_cannot_ask_is_loud_and_one_that_finds_something_fails(
+        self, checkout: Checkout, status: str, asked_for: str, said: str, returned: int
+    ) -> None:
+        result = self.run(checkout, FAKE_STATUS=status, **({"KIT_TEST_ENVS": asked_for} if asked_for else {}))
+        assert result.returncode == returned, result.stdout
+        assert said in result.stdout.split("=== summary\n")[1]
 
     def test_torch_comes_on_top_when_asked_for(self, checkout: Checkout) -> None:
         result = self.run(checkout, KIT_TEST_TORCH="1", KIT_TEST_ENVS="main")

@@ -89,6 +89,13 @@ def test_the_halves_do_not_know_each_other(name):
     assert not imported(name) & (set(HALVES) - {half})
 
 
+def test_only_the_page_draws():
+    """And matplotlib comes in functions alone: the test above has imported all of shared without it."""
+    assert [name for name in SHARED + HALF_FILES if "matplotlib" in imported(name)] == [
+        "shared/results/page/drawing.py", "shared/results/page/plots.py",
+    ]  # fmt: skip
+
+
 # -- Python 3.7 ------------------------------------------------------------------------------------------------
 
 

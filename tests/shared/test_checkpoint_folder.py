@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -9,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import checkpoint_folder
@@ -214,8 +215,8 @@ def test_a_state_that_says_nothing_is_damage(tmp_path, text):
 def test_another_format_is_not_guessed_at(tmp_path):
     save(tmp_path, 1)
     path = tmp_path / "checkpoints" / "step-00000001" / "state.json"
-    path.write_text(json.dumps(dict(json.loads(path.read_text()), format=2)))
-    assert "is of format 2; this version reads format 1" in refusal(tmp_path)
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), format=3)))
+    assert "is of format 3; this version reads format 2" in refusal(tmp_path)
 
 
 def test_a_state_names_no_file_outside_its_folder(tmp_path):
@@ -233,3 +234,120 @@ def test_last_may_be_lost(tmp_path):
     save(tmp_path, 1, 2)
     os.unlink(str(tmp_path / "checkpoints" / "last"))
     assert find(tmp_path).state["progress"]["step"] == 2
+
+
+def test_no_bit_of_a_state_can_change_unseen(tmp_path):
+    save(tmp_path, 1)
+    path = tmp_path / "checkpoints" / "step-00000001" / "state.json"
+    content, state = path.read_bytes(), find(tmp_path).state
+    for position in range(len(content)):
+        for bit in range(8):
+            path.write_bytes(content[:position] + bytes([content[position] ^ 1 << bit]) + content[position + 1 :])
+            with contextlib.suppress(UsageError):
+                assert find(tmp_path).state == state  # white space between two of its words
+
+
+def test_a_checkpoint_of_before_states_had_checksums_is_read(tmp_path):
+    save(tmp_path, 1)
+    path = tmp_path / "checkpoints" / "step-00000001" / "state.json"
+    state = json.loads(path.read_text())
+    del state["checksum"]
+    path.write_text(json.dumps(dict(state, format=1)))
+    assert find(tmp_path).state["progress"] == {"step": 1}
+
+
+# -- endings at any moment -------------------------------------------------------------------------------------
+
+
+def test_a_run_that_goes_back_drops_what_is_beyond(tmp_path):
+    """Its numbers are to be written anew; meanwhile they are no way to go on."""
+    save(tmp_path, 1, 2, 3, 4, best=[3])
+    made = CheckpointFolder(tmp_path, 3)
+    assert find(tmp_path).state["progress"]["step"] == 4
+    made.save(2, weights(b"anew"), {"progress": {"step": 2}})
+    assert numbered(tmp_path) == [2, 3]  # the best stays
+    (tmp_path / "checkpoints" / "step-00000002" / "weights.bin").unlink()
+    assert find(tmp_path).state["progress"]["step"] == 3
+
+
+def test_what_is_named_otherwise_is_left_alone(tmp_path):
+    other = tmp_path / "checkpoints" / "step-00000001-copy"
+    other.mkdir(parents=True)
+    save(tmp_path, 1, 2, 3, keep=1)
+    assert other.is_dir()
+    assert numbered_names(tmp_path) == ["step-00000001-copy", "step-00000003"]
+
+
+def numbered_names(folder):
+    return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+
+
+class Killed(BaseException):
+    """No code of the process runs after this."""
+
+
+OPERATIONS = ("mkdir", "chmod", "fsync", "rename", "replace", "symlink", "unlink", "rmdir")
+
+
+def killed_at(number, do, *given, **named_too):
+    """Do it, and stop before its `number`-th operation on the disk and forbid all that follow; whether it got there."""
+    count, patch, fsync = [0], pytest.MonkeyPatch(), os.fsync
+
+    def watched(original):
+        def run(*arguments, **named):
+            count[0] += 1
+            if count[0] >= number:
+                raise Killed
+            return original(*arguments, **named) if original is not fsync else None  # nothing here has to reach a disk
+
+        return run
+
+    for name in OPERATIONS:
+        patch.setattr(os, name, watched(getattr(os, name)))
+    try:
+        do(*given, **named_too)
+    except Killed:
+        return True
+    finally:
+        patch.undo()
+    return False
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(1, 60)), min_size=1, max_size=8),
+       st.integers(1, 3))  # fmt: skip
+@settings(max_examples=80)
+def test_best_and_last_never_go_whenever_a_run_ends(saves, keep):
+    """Steps forward, best or not, each save ended at an operation; then the run goes on from what is found."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, last, best = Path(name), 0, 0
+        for forward, is_best, operation in saves:
+            step = last + forward - 1 if last else forward  # 1: the same step once more
+            ended = killed_at(operation, save, folder, step, best=[step] if is_best else [], keep=keep)
+            for path in (folder / "checkpoints").glob("step-*"):
+                find(path)  # whole
+            found = find(folder).state["progress"]["step"] if numbered(folder) or last else 0
+            CheckpointFolder(folder, keep)  # between two renames the best has another name until the run goes on
+            assert found in ((step, last) if ended else (step,))
+            best = step if is_best and not ended else best
+            if best or (is_best and last < found):
+                linked_best = int(linked(folder, "best")[5:])
+                assert linked_best in ((best, step) if is_best else (best,))
+                assert linked_best == step or not is_best or not last < found
+                assert find(folder / "checkpoints" / "best").state["progress"]["step"] == linked_best
+                best = linked_best
+            elif (folder / "checkpoints" / "best").exists():
+                best = step
+            last = found
+
+
+@pytest.mark.parametrize("before", [[], [1]])
+def test_a_best_checkpoint_that_is_the_last_is_the_best_whenever_a_run_ends(tmp_path, before):
+    for operation in range(1, 100):
+        folder = tmp_path / str(operation)
+        save(folder, *before, best=before)
+        if not killed_at(operation, save, folder, 2, best=[2]):
+            break
+        CheckpointFolder(folder, 3)
+        if numbered(folder) and find(folder).state["progress"]["step"] == 2:
+            assert linked(folder, "best") == "step-00000002"
+    assert operation > 10

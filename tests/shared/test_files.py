@@ -39,13 +39,13 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, s
     assert os.listdir(str(tmp_path)) == ["file"]
 
 
-def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+def test_the_bytes_are_on_the_disk_before_the_name_is_and_the_name_in_the_end(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(files.os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1])
     files.write_atomic(tmp_path / "file", "text")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]
 
 
 def test_a_reader_never_sees_a_part(tmp_path):
@@ -120,3 +120,21 @@ def test_sync_files_syncs_every_file_and_then_their_names(tmp_path, monkeypatch)
     files.sync_files(str(tmp_path))
     assert sorted(synced[:2]) == sorted((tmp_path / name).stat().st_ino for name in ("a", "b"))
     assert synced[2:] == [tmp_path.stat().st_ino]
+
+
+def test_the_names_of_new_folders_are_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    files.make_folder(tmp_path / "a" / "b")
+    assert sorted(synced) == sorted(path.stat().st_ino for path in (tmp_path, tmp_path / "a"))
+    files.make_folder(tmp_path / "a" / "b")
+    assert len(synced) == 2
+
+
+@pytest.mark.parametrize(("step", "error"), [("open", PermissionError(13, "")), ("fsync", OSError(22, ""))])
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch, step, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(files.os, step, fail)
+    files.sync_folder(tmp_path)

@@ -37,6 +37,8 @@ SPELLINGS = {
     "save_steps": (["--save-steps", "--save_steps"], "10", 10),
     "keep": (["--keep"], "5", 5),
     "print_freq": (["--print-freq", "--print_freq", "-p"], "1", 1),
+    "peak_flops": (["--peak-flops"], "790e12", 790e12),
+    "memory_bandwidth": (["--memory-bandwidth"], "4.3e12", 4.3e12),
     "depth": (["--depth"], "20", 20),
     "variant": (["--variant"], "paper", "paper"),
     "layers": (["--layers"], "slim", "slim"),
@@ -243,3 +245,20 @@ def test_a_list_of_numbers(text, wanted):
 def test_a_list_that_is_none_says_how_to_write_it():
     with pytest.raises(argparse.ArgumentTypeError, match="write 0.1,0.01"):
         options.numbers("a,b")
+
+
+def test_a_message_is_one_readable_line_whatever_the_words_are():
+    made = options.Parser(prog="main.py")
+    made.add_argument("--epochs", type=options.number(int, 1))
+    for words in (["--epo\x1b[2Jchs"], ["--epochs", "a\nb"], ["\udcff\x00"], ["--" + "x" * 10**6], ["--epochs=--"]):
+        with pytest.raises(UsageError) as caught:
+            made.parse_args(words)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 2100
+
+
+def test_two_dashes_are_no_value():
+    made = options.Parser(prog="main.py")
+    made.add_argument("--epochs", type=options.number(int, 1))
+    with pytest.raises(UsageError, match="argument --epochs: '--' is no value"):
+        made.parse_args(["--epochs=--"])

@@ -109,3 +109,21 @@ def test_the_command_can_be_typed_again(monkeypatch):
     python, *rest = shlex.split(run_folder.command())
     assert python == os.path.basename(sys.executable)
     assert rest == words
+
+
+def test_a_checkpoint_belongs_to_the_run_that_it_stands_in(tmp_path, monkeypatch):
+    step = tmp_path / "run" / "checkpoints" / "step-00000005"
+    step.mkdir(parents=True)
+    (step.parent / "last").symlink_to(step.name)
+    assert run_folder.run_of(step) == run_folder.run_of(step.parent / "last") == tmp_path / "run"
+    assert run_folder.is_run_of(tmp_path / "run", step)
+    monkeypatch.chdir(step.parent)  # where its name says nothing of its folders
+    assert run_folder.run_of(step.name) == tmp_path / "run"
+
+
+def test_a_checkpoint_that_stands_alone_does_not_say_where_to_write(tmp_path):
+    assert not run_folder.is_run_of(tmp_path, tmp_path / "step-00000005")
+    with pytest.raises(UsageError, match="say with --output-dir"):
+        run_folder.run_of(tmp_path / "step-00000005")
+    with pytest.raises(UsageError, match="say with --output-dir"):
+        run_folder.run_of("/step-00000005")

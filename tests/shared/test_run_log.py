@@ -276,5 +276,16 @@ def test_the_text_goes_where_the_user_wants_it(tmp_path):
 
 
 def test_a_text_file_that_cannot_be_written_is_the_users_mistake(tmp_path):
-    with pytest.raises(UsageError, match="cannot write .*nowhere.*; choose another --log-file"):
+    with pytest.raises(UsageError, match="cannot write .*nowhere.*; .*choose another --log-file"):
         RunLog(tmp_path, console=io.StringIO(), text_file=str(tmp_path / "nowhere" / "mine.txt"))
+
+
+def test_an_evaluation_that_is_done_once_more_is_logged_once(tmp_path, console):
+    """A run that ended between its evaluation and the checkpoint that follows evaluates again when it goes on."""
+    for resumed_from_step in (0, 3):
+        with RunLog(tmp_path, resumed_from_step, console) as log:
+            if not resumed_from_step:
+                log.event("step", 3, {})
+            log.event("evaluation", 3, {"top1": 50.0})
+            log.event("evaluation", 6, {"top1": 60.0})
+    assert [event["step"] for event in events(tmp_path)] == [3, 3, 6]

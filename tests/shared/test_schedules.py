@@ -233,3 +233,38 @@ def test_a_schedule_is_locked():
 )
 def test_the_description_is_what_people_say(schedule, text):
     assert schedule.describe() == text
+
+
+# -- what never comes to pass ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "remark"),
+    [
+        (SE_RESNET50_1P, "the warm-up of 5 epochs is not over within the 1 asked for, so the rate stays below 0.1; "),
+        (Schedule("cosine", 0.6, 5, warm_up_epochs=5), "the warm-up of 5 epochs is not over"),
+        (Schedule("piecewise", 0.1, 79, milestones=(1, 79, 119), factors=(10.0, 1.0, 0.1)),
+         "the rate's changes at epochs 80, 120 lie beyond the 79 epochs asked for; "),
+        (Schedule("step", 0.6, 30, period=30), "the rate's first fall, at epoch 31, lies beyond the 30 epochs"),
+    ],
+)  # fmt: skip
+def test_a_schedule_that_ends_after_the_training_says_so(schedule, remark):
+    assert [line.startswith(remark) for line in schedule.remarks()] == [True]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [SENET154_STEP, SENET154_045, SENET154_EXPONENTIAL, SENET154_COSINE, SE_RESNET50, PNASNET, CIFAR_GPU_SCRIPT,
+     Schedule("cosine", 0.6, 6, warm_up_epochs=5), Schedule("step", 0.6, 31, period=30), Schedule("step", 0.1, 1),
+     Schedule("piecewise", 0.1, 80, milestones=(1, 79), factors=(10.0, 1.0))],
+)  # fmt: skip
+def test_one_that_fits_says_nothing(schedule):
+    assert schedule.remarks() == []
+
+
+@given(st.sampled_from(KINDS), st.integers(1, 40), st.integers(1, 40), st.integers(0, 40))
+def test_a_prolonged_run_is_told_of_another_rate_and_only_then(kind, before, after, epoch):
+    old, new = Schedule(kind, 0.5, before), Schedule(kind, 0.5, after)
+    lines = new.prolonged(old, epoch)
+    assert bool(lines) == (old.at(epoch) != new.at(epoch))
+    assert not lines or (kind == "cosine" and f"epoch {epoch + 1} has the learning rate {new.at(epoch):g}" in lines[0])

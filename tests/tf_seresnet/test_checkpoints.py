@@ -94,3 +94,25 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_trace(train, monkeypatc
                 kept.save(session, {"progress": {"step": 9}})
     assert checkpoints.find(run.folder) == before
     assert not list((run.folder / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("size", [0, 3000, 39999])
+def test_a_disk_that_takes_nothing_is_an_oserror_and_leaves_nothing(tmp_path, size):
+    """TensorFlow's own exception is of another kind with every reason; a limit on files' sizes is one for everybody."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variable = tf.compat.v1.get_variable("weights", [10000])
+        session.run(variable.initializer)
+        folder = checkpoints.Checkpoints(tmp_path, keep=2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            for write in (
+                lambda: folder.save(session, {"progress": {"step": 1}}),
+                lambda: checkpoints.save_weights(session, tmp_path / "model.ckpt", [variable]),
+            ):
+                with pytest.raises(OSError, match="File too large"):
+                    write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.rglob("*")] == ["checkpoints"]

@@ -97,6 +97,7 @@ def test_a_bad_image_is_fatal_or_left_out_named_and_counted(trained, evaluate, t
     text = (run.folder / "train.log").read_text()
     assert text.count("image01.png") == 1
     assert "bad images left out: 0 in training, 1 in the evaluation" in text
+    assert " images, 1 of " in text  # beside the accuracy too
 
 
 def test_a_checkpoint_of_other_classes_is_refused(trained, evaluate, tiny, tmp_path, capsys):

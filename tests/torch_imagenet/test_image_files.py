@@ -105,3 +105,10 @@ def test_an_image_cut_off_anywhere_is_bad(jpeg):
         jpeg.with_name("cut.JPEG").write_bytes(content[:length])
         with pytest.raises(BadImage):
             read_rgb(str(jpeg.with_name("cut.JPEG")))
+
+
+def test_damaged_exif_data_is_no_line_on_the_screen(tmp_path, recwarn):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01"  # two entries announced, the first one cut off
+    Image.new("RGB", (40, 30)).save(tmp_path / "image.JPEG", exif=exif)
+    assert read_rgb(str(tmp_path / "image.JPEG")).size == (40, 30)
+    assert not list(recwarn)

@@ -46,7 +46,8 @@ def test_a_killed_worker_is_one_line_and_the_next_epoch_has_new_workers(split):
         worker = batches._loader._loader._iterator._workers[0]
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
-        with pytest.raises(UsageError, match="was killed.*; use fewer --workers") as caught:
+        wanted_words = r"data worker 0 of 2 \(process \d+\) was killed by signal 9.*; use fewer --workers"
+        with pytest.raises(UsageError, match=wanted_words) as caught:
             list(running)
         assert "\n" not in str(caught.value)
         batches.close()

@@ -78,6 +78,10 @@ class Device(abc.ABC):
 
         yield ALONE
 
+    def threads(self) -> Optional[int]:
+        """On how many threads a sum is split up, where that decides how it is rounded."""
+        return None
+
     def describe(self) -> Dict[str, Any]:
         """The device of the record: {"kind", "name", "count"}."""
         return {"kind": self.kind, "name": self.name, "count": self.count}

@@ -9,6 +9,8 @@ import re
 import subprocess
 from typing import Any, List
 
+CPU_THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow reads it when it starts
+
 
 def tensorflow_version() -> str:
     """For example "1.15.5"."""
@@ -25,6 +27,13 @@ def cpu_name() -> str:
     except OSError:
         models = []
     return models[0].strip() if models else platform.processor() or platform.machine() or "CPU"
+
+
+def cpu_threads() -> int:
+    """On how many threads TensorFlow runs one operation on the CPU."""
+    given = os.environ.get(CPU_THREADS, "")
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(given) if given.isdigit() and int(given) else cpus
 
 
 def visible_gpus() -> List[Any]:

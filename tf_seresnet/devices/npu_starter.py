@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+from shared import parent
 from shared.errors import UsageError
 from shared.interrupts import Interrupts, Stopped
 from shared.run_log import RunLog
@@ -137,8 +138,8 @@ def _running(command: Sequence[str], ranks: Sequence[Environment], log: RunLog) 
             added = {name: value for name, value in environment.items() if value is not None}
             kept = {name: value for name, value in os.environ.items() if name not in environment}
             popen = subprocess.Popen(
-                list(command), env={**kept, **added}, start_new_session=True, universal_newlines=True,
-                errors="replace", **others,
+                list(command), env={**kept, **added, **parent.followed()}, start_new_session=True,
+                universal_newlines=True, errors="replace", **others,
             )  # fmt: skip
             process = _Process(rank, popen)
             processes.append(process)

@@ -117,6 +117,9 @@ class CpuDevice(_StockDevice):
         if self.precision != "O0":
             self.notes.append(f"precision {self.precision} is slower than O0 on most CPUs")
 
+    def threads(self) -> Optional[int]:
+        return found.cpu_threads()
+
     def _place(self, config: Any) -> None:
         config.device_count["GPU"] = 0
         if self.count > 1:

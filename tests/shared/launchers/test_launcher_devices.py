@@ -77,3 +77,13 @@ def test_what_is_exported_is_the_documented_for_an_npu_alone():
         assert placement("tf_seresnet", "cpu", None, 1, environment, own=runtime).exported == {}
     assert placement(HALF, "cpu", None, 8, {}).exported == {}
     assert placement(HALF, "cuda", None, 8, {}).exported == {}
+
+
+@pytest.mark.parametrize("index", ["../../elsewhere", "/tmp", "0\n", "1/2", "٣", "-1", "12345"])
+def test_a_device_number_is_no_path(index):
+    """The number names the output folder."""
+    for device, number, environment in (
+        (f"npu:{index}", None, {}), ("npu", index, {}), ("npu", None, {"ASCEND_DEVICE_ID": index}),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="device number"):
+            placement(HALF, device, number, 1, environment)

@@ -56,6 +56,18 @@ def test_lines_of_the_two_streams_do_not_mix_in_the_log(tmp_path):
     assert console.said() == ("out so\n", "err\nunfinished")
 
 
+def test_a_log_on_a_full_disk_does_not_stop_the_command(tmp_path):
+    """/dev/full takes nothing; the console has everything, and says so."""
+    console = Console()
+    with Tee(Path("/dev/full"), console.out, console.err) as tee:
+        assert run([sys.executable, "-c", "for number in range(3): print(number, flush=True)"], {}, tee) == 0
+    out, err = console.said()
+    assert out == "0\n1\n2\n"
+    first, *_, last = err.splitlines()
+    assert first.startswith("note: /dev/full cannot be written (No space left on device)")
+    assert last.startswith("note: /dev/full lacks its last")
+
+
 def test_much_output_is_whole(tmp_path):
     _, out, _, log = ran(tmp_path, "for number in range(20000): print(number, 'x' * 50)")
     lines = [f"{number} {'x' * 50}" for number in range(20000)] + ["the end"]

@@ -47,6 +47,10 @@ def test_the_part_of_a_record(metrics):
     assert written["per_class_accuracy"] == [100.0, 0.0, None, None, 0.0, 0.0]
     assert [row[0] for row in written["confusion"]] == [1, 1, 0, 0, 1, 1]  # all were taken for class 0
     confidence = 1 / sum(math.exp(-k) for k in range(6))
+    only = int(15 * confidence)  # the bin that all four images fall into
+    assert written["reliability"]["images"] == [4 * (number == only) for number in range(15)]
+    assert written["reliability"]["accuracy"] == [25.0 if number == only else None for number in range(15)]
+    assert written["reliability"]["confidence"][only] == pytest.approx(100 * confidence, rel=1e-9)
     assert written["expected_calibration_error"] == pytest.approx(100 * abs(0.25 - confidence), rel=1e-6)
 
 

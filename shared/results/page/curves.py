@@ -1,0 +1,122 @@
+"""What a run's folder holds beside its record: the curves of events.jsonl, and config.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+Record = Dict[str, Any]
+MOST_POINTS = 400  # of a line; more are not seen on a page that is some hundred pixels wide
+_LONGEST_RUN = 1e12  # steps; a number beyond it is damage
+STEP_VALUES = ("loss", "top1", "top5", "learning_rate", "images_per_second", "data_wait_share")
+EVALUATION_VALUES = ("loss", "top1", "top5")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over steps; nan where events.jsonl says null, which leaves a gap in the line."""
+
+    steps: Tuple[float, ...] = ()
+    values: Tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record, and what else there is of its run. `train` and `evaluation`: curves by the names of their values."""
+
+    name: str
+    record: Record
+    train: Dict[str, Curve] = field(default_factory=dict)
+    evaluation: Dict[str, Curve] = field(default_factory=dict)
+    config: Optional[Dict[str, Any]] = None
+    missing: Tuple[str, ...] = ()  # what is not there and why, a sentence each
+
+    @property
+    def steps_per_epoch(self) -> Optional[float]:
+        """As the record counts them; None where it counts no epochs."""
+        steps, epochs = self.record.get("steps_completed"), self.record.get("epochs_completed")
+        return steps / epochs if steps and epochs else None
+
+
+def read_run(path: Path, record: Record) -> Run:
+    """The run whose record is the file at `path`. A file that is absent or damaged is named in `missing`."""
+    if path.name != "result.json":
+        why = "Only the record is here: name the run's folder to see its curves, its recipe and its command."
+        return Run(path.stem, record, missing=(why,))
+    missing: List[str] = []
+    events = _events(path.parent / "events.jsonl", missing)
+    return Run(
+        path.parent.name or "run",
+        record,
+        _curves(events, "step", STEP_VALUES),
+        _curves(events, "evaluation", EVALUATION_VALUES),
+        _config(path.parent / "config.json", missing),
+        tuple(missing),
+    )
+
+
+def _events(path: Path, missing: List[str]) -> List[Dict[str, Any]]:
+    found, damaged = [], 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                event = _json(line)
+                if isinstance(event, dict) and not math.isnan(_number(event.get("step"))):
+                    found.append(event)
+                else:
+                    damaged += 1
+    except OSError as error:
+        missing.append(f"No curves: {path.name} cannot be read ({error.strerror or error}).")
+    if damaged:
+        missing.append(f"{damaged} damaged line{'' if damaged == 1 else 's'} of {path.name} left out.")
+    return found
+
+
+def _config(path: Path, missing: List[str]) -> Optional[Dict[str, Any]]:
+    try:
+        config = _json(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        missing.append(f"No recipe and no command: {path.name} cannot be read ({error.strerror or error}).")
+        return None
+    if not isinstance(config, dict):
+        missing.append(f"No recipe and no command: {path.name} is damaged.")
+        return None
+    return config
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _curves(events: Sequence[Dict[str, Any]], kind: str, names: Sequence[str]) -> Dict[str, Curve]:
+    curves = {}
+    for name in names:
+        points = {
+            _number(event["step"]): _number(event[name])
+            for event in events
+            if event.get("event") == kind and name in event
+        }  # a step that was logged twice counts as it was the last time
+        if any(not math.isnan(value) for value in points.values()):
+            curves[name] = _thinned(sorted(points.items()))
+    return curves
+
+
+def _thinned(points: List[Tuple[float, float]]) -> Curve:
+    """At most `MOST_POINTS` + 1 of them, evenly, the first and the last among them."""
+    stride = -(-len(points) // MOST_POINTS)
+    kept = points[::stride] if stride > 1 else points
+    if kept[-1] != points[-1]:
+        kept = [*kept, points[-1]]
+    return Curve(tuple(step for step, _ in kept), tuple(value for _, value in kept))
+
+
+def _number(value: Any) -> float:
+    """nan for what is no number that could be drawn."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LONGEST_RUN
+    return float(value) if good else float("nan")

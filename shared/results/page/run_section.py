@@ -1,0 +1,170 @@
+"""The part of the page that is about one run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from shared.results.page import plots
+from shared.results.page.curves import Run
+from shared.results.page.drawing import Drawings
+from shared.results.page.text import escaped, figures, note, pairs, table
+from shared.results.tables import TITLES
+
+# What the numbers of the classes stand for, where it is known from the data set's name.
+CLASSES: Dict[str, Tuple[str, ...]] = {
+    "cifar-10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "imagenette": (
+        "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
+        "gas pump", "golf ball", "parachute",
+    ),
+}  # fmt: skip
+_MOST_LISTED = 10
+_RECORD_ONLY = "This record was written before the bins of confidence were kept: no reliability diagram."
+
+
+def section(drawings: Drawings, number: int, run: Run) -> str:
+    """All there is of the run with this number."""
+    evaluation = run.record.get("evaluation", {})
+    parts = [
+        f'<section class="run" id="run-{number}" style="--own: var(--run-{number % 8})">',
+        f'<h2><span class="swatch"></span>{escaped(run.name)}</h2>',
+        f'<p class="lead">{escaped(described(run))}</p>',
+        *(note(line) for line in run.missing),
+        _facts(run.record),
+    ]
+    learning = plots.curves(drawings, [(number, run)], plots.LEARNING)
+    speed = plots.curves(drawings, [(number, run)], plots.SPEED)
+    if learning:
+        parts += ["<h3>Learning</h3>", figures(learning)]
+    if speed:
+        parts += ["<h3>Speed</h3>", figures(speed)]
+    if learning or speed:
+        parts.append('<p class="caption">Lines: training, averaged over the epoch so far. Rings: evaluation.</p>')
+    else:
+        parts.append(note("No learning curves and no throughput over time."))
+    parts += _evaluation(drawings, evaluation, run.record.get("dataset", {}).get("name", ""))
+    return "\n".join([*parts, _reproduce(run), "</section>"])
+
+
+def described(run: Run) -> str:
+    """One line: network, data set, mode, device."""
+    record = run.record
+    network, dataset = record.get("network", "no network"), record.get("dataset", {}).get("name")
+    device = record.get("device", {})
+    words = [TITLES.get(network, network), record["mode"]]
+    words += [TITLES.get(dataset, dataset)] if dataset else []
+    words += [f"{device['count']} x {device['name']}"] if "name" in device and "count" in device else []
+    return " · ".join(words)
+
+
+def _facts(record: Dict[str, Any]) -> str:
+    def percent(part: str, key: str) -> Optional[str]:
+        value = record.get(part, {}).get(key)
+        return None if value is None else f"{value:.2f}<small> %</small>"
+
+    speed, evaluation = record.get("throughput", {}), record.get("evaluation", {})
+    facts: List[Tuple[str, Optional[str]]] = [
+        ("top-1", percent("evaluation", "top1")),
+        ("top-5", percent("evaluation", "top5")),
+        ("loss", f"{evaluation['loss']:.4f}" if "loss" in evaluation else None),
+        ("calibration error", percent("evaluation", "expected_calibration_error")),
+        ("images evaluated", f"{evaluation['images']:,}" if "images" in evaluation else None),
+        ("images/s", f"{speed['images_per_second']:,.1f}" if "images_per_second" in speed else None),
+        ("ms/step, median", f"{speed['step_ms_p50']:,.1f}" if "step_ms_p50" in speed else None),
+        ("waiting for data", percent_of(speed.get("data_wait_share"))),
+        ("hours", f"{record['seconds'] / 3600:.2f}"),
+        ("parameters", f"{record['parameters']:,}" if "parameters" in record else None),
+    ]
+    cells = "".join(f"<li><b>{value}</b><span>{name}</span></li>" for name, value in facts if value is not None)
+    return f'<ul class="facts">{cells}</ul>'
+
+
+def percent_of(share: Optional[float]) -> Optional[str]:
+    """A share as percent; None where there is none."""
+    return None if share is None else f"{100 * share:.1f}<small> %</small>"
+
+
+def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], dataset: str) -> List[str]:
+    if not evaluation:
+        return [note("This run evaluated nothing.")]
+    counts, accuracies = evaluation.get("confusion"), evaluation.get("per_class_accuracy")
+    parts, drawn = ["<h3>Evaluation</h3>"], []
+    if evaluation.get("reliability"):
+        drawn.append(plots.reliability(drawings, evaluation["reliability"]))
+    else:
+        parts.append(note(_RECORD_ONLY))
+    size = len(counts or accuracies or ())
+    names = CLASSES.get(dataset, ())
+    labels = [escaped(names[label]) if len(names) == size else f"class {label}" for label in range(size)]
+    if counts and size <= plots.MOST_CELLS:
+        plots.confusion(drawings, counts, drawn)
+    drawn += [_classes(labels, accuracies)] if accuracies else []
+    parts.append(figures(drawn) if drawn else "")
+    if not counts:
+        return [*parts, note("The record has no confusion matrix.")]
+    if size > plots.MOST_CELLS:
+        parts.append(note(f"{size} classes: the confusions that are most frequent stand for the whole matrix."))
+    return [*parts, _confusions(labels, counts)]
+
+
+def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> str:
+    """Bars, the best class first; of many classes the best and the worst."""
+    known = sorted((-value, number) for number, value in enumerate(accuracies) if value is not None)
+    title = "Accuracy of each class (%)"
+    if len(known) > plots.MOST_CELLS:
+        title = f"The {_MOST_LISTED} best and the {_MOST_LISTED} worst of {len(known)} classes (%)"
+        known = known[:_MOST_LISTED] + known[-_MOST_LISTED:]
+    bars = "".join(
+        f'<li><span>{_numbered(labels, number)}</span><i style="--share: {-value:.2f}%"></i><b>{-value:.1f}</b></li>'
+        for value, number in known
+    )
+    empty = sum(value is None for value in accuracies)
+    more = f'<p class="caption">{empty} classes without images.</p>' if empty else ""
+    return f'<figcaption>{title}</figcaption><ol class="bars">{bars}</ol>{more}'
+
+
+def _confusions(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    wrong = [
+        (-count, row, column)
+        for row, cells in enumerate(counts)
+        for column, count in enumerate(cells)
+        if count and row != column
+    ]
+    lines = []
+    for count, row, column in sorted(wrong)[:_MOST_LISTED]:
+        share = 100 * -count / (sum(counts[row]) or 1)
+        lines.append(("", (_numbered(labels, row), _numbered(labels, column), str(-count), f"{share:.1f}")))
+    if not lines:
+        return note("No image was taken for one of another class.")
+    head = ("label", "taken for", "images", "% of the label's")
+    return f"<details open><summary>Most frequent confusions</summary>{table(head, lines, 2)}</details>"
+
+
+def _numbered(labels: Sequence[str], number: int) -> str:
+    label = labels[number]
+    return label if label == f"class {number}" else f"{label} <small>{number}</small>"
+
+
+def _reproduce(run: Run) -> str:
+    record, config = run.record, run.config or {}
+    commit = record.get("commit")
+    parts = ["<h3>Reproduce</h3>"]
+    command = config.get("command")
+    if isinstance(command, str):
+        parts.append(f"<pre><code>{escaped(command)}</code></pre>")
+    else:
+        parts.append(note("The command is in the run's config.json, which is not here."))
+    facts = [("commit", f"<code>{escaped(commit)}</code>")] if commit else []
+    keys = ("recipe", "schedule", "precision", "seed", "batch_size", "global_batch_size", "epochs_completed",
+            "steps_completed", "image_size", "machine", "started")  # fmt: skip
+    facts += [(key.replace("_", " "), escaped(record[key])) for key in keys if key in record]
+    facts += [(f"{name} version", escaped(version)) for name, version in record["versions"].items()]
+    facts += [("data set's fingerprint", f"<code>{escaped(mark)}</code>")
+              for mark in [record.get("dataset", {}).get("fingerprint")] if mark]  # fmt: skip
+    parts.append(pairs(facts))
+    if run.config is not None:
+        whole = escaped(json.dumps(run.config, indent=2, ensure_ascii=False))
+        summary = "<summary>config.json, the whole recipe</summary>"
+        parts.append(f"<details>{summary}<pre><code>{whole}</code></pre></details>")
+    return "\n".join(parts)

@@ -1,0 +1,107 @@
+"""Mutated files of TensorFlow's own checkpoints: the variables, or one line. TensorFlow is in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+from tests.faults.case import TF, Case
+from tests.faults.isolated import tried
+from tests.faults.mutations import mutated
+
+DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
+
+
+def _mutated_checkpoints(count: int, folder: Path, source: random.Random) -> str:
+    """In a fresh process: one that has run a session must not be forked."""
+    given = [str(folder), str(source.randrange(2**32)), str(count)]
+    command = [sys.executable, "-m", "tests.faults.fuzz_tf_checkpoints", *given]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600)
+    said = ended.stdout.decode("utf-8", "replace").splitlines()
+    if ended.returncode != 0 or not said or not said[-1].startswith("lost:"):
+        return f"exit status {ended.returncode}: {ended.stderr.decode('utf-8', 'replace')[-500:]}"
+    return said[-1][len("lost:") :].strip()
+
+
+def _write(folder: Path) -> Dict[str, Any]:
+    """A checkpoint of three variables, and their values."""
+    import tensorflow as tf
+
+    tf1 = tf.compat.v1
+    values = _values()
+    with tf.Graph().as_default(), tf1.Session(config=_alone()) as session:
+        saved = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
+        session.run(tf1.global_variables_initializer())
+        tf1.train.Saver(saved).save(session, str(folder / "model.ckpt"), write_meta_graph=False, write_state=False)
+    return values
+
+
+def _alone() -> Any:
+    import tensorflow as tf
+
+    return tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, use_per_session_threads=True
+    )
+
+
+def _restored(folder: Path, contents: Dict[str, bytes], values: Dict[str, Any], one: Tuple[bytes, str, str]) -> str:
+    """The values that were saved, or a line: TensorFlow has checksums of its own."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tf_seresnet import checkpoints
+
+    tf1 = tf.compat.v1
+    content, _, name = one
+    for other, good in contents.items():
+        (folder / other).write_bytes(content if other == name else good)
+    with tf.Graph().as_default(), tf1.Session(config=_alone()) as session:
+        variables = [tf1.get_variable(key, initializer=np.zeros_like(value)) for key, value in values.items()]
+        checkpoints.restore_weights(session, checkpoints.find(folder / "model.ckpt"), variables)
+        for variable, value in zip(variables, session.run(variables)):
+            if not np.array_equal(value, values[variable.op.name]):
+                return f"{variable.op.name} is restored as something else"
+    return ""
+
+
+def main(folder: Path, seed: int, count: int) -> None:
+    """Write the checkpoint in a child, then try the mutated ones in another."""
+    import tensorflow  # noqa: F401  # once, before the forks
+
+    import tf_seresnet.checkpoints  # noqa: F401
+
+    place, source = folder / "checkpoint", random.Random(seed)
+    place.mkdir()
+    lost = tried([place], lambda where: "" if _write(where) else "nothing", folder)
+    if not lost:
+        contents = {name: (place / name).read_bytes() for name in (DATA, INDEX)}
+        inputs = []
+        for _ in range(count):
+            name = source.choice((INDEX, INDEX, DATA))
+            inputs.append((*mutated(contents[name], contents[DATA], source), name))
+        values = _values()
+        lost = tried(inputs, lambda one: _restored(place, contents, values, one), folder, seconds=500)
+    print(f"lost: {lost}".replace("\n", " "))
+
+
+def _values() -> Dict[str, Any]:
+    import numpy as np
+
+    return {
+        "conv2d/kernel": np.arange(3 * 3 * 3 * 16, dtype=np.float32).reshape(3, 3, 3, 16),
+        "BatchNorm/beta": np.ones(16, np.float32), "global_step": np.int64(391),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+
+CASES = [
+    Case("mutated TensorFlow checkpoints, 20 a round", TF, functools.partial(_mutated_checkpoints, 20)),
+    Case("mutated TensorFlow checkpoints, 500 a round", TF, functools.partial(_mutated_checkpoints, 500), rounds=4,
+         short=False),
+]  # fmt: skip

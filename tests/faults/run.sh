@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The long form of all fault cases of both halves, side by side; writes its table into docs/reliability.md.
+set -u
+# shellcheck source=scripts/python_env.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../../scripts/python_env.sh"
+
+case ${1:-} in
+    -h | --help)
+        cat <<'END'
+usage: bash tests/faults/run.sh [--rounds N] [--only NAME ...]
+
+Does faults to real runs and real files, as often as each case says, in .venv and .venv-torch, which tests/run.sh makes.
+Prints a table; without options the table in docs/reliability.md is written anew. Exit status 1 if anything was lost.
+END
+        exit 0
+        ;;
+esac
+
+cd "$KIT_ROOT" || exit 2
+for folder in .venv .venv-torch; do
+    [ -x "$folder/bin/python" ] || fail "there is no $folder; make it with KIT_TEST_ENVS=\"main torch\" bash tests/run.sh"
+done
+scratch=$(mktemp -d) || exit 2
+trap 'rm -rf "$scratch"' EXIT
+trap 'end_jobs; exit 130' INT
+trap 'end_jobs; exit 143' TERM
+export OMP_NUM_THREADS=1 # both halves run at once
+status=0
+.venv/bin/python -m tests.faults --json "$scratch/tf.json" "$@" &
+tensorflow=$!
+.venv-torch/bin/python -m tests.faults --json "$scratch/torch.json" "$@" &
+torch=$!
+wait "$tensorflow" || status=1
+wait "$torch" || status=1
+if [ "$#" -eq 0 ]; then
+    .venv/bin/python -m tests.faults --document docs/reliability.md "$scratch/tf.json" "$scratch/torch.json" || status=1
+fi
+exit "$status"

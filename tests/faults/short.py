@@ -1,0 +1,24 @@
+"""The short form: one round of each case, as a test."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.case import Case, halves_here, one_round
+
+
+def short_form(module: str) -> Any:
+    """The test of a module's cases, to be called `test_...` in a file of its own (files are what runs in parallel)."""
+    cases = [case for case in importlib.import_module(f"tests.faults.{module}_cases").CASES
+             if case.half in halves_here() and case.short]  # fmt: skip
+
+    @pytest.mark.parametrize("case", cases, ids=[case.name.replace(" ", "-") for case in cases])
+    def test(case: Case, tmp_path: Path) -> None:
+        lost = one_round(case, 0, tmp_path / "round")
+        assert not lost, lost
+
+    return test

@@ -1,0 +1,5 @@
+"""One round of each case in fuzz_cases.py."""
+
+from tests.faults.short import short_form
+
+test_nothing_is_lost = short_form("fuzz")

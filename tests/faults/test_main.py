@@ -1,0 +1,77 @@
+"""The long form itself: what it prints, when it fails, and the table in the document."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.faults import __main__ as long_form
+from tests.faults.case import SHARED, Case
+
+
+def _raises(folder, random):
+    raise ValueError("a defect")
+
+
+CASES = {"fake": [
+    Case("kept", SHARED, lambda folder, random: "", rounds=3),
+    Case("lost now and then", SHARED, lambda folder, random: random.choice(["", "a weight"]), rounds=20),
+    Case("raising", SHARED, _raises),
+]}  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """run(*options) -> exit status, what was printed, the rows."""
+    monkeypatch.setattr(long_form, "all_cases", lambda: CASES)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def start(*options):
+        status = long_form.main([*options, "--json", str(tmp_path / "rows.json")])
+        rows = json.loads((tmp_path / "rows.json").read_text()) if (tmp_path / "rows.json").exists() else []
+        return status, capsys.readouterr().out, rows
+
+    return start
+
+
+def test_whoever_keeps_everything_passes_and_leaves_nothing(run, tmp_path):
+    status, out, rows = run("--only", "kept")
+    assert (status, rows[0]["rounds"], rows[0]["lost"]) == (0, 3, 0)
+    assert "kept | shared | 3 | 0 |" in out
+    assert not list(tmp_path.glob("faults-*"))
+
+
+def test_a_loss_is_named_with_its_round_and_its_folder_stays(run, tmp_path):
+    status, out, rows = run("--only", "lost", "raising")
+    assert status == 1
+    assert [row["lost"] > 0 for row in rows] == [True, True]
+    assert re.search(r"LOST: lost now and then, round \d+: a weight \(see .*faults-", out)
+    assert "LOST: raising, round 0: ValueError: a defect" in out
+    assert len(list(tmp_path.glob("faults-*"))) == sum(row["lost"] for row in rows)
+
+
+def test_a_round_can_be_repeated(run):
+    _, out, _ = run("--only", "lost")
+    number = re.search(r"round (\d+)", out).group(1)
+    assert run("--only", "lost", "--first", number, "--rounds", "1")[2][0]["lost"] == 1
+
+
+def test_nothing_run_is_not_passed(run):
+    assert run("--only", "no such case")[0] == 1
+
+
+def test_the_table_stands_between_its_marks(tmp_path):
+    document = tmp_path / "document.md"
+    document.write_text(f"before\n{long_form.BEGIN}\nold\n{long_form.END}\nafter\n")
+    rows = [{"fault": "a fault", "half": "shared", "rounds": 2, "lost": 0, "seconds": 1},
+            {"fault": "another", "half": "shared", "rounds": 2, "lost": 1, "seconds": 1}]  # fmt: skip
+    long_form.write_into(document, rows)
+    lines = document.read_text().splitlines()
+    assert lines[0] == "before"
+    assert lines[-1] == "after"
+    assert "| a fault | `shared` | 2 | nothing | 1 |" in lines
+    assert "| another | `shared` | 2 | **1** | 1 |" in lines
+    assert "old" not in lines

@@ -1,0 +1,228 @@
+"""The page: made from the committed records and from a made-up run; what it shows, what it says is absent, escapes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from shared.results.__main__ import find_records, main
+from shared.results.page.curves import MOST_POINTS, read_run
+from shared.results.page.document import page
+from shared.results.page.drawing import inline
+from shared.results.record import build_record, read_record, write_record
+
+pytest.importorskip("matplotlib", reason="the page is drawn by matplotlib")
+ROOT = Path(__file__).resolve().parents[3]
+HOSTILE = '<script>alert("1")</script>&\'"><img src=http://example.org/x>'
+VOID = {"meta", "br", "img", "hr", "link", "input"}
+
+
+class Reader(HTMLParser):
+    """Complains of elements that are not closed in their order; gathers attributes, ids and texts."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.elements, self.ids, self.targets, self.words = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append(tag)
+        for name, value in attributes:
+            assert name not in ("src", "srcset", "data", "action", "poster"), (tag, name, value)
+            assert not name.startswith("on"), (tag, name)
+            if name in ("href", "xlink:href"):
+                assert value.startswith("#"), (tag, value)
+                self.targets.append(value[1:])
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def checked(text):
+    """The page as read; asks nobody for anything, each id once, each anchor there."""
+    reader = Reader(text)
+    assert not {"script", "img", "link", "iframe", "object", "embed", "base", "image"} & set(reader.elements)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert set(reader.targets) | set(re.findall(r"url\(#([^)]*)\)", text)) <= set(reader.ids)
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert "default-src 'none'" in text
+    return reader
+
+
+def made_up(folder, name="run", events=None, config=None, **changes):
+    """A run's folder with three classes."""
+    run = folder / name
+    run.mkdir(parents=True)
+    parts = {
+        "half": "tf_seresnet", "mode": "train", "network": "se_resnet11", "recipe": "sample", "seed": 3,
+        "dataset": {"name": "three", "fingerprint": "abc"}, "device": {"kind": "cpu", "name": "Small", "count": 1},
+        "precision": "O0", "batch_size": 8, "global_batch_size": 8, "epochs_completed": 2, "steps_completed": 8,
+        "images_trained": 64, "throughput": {"images_per_second": 100.0, "step_ms_p50": 80.0, "steps_timed": 7},
+        "evaluation": {
+            "images": 9, "loss": 0.5, "top1": 66.7, "top5": 100.0, "expected_calibration_error": 7.5,
+            "reliability": {"images": [0, 9], "confidence": [None, 70.0], "accuracy": [None, 66.7]},
+            "per_class_accuracy": [100.0, 66.7, None], "confusion": [[4, 0, 0], [1, 2, 2], [0, 0, 0]],
+        },
+        "versions": {"python": "3.11"}, "started": "2024-01-02T03:04:05", "seconds": 3600.0, "commit": "c0ffee",
+    }  # fmt: skip
+    write_record(run / "result.json", build_record(**dict(parts, **changes)))
+    if events is None:
+        events = [
+            {"event": "step", "step": step, "loss": 2.0 / step, "top1": 5.0 * step, "learning_rate": 0.1,
+             "images_per_second": 90.0 + step, "data_wait_share": 0.01 * step}
+            for step in range(1, 9)
+        ]  # fmt: skip
+        events += [{"event": "evaluation", "step": step, "loss": 1.0, "top1": 8.0 * step} for step in (4, 8)]
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    (run / "config.json").write_text(json.dumps({"command": "python main.py --seed 3"} if config is None else config))
+    return run
+
+
+def _page(*runs):
+    return page(find_records([str(run) for run in runs]))
+
+
+def test_committed_records_and_a_run(tmp_path):
+    text = _page(made_up(tmp_path), ROOT / "results")
+    words = " ".join(checked(text).words)
+    for wanted in ("94.79", "SE-ResNet-110, CIFAR-10", "not measured", "airplane", "golf ball", "Compared",
+                   "python main.py --seed 3", "c0ffee", "runs have no curves", "no reliability diagram"):  # fmt: skip
+        assert wanted in words, wanted
+    titles = re.findall(r'aria-label="([^"]*)"', text)
+    curves = ["Loss (nats)", "Top-1 accuracy (%)", "Learning rate", "Images per second", "Waiting for data (% of time)"]
+    assert titles[:5] == curves  # compared
+    assert titles[5:12] == [*curves, "Reliability diagram", "Confusion matrix"]
+    assert titles[12:] == ["Confusion matrix"] * len(find_records([]))
+
+
+def test_it_is_the_same_every_time(tmp_path):
+    run = made_up(tmp_path)
+    assert _page(run) == _page(run)
+
+
+def test_one_run_is_compared_with_none(tmp_path):
+    text = _page(made_up(tmp_path))
+    assert 'id="compared"' not in text
+    assert "Results of 1 run<" in text
+    assert "matplotlib" not in text
+    assert not re.search(r"#0102[0-9a-f]{2}", text)  # every colour is the page's
+
+
+def test_what_comes_from_files_is_escaped(tmp_path):
+    run = made_up(
+        tmp_path, network=HOSTILE, recipe=HOSTILE, machine=HOSTILE, commit=HOSTILE, schedule=HOSTILE, precision=HOSTILE,
+        dataset={"name": HOSTILE, "fingerprint": HOSTILE}, device={"kind": "cpu", "name": HOSTILE, "count": 1},
+        versions={HOSTILE: HOSTILE}, config={"command": HOSTILE, HOSTILE: [HOSTILE, "\ud800", "\x1b"]},
+    )  # fmt: skip
+    named = run.with_name(HOSTILE.replace("/", "|"))
+    run.rename(named)
+    text = _page(named, made_up(tmp_path, "beside"))
+    words = " ".join(checked(text).words)
+    assert words.count('<script>alert("1")') > 15
+    assert "<script" not in text
+    text.encode("utf-8")
+
+
+def test_curves_are_those_of_the_events(tmp_path):
+    run = made_up(tmp_path)
+    read = read_run(run / "result.json", read_record(run / "result.json"))
+    assert read.missing == ()
+    assert read.steps_per_epoch == 4
+    assert read.train["loss"].steps == tuple(range(1, 9))
+    assert read.train["loss"].values == tuple(2.0 / step for step in range(1, 9))
+    assert read.train["data_wait_share"].values[-1] == 0.08
+    assert (read.evaluation["top1"].steps, read.evaluation["top1"].values) == ((4, 8), (32.0, 64.0))
+    assert "top5" not in read.train
+
+
+def test_curves_of_damaged_events(tmp_path):
+    run = made_up(tmp_path, events=[
+        {"event": "step", "step": 2, "loss": 1.0}, {"event": "step", "step": 1, "loss": None},
+        {"event": "step", "step": 2, "loss": 3.0}, {"event": "step", "step": 3, "loss": 10**400, "top1": "much"},
+        {"event": "step", "step": "4"}, {"event": ["step"], "step": 5, "loss": 1.0}, [1], {"event": "step"},
+    ])  # fmt: skip
+    with (run / "events.jsonl").open("ab") as file:
+        file.write(b'{"event": "step", "step": NaN}\n\xff\xfe\n' + b"[" * 100000 + b"\n{\"event\": \"st")
+    read = read_run(run / "result.json", read_record(run / "result.json"))
+    loss = read.train["loss"]
+    assert loss.steps == (1, 2, 3)
+    assert loss.values[1] == 3.0
+    assert [value != value for value in loss.values] == [True, False, True]
+    assert set(read.train) == {"loss"}
+    assert read.missing == ("7 damaged lines of events.jsonl left out.",)
+    assert "7 damaged lines" in " ".join(checked(_page(run)).words)
+
+
+def test_long_curves_are_thinned(tmp_path):
+    count = 10 * MOST_POINTS + 5
+    run = made_up(tmp_path, events=[{"event": "step", "step": step, "loss": 1.0 * step} for step in range(count)])
+    loss = read_run(run / "result.json", read_record(run / "result.json")).train["loss"]
+    assert len(loss.steps) <= MOST_POINTS + 1
+    assert (loss.values[0], loss.values[-1]) == (0.0, count - 1.0)
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[1]"])
+def test_what_is_not_there_is_said(tmp_path, damage):
+    run = made_up(tmp_path, evaluation=None, throughput=None)
+    (run / "events.jsonl").unlink()
+    (run / "config.json").unlink() if damage is None else (run / "config.json").write_text(damage)
+    words = " ".join(checked(_page(run)).words)
+    assert "No curves: events.jsonl cannot be read" in words
+    assert "No recipe and no command: config.json" in words
+    assert "This run evaluated nothing." in words
+    assert "The command is in the run's config.json" in words
+
+
+def test_many_classes(tmp_path):
+    size = 40
+    counts = [[3 * (row == column) + (row == 5 and column == 7) for column in range(size)] for row in range(size)]
+    evaluation = {"images": 121, "loss": 1.0, "top1": 99.0, "confusion": counts, "per_class_accuracy": [99.0] * size}
+    text = _page(made_up(tmp_path, evaluation=evaluation))
+    words = " ".join(checked(text).words)
+    assert "40 classes: the confusions that are most frequent" in words
+    assert "The 10 best and the 10 worst of 40 classes" in words
+    assert "Confusion matrix" not in text
+    assert "class 5" in words
+
+
+def test_output_is_written_whole(tmp_path, capsys, monkeypatch):
+    run = made_up(tmp_path)
+    target = tmp_path / "page.html"
+    assert main([str(run), "--format", "html", "--output", str(target)]) == 0
+    assert capsys.readouterr().out == ""
+    assert target.read_text(encoding="utf-8") == _page(run)
+    assert main([str(run), "--format", "html", "--output", str(tmp_path / "none" / "page.html")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([str(run), "--format", "html"]) == 2
+    assert "; pip install 'matplotlib>=" in capsys.readouterr().err
+
+
+def test_inline_svg():
+    svg = (
+        '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="9pt" height="9pt" viewBox="0 0 9 9">\n'
+        '<metadata>x</metadata>'
+        '<defs><style type="text/css">*{}</style><path id="m1" style="fill: #010203; stroke: #010204"/></defs>\n'
+        '<g id="unused"><use xlink:href="#m1" clip-path="url(#m1)"/></g></svg>'
+    )
+    assert inline(svg, "f7", "A title").replace("\n", "") == (
+        '<svg role="img" aria-label="A title" viewBox="0 0 9 9"><defs><path id="f7-m1" style="fill: currentColor;'
+        ' stroke: var(--grid)"/></defs><g><use xlink:href="#f7-m1" clip-path="url(#f7-m1)"/></g></svg>'
+    )
