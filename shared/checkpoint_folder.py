@@ -120,6 +120,8 @@ def find(path: Union[str, Path]) -> Found:
     if not holds_one(path):
         raise UsageError(f"no checkpoint at {path}; name a run's folder, or a folder step-NNNNNNNN in it")
     if (path / STATE).is_file():
+        if path.parent.name == FOLDER and _leads_out(path):
+            raise UsageError(one_line(f"{path} is a link to {path.resolve()}, of another run; name the folder itself"))
         return Found(path, _checked_state(path), [])
     return _newest_intact(path / FOLDER if (path / FOLDER).is_dir() else path)
 
@@ -130,10 +132,13 @@ def _newest_intact(folder: Path) -> Found:
     numbered = sorted([*_numbered(folder), *folder.glob(f".*{_REPLACED}")], key=_step, reverse=True)
     # Those beyond `last` come last: a run that has gone back behind them has dropped their events.
     beyond = [path for path in numbered if last.is_symlink() and _step(path) > _step(Path(os.readlink(str(last))))]
-    candidates = [path for path in [last] if path.exists()]
+    candidates = [last] if last.exists() else []
     candidates += [path for path in numbered if path not in beyond] + beyond
     for path in candidates:
-        path = path.resolve()
+        if _leads_out(path):
+            notes.append(one_line(f"{path} leads to {path.resolve()}, of another run; it is passed over"))
+            continue
+        path = folder / path.resolve().name
         try:
             state = _checked_state(path)
         except UsageError as error:
@@ -161,6 +166,11 @@ def _checked_state(path: Path) -> Dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{type(error).__name__}: {str(error)[:300]}") from error
     return dict(state)
+
+
+def _leads_out(path: Path) -> bool:
+    """Whether the checkpoint's name in a run's folder is a link to elsewhere, where nothing of this run belongs."""
+    return path.resolve().parent != path.parent.resolve()
 
 
 def _plain(path: Path) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Optional, Sequence, Union
 
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.files import make_folder
 
 RUNS = "runs"
@@ -22,8 +23,22 @@ FILES = (
 
 
 def run_folder(output_dir: Optional[str], name: str) -> Path:
-    """--output-dir, or a new folder under runs/ named after `name`. Raises UsageError where it cannot be written."""
-    return make_folder(output_dir or new_folder_name(name))
+    """--output-dir, or a new folder under runs/ named after `name`.
+
+    Raises UsageError where it cannot be written, or where what a run writes there would go elsewhere.
+    """
+    folder = make_folder(output_dir or new_folder_name(name))
+    for path in sorted(folder.iterdir()):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in FILES) and not _is_plain(path):
+            raise UsageError(
+                one_line(f"{path} is a link or a device where a run writes; remove it, or choose another --output-dir")
+            )
+    return folder
+
+
+def _is_plain(path: Path) -> bool:
+    """Neither a link, which leads out of a folder that somebody else has made, nor a pipe, which nobody reads."""
+    return not path.is_symlink() and (path.is_file() or path.is_dir())
 
 
 def new_folder_name(name: str) -> Path:
@@ -62,7 +77,9 @@ def run_of(checkpoint: Union[str, Path]) -> Path:
 
     Raises UsageError for one that stands elsewhere: where its run is to be written, its place does not say.
     """
-    folder = Path(checkpoint).resolve().parent
+    folder = Path(os.path.abspath(str(checkpoint))).parent  # of links in the run's folder, the place that was named
+    if folder.name != "checkpoints":
+        folder = Path(checkpoint).resolve().parent
     if folder.name != "checkpoints":
         raise UsageError(f"{checkpoint} is not in the folder of a run; say with --output-dir where to go on")
     return folder.parent

@@ -9,7 +9,7 @@ import io
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, NamedTuple
+from typing import Iterator, List, NamedTuple, Optional
 from unittest import mock
 
 from tests.faults.case import TF
@@ -35,12 +35,16 @@ class Said(NamedTuple):
         return f"no refusal with {words!r}: status {self.status}, {self.err or self.out[-300:]!r}"
 
 
-def train(half: str, folder: Path, *options: str, short: bool = True) -> Said:
-    """Train six (CIFAR half) or ten steps (ImageNet half, a network of 3,000 weights) into this folder."""
+def train(half: str, folder: Optional[Path], *options: str, short: bool = True) -> Said:
+    """Train six (CIFAR half) or ten steps (ImageNet half, a network of 3,000 weights) into this folder.
+
+    Where none is named the program chooses.
+    """
+    into = ["--output-dir", str(folder)] if folder else []
     if half == TF:
         from tf_seresnet.main import main
 
-        return _said(main, [*(TF_SHORT if short else ["--device", "cpu"]), *options, "--output-dir", str(folder)])
+        return _said(main, [*(TF_SHORT if short else ["--device", "cpu"]), *options, *into])
     from tests.torch_imagenet.small_network import create_small
     from torch_imagenet import network_spec
     from torch_imagenet.main import main as torch_main
@@ -49,7 +53,7 @@ def train(half: str, folder: Path, *options: str, short: bool = True) -> Said:
     if "--data-path" in options and short:
         given = TORCH_SHORT
     with mock.patch.object(network_spec, "create", create_small):
-        return _said(torch_main, ["train", *given, *options, "--output-dir", str(folder)])
+        return _said(torch_main, ["train", *given, *options, *into])
 
 
 def _said(main: object, arguments: List[str]) -> Said:

@@ -1,8 +1,14 @@
-"""Mutated files of TensorFlow's own checkpoints: the variables, or one line. TensorFlow is in a process of its own."""
+"""Mutated files of TensorFlow's own checkpoints: the variables, or one line. TensorFlow is in a process of its own.
+
+And a stranger's state.json with right checksums: what follows from it, or one line.
+"""
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
+import json
 import random
 import subprocess
 import sys
@@ -10,8 +16,10 @@ from pathlib import Path
 from typing import Any, Dict, Tuple
 
 from tests.faults.case import TF, Case
+from tests.faults.crash_cases import undisturbed
 from tests.faults.isolated import tried
 from tests.faults.mutations import mutated
+from tests.faults.values import changed_value
 
 DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
 
@@ -97,6 +105,49 @@ def _values() -> Dict[str, Any]:
     }  # fmt: skip
 
 
+# -- state.json ------------------------------------------------------------------------------------------------
+
+
+def _strangers_state(folder: Path, source: random.Random) -> str:
+    """Values of state.json that are of other types, out of range, missing."""
+    import tf_seresnet.training  # noqa: F401  # TensorFlow, before the fork
+
+    state = json.loads((undisturbed(TF).folder / "checkpoints" / "last" / "state.json").read_text(encoding="utf-8"))
+    del state["checksum"]  # as of the first format: a stranger can make that too
+    target = folder / "run" / "checkpoints" / "step-00000010"
+    target.mkdir(parents=True)
+    for name in state["files"]:
+        (target / name).write_bytes(b"weights")
+        state["files"][name] = hashlib.sha256(b"weights").hexdigest()
+    inputs = [changed_value(copy.deepcopy(dict(state, format=1)), source) for _ in range(100)]
+    return tried(inputs, lambda one: _set_up(target, one[0]), folder)
+
+
+def _set_up(target: Path, state: Any) -> str:
+    """All that a resumed run, and an evaluation, decide before TensorFlow has work to do."""
+    from shared.clock import Clock
+    from shared.progress import Progress
+    from tf_seresnet import runs, training
+    from tf_seresnet.input_pipeline import Normalisation
+    from tf_seresnet.main import parser
+    from tf_seresnet.network import blocks_per_stage
+
+    (target / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    options = parser().parse_args(["train", "--resume", str(target), "--device", "cpu"])
+    found = training._resumed(options)
+    assert found is not None
+    assert found.state is not None
+    data, _ = runs.load_data(options, found.state)
+    recipe = runs.resumed_recipe(options, found.state, data)
+    network = runs.network(options, recipe, found.state, len(data.label_names))
+    blocks_per_stage(network.depth, network.variant)
+    progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
+    clock.summary()
+    Normalisation(**found.state["normalisation"])
+    recipe.schedule.at(progress.epoch)
+    return ""
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
 
@@ -104,4 +155,5 @@ CASES = [
     Case("mutated TensorFlow checkpoints, 20 a round", TF, functools.partial(_mutated_checkpoints, 20)),
     Case("mutated TensorFlow checkpoints, 500 a round", TF, functools.partial(_mutated_checkpoints, 500), rounds=4,
          short=False),
+    Case("state.json of a stranger, 100 a round", TF, _strangers_state, rounds=20),
 ]  # fmt: skip

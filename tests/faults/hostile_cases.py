@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.faults import hostile_launchers, hostile_pickles
+from tests.faults import hostile_folders, hostile_launchers, hostile_pickles
 
-CASES = [*hostile_pickles.CASES, *hostile_launchers.CASES]
+CASES = [*hostile_pickles.CASES, *hostile_folders.CASES, *hostile_launchers.CASES]

@@ -236,6 +236,28 @@ def test_last_may_be_lost(tmp_path):
     assert find(tmp_path).state["progress"]["step"] == 2
 
 
+@pytest.mark.parametrize("name", ["last", "step-00000010"])
+def test_a_link_to_another_runs_checkpoint_is_passed_over(tmp_path, name):
+    other = save(tmp_path / "other", 20) / "checkpoints" / "step-00000020"
+    link = save(tmp_path / "run", 5, 10) / "checkpoints" / name
+    if link.is_symlink():
+        link.unlink()
+    else:
+        link.rename(tmp_path / "gone")
+    link.symlink_to(other)
+    found = find(tmp_path / "run")
+    assert found.folder.parent == tmp_path / "run" / "checkpoints"
+    assert found.state["progress"]["step"] == (10 if name == "last" else 5)
+    assert any("of another run" in note for note in found.notes)
+    assert "of another run; name the folder itself" in refusal(link)
+
+
+def test_a_link_that_somebody_made_elsewhere_is_followed(tmp_path):
+    save(tmp_path / "run", 5)
+    (tmp_path / "mine").symlink_to(tmp_path / "run" / "checkpoints" / "step-00000005")
+    assert find(tmp_path / "mine").state["progress"]["step"] == 5
+
+
 def test_no_bit_of_a_state_can_change_unseen(tmp_path):
     save(tmp_path, 1)
     path = tmp_path / "checkpoints" / "step-00000001" / "state.json"

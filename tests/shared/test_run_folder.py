@@ -31,6 +31,24 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path):
         run_folder.run_folder(str(tmp_path / "file"), "network")
 
 
+@pytest.mark.parametrize("name", ["train.log", "checkpoints", "model.ckpt.index"])
+@pytest.mark.parametrize("make", [
+    lambda path, other: path.symlink_to(other), lambda path, other: path.symlink_to(other / "nothing"),
+    lambda path, other: os.mkfifo(str(path)),
+], ids=["link", "dangling link", "pipe"])  # fmt: skip
+def test_what_a_run_writes_stays_in_its_folder(tmp_path, name, make):
+    (tmp_path / "run").mkdir()
+    make(tmp_path / "run" / name, tmp_path)
+    with pytest.raises(UsageError, match=f"{name} is a link or a device.*; remove it, or choose another --output-dir"):
+        run_folder.run_folder(str(tmp_path / "run"), "network")
+
+
+def test_what_is_no_runs_may_be_a_link(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").symlink_to(tmp_path)
+    assert run_folder.run_folder(str(tmp_path / "run"), "network") == tmp_path / "run"
+
+
 # -- an earlier run in it --------------------------------------------------------------------------------------
 
 
@@ -127,3 +145,17 @@ def test_a_checkpoint_that_stands_alone_does_not_say_where_to_write(tmp_path):
         run_folder.run_of(tmp_path / "step-00000005")
     with pytest.raises(UsageError, match="say with --output-dir"):
         run_folder.run_of("/step-00000005")
+
+
+def test_a_link_to_a_checkpoint_means_the_run_of_the_checkpoint(tmp_path):
+    step = tmp_path / "run" / "checkpoints" / "step-00000005"
+    step.mkdir(parents=True)
+    (tmp_path / "mine").symlink_to(step)
+    assert run_folder.run_of(tmp_path / "mine") == tmp_path / "run"
+
+
+def test_a_linked_folder_of_checkpoints_stays_where_it_was_named(tmp_path):
+    (tmp_path / "other" / "checkpoints" / "step-00000005").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "other" / "checkpoints")
+    assert run_folder.run_of(tmp_path / "run" / "checkpoints" / "step-00000005") == tmp_path / "run"
