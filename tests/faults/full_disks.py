@@ -17,7 +17,6 @@ import os
 import random
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 from tests.faults import trainings
+from tests.faults.asked import Asked
 
 _NEW_NAMESPACE, _REMOUNT, _RECURSIVE, _PRIVATE, _READ_ONLY = 0x20000, 32, 0x4000, 1 << 18, 1
 _PAGE = 4096
@@ -152,25 +152,12 @@ class Server:
     """The client's side of one."""
 
     def __init__(self, half: str) -> None:
-        settings = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TF_CPP_MIN_LOG_LEVEL="3")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.full_disks", half], cwd=str(trainings.ROOT), env=settings,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True,
-        )  # fmt: skip
-        atexit.register(self._end)
+        self._asked = Asked("tests.faults.full_disks", half)
 
     def run(self, case: str, disk_name: str, seed: int, folder: Path) -> str:
         """What the case has lost."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         request = {"case": case, "disk": disk_name, "seed": seed, "folder": str(folder)}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return str(json.loads(self._process.stdout.readline()))
-
-    def _end(self) -> None:
-        self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.wait()
+        return str(self._asked.answer(request))
 
 
 @functools.lru_cache(maxsize=None)

@@ -70,28 +70,28 @@ def trained_run() -> Path:
     return folder
 
 
-def _state(folder: Path) -> Any:
+def first_format(folder: Path) -> Any:
     """As of the first format, whose state had no checksum of its own: a stranger can make that too."""
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     state.pop("checksum", None)
     return dict(state, format=1)
 
 
-def write_stranger(target: Path, state: Any, training: bytes) -> Path:
+def write_stranger(target: Path, state: Any, contents: Dict[str, bytes]) -> None:
     """A checkpoint whose checksums are right, whatever is in it."""
     shutil.rmtree(str(target), ignore_errors=True)
     target.mkdir(parents=True)
-    (target / "training.pth").write_bytes(training)
+    for name, content in contents.items():
+        (target / name).write_bytes(content)
     if isinstance(state, dict) and "files" in state:
-        state["files"] = {"training.pth": hashlib.sha256(training).hexdigest()}
+        state["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     (target / STATE).write_text(json.dumps(state), encoding="utf-8")
-    return target
 
 
 def _strangers_state(folder: Path, source: random.Random) -> str:
     """Values of state.json that are of other types, out of range, missing: what follows from them, or one line."""
     good = trained_run() / "checkpoints" / "last"
-    state, training = _state(good), (good / "training.pth").read_bytes()
+    state, training = first_format(good), (good / "training.pth").read_bytes()
     target = folder / "run" / "checkpoints" / "step-00000010"
     inputs = [changed_value(copy.deepcopy(state), source) for _ in range(PER_ROUND)]
     return tried(inputs, lambda one: _set_up(target, one, training), folder)
@@ -107,7 +107,7 @@ def _set_up(target: Path, one: Any, training: bytes) -> str:
     from torch_imagenet.options import parser
     from torch_imagenet.training_setup import Setup, origin_of
 
-    write_stranger(target, one[0], training)
+    write_stranger(target, one[0], {"training.pth": training})
     words = ["train", *commands.TORCH_SHORT[2:], "--data-path", str(commands.tiny_images()), "--resume", str(target)]
     options = parser(tuple(MODES)).parse_args(words)
     options, found, _ = origin_of(options)
@@ -124,7 +124,7 @@ def _set_up(target: Path, one: Any, training: bytes) -> str:
 def _strangers_training(folder: Path, source: random.Random) -> str:
     """A training.pth that is mutated, or of other tensors, in whole runs: --resume, --checkpoint, evaluate."""
     good = trained_run() / "checkpoints" / "last"
-    state, content = _state(good), (good / "training.pth").read_bytes()
+    state, content = first_format(good), (good / "training.pth").read_bytes()
     target = folder / "run" / "checkpoints" / "step-00000010"
     inputs = [*batch([content], 12, source), *[_other_training(content, source) for _ in range(12)]]
     return tried(inputs, lambda one: _commands(folder, target, copy.deepcopy(state), one[0]), folder, seconds=300)
@@ -142,7 +142,7 @@ def _other_training(content: bytes, source: random.Random) -> Tuple[bytes, str]:
 
 
 def _commands(folder: Path, target: Path, state: Any, training: bytes) -> str:
-    write_stranger(target, state, training)
+    write_stranger(target, state, {"training.pth": training})
     for words in (["--resume", str(target)], ["--checkpoint", str(target)]):
         said = commands.train(TORCH, folder / "out", *words)
         lines = said.err.splitlines()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
-import json
 import random
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from typing import Any, Dict, Tuple
 
 from tests.faults.case import TF, Case
 from tests.faults.crash_cases import undisturbed
+from tests.faults.fuzz_checkpoints import first_format, write_stranger
 from tests.faults.isolated import tried
 from tests.faults.mutations import mutated
 from tests.faults.values import changed_value
@@ -112,14 +111,9 @@ def _strangers_state(folder: Path, source: random.Random) -> str:
     """Values of state.json that are of other types, out of range, missing."""
     import tf_seresnet.training  # noqa: F401  # TensorFlow, before the fork
 
-    state = json.loads((undisturbed(TF).folder / "checkpoints" / "last" / "state.json").read_text(encoding="utf-8"))
-    del state["checksum"]  # as of the first format: a stranger can make that too
+    state = first_format(undisturbed(TF).folder / "checkpoints" / "last")
     target = folder / "run" / "checkpoints" / "step-00000010"
-    target.mkdir(parents=True)
-    for name in state["files"]:
-        (target / name).write_bytes(b"weights")
-        state["files"][name] = hashlib.sha256(b"weights").hexdigest()
-    inputs = [changed_value(copy.deepcopy(dict(state, format=1)), source) for _ in range(100)]
+    inputs = [changed_value(copy.deepcopy(state), source) for _ in range(100)]
     return tried(inputs, lambda one: _set_up(target, one[0]), folder)
 
 
@@ -132,7 +126,7 @@ def _set_up(target: Path, state: Any) -> str:
     from tf_seresnet.main import parser
     from tf_seresnet.network import blocks_per_stage
 
-    (target / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    write_stranger(target, state, {DATA: b"weights", INDEX: b"index"})  # neither is read
     options = parser().parse_args(["train", "--resume", str(target), "--device", "cpu"])
     found = training._resumed(options)
     assert found is not None

@@ -5,23 +5,21 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib
 import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from tests.faults import power_cut
+from tests.faults.asked import Asked
 from tests.faults.case import TF
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240  # seconds
 SAVING = ["--print-freq", "1", "--save-steps", "2", "--keep", "2", "--device", "cpu"]
 # Ten steps in two epochs, a checkpoint after every second one.
@@ -39,13 +37,7 @@ class Trainings:
     """The client's side."""
 
     def __init__(self, half: str) -> None:
-        self.half = half
-        settings = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TF_CPP_MIN_LOG_LEVEL="3")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.trainings", half], cwd=str(ROOT), env=settings,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True, start_new_session=True,
-        )  # fmt: skip
-        atexit.register(self._end)
+        self._asked = Asked("tests.faults.trainings", half)
 
     def run(self, folder: Path, *options: str, **fault: Any) -> Dict[str, Any]:
         """Train into `folder`/disk/run. `status` of the answer is negative for a signal; `out` is what it printed.
@@ -53,16 +45,7 @@ class Trainings:
         `fault`: signal, and `operation` (the how-manieth while checkpoints are written; `delay` seconds later) or
         `seconds` after the first step; `again` seconds later once more; `shadow`, see `power_cut`.
         """
-        request = dict(fault, words=list(options), folder=str(folder))
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return dict(json.loads(self._process.stdout.readline()))
-
-    def _end(self) -> None:
-        self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.wait()
+        return dict(self._asked.answer(dict(fault, words=list(options), folder=str(folder))))
 
 
 @functools.lru_cache(maxsize=None)
