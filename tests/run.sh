@@ -3,6 +3,8 @@
 set -u
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/python_env.sh"
+# shellcheck source=scripts/browser.sh
+. "$KIT_ROOT/scripts/browser.sh"
 
 usage() {
     cat <<'EOF'
@@ -24,6 +26,8 @@ And only where KIT_TEST_ENVS names it:
 Options go to every pytest; paths (below tests/, relative to the checkout) replace the ones above.
 
 environment variables
+  KIT_TEST_BROWSER
+                  1 makes the tests of the results page fail, instead of skip, where there is no Chromium
   KIT_TEST_DATA   folder with the real test data               (default: ../shared/data beside the checkout)
   KIT_TEST_ENVS   which to run, e.g. "main tf115"; one named here that cannot run is a failure
                                                                (default: those that this machine can run)
@@ -195,6 +199,10 @@ run_main() {
     else
         title "main: NOT RUN: the Keras model on torch; KIT_TEST_TORCH=1 installs torch and tests it"
         outcome "main, torch backend: NOT RUN (set KIT_TEST_TORCH=1)"
+    fi
+    if [ "${KIT_TEST_BROWSER:-0}" != 1 ] && ! find_browser >/dev/null; then
+        title "main: NOT RUN: the results page in a browser, for there is none; KIT_TEST_BROWSER=1 makes that a failure"
+        outcome "main, browser: NOT RUN (no Chromium found; apt-get install chromium)"
     fi
     prepared main "$folder" "3.11 3.12 3.13 3.10" "$(main_requirements)" "${more[@]}" || return 0
     check ruff "$folder/bin/python" -m ruff check --output-format concise .

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = [
     *["bash", "cat", "chmod", "dirname", "env", "find", "flock", "getconf", "grep", "ls", "mkdir", "mktemp"],
-    *["mv", "rm", "sed", "sleep", "tail", "tr", "uname"],
+    *["mv", "rm", "sed", "sleep", "tail", "timeout", "tr", "uname"],
 ]
 
 # Pretends to be Python 3.11: `-m venv DIR` copies it there, `-m pip` obeys FAKE_PIP, main.py is echoed.
@@ -353,8 +353,21 @@ class TestRunTests:
         assert "torch: 5 passed, 0 failed, 1 skipped" in lines
         assert {"ruff: passed", "mypy: passed", "shellcheck: passed", "torch: mypy: passed"} <= set(lines)
         assert [line.split(" (")[0] for line in lines if "NOT RUN" in line] == [
-            "main, torch backend: NOT RUN", "tf115: NOT RUN", "tf26: NOT RUN",
+            "main, torch backend: NOT RUN", "main, browser: NOT RUN", "tf115: NOT RUN", "tf26: NOT RUN",
         ]  # fmt: skip
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root installs a browser")
+    @pytest.mark.parametrize("works", [True, False])
+    def test_ci_installs_a_browser_or_says_that_there_is_none(self, checkout: Checkout, works: bool) -> None:
+        apt, browser = checkout.bin / "apt-get", checkout.bin / "chromium"
+        last = 'printf "#!/bin/sh\\n" >"$0.new"; chmod +x "$0.new"; mv "$0.new" "{}"'.format(browser)
+        apt.write_text("#!{}/bash\necho a mirror is away\n{}\n".format(checkout.bin, last if works else "exit 100"))
+        apt.chmod(0o755)
+        result = checkout.run(".ci/run", FAKE_COUNTS="5 passed, 0 failed, 1 skipped", KIT_TEST_ENVS="main")
+        assert result.returncode == 0, result.stderr + result.stdout
+        said = "NO BROWSER: apt-get did not install chromium: a mirror is away\n"
+        assert (said in result.stderr) == (not works)
+        assert ("main, browser: NOT RUN" in result.stdout.split("=== summary\n")[1]) == (not works)
 
     def test_a_failed_install_is_a_failure(self, checkout: Checkout) -> None:
         result = self.run(checkout, FAKE_PIP="fails")
@@ -431,7 +444,7 @@ class TestRunTests:
     def test_help_names_the_variables(self, checkout: Checkout) -> None:
         result = self.run(checkout, "--help")
         assert result.returncode == 0
-        assert all(name in result.stdout for name in ("KIT_TEST_DATA", "KIT_TEST_ENVS", "KIT_TEST_TORCH"))
+        assert all(name in result.stdout for name in ("KIT_TEST_BROWSER", "KIT_TEST_DATA", "KIT_TEST_ENVS"))
         assert checkout.called() == []
 
 

@@ -1,57 +1,100 @@
-"""The page in a real browser: nothing on the console, no request to anywhere but its own file."""
+"""The page in a real browser: nothing on the console, no request, nothing too wide on a phone, all of it in print."""
 
 from __future__ import annotations
 
-import json
+import html
 import os
+import re
 import shutil
-import subprocess
+import unicodedata
 
 import pytest
 
-from shared.results.__main__ import main
+from shared.results.__main__ import COMMITTED, find_records, main
+from shared.results.record import read_record
+from tests.shared.results.devtools import Browser, Visit
+from tests.shared.results.pdf_text import texts
+from tests.shared.results.test_page import made_up
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.once,
-    pytest.mark.skipif(BROWSER is None, reason="NO BROWSER: the page was not loaded (apt-get install chromium)"),
-]
-
-
-def _visited(page, folder):
-    """What the console got, and the addresses that were asked for, those of the page's own file left out."""
-    log = folder / "net.json"
-    command = [
-        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}",
-        "--enable-logging=stderr", f"--log-net-log={log}", "--dump-dom", page.as_uri(),
-    ]  # fmt: skip
-    environment = dict(os.environ, HOME=str(folder))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    done = subprocess.run(command, check=True, env=environment, timeout=240, **pipes)
-    console = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if "CONSOLE" in line]
-    events = json.loads(log.read_text(encoding="utf-8"))["events"]
-    asked = [event.get("params", {}) for event in events]
-    of_pages = [params for params in asked if str(params.get("initiator", "")) not in ("", "not an origin")]
-    urls = {params["url"] for params in of_pages if "url" in params}
-    return done.stdout.decode("utf-8"), console, {url for url in urls if url != page.as_uri()}
+pytestmark = [pytest.mark.slow, pytest.mark.once]
+PHONE = 390  # pixels, those of the style sheet: what a usual telephone is wide
+WIDTH = "document.documentElement.scrollWidth"
 
 
-def test_the_page_asks_nobody(tmp_path):
-    pytest.importorskip("matplotlib")
-    page = tmp_path / "page.html"
-    assert main(["--format", "html", "--output", str(page)]) == 0
-    dom, console, urls = _visited(page, tmp_path)
-    assert dom.count("<svg") == page.read_text(encoding="utf-8").count("<svg") > 3
-    assert console == []
-    assert urls == set()
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Skips where there is none; fails there instead where KIT_TEST_BROWSER is 1."""
+    paths = list(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))))
+    if not paths:
+        reason = "NO BROWSER: the results page was not loaded in one (apt-get install chromium)"
+        (pytest.fail if os.environ.get("KIT_TEST_BROWSER") == "1" else pytest.skip)(reason)
+    with Browser(paths[0], tmp_path_factory.mktemp("profile")) as started:
+        yield started
 
 
-def test_a_page_that_asks_is_noticed(tmp_path):
-    page = tmp_path / "page.html"
-    page.write_text('<title>x</title><img src="http://127.0.0.1:9/x.png"><script>console.error("no")</script>')
-    _, console, urls = _visited(page, tmp_path)
-    assert any('"no"' in line for line in console)
-    assert "http://127.0.0.1:9/x.png" in urls
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page about all committed records, and about one run of each half that has curves."""
+    folder = tmp_path_factory.mktemp("page")
+    halves = [read_record(path)["half"] for path in find_records([])]
+    assert len(halves) >= 4
+    assert set(halves) == {"tf_seresnet", "torch_imagenet"}
+    runs = [made_up(folder, half, half=half) for half in sorted(set(halves))]
+    file = folder / "page.html"
+    assert main([*map(str, [COMMITTED, *runs]), "--format", "html", "--output", str(file)]) == 0
+    return file
+
+
+def test_the_page_asks_nobody(browser, page):
+    visit = Visit(browser, page.as_uri())
+    assert visit.value("document.querySelectorAll('svg').length") == page.read_text(encoding="utf-8").count("<svg") > 12
+    assert visit.value("[...document.images].every(image => image.naturalWidth > 0)")  # each could be decoded
+    assert visit.logged() == []
+    assert visit.requests() == [page.as_uri()]
+
+
+ASKING = (
+    '{}<title>x</title><link rel="stylesheet" href="near.css"><img src="http://127.0.0.1:9/x.png">'
+    '<script>console.error("no"); broken()</script>'
+)
+
+
+def test_a_page_that_asks_is_noticed(browser, tmp_path):
+    near, asking = tmp_path / "near.css", tmp_path / "page.html"
+    near.write_text("")
+    asking.write_text(ASKING.format(""))
+    visit = Visit(browser, asking.as_uri())
+    assert visit.requests() == [asking.as_uri(), near.as_uri(), "http://127.0.0.1:9/x.png"]
+    for word in ("Failed to load resource", "'value': 'no'", "broken is not defined"):
+        assert any(word in line for line in visit.logged()), word
+
+
+def test_what_the_pages_own_rules_forbid_is_noticed_too(browser, page, tmp_path):
+    (rules,) = re.findall("<meta http-equiv=[^>]*>", page.read_text(encoding="utf-8"))
+    asking = tmp_path / "page.html"
+    asking.write_text(ASKING.format(rules))
+    for word in ("near.css", "x.png", "script"):
+        assert any(word in line for line in Visit(browser, asking.as_uri()).logged()), word
+
+
+def test_nothing_is_too_wide_on_a_phone(browser, page, tmp_path):
+    assert Visit(browser, page.as_uri(), PHONE).value(WIDTH) == PHONE
+    wide = tmp_path / "wide.html"
+    # Without the mark a telephone lays a page out for a screen, and shows it small.
+    for start in ("", '<meta name="viewport" content="width=device-width">'):
+        wide.write_text(f'{start}<p style="width: {2 * PHONE}px">wide')
+        assert Visit(browser, wide.as_uri(), PHONE).value(WIDTH) > PHONE
+
+
+def _squeezed(text):
+    """Without white space, which depends on where lines end, and without ligatures."""
+    return re.sub(r"\s", "", unicodedata.normalize("NFKC", text))
+
+
+def test_in_print_are_all_pages_and_the_tables(browser, page):
+    printed = texts(Visit(browser, page.as_uri()).printed())
+    assert len(printed) > len(find_records([]))  # each run begins a page
+    cells = re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", page.read_text(encoding="utf-8"), re.DOTALL)
+    wanted = {_squeezed(html.unescape(re.sub(r"<[^>]*>", "", cell))) for cell in cells}
+    assert len(wanted) > 100
+    assert sorted(cell for cell in wanted if cell not in _squeezed("".join(printed))) == []
