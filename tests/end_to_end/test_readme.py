@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 import ast
+import collections
 import importlib.util
 import itertools
+import json
+import random
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any, List, Set
 
@@ -16,6 +20,7 @@ from shared import recipes
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ
 from shared.launchers.plan import launcher_parser
+from shared.results.__main__ import COMMITTED, find_records
 from shared.results.__main__ import _parser as results_parser
 from shared.results.__main__ import main as results
 from tests.faults.__main__ import parser as fault_parser
@@ -291,6 +296,68 @@ def _rows(name: str) -> List[int]:
 def test_the_results_tables_are_those_of_the_records(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert results(["--check", *READMES]) == 0, capsys.readouterr().out
+
+
+def _results_block(text: str) -> "re.Match[str]":
+    return re.search(r"<!-- results:begin.*?<!-- results:end -->", text, re.DOTALL)
+
+
+def _digits(text: str) -> List[int]:
+    """Where one digit of each line of the results block stands, and every digit of the measured rows."""
+    block, choice, chosen = _results_block(text), random.Random(0), []
+    for line in re.finditer(r".+", block.group()):
+        places = [block.start() + line.start() + digit.start() for digit in re.finditer(r"\d", line.group())]
+        measured = line.group().startswith(("| measured |", "| 实测 |"))
+        chosen += places if measured else [choice.choice(places)] if places else []
+    return chosen
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_a_changed_digit_of_a_results_table_is_noticed(name, tmp_path, capsys):
+    text, copy = _text(name), tmp_path / name
+    places = _digits(text)
+    assert len(places) > 150
+    for place in places:
+        changed = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+        copy.write_text(changed, encoding="utf-8")
+        assert results(["--check", str(copy)]) == 1, place
+        line = changed[changed.rindex("\n", 0, place) + 1 : changed.index("\n", place)]
+        said = capsys.readouterr()
+        assert f"\n-{line}\n" in said.out
+        assert str(copy) in said.err
+    copy.write_text(text, encoding="utf-8")
+    assert results(["--check", str(copy)]) == 0
+
+
+RECORDS = sorted(path.relative_to(COMMITTED).as_posix() for path in find_records([]))
+
+
+@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("record", RECORDS)
+def test_without_its_record_a_row_goes_and_no_other(record, name, tmp_path, monkeypatch):
+    shutil.copytree(str(COMMITTED), str(tmp_path / "results"))
+    monkeypatch.setattr("shared.results.__main__.COMMITTED", tmp_path / "results")
+    copy, before = tmp_path / name, _text(name)
+    copy.write_text(before, encoding="utf-8")
+    gone = tmp_path / "results" / record
+    evaluation = json.loads(gone.read_text(encoding="utf-8"))["evaluation"]
+    gone.unlink()
+    assert results(["--check", str(copy)]) == 1
+    assert results(["--update-readme", str(copy)]) == 0
+    lost, come = _lines_lost_and_come(before, copy.read_text(encoding="utf-8"))
+    (row,) = (line for line in lost if line.startswith(("| measured |", "| 实测 |")))
+    assert f" | {evaluation['top1']:.2f} | {evaluation['top5']:.2f} | " in row
+    parts = before.split("\n\n")
+    (number,) = (number for number, part in enumerate(parts) if row in part)
+    table = parts[number].splitlines()
+    # The title and the head of a table go with its last row.
+    assert sorted(lost) == sorted([row] if len(table) > 3 else [parts[number - 1], *table])
+    assert all(line.startswith(("| not measured |", "| 未测 |")) for line in come)
+
+
+def _lines_lost_and_come(before: str, after: str) -> List[List[str]]:
+    old, new = (collections.Counter(filter(None, text.splitlines())) for text in (before, after))
+    return [list((old - new).elements()), list((new - old).elements())]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
