@@ -24,7 +24,7 @@ class Progress:
     images: int = 0
     epoch_images: int = 0
     epoch_correct: int = 0
-    epoch_correct5: int = 0  # among the five likeliest classes, where a half counts it
+    epoch_correct5: int = 0  # among the five likeliest classes
     epoch_loss: float = 0.0
     best_epoch: Optional[int] = None
     best_top1: float = -1.0

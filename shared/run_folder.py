@@ -16,7 +16,7 @@ from shared.files import make_folder
 RUNS = "runs"
 # What a run of either half writes into its folder.
 FILES = (
-    "config.json", "train.log", "events.jsonl", "tensorboard", "checkpoints", "result.json",
+    "config.json", "train.log", "events.jsonl", "tensorboard", "checkpoints", "result.json", "examples.json",
     "model.ckpt.*",  # tf_seresnet
     "model.pth", "model_best.pth.tar", "checkpoint.pth.tar", "output.prof", "models",  # torch_imagenet
 )  # fmt: skip

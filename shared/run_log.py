@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import io
-import itertools
 import json
 import math
-import os
-import socket
 import sys
-import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Set, TextIO
+from typing import Any, Iterator, List, Mapping, Optional, Set, TextIO
+
+import numpy as np
 
 from shared.appended_file import AppendedFile
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.interrupts import Stopped, reader_gone
+from shared.tensorboard_file import HyperParameter, TensorBoardFile
 
 
 def now() -> str:
@@ -51,7 +49,7 @@ class RunLog:
         self._notes: List[str] = []  # to follow the next line, as the first one belongs to the run
         self._text: Optional[AppendedFile] = None
         self._events: Optional[AppendedFile] = None
-        self._scalars: Optional[_Scalars] = None
+        self._tensorboard: Optional[TensorBoardFile] = None
         self._evaluated: Set[int] = set()  # the steps of which the file has the evaluation
         if folder is not None:
             text = Path(text_file) if text_file else folder / "train.log"
@@ -62,7 +60,7 @@ class RunLog:
                 if events.exists():
                     self._evaluated = _drop_events_after(events, resumed_from_step)
                 self._events = AppendedFile(events, self._notes)
-            self._scalars = _Scalars.open(folder / "tensorboard", resumed_from_step, self._notes)
+            self._tensorboard = TensorBoardFile.open(folder / "tensorboard", resumed_from_step, self._notes)
 
     def line(self, text: str) -> None:
         """One line in train.log and on the console. Raises Stopped where nobody reads the console any more."""
@@ -79,8 +77,15 @@ class RunLog:
         while self._notes:
             self.line(self._notes.pop(0))
 
-    def event(self, kind: str, step: int, values: Dict[str, Any], scalars: Optional[Dict[str, float]] = None) -> None:
-        """One object in events.jsonl and, where given, scalars under their TensorBoard tags.
+    def event(
+        self,
+        kind: str,
+        step: int,
+        values: Mapping[str, Any],
+        scalars: Optional[Mapping[str, float]] = None,
+        images: Optional[Mapping[str, np.ndarray]] = None,
+    ) -> None:
+        """One object in events.jsonl and, where given, scalars and images uint8 [H, W, 3] under their TensorBoard tags.
 
         A run that ended between its evaluation and the checkpoint after it evaluates once more: that is logged once.
         """
@@ -90,8 +95,18 @@ class RunLog:
             record = {"event": kind, "step": step, "time": now()}
             record.update({key: _finite(value) for key, value in values.items()})
             self._events.write((json.dumps(record, allow_nan=False) + "\n").encode("utf-8"))
-        if self._scalars is not None:
-            self._scalars.write(step, scalars or {})
+        if self._tensorboard is not None:
+            self._tensorboard.write(step, scalars or {}, images or {})
+
+    def hyper_parameters(self, values: Mapping[str, HyperParameter]) -> None:
+        """What the run was started with, for TensorBoard alone: config.json says more."""
+        if self._tensorboard is not None:
+            self._tensorboard.begin(values)
+
+    def succeeded(self) -> None:
+        """The run has done all it was to do; TensorBoard says so beside its hyper-parameters."""
+        if self._tensorboard is not None:
+            self._tensorboard.end()
 
     def start_bar(self, total: int, done: int) -> None:
         """A progress bar over the run's steps, where standard error is a terminal; nothing elsewhere."""
@@ -103,7 +118,7 @@ class RunLog:
             return
         self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=False)
 
-    def advance_bar(self, epoch: str = "", **postfix: Any) -> None:
+    def advance_bar(self, epoch: str = "", postfix: Optional[Mapping[str, str]] = None) -> None:
         """One more step; `postfix` is shown behind the bar when given."""
         if self._bar is not None:
             if postfix:
@@ -113,7 +128,7 @@ class RunLog:
 
     def sync(self) -> None:
         """Make what has been logged survive a power cut."""
-        for file in (self._text, self._events, self._scalars):
+        for file in (self._text, self._events, self._tensorboard):
             if file is not None:
                 file.sync()
 
@@ -122,8 +137,8 @@ class RunLog:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        files, text = (self._events, self._scalars), self._text
-        self._events = self._scalars = None
+        files, text = (self._events, self._tensorboard), self._text
+        self._events = self._tensorboard = None
         for file in files:
             if file is not None:
                 file.close()
@@ -167,55 +182,6 @@ def open_log(
 ) -> RunLog:
     """The log of a process of a run: `RunLog`, or a `SilentLog` where another process writes."""
     return SilentLog() if silent else RunLog(folder, resumed_from_step, text_file=text_file)
-
-
-class _Scalars:
-    """TensorBoard's files, made with its own protocol buffers and checksums, which need no framework.
-
-    Its writer is not used: that one writes in a thread, where a full disk is a traceback on the screen, and in the
-    TensorBoard of TensorFlow 1.15 a run that waits for ever.
-    """
-
-    _numbers = itertools.count()
-
-    def __init__(self, file: AppendedFile, records: Any, event: Any, summary: Any) -> None:
-        self._file, self._records, self._event, self._summary = file, records, event, summary
-        self.sync, self.close = file.sync, file.close
-
-    @classmethod
-    def open(cls, folder: Path, resumed_from_step: int, notes: List[str]) -> Optional[_Scalars]:
-        """None, and a note, where TensorBoard is not installed or the folder cannot be written."""
-        try:
-            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-            from tensorboard.compat.proto.summary_pb2 import Summary
-            from tensorboard.summary.writer.record_writer import RecordWriter
-        except ImportError:
-            notes.append("note: no TensorBoard files are written; pip install tensorboard")
-            return None
-        # TensorBoard reads the files of a folder in the order of their names: by time, then by number.
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(cls._numbers)}"
-        try:
-            folder.mkdir(exist_ok=True)
-            file = AppendedFile(folder / name, notes)
-        except OSError as error:
-            notes.append(f"note: no TensorBoard files are written ({folder}: {error.strerror or error})")
-            return None
-        scalars = cls(file, RecordWriter, Event, Summary)
-        scalars._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        if resumed_from_step:
-            # START tells TensorBoard to drop what an interrupted run wrote beyond this step.
-            scalars._add(Event(step=resumed_from_step + 1, session_log=SessionLog(status=SessionLog.START)))
-        return scalars
-
-    def write(self, step: int, scalars: Dict[str, float]) -> None:
-        if scalars:
-            values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-            self._add(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
-
-    def _add(self, event: Any) -> None:
-        record = io.BytesIO()
-        self._records(record).write(event.SerializeToString())
-        self._file.write(record.getvalue())
 
 
 @contextlib.contextmanager

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from shared import full_disk, png
+from shared.cifar10 import Cifar10
 from shared.errors import UsageError
+from shared.examples import FILE, Surest, write_examples
 from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
@@ -19,6 +23,7 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run_folder import newest_run, run_folder, set_aside
 from shared.run_log import RunLog, now
+from shared.training_events import log_evaluation
 from tf_seresnet import checkpoints, devices, runs
 from tf_seresnet.graph import Inference, model_variables, parameters
 from tf_seresnet.input_pipeline import Normalisation
@@ -37,10 +42,11 @@ def count_images(
     labels: np.ndarray,
     classes: int,
     interrupts: Interrupts,
+    surest: Surest,
     replicas: Replicas = ALONE,
 ) -> Metrics:
     """Metrics over all images uint8 [N, 32, 32, 3], each on one device. Each process counts its part of them, and has
-    the counts of all.
+    the counts of all; `surest` sees its part.
 
     Raises Stopped between two batches when a signal has come.
     """
@@ -50,10 +56,22 @@ def count_images(
     for start in range(first, end, inference.images_a_run):
         interrupts.raise_if_requested()
         batch = slice(start, min(start + inference.images_a_run, end))
-        metrics.update(inference.run(session, images[batch]), labels[batch])
+        logits = inference.run(session, images[batch])
+        metrics.update(logits, labels[batch])
+        surest.update(np.arange(batch.start, batch.stop), logits, labels[batch])
     metrics, stopping = replicas.merged(session, metrics, interrupts.requested is not None)
     replicas.agree(stopping)
     return metrics
+
+
+def write_pictures(log: RunLog, folder: Path, surest: Surest, data: Cifar10) -> None:
+    """examples.json, of the test images; a line in the log where it cannot be written."""
+
+    def picture(index: int) -> Tuple[str, bytes]:
+        return "image/png", png.encode(data.test_images[index])
+
+    write = functools.partial(write_examples, folder, surest, data.label_names, picture)
+    full_disk.optional(write, folder / FILE, log)
 
 
 def batch_size(options: Any, images: int, count: int) -> int:
@@ -102,14 +120,16 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             replicas.align(session)
 
             # -- Count -------------------------------------------------------------------------------------
+            surest = Surest()
             metrics = count_images(
                 session, inference, data.test_images, data.test_labels, network.num_classes,
-                replicas.interrupts(interrupts), replicas,
+                replicas.interrupts(interrupts), surest, replicas,
             )  # fmt: skip
             interrupts.raise_if_requested()
         if folder is None:
             return
-        log.event("evaluation", (state or {}).get("progress", {}).get("step", 0), evaluated.scalars(metrics))
+        log_evaluation(log, (state or {}).get("progress", {}).get("step", 0), metrics)
+        write_pictures(log, folder, surest, data)
         result = records.build_record(
             half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
             variant=network.variant, layers=network.layers, dataset=runs.describe_data(data), device=device.describe(),
@@ -120,6 +140,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         )  # fmt: skip
         records.write_record(folder / "result.json", result)
         log.line(evaluated.summary(metrics))
+        log.succeeded()
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
 

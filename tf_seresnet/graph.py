@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from shared.errors import UsageError
+from shared.metrics import TOP_K
 from shared.nearest import nearest
 from shared.recipes.base import Recipe
 from shared.skipped_steps import SkippedSteps
@@ -61,6 +62,7 @@ class StepResult(NamedTuple):
 
     loss: float  # mean cross-entropy, nats; the L2 term is not in it
     correct: int
+    correct5: int  # the class is among the five likeliest
     images: int
     stopping: int  # processes that were asked to stop when the step began
     data_wait: Optional[float] = None  # seconds
@@ -95,14 +97,13 @@ class TrainingStep:
             self._fetches["data_wait"] = batch.data_wait
 
     def _build(self, number: int, network: NetworkSpec, weight_decay: float, optimizer: Any) -> Tuple[Any, List[Any]]:
-        """The update of one device, and what all of them have to tell: loss, correct, images, stopping."""
+        """The update of one device, and what all have to tell: loss, correct in one and in five, images, stopping."""
         images, labels = self._batch.parts[number]
         share, replicas = self._batch.shares[number], self._replicas
         layers = network.layer_set()
         logits = network.build(images, layers, training=True)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
-        hits = tf.equal(tf.argmax(logits, 1, output_type=tf.int32), labels)
-        own = [_times(loss, share), *_floats(tf.reduce_sum(tf.cast(hits, tf.int32)), tf.size(labels)), self._stopping]
+        own = [_times(loss, share), *_floats(*_hits(logits, labels), tf.size(labels)), self._stopping]
 
         # Over the devices, gradients are added up, or averaged by an optimizer that does so.
         combined = replicas.count if replicas.averages else 1
@@ -127,10 +128,10 @@ class TrainingStep:
         feeds = {self.learning_rate: learning_rate, self._stopping: float(stopping)}
         with limited(self._batch_size, "--batch-size", " (fewer images a step are another training)"):
             values = session.run(self._fetches, feeds)
-        loss, correct, images, stopped = (value.item() for value in values["told"])
+        loss, correct, correct5, images, stopped = (value.item() for value in values["told"])
         waited = values["data_wait"].item() if "data_wait" in values else None
         self._steps += 1
-        return StepResult(loss, round(correct), round(images), round(stopped), waited)
+        return StepResult(loss, round(correct), round(correct5), round(images), round(stopped), waited)
 
     def begin(self, session: Any) -> None:
         """Begin to watch the loss scale; the variables have the values that the first step begins with."""
@@ -149,6 +150,13 @@ class TrainingStep:
 def _times(tensor: Any, factor: Any) -> Any:
     """The product; nothing is added to the graph of a single device, whose share is all."""
     return tensor if isinstance(factor, float) and factor == 1.0 else tensor * factor
+
+
+def _hits(logits: Any, labels: Any) -> List[Any]:
+    """How many images' labels are the likeliest class, and among the five likeliest; of equal ones the first counts."""
+    likeliest = tf.nn.top_k(logits, min(TOP_K, int(logits.shape[1]))).indices
+    hits = tf.cast(tf.equal(likeliest, tf.expand_dims(labels, 1)), tf.int32)
+    return [tf.reduce_sum(hits[:, 0]), tf.reduce_sum(hits)]
 
 
 def _floats(*tensors: Any) -> List[Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
 from shared import full_disk, network_cost
 from shared.cifar10 import Cifar10
 from shared.clock import Clock
+from shared.examples import Surest
 from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
 from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import evaluated
 from shared.run_log import RunLog
+from shared.training_events import log_evaluation, log_step
 from shared.way_on import RunEnded
 from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
@@ -52,6 +53,7 @@ class Loop:
     checkpoints: Optional[Checkpoints]  # the first process has them
     run_state: Dict[str, Any]  # what every checkpoint of this run says besides its progress
     replicas: Replicas
+    surest: Surest = field(default_factory=Surest)  # of the last evaluation
 
     def run(self) -> Metrics:
         """Train to the end of the plan; the metrics of the final weights. Raises Stopped, a checkpoint written."""
@@ -91,7 +93,7 @@ class Loop:
             # The session call returns when the step is done, so this is also the only point that waits for the device.
             result = self.step.run(self.session, rate, self.interrupts.requested is not None)
             self.replicas.agree(result.stopping)
-            progress.count(result.loss, result.correct, result.images)
+            progress.count(result.loss, result.correct, result.images, result.correct5)
             self.clock.step(result.images, result.data_wait)
             last = progress.step == plan.total_steps or self._evaluation_is_due()
             if last or progress.step % plan.print_freq == 0:
@@ -110,9 +112,8 @@ class Loop:
 
     def _log_step(self, rate: float, step_loss: float) -> None:
         progress, speed = self.progress, self.clock.window()
-        epoch = f"epoch: {progress.epoch + 1}/{self.recipe.epochs}"
         parts = [
-            epoch,
+            f"epoch: {progress.epoch + 1}/{self.recipe.epochs}",
             f"step: {progress.step_in_epoch}/{self.plan.steps_per_epoch}",
             f"loss: {progress.loss:.4f}",
             f"acc: {progress.top1 / 100:.4f}",
@@ -122,16 +123,7 @@ class Loop:
             parts += [f"images/s: {speed['images_per_second']:.1f}", f"ms/step: {speed['step_ms_p50']:.1f}"]
         if "data_wait_share" in speed:
             parts.append(f"data wait: {100 * speed['data_wait_share']:.1f} %")
-        scalars = {"train/loss": progress.loss, "train/top1": progress.top1, "train/learning_rate": rate}
-        if speed:
-            scalars["throughput/images_per_second"] = speed["images_per_second"]
-        values = {
-            "epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": step_loss, "top1": progress.top1,
-            "learning_rate": rate, **speed,
-        }  # fmt: skip
-        self.log.event("step", progress.step, values, scalars)
-        self.log.line(", ".join(parts))  # behind the event: where nobody reads it, the run stops here
-        self.log.advance_bar(epoch, loss=f"{progress.loss:.3f}", top1=f"{progress.top1:.1f}%")
+        log_step(self.log, ", ".join(parts), progress, self.recipe.epochs, rate, step_loss, speed)
 
     def _advise(self) -> None:
         summary = self.clock.summary()
@@ -144,10 +136,12 @@ class Loop:
 
     def _evaluate(self) -> Metrics:
         """All test images with the moving averages."""
+        self.surest = Surest()
         with self.clock.paused():
             metrics = evaluation.count_images(
                 self.session, self.inference, self.data.test_images, self.data.test_labels,
-                len(self.data.label_names), self.interrupts, self.replicas,
+                len(self.data.label_names), self.interrupts, self.surest,
+                self.replicas,
             )  # fmt: skip
         progress, lap = self.progress, self.clock.lap()
         if self.plan.floor and lap:
@@ -156,9 +150,7 @@ class Loop:
             f"epoch: {progress.epoch + 1}/{self.recipe.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
             f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"
         )
-        values = {"epoch": progress.epoch + 1, **evaluated.scalars(metrics)}
-        tags = {"eval/loss": metrics.loss, "eval/top1": metrics.top1, "eval/top5": metrics.top5}
-        self.log.event("evaluation", progress.step, values, tags)
+        log_evaluation(self.log, progress.step, metrics, progress.epoch + 1)
         return metrics
 
     # -- save ----------------------------------------------------------------------------------------------

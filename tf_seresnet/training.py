@@ -24,6 +24,7 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run_folder import is_run_of, run_folder, run_of, set_aside
 from shared.run_log import RunLog, now
+from shared.training_events import log_start
 from tf_seresnet import checkpoints, devices, evaluation, graph, runs
 from tf_seresnet.checkpoints import Checkpoints, Found
 from tf_seresnet.graph import Inference, NetworkSpec, TrainingStep
@@ -79,6 +80,10 @@ def train(options: Any, interrupts: Interrupts) -> None:
         if folder:
             write_config = functools.partial(runs.write_config, folder, options, recipe, network, device, data)
             full_disk.optional(write_config, folder / "config.json", log)
+        log_start(
+            log, recipe.to_json(), layers=network.layers, dataset=data.name, device=f"{device.count} x {device.name}",
+            global_batch_size=recipe.batch_size * device.count,
+        )  # fmt: skip
         remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, device) if state else [])]
         _introduce(log, device, recipe, network, plan, remarks, folder)
         if batch.left_out:
@@ -110,6 +115,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
                 return
             model = folder / "model.ckpt"
             full_disk.required(lambda: checkpoints.save_weights(session, model, variables), model, folder)
+            evaluation.write_pictures(log, folder, loop.surest, data)
 
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
@@ -119,12 +125,14 @@ def train(options: Any, interrupts: Interrupts) -> None:
             device=device.describe(), machine=records.machine(), precision=device.precision,
             batch_size=recipe.batch_size, global_batch_size=recipe.batch_size * device.count,
             epochs_completed=progress.epoch, steps_completed=progress.step, images_trained=progress.images,
-            throughput=clock.summary(), train={"loss": progress.loss, "top1": progress.top1},
+            throughput=clock.summary(),
+            train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
             evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last")),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=graph.parameters(),
             versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
         records.write_record(folder / "result.json", result, full_disk.advice(folder))
+        log.succeeded()
         log.line(evaluated.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import time
 from functools import partial
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
+from PIL import Image
 
+from shared import full_disk
 from shared.errors import UsageError
+from shared.examples import FILE, Surest, write_examples
 from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
 from shared.recipes.imagenet import ImageNetRecipe
@@ -20,6 +24,7 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
+from shared.training_events import log_evaluation
 from torch_imagenet import memory, runs
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.devices import Device
@@ -33,6 +38,7 @@ from torch_imagenet.replicas import spread
 from torch_imagenet.starting_weights import found_weights
 
 RULE = "-" * 40
+_PICTURE = 128  # pixels that an example image is wide and high at most
 
 
 def count_images(
@@ -44,8 +50,9 @@ def count_images(
     normalise: Normalisation,
     interrupts: Interrupts,
     bad: BadImages,
+    surest: Surest,
 ) -> Metrics:
-    """Metrics over all images by `forward`, a network in evaluation mode.
+    """Metrics over all images by `forward`, a network in evaluation mode; `surest` sees the same.
 
     Raises Stopped between two batches, RunEnded where memory runs out.
     """
@@ -59,7 +66,9 @@ def count_images(
         for batch in batches:
             interrupts.raise_if_requested()
             bad.note(batch.bad)
-            metrics.update(memory.limited(logits, batch.images, device).numpy(), batch.labels.numpy())
+            answers, labels = memory.limited(logits, batch.images, device).numpy(), batch.labels.numpy()
+            metrics.update(answers, labels)
+            surest.update(batch.indices, answers, labels)
     return metrics
 
 
@@ -78,6 +87,19 @@ def together(count: Callable[[], Metrics], bad: BadImages, ranks: Ranks) -> Metr
         raise stopped
     bad.note(skipped)
     return whole
+
+
+def write_pictures(log: RunLog, folder: Path, surest: Surest, data: runs.Data, validation: EvaluationInput) -> None:
+    """examples.json, of the validation images; a line in the log where it cannot be written."""
+
+    def picture(index: int) -> Tuple[str, bytes]:
+        file, image = io.BytesIO(), Image.fromarray(validation.image(index))
+        image.thumbnail((_PICTURE, _PICTURE))
+        image.save(file, "JPEG", quality=85)
+        return "image/jpeg", file.getvalue()
+
+    write = partial(write_examples, folder, surest, data.content.classes, picture)
+    full_disk.optional(write, folder / FILE, log)
 
 
 def documented_lines(metrics: Metrics, epoch: Optional[int] = None) -> List[str]:
@@ -121,22 +143,24 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             runs.write_config(folder, options, recipe, spec, device, data)
 
         # -- Count ---------------------------------------------------------------------------------------------
-        bad = BadImages(log)
+        bad, surest = BadImages(log), Surest()
         with EvaluationInput(
             data.content.val, runs.eval_transform(options, recipe, spec), batch_size, workers(options),
             options.on_bad_image, device.asynchronous, ranks.rank, ranks.size, patience(options, ranks.size),
         ) as batches:  # fmt: skip
             normalise = runs.normalisation(spec, device, level, memory_format)
             count = partial(
-                count_images, forward, batches, spec.num_classes, device, level, normalise, interrupts, bad
+                count_images, forward, batches, spec.num_classes, device, level, normalise, interrupts, bad, surest
             )  # fmt: skip
             metrics = together(count, bad, ranks)
+            if ranks.is_first:
+                write_pictures(log, folder, surest, data, batches)
         _check(metrics, data.content.path)
         if not ranks.is_first:
             return
         for line in documented_lines(metrics):
             log.line(line)
-        log.event("evaluation", weights.step, evaluated.scalars(metrics))
+        log_evaluation(log, weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
@@ -178,6 +202,7 @@ def finish(
     Raises UsageError with the `advice` where the record cannot be written.
     """
     records.write_record(folder / "result.json", result, advice)
+    log.succeeded()
     trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
     if trained or tested:
         log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")

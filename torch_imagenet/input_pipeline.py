@@ -28,12 +28,16 @@ from torch_imagenet.worker_watch import PATIENCE, WorkerWatch, without_torchs_ha
 
 
 class Batch(NamedTuple):
-    """Images uint8 [B, H, W, 3], labels int64 [B], what is said of images that could not be read, and of fetching."""
+    """Images uint8 [B, H, W, 3], labels int64 [B], what is said of images that could not be read, and of fetching.
+
+    `indices` are those of the images in their split, int64 [B], where they come from one.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     bad: Tuple[str, ...]
     notes: Tuple[str, ...] = ()
+    indices: np.ndarray = np.empty(0, np.int64)
 
 
 class Request(NamedTuple):
@@ -62,7 +66,7 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
             return error
         pixels = images.numpy()
         random = np.random.RandomState(0)
-        labels: List[int] = []
+        indices: List[int] = []
         bad = []
         for index in request.indices.tolist():
             try:
@@ -72,10 +76,12 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
                 continue
             except UsageError as error:
                 return error
-            pixels[len(labels)] = self._transform(image, self._seed, request.epoch, index, random)
-            labels.append(int(split.labels[index]))
+            pixels[len(indices)] = self._transform(image, self._seed, request.epoch, index, random)
+            indices.append(index)
         notes, reader.notes = tuple(reader.notes), []
-        return Batch(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), tuple(bad), notes)
+        readable = np.array(indices, np.int64)
+        labels = torch.from_numpy(split.labels[readable].astype(np.int64))
+        return Batch(images[: len(indices)], labels, tuple(bad), notes, readable)
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
@@ -221,12 +227,23 @@ class EvaluationInput(_Input):
         images = len(split)
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
         self._batch_size = batch_size
-        self._loader = _Loader(_Batches(split, transform, 0), workers, on_bad_image, pin_memory, patience)
+        self._batches = _Batches(split, transform, 0)
+        self._loader = _Loader(self._batches, workers, on_bad_image, pin_memory, patience)
 
     def __iter__(self) -> Iterator[Batch]:
         size = self._batch_size
         starts = range(0, len(self._indices), size)
         return self._loader.run([Request(0, self._indices[start : start + size]) for start in starts])
+
+    def image(self, index: int) -> np.ndarray:
+        """The image with this index in the split as the network sees it, uint8 [S, S, 3].
+
+        Raises OSError where it cannot be read any more.
+        """
+        batch = self._batches[Request(0, np.array([index]))]
+        if isinstance(batch, UsageError) or batch.bad:
+            raise OSError("an image cannot be read again")
+        return np.asarray(batch.images[0])
 
 
 class _Current:

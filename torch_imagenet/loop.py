@@ -25,8 +25,8 @@ from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
 from shared.progress import Progress
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.results import evaluated
 from shared.run_log import RunLog
+from shared.training_events import log_evaluation, log_step
 from shared.way_on import RunEnded
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.evaluation import documented_lines
@@ -212,16 +212,8 @@ class Loop:
         parts += [f"Loss: {loss:.4f}", f"Acc@1: {top1:.1f}", f"Acc@5: {top5:.1f}"]
         if "data_wait_share" in speed:
             parts.append(f"Data: {100 * speed['data_wait_share']:.1f}%")
-        scalars = {"train/loss": progress.loss, "train/top1": progress.top1, "train/top5": progress.top5,
-                   "train/learning_rate": rate}  # fmt: skip
-        if speed:
-            scalars["throughput/images_per_second"] = speed["images_per_second"]
-        values = {"epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": loss, "top1": progress.top1,
-                  "top5": progress.top5, "learning_rate": rate, **self._skipped(), **speed}  # fmt: skip
-        self.log.event("step", progress.step, values, scalars)  # before the line: its reader may have gone away
-        self.log.line(head + "\t".join(parts))
-        self.log.advance_bar(f"epoch {progress.epoch + 1}/{self.recipe.epochs}", loss=f"{progress.loss:.3f}",
-                             top1=f"{progress.top1:.1f}%")  # fmt: skip
+        line = head + "\t".join(parts)
+        log_step(self.log, line, progress, self.recipe.epochs, rate, loss, speed, **self._skipped())
 
     def _skipped(self) -> Dict[str, Any]:
         scale = self.step.loss_scale
@@ -246,9 +238,7 @@ class Loop:
                 self.log.line(network_cost.reached(self.plan.floor, summary))
         with self.clock.paused():
             metrics = self.evaluate()
-        values = {"epoch": self.progress.epoch + 1, **evaluated.scalars(metrics)}
-        tags = {"eval/loss": metrics.loss, "eval/top1": metrics.top1, "eval/top5": metrics.top5}
-        self.log.event("evaluation", self.progress.step, values, tags)
+        log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)
         for line in documented_lines(metrics, self.progress.epoch + 1):
             self.log.line(line)
         return metrics

@@ -13,6 +13,7 @@ import torch
 from shared import full_disk
 from shared.checkpoint_folder import CheckpointFolder, Found
 from shared.clock import Clock
+from shared.examples import Surest
 from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.progress import Progress
@@ -22,6 +23,7 @@ from shared.results import evaluated
 from shared.results import record as records
 from shared.run_folder import is_run_of, run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
+from shared.training_events import log_start
 from torch_imagenet import checkpoints, evaluation, finetuning, runs
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.devices import Device
@@ -81,6 +83,10 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         if ranks.is_first:
             write_config = partial(runs.write_config, folder, options, recipe, spec, device, data)
             full_disk.optional(write_config, folder / "config.json", log)
+        log_start(
+            log, recipe.to_json(), dataset=data.content.name, device=f"{device.count} x {device.name}",
+            global_batch_size=recipe.batch_size * recipe.accumulate * device.count, memory_format=memory_format,
+        )  # fmt: skip
         _introduce(log, device, recipe, spec, step, plan, remarks, folder)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
@@ -95,6 +101,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             loop = Loop(step, batches, evaluator.run, saver.save, saver.epoch_done, folder, recipe, plan, progress,
                         clock, log, interrupts, bad, ranks)  # fmt: skip
             metrics = loop.run()
+            if ranks.is_first:
+                evaluation.write_pictures(log, folder, evaluator.surest, data, validation)
         if not ranks.is_first:
             return
         model = folder / checkpoints.MODEL
@@ -208,7 +216,7 @@ class _Evaluator:
         self, step: TrainingStep, validation: EvaluationInput, spec: NetworkSpec, device: Device,
         normalise: Normalisation, interrupts: Interrupts, log: RunLog, ranks: Ranks,
     ) -> None:  # fmt: skip
-        self._bad = BadImages(log)
+        self._bad, self.surest = BadImages(log), Surest()
         self._step, self._validation, self._spec = step, validation, spec
         self._device, self._normalise, self._interrupts, self._ranks = device, normalise, interrupts, ranks
 
@@ -218,12 +226,13 @@ class _Evaluator:
         return self._bad.count
 
     def run(self) -> Metrics:
-        """The metrics over all validation images."""
+        """The metrics over all validation images; `surest` is then of these."""
+        self.surest = Surest()
         average = self._step.average
         with average.applied() if average is not None else contextlib.nullcontext():
             count = partial(
                 evaluation.count_images, self._step.forward, self._validation, self._spec.num_classes, self._device,
-                self._step.precision, self._normalise, self._interrupts, self._bad,
+                self._step.precision, self._normalise, self._interrupts, self._bad, self.surest,
             )  # fmt: skip
             return evaluation.together(count, self._bad, self._ranks)
 

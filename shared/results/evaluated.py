@@ -1,4 +1,4 @@
-"""What is said of an evaluation: in the record, in one line, in events.jsonl."""
+"""What is said of an evaluation: in the record and in one line."""
 
 from __future__ import annotations
 
@@ -29,8 +29,3 @@ def summary(metrics: Metrics, skipped: int = 0) -> str:
         f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
         f" loss {metrics.loss:.4f} on {metrics.images} images{left_out}"
     )
-
-
-def scalars(metrics: Metrics) -> Dict[str, Any]:
-    """What events.jsonl says of an evaluation."""
-    return {"images": metrics.images, "loss": metrics.loss, "top1": metrics.top1, "top5": metrics.top5}

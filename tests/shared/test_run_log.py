@@ -148,60 +148,6 @@ def test_a_line_that_a_power_cut_spoiled_is_dropped(tmp_path, console, rest):
     assert (tmp_path / "events.jsonl").read_text().startswith(whole)
 
 
-# -- TensorBoard -----------------------------------------------------------------------------------------------
-
-
-def _scalars(folder):
-    """{tag: [(step, value), ...]} as TensorBoard's own reader sees the folder."""
-    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    accumulator = accumulators.EventAccumulator(str(folder))
-    accumulator.Reload()
-    return {
-        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)]
-        for tag in accumulator.Tags()["scalars"]
-    }
-
-
-def test_tensorboard_reads_the_scalars_back(tmp_path, console):
-    pytest.importorskip("tensorboard")
-    with RunLog(tmp_path, console=console) as log:
-        log.event("step", 1, {"loss": 9.0}, {"train/loss": 0.5, "train/top1": 25.0})
-        log.event("step", 2, {"loss": 9.0}, {"train/loss": 0.25})
-        log.event("note", 3, {"loss": 9.0})
-    assert _scalars(tmp_path / "tensorboard") == {"train/loss": [(1, 0.5), (2, 0.25)], "train/top1": [(1, 25.0)]}
-
-
-def test_tensorboard_forgets_what_was_written_beyond_the_resumed_step(tmp_path, console):
-    pytest.importorskip("tensorboard")
-    for resumed, values in ((0, range(1, 7)), (4, range(5, 8))):
-        with RunLog(tmp_path, resumed_from_step=resumed, console=console) as log:
-            for step in values:
-                log.event("step", step, {}, {"loss": float(step + 100 * resumed)})
-        _rename_in_order(tmp_path / "tensorboard", resumed)
-    expected = [(step, float(step)) for step in range(1, 5)] + [(step, 400.0 + step) for step in range(5, 8)]
-    assert _scalars(tmp_path / "tensorboard") == {"loss": expected}
-
-
-def _rename_in_order(folder, number):
-    """TensorBoard reads a folder's files by name, which begins with the second: both runs here are in the same one."""
-    for path in folder.iterdir():
-        if "second" not in path.name:
-            path.rename(folder / path.name.replace("tfevents.", f"tfevents.{number}second"))
-
-
-def test_without_tensorboard_the_log_says_so_and_works(tmp_path, console, monkeypatch):
-    for name in ("tensorboard", "tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.event_file_writer"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with RunLog(tmp_path, console=console) as log:
-        log.line("data: the first line belongs to the run")
-        log.event("step", 1, {}, {"loss": 0.5})
-    first, second = (tmp_path / "train.log").read_text().splitlines()
-    assert first.startswith("data: ")
-    assert "pip install tensorboard" in second
-    assert not (tmp_path / "tensorboard").exists()
-    assert len(events(tmp_path)) == 1
-
-
 # -- progress bar ----------------------------------------------------------------------------------------------
 
 
@@ -238,7 +184,7 @@ def test_no_bar_where_standard_error_is_no_terminal(monkeypatch, console, bars):
     stream = _standard_error(monkeypatch, terminal=False)
     with RunLog(None, console=console) as log:
         log.start_bar(10, 0)
-        log.advance_bar("epoch: 1/1", loss="0.5")
+        log.advance_bar("epoch: 1/1", {"loss": "0.5"})
     assert bars == []
     assert stream.getvalue() == console.getvalue() == ""
 
@@ -248,7 +194,7 @@ def test_a_bar_on_a_terminal(monkeypatch, console, bars):
     with RunLog(None, console=console) as log:
         log.start_bar(10, 4)
         log.advance_bar()
-        log.advance_bar("epoch: 1/1", loss="0.5")
+        log.advance_bar("epoch: 1/1", {"loss": "0.5"})
         log.line("text")
     (bar,) = bars
     assert (bar.settings["total"], bar.settings["initial"]) == (10, 4)
@@ -263,7 +209,7 @@ def test_no_bar_and_no_failure_without_tqdm(monkeypatch, console):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with RunLog(None, console=console) as log:
         log.start_bar(10, 0)
-        log.advance_bar(loss="0.5")
+        log.advance_bar("", {"loss": "0.5"})
         log.line("text")
     assert console.getvalue() == "text\n"
 

@@ -12,6 +12,7 @@ tf = pytest.importorskip("tensorflow")
 
 from shared.results.record import read_record  # noqa: E402
 from tests.golden import twenty_steps  # noqa: E402
+from tests.run_files import check_examples, check_tensorboard  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 OLD = tuple(int(part) for part in tf.__version__.split(".")[:2]) <= (2, 12)
@@ -47,6 +48,8 @@ def test_a_run_writes_every_file_and_a_valid_record(train):
     assert config["recipe"]["epochs"] == 2
     assert not list(run.folder.glob(".*"))
     assert not list((run.folder / "checkpoints").glob(".*"))
+    check_tensorboard(run.folder, record)
+    check_examples(run.folder, record, (32, 32))
 
 
 def test_the_moving_averages_are_updated_once_a_step(train):

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.run_files import check_examples, check_tensorboard  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
 
 
@@ -37,6 +38,8 @@ def test_the_record(trained, tiny):
     assert record["parameters"] == 28_071_976 - 2049 * (1000 - tiny.classes)
     assert len(record["evaluation"]["per_class_accuracy"]) == tiny.classes
     assert record["image_size"] == 32
+    check_tensorboard(trained.folder, record)
+    check_examples(trained.folder, record, (32, 32))
 
 
 def test_the_documented_lines(trained):

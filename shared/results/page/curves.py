@@ -1,4 +1,4 @@
-"""What a run's folder holds beside its record: the curves of events.jsonl, and config.json."""
+"""What a run's folder holds beside its record: the curves of events.jsonl, config.json, examples.json."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from shared.results.page.example_images import Examples, read_examples
 
 Record = Dict[str, Any]
 MOST_POINTS = 400  # of a line; more are not seen on a page that is some hundred pixels wide
@@ -32,6 +34,7 @@ class Run:
     train: Dict[str, Curve] = field(default_factory=dict)
     evaluation: Dict[str, Curve] = field(default_factory=dict)
     config: Optional[Dict[str, Any]] = None
+    examples: Optional[Examples] = None
     missing: Tuple[str, ...] = ()  # what is not there and why, a sentence each
 
     @property
@@ -54,6 +57,7 @@ def read_run(path: Path, record: Record) -> Run:
         _curves(events, "step", STEP_VALUES),
         _curves(events, "evaluation", EVALUATION_VALUES),
         _config(path.parent / "config.json", missing),
+        read_examples(path.parent, missing) if "evaluation" in record else None,
         tuple(missing),
     )
 

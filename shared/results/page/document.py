@@ -15,7 +15,7 @@ from shared.results.rows import Row, rows
 from shared.results.tables import COLUMNS, TITLES, WORDS
 
 # Nothing may be fetched and nothing may be run, whatever should ever stand in the page.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>

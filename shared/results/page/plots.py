@@ -66,6 +66,8 @@ def _far_apart(axes: Any) -> bool:
 
 def _line(axes: Any, curve: Optional[Curve], scale: float, factor: float, style: Dict[str, Any]) -> None:
     if curve:
+        if len(curve.steps) == 1:  # one point makes no line
+            style = {"marker": "o", "markersize": 4, **style}
         axes.plot([step / scale for step in curve.steps], [factor * value for value in curve.values], **style)
 
 

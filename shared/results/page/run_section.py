@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from shared.results.page import plots
 from shared.results.page.curves import Run
 from shared.results.page.drawing import Drawings
+from shared.results.page.example_images import examples_section
 from shared.results.page.text import escaped, figures, note, pairs, table
 from shared.results.tables import TITLES
 
@@ -43,7 +44,10 @@ def section(drawings: Drawings, number: int, run: Run) -> str:
         parts.append('<p class="caption">Lines: training, averaged over the epoch so far. Rings: evaluation.</p>')
     else:
         parts.append(note("No learning curves and no throughput over time."))
-    parts += _evaluation(drawings, evaluation, run.record.get("dataset", {}).get("name", ""))
+    dataset = run.record.get("dataset", {}).get("name", "")
+    parts += _evaluation(drawings, evaluation, dataset)
+    if run.examples is not None:
+        parts.append(examples_section(run.examples, evaluation["images"], CLASSES.get(dataset, ())))
     return "\n".join([*parts, _reproduce(run), "</section>"])
 
 

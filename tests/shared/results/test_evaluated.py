@@ -29,11 +29,6 @@ def test_the_line(metrics):
     assert text == f"test: top-1 25.000 % (error 75.000 %), top-5 75.000 %, loss {LOSS:.4f} on 4 images"
 
 
-def test_the_event(metrics):
-    scalars = evaluated.scalars(metrics)
-    assert scalars == {"images": 4, "loss": pytest.approx(LOSS, rel=1e-9), "top1": 25.0, "top5": 75.0}
-
-
 def test_the_part_of_a_record(metrics):
     part = evaluated.as_record(metrics, "runs/a/checkpoints/last")
     record = build_record(

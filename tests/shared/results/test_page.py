@@ -8,8 +8,11 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from shared import png
+from shared.examples import Surest, write_examples
 from shared.results.__main__ import find_records, main
 from shared.results.page.curves import MOST_POINTS, read_run
 from shared.results.page.document import page
@@ -19,6 +22,7 @@ from shared.results.record import build_record, read_record, write_record
 pytest.importorskip("matplotlib", reason="the page is drawn by matplotlib")
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = '<script>alert("1")</script>&\'"><img src=http://example.org/x>'
+PIXELS = np.zeros((2, 2, 3), np.uint8)
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
 
@@ -40,7 +44,8 @@ class Reader(HTMLParser):
     def handle_startendtag(self, tag, attributes):
         self.elements.append(tag)
         for name, value in attributes:
-            assert name not in ("src", "srcset", "data", "action", "poster"), (tag, name, value)
+            held = tag == "img" and name == "src" and value.startswith("data:image/")
+            assert held or name not in ("src", "srcset", "data", "action", "poster"), (tag, name, value)
             assert not name.startswith("on"), (tag, name)
             if name in ("href", "xlink:href"):
                 assert value.startswith("#"), (tag, value)
@@ -58,11 +63,11 @@ class Reader(HTMLParser):
 def checked(text):
     """The page as read; asks nobody for anything, each id once, each anchor there."""
     reader = Reader(text)
-    assert not {"script", "img", "link", "iframe", "object", "embed", "base", "image"} & set(reader.elements)
+    assert not {"script", "link", "iframe", "object", "embed", "base", "image"} & set(reader.elements)
     assert len(reader.ids) == len(set(reader.ids))
     assert set(reader.targets) | set(re.findall(r"url\(#([^)]*)\)", text)) <= set(reader.ids)
     assert not re.search(r"url\((?!#)|@import", text)
-    assert "default-src 'none'" in text
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in text
     return reader
 
 
@@ -92,6 +97,9 @@ def made_up(folder, name="run", events=None, config=None, **changes):
         events += [{"event": "evaluation", "step": step, "loss": 1.0, "top1": 8.0 * step} for step in (4, 8)]
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     (run / "config.json").write_text(json.dumps({"command": "python main.py --seed 3"} if config is None else config))
+    surest = Surest()
+    surest.update([0, 1, 2], [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [0, 1, 1])
+    write_examples(run, surest, ["one", HOSTILE, "three"], lambda index: ("image/png", png.encode(PIXELS + index)))
     return run
 
 
@@ -176,6 +184,50 @@ def test_long_curves_are_thinned(tmp_path):
     loss = read_run(run / "result.json", read_record(run / "result.json")).train["loss"]
     assert len(loss.steps) <= MOST_POINTS + 1
     assert (loss.values[0], loss.values[-1]) == (0.0, count - 1.0)
+
+
+def test_examples(tmp_path):
+    text = _page(made_up(tmp_path, evaluation={"images": 9, "loss": 1.0, "top1": 50.0}))
+    words = " ".join(checked(text).words)
+    assert text.count('<img src="data:image/png;base64,') == 3
+    for wanted in ("Surest of, and right", "Surest of, and wrong", "taken for three, 57.6\xa0%", "rightly, 78.7\xa0%",
+                   "Chosen from 3, the first process's part"):  # fmt: skip
+        assert wanted in words, wanted
+
+
+def test_known_classes_have_their_names(tmp_path):
+    names = {"name": "cifar-10"}
+    words = " ".join(checked(_page(made_up(tmp_path, dataset=names))).words)
+    assert "automobile" in words
+    assert "taken for bird" in words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"picture": "http://example.org/x.png"}, {"picture": "data:text/html;base64,AAAA"}, {"picture": 7},
+        {"picture": 'data:image/png;base64,AAAA" onerror="x'}, {"picture": "data:image/png;base64," + "A" * 300000},
+        {"confidence": float("nan")}, {"confidence": 101}, {"confidence": "much"}, {"label": "x"}, {"answer": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_examples_that_are_damaged_or_hostile_are_left_out(tmp_path, change):
+    run = made_up(tmp_path)
+    content = json.loads((run / "examples.json").read_text())
+    content["wrong"][0].update(change)
+    (run / "examples.json").write_text(json.dumps(content))
+    text = _page(run)
+    assert "No example images: examples.json is damaged." in " ".join(checked(text).words)
+    assert "<img" not in text
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "7", "[]", "{}", "[" * 100000, '{"images": 1, "right": 3, "wrong": []}', "\xff"]
+)
+def test_a_file_of_examples_that_is_none(tmp_path, damage):
+    run = made_up(tmp_path)
+    (run / "examples.json").write_bytes(damage.encode("latin-1"))
+    assert "No example images: examples.json is damaged." in " ".join(checked(_page(run)).words)
 
 
 @pytest.mark.parametrize("damage", [None, "{", "[1]"])

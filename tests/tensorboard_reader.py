@@ -1,0 +1,38 @@
+"""What TensorBoard's own readers find in a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, Tuple
+
+
+def read(folder: Path) -> Any:
+    """`scalars` {tag: [(step, value)]} and `images` {tag: [(step, image)]}."""
+    accumulator = _accumulated(folder)
+    tags = accumulator.Tags()
+    return SimpleNamespace(
+        scalars={tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags["scalars"]},
+        images={tag: [(event.step, event) for event in accumulator.Images(tag)] for tag in tags["images"]},
+    )
+
+
+def hyper_parameters(folder: Path) -> Tuple[Dict[str, Any], bool]:
+    """The run's hyper-parameters, and whether it says that it has succeeded; raises KeyError without them."""
+    from tensorboard.plugins.hparams import api_pb2, metadata
+
+    content = _accumulated(folder).PluginTagToContent(metadata.PLUGIN_NAME)
+    started = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
+    ended = content.get(metadata.SESSION_END_INFO_TAG)
+    if ended is None:
+        return values, False
+    return values, metadata.parse_session_end_info_plugin_data(ended).status == api_pb2.STATUS_SUCCESS
+
+
+def _accumulated(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
