@@ -19,7 +19,6 @@ from shared.results.page.document import page
 from shared.results.page.drawing import inline
 from shared.results.record import build_record, read_record, write_record
 
-pytest.importorskip("matplotlib", reason="the page is drawn by matplotlib")
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = '<script>alert("1")</script>&\'"><img src=http://example.org/x>'
 PIXELS = np.zeros((2, 2, 3), np.uint8)
@@ -107,6 +106,7 @@ def _page(*runs):
     return page(find_records([str(run) for run in runs]))
 
 
+@pytest.mark.once
 def test_committed_records_and_a_run(tmp_path):
     text = _page(made_up(tmp_path), ROOT / "results")
     words = " ".join(checked(text).words)
@@ -120,6 +120,7 @@ def test_committed_records_and_a_run(tmp_path):
     assert titles[12:] == ["Confusion matrix"] * len(find_records([]))
 
 
+@pytest.mark.once
 def test_it_is_the_same_every_time(tmp_path):
     run = made_up(tmp_path)
     assert _page(run) == _page(run)
@@ -133,6 +134,7 @@ def test_one_run_is_compared_with_none(tmp_path):
     assert not re.search(r"#0102[0-9a-f]{2}", text)  # every colour is the page's
 
 
+@pytest.mark.once
 def test_what_comes_from_files_is_escaped(tmp_path):
     run = made_up(
         tmp_path, network=HOSTILE, recipe=HOSTILE, machine=HOSTILE, commit=HOSTILE, schedule=HOSTILE, precision=HOSTILE,
@@ -195,6 +197,7 @@ def test_examples(tmp_path):
         assert wanted in words, wanted
 
 
+@pytest.mark.once
 def test_known_classes_have_their_names(tmp_path):
     names = {"name": "cifar-10"}
     words = " ".join(checked(_page(made_up(tmp_path, dataset=names))).words)
@@ -202,6 +205,7 @@ def test_known_classes_have_their_names(tmp_path):
     assert "taken for bird" in words
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "change",
     [
@@ -221,6 +225,7 @@ def test_examples_that_are_damaged_or_hostile_are_left_out(tmp_path, change):
     assert "<img" not in text
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "damage", ["", "7", "[]", "{}", "[" * 100000, '{"images": 1, "right": 3, "wrong": []}', "\xff"]
 )
@@ -254,6 +259,7 @@ def test_many_classes(tmp_path):
     assert "class 5" in words
 
 
+@pytest.mark.once
 def test_output_is_written_whole(tmp_path, capsys, monkeypatch):
     run = made_up(tmp_path)
     target = tmp_path / "page.html"
