@@ -18,7 +18,7 @@ _PATIENCE = 120.0
 
 
 class Job:
-    """A command that has been started in a session of its own, as a terminal starts it."""
+    """A command that has been started in a session of its own, as a terminal starts it; `with` ends what is left."""
 
     def __init__(self, words: Sequence[str], folder: Path) -> None:
         self._log = folder / "said"
@@ -27,8 +27,14 @@ class Job:
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(
                 list(words), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=settings,
-                cwd=str(folder), start_new_session=True,
+                cwd=str(folder), start_new_session=True, preexec_fn=_hear_of_the_terminal,
             )  # fmt: skip
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.left(0)
 
     @property
     def text(self) -> str:
@@ -79,6 +85,10 @@ class Job:
         for process in left:
             os.kill(process, signal.SIGKILL)
         return left
+
+
+def _hear_of_the_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, in whatever is started too
 
 
 def torch_training(folder: Path, data: Path, *options: str) -> Job:

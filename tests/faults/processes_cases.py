@@ -168,16 +168,16 @@ def _memory_for(images: int, random: random.Random) -> Any:
 
 def ends(half: str, how: str, folder: Path, random: random.Random) -> str:
     """A training alone is ended; nobody is left, and what it says is neither a traceback nor a second error."""
-    job = tf_training(folder) if half == TF else torch_training(folder, tiny_images(), "--workers", "2")
-    job.wait_for("step: 3/" if half == TF else "E1-B3/")
-    return _ended(job, how)
+    with tf_training(folder) if half == TF else torch_training(folder, tiny_images(), "--workers", "2") as job:
+        job.wait_for("step: 3/" if half == TF else "E1-B3/")
+        return _ended(job, how)
 
 
 def ranks_end(how: str, folder: Path, random: random.Random) -> str:
     """The same of two ranks with a data worker each."""
-    job = torch_training(folder, tiny_images(), "--distributed", "--num-devices", "2", "--workers", "1")
-    job.wait_for("E2-B1/")
-    return _ended(job, how)
+    with torch_training(folder, tiny_images(), "--distributed", "--num-devices", "2", "--workers", "1") as job:
+        job.wait_for("E2-B1/")
+        return _ended(job, how)
 
 
 def _ended(job: Job, how: str) -> str:
@@ -211,11 +211,11 @@ def check_data_is_killed(folder: Path, random: random.Random) -> str:
         "    for tag, _ in pool.results(time.sleep, ((n, 0.01) for n in range(10**6)), 4, str):\n"
         "        print('at', tag, flush=True)\n"
     )
-    job = Job([sys.executable, "-c", program], folder)
-    job.wait_for("at 20\n")
-    job.process.kill()
-    job.end()
-    left = job.left(_ORPHANS_SECONDS)
+    with Job([sys.executable, "-c", program], folder) as job:
+        job.wait_for("at 20\n")
+        job.process.kill()
+        job.end()
+        left = job.left(_ORPHANS_SECONDS)
     return f"left: {left}" if left else ""
 
 
