@@ -47,8 +47,9 @@ esac
 
 summary=()
 failed=
+installer=
 scratch=$(mktemp -d) || exit 2
-trap 'rm -rf "$scratch"' EXIT
+trap 'end_installer; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 export KIT_TEST_DATA=${KIT_TEST_DATA:-$KIT_ROOT/../shared/data}
@@ -80,17 +81,65 @@ not_run() { # NAME WHY
     outcome "$1: NOT RUN ($2)" "${KIT_TEST_ENVS:+failed}"
 }
 
+# What an environment is: its folder, the Pythons it may have, its requirements.
+describe() { # NAME -> array environment
+    local folder=$KIT_ROOT/.venv-$1
+    case $1 in
+        main)
+            environment=("$KIT_ROOT/.venv" "3.11 3.12 3.13 3.10" "$(main_requirements)" test)
+            [ "${KIT_TEST_TORCH:-0}" != 1 ] || environment+=(test-torch)
+            ;;
+        audit) environment=("$folder" "3.11 3.12 3.13 3.10" audit) ;;
+        torch) environment=("$folder" 3.11 beside-torch test-torch test-imagenet) ;;
+        torch-npu) environment=("$folder" 3.11 beside-torch test-torch test-torch-npu) ;;
+        tf115) environment=("$folder" 3.7 tf115) ;;
+        tf26) environment=("$folder" 3.8 tf26) ;;
+    esac
+}
+
+# Why this machine cannot run an environment; nothing where it can.
+hindrance() { # NAME
+    local environment
+    describe "$1"
+    case $1,$(uname -sm) in
+        tf*,"Linux x86_64" | torch-npu,Linux* | audit,* | torch,*) ;;
+        tf*) printf 'its TensorFlow has wheels for x86_64 Linux only' && return 0 ;;
+        torch-npu,*) printf 'torch_npu has wheels for Linux only' && return 0 ;;
+    esac
+    # shellcheck disable=SC2086 # a list of versions
+    is_installed "${environment[0]}" "${environment[2]}" || find_python ${environment[1]} >/dev/null ||
+        printf 'no Python %s with venv found on the PATH or in pyenv' "${environment[1]// /, }"
+}
+
 # Installs in a subshell, so that its `exit 2` ends this environment and not the others.
-prepared() { # NAME FOLDER "X.Y ..." REQUIREMENTS ...
-    local name=$1
-    shift
-    title "$name"
+prepared() { # NAME -> array environment
+    title "$1"
+    describe "$1"
     (
         trap - EXIT
-        ensure_environment "$@"
+        ensure_environment "${environment[@]}"
     ) && return 0
-    outcome "$name: FAILED (its environment could not be installed)" failed
+    outcome "$1: FAILED (its environment could not be installed)" failed
     return 1
+}
+
+# Installs the other environments while the first one is tested: an installation keeps one core busy, and not all the
+# time. What fails here is tried again, and told, when its turn comes; what is not ready by then is waited for.
+install_meanwhile() { # NAME ...
+    command -v flock >/dev/null || return 0 # which makes the one wait for the other
+    set -m                                  # in a process group, so that pip can be ended too
+    (
+        trap - EXIT
+        for name in "$@"; do
+            [ -n "$(hindrance "$name")" ] || prepared "$name"
+        done
+    ) </dev/null >/dev/null 2>&1 &
+    set +m
+    installer=$!
+}
+
+end_installer() {
+    [ -z "$installer" ] || kill -- "-$installer" 2>/dev/null || :
 }
 
 # One of the checks that are no tests.
@@ -167,36 +216,9 @@ run_own_tests() { # NAME FOLDER PATH ...
     fi
 }
 
-run_torch() {
-    wanted torch || return 0
-    local folder=$KIT_ROOT/.venv-torch
-    if ! is_installed "$folder" beside-torch && ! find_python 3.11 >/dev/null; then
-        not_run torch "no Python 3.11 with venv found on the PATH or in pyenv"
-    elif prepared torch "$folder" "3.11" beside-torch test-torch test-imagenet; then
-        check "torch: mypy" "$folder/bin/python" -m mypy torch_imagenet
-        run_own_tests torch "$folder" tests/torch_imagenet tests/faults
-    fi
-}
-
-run_torch_npu() {
-    case " ${KIT_TEST_ENVS:-} " in
-        *" torch-npu "*) ;;
-        *) return 0 ;;
-    esac
-    local folder=$KIT_ROOT/.venv-torch-npu
-    if [ "$(uname -s)" != Linux ] || { ! is_installed "$folder" beside-torch && ! find_python 3.11 >/dev/null; }; then
-        not_run torch-npu "torch_npu needs Linux, and here Python 3.11 with venv, on the PATH or in pyenv"
-    elif prepared torch-npu "$folder" "3.11" beside-torch test-torch test-torch-npu; then
-        run_own_tests torch-npu "$folder" tests/torch_npu_names
-    fi
-}
-
 run_main() {
     wanted main || return 0
-    local folder=$KIT_ROOT/.venv more=(test)
-    if [ "${KIT_TEST_TORCH:-0}" = 1 ]; then
-        more+=(test-torch)
-    else
+    if [ "${KIT_TEST_TORCH:-0}" != 1 ]; then
         title "main: NOT RUN: the Keras model on torch; KIT_TEST_TORCH=1 installs torch and tests it"
         outcome "main, torch backend: NOT RUN (set KIT_TEST_TORCH=1)"
     fi
@@ -204,7 +226,8 @@ run_main() {
         title "main: NOT RUN: the results page in a browser, for there is none; KIT_TEST_BROWSER=1 makes that a failure"
         outcome "main, browser: NOT RUN (no Chromium found; apt-get install chromium)"
     fi
-    prepared main "$folder" "3.11 3.12 3.13 3.10" "$(main_requirements)" "${more[@]}" || return 0
+    prepared main || return 0
+    local folder=${environment[0]}
     check ruff "$folder/bin/python" -m ruff check --output-format concise .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
@@ -214,9 +237,9 @@ run_main() {
 
 run_audit() {
     wanted audit || return 0
-    local folder=$KIT_ROOT/.venv-audit status=0 said
-    prepared audit "$folder" "3.11 3.12 3.13 3.10" audit || return 0
-    said=$("$folder/bin/python" "$KIT_ROOT/scripts/audit.py") || status=$?
+    local status=0 said
+    prepared audit || return 0
+    said=$("${environment[0]}/bin/python" "$KIT_ROOT/scripts/audit.py") || status=$?
     printf '%s\n' "$said"
     said=${said##*$'\n'}
     case $status in
@@ -226,17 +249,34 @@ run_audit() {
     esac
 }
 
-run_old() { # NAME X.Y PYTEST-ARGUMENT ...
-    local name=$1 version=$2 folder=$KIT_ROOT/.venv-$1
-    shift 2
-    wanted "$name" || return 0
-    if [ "$(uname -sm)" != "Linux x86_64" ]; then
-        not_run "$name" "its TensorFlow has wheels for x86_64 Linux only"
-    elif ! is_installed "$folder" "$name" && ! find_python "$version" >/dev/null; then
-        not_run "$name" "no Python $version with venv found on the PATH or in pyenv"
-    elif prepared "$name" "$folder" "$version" "$name"; then
-        run_own_tests "$name" "$folder" "$@"
+run_torch() {
+    can_run torch || return 0
+    check "torch: mypy" "${environment[0]}/bin/python" -m mypy torch_imagenet
+    run_own_tests torch "${environment[0]}" tests/torch_imagenet tests/faults
+}
+
+run_torch_npu() {
+    case " ${KIT_TEST_ENVS:-} " in
+        *" torch-npu "*) ! can_run torch-npu || run_own_tests torch-npu "${environment[0]}" tests/torch_npu_names ;;
+    esac
+}
+
+run_old() { # NAME PYTEST-ARGUMENT ...
+    local name=$1
+    shift
+    ! can_run "$name" || run_own_tests "$name" "${environment[0]}" "$@"
+}
+
+# Makes an environment ready; not where it is left out, or this machine cannot run it.
+can_run() { # NAME -> array environment
+    wanted "$1" || return 1
+    local why
+    why=$(hindrance "$1")
+    if [ -n "$why" ]; then
+        not_run "$1" "$why"
+        return 1
     fi
+    prepared "$1"
 }
 
 user_args=("$@")
@@ -251,12 +291,19 @@ for name in ${KIT_TEST_ENVS:-}; do
             "torch-npu" ;;
     esac
 done
+others=()
+for name in audit torch tf115 tf26; do
+    case " ${KIT_TEST_ENVS:-$name} " in
+        *" $name "*) others+=("$name") ;;
+    esac
+done
+install_meanwhile ${others[@]+"${others[@]}"}
 run_main
 run_audit
 run_torch
 run_torch_npu
-run_old tf115 3.7 -m "not once" tests/shared tests/tf_seresnet tests/end_to_end
-run_old tf26 3.8 -m "not slow and not once" tests/tf_seresnet tests/end_to_end/test_run.py
+run_old tf115 -m "not once" tests/shared tests/tf_seresnet tests/end_to_end
+run_old tf26 -m "not slow and not once" tests/tf_seresnet tests/end_to_end/test_run.py
 
 title "summary"
 printf '%s\n' "${summary[@]}"

@@ -56,6 +56,7 @@ def started(python: Path, scripts: Scripts, name: str, *words: str) -> str:
     return "{}\n{}\n{}\n".format(python, "".join("<{}>".format(word) for word in arguments), scripts.elsewhere)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_launcher_hands_its_words_on_unchanged_from_any_folder(scripts: Scripts, name: str) -> None:
     python = add_python(scripts, scripts.bin / "my-python")
@@ -142,7 +143,7 @@ def small(sample_folder: Path) -> list[str]:
     return ["--data_path={}".format(sample_folder.parent), "--batch_size=8"]
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.once), 2])
 def test_a_full_training_runs_to_its_result_file(checkout: Checkout, small: list[str], devices: int) -> None:
     options = ["--device=cpu", "--total_epochs=2", "--iteration=4", "--print-freq=1", "--test_iteration=3"]
     result = checkout.run(
@@ -169,7 +170,9 @@ def test_a_full_training_runs_to_its_result_file(checkout: Checkout, small: list
     ]
 
 
-@pytest.mark.parametrize("name", ["train_performance_1p", "train_RT2_performance_1p"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("train_performance_1p", marks=pytest.mark.once), "train_RT2_performance_1p"]
+)
 def test_a_performance_run_is_ten_steps(checkout: Checkout, small: list[str], name: str) -> None:
     """On two CPU devices; the second one on an NPU, the default, where TensorFlow 1.15's adapter has its stand-in."""
     tf = pytest.importorskip("tensorflow")

@@ -30,6 +30,7 @@ from torch_imagenet.main import MODES
 from torch_imagenet.networks.specs import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.once
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (
     *READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md", "docs/imagenet.md", "docs/launchers.md",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.once
 TOOLS = [
     *["bash", "cat", "chmod", "dirname", "env", "find", "flock", "getconf", "grep", "ls", "mkdir", "mktemp"],
     *["mv", "rm", "sed", "sleep", "tail", "timeout", "tr", "uname"],
@@ -379,6 +380,26 @@ class TestRunTests:
     def test_no_report_or_no_test_is_a_failure(self, checkout: Checkout, counts: str) -> None:
         result = self.run(checkout, FAKE_COUNTS=counts, KIT_TEST_ENVS="main")
         assert result.returncode == 1
+
+    def test_every_environment_is_installed_once(self, checkout: Checkout) -> None:
+        assert self.run(checkout, FAKE_PIP_SECONDS="0.2").returncode == 0
+        called = [call.replace(str(checkout.root), "") for call in checkout.called()]
+        assert len(called) == len(set(called))
+        names = ("cpu", "test", "audit", "beside-torch", "test-torch", "test-imagenet")
+        assert {"pip /requirements/{}.txt".format(name) for name in names} <= set(called)
+
+    @pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is installed meanwhile")
+    def test_an_interrupt_ends_what_is_installed_meanwhile_too(self, checkout: Checkout) -> None:
+        process = checkout.start("tests/run.sh", FAKE_PIP="hangs")
+        deadline = time.time() + 60
+        while time.time() < deadline and sum("pip" in call for call in checkout.called()) < 2:
+            time.sleep(0.05)
+        assert {call.rsplit("/", 1)[1] for call in checkout.called() if "pip" in call} == {"cpu.txt", "audit.txt"}
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=20)
+        assert process.returncode == 130
+        checkout.forget()
+        assert self.run(checkout).returncode == 0  # would wait for a lock if a pip lived on
 
     def test_a_status_of_pytest_is_a_failure_whatever_was_counted(self, checkout: Checkout) -> None:
         result = self.run(checkout, FAKE_PYTEST_STATUS="3", KIT_TEST_ENVS="main")

@@ -77,18 +77,21 @@ def test_shared_imports_numpy_alone():
     assert numpy
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_knows_no_half_and_no_framework(name):
     """Not even inside a function: what a function may ask for when it is used are plots, images and log files."""
     assert not imported(name) & {*HALVES, "tensorflow", "torch", "keras", "jax", "tf_slim", "tflearn"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", HALF_FILES)
 def test_the_halves_do_not_know_each_other(name):
     half = name.split("/")[0]
     assert not imported(name) & (set(HALVES) - {half})
 
 
+@pytest.mark.once
 def test_only_the_page_draws():
     """And matplotlib comes in functions alone: the test above has imported all of shared without it."""
     assert [name for name in SHARED + HALF_FILES if "matplotlib" in imported(name)] == [
@@ -136,6 +139,7 @@ def _speaks(node):
     return written and any(stream in ast.dump(node.func) for stream in ("'stdout'", "'stderr'"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", [name for name in SHARED + HALF_FILES if name not in SPEAKERS])
 def test_only_the_run_log_and_the_command_lines_speak(name):
     assert [f"{name}:{node.lineno}" for node in ast.walk(tree(name)) if _speaks(node)] == []
@@ -153,6 +157,7 @@ def _compared_words(name):
                     yield node.lineno, word
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", [name for name in HALF_FILES if "devices" not in Path(name).with_suffix("").parts])
 def test_only_devices_asks_which_device_it_is(name):
     devices = ("cpu", "gpu", "cuda", "npu")
@@ -162,6 +167,7 @@ def test_only_devices_asks_which_device_it_is(name):
 # -- what a file may hold --------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", SHARED + HALF_FILES)
 def test_a_file_names_no_folder_of_one_machine(name):
     folders = "|".join(("root", "work", "home", "Users"))
@@ -169,12 +175,14 @@ def test_a_file_names_no_folder_of_one_machine(name):
     assert [line for line in lines if re.search(f"(?<![\\w./])/({folders})/", line)] == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", SHARED + HALF_FILES)
 def test_a_file_is_short(name):
     lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST, f"{name} has {lines} lines; a second idea has moved in"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", SHARED + HALF_FILES)
 def test_a_module_says_what_it_is_for(name):
     assert ast.get_docstring(tree(name))

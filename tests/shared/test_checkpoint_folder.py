@@ -258,6 +258,7 @@ def test_a_link_that_somebody_made_elsewhere_is_followed(tmp_path):
     assert find(tmp_path / "mine").state["progress"]["step"] == 5
 
 
+@pytest.mark.once
 def test_no_bit_of_a_state_can_change_unseen(tmp_path):
     save(tmp_path, 1)
     path = tmp_path / "checkpoints" / "step-00000001" / "state.json"
@@ -335,6 +336,7 @@ def killed_at(number, do, *given, **named_too):
     return False
 
 
+@pytest.mark.once
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(1, 60)), min_size=1, max_size=8),
        st.integers(1, 3))  # fmt: skip
 @settings(max_examples=80)

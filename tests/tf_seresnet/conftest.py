@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,31 @@ def train(sample_folder, tmp_path):
         return Run(main([*arguments, "--output-dir", str(folder)]), folder)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def _trained_once(sample_folder, tmp_path_factory):
+    from tf_seresnet.main import main
+
+    @functools.lru_cache(maxsize=None)
+    def trained(*options: str) -> Run:
+        folder = tmp_path_factory.mktemp("finished") / "run"
+        arguments = [*SHORT, "--device", "cpu", "--data-path", str(sample_folder), *options]
+        return Run(main([*arguments, "--output-dir", str(folder)]), folder)
+
+    return trained
+
+
+@pytest.fixture
+def finished(_trained_once, tmp_path):
+    """finished(*options) gives the `Run` of train(*options), a copy: for tests of what is done with one afterwards.
+
+    The same options are trained once, whatever the number of tests.
+    """
+
+    def copy(*options: str) -> Run:
+        made = _trained_once(*options)
+        shutil.copytree(str(made.folder), str(tmp_path / "run"), symlinks=True)
+        return Run(made.status, tmp_path / "run")
+
+    return copy

@@ -13,8 +13,8 @@ from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import checkpoints  # noqa: E402
 
 
-def test_the_folder_of_a_run_means_its_last_checkpoint(train):
-    run = train()
+def test_the_folder_of_a_run_means_its_last_checkpoint(finished):
+    run = finished()
     for name in (run.folder, run.folder / "checkpoints", run.folder / "checkpoints" / "last"):
         found = checkpoints.find(name)
         assert found.state["progress"]["step"] == 6
@@ -22,16 +22,16 @@ def test_the_folder_of_a_run_means_its_last_checkpoint(train):
     assert os.readlink(str(run.folder / "checkpoints" / "last")) == "step-00000006"
 
 
-def test_tensorflows_own_files_are_found_by_prefix_or_any_of_their_names(train):
-    run = train("--epochs", "1")
+def test_tensorflows_own_files_are_found_by_prefix_or_any_of_their_names(finished):
+    run = finished("--epochs", "1")
     prefix = str(run.folder / "model.ckpt")
     for name in (prefix, prefix + ".index", prefix + ".data-00000-of-00001"):
         assert checkpoints.find(name) == checkpoints.Found(prefix, None, [])
 
 
-def test_the_originals_model_folder_is_found(train, tmp_path):
+def test_the_originals_model_folder_is_found(finished, tmp_path):
     """The original wrote ./model/senet110.ckpt and TensorFlow's `checkpoint` file beside it."""
-    run = train("--epochs", "1")
+    run = finished("--epochs", "1")
     model = tmp_path / "model"
     model.mkdir()
     for file in run.folder.glob("model.ckpt.*"):
@@ -50,8 +50,8 @@ def test_only_the_newest_are_kept_besides_the_best(train):
 
 @pytest.mark.once
 @pytest.mark.parametrize("file", ["model.ckpt.data-00000-of-00001", "model.ckpt.index", "state.json"])
-def test_a_damaged_newest_checkpoint_is_passed_over_and_named(train, file):
-    run = train()
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(finished, file):
+    run = finished()
     damaged = run.folder / "checkpoints" / "step-00000006" / file
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
@@ -64,8 +64,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(train, file):
     assert "step-00000006 is damaged" in found.notes[0]
 
 
-def test_no_intact_checkpoint_is_an_error(train):
-    run = train("--epochs", "1")
+def test_no_intact_checkpoint_is_an_error(finished):
+    run = finished("--epochs", "1")
     for state in (run.folder / "checkpoints").glob("step-*/state.json"):
         state.write_text("[]")
     with pytest.raises(UsageError, match="damaged"):
@@ -77,8 +77,8 @@ def test_nothing_there_is_an_error(tmp_path):
         checkpoints.find(tmp_path)
 
 
-def test_a_failed_write_leaves_the_old_checkpoint_and_no_trace(train, monkeypatch, tmp_path):
-    run = train("--epochs", "1")
+def test_a_failed_write_leaves_the_old_checkpoint_and_no_trace(finished, monkeypatch, tmp_path):
+    run = finished("--epochs", "1")
     before = checkpoints.find(run.folder)
 
     def full(path):

@@ -70,7 +70,7 @@ def reference(sample_folder, tmp_path_factory):
 @pytest.mark.parametrize(
     ("what", "count"),
     [
-        ("step", 1), ("inference", 1),
+        ("step", 1), pytest.param("inference", 1, marks=pytest.mark.slow),
         *(pytest.param(*where, marks=pytest.mark.once)
           for where in (("step", 3), ("step", 4), ("step", 6), ("inference", 3))),
     ],
@@ -126,6 +126,7 @@ def test_resumed_in_another_folder_leaves_the_first_alone(train, reference, stop
         np.testing.assert_array_equal(resumed.weights()[name], value)
 
 
+@pytest.mark.once
 def test_more_epochs_may_be_asked_for(train):
     first = train("--epochs", "1", "--scheduler", "step")
     longer = train("--resume", str(first.folder), "--epochs", "2", "--print-freq", "1", short=False)
@@ -136,8 +137,8 @@ def test_more_epochs_may_be_asked_for(train):
 
 
 @pytest.mark.once
-def test_a_finished_run_is_evaluated_again_and_nothing_more(train):
-    first = train()
+def test_a_finished_run_is_evaluated_again_and_nothing_more(train, finished):
+    first = finished()
     again = train("--resume", str(first.folder), short=False)
     assert again.status == 0
     assert again.record["steps_completed"] == 6
@@ -155,8 +156,8 @@ def test_a_finished_run_is_evaluated_again_and_nothing_more(train):
         (["--recipe", "se_resnet110_gpu"], "--recipe se_resnet110_gpu"),
     ],
 )
-def test_an_option_that_contradicts_the_run_is_refused(train, capsys, options, named):
-    first = train("--epochs", "1")
+def test_an_option_that_contradicts_the_run_is_refused(train, finished, capsys, options, named):
+    first = finished("--epochs", "1")
     capsys.readouterr()
     assert train("--resume", str(first.folder), *options, short=False).status == 2
     error = capsys.readouterr().err.strip().splitlines()
@@ -164,8 +165,9 @@ def test_an_option_that_contradicts_the_run_is_refused(train, capsys, options, n
     assert error[0].startswith(f"error: {named} contradicts")
 
 
-def test_another_data_set_is_refused(train, sample_folder, tmp_path, capsys):
-    first = train("--epochs", "1")
+@pytest.mark.once
+def test_another_data_set_is_refused(train, finished, sample_folder, tmp_path, capsys):
+    first = finished("--epochs", "1")
     other = tmp_path / "other"
     shutil.copytree(str(sample_folder), str(other))
     first_batch, second_batch = other / "data_batch_1", other / "data_batch_2"
