@@ -73,6 +73,12 @@ class Schedule:
             (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
             (self.warm_up_epochs < 0, f"{self.warm_up_epochs} warm-up epochs; give 0 or more"),
             (self.period < 1, f"a schedule period of {self.period} epochs; give at least 1"),
+            (not 0 <= self.factor <= 1, f"a schedule factor of {self.factor}; give 0 to 1"),
+            (not 0 <= self.minimum < math.inf, f"a smallest learning rate of {self.minimum}; give 0 or more"),
+            (
+                not all(0 <= factor < math.inf for factor in self.factors),
+                f"the factors {self.factors} of a schedule; give numbers of 0 or more",
+            ),
             (
                 len(self.milestones) != len(self.factors),
                 f"{len(self.milestones)} milestones with {len(self.factors)} factors; give one factor a milestone",

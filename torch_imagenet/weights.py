@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import nn
 
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.nearest import nearest
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weight_files import read_weight_file
@@ -118,7 +118,8 @@ def load_weights(
     offered = {key: value for key, value in state.items() if key not in ignored}
     problems = _problems(wanted, offered)
     if problems:
-        raise UsageError(f"{name} does not fit the network: {', '.join(problems)}; {_advice(own, state)}")
+        problem = f"{name} does not fit the network: {', '.join(problems)}; {_advice(own, state)}"
+        raise UsageError(one_line(problem))  # the names are the file's
 
     with torch.no_grad():
         for key, value in offered.items():
@@ -138,7 +139,8 @@ def _unwrapped(content: Any, form: Form, name: str) -> Tuple[Tensors, Optional[s
     found = [key for key in form.wrappers if _is_state_dict(content.get(key))]
     if not found:
         holds = _some([str(key) for key in content]) if content else "nothing"
-        raise UsageError(f"no weights found in {name}, which holds {holds}; give a state dict, or one in 'state_dict'")
+        problem = f"no weights found in {name}, which holds {holds}; give a state dict, or one in 'state_dict'"
+        raise UsageError(one_line(problem))
     return dict(content[found[0]]), found[0], found[1:]
 
 

@@ -20,8 +20,8 @@ def evaluate(tmp_path, *options, name="evaluation"):
     return Run(main(["evaluate", "--device", "cpu", "--output-dir", str(folder), *map(str, options)]), folder)
 
 
-def test_any_batch_size_gives_the_result_of_the_training(train, tmp_path):
-    run = train()
+def test_any_batch_size_gives_the_result_of_the_training(finished, tmp_path):
+    run = finished()
     trained = run.record["evaluation"]
     for size in (1000, 128, 77, 1):
         record = evaluate(tmp_path, "--checkpoint", run.folder, "--batch-size", size, name=str(size)).record
@@ -33,8 +33,8 @@ def test_any_batch_size_gives_the_result_of_the_training(train, tmp_path):
         assert record["evaluation"]["checkpoint"].endswith("step-00000006/model.ckpt")
 
 
-def test_the_documented_number_of_test_batches(train, tmp_path):
-    run = train("--epochs", "1")
+def test_the_documented_number_of_test_batches(finished, tmp_path):
+    run = finished("--epochs", "1")
     record = evaluate(tmp_path, "--checkpoint", run.folder, "--test_iteration", "10").record
     assert (record["batch_size"], record["evaluation"]["images"]) == (30, 299)
 
@@ -47,8 +47,8 @@ def test_the_network_is_the_checkpoints_own(train, tmp_path, capsys):
     assert "error: --depth 14 contradicts" in capsys.readouterr().err
 
 
-def test_a_bare_checkpoint_needs_to_be_told_its_network(train, tmp_path, sample_folder, capsys):
-    run = train()
+def test_a_bare_checkpoint_needs_to_be_told_its_network(finished, tmp_path, sample_folder, capsys):
+    run = finished()
     bare = ["--checkpoint", run.folder / "model.ckpt", "--data-path", sample_folder]
     record = evaluate(tmp_path, *bare, "--recipe", "sample").record
     assert record["evaluation"]["top1"] == run.record["evaluation"]["top1"]
@@ -66,13 +66,13 @@ def test_without_a_checkpoint_nothing_is_evaluated(tmp_path, monkeypatch, capsys
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_the_moving_averages_are_used_and_test_images_never_change_them(train, tmp_path):
+def test_the_moving_averages_are_used_and_test_images_never_change_them(finished, tmp_path):
     """One image alone gives the logits that it has among others: batch statistics would not."""
     from shared.cifar10 import load
     from tf_seresnet import graph
     from tf_seresnet.input_pipeline import Normalisation
 
-    run = train()
+    run = finished()
     data = load(run.record["dataset"]["path"])
     normalise = Normalisation.of(data.train_images)
     with tf.Graph().as_default():
@@ -104,8 +104,8 @@ def test_trained_weights_recognise_digits(train, tmp_path, sample_folder):
     assert record["evaluation"]["top1"] > 97
 
 
-def test_the_record_of_a_training_is_not_overwritten(train, tmp_path, capsys):
-    run = train("--epochs", "1")
+def test_the_record_of_a_training_is_not_overwritten(finished, tmp_path, capsys):
+    run = finished("--epochs", "1")
     before = run.record
     assert evaluate(tmp_path, "--checkpoint", run.folder, name="run").status == 2
     assert "holds a training run" in capsys.readouterr().err

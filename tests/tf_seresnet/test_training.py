@@ -28,8 +28,8 @@ def has_slim() -> bool:
     return OLD
 
 
-def test_a_run_writes_every_file_and_a_valid_record(train):
-    run = train()
+def test_a_run_writes_every_file_and_a_valid_record(finished):
+    run = finished()
     assert run.status == 0
     names = {path.name for path in run.folder.iterdir()}
     assert names >= {"config.json", "train.log", "events.jsonl", "checkpoints", "result.json", "model.ckpt.index"}
@@ -52,13 +52,14 @@ def test_a_run_writes_every_file_and_a_valid_record(train):
     check_examples(run.folder, record, (32, 32))
 
 
-def test_the_moving_averages_are_updated_once_a_step(train):
-    weights = train().weights()
+def test_the_moving_averages_are_updated_once_a_step(finished):
+    weights = finished().weights()
     steps = {name: value for name, value in weights.items() if name.endswith("local_step")}
     assert len(steps) == 10
     assert all(value == 6 for value in steps.values())
 
 
+@pytest.mark.once
 def test_max_steps_ends_in_the_middle_of_an_epoch_with_an_evaluation(train):
     run = train("--max-steps", "4")
     assert (run.record["epochs_completed"], run.record["steps_completed"]) == (1, 4)
@@ -66,8 +67,9 @@ def test_max_steps_ends_in_the_middle_of_an_epoch_with_an_evaluation(train):
     assert run.record["evaluation"]["images"] == 299
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(train):
-    first, second, other = train(name="a"), train(name="b"), train("--seed", "1", name="c")
+@pytest.mark.once
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(train, finished):
+    first, second, other = finished(), train(name="b"), train("--seed", "1", name="c")
     assert first.events() == second.events()
     for name, value in first.weights().items():
         np.testing.assert_array_equal(value, second.weights()[name])
@@ -88,6 +90,7 @@ def test_weight_decay_covers_every_trainable_variable(train):
         np.testing.assert_allclose(plain[name] - decayed[name], rate * start, atol=2e-6)
 
 
+@pytest.mark.once
 def test_the_loss_weighs_a_short_batch_by_its_images(train):
     run = train("--batch-size", "100", "--steps-per-epoch", "20", "--epochs", "1", "--learning-rate", "1e-12")
     steps = run.events("step")
@@ -109,6 +112,7 @@ def test_twenty_steps_from_trained_weights_agree_between_tensorflow_versions(lay
     np.testing.assert_allclose(losses, golden, rtol=0, atol=1e-4)
 
 
+@pytest.mark.once
 def test_the_golden_losses_notice_another_optimizer(sample_folder, monkeypatch):
     """Otherwise agreement would prove nothing: a tenth more learning rate must not pass."""
     monkeypatch.setenv("KIT_CACHE", str(sample_folder.parents[2]))
