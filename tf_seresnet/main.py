@@ -29,7 +29,7 @@ def parser() -> Parser:
         "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", tuple(MODES), ("se_resnet110",), recipes.names("tf_seresnet")
     )
     add = made.add_argument_group("CIFAR-10 half").add_argument
-    add("--depth", type=number(int, 8), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
+    add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
     add("--layers", type=one_of("core", "slim"), help="core (default) or slim (tf-slim and tflearn, up to 2.12)")
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import signal
 import weakref
@@ -86,16 +87,23 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
     """An uninitialised uint8 tensor; a worker's lies in the memory it shares with the main process from the start."""
-    images = torch.empty(shape, dtype=torch.uint8)
+    try:
+        images = torch.empty(shape, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise UsageError(f"there is no memory for {_mebibytes(shape)}; use a smaller --batch-size") from error
     if get_worker_info() is None:
         return images
     try:
         return images.share_memory_()
     except RuntimeError as error:
         raise UsageError(
-            f"there is no shared memory left for a batch of {images.numel() / 2**20:.0f} MiB; raise its limit (docker"
+            f"there is no shared memory left for {_mebibytes(shape)}; raise its limit (docker"
             " run --shm-size), or use a smaller --batch-size or fewer --workers"
         ) from error
+
+
+def _mebibytes(shape: Tuple[int, ...]) -> str:
+    return f"a batch of {math.prod(shape) / 2**20:.0f} MiB"
 
 
 class _Loader:

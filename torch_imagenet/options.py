@@ -46,7 +46,8 @@ def pair(text: str) -> Tuple[int, int]:
 def _add_network(group: Any) -> None:
     add = group.add_argument
     add("--num-classes", "--num_classes", type=number(int, 1), metavar="K", help="default: those of the data set")
-    add("--image-size", type=number(int, 32), metavar="PIXELS", help="side of the square (default: 224, PNASNet 331)")
+    add("--image-size", type=number(int, 32, 4097), metavar="PIXELS",
+        help="side of the square (default: 224, PNASNet 331)")  # fmt: skip
     add("--dropout", type=number(float, 0, 1), metavar="RATE", help="before the head")
     add("--drop-path", type=number(float, 0, 1), metavar="RATE", help="of the deepest block; rises with depth")
     add(

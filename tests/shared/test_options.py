@@ -181,6 +181,8 @@ def test_no_abbreviation_is_accepted(prefix):
         (["--milestones", "80,x"], "80,120"),
         (["--milestones", ""], "80,120"),
         (["--depth", "7"], "at least 8"),
+        (["--depth", "1000001"], "below 2001"),  # building it would take the machine's memory
+        (["--workers", "5000"], "below 1025"),
         (["--deterministic=1"], "'1'"),
         (["train", "evaluate"], "'evaluate'"),
         (["train", "--", "evaluate"], "'evaluate'"),

@@ -65,6 +65,21 @@ def test_too_little_shared_memory_is_one_line(split, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_little_memory_is_one_line(split, monkeypatch, workers):
+    original = torch.empty
+
+    def none(shape, **options):
+        if len(shape) == 4:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+        return original(shape, **options)
+
+    monkeypatch.setattr(torch, "empty", none)  # the worker is forked, so it finds this too
+    with TrainingInput(split, TrainTransform(600), 4, 0, workers) as batches, pytest.raises(UsageError) as caught:
+        list(batches.epoch(0))
+    assert str(caught.value) == "there is no memory for a batch of 4 MiB; use a smaller --batch-size"
+
+
 def test_a_defect_in_a_worker_keeps_its_kind_and_its_place(split):
     class Broken(TrainTransform):
         def __call__(self, image, *arguments):
