@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.faults import __main__ as long_form
-from tests.faults.case import SHARED, Case
+from tests.faults.case import SHARED, Case, all_cases, halves_here
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+ROW = re.compile(r"^\| (.+) \| `(\w+)` \| (\d+) \| (.+) \| \d+ \|$", re.MULTILINE)
 
 
 def _raises(folder, random):
@@ -75,3 +79,12 @@ def test_the_table_stands_between_its_marks(tmp_path):
     assert "| a fault | `shared` | 2 | nothing | 1 |" in lines
     assert "| another | `shared` | 2 | **1** | 1 |" in lines
     assert "old" not in lines
+
+
+def test_the_document_has_every_case_at_its_full_number_and_nothing_lost():
+    rows = ROW.findall(DOCUMENT.read_text(encoding="utf-8"))
+    assert {lost for *_, lost in rows} == {"nothing"}
+    documented = [(name, half, int(rounds)) for name, half, rounds, _ in rows if half in halves_here()]
+    assert sorted(documented) == sorted(
+        (case.name, case.half, case.rounds) for cases in all_cases().values() for case in cases
+    )
