@@ -6,9 +6,10 @@ import contextlib
 import datetime
 import json
 import math
+import os
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional, Set, TextIO
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, TextIO
 
 import numpy as np
 
@@ -116,7 +117,7 @@ class RunLog:
             from tqdm import tqdm
         except ImportError:
             return
-        self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=False)
+        self._bar = tqdm(total=total, initial=done, unit="step", leave=False, **_size_of_terminal())
 
     def advance_bar(self, epoch: str = "", postfix: Optional[Mapping[str, str]] = None) -> None:
         """One more step; `postfix` is shown behind the bar when given."""
@@ -190,6 +191,15 @@ def _or_refused(path: Path, advice: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
+
+
+def _size_of_terminal() -> Dict[str, Any]:
+    """As tqdm's options. One that does not know its size, as in some containers, is 80 x 24, or tqdm shows nothing."""
+    try:
+        columns, lines = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        columns = lines = 0
+    return {"dynamic_ncols": True} if columns and lines else {"ncols": columns or 80, "nrows": lines or 24}
 
 
 def _drop_events_after(path: Path, step: int) -> Set[int]:

@@ -40,7 +40,7 @@ def log_step(
 def _watched(progress: Progress, speed: Mapping[str, Any]) -> Dict[str, str]:
     watched = {"loss": f"{progress.loss:.3f}", "top1": f"{progress.top1:.1f}%"}
     if speed:
-        watched["images/s"] = f"{speed['images_per_second']:.0f}"
+        watched["images/s"] = f"{speed['images_per_second']:.4g}"
     if "data_wait_share" in speed:
         watched["data wait"] = f"{100 * speed['data_wait_share']:.0f}%"
     return watched

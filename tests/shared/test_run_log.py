@@ -2,12 +2,18 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import io
 import json
 import math
 import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,6 +208,25 @@ def test_a_bar_on_a_terminal(monkeypatch, console, bars):
     assert named == ["update", "set_description_str", "set_postfix", "update", "clear", "close"]
     assert bar.calls[1:3] == [("set_description_str", ("epoch: 1/1",)), ("set_postfix", ({"loss": "0.5"},))]
     assert [values for name, values in bar.calls if name == "update"] == [(1,), (1,)]
+
+
+@pytest.mark.parametrize("size", [(0, 0), (80, 0), (0, 24), (100, 30)])
+def test_the_bar_is_seen_on_a_terminal_of_any_size(size):
+    """By tqdm itself: a terminal that says 0 lines or columns made it hide the bar."""
+    pytest.importorskip("tqdm")
+    program = (
+        "from shared.run_log import RunLog\n"
+        "with RunLog(None) as log:\n"
+        "    log.start_bar(10, 0)\n"
+        "    log.advance_bar('epoch 1/90', {'loss': '0.5'})\n"
+    )
+    ours, theirs = pty.openpty()
+    columns, lines = size
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    subprocess.check_call([sys.executable, "-c", program], stderr=theirs, cwd=str(Path(__file__).parents[2]))
+    os.close(theirs)
+    assert b"0/10" in os.read(ours, 10_000)
+    os.close(ours)
 
 
 def test_no_bar_and_no_failure_without_tqdm(monkeypatch, console):

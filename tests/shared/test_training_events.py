@@ -54,7 +54,7 @@ def test_a_step_is_an_event_then_a_line_then_the_bar(progress):
     }  # fmt: skip
     assert event == ("event", "step", 1, {**values, "loss_scale": 128.0, **SPEED}, tags)
     assert line == ("line", "the line")
-    assert bar == ("bar", "epoch 3/90", {"loss": "0.500", "top1": "37.5%", "images/s": "123", "data wait": "12%"})
+    assert bar == ("bar", "epoch 3/90", {"loss": "0.500", "top1": "37.5%", "images/s": "123.4", "data wait": "12%"})
 
 
 def test_before_anything_is_timed_nothing_is_said_of_speed(progress):
