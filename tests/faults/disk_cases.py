@@ -58,7 +58,7 @@ def a_log_that_fails_at_any_byte(folder: Path, random: random.Random) -> str:
     fails = {"from": random.randint(0, 8), "writes": random.randint(1, 20), "taken": random.randint(0, 60)}
     number = random.choice((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS))
     with RunLog(folder, console=console) as log:
-        for file in (log._text, log._events, log._scalars._file if log._scalars else None):
+        for file in (log._text, log._events, log._tensorboard._file if log._tensorboard else None):
             if file is not None:
                 file._file = _Failing(file._file, dict(fails), number)  # type: ignore[assignment]
         for step in range(1, 41):
