@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 
 from shared.files import write_atomic
+from shared.metrics import Answers
 
 FILE = "examples.json"
 MOST = 8  # of each of the two kinds
@@ -36,19 +37,14 @@ class Surest:
         self.images = 0  # among which was chosen
         self._of_label: Tuple[Dict[int, Answer], Dict[int, Answer]] = ({}, {})  # wrong, right
 
-    def update(self, indices: Any, logits: Any, labels: Any) -> None:
-        """Look at a batch: integer indices [B] into the data set, float logits [B, K], integer labels [B].
+    def update(self, indices: Any, labels: Any, answered: Answers) -> None:
+        """Look at a batch: integer indices [B] into the data set, integer labels [B], what `Metrics.update` gave.
 
         A row with a logit that is not finite gave no answer and is passed over.
         """
-        logits = np.asarray(logits, np.float64)
-        finite = np.isfinite(logits).all(axis=1)
-        logits, labels, indices = logits[finite], np.asarray(labels)[finite], np.asarray(indices)[finite]
-        self.images += len(finite)
-        answers = logits.argmax(axis=1)
-        highest = logits.max(axis=1, keepdims=True)
-        with np.errstate(over="ignore"):
-            confidence = 100 / np.exp(logits - highest).sum(axis=1)
+        self.images += len(labels)
+        indices, labels = np.asarray(indices)[answered.rows], np.asarray(labels)[answered.rows]
+        answers, confidence = answered.classes, 100 * answered.confidence
         for right, kept in enumerate(self._of_label):
             rows = np.flatnonzero((answers == labels) == bool(right))
             rows = rows[np.lexsort((indices[rows], -confidence[rows]))]

@@ -12,7 +12,7 @@ Networks" (arXiv 1706.04599).
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -25,6 +25,17 @@ UNIT = 1 << FRACTION_BITS
 LARGEST_LOSS = float(1 << 20)
 CALIBRATION_BINS = 15
 TOP_K = 5
+
+
+class Answers(NamedTuple):
+    """What a batch was taken for, where the logits were finite: `rows` int64 [A], of the batch as it was counted.
+
+    `classes` int64 [A], and their softmax, `confidence` float64 [A], 0 to 1.
+    """
+
+    rows: np.ndarray
+    classes: np.ndarray
+    confidence: np.ndarray
 
 
 class Metrics:
@@ -48,8 +59,8 @@ class Metrics:
         self._bin_correct = [0] * CALIBRATION_BINS
         self._bin_confidence = [0] * CALIBRATION_BINS  # in units of 2**-40
 
-    def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> None:
-        """Count a batch: float logits [B, K], integer labels [B], optional bool mask [B].
+    def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> Answers:
+        """Count a batch: float logits [B, K], integer labels [B], optional bool mask [B]. What was answered to it.
 
         Rows where the mask is False (padding) count as nothing, whatever they hold. A row with a non-finite
         logit counts as an image, never as correct, and makes `loss` nan. Raises DataError for a label outside
@@ -63,8 +74,7 @@ class Metrics:
         # Rows are picked into fresh C-contiguous memory, so that the sum over classes runs the same way in
         # every batch.
         logits, labels = np.ascontiguousarray(logits[finite]), labels[finite]
-        if len(labels):
-            self._count_answers(logits, labels)
+        return Answers(np.flatnonzero(finite), *self._count_answers(logits, labels))
 
     def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
         logits, labels = np.asarray(logits), np.asarray(labels)
@@ -85,7 +95,7 @@ class Metrics:
             )
         return logits.astype(np.float64), labels.astype(np.int64)
 
-    def _count_answers(self, logits: np.ndarray, labels: np.ndarray) -> None:
+    def _count_answers(self, logits: np.ndarray, labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         rows = np.arange(len(labels))
         of_label = logits[rows, labels][:, None]
         # Among equal logits the lowest index comes first, which is what argmax says.
@@ -94,7 +104,8 @@ class Metrics:
         correct = rank == 0
         self._correct1 += int(correct.sum())
         self._correct5 += int((rank < TOP_K).sum())
-        np.add.at(self._confusion, (labels, logits.argmax(axis=1)), 1)
+        answers = logits.argmax(axis=1)
+        np.add.at(self._confusion, (labels, answers), 1)
 
         with np.errstate(over="ignore"):  # two huge finite logits may differ by infinity: the cut-off takes care of it
             shifted = logits - logits.max(axis=1, keepdims=True)
@@ -108,6 +119,7 @@ class Metrics:
             self._bin_images[index] += int((bins == index).sum())
             self._bin_correct[index] += int(correct[bins == index].sum())
             self._bin_confidence[index] += _exact_sum(fixed[bins == index])
+        return answers, confidence
 
     def merge(self, other: Metrics) -> None:
         """Add the sums of `other`, another rank's or another part's.

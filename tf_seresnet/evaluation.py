@@ -56,9 +56,8 @@ def count_images(
     for start in range(first, end, inference.images_a_run):
         interrupts.raise_if_requested()
         batch = slice(start, min(start + inference.images_a_run, end))
-        logits = inference.run(session, images[batch])
-        metrics.update(logits, labels[batch])
-        surest.update(np.arange(batch.start, batch.stop), logits, labels[batch])
+        answered = metrics.update(inference.run(session, images[batch]), labels[batch])
+        surest.update(np.arange(batch.start, batch.stop), labels[batch], answered)
     metrics, stopping = replicas.merged(session, metrics, interrupts.requested is not None)
     replicas.agree(stopping)
     return metrics

@@ -66,9 +66,9 @@ def count_images(
         for batch in batches:
             interrupts.raise_if_requested()
             bad.note(batch.bad)
-            answers, labels = memory.limited(logits, batch.images, device).numpy(), batch.labels.numpy()
-            metrics.update(answers, labels)
-            surest.update(batch.indices, answers, labels)
+            labels = batch.labels.numpy()
+            answered = metrics.update(memory.limited(logits, batch.images, device).numpy(), labels)
+            surest.update(batch.indices, labels, answered)
     return metrics
 
 

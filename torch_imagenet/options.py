@@ -67,7 +67,7 @@ def _add_regularisation(group: Any) -> None:
     add("--nowd-bn", dest="decayed", action="store_const", const="weights", help="the same as --decayed weights")
     add("--wd-all", dest="decayed", action="store_const", const="all", help="the same as --decayed all")
     add("--period", "--lr-step-n", type=number(int, 1), metavar="N", help="epochs of a step schedule's step")
-    add("--factor", "--lr-step-gamma", "--gamma", type=number(float, 1e-9, 1), metavar="F", help="of step, exponential")
+    add("--factor", "--lr-step-gamma", "--gamma", type=number(float, 1e-9), metavar="F", help="of step, exponential")
     add("--minimum", "--lr-cosine-eta-min", type=number(float, 0), metavar="RATE", help="where a cosine ends")
     add("--clip-norm", type=number(float, 1e-9), metavar="N", help="clip all gradients together to this norm")
     add("--accumulate", type=number(int, 1), metavar="N", help="batches a step, gradients averaged")

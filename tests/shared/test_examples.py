@@ -11,6 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.examples import FILE, MOST, Surest, write_examples
+from shared.metrics import Metrics
+
+
+def look(surest, indices, logits, labels):
+    """As an evaluation has it look at a batch."""
+    surest.update(indices, labels, Metrics(np.shape(logits)[1]).update(logits, labels))
 
 
 def softmax(logits):
@@ -41,7 +47,7 @@ def test_any_split_into_batches_finds_the_same(seed, classes, images, cuts):
     surest = Surest()
     bounds = sorted({0, images, *(min(cut, images) for cut in cuts)})
     for begin, end in zip(bounds, bounds[1:]):
-        surest.update(np.arange(begin, end), logits[begin:end], labels[begin:end])
+        look(surest, np.arange(begin, end), logits[begin:end], labels[begin:end])
     assert surest.images == images
     assert told(surest.right) == chosen(logits, labels, True)
     assert told(surest.wrong) == chosen(logits, labels, False)
@@ -49,7 +55,7 @@ def test_any_split_into_batches_finds_the_same(seed, classes, images, cuts):
 
 def test_confidence_is_the_softmax_in_percent():
     surest = Surest()
-    surest.update([7], np.array([[1.0, 3.0, 2.0]], np.float32), [2])
+    look(surest, [7], np.array([[1.0, 3.0, 2.0]], np.float32), [2])
     assert not surest.right
     (one,) = surest.wrong
     assert (one.index, one.label, one.answer) == (7, 2, 1)
@@ -58,7 +64,7 @@ def test_confidence_is_the_softmax_in_percent():
 
 def test_what_gave_no_answer_is_passed_over():
     surest = Surest()
-    surest.update([0, 1, 2], [[np.nan, 1.0], [np.inf, 0.0], [1e30, -1e30]], [0, 0, 0])
+    look(surest, [0, 1, 2], [[np.nan, 1.0], [np.inf, 0.0], [1e30, -1e30]], [0, 0, 0])
     assert told(surest.right) == [(2, 0, 0)]
     assert not surest.wrong
     assert surest.images == 3
@@ -66,7 +72,7 @@ def test_what_gave_no_answer_is_passed_over():
 
 def test_the_file(tmp_path):
     surest = Surest()
-    surest.update([4, 9], [[3.0, 0.0], [0.0, 1.0]], [0, 0])
+    look(surest, [4, 9], [[3.0, 0.0], [0.0, 1.0]], [0, 0])
     write_examples(tmp_path, surest, ("Katze", "größer"), lambda index: ("image/png", b"picture %d" % index))
     content = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
     assert content["images"] == 2
@@ -80,7 +86,7 @@ def test_the_file(tmp_path):
 
 def test_a_picture_that_cannot_be_read_leaves_no_file(tmp_path):
     surest = Surest()
-    surest.update([0], [[1.0, 0.0]], [0])
+    look(surest, [0], [[1.0, 0.0]], [0])
 
     def gone(index):
         raise OSError("an image cannot be read again")

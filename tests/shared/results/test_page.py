@@ -18,6 +18,7 @@ from shared.results.page.curves import MOST_POINTS, read_run
 from shared.results.page.document import page
 from shared.results.page.drawing import inline
 from shared.results.record import build_record, read_record, write_record
+from tests.shared.test_examples import look
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = '<script>alert("1")</script>&\'"><img src=http://example.org/x>'
@@ -97,7 +98,7 @@ def made_up(folder, name="run", events=None, config=None, **changes):
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     (run / "config.json").write_text(json.dumps({"command": "python main.py --seed 3"} if config is None else config))
     surest = Surest()
-    surest.update([0, 1, 2], [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [0, 1, 1])
+    look(surest, [0, 1, 2], [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [0, 1, 1])
     write_examples(run, surest, ["one", HOSTILE, "three"], lambda index: ("image/png", png.encode(PIXELS + index)))
     return run
 
