@@ -118,7 +118,10 @@ def test_committed_records_and_a_run(tmp_path):
     curves = ["Loss (nats)", "Top-1 accuracy (%)", "Learning rate", "Images per second", "Waiting for data (% of time)"]
     assert titles[:5] == curves  # compared
     assert titles[5:12] == [*curves, "Reliability diagram", "Confusion matrix"]
-    assert titles[12:] == ["Confusion matrix"] * len(find_records([]))
+    bins = ["reliability" in read_record(path)["evaluation"] for path in find_records([])]
+    assert True in bins
+    assert False in bins  # those that were written before the bins were kept
+    assert titles[12:] == [title for has in bins for title in ["Reliability diagram"] * has + ["Confusion matrix"]]
 
 
 @pytest.mark.once
