@@ -25,8 +25,12 @@ def softmax(logits):
 
 
 def chosen(logits, labels, right):
-    """(index, label, answer) of the surest, picked one by one from the whole list."""
-    answers, confidence = logits.argmax(axis=1), softmax(logits).max(axis=1)
+    """(index, label, answer) of the surest, picked one by one from the whole list.
+
+    How sure they are is the metrics' word, in percent: in a softmax of our own, or in another unit, two rows could
+    differ in their last bit that are equal there, and the other way round.
+    """
+    answers, confidence = logits.argmax(axis=1), 100 * Metrics(logits.shape[1]).update(logits, labels).confidence
     found, seen = [], set()
     for index in sorted(range(len(labels)), key=lambda index: (-confidence[index], index)):
         if (answers[index] == labels[index]) == right and labels[index] not in seen:
