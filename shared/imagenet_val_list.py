@@ -15,13 +15,14 @@ import re
 from typing import Dict, List, Tuple
 
 from shared.errors import fault
+from shared.imagenet_meta import WNID, read_meta
 from shared.imagenet_split import EXTENSIONS
 
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _META = "meta.mat"
 _KAGGLE_HEADER = "ImageId,PredictionString"
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
 _MAX_BYTES = 64 * 2**20  # Kaggle's list, the longest, has 2.5 million bytes
-_WNID = re.compile(r"n\d{8}\Z")
 _FORMS = "give valprep.sh, a text of 'name wnid' lines, or the devkit's folder data"
 
 
@@ -37,7 +38,7 @@ def read_list(path: str) -> Dict[str, str]:
     lines = _lines(path)
     if not lines:
         raise fault(f"{path} is empty; {_FORMS}")
-    if all(text.isdigit() for _, text in lines):
+    if all(_NUMBER.match(text) for _, text in lines):
         return _from_devkit(path, [int(text) for _, text in lines])
     wnids: Dict[str, str] = {}
     for number, name, wnid in _pairs(path, lines):
@@ -71,7 +72,7 @@ def _pairs(path: str, lines: List[Tuple[int, str]]) -> List[Tuple[int, str, str]
         fields = text.replace(",", " ").split()
         wnid = fields[1].rstrip("/") if len(fields) > 1 else ""
         boxes = fields[2:]
-        if not _WNID.match(wnid) or not all(field.isdigit() or field == wnid for field in boxes) or (moves and boxes):
+        if not WNID.match(wnid) or not all(field.isdigit() or field == wnid for field in boxes) or (moves and boxes):
             raise fault(f"{path}, line {number} gives no image and wnid, {text[:60]!r}; {_FORMS}")
         pairs.append((number, _file_name(path, number, fields[0]), wnid))
     return pairs
@@ -85,26 +86,8 @@ def _file_name(path: str, number: int, name: str) -> str:
 
 
 def _from_devkit(path: str, labels: List[int]) -> Dict[str, str]:
-    wnids = _meta(os.path.join(os.path.dirname(path), _META))
+    wnids = read_meta(os.path.join(os.path.dirname(path), _META))
     unknown = sorted(set(labels) - set(wnids))
     if unknown:
         raise fault(f"{path} gives the class {unknown[0]}, which {_META} does not have; extract the devkit afresh")
     return {f"ILSVRC2012_val_{number:08d}.JPEG": wnids[label] for number, label in enumerate(labels, 1)}
-
-
-def _meta(path: str) -> Dict[int, str]:
-    """Return the wnid of each of the devkit's class numbers, which are not those that networks are trained with."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise fault(f"reading {path} needs scipy; pip install scipy, or give valprep.sh") from error
-    try:
-        synsets = loadmat(path, squeeze_me=True)["synsets"]
-        wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
-    except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror or error}); extract the devkit afresh") from error
-    except Exception as error:  # whatever scipy makes of a damaged file
-        raise fault(f"{path} is not the devkit's ({type(error).__name__}); extract the devkit afresh") from error
-    if not wnids or not all(_WNID.match(wnid) for wnid in wnids.values()):
-        raise fault(f"{path} gives no wnids; extract the devkit afresh")
-    return wnids

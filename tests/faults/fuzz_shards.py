@@ -1,4 +1,4 @@
-"""Mutated tar shards, indexes of shards, kept indexes and lists of validation images: the images, or one line."""
+"""Mutated tar shards, indexes of shards and kept indexes: the images, or one line."""
 
 from __future__ import annotations
 

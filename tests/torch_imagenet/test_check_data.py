@@ -99,7 +99,7 @@ def test_labels_and_order_are_torchvisions(tmp_path, torchvision):
 
 
 def test_the_devkit_is_read_as_torchvision_reads_it(tmp_path, torchvision, monkeypatch):
-    pytest.importorskip("scipy.io", reason="meta.mat is read by scipy")
+    pytest.importorskip("scipy.io", reason="scipy writes meta.mat")
     theirs = torchvision.datasets.imagenet
     kit = tmp_path / "ILSVRC2012_devkit_t12"
     write_devkit(kit / "data")

@@ -1,0 +1,153 @@
+"""The classes of ImageNet's development kit: what of its `meta.mat` says which wnid a class number is.
+
+A MAT-file of level 5 (MathWorks, "MAT-File Format", chapter 1) with one struct array, `synsets`. Read here and not with
+scipy, whose reader ends the interpreter with a segmentation fault over some damaged files (1.17.1), and which nothing
+else needs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import zlib
+from typing import Dict, Iterator, List, Tuple, Union
+
+from shared.errors import fault
+
+WNID = re.compile(r"n\d{8}\Z")
+_FIELDS = ("ILSVRC2012_ID", "WNID", "num_children")
+_MAX_BYTES = 16 * 2**20  # 1,860 structs with some hundred letters each
+_HEADER = 128
+_MATRIX, _COMPRESSED = 14, 15  # kinds of elements
+_STRUCT, _CHAR = 2, 4  # classes of arrays
+_NUMBERS = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}
+_TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
+
+_Element = Tuple[int, bytes]
+
+
+def read_meta(path: str) -> Dict[int, str]:
+    """Return the wnid of each class number of the devkit, which are not the labels that networks are trained with.
+
+    Raises DataError, one line, where the file is not the devkit's.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise fault(f"cannot read {path} ({error.strerror}); extract the devkit afresh") from error
+    try:
+        wnids = dict(_leaves(content))
+    except (UnicodeError, OverflowError, struct.error, zlib.error) as error:
+        raise fault(f"{path} is damaged; extract the devkit afresh") from error
+    except ValueError as error:
+        raise fault(f"{path} is not the devkit's ({error}); extract the devkit afresh") from error
+    if not wnids:
+        raise fault(f"{path} gives no wnids; extract the devkit afresh")
+    return wnids
+
+
+def _leaves(content: bytes) -> Iterator[Tuple[int, str]]:
+    """The classes alone: behind them the array has the inner nodes of WordNet."""
+    seen = set()
+    for number, wnid, children in _rows(content):
+        if not isinstance(wnid, str) or not WNID.match(wnid):
+            raise ValueError("a name that is no wnid")
+        if _whole(children) == 0:
+            label = _whole(number)
+            if label in seen:
+                raise ValueError(f"class {label} is there twice")
+            seen.add(label)
+            yield label, wnid
+
+
+def _whole(value: Union[str, float]) -> int:
+    if isinstance(value, str) or not math.isfinite(value) or value != int(value):
+        raise ValueError("a number is none")
+    return int(value)
+
+
+# -- the format ------------------------------------------------------------------------------------------------
+
+
+def _rows(content: bytes) -> Iterator[List[Union[str, float]]]:
+    """The values of `_FIELDS`, struct by struct."""
+    if len(content) > _MAX_BYTES:
+        raise ValueError("it is too large")
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER], "")
+    if not order:
+        raise ValueError("no MAT-file of level 5")
+    for kind, data in _elements(content[_HEADER:], order):
+        if kind == _COMPRESSED:
+            kind, data = next(_elements(_inflated(data), order), (kind, data))
+        if kind == _MATRIX:
+            parts = list(_elements(data, order))
+            if len(parts) > 4 and parts[2][1] == b"synsets" and _class(parts, order) == _STRUCT:
+                yield from _structs(parts, order)
+                return
+    raise ValueError("no struct array synsets")
+
+
+def _inflated(data: bytes) -> bytes:
+    machine = zlib.decompressobj()
+    content = machine.decompress(data, _MAX_BYTES)
+    if not machine.eof:
+        raise ValueError("its compressed part is cut or too large")
+    return content
+
+
+def _elements(data: bytes, order: str) -> Iterator[_Element]:
+    """The elements that follow each other in the data, as their kinds and contents."""
+    place = 0
+    while place < len(data):
+        kind, size = struct.unpack_from(order + "II", data, place)
+        begin = place + 8
+        if kind >> 16:  # a small one, its size in the upper half, its content in the place of the size
+            kind, size, begin = kind & 0xFFFF, kind >> 16, place + 4
+        content = data[begin : begin + size]
+        if len(content) != size or (begin == place + 4 and size > 4):
+            raise ValueError("it is cut")
+        yield kind, content
+        place = max(place + 8, begin + size)
+        if kind != _COMPRESSED:
+            place += -place % 8
+
+
+def _class(parts: List[_Element], order: str) -> int:
+    return struct.unpack_from(order + "I", parts[0][1])[0] & 0xFF
+
+
+def _structs(parts: List[_Element], order: str) -> Iterator[List[Union[str, float]]]:
+    """Flags, dimensions, name, the length of field names, the names; then the fields of each struct."""
+    length, names = struct.unpack(order + "i", parts[3][1])[0], parts[4][1]
+    if length < 1:
+        raise ValueError("field names of no length")
+    fields = [names[at : at + length].rstrip(b"\0").decode("ascii") for at in range(0, len(names), length)]
+    if any(fields.count(name) != 1 for name in _FIELDS):
+        raise ValueError(f"its fields are not {', '.join(_FIELDS)}")
+    dimensions = struct.unpack(f"{order}{len(parts[1][1]) // 4}i", parts[1][1])
+    values = parts[5:]
+    count = 1
+    for extent in dimensions:
+        count *= extent
+    if count * len(fields) != len(values):
+        raise ValueError("it has not as many values as it says")
+    places = [fields.index(name) for name in _FIELDS]
+    for begin in range(0, len(values), len(fields)):
+        yield [_value(values[begin + place], order) for place in places]
+
+
+def _value(element: _Element, order: str) -> Union[str, float]:
+    """The text, or the number, of an array that holds one."""
+    kind, data = element
+    parts = list(_elements(data, order))
+    if kind != _MATRIX or len(parts) < 4:
+        raise ValueError("a value is no array")
+    kind, content = parts[3]
+    if _class(parts, order) == _CHAR and kind in _TEXTS:
+        coding = _TEXTS[kind]
+        return content.decode(coding + {"<": "-le", ">": "-be"}[order] if coding == "utf-16" else coding)
+    if kind not in _NUMBERS or len(content) != struct.calcsize(order + _NUMBERS[kind]):
+        raise ValueError("a value is not one number")
+    return struct.unpack(order + _NUMBERS[kind], content)[0]
