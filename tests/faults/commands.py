@@ -20,6 +20,13 @@ TORCH_SHORT = ["--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size
                "cpu", "--warm-up-epochs", "1", "--print-freq", "1", "--workers", "1"]  # fmt: skip
 
 
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 20.00 MiB",
+    "NPU out of memory. Tried to allocate 20.00 MiB (NPU 0)",
+    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+)
+
+
 class Said(NamedTuple):
     """How a command ended: its exit status and what it wrote."""
 
@@ -104,6 +111,31 @@ def before_step(half: str, number: int, do: object) -> Iterator[None]:
 
     with mock.patch.object(Step, "run", run):
         yield
+
+
+@contextlib.contextmanager
+def memory_for(images: int, words: str = OUT_OF_MEMORY[0]) -> Iterator[None]:
+    """Inside, the small network's forward pass of more images than this finds no memory, which it says so."""
+    import torch
+
+    from tests.torch_imagenet.small_network import SmallNetwork
+
+    original = SmallNetwork.forward
+    kind = torch.OutOfMemoryError if words.startswith("CUDA") else RuntimeError
+
+    def forward(self: SmallNetwork, batch: torch.Tensor) -> object:
+        if len(batch) > images:
+            raise kind(words)
+        return original(self, batch)
+
+    with mock.patch.object(SmallNetwork, "forward", forward):
+        yield
+
+
+def advised(line: str) -> List[str]:
+    """The options and numbers of the error that names a batch which fits."""
+    words = line.partition("; ")[2].replace(",", "").split()
+    return [word for word in words[: words.index("fits")] if word.startswith("--") or word.isdigit()][:4]
 
 
 def remove_at_exit(folder: Path) -> None:

@@ -39,9 +39,9 @@ def a_signal(half: str, number: int, folder: Path, random: random.Random, more: 
     return _ended(half, folder, random, number, more=more)
 
 
-def a_power_cut(half: str, folder: Path, random: random.Random) -> str:
+def a_power_cut(half: str, folder: Path, random: random.Random, more: Sequence[str] = ()) -> str:
     """The process is gone at a random moment, and with it what was not synced."""
-    return _ended(half, folder, random, signal.SIGKILL, power=True)
+    return _ended(half, folder, random, signal.SIGKILL, power=True, more=more)
 
 
 def _ended(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import os
 import random
 import signal
+import sys
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List, NamedTuple, Tuple
 
 from tests.faults.case import SHARED, TF, TORCH, Case
-from tests.faults.commands import before_step, tiny_images, train, write_images
+from tests.faults.commands import OUT_OF_MEMORY, advised, before_step, memory_for, tiny_images, train, write_images
 from tests.faults.processes import Job, tf_training, torch_training
 
 _GO_ON = ["--workers", "1", "--print-freq", "1"]  # what is no part of a run
-_GROWTH = 8 * 2**20  # bytes over 7,500 steps: an allocator's own, less than 1.2 kB a step
+# In use, less than 600 bytes a step; less than one of Python's blocks a step; and what glibc may keep.
+_GROWTH = (4 * 2**20, 7500, 96 * 2**20)
 _ORPHANS_SECONDS = 20.0  # torch's data workers look for their parent every five seconds
 
 
@@ -76,22 +79,15 @@ def _differs(one: Path, other: Path) -> str:
 
 # -- memory ----------------------------------------------------------------------------------------------------
 
-_OUT = (
-    "CUDA out of memory. Tried to allocate 20.00 MiB",
-    "NPU out of memory. Tried to allocate 20.00 MiB (NPU 0)",
-    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
-)
-
-
 def no_memory_to_train(folder: Path, random: random.Random) -> str:
     """Memory for a random number of images a batch: the advice is followed, and trains."""
     limit, accumulate = random.randint(1, 7), random.choice([1, 2])
-    with _memory_for(limit, random):
+    with memory_for(limit, random.choice(OUT_OF_MEMORY)):
         said = train(TORCH, folder / "run", "--batch-size", "8", "--accumulate", str(accumulate))
         wrong = said.refused(" fits (tried just now), or end what else is using it")
         if wrong:
             return f"memory for {limit}: {wrong}"
-        advice = _advice(said.err)
+        advice = advised(said.err)
         if int(advice[1]) * int(advice[3]) != 8 * accumulate:
             return f"the advice is another number of images a step: {advice}"
         said = train(TORCH, folder / "again", *advice)
@@ -101,12 +97,12 @@ def no_memory_to_train(folder: Path, random: random.Random) -> str:
 def no_memory_to_evaluate(folder: Path, random: random.Random) -> str:
     """The same in the evaluation after an epoch."""
     limit = random.randint(2, 7)
-    with _memory_for(limit, random):
+    with memory_for(limit, random.choice(OUT_OF_MEMORY)):
         said = train(TORCH, folder / "run", "--batch-size", "2", "--eval-batch-size", "10", "--save-steps", "5")
         wrong = said.refused("to evaluate a batch of 10; --eval-batch-size")
         if wrong:
             return f"memory for {limit}: {wrong}"
-        advice = [*_advice(said.err), "--resume", str(folder / "run"), *_GO_ON]
+        advice = [*advised(said.err), "--resume", str(folder / "run"), *_GO_ON]
         said = train(TORCH, folder / "run", *advice, short=False)
     if said.status:
         return f"memory for {limit}: {advice} ended with {said.status}: {said.err}"
@@ -137,30 +133,6 @@ def no_memory_in_a_session(folder: Path, random: random.Random) -> str:
             if wrong:
                 return wrong
             given[0] = smaller
-
-
-def _advice(line: str) -> List[str]:
-    words = line.partition("; ")[2].replace(",", "").split()
-    return [word for word in words[: words.index("fits")] if word.startswith("--") or word.isdigit()][:4]
-
-
-def _memory_for(images: int, random: random.Random) -> Any:
-    """Inside, the network's forward pass of more images than this finds no memory."""
-    from unittest import mock
-
-    import torch
-
-    from tests.torch_imagenet.small_network import SmallNetwork
-
-    original, words = SmallNetwork.forward, random.choice(_OUT)
-    kind = torch.OutOfMemoryError if words.startswith("CUDA") else RuntimeError
-
-    def forward(self: Any, batch: Any) -> Any:
-        if len(batch) > images:
-            raise kind(words)
-        return original(self, batch)
-
-    return mock.patch.object(SmallNetwork, "forward", forward)
 
 
 # -- ends ------------------------------------------------------------------------------------------------------
@@ -200,8 +172,6 @@ def _ended(job: Job, how: str) -> str:
 
 def check_data_is_killed(folder: Path, random: random.Random) -> str:
     """check-data is killed while its processes look at images: they end too."""
-    import sys
-
     from tests.faults.processes import ROOT
 
     program = (
@@ -229,34 +199,60 @@ def nothing_piles_up(half: str, steps: int, folder: Path, random: random.Random)
 
     from shared.progress import Progress
 
-    seen: List[Tuple[int, int, int]] = []
+    seen: List[Tuple[int, int]] = []
+    memory: List[_Memory] = []
+    epochs = steps // 100
     original = Progress.end_epoch
 
     def end_epoch(self: Any) -> None:
-        seen.append((len(os.listdir("/proc/self/fd")), threading.active_count(), _resident()))
+        seen.append((len(os.listdir("/proc/self/fd")), threading.active_count()))
+        if epochs >= 20:
+            memory.append(_Memory.now())
         original(self)
 
     data = folder / "data"
     write_images(data, 0, 200)
     options = {TORCH: ["--data-path", str(data), "--workers", "1"], TF: ["--steps-per-epoch", "100"]}[half]
-    epochs = steps // 100
     with mock.patch.object(Progress, "end_epoch", end_epoch):
         said = train(half, folder / "run", *options, "--batch-size", "2", "--epochs", str(epochs), "--print-freq", "50")
     if said.status:
         return f"status {said.status}: {said.err}"
-    (descriptors, threads, _), last = seen[0], seen[-1]
+    (descriptors, threads), last = seen[0], seen[-1]
     if last[0] > descriptors or last[1] > threads:
         return f"descriptors {descriptors} -> {last[0]}, threads {threads} -> {last[1]} over {steps} steps"
-    quarter = [resident for _, _, resident in seen[len(seen) // 4 :]]
-    if epochs >= 20 and quarter[-1] - quarter[0] > _GROWTH:
-        return f"memory grows by {(quarter[-1] - quarter[0]) / 2**20:.1f} MiB over {3 * steps // 4} steps"
-    return ""
+    settled = memory[len(memory) // 4 :]
+    return settled[-1].beyond(settled[0]) if settled else ""
 
 
-def _resident() -> int:
-    """Bytes of memory that this process has now."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+class _Heap(ctypes.Structure):
+    """glibc's struct mallinfo2, bytes."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "mapped", "usmblks", "fsmblks", "used", "free", "keepcost",
+    )]  # fmt: skip
+
+
+class _Memory(NamedTuple):
+    """What a process holds. The resident part alone says little: what glibc keeps of freed memory goes up and down."""
+
+    in_use: int  # bytes allocated and not freed, without those of Python's own allocator
+    blocks: int  # of Python's own allocator, each up to 512 bytes
+    resident: int  # bytes
+
+    @classmethod
+    def now(cls) -> _Memory:
+        gc.collect()
+        mallinfo = ctypes.CDLL("libc.so.6").mallinfo2  # glibc 2.33
+        mallinfo.restype = _Heap
+        heap = mallinfo()
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return cls(heap.mapped + heap.used, sys.getallocatedblocks(), resident)
+
+    def beyond(self, earlier: _Memory) -> str:
+        """What has grown over 7,500 steps by more than it may."""
+        grown = [f"{name} by {now - before:,}" for name, now, before, most in zip(self._fields, self, earlier, _GROWTH)
+                 if now - before > most]  # fmt: skip
+        return f"memory grows: {', '.join(grown)}" if grown else ""
 
 
 _ENDS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice", "SIGHUP")

@@ -18,7 +18,8 @@ from unittest import mock
 
 from tests.faults import power_cut
 from tests.faults.case import TF, TORCH, Case
-from tests.faults.crash_cases import a_signal, differences, outcome, unreadable
+from tests.faults.commands import advised
+from tests.faults.crash_cases import a_power_cut, a_signal, differences, outcome, unreadable
 from tests.faults.processes import Job
 from tests.faults.trainings import SAVING
 
@@ -59,6 +60,23 @@ def ranks_end(strike: Callable[[Job, random.Random], None], folder: Path, random
         return f"after {moment:.2f} seconds: the continuation has failed: {job.text[-400:]}"
     wrong = differences(outcome(run), outcome(whole))
     return f"after {moment:.2f} seconds: {wrong}" if wrong else ""
+
+
+def no_memory(folder: Path, random: random.Random) -> str:
+    """One of two ranks has no memory for its images: one line says what fits, nobody waits for it, and that trains."""
+    limit, run = random.randint(1, 5), folder / "run"
+    with mock.patch.dict(os.environ, FAULTS_MEMORY=f"{random.randint(0, 1)},{limit}"):
+        job = _started(folder, *_fresh(), "--batch-size", "6", "--output-dir", str(run))
+        status, left = job.end(), job.left(60.0)
+        errors = [line for line in job.text.splitlines() if line.startswith("error: ")]
+        if status != 2 or len(errors) != 1 or " fits (tried just now)" not in errors[0] or "Traceback" in job.text:
+            return f"memory for {limit}: status {status}, {job.text[-600:]!r}"
+        if left:
+            return f"memory for {limit}: {len(left)} processes are left"
+        advice = advised(errors[0])
+        (folder / "again").mkdir()
+        job = _started(folder / "again", *_fresh(), *advice, "--output-dir", str(folder / "again" / "run"))
+        return f"memory for {limit}: {advice} ended with {job.text[-400:]}" if job.end() else ""
 
 
 def _one_rank(job: Job, random: random.Random) -> None:
@@ -128,17 +146,22 @@ def _undisturbed() -> Tuple[Path, float]:
     return run, time.monotonic() - began
 
 
-def _ranks(name: str, strike: Callable[[Job, random.Random], None]) -> Case:
-    return Case(name, TORCH, functools.partial(ranks_end, strike), rounds=10, short=False)
+def _ranks(name: str, strike: Callable[[Job, random.Random], None], rounds: int = 50) -> Case:
+    return Case(name, TORCH, functools.partial(ranks_end, strike), rounds=rounds, short=False)
+
+
+def _replicas(name: str, end: Callable[..., str], *number: int) -> Case:
+    return Case(name, TF, functools.partial(end, TF, *number, more=_REPLICAS), rounds=50, short=False)
 
 
 # Not in the short form: tests/torch_imagenet/test_ranks_faults.py and tests/tf_seresnet/test_several_devices.py are.
 CASES = [
     _ranks("two ranks, SIGKILL of one at any moment", _one_rank),
-    _ranks("two ranks, SIGKILL of their launcher at any moment", _launcher),
+    _ranks("two ranks, SIGKILL of their launcher at any moment", _launcher, rounds=20),
     _ranks("two ranks, SIGTERM at any moment", _asked),
     _ranks("two ranks, power cut at any moment", _power_cut),
-    *(Case(f"two replicas, {name} at any moment", TF, functools.partial(a_signal, TF, number, more=_REPLICAS),
-           rounds=5, short=False)
-      for name, number in (("SIGKILL", signal.SIGKILL), ("SIGTERM", signal.SIGTERM))),
-]  # fmt: skip
+    Case("two ranks, one without memory", TORCH, no_memory, rounds=6, short=False),
+    _replicas("two replicas, SIGKILL at any moment", a_signal, signal.SIGKILL),
+    _replicas("two replicas, SIGTERM at any moment", a_signal, signal.SIGTERM),
+    _replicas("two replicas, power cut at any moment", a_power_cut),
+]
