@@ -31,7 +31,8 @@ from shared.shuffle import epoch_order
 
 _PROGRESS_SECONDS = 10.0
 _BLOCK = tarfile.BLOCKSIZE
-_ROOM = 4 * _BLOCK + tarfile.RECORDSIZE  # that a sample takes besides its image, and the end of a shard
+# What a sample takes besides its image (two heads, the image's padding, the class), and the end of a shard.
+_ROOM = 6 * _BLOCK + tarfile.RECORDSIZE
 _MIX_SEED = 0
 
 Say = Callable[[str], None]
