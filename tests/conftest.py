@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from shared import cifar10_files, sample
 from shared.errors import DataError
+from tests.support.processor_time import ProcessorTime
 
 # TensorFlow's native start-up messages are nothing to test; it reads this when it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,9 +30,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """xdist's own order, files with many tests first, would undo ours. Before 3.7 it cannot be told."""
+    """xdist's own order, files with many tests first, would undo ours. Before 3.7 it cannot be told.
+
+    What is quick is a matter of the environments that the quick tests run in, not of the old TensorFlows'.
+    """
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    if sys.version_info >= (3, 9):
+        config.pluginmanager.register(ProcessorTime())
 
 
 # Files that take minutes, the longest first; wherever they stand, pytest --durations=0 tells them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what the tests need and runs all of them, under every TensorFlow that this machine can run.
+# Sets up what the tests need and runs them: in minutes what every change should pass, with --full everything.
 set -u
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/python_env.sh"
@@ -8,17 +8,23 @@ set -u
 
 usage() {
     cat <<'EOF'
-usage: bash tests/run.sh [pytest options] [paths]
+usage: bash tests/run.sh [--full] [--durations] [pytest options] [paths]
 
 Runs, each in an environment of its own that is made once in the checkout and reused:
-  main    ruff, mypy, shellcheck, tests/{shared,tf_seresnet,end_to_end,faults} under TensorFlow 2.21
-                                                                               (.venv, Python 3.11 to 3.13)
-  audit   pip-audit: the pins are looked up among the known vulnerabilities, where a service can be asked
+  main    ruff, mypy, shellcheck and the quick tests of tests/{shared,tf_seresnet,end_to_end,faults,support} under
+          TensorFlow 2.21                                                      (.venv, Python 3.11 to 3.13)
+  torch   mypy and the quick tests of tests/{torch_imagenet,faults} under torch 2.13, with timm, pretrainedmodels
+                                                                               (.venv-torch, Python 3.11)
+Quick are the tests that are not marked slow: up to 2 s of processor time each.
+
+  --full       the tests marked slow too, the Keras model on torch, and these environments:
+    audit   pip-audit: the pins are looked up among the known vulnerabilities, where a service can be asked
                                                                                (.venv-audit, Python 3.10 to 3.13)
-  torch   mypy, tests/{torch_imagenet,faults} under torch 2.13, with timm, pretrainedmodels  (.venv-torch, Python 3.11)
-  tf115   tests/shared, tests/tf_seresnet, tests/end_to_end under TensorFlow 1.15.5   (.venv-tf115, Python 3.7)
-  tf26    the quick tests of tests/tf_seresnet and test_run.py, TensorFlow 2.6.5      (.venv-tf26, Python 3.8)
-The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names what did not run.
+    tf115   what depends on the TensorFlow, under 1.15.5                       (.venv-tf115, Python 3.7)
+    tf26    the quick ones of that, under 2.6.5                                (.venv-tf26, Python 3.8)
+               The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names
+               what did not run.
+  --durations  also the slowest tests of each part, and at the end a table of what each part took
 And only where KIT_TEST_ENVS names it:
   torch-npu  tests/torch_npu_names: the names and operators that the program uses of the real torch_npu 2.13, beside
              empty libraries in the place of CANN's                           (.venv-torch-npu, Python 3.11, 1 GB)
@@ -32,20 +38,37 @@ environment variables
   KIT_TEST_ENVS   which to run, e.g. "main tf115"; one named here that cannot run is a failure
                                                                (default: those that this machine can run)
   KIT_TEST_NPU    1 makes the tests of the simulated NPU fail, instead of skip, where there is no C++ compiler
-  KIT_TEST_TORCH  1 installs torch too and tests the Keras model's torch backend (on Linux, pip brings CUDA: 3 GB)
+  KIT_TEST_TORCH  1 installs torch too and tests the Keras model's torch backend, 0 does not (on Linux, pip brings
+                  CUDA: 3 GB)                                  (default: 1 with --full, else 0)
 
 exit status: 0 all passed; 1 something failed, or could not be installed
 EOF
 }
 
-case ${1:-} in
-    -h | --help)
-        usage
-        exit 0
-        ;;
-esac
+user_args=()
+full=
+durations=
+for argument in "$@"; do
+    case $argument in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --full) full=yes ;;
+        --durations) durations=yes ;;
+        *) user_args+=("$argument") ;;
+    esac
+done
+if [ -n "$full" ]; then
+    environments="main audit torch tf115 tf26"
+    export KIT_TEST_TORCH=${KIT_TEST_TORCH:-1}
+else
+    environments="main torch"
+fi
+environments=${KIT_TEST_ENVS:-$environments}
 
 summary=()
+rows=()
 failed=
 installer=
 scratch=$(mktemp -d) || exit 2
@@ -64,15 +87,18 @@ outcome() { # TEXT [failed]
     failed=$failed${2:-}
 }
 
-# Whether an environment is to be run; without KIT_TEST_ENVS, all are.
+# What a part took, for the table of --durations.
+took() { # PART SECONDS
+    rows+=("| $1 | $2 |")
+}
+
+# Whether an environment is to be run.
 wanted() { # NAME
-    case " ${KIT_TEST_ENVS:-$1} " in
+    case " $environments " in
         *" $1 "*) return 0 ;;
-        *)
-            outcome "$1: NOT RUN (KIT_TEST_ENVS leaves it out)"
-            return 1
-            ;;
     esac
+    [ -z "${KIT_TEST_ENVS:-}" ] || outcome "$1: NOT RUN (KIT_TEST_ENVS leaves it out)"
+    return 1
 }
 
 # Something that this machine cannot run: loud, and a failure where it was asked for by name.
@@ -113,12 +139,16 @@ hindrance() { # NAME
 
 # Installs in a subshell, so that its `exit 2` ends this environment and not the others.
 prepared() { # NAME -> array environment
+    local began=$SECONDS
     title "$1"
     describe "$1"
-    (
+    if (
         trap - EXIT
         ensure_environment "${environment[@]}"
-    ) && return 0
+    ); then
+        took "$1: installation, or the wait for it" $((SECONDS - began))
+        return 0
+    fi
     outcome "$1: FAILED (its environment could not be installed)" failed
     return 1
 }
@@ -144,7 +174,7 @@ end_installer() {
 
 # One of the checks that are no tests.
 check() { # NAME COMMAND ...
-    local name=$1
+    local name=$1 began=$SECONDS
     shift
     title "$name"
     if "$@"; then
@@ -152,14 +182,16 @@ check() { # NAME COMMAND ...
     else
         outcome "$name: FAILED" failed
     fi
+    took "$name" $((SECONDS - began))
 }
 
 # Runs pytest and counts from its report. No report, no test or a status other than 0 never counts as passed.
 run_pytest() { # NAME PYTHON ARGUMENT ...
-    local name=$1 python=$2 report=$scratch/$1.xml status=0 counts
+    local name=$1 python=$2 report=$scratch/$1.xml status=0 counts began=$SECONDS
     shift 2
     title "$name: pytest $*"
     "$python" -m pytest -n "$workers" --dist loadfile "$@" --junitxml="$report" </dev/null || status=$?
+    took "$name: tests" $((SECONDS - began))
     if ! counts=$("$python" "$KIT_ROOT/scripts/count_tests.py" "$report" 2>/dev/null); then
         outcome "$name: FAILED (pytest ended with status $status and no report)" failed
     elif [ "$status" -ne 0 ] && [ "${counts#*, 0 failed}" != "$counts" ]; then
@@ -175,6 +207,7 @@ run_pytest() { # NAME PYTHON ARGUMENT ...
 arguments() { # [OPTION ...] PATH ... -> array args; 1 where none of the paths that the user has named is its own
     local argument path paths_given='' paths=()
     args=()
+    [ -z "$durations" ] || args+=(--durations=25 --durations-min=0.5)
     for argument in "$@"; do
         case $argument in
             tests/*) paths+=("$argument") ;;
@@ -205,11 +238,12 @@ arguments() { # [OPTION ...] PATH ... -> array args; 1 where none of the paths t
     esac
 }
 
-# Runs the tests that the user asked for, as far as they are this environment's.
-run_own_tests() { # NAME FOLDER PATH ...
-    local name=$1 folder=$2
-    shift 2
-    if arguments "$@"; then
+# Runs the tests that the user asked for, as far as they are this environment's and, without --full, not slow.
+run_own_tests() { # NAME FOLDER MARKERS PATH ...
+    local name=$1 folder=$2 markers=$3
+    shift 3
+    [ -n "$full" ] || markers="not slow${markers:+ and $markers}"
+    if arguments ${markers:+-m "$markers"} "$@"; then
         run_pytest "$name" "$folder/bin/python" "${args[@]}"
     else
         outcome "$name: NOT RUN (none of the paths asked for is tested there)"
@@ -218,11 +252,11 @@ run_own_tests() { # NAME FOLDER PATH ...
 
 run_main() {
     wanted main || return 0
-    if [ "${KIT_TEST_TORCH:-0}" != 1 ]; then
+    if [ -n "$full" ] && [ "$KIT_TEST_TORCH" != 1 ]; then
         title "main: NOT RUN: the Keras model on torch; KIT_TEST_TORCH=1 installs torch and tests it"
         outcome "main, torch backend: NOT RUN (set KIT_TEST_TORCH=1)"
     fi
-    if [ "${KIT_TEST_BROWSER:-0}" != 1 ] && ! find_browser >/dev/null; then
+    if [ -n "$full" ] && [ "${KIT_TEST_BROWSER:-0}" != 1 ] && ! find_browser >/dev/null; then
         title "main: NOT RUN: the results page in a browser, for there is none; KIT_TEST_BROWSER=1 makes that a failure"
         outcome "main, browser: NOT RUN (no Chromium found; apt-get install chromium)"
     fi
@@ -232,7 +266,7 @@ run_main() {
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
         torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh
-    run_own_tests main "$folder" tests/shared tests/tf_seresnet tests/end_to_end tests/faults
+    run_own_tests main "$folder" '' tests/shared tests/tf_seresnet tests/end_to_end tests/faults tests/support
 }
 
 run_audit() {
@@ -252,16 +286,16 @@ run_audit() {
 run_torch() {
     can_run torch || return 0
     check "torch: mypy" "${environment[0]}/bin/python" -m mypy torch_imagenet
-    run_own_tests torch "${environment[0]}" tests/torch_imagenet tests/faults
+    run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/faults
 }
 
 run_torch_npu() {
-    case " ${KIT_TEST_ENVS:-} " in
-        *" torch-npu "*) ! can_run torch-npu || run_own_tests torch-npu "${environment[0]}" tests/torch_npu_names ;;
+    case " $environments " in
+        *" torch-npu "*) ! can_run torch-npu || run_own_tests torch-npu "${environment[0]}" '' tests/torch_npu_names ;;
     esac
 }
 
-run_old() { # NAME PYTEST-ARGUMENT ...
+run_old() { # NAME MARKERS PATH ...
     local name=$1
     shift
     ! can_run "$name" || run_own_tests "$name" "${environment[0]}" "$@"
@@ -279,32 +313,35 @@ can_run() { # NAME -> array environment
     prepared "$1"
 }
 
-user_args=("$@")
 args=()
 workers=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || workers=2
 [ "$workers" -le 8 ] || workers=8 # each worker holds a TensorFlow
 
-for name in ${KIT_TEST_ENVS:-}; do
+others=()
+for name in $environments; do
     case $name in
-        main | audit | torch | tf115 | tf26 | torch-npu) ;;
+        main | torch-npu) ;;
+        audit | torch | tf115 | tf26) others+=("$name") ;;
         *) fail "KIT_TEST_ENVS has no environment called $name; choose from main, audit, torch, tf115, tf26 and" \
             "torch-npu" ;;
     esac
 done
-others=()
-for name in audit torch tf115 tf26; do
-    case " ${KIT_TEST_ENVS:-$name} " in
-        *" $name "*) others+=("$name") ;;
-    esac
-done
 install_meanwhile ${others[@]+"${others[@]}"}
 run_main
-run_audit
 run_torch
 run_torch_npu
-run_old tf115 -m "not once" tests/shared tests/tf_seresnet tests/end_to_end
-run_old tf26 -m "not slow and not once" tests/tf_seresnet tests/end_to_end/test_run.py
+run_old tf115 "not once" tests/shared tests/tf_seresnet tests/end_to_end
+run_old tf26 "not slow and not once" tests/tf_seresnet tests/end_to_end/test_run.py
+run_audit
 
 title "summary"
 printf '%s\n' "${summary[@]}"
+if [ -n "$durations" ]; then
+    printf '\n| part, %s workers | seconds |\n|---|---:|\n' "$workers"
+    printf '%s\n' ${rows[@]+"${rows[@]}"} "| all | $SECONDS |"
+fi
+if [ -z "$full" ]; then
+    printf '\nbash tests/run.sh --full also runs the tests marked slow, the Keras model on torch, TensorFlow 1.15.5 and'
+    printf ' 2.6.5, and looks the pins up among the known vulnerabilities.\n'
+fi
 [ -z "$failed" ] || exit 1

@@ -106,7 +106,7 @@ def _parsed(words: List[str]) -> None:
         fault_parser().parse_args(arguments)
     else:
         assert program == "tests/run.sh"
-        assert arguments in ([], ["--help"])
+        assert arguments in ([], ["--full"], ["--full", "--durations"], ["--help"])
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -149,6 +149,7 @@ def test_every_option_exists(name):
     parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
+    known |= {"--full", "--durations"}  # of tests/run.sh
     code = "\n".join(_blocks(name) + _spans(name))
     theirs = r"^(#SBATCH|torchrun) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # options of other programs
     code = re.sub(theirs, "", code, flags=re.MULTILINE)

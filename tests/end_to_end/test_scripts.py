@@ -346,16 +346,43 @@ class TestRunTests:
     def _python(self, checkout: Checkout) -> None:
         checkout.add_python()
 
-    def test_all_passed(self, checkout: Checkout) -> None:
-        result = self.run(checkout)
+    @pytest.mark.parametrize("options", [[], ["--full"]])
+    def test_all_passed(self, checkout: Checkout, options: list[str]) -> None:
+        result = self.run(checkout, *options, KIT_TEST_TORCH="0")
         assert result.returncode == 0, result.stderr + result.stdout
         lines = result.stdout.split("=== summary\n")[1].splitlines()
         assert "main: 5 passed, 0 failed, 1 skipped" in lines
         assert "torch: 5 passed, 0 failed, 1 skipped" in lines
         assert {"ruff: passed", "mypy: passed", "shellcheck: passed", "torch: mypy: passed"} <= set(lines)
-        assert [line.split(" (")[0] for line in lines if "NOT RUN" in line] == [
-            "main, torch backend: NOT RUN", "main, browser: NOT RUN", "tf115: NOT RUN", "tf26: NOT RUN",
-        ]  # fmt: skip
+        assert [line.split(" (")[0] for line in lines if "NOT RUN" in line] == (
+            ["main, torch backend: NOT RUN", "main, browser: NOT RUN", "tf115: NOT RUN", "tf26: NOT RUN"]
+            if options
+            else []
+        )
+
+    def test_without_full_what_is_slow_is_left_out_and_the_end_says_so(self, checkout: Checkout) -> None:
+        result = self.run(checkout)
+        started = [line for line in result.stdout.splitlines() if line.startswith("module -m pytest")]
+        assert [" -m not slow tests/" in line for line in started] == [True, True]
+        assert result.stdout.splitlines()[-1].startswith("bash tests/run.sh --full also runs the tests marked slow")
+        installed = {call.rsplit("/", 1)[1] for call in checkout.called() if call.startswith("pip")}
+        assert installed == {"cpu.txt", "test.txt", "beside-torch.txt", "test-torch.txt", "test-imagenet.txt"}
+
+    def test_full_leaves_no_test_out(self, checkout: Checkout) -> None:
+        result = self.run(checkout, "--full")
+        started = [line for line in result.stdout.splitlines() if line.startswith("module -m pytest")]
+        assert [" -m not slow" in line for line in started] == [False, False]
+        assert "--full" not in result.stdout.split("=== summary\n")[1]
+        assert "main, torch backend" not in result.stdout
+
+    def test_durations_end_with_a_table_of_the_parts(self, checkout: Checkout) -> None:
+        result = self.run(checkout, "--durations")
+        started = [line for line in result.stdout.splitlines() if line.startswith("module -m pytest")]
+        assert all(" --durations=25 " in line for line in started)
+        table = [line.split(" | ")[0] for line in result.stdout.splitlines() if line.startswith("| ")]
+        assert table[0].startswith("| part, ")
+        assert {"| ruff", "| main: tests", "| torch: tests"} < set(table)
+        assert table[-1] == "| all"
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root installs a browser")
     @pytest.mark.parametrize("works", [True, False])
@@ -371,7 +398,7 @@ class TestRunTests:
         assert ("main, browser: NOT RUN" in result.stdout.split("=== summary\n")[1]) == (not works)
 
     def test_a_failed_install_is_a_failure(self, checkout: Checkout) -> None:
-        result = self.run(checkout, FAKE_PIP="fails")
+        result = self.run(checkout, "--full", FAKE_PIP="fails")
         assert result.returncode == 1
         assert "main: FAILED" in result.stdout
         assert "passed" not in result.stdout.split("=== summary\n")[1]
@@ -382,7 +409,7 @@ class TestRunTests:
         assert result.returncode == 1
 
     def test_every_environment_is_installed_once(self, checkout: Checkout) -> None:
-        assert self.run(checkout, FAKE_PIP_SECONDS="0.2").returncode == 0
+        assert self.run(checkout, "--full", KIT_TEST_TORCH="0", FAKE_PIP_SECONDS="0.2").returncode == 0
         called = [call.replace(str(checkout.root), "") for call in checkout.called()]
         assert len(called) == len(set(called))
         names = ("cpu", "test", "audit", "beside-torch", "test-torch", "test-imagenet")
@@ -390,7 +417,7 @@ class TestRunTests:
 
     @pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nothing is installed meanwhile")
     def test_an_interrupt_ends_what_is_installed_meanwhile_too(self, checkout: Checkout) -> None:
-        process = checkout.start("tests/run.sh", FAKE_PIP="hangs")
+        process = checkout.start("tests/run.sh", "--full", FAKE_PIP="hangs")
         deadline = time.time() + 60
         while time.time() < deadline and sum("pip" in call for call in checkout.called()) < 2:
             time.sleep(0.05)
@@ -399,7 +426,7 @@ class TestRunTests:
         process.communicate(timeout=20)
         assert process.returncode == 130
         checkout.forget()
-        assert self.run(checkout).returncode == 0  # would wait for a lock if a pip lived on
+        assert self.run(checkout, "--full").returncode == 0  # would wait for a lock if a pip lived on
 
     def test_a_status_of_pytest_is_a_failure_whatever_was_counted(self, checkout: Checkout) -> None:
         result = self.run(checkout, FAKE_PYTEST_STATUS="3", KIT_TEST_ENVS="main")
@@ -427,7 +454,7 @@ class TestRunTests:
     def test_an_audit_that_cannot_ask_is_loud_and_one_that_finds_something_fails(
         self, checkout: Checkout, status: str, asked_for: str, said: str, returned: int
     ) -> None:
-        result = self.run(checkout, FAKE_STATUS=status, **({"KIT_TEST_ENVS": asked_for} if asked_for else {}))
+        result = self.run(checkout, "--full", FAKE_STATUS=status, **({"KIT_TEST_ENVS": asked_for} if asked_for else {}))
         assert result.returncode == returned, result.stdout
         assert said in result.stdout.split("=== summary\n")[1]
 
@@ -440,10 +467,10 @@ class TestRunTests:
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
-            ([], " tests/shared tests/tf_seresnet tests/end_to_end "),
-            (["-k", "shared"], " -k shared tests/shared tests/tf_seresnet tests/end_to_end "),
-            (["tests"], " tests/shared tests/tf_seresnet tests/end_to_end "),
-            (["-x", "tests/shared/test_a.py::test_b"], " -x tests/shared/test_a.py::test_b "),
+            ([], " -m not slow tests/shared tests/tf_seresnet tests/end_to_end "),
+            (["-k", "shared"], " -m not slow -k shared tests/shared tests/tf_seresnet tests/end_to_end "),
+            (["tests"], " -m not slow tests/shared tests/tf_seresnet tests/end_to_end "),
+            (["-x", "tests/shared/test_a.py::test_b"], " -m not slow -x tests/shared/test_a.py::test_b "),
         ],
     )
     def test_options_and_paths_reach_pytest(

@@ -1,0 +1,71 @@
+"""The plugin that holds tests to their two seconds, on tests of its own with a limit of a twentieth."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import processor_time
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFTEST = """
+from tests.support.processor_time import ProcessorTime
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: as in the project")
+    config.pluginmanager.register(ProcessorTime(limit=0.05))
+"""
+TESTS = """
+import subprocess, sys, time
+import pytest
+
+WORK = "import time\\nwhile time.process_time() < 0.6: pass"
+
+def work():
+    end = time.process_time() + 0.6
+    while time.process_time() < end:
+        pass
+
+@pytest.fixture(scope="module")
+def shared():
+    work()
+
+def test_quick(): pass
+def test_waits(): time.sleep(0.6)
+def test_works(): work()
+def test_asks_a_child(): subprocess.check_call([sys.executable, "-S", "-c", WORK])
+def test_uses_the_fixture_first(shared): pass
+def test_uses_the_fixture_again(shared): pass
+@pytest.mark.slow
+def test_says_so(): work()
+"""
+
+
+@pytest.mark.slow  # it works for two seconds
+def test_what_takes_too_long_fails_and_is_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_some.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", os.devnull]
+    said = subprocess.run(
+        [*command, "--rootdir", str(tmp_path), str(tmp_path)],
+        stdout=subprocess.PIPE, universal_newlines=True, env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    ).stdout  # fmt: skip
+    outcomes = {name: outcome for outcome, name in re.findall(r"^(PASSED|FAILED) \S+::test_(\w+)", said, re.MULTILINE)}
+    assert outcomes == {
+        "quick": "PASSED", "waits": "PASSED", "works": "FAILED", "asks_a_child": "FAILED",
+        "uses_the_fixture_first": "FAILED", "uses_the_fixture_again": "PASSED", "says_so": "PASSED",
+    }  # fmt: skip
+    assert len(re.findall(r"test_\w+ took 0\.[6-9] s of .*; make it cheaper or mark it slow", said)) == 3
+
+
+def test_a_slow_machine_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor_time, "calibrate", lambda: processor_time.CALIBRATION * 4)
+    assert processor_time.ProcessorTime()._slow() == 4.0
+    monkeypatch.setattr(processor_time, "calibrate", lambda: processor_time.CALIBRATION / 4)
+    assert processor_time.ProcessorTime()._slow() == 1.0
