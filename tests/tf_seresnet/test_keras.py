@@ -171,6 +171,7 @@ def _named(expected, start):
 
 
 @needs_keras
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", NETWORKS)
 @pytest.mark.parametrize("mode", ["training", "inference"])
 class TestSameNumbers:
@@ -183,6 +184,7 @@ class TestSameNumbers:
 
 
 @needs_keras
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", NETWORKS)
 class TestWeights:
     def test_a_fresh_model_is_a_fresh_graph(self, probe, graph, variant):
@@ -212,6 +214,7 @@ class TestWeights:
 
 
 @needs_keras
+@pytest.mark.slow
 class TestModel:
     def test_fit_learns(self, probe):
         losses = probe[1]["fit"]
@@ -234,6 +237,7 @@ class TestModel:
 
 @needs_keras
 @pytest.mark.parametrize(("variant", "parameters"), [("port", 3_504_422), ("paper", 1_740_048)])
+@pytest.mark.slow
 def test_parameters_at_depth_110(variant, parameters):
     from tf_seresnet.keras import se_resnet110
 
@@ -256,11 +260,19 @@ def _moves(name):
     return name.endswith(("/moving_mean", "/moving_variance", "/biased", "/local_step"))
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(scope="module")
+def built():
     from tf_seresnet.keras import se_resnet
 
     return se_resnet(11)
+
+
+@pytest.fixture
+def model(built):
+    """Of the depth 11, built once; every weight is 0, whatever a test before has left in it."""
+    for weight in built.weights:
+        weight.assign(np.zeros(weight.shape))
+    return built
 
 
 @pytest.fixture
