@@ -307,6 +307,29 @@ def _equal(found, expected):
 
 
 @needs_keras
+def test_the_model_of_this_process_computes_what_the_graph_does(model, values):
+    """Logits alone, on the backend that there is; above, each backend in a process of its own, gradients and all."""
+    import tensorflow as tf
+
+    from tf_seresnet.keras import graph_variables
+    from tf_seresnet.layers.core import CoreLayers
+    from tf_seresnet.network import se_resnet
+
+    tf1 = tf.compat.v1
+    images = np.random.RandomState(1).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        logits = se_resnet(tf.constant(images), CoreLayers(), NETWORKS["port"], "port", training=False)
+        variables = tf1.global_variables()
+        feeds = {v.initializer.inputs[1]: values[v.op.name] for v in variables}
+        session.run([v.initializer for v in variables], feeds)
+        expected = session.run(logits)
+    for name, variable in graph_variables(model).items():
+        variable.assign(values[name])
+    found = np.asarray(model(images, training=False))
+    _agree({"logits": found}, {"logits": expected}, ["logits"], LOGITS_TOLERANCE)
+
+
+@needs_keras
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 class TestLoadCheckpoint:
     def test_ignores_the_state_of_training(self, model, values, tmp_path):

@@ -171,7 +171,7 @@ def test_a_run_on_two_devices_is_recorded_as_one(reference):
     log = (reference.folder / "train.log").read_text()
     assert "device: cpu, 2 x " in log
     assert "batch 16 per device (32 in all), learning rate cosine from 0.1 to 0" in log
-    assert len(reference.weights()) == 82  # one of each, as on one device
+    assert len(reference.weights()) == 84  # one of each, as on one device
 
 
 @pytest.mark.slow

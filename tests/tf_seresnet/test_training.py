@@ -38,7 +38,7 @@ def test_a_run_writes_every_file_and_a_valid_record(finished):
     assert record["evaluation"]["images"] == 299
     assert np.sum(record["evaluation"]["confusion"]) == 299
     assert (record["epochs_completed"], record["steps_completed"], record["images_trained"]) == (2, 6, 96)
-    assert record["parameters"] == 78490
+    assert record["parameters"] == 75952
     assert record["recipe"] == "sample"
     assert record["dataset"]["name"] == "sample-digits"
     assert record["train"]["loss"] == pytest.approx(run.events("step")[-1]["loss"], abs=0)
@@ -116,14 +116,14 @@ def test_twenty_steps_from_trained_weights_agree_between_tensorflow_versions(lay
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_the_golden_losses_notice_another_optimizer(sample_folder, monkeypatch):
-    """Otherwise agreement would prove nothing: a tenth more learning rate must not pass, and shows in five steps."""
+    """Otherwise agreement would prove nothing: a tenth more learning rate must not pass."""
     monkeypatch.setenv("KIT_CACHE", str(sample_folder.parents[2]))
     monkeypatch.setattr(twenty_steps, "RATE", 0.011)
-    monkeypatch.setattr(twenty_steps, "STEPS", 5)
     golden = json.loads((GOLDEN / "twenty_steps.json").read_text())
     losses = twenty_steps.losses(twenty_steps.unpack(GOLDEN / "trained_depth11.npz"), "core")
-    assert np.max(np.abs(np.subtract(losses, golden[:5]))) > 1e-4
+    assert np.max(np.abs(np.subtract(losses, golden))) > 1e-4
 
 
 @pytest.mark.slow
