@@ -16,6 +16,7 @@ from tests.end_to_end.test_scripts import Checkout as Scripts
 from tests.end_to_end.test_scripts import is_one_error
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--variant=paper", "--depth=8"]  # the network is not what is tested
 FIELDS = [
     *["Network", "RankSize", "BatchSize", "DeviceType", "CaseName", "ActualFPS", "TrainingTime", "TrainAccuracy"],
     *["ActualLoss", "E2ETrainingTime"],
@@ -65,6 +66,7 @@ def test_a_launcher_hands_its_words_on_unchanged_from_any_folder(scripts: Script
     assert result.stdout == started(python, scripts, name, "--data_path=a b", "--epochs", "")
 
 
+@pytest.mark.once
 def test_the_python_on_the_path_with_the_framework_is_taken(scripts: Scripts) -> None:
     add_python(scripts, scripts.bin / "python3", "tensorflow")
     other = add_python(scripts, scripts.bin / "python", "torch")
@@ -81,6 +83,7 @@ def test_the_python_on_the_path_with_the_framework_is_taken(scripts: Scripts) ->
     assert scripts.run(name, PYTHON="no-such").returncode == 2
 
 
+@pytest.mark.once
 def test_the_cifar_half_falls_back_to_the_environment_that_run_gpu_makes(scripts: Scripts) -> None:
     scripts.add_python()  # python3.11, without a framework, able to make environments
     result = scripts.run("tf_seresnet/test/train_full_1p.sh", "--help")
@@ -89,6 +92,7 @@ def test_the_cifar_half_falls_back_to_the_environment_that_run_gpu_makes(scripts
     assert "<tf_seresnet><train_full_1p><--help>" in result.stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("flag", ["", "true"])
 def test_ascends_environment_is_loaded_unless_the_platform_has_done_it(scripts: Scripts, flag: str) -> None:
     toolkit = scripts.root / "Ascend" / "ascend-toolkit" / "latest"
@@ -140,10 +144,12 @@ def checkout(tmp_path: Path, sample_folder: Path) -> Checkout:
 @pytest.fixture
 def small(sample_folder: Path) -> list[str]:
     pytest.importorskip("tensorflow")
-    return ["--data_path={}".format(sample_folder.parent), "--batch_size=8"]
+    return ["--data_path={}".format(sample_folder.parent), "--batch_size=8", *SMALL]
 
 
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.once), 2])
+@pytest.mark.once
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_full_training_runs_to_its_result_file(checkout: Checkout, small: list[str], devices: int) -> None:
     options = ["--device=cpu", "--total_epochs=2", "--iteration=4", "--print-freq=1", "--test_iteration=3"]
     result = checkout.run(
@@ -170,6 +176,7 @@ def test_a_full_training_runs_to_its_result_file(checkout: Checkout, small: list
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param("train_performance_1p", marks=pytest.mark.once), "train_RT2_performance_1p"]
 )
@@ -179,7 +186,7 @@ def test_a_performance_run_is_ten_steps(checkout: Checkout, small: list[str], na
     with_adapter = tf.__version__.startswith("1.15") and "RT2" in name
     settings = {"PYTHONPATH": str(ROOT / "tests" / "stand_in")} if with_adapter else {}
     device = [] if with_adapter else ["--device=cpu", "--num_devices=2"]
-    result = checkout.run("tf_seresnet/test/{}.sh".format(name), *small, "--depth=11", *device, **settings)
+    result = checkout.run("tf_seresnet/test/{}.sh".format(name), *small, *device, **settings)
     assert (result.returncode, result.stderr) == (0, "")
     assert ("device: npu" in result.stdout) is with_adapter
     suffix = "RT2_perf" if "RT2" in name else "perf"
@@ -189,6 +196,8 @@ def test_a_performance_run_is_ten_steps(checkout: Checkout, small: list[str], na
     assert len((checkout.output / "train_{}_loss.txt".format(case)).read_text().split()) == 10
 
 
+@pytest.mark.once
+@pytest.mark.slow
 def test_a_failed_training_leaves_no_result_and_moves_the_earlier_one_aside(checkout: Checkout) -> None:
     pytest.importorskip("tensorflow")
     checkout.output.mkdir(parents=True)
@@ -201,7 +210,7 @@ def test_a_failed_training_leaves_no_result_and_moves_the_earlier_one_aside(chec
     assert (checkout.output / "previous-1" / earlier.name).read_text() == "earlier"
 
 
-@pytest.mark.parametrize("half", ["torch_imagenet", "tf_seresnet"])
+@pytest.mark.parametrize("half", [pytest.param("torch_imagenet", marks=pytest.mark.once), "tf_seresnet"])
 def test_without_a_framework_there_is_help_and_a_mistake_is_one_line(checkout: Checkout, half: str) -> None:
     script = half + "/test/train_full_1p.sh"
     helped = checkout.run(script, "-h")

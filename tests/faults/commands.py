@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import io
 import shutil
 import tempfile
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional
 from unittest import mock
 
-from tests.faults.case import TF
+from tests.faults.case import SHARED, TF, halves_here
 
-TF_SHORT = ["--recipe", "sample", "--depth", "11", "--batch-size", "16", "--steps-per-epoch", "3", "--epochs", "2",
-            "--print-freq", "1", "--device", "cpu"]  # fmt: skip
+TF_SHORT = ["--recipe", "sample", "--variant", "paper", "--depth", "8", "--batch-size", "16", "--steps-per-epoch", "3",
+            "--epochs", "2", "--print-freq", "1", "--device", "cpu"]  # fmt: skip
 TORCH_SHORT = ["--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size", "4", "--epochs", "2", "--device",
                "cpu", "--warm-up-epochs", "1", "--print-freq", "1", "--workers", "1"]  # fmt: skip
 
@@ -25,6 +26,13 @@ OUT_OF_MEMORY = (
     "NPU out of memory. Tried to allocate 20.00 MiB (NPU 0)",
     "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
 )
+
+
+def load_framework() -> None:
+    """Import what the commands below would, of the half that this Python runs."""
+    for half in halves_here():
+        if half != SHARED:
+            importlib.import_module(f"{half}.training")
 
 
 class Said(NamedTuple):

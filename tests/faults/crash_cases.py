@@ -202,12 +202,11 @@ def _both(name: str, run: Callable[..., str], *given: Any, **words: Any) -> List
     return [Case(name, half, functools.partial(run, half, *given), **words) for half in (TF, TORCH)]
 
 
-# The short form has what holds for the others too: what a power cut leaves is never more than what SIGKILL leaves, and
-# tests/*/test_resume.py has SIGTERM.
+# The short form has what holds for the others too: what a power cut leaves is never more than what SIGKILL leaves.
 CASES = [
     *_both("SIGKILL at any moment", a_signal, signal.SIGKILL, rounds=50, short=False),
-    *_both("SIGTERM at any moment", a_signal, signal.SIGTERM, rounds=50, short=False),
-    *_both("power cut at any moment", a_power_cut, rounds=50),
+    *_both("SIGTERM at any moment", a_signal, signal.SIGTERM, rounds=50, slow=True),
+    *_both("power cut at any moment", a_power_cut, rounds=50, slow=True),
     *_both("the newest checkpoint is damaged", damage, rounds=12, short=False),
     *_both("all checkpoints are damaged", damage_everywhere, rounds=3, short=False),
 ]

@@ -1,37 +1,73 @@
-"""Mutated files of TensorFlow's own checkpoints: the variables, or one line. TensorFlow is in a process of its own.
+"""Mutated files of TensorFlow's own checkpoints: the variables, or one line.
 
-And a stranger's state.json with right checksums: what follows from it, or one line.
+And a stranger's state.json with right checksums: what follows from it, or one line. Both in children of a process that
+imports TensorFlow once and runs no session itself: one that has must not be forked.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import json
+import os
 import random
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
+from tests.faults.asked import Asked
 from tests.faults.case import TF, Case
-from tests.faults.crash_cases import undisturbed
+from tests.faults.commands import remove_at_exit
+from tests.faults.full_disks import in_child
 from tests.faults.fuzz_checkpoints import first_format, write_stranger
 from tests.faults.isolated import tried
 from tests.faults.mutations import mutated
+from tests.faults.trainings import fresh_words
 from tests.faults.values import changed_value
 
 DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
 
 
+@functools.lru_cache(maxsize=None)
+def _server() -> Asked:
+    """One for this process."""
+    return Asked("tests.faults.fuzz_tf_checkpoints", TF)
+
+
+def _asked(case: str, count: int, folder: Path, source: random.Random) -> str:
+    request = {"case": case, "count": count, "folder": str(folder), "seed": source.getrandbits(32)}
+    return str(_server().answer(request))
+
+
+def serve() -> None:
+    import tf_seresnet.checkpoints
+    import tf_seresnet.training  # noqa: F401
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a training says
+    for line in sys.stdin:
+        request = json.loads(line)
+        case = {"checkpoints": _mutated_checkpoints, "states": _strangers_state}[request["case"]]
+        answer = case(request["count"], Path(request["folder"]), random.Random(request["seed"]))
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
 def _mutated_checkpoints(count: int, folder: Path, source: random.Random) -> str:
-    """In a fresh process: one that has run a session must not be forked."""
-    given = [str(folder), str(source.randrange(2**32)), str(count)]
-    command = [sys.executable, "-m", "tests.faults.fuzz_tf_checkpoints", *given]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600)
-    said = ended.stdout.decode("utf-8", "replace").splitlines()
-    if ended.returncode != 0 or not said or not said[-1].startswith("lost:"):
-        return f"exit status {ended.returncode}: {ended.stderr.decode('utf-8', 'replace')[-500:]}"
-    return said[-1][len("lost:") :].strip()
+    """Write the checkpoint in a child, then try the mutated ones in another."""
+    place = folder / "checkpoint"
+    place.mkdir()
+    lost = tried([place], lambda where: "" if _write(where) else "nothing", folder)
+    if lost:
+        return lost
+    contents = {name: (place / name).read_bytes() for name in (DATA, INDEX)}
+    inputs = []
+    for _ in range(count):
+        name = source.choice((INDEX, INDEX, DATA))
+        inputs.append((*mutated(contents[name], contents[DATA], source), name))
+    values = _values()
+    return tried(inputs, lambda one: _restored(place, contents, values, one), folder, seconds=500)
 
 
 def _write(folder: Path) -> Dict[str, Any]:
@@ -75,26 +111,6 @@ def _restored(folder: Path, contents: Dict[str, bytes], values: Dict[str, Any], 
     return ""
 
 
-def main(folder: Path, seed: int, count: int) -> None:
-    """Write the checkpoint in a child, then try the mutated ones in another."""
-    import tensorflow  # noqa: F401  # once, before the forks
-
-    import tf_seresnet.checkpoints  # noqa: F401
-
-    place, source = folder / "checkpoint", random.Random(seed)
-    place.mkdir()
-    lost = tried([place], lambda where: "" if _write(where) else "nothing", folder)
-    if not lost:
-        contents = {name: (place / name).read_bytes() for name in (DATA, INDEX)}
-        inputs = []
-        for _ in range(count):
-            name = source.choice((INDEX, INDEX, DATA))
-            inputs.append((*mutated(contents[name], contents[DATA], source), name))
-        values = _values()
-        lost = tried(inputs, lambda one: _restored(place, contents, values, one), folder, seconds=500)
-    print(f"lost: {lost}".replace("\n", " "))
-
-
 def _values() -> Dict[str, Any]:
     import numpy as np
 
@@ -107,13 +123,23 @@ def _values() -> Dict[str, Any]:
 # -- state.json ------------------------------------------------------------------------------------------------
 
 
-def _strangers_state(folder: Path, source: random.Random) -> str:
-    """Values of state.json that are of other types, out of range, missing."""
-    import tf_seresnet.training  # noqa: F401  # TensorFlow, before the fork
+@functools.lru_cache(maxsize=None)
+def _trained_run() -> Path:
+    """A finished run, made once per process."""
+    from tf_seresnet.main import main
 
-    state = first_format(undisturbed(TF).folder / "checkpoints" / "last")
+    folder = Path(tempfile.mkdtemp(prefix="faults-run-"))
+    remove_at_exit(folder)
+    lost = in_child(lambda: str(main([*fresh_words(TF), "--output-dir", str(folder / "run")]) or ""), folder)
+    assert not lost, lost
+    return folder / "run"
+
+
+def _strangers_state(count: int, folder: Path, source: random.Random) -> str:
+    """Values of state.json that are of other types, out of range, missing."""
+    state = first_format(_trained_run() / "checkpoints" / "last")
     target = folder / "run" / "checkpoints" / "step-00000010"
-    inputs = [changed_value(copy.deepcopy(state), source) for _ in range(100)]
+    inputs = [changed_value(copy.deepcopy(state), source) for _ in range(count)]
     return tried(inputs, lambda one: _set_up(target, one[0]), folder)
 
 
@@ -143,11 +169,11 @@ def _set_up(target: Path, state: Any) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    serve()
 
 CASES = [
-    Case("mutated TensorFlow checkpoints, 20 a round", TF, functools.partial(_mutated_checkpoints, 20)),
-    Case("mutated TensorFlow checkpoints, 500 a round", TF, functools.partial(_mutated_checkpoints, 500), rounds=4,
+    Case("mutated TensorFlow checkpoints, 20 a round", TF, functools.partial(_asked, "checkpoints", 20), slow=True),
+    Case("mutated TensorFlow checkpoints, 500 a round", TF, functools.partial(_asked, "checkpoints", 500), rounds=4,
          short=False),
-    Case("state.json of a stranger, 100 a round", TF, _strangers_state, rounds=20),
+    Case("state.json of a stranger, 100 a round", TF, functools.partial(_asked, "states", 100), rounds=20, slow=True),
 ]  # fmt: skip

@@ -21,7 +21,12 @@ def short_form(module: str) -> Any:
     if not cases:
         return None
 
-    @pytest.mark.parametrize("case", cases, ids=[case.name.replace(" ", "-") for case in cases])
+    rounds = [
+        pytest.param(case, id=case.name.replace(" ", "-"), marks=[pytest.mark.slow] if case.slow else [])
+        for case in cases
+    ]
+
+    @pytest.mark.parametrize("case", rounds)
     def test(case: Case, tmp_path: Path) -> None:
         lost = one_round(case, 0, tmp_path / "round")
         assert not lost, lost

@@ -1,7 +1,11 @@
-"""The rules of the rooms: who may import whom, which Python, who may speak, how long a file may be."""
+"""The rules of the rooms: who may import whom, which Python, who may speak, how long a file may be.
+
+A rule is one test, which names every line of every file that breaks it.
+"""
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -24,20 +28,28 @@ def sources(*folders):
     return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
+def lines(name):
+    return (ROOT / name).read_text(encoding="utf-8").splitlines()
+
+
+@functools.lru_cache(maxsize=None)
 def tree(name):
     return ast.parse((ROOT / name).read_text(encoding="utf-8"), filename=name)
 
 
-def imported(name):
-    """Top-level packages that the file imports anywhere, functions included."""
-    found = set()
+def imports(name):
+    """(line, top-level package) of what the file imports anywhere, functions included."""
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
-            found.update(alias.name.split(".")[0] for alias in node.names)
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}:{node.lineno}: imports are written in full"
-            found.add(node.module.split(".")[0])
-    return found
+            yield node.lineno, node.module.split(".")[0]
+
+
+def importing(names, packages):
+    """FILE:LINE of each import of one of the packages in these files."""
+    return [f"{name}:{line}" for name in names for line, package in imports(name) if package in packages]
 
 
 SHARED = sources("shared")
@@ -78,23 +90,20 @@ def test_shared_imports_numpy_alone():
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", SHARED)
-def test_shared_knows_no_half_and_no_framework(name):
+def test_shared_knows_no_half_and_no_framework():
     """Not even inside a function: what a function may ask for when it is used are plots, images and log files."""
-    assert not imported(name) & {*HALVES, "tensorflow", "torch", "keras", "jax", "tf_slim", "tflearn"}
+    assert importing(SHARED, {*HALVES, "tensorflow", "torch", "keras", "jax", "tf_slim", "tflearn"}) == []
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", HALF_FILES)
-def test_the_halves_do_not_know_each_other(name):
-    half = name.split("/")[0]
-    assert not imported(name) & (set(HALVES) - {half})
+def test_the_halves_do_not_know_each_other():
+    assert [line for half in HALVES for line in importing(sources(half), set(HALVES) - {half})] == []
 
 
 @pytest.mark.once
 def test_only_the_page_draws():
     """And matplotlib comes in functions alone: the test above has imported all of shared without it."""
-    assert [name for name in SHARED + HALF_FILES if "matplotlib" in imported(name)] == [
+    assert sorted({line.partition(":")[0] for line in importing(SHARED + HALF_FILES, {"matplotlib"})}) == [
         "shared/results/page/drawing.py", "shared/results/page/plots.py",
     ]  # fmt: skip
 
@@ -102,14 +111,27 @@ def test_only_the_page_draws():
 # -- Python 3.7 ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PYTHON37)
-def test_a_file_is_python_37(name):
-    source = (ROOT / name).read_text(encoding="utf-8")
-    if sys.version_info >= (3, 8):
-        ast.parse(source, filename=name, feature_version=(3, 7))
-    else:
-        compile(source, name, "exec", dont_inherit=True)
-    assert "from __future__ import annotations\n" in source or len(tree(name).body) <= 1
+def test_files_are_python_37():
+    refused = []
+    for name in PYTHON37:
+        source = (ROOT / name).read_text(encoding="utf-8")
+        try:
+            if sys.version_info >= (3, 8):
+                ast.parse(source, filename=name, feature_version=(3, 7))
+            else:
+                compile(source, name, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            refused.append(f"{name}:{error.lineno}: {error.msg}")
+    assert refused == []
+
+
+def test_annotations_are_not_evaluated():
+    """Of a file that holds more than one statement."""
+    sentence, evaluated = "from __future__ import annotations", []
+    for name in PYTHON37:
+        if sentence not in lines(name) and len(tree(name).body) > 1:
+            evaluated.append(name)
+    assert evaluated == []
 
 
 @pytest.mark.skipif(sys.version_info < (3, 8), reason="ast.parse knows feature_version from Python 3.8 on")
@@ -140,9 +162,9 @@ def _speaks(node):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", [name for name in SHARED + HALF_FILES if name not in SPEAKERS])
-def test_only_the_run_log_and_the_command_lines_speak(name):
-    assert [f"{name}:{node.lineno}" for node in ast.walk(tree(name)) if _speaks(node)] == []
+def test_only_the_run_log_and_the_command_lines_speak():
+    silent = [name for name in SHARED + HALF_FILES if name not in SPEAKERS]
+    assert [f"{name}:{node.lineno}" for name in silent for node in ast.walk(tree(name)) if _speaks(node)] == []
 
 
 def _compared_words(name):
@@ -158,31 +180,30 @@ def _compared_words(name):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", [name for name in HALF_FILES if "devices" not in Path(name).with_suffix("").parts])
-def test_only_devices_asks_which_device_it_is(name):
+def test_only_devices_asks_which_device_it_is():
     devices = ("cpu", "gpu", "cuda", "npu")
-    assert [f"{name}:{line}" for line, word in _compared_words(name) if word in devices] == []
+    others = [name for name in HALF_FILES if "devices" not in Path(name).with_suffix("").parts]
+    assert [f"{name}:{line}" for name in others for line, word in _compared_words(name) if word in devices] == []
 
 
 # -- what a file may hold --------------------------------------------------------------------------------------
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", SHARED + HALF_FILES)
-def test_a_file_names_no_folder_of_one_machine(name):
+def test_files_name_no_folder_of_one_machine():
     folders = "|".join(("root", "work", "home", "Users"))
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if re.search(f"(?<![\\w./])/({folders})/", line)] == []
+    found = re.compile(f"(?<![\\w./])/({folders})/")
+    assert [f"{name}:{number}: {line}" for name in SHARED + HALF_FILES
+            for number, line in enumerate(lines(name), 1) if found.search(line)] == []  # fmt: skip
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", SHARED + HALF_FILES)
-def test_a_file_is_short(name):
-    lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST, f"{name} has {lines} lines; a second idea has moved in"
+def test_files_are_short():
+    """Long before that, a second idea has moved in."""
+    counts = {name: len(lines(name)) for name in SHARED + HALF_FILES}
+    assert {name: count for name, count in counts.items() if count > LONGEST} == {}
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", SHARED + HALF_FILES)
-def test_a_module_says_what_it_is_for(name):
-    assert ast.get_docstring(tree(name))
+def test_a_module_says_what_it_is_for():
+    assert [name for name in SHARED + HALF_FILES if not ast.get_docstring(tree(name))] == []

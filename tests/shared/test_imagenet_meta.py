@@ -105,7 +105,7 @@ def test_as_scipy_writes_it(tmp_path, kind, compressed):
     (file()[:128] + struct.pack("<II", 15, 8) + bytes(8), "is damaged"),
     (file()[:128] + struct.pack("<II", 15, 16320) + zlib.compress(bytes(2**24 + 1)).ljust(16320, b"\0"), "too large"),
     (bytes(2**24 + 1), "it is too large"),
-])  # fmt: skip
+], ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None)  # fmt: skip
 def test_what_is_not_the_devkits_is_one_line(read, content, words):
     with pytest.raises(DataError, match=words) as error:
         read(content)

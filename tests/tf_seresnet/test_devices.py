@@ -234,6 +234,7 @@ def test_determinism_of_old_tensorflow_is_an_environment_variable(monkeypatch):
     assert os.environ["TF_DETERMINISTIC_OPS"] == os.environ["TF_CUDNN_DETERMINISTIC"] == "1"
 
 
+@pytest.mark.slow
 def test_a_deterministic_run_trains(tmp_path, sample_folder):
     """In a process of its own, for which the switch is. TensorFlow refuses operators that it cannot make so."""
     command = [sys.executable, "tf_seresnet/main.py", "--deterministic", "--device", "cpu", "--max-steps", "1"]
@@ -256,6 +257,7 @@ def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
         devices.open_device("cpu", xla=True)
 
 
+@pytest.mark.slow
 def test_xla_compiles_on_the_cpu_when_the_device_comes_first():
     """In a process of its own, where opening the device is what loads TensorFlow."""
     code = (
@@ -489,6 +491,7 @@ def test_stand_in_moves_the_scale_as_contrib_does(adapter):
     assert len(set(ours)) > 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(VERSION != (2, 6), reason="npu_device is TensorFlow 2.6's")
 def test_npu_device_of_tensorflow_26_trains(tmp_path):
     """In a process of its own: the compatibility mode cannot be left."""

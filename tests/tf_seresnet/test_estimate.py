@@ -9,6 +9,8 @@ from shared import recipes
 from tf_seresnet.estimate import AFTER_STEPS, LONG, advice
 from tf_seresnet.network import blocks_per_stage
 
+pytestmark = pytest.mark.once
+
 STEPS = 391
 RECIPES = {
     "port": recipes.get("se_resnet110_gpu"),

@@ -39,8 +39,8 @@ def test_the_documented_number_of_test_batches(finished, tmp_path):
     assert (record["batch_size"], record["evaluation"]["images"]) == (30, 299)
 
 
-def test_the_network_is_the_checkpoints_own(train, tmp_path, capsys):
-    run = train("--variant", "paper", "--depth", "8")
+def test_the_network_is_the_checkpoints_own(finished, tmp_path, capsys):
+    run = finished()
     record = evaluate(tmp_path, "--checkpoint", run.folder).record
     assert (record["variant"], record["depth"]) == ("paper", 8)
     assert evaluate(tmp_path, "--checkpoint", run.folder, "--depth", "14").status == 2
@@ -49,11 +49,11 @@ def test_the_network_is_the_checkpoints_own(train, tmp_path, capsys):
 
 def test_a_bare_checkpoint_needs_to_be_told_its_network(finished, tmp_path, sample_folder, capsys):
     run = finished()
-    bare = ["--checkpoint", run.folder / "model.ckpt", "--data-path", sample_folder]
-    record = evaluate(tmp_path, *bare, "--recipe", "sample").record
+    bare = ["--checkpoint", run.folder / "model.ckpt", "--data-path", sample_folder, "--recipe", "sample"]
+    record = evaluate(tmp_path, *bare, "--variant", "paper", "--depth", "8").record
     assert record["evaluation"]["top1"] == run.record["evaluation"]["top1"]
     capsys.readouterr()
-    assert evaluate(tmp_path, *bare, "--depth", "20", name="wrong").status == 2
+    assert evaluate(tmp_path, *bare, name="wrong").status == 2
     error = capsys.readouterr().err
     assert "lacks" in error
     assert "check --depth and --variant" in error
@@ -76,7 +76,7 @@ def test_the_moving_averages_are_used_and_test_images_never_change_them(finished
     data = load(run.record["dataset"]["path"])
     normalise = Normalisation.of(data.train_images)
     with tf.Graph().as_default():
-        network = graph.NetworkSpec(11, "port", "core", 10)
+        network = graph.NetworkSpec(8, "paper", "core", 10)
         inference = graph.Inference(network, normalise, 8, reuse=False)
         with tf.compat.v1.Session() as session:
             graph.initialise(session, 0)

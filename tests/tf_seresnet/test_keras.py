@@ -171,6 +171,7 @@ def _named(expected, start):
 
 
 @needs_keras
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", NETWORKS)
 @pytest.mark.parametrize("mode", ["training", "inference"])
 class TestSameNumbers:
@@ -183,6 +184,7 @@ class TestSameNumbers:
 
 
 @needs_keras
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", NETWORKS)
 class TestWeights:
     def test_a_fresh_model_is_a_fresh_graph(self, probe, graph, variant):
@@ -212,6 +214,7 @@ class TestWeights:
 
 
 @needs_keras
+@pytest.mark.slow
 class TestModel:
     def test_fit_learns(self, probe):
         losses = probe[1]["fit"]
@@ -234,6 +237,7 @@ class TestModel:
 
 @needs_keras
 @pytest.mark.parametrize(("variant", "parameters"), [("port", 3_504_422), ("paper", 1_740_048)])
+@pytest.mark.slow
 def test_parameters_at_depth_110(variant, parameters):
     from tf_seresnet.keras import se_resnet110
 
@@ -256,11 +260,19 @@ def _moves(name):
     return name.endswith(("/moving_mean", "/moving_variance", "/biased", "/local_step"))
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(scope="module")
+def built():
     from tf_seresnet.keras import se_resnet
 
     return se_resnet(11)
+
+
+@pytest.fixture
+def model(built):
+    """Of the depth 11, built once; every weight is 0, whatever a test before has left in it."""
+    for weight in built.weights:
+        weight.assign(np.zeros(weight.shape))
+    return built
 
 
 @pytest.fixture
@@ -292,6 +304,29 @@ def _equal(found, expected):
     assert set(found) == set(expected)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@needs_keras
+def test_the_model_of_this_process_computes_what_the_graph_does(model, values):
+    """Logits alone, on the backend that there is; above, each backend in a process of its own, gradients and all."""
+    import tensorflow as tf
+
+    from tf_seresnet.keras import graph_variables
+    from tf_seresnet.layers.core import CoreLayers
+    from tf_seresnet.network import se_resnet
+
+    tf1 = tf.compat.v1
+    images = np.random.RandomState(1).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        logits = se_resnet(tf.constant(images), CoreLayers(), NETWORKS["port"], "port", training=False)
+        variables = tf1.global_variables()
+        feeds = {v.initializer.inputs[1]: values[v.op.name] for v in variables}
+        session.run([v.initializer for v in variables], feeds)
+        expected = session.run(logits)
+    for name, variable in graph_variables(model).items():
+        variable.assign(values[name])
+    found = np.asarray(model(images, training=False))
+    _agree({"logits": found}, {"logits": expected}, ["logits"], LOGITS_TOLERANCE)
 
 
 @needs_keras

@@ -11,6 +11,8 @@ import pytest
 from shared.errors import UsageError
 from tf_seresnet import modelarts
 
+pytestmark = pytest.mark.once
+
 RUN = "obs://bucket/run"
 DATA = "obs://bucket/data"
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from shared.errors import UsageError
 from tf_seresnet.devices import npu_options as npu
 
+pytestmark = pytest.mark.once
+
 # Of each type, a value that fits the key.
 ONE_OF_EACH = {"b": "true", "i": "1", "s": "some/text"}
 

@@ -23,6 +23,8 @@ from tf_seresnet.devices import found, npu_ranks, npu_starter  # noqa: E402
 from tf_seresnet.devices.npu_ranks import Rank  # noqa: E402
 from tf_seresnet.replicas import AgreedInterrupts  # noqa: E402
 
+pytestmark = pytest.mark.once
+
 CHIEF = {
     "CM_CHIEF_IP": "192.168.1.1", "CM_CHIEF_PORT": "6000", "CM_CHIEF_DEVICE": "0", "CM_WORKER_SIZE": "4",
     "CM_WORKER_IP": "192.168.1.1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import shutil
 import signal
@@ -10,9 +11,14 @@ import sys
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 
-from tf_seresnet import graph, loop  # noqa: E402
+from shared import recipes  # noqa: E402
+from tests.tf_seresnet.conftest import PORT, SHORT, Run  # noqa: E402
+from tf_seresnet import checkpoints, devices, graph, loop  # noqa: E402
+from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
+
+tf1 = tf.compat.v1
 
 
 @pytest.fixture
@@ -55,31 +61,69 @@ def assert_same(run, reference):
 HALVES = ["--eval-batch-size", "150"]  # two inference steps an evaluation, so that it can be stopped in between
 
 
+def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
+    """Bit for bit in every variable: weights, momentum, moving averages; and with the same images."""
+    random = np.random.RandomState(0)
+    images, labels = random.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20, dtype=np.int32) % 10
+    with tf.Graph().as_default():
+        batch = TrainingInput(images, labels, Normalisation.of(images), Augmentation(2, True), 8, seed=0)
+        network, device = graph.NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
+        step, kept = graph.TrainingStep(network, batch, recipes.get("sample"), device), None
+        ended = []
+        for begin in (0, 1):
+            with tf1.Session() as session:
+                graph.initialise(session, seed=begin)
+                kept = kept or checkpoints.Checkpoints(tmp_path, keep=1)
+                if begin:
+                    checkpoints.restore_everything(session, checkpoints.find(tmp_path))
+                batch.start_epoch(session, 0, begin)
+                for number in range(begin, 2):
+                    loss = step.run(session, 0.1).loss
+                    if number == 0:
+                        kept.save(session, {"progress": {"step": 1}})
+                ended.append((loss, session.run({v.op.name: v for v in checkpoints.saved_variables()})))
+    (loss, variables), (loss_again, variables_again) = ended
+    assert loss_again == loss
+    assert sum(name.endswith("/Momentum") for name in variables) > 20
+    for name, value in variables.items():
+        np.testing.assert_array_equal(variables_again[name], value, err_msg=name)
+
+
 @pytest.fixture(scope="module")
-def reference(sample_folder, tmp_path_factory):
-    """The run that nobody stopped."""
-    from tests.tf_seresnet.conftest import SHORT, Run
+def undisturbed(sample_folder, tmp_path_factory):
+    """undisturbed(*options): the run that nobody stopped."""
     from tf_seresnet.main import main
 
-    folder = tmp_path_factory.mktemp("reference") / "run"
-    options = [*SHORT, "--device", "cpu", "--data-path", str(sample_folder), *HALVES, "--output-dir", str(folder)]
-    return Run(main(options), folder)
+    @functools.lru_cache(maxsize=None)
+    def trained(*options):
+        folder = tmp_path_factory.mktemp("reference") / "run"
+        given = [*SHORT, "--device", "cpu", "--data-path", str(sample_folder), *HALVES, *options]
+        return Run(main([*given, "--output-dir", str(folder)]), folder)
+
+    return trained
+
+
+@pytest.fixture
+def reference(undisturbed):
+    return undisturbed()
 
 
 # In the first step, in the last of an epoch, in the first and last of the next, in both evaluations.
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "count"),
+    ("what", "count", "options"),
     [
-        ("step", 1), pytest.param("inference", 1, marks=pytest.mark.slow),
-        *(pytest.param(*where, marks=pytest.mark.once)
-          for where in (("step", 3), ("step", 4), ("step", 6), ("inference", 3))),
+        ("step", 4, ()), ("inference", 1, PORT),
+        *(pytest.param(*where, (), marks=pytest.mark.once)
+          for where in (("step", 1), ("step", 3), ("step", 6), ("inference", 1), ("inference", 3))),
     ],
 )  # fmt: skip
 def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
-    train, reference, stop_after, monkeypatch, what, count
+    train, undisturbed, stop_after, monkeypatch, what, count, options
 ):
+    reference = undisturbed(*options)
     stop_after(what, count)
-    stopped = train(*HALVES)
+    stopped = train(*HALVES, *options)
     assert stopped.status == 143
     assert not (stopped.folder / "result.json").exists()
     monkeypatch.undo()
@@ -103,6 +147,7 @@ class Gone(io.StringIO):
 
 
 @pytest.mark.once
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["step: 2/3", "train_loss"])
 def test_a_reader_that_goes_away_stops_the_run_like_a_signal(train, reference, monkeypatch, words):
     monkeypatch.setattr(sys, "stdout", Gone(words))
@@ -115,6 +160,7 @@ def test_a_reader_that_goes_away_stops_the_run_like_a_signal(train, reference, m
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_resumed_in_another_folder_leaves_the_first_alone(train, reference, stop_after, monkeypatch):
     stop_after("step", 4)
     stopped = train(name="stopped")
@@ -127,6 +173,7 @@ def test_resumed_in_another_folder_leaves_the_first_alone(train, reference, stop
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_more_epochs_may_be_asked_for(train):
     first = train("--epochs", "1", "--scheduler", "step")
     longer = train("--resume", str(first.folder), "--epochs", "2", "--print-freq", "1", short=False)
@@ -151,7 +198,7 @@ def test_a_finished_run_is_evaluated_again_and_nothing_more(train, finished):
     [
         (["--batch-size", "8"], "--batch-size 8"),
         (["--seed", "5"], "--seed 5"),
-        (["--depth", "20"], "--depth 20"),
+        (["--depth", "14"], "--depth 14"),
         (["--learning-rate", "0.3"], "--learning-rate 0.3"),
         (["--recipe", "se_resnet110_gpu"], "--recipe se_resnet110_gpu"),
     ],

@@ -11,6 +11,8 @@ import pytest
 from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.main import main
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 # Depth 110, by enumeration outside of this project: multiply-adds in G, activations in M, parameters in M.
 REFERENCE = {"port": (0.384, 2.49, 3.50), "paper": (0.253, 1.06, 1.74)}

@@ -108,6 +108,7 @@ def _page(*runs):
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_committed_records_and_a_run(tmp_path):
     text = _page(made_up(tmp_path), ROOT / "results")
     words = " ".join(checked(text).words)
@@ -217,7 +218,7 @@ def test_known_classes_have_their_names(tmp_path):
         {"picture": 'data:image/png;base64,AAAA" onerror="x'}, {"picture": "data:image/png;base64," + "A" * 300000},
         {"confidence": float("nan")}, {"confidence": 101}, {"confidence": "much"}, {"label": "x"}, {"answer": None},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:60],
 )  # fmt: skip
 def test_examples_that_are_damaged_or_hostile_are_left_out(tmp_path, change):
     run = made_up(tmp_path)
