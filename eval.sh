@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# Evaluates a checkpoint on the test set, on any device; the Python is chosen as in run_gpu.sh.
+# Evaluates a checkpoint on the test set, on any device. The Python is that of run_npu.sh where it has Ascend's adapter,
+# and the device then the NPU; else it is chosen as in run_gpu.sh.
 # usage: [PYTHON=python] bash eval.sh [--checkpoint PATH] [options]      default: the newest run
 set -eu
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/scripts/python_env.sh"
+# shellcheck source=scripts/ascend_env.sh
+. "$KIT_ROOT/scripts/ascend_env.sh"
 
-choose_python
-exec "$python" "$KIT_ROOT/tf_seresnet/main.py" evaluate "$@"
+load_ascend_environment
+device=()
+if python=$(named_python "${PYTHON-python3}") && has_npu_adapter "$python"; then
+    device=(--device npu)
+else
+    choose_python
+fi
+exec "$python" "$KIT_ROOT/tf_seresnet/main.py" evaluate ${device[@]+"${device[@]}"} "$@"

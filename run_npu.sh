@@ -8,7 +8,7 @@ set -eu
 . "$KIT_ROOT/scripts/ascend_env.sh"
 
 load_ascend_environment
-python=$(named_python "${PYTHON:-python3}") ||
-    fail "${PYTHON:-python3} is no program that can be started; set PYTHON to the Python that has TensorFlow and npu_bridge"
+python=$(named_python "${PYTHON-python3}") ||
+    fail "PYTHON=${PYTHON-python3} is no program that can be started; set PYTHON to the Python that has TensorFlow and npu_bridge"
 split_mode "$@"
 exec "$python" "$KIT_ROOT/tf_seresnet/main.py" "$mode" --device npu ${rest[@]+"${rest[@]}"}

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from shared.options import Parser, number  # noqa: E402
+from shared.paths import expanded  # noqa: E402
 
 LOAD = """
 import sys
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--val-images", type=number(int, 1), default=50000)
     parser.add_argument("--classes", type=number(int, 1), default=1000)
     parser.add_argument("--rounds", type=number(int, 1), default=5)
-    parser.add_argument("--folder", default=None)
+    parser.add_argument("--folder", type=expanded)
     options = parser.parse_args()
     workshop = Path(tempfile.mkdtemp(prefix="imagenet-index-", dir=options.folder))
     try:

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet_split import Split, scan  # noqa: E402
 from shared.options import Parser, number, whole_numbers  # noqa: E402
+from shared.paths import expanded  # noqa: E402
 from shared.shuffle import image_random  # noqa: E402
 from torch_imagenet.image_files import read_rgb  # noqa: E402
 from torch_imagenet.input_pipeline import TrainingInput  # noqa: E402
@@ -142,7 +143,7 @@ def compare(contenders: List[Contender], rounds: int, clock: Callable[[], float]
 def main() -> None:
     """For each number of workers, compare the pipelines; then their pixels."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--data-path", required=True)
+    parser.add_argument("--data-path", type=expanded, required=True)
     parser.add_argument("--workers", type=whole_numbers, default=(0, 2))
     parser.add_argument("--batch-size", type=number(int, 1), default=64)
     parser.add_argument("--image-size", type=number(int, 32), default=224)

@@ -30,6 +30,7 @@ from shared.extents import ExtentReader  # noqa: E402
 from shared.imagenet_shard_write import write_shards  # noqa: E402
 from shared.imagenet_split import Split  # noqa: E402
 from shared.options import Parser, number, whole_numbers  # noqa: E402
+from shared.paths import expanded  # noqa: E402
 from torch_imagenet.input_pipeline import TrainingInput  # noqa: E402
 from torch_imagenet.transforms import TrainTransform  # noqa: E402
 
@@ -76,13 +77,13 @@ def compare(contenders: Dict[str, Epoch], rounds: int, clock: Callable[[], float
 def main() -> None:
     """Write the shards, compare, remove them."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--data-path", required=True)
+    parser.add_argument("--data-path", type=expanded, required=True)
     parser.add_argument("--workers", type=whole_numbers, default=(0, 2))
     parser.add_argument("--batch-size", type=number(int, 1), default=64)
     parser.add_argument("--image-size", type=number(int, 32), default=224)
     parser.add_argument("--shard-size", type=number(int, 1), default=16, metavar="MIB")
     parser.add_argument("--rounds", type=number(int, 1), default=7)
-    parser.add_argument("--folder", default=None)
+    parser.add_argument("--folder", type=expanded)
     options = parser.parse_args()
     torch.set_num_threads(1)
     workshop = Path(tempfile.mkdtemp(prefix="imagenet-shards-", dir=options.folder))

@@ -28,6 +28,7 @@ from shared.errors import UsageError  # noqa: E402
 from shared.files import write_atomic  # noqa: E402
 from shared.nearest import nearest  # noqa: E402
 from shared.options import Parser, number, one_of, whole_numbers  # noqa: E402
+from shared.paths import expanded  # noqa: E402
 
 DEVICES = tuple(2**power for power in range(11))
 SIMULATED_STEPS, SEED = 100, 0
@@ -147,8 +148,8 @@ def _parser() -> Parser:
     add("--devices", type=whole_numbers, default=DEVICES)
     add("--global-batch", type=number(int, 1), help="shared by all devices")
     add("--seed", type=number(int, 0), default=SEED)
-    add("--inputs", metavar="FILE")
-    add("--markdown", metavar="FILE", type=Path)
+    add("--inputs", type=expanded, metavar="FILE")
+    add("--markdown", metavar="FILE", type=lambda text: Path(expanded(text)))
     for field in dataclasses.fields(Cluster):
         whole = field.name in ("devices_per_node", "cores_per_device")
         kind = number(int, 1) if whole else number(float, 0 if field.name in MAY_BE_ZERO else 1e-9)

@@ -40,6 +40,7 @@ from shared.extents import ExtentReader  # noqa: E402
 from shared.files import write_atomic  # noqa: E402
 from shared.imagenet_split import Split, scan  # noqa: E402
 from shared.options import Parser, number, one_of  # noqa: E402
+from shared.paths import expanded  # noqa: E402
 from shared.results import record as records  # noqa: E402
 from shared.run_log import now  # noqa: E402
 from torch_imagenet.input_pipeline import TrainingInput  # noqa: E402
@@ -213,11 +214,11 @@ def measured(options: Any) -> Dict[str, Any]:
 
 def _parser() -> Parser:
     parser = Parser(description=__doc__)
-    parser.add_argument("--data-path", required=True)
+    parser.add_argument("--data-path", type=expanded, required=True)
     parser.add_argument("--images", type=number(int, BATCH), default=320)
     parser.add_argument("--rounds", type=number(int, 1), default=7)
     parser.add_argument("--parts", type=lambda text: [one_of(*PARTS)(part) for part in text.split(",")], default=PARTS)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=lambda text: Path(expanded(text)))
     return parser
 
 

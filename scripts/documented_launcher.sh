@@ -23,7 +23,7 @@ sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "$1" </dev/null >/dev/n
 
 # Sets python: the one that PYTHON names, else one on the PATH with the framework, else the checkout's own.
 choose_python_with() { # MODULE
-    if [ -n "${PYTHON:-}" ]; then
+    if [ -n "${PYTHON+named}" ]; then
         choose_python
     elif ! python=$(python_with "$1"); then
         if [ "$1" = tensorflow ]; then

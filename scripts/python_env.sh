@@ -26,6 +26,13 @@ named_python() { # NAME -> path
     [ -f "$path" ] && [ -x "$path" ] && printf '%s\n' "$path"
 }
 
+# Whether PYTHON has TensorFlow and Ascend's adapter. They are looked for and not imported, which would take seconds.
+has_npu_adapter() { # PYTHON
+    [ "$("$1" -c 'from importlib.util import find_spec
+found = find_spec("tensorflow") and (find_spec("npu_bridge") or find_spec("npu_device"))
+print("yes" if found else "no")' </dev/null 2>/dev/null)" = yes ]
+}
+
 # Whether PYTHON runs, is exactly version X.Y, can make a virtual environment (Debian's may lack ensurepip), and is
 # not in one of ours, which may be about to be emptied.
 python_is() { # PYTHON X.Y
@@ -185,7 +192,7 @@ main_requirements() { # -> cpu or gpu
 
 # Sets python: the one that PYTHON names, else .venv's, made first where it is not there or not whole.
 choose_python() {
-    if [ -n "${PYTHON:-}" ]; then
+    if [ -n "${PYTHON+named}" ]; then # an empty one is refused: it must not mean another Python
         python=$(named_python "$PYTHON") ||
             fail "PYTHON=$PYTHON is no program that can be started; name one that has TensorFlow, or unset PYTHON"
         return 0

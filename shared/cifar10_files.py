@@ -23,6 +23,7 @@ import numpy as np
 
 from shared import safe_pickle
 from shared.errors import fault
+from shared.paths import expanded
 
 FOLDER = "cifar-10-batches-py"
 META_FILE = "batches.meta"
@@ -67,7 +68,7 @@ class Batch:
 
 def find(path: Union[str, Path]) -> Path:
     """Return the folder of the batches, `path` or `path`/cifar-10-batches-py. Raises DataError if neither."""
-    given = Path(os.path.expanduser(str(path)))
+    given = Path(expanded(path))
     for folder in (given, given / FOLDER):
         names = _listed(folder) if os.path.isdir(str(folder)) else []
         if any(name == META_FILE or _is_batch(name) for name in names):

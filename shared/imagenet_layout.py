@@ -18,6 +18,7 @@ from typing import List, Sequence, Tuple, Union
 
 from shared.errors import fault
 from shared.imagenet_split import LeftOut, Split
+from shared.paths import expanded
 
 OFFICIAL_NAME = "imagenet"
 UNNAMED = "imagenet-layout"
@@ -35,7 +36,7 @@ def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
 
     Raises DataError, one line, where there is none.
     """
-    given = Path(os.path.abspath(os.path.expanduser(str(path))))
+    given = Path(os.path.abspath(expanded(path)))
     if not os.path.isdir(str(given)):
         if given.name in _ARCHIVES.values() and os.path.isfile(str(given)):
             raise fault(f"{given} is still packed; extract it and give the folder that holds train/ and val/")

@@ -22,6 +22,7 @@ from shared.imagenet_shard_index import FILE, MAX_BYTES, Index, Listed, Table, r
 from shared.imagenet_shard_list import listed_shards
 from shared.imagenet_shards import Shard, ShardSplit
 from shared.imagenet_split import LeftOut
+from shared.paths import expanded
 from shared.shard_cache import Remote, ShardCache, is_url, make_cache, opened, read_small, shown
 
 _CLASS_FILES = ("classnames.txt", "classes.txt")
@@ -49,12 +50,12 @@ def holds_shards(path: Union[str, Path]) -> bool:
 
 def has_index(path: Union[str, Path]) -> bool:
     """Whether the set has an index; one of a URL must."""
-    return is_url(path) or os.path.isfile(os.path.join(os.path.expanduser(str(path)), FILE))
+    return is_url(path) or os.path.isfile(os.path.join(expanded(path), FILE))
 
 
 def plain_shards(path: Union[str, Path]) -> List[str]:
     """The absolute paths of all shards of a folder without an index."""
-    folder = os.path.abspath(os.path.expanduser(str(path)))
+    folder = os.path.abspath(expanded(path))
     return [shard for split in ("train", "val") for shard in _found(folder)[split]]
 
 
@@ -72,7 +73,7 @@ def load_shards(
     """
     if is_url(path):
         return _remote(str(path).rstrip("/"), splits, shard_cache or make_cache())
-    folder = os.path.abspath(os.path.expanduser(str(path)))
+    folder = os.path.abspath(expanded(path))
     if os.path.isfile(os.path.join(folder, FILE)):
         return _indexed(folder, splits)
     return _plain(folder, splits, cache_folder, pause)

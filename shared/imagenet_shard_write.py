@@ -26,6 +26,7 @@ from shared.imagenet_layout import counted
 from shared.imagenet_shard_index import FILE, Index, Listed, SplitIndex, Table, pack
 from shared.imagenet_shards import key_of, member_name
 from shared.imagenet_split import Split
+from shared.paths import expanded
 from shared.shard_cache import digest
 from shared.shuffle import epoch_order
 
@@ -47,7 +48,7 @@ def write_shards(
     `pause` is called between images and may raise; then, and after any other failure, nothing is left. Raises
     UsageError where the folder is there or cannot be written, DataError where an image cannot be read.
     """
-    target = Path(os.path.abspath(os.path.expanduser(str(folder))))
+    target = Path(os.path.abspath(expanded(folder)))
     if os.path.lexists(str(target)):
         raise UsageError(f"{target} is there already; name another folder with --write-shards, or remove it")
     try:

@@ -17,6 +17,7 @@ from typing import Dict, List, Tuple
 from shared.errors import fault
 from shared.imagenet_meta import WNID, read_meta
 from shared.imagenet_split import EXTENSIONS
+from shared.paths import expanded
 
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _META = "meta.mat"
@@ -28,7 +29,7 @@ _FORMS = "give valprep.sh, a text of 'name wnid' lines, or the devkit's folder d
 
 def read_list(path: str) -> Dict[str, str]:
     """Return the wnid of each image by its file name. Raises DataError, one line, where the list is not one."""
-    path = os.path.abspath(os.path.expanduser(path))
+    path = os.path.abspath(expanded(path))
     if os.path.isdir(path):
         places = [os.path.join(path, _GROUND_TRUTH), os.path.join(path, "data", _GROUND_TRUTH)]
         found = [place for place in places if os.path.isfile(place)]

@@ -14,6 +14,7 @@ from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Uni
 from shared import schedules
 from shared.errors import UsageError, one_line
 from shared.nearest import nearest
+from shared.paths import expanded
 
 _LONGEST = 2000  # characters of a message
 
@@ -43,6 +44,13 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unexpected word {unknown[0]!r}; options begin with --, see {self.prog} --help")
         return parsed
+
+    def _get_values(self, action: argparse.Action, arg_strings: List[str]) -> Any:
+        """As argparse has it; a value that is empty, as of an unset variable of the shell, names nothing."""
+        if not all(text.strip() for text in arg_strings):
+            name = action.option_strings[0] if action.option_strings else action.metavar
+            self.error(f"the value of {name} is empty; give one, or leave {name} out")
+        return super()._get_values(action, arg_strings)
 
     def _checked(self, words: Sequence[str]) -> List[str]:
         """The words with -b128 as -b 128: without abbreviations, argparse reads the former from Python 3.8 on only.
@@ -137,7 +145,8 @@ def common_parser(
 def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> None:
     group.add_argument("--recipe", type=one_of(*recipes), help=", ".join(recipes))
     group.add_argument("--network", type=one_of(*networks), help=", ".join(networks))
-    group.add_argument("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d", metavar="DIR",
+    group.add_argument("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d", type=expanded,
+                       metavar="DIR",
                        help="the data set (default: the usual folder here, else the embedded sample)")  # fmt: skip
     group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
     group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
@@ -167,9 +176,10 @@ def _add_training(group: Any) -> None:
 
 def _add_files(group: Any, print_freq: int) -> None:
     add = group.add_argument
-    add("--output-dir", "--output_dir", metavar="DIR", help="default: a new folder under runs/")
-    add("--resume", metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
-    add("--checkpoint", "--ckpt_path", metavar="PATH", help="weights: a checkpoint or the folder of a run")
+    add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
+    add("--resume", type=expanded, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
+    add("--checkpoint", "--ckpt_path", type=expanded, metavar="PATH",
+        help="weights: a checkpoint or the folder of a run")  # fmt: skip
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
     add("--print-freq", "--print_freq", "-p", type=number(int, 1), default=print_freq, metavar="N",

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Union
 
 from shared.errors import UsageError, one_line
 from shared.files import make_folder
@@ -27,7 +27,7 @@ def run_folder(output_dir: Optional[str], name: str) -> Path:
 
     Raises UsageError where it cannot be written, or where what a run writes there would go elsewhere.
     """
-    folder = make_folder(output_dir or new_folder_name(name))
+    folder = make_folder(new_folder_name(name) if output_dir is None else output_dir)
     for path in sorted(folder.iterdir()):
         if any(fnmatch.fnmatch(path.name, pattern) for pattern in FILES) and not _is_plain(path):
             raise UsageError(
@@ -89,6 +89,17 @@ def is_run_of(folder: Path, checkpoint: Union[str, Path]) -> bool:
     """Whether the checkpoint in this folder is one of the run in `folder`."""
     place = Path(checkpoint).resolve().parent
     return place.name == "checkpoints" and place.parent == folder.resolve()
+
+
+def named_weights(options: Any, weights: str) -> Union[str, Path]:
+    """What --checkpoint names, or --resume, else the newest run whose last checkpoint holds a file like `weights`.
+
+    Raises UsageError where there is none, or where both options are given.
+    """
+    named = [path for path in (options.checkpoint, options.resume) if path is not None]
+    if len(named) > 1:
+        raise UsageError("--checkpoint and --resume both name the weights; give one of them")
+    return named[0] if named else newest_run(weights)
 
 
 def newest_run(weights: str) -> Path:

@@ -50,6 +50,11 @@ def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
     return _cached(cache, "imagenet", _write_imagenet, _is_complete_imagenet)
 
 
+def is_cached(path: Union[str, Path]) -> bool:
+    """Whether `path` is where some cache keeps the sample, which can be made again where it is gone."""
+    return Path(path).parent.name == _SUBFOLDER
+
+
 # -- images --------------------------------------------------------------------------------------
 
 
@@ -168,9 +173,8 @@ def _cached(
             return _written(root, name, write, is_complete)
         except OSError as error:
             failures.append(f"{root} ({error.strerror or error})")
-    raise UsageError(
-        f"cannot write the embedded sample to {' or '.join(failures)}; set KIT_CACHE to a folder that can be written"
-    )
+    where = " or ".join(failures) or "the user's home (there is none)"
+    raise UsageError(f"cannot write the embedded sample to {where}; set KIT_CACHE to a folder that can be written")
 
 
 def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> Path:

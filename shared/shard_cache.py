@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional
 from shared import cache
 from shared.errors import UsageError, fault, one_line
 from shared.interrupts import Stopped
+from shared.paths import expanded
 
 DEFAULT_GIB = 32.0  # how much is kept unless --shard-cache-size says otherwise
 
@@ -65,7 +66,7 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
         import fcntl  # noqa: F401
     except ImportError as error:
         raise UsageError("this system has no flock, which a cache of shards needs; give a local folder") from error
-    places = [Path(os.path.abspath(os.path.expanduser(folder)))] if folder else list(cache.places("shards"))
+    places = [Path(os.path.abspath(expanded(folder)))] if folder is not None else list(cache.places("shards"))
     reason = ""
     for place in places:
         try:
@@ -74,7 +75,8 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
                 return ShardCache(str(place), int((DEFAULT_GIB if gib is None else gib) * 2**30))
         except OSError as error:
             reason = reason or error.strerror or str(error)
-    raise UsageError(f"cannot keep shards in {places[0]} ({reason}); name another folder with --shard-cache")
+    where = str(places[0]) if places else "the user's home"
+    raise UsageError(f"cannot keep shards in {where} ({reason or 'there is none'}); name another with --shard-cache")
 
 
 # -- reading -------------------------------------------------------------------------------------

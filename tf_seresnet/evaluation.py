@@ -21,7 +21,7 @@ from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run_folder import newest_run, run_folder, set_aside
+from shared.run_folder import named_weights, run_folder, set_aside
 from shared.run_log import RunLog, now
 from shared.training_events import log_evaluation
 from tf_seresnet import checkpoints, devices, runs
@@ -88,7 +88,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     started, begin = now(), time.time()
 
     # -- What is evaluated ---------------------------------------------------------------------------------
-    found = checkpoints.find(options.checkpoint or options.resume or newest_run(checkpoints.WEIGHTS + ".index"))
+    found = checkpoints.find(named_weights(options, checkpoints.WEIGHTS + ".index"))
     state = found.state
     if state:
         check_stored(found)
@@ -105,7 +105,10 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     if options.batch_size:
         options.eval_batch_size = options.batch_size
     with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
-        for line in [remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}"]:
+        notes = [f"note: {note}" for note in device.notes]
+        for line in [
+            remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}", *notes,
+        ]:  # fmt: skip
             log.line(line)
         if folder:
             runs.write_config(folder, options, recipe, network, device, data)

@@ -67,6 +67,7 @@ def _on_devices(mode: Mode, options: Any, interrupts: Interrupts) -> None:
 def _check_data(options: Any, interrupts: Interrupts) -> None:
     from tf_seresnet.check_data import check_data
 
+    modelarts.stage_data(options)
     check_data(options)
 
 

@@ -7,11 +7,13 @@ go through its `moxing`; local paths are used as they are, so the same command w
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 from typing import Any, Iterator
 
 from shared.errors import UsageError
+from shared.paths import expanded
 
 REMOTE = ("obs://", "s3://")
 LOCAL_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
@@ -19,10 +21,11 @@ LOCAL_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelar
 
 def add_options(group: Any) -> None:
     """The documented flags of the original's modelart_senet.py."""
-    group.add_argument("--data_url", metavar="URL", help="data set in object storage, or a folder")
-    group.add_argument("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
-    group.add_argument("--modelarts_data_dir", metavar="DIR", default=LOCAL_DATA, help=f"default: {LOCAL_DATA}")
-    group.add_argument("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
+    add = functools.partial(group.add_argument, type=expanded)
+    add("--data_url", metavar="URL", help="data set in object storage, or a folder")
+    add("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
+    add("--modelarts_data_dir", metavar="DIR", default=LOCAL_DATA, help=f"default: {LOCAL_DATA}")
+    add("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
 
 
 def refuse_remote(options: Any) -> None:
@@ -34,27 +37,32 @@ def refuse_remote(options: Any) -> None:
         )
 
 
+def stage_data(options: Any) -> None:
+    """Let --data-path be what --data_url names, copied here from object storage. Raises as `staged`."""
+    if options.data_url is not None and options.data_path is None:
+        options.data_path = options.data_url
+        if options.data_url.startswith(REMOTE):
+            _copy(options.data_url, options.modelarts_data_dir)
+            options.data_path = options.modelarts_data_dir
+
+
 @contextlib.contextmanager
 def staged(options: Any) -> Iterator[None]:
     """Around a run: the data set is local when it starts; afterwards, even after a failure, results are copied out.
 
     Raises UsageError where a URL needs moxing and it is not there.
     """
-    if options.data_url and not options.data_path:
-        options.data_path = options.data_url
-        if options.data_url.startswith(REMOTE):
-            _copy(options.data_url, options.modelarts_data_dir)
-            options.data_path = options.modelarts_data_dir
-    if options.modelarts_result_dir and not options.output_dir:
+    stage_data(options)
+    if options.output_dir is None:
         options.output_dir = options.modelarts_result_dir
-    if options.train_url and not options.output_dir:
+    if options.train_url is not None and options.output_dir is None:
         options.output_dir = "/cache/output" if options.train_url.startswith(REMOTE) else options.train_url
-    if options.train_url and options.train_url.startswith(REMOTE):
+    if options.train_url is not None and options.train_url.startswith(REMOTE):
         _moxing()  # hours of training must not end in "no moxing"
     try:
         yield
     finally:
-        if options.train_url and options.train_url != options.output_dir and os.path.isdir(options.output_dir):
+        if options.train_url not in (None, options.output_dir) and os.path.isdir(options.output_dir):
             _copy(options.output_dir, options.train_url)
 
 

@@ -16,6 +16,7 @@ from shared import cifar10, recipes, sample
 from shared.cifar10 import Cifar10
 from shared.errors import UsageError
 from shared.files import write_atomic
+from shared.paths import check_there
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
@@ -33,23 +34,34 @@ RECIPE_OPTIONS = (
 def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
     """The data set and a line about where it came from.
 
-    In this order: --data-path, the folder that the checkpoint's run used, ./cifar-10-batches-py, the embedded sample.
+    In this order: --data-path, the folder that the checkpoint's run used, ./cifar-10-batches-py, and where nobody has
+    named data or weights the embedded sample. Raises UsageError where what is named is not there.
     """
-    if options.data_path:
+    if options.data_path is not None:
         data = cifar10.load(options.data_path)
         return data, f"data: {data.name} from {data.path}"
-    trained_on = (state or {}).get("data", {}).get("path")
-    if trained_on and os.path.isdir(trained_on):
-        data = cifar10.load(trained_on)
+    if state is not None:
+        data = _trained_on(state["data"])
         return data, f"data: {data.name} from {data.path}, where the checkpoint was trained"
-    if os.path.isdir(cifar10.FOLDER):
+    if os.path.lexists(cifar10.FOLDER):
         data = cifar10.load(cifar10.FOLDER)
         return data, f"data: {data.name} from ./{cifar10.FOLDER}"
+    if options.checkpoint is not None or options.resume is not None:
+        raise UsageError(f"no data set is named, and there is no ./{cifar10.FOLDER}; name one with --data-path DIR")
     data = cifar10.load(sample.cifar10_folder())
     return data, (
         f"data: no CIFAR-10 here, so the embedded sample is used ({len(data.train_images)} handwritten digits to train"
         f" on, {len(data.test_images)} to test on); give the real data with --data-path DIR"
     )
+
+
+def _trained_on(stored: Dict[str, Any]) -> Cifar10:
+    """The data set that a checkpoint names. The embedded sample is made again where its folder is gone."""
+    path = stored["path"]
+    if sample.is_cached(path) and not os.path.lexists(path):
+        path = str(sample.cifar10_folder())
+    check_there(path)
+    return cifar10.load(path)
 
 
 def choose_recipe(options: Any, data: Cifar10) -> CifarRecipe:

@@ -48,11 +48,11 @@ def train(options: Any, interrupts: Interrupts) -> None:
     # -- Checkpoint to resume, data, recipe, device --------------------------------------------------------
     found = _resumed(options)
     state = found.state if found else None
-    data, remark = runs.load_data(options, state)
+    given = _start(options)
+    data, remark = runs.load_data(options, found.state if found else given.state if given else None)
     recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data)
     normalise = Normalisation.of(data.train_images)
     network = runs.network(options, recipe, state, len(data.label_names))
-    given = checkpoints.find(options.checkpoint) if options.checkpoint else None
     device = devices.open_from(options, recipe.precision, recipe.loss_scale)
     runs.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
@@ -140,9 +140,9 @@ def train(options: Any, interrupts: Interrupts) -> None:
 
 def _resumed(options: Any) -> Optional[Found]:
     """The checkpoint that --resume names; the run goes on in its folder unless --output-dir says otherwise."""
-    if not options.resume:
+    if options.resume is None:
         return None
-    if options.checkpoint:
+    if options.checkpoint is not None:
         raise UsageError(
             "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
         )
@@ -150,9 +150,19 @@ def _resumed(options: Any) -> Optional[Found]:
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
     check_stored(found)
-    if not options.output_dir:
+    if options.output_dir is None:
         options.output_dir = str(run_of(Path(found.prefix).parent))
     return found
+
+
+def _start(options: Any) -> Optional[Found]:
+    """The weights that --checkpoint names for a run that starts."""
+    if options.checkpoint is None:
+        return None
+    given = checkpoints.find(options.checkpoint)
+    if given.state is not None:
+        check_stored(given)
+    return given
 
 
 def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int, device: Any) -> Plan:

@@ -21,20 +21,20 @@ from torch_imagenet.options import shard_cache, workers
 
 def check_data(options: Any, interrupts: Interrupts) -> None:
     """Print what is there, each fault and remark, the verdict last. Raises DataError if there was a fault."""
-    if options.sort_val and options.write_shards:
+    if options.sort_val is not None and options.write_shards is not None:
         raise UsageError("--sort-val and --write-shards exclude each other; sort first, then write")
     with RunLog(None) as log:
-        path, name = options.data_path or imagenet.FOLDER, None
-        if not options.data_path and not os.path.isdir(path):
-            if options.sort_val:
+        path, name = imagenet.FOLDER if options.data_path is None else options.data_path, None
+        if options.data_path is None and not os.path.lexists(path):
+            if options.sort_val is not None:
                 raise UsageError(f"no ./{path} to sort; name the folder that holds val/ with --data-path DIR")
             log.line("data: no ImageNet here, so the embedded sample is checked; name a folder with --data-path DIR")
             path, name = str(sample.imagenet_folder()), sample.NAME
-        if options.sort_val:
+        if options.sort_val is not None:
             sort_val(path, options.sort_val, log.line)
             return
         shards = shard_cache(options, path)
-        if options.write_shards:
+        if options.write_shards is not None:
             _write_shards(options, path, name, shards, log, interrupts)
             path, shards = options.write_shards, None
         check(path, workers(options), log.line, name, interrupts.raise_if_requested, shards)

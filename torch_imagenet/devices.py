@@ -9,6 +9,7 @@ device is told apart only where it is found, named and given its defaults.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import os
 import platform
@@ -166,6 +167,8 @@ def open_device(
         index = local_rank
     device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0, npu)
     device.count, device.npu = count, npu
+    if kind == "cpu" and parse(text)[0] == "auto":
+        device.notes += _passed_over()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
         torch.use_deterministic_algorithms(True)
@@ -247,6 +250,21 @@ _WHY_NOT = {
     "cuda": f" (torch {torch.__version__} {'with' if torch.version.cuda else 'without'} CUDA)",
     "npu": " (torch_npu sees none: look at npu-smi info and at CANN's set_env.sh)",
 }
+
+
+def _passed_over() -> List[str]:
+    """Lines on what this machine has and `auto` could not use. The driver's device files tell, without the driver."""
+    lines = []
+    if glob.glob("/dev/nvidia[0-9]*"):
+        lines.append(f"an NVIDIA GPU is here, but torch cannot use it{_WHY_NOT['cuda']}; this runs on the CPU")
+    if glob.glob("/dev/davinci[0-9]*"):
+        why = _WHY_NOT["npu"]
+        try:
+            _load_npu()
+        except UsageError as error:
+            why = f" ({error})"
+        lines.append(f"an Ascend NPU is here, but torch cannot use it{why}; this runs on the CPU")
+    return lines
 
 
 def _npu_is_available() -> bool:

@@ -223,7 +223,7 @@ def _check(metrics: Metrics, path: str) -> None:
 
 def _precision(options: Any, recipe_precision: str, state: Optional[Any], device: Device) -> str:
     """What was asked for; else the training's where that was on the same kind of device; else float32."""
-    if options.precision:
+    if options.precision is not None:
         return str(options.precision)
     trained_here = state is not None and state["device"]["kind"] == device.kind
     return recipe_precision if trained_here else "O0"

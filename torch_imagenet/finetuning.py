@@ -20,7 +20,7 @@ def starting_weights(options: Any) -> Optional[FoundWeights]:
     A checkpoint of ours says its network, its padding and the image size that it was trained with; those are taken
     over unless the command line says otherwise. Raises UsageError for a fine-tuning without a checkpoint.
     """
-    if not options.checkpoint:
+    if options.checkpoint is None:
         if options.mode == "finetune":
             raise UsageError("finetune starts from weights; name a run's folder or a file with --checkpoint PATH")
         return None
@@ -33,7 +33,7 @@ def starting_weights(options: Any) -> Optional[FoundWeights]:
         options.image_size = options.image_size or recipe["image_size"]
         if options.zero_pad is None and recipe["zero_pad"] is False:
             options.zero_pad = False
-    if options.mode == "finetune" and not options.recipe:
+    if options.mode == "finetune" and options.recipe is None:
         options.recipe = RECIPES.get(options.network, DEFAULT_RECIPE)
     return found
 

@@ -14,7 +14,7 @@ _SLURM = "slurm-"
 def continued_job(options: Any) -> bool:
     """Whether this process was started again after a failure, and its run has a checkpoint to go on from."""
     job = job_name()
-    if job is None or not options.output_dir:
+    if job is None or options.output_dir is None:
         return False
     if job.startswith(_SLURM) and not os.environ.get("SLURM_RESTART_COUNT", "0").strip("0"):
         return False  # another command in the same allocation, not the same one requeued

@@ -60,7 +60,7 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
             monitor_interval=0.2, local_addr=address, logs_specs=DefaultLogsSpecs(log_dir=logs),
         )  # fmt: skip
         program = [os.path.abspath(sys.argv[0]), *words]
-        if options.mode in ("train", "finetune") and not options.resume and not options.output_dir:
+        if options.mode in ("train", "finetune") and options.resume is None and options.output_dir is None:
             # Processes that are started again must find what the first ones have left.
             options.output_dir = str(new_folder_name(f"{options.network or options.recipe or 'run'}-{options.mode}"))
             program += ["--output-dir", options.output_dir]
@@ -98,8 +98,8 @@ def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
 
 
 def _way_on(options: Any) -> str:
-    folder = options.output_dir or options.resume
-    if folder and (Path(folder) / "checkpoints" / "last").exists():
+    folder = options.resume if options.output_dir is None else options.output_dir
+    if folder is not None and (Path(folder) / "checkpoints" / "last").exists():
         return f"go on with --resume {folder}"
     return "start it again"
 
@@ -120,11 +120,11 @@ def _quieten(prefix: str) -> None:
 
 def _own_address(options: Any) -> str:
     """This machine's address as the others reach it: --local-addr, else the one that leads to --master-addr."""
-    if options.node_rank is None or not options.master_addr:
+    if options.node_rank is None or options.master_addr is None:
         raise UsageError("several machines need --node-rank (0 on the first) and --master-addr (the first's); add them")
     if not options.node_rank < options.nnodes:
         raise UsageError(f"--node-rank {options.node_rank} of --nnodes {options.nnodes}; it counts from 0")
-    if options.local_addr:
+    if options.local_addr is not None:
         return str(options.local_addr)
     try:
         found = socket.getaddrinfo(options.master_addr, options.master_port or PORT, type=socket.SOCK_DGRAM)[0]

@@ -8,6 +8,7 @@ from typing import Any, Optional, Sequence, Tuple
 
 from shared import recipes
 from shared.options import Parser, common_parser, number, one_of
+from shared.paths import expanded
 from shared.recipes.imagenet import DECAYED, SMOOTHING
 from shared.shard_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from torch_imagenet import npu_options
@@ -86,10 +87,13 @@ def _add_data(group: Any) -> None:
     add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
     add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false",
         help="evaluate on images squeezed to a square")  # fmt: skip
-    add("--sort-val", metavar="LIST", help="check-data: sort val/ into class folders; valprep.sh, or the devkit's list")
-    add("--write-shards", metavar="DIR", help="check-data: write the images as tar shards, and check those")
+    add("--sort-val", type=expanded, metavar="LIST",
+        help="check-data: sort val/ into class folders; valprep.sh, or the devkit's list")  # fmt: skip
+    add("--write-shards", type=expanded, metavar="DIR",
+        help="check-data: write the images as tar shards, and check those")  # fmt: skip
     add("--shard-size", type=number(int, 1), default=256, metavar="MIB", help="of a shard, about (default: 256)")
-    add("--shard-cache", metavar="DIR", help="where shards of a URL are kept (default: in the user's cache)")
+    add("--shard-cache", type=expanded, metavar="DIR",
+        help="where shards of a URL are kept (default: in the user's cache)")  # fmt: skip
     add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB",
         help=f"how much is kept there (default: {DEFAULT_GIB:g})")  # fmt: skip
 
@@ -110,6 +114,8 @@ def _add_several(group: Any) -> None:
     add("--master-addr", "--master_addr", "--addr", metavar="HOST", help="address of machine 0")
     add("--master-port", "--master_port", type=number(int, 1, 2**16), metavar="PORT", help="there (default: 29500)")
     add("--local-addr", "--local_addr", metavar="HOST", help="this machine's own address, where it has several")
+    add("--local-rank", "--local_rank", type=number(int, 0), metavar="K",
+        help="what torch.distributed.launch passes; with torchrun leave it out")  # fmt: skip
     add("--max-restarts", type=number(int, 0), default=0, metavar="N",
         help="start again from the last checkpoint after a failure, N times at most (default: 0)")  # fmt: skip
     add("--timeout", type=number(float, 1), default=600.0, metavar="SECONDS",
@@ -128,7 +134,8 @@ def _add_modes(group: Any) -> None:
 
 def _add_files(group: Any) -> None:
     add = group.add_argument
-    add("--log-file", "-log", metavar="FILE", help="the text log (default: train.log in the output folder)")
+    add("--log-file", "-log", type=expanded, metavar="FILE",
+        help="the text log (default: train.log in the output folder)")  # fmt: skip
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
 
 

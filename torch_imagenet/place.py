@@ -30,6 +30,12 @@ def given_place(options: Any, environment: Mapping[str, str] = os.environ) -> Op
     last two, with one process a pod. Slurm's variables count where --distributed is given in a job step. Raises
     UsageError where they make no sense.
     """
+    passed = getattr(options, "local_rank", None)
+    if passed is not None and environment.get("LOCAL_RANK") != str(passed):
+        raise UsageError(
+            f"--local-rank {passed} is what torch.distributed.launch passes, together with LOCAL_RANK, which is"
+            f" {environment.get('LOCAL_RANK', 'not set')}; start the processes with torchrun, and leave it out"
+        )
     if "RANK" in environment and "WORLD_SIZE" in environment:
         place = Place(
             _number(environment, "RANK"), _number(environment, "WORLD_SIZE"), _number(environment, "LOCAL_RANK", 0),

@@ -19,6 +19,7 @@ from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.imagenet import ImageNet, Split
 from shared.imagenet_split import WHOLE
+from shared.paths import check_there
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import command
@@ -68,35 +69,50 @@ class Data:
         }
 
 
-def load_data(options: Any, state: Optional[Dict[str, Any]] = None, need_train: bool = True) -> Data:
-    """In this order: --data-path, what the checkpoint's run used, ./imagenet, the embedded sample.
+def load_data(
+    options: Any, state: Optional[Dict[str, Any]] = None, need_train: bool = True,
+    start: Optional[Dict[str, Any]] = None,
+) -> Data:  # fmt: skip
+    """In this order: --data-path, what the checkpoint's run used, ./imagenet, and where nobody has named data or
+    weights the embedded sample.
 
-    With the `state` of a run that is to be continued the training images have the order that they had in it; raises
-    UsageError where that cannot be.
+    With the `state` of a run that is to be continued the training images have the order that they had in it; `start` is
+    that of a run whose weights alone are taken. Raises UsageError where what is named is not there.
     """
-    data = _found_data(options, (state or {}).get("data", {}), ("train", "val") if need_train else ("val",))
+    data = _found_data(options, state or start, ("train", "val") if need_train else ("val",))
     if state is None or not need_train:
         return data
     train = data.train.ordered(state["data"].get("order", WHOLE))
     return replace(data, content=replace(data.content, train=train))
 
 
-def _found_data(options: Any, trained_on: Dict[str, Any], splits: Sequence[str]) -> Data:
-    if options.data_path:
+def _found_data(options: Any, state: Optional[Dict[str, Any]], splits: Sequence[str]) -> Data:
+    if options.data_path is not None:
         content = imagenet.load(options.data_path, splits, shard_cache=shard_cache(options, options.data_path))
         return Data(content, f"data: {content.name} from {shown(content.path)}")
-    place = trained_on.get("path", "")
-    if os.path.isdir(place) or is_url(place):
-        content = imagenet.load(place, splits, trained_on["name"], shard_cache=shard_cache(options, place))
+    if state is not None:
+        content = _trained_on(options, state["data"], splits)
         return Data(content, f"data: {content.name} from {shown(content.path)}, where the checkpoint was trained")
-    if os.path.isdir(imagenet.FOLDER):
+    if os.path.lexists(imagenet.FOLDER):
         content = imagenet.load(imagenet.FOLDER, splits=splits)
         return Data(content, f"data: {content.name} from ./{imagenet.FOLDER}")
+    if options.checkpoint is not None or options.resume is not None:
+        raise UsageError(f"no data set is named, and there is no ./{imagenet.FOLDER}; name one with --data-path DIR")
     content = imagenet.load(sample.imagenet_folder(), splits=splits, name=sample.NAME)
     return Data(content, (
         f"data: no ImageNet here, so the embedded sample is used ({sample.TRAIN_IMAGES} handwritten digits to train on,"
         f" {sample.TEST_IMAGES} to test on); give the real data with --data-path DIR"
     ))  # fmt: skip
+
+
+def _trained_on(options: Any, stored: Dict[str, Any], splits: Sequence[str]) -> ImageNet:
+    """The data set that a checkpoint names. The embedded sample is made again where its folder is gone."""
+    place = stored["path"]
+    if sample.is_cached(place) and not os.path.lexists(place):
+        place = str(sample.imagenet_folder())
+    if not is_url(place):
+        check_there(place)
+    return imagenet.load(place, splits, stored["name"], shard_cache=shard_cache(options, place))
 
 
 # -- recipe ----------------------------------------------------------------------------------------------------

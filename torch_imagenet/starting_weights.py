@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional
 from torch import nn
 
 from shared.errors import UsageError
-from shared.run_folder import newest_run
+from shared.run_folder import named_weights
 from torch_imagenet import checkpoints
 from torch_imagenet.checkpoints import TRAINING, read_training
 from torch_imagenet.stored import check_stored
@@ -42,7 +42,7 @@ class FoundWeights:
 
 def found_weights(options: Any) -> FoundWeights:
     """What --checkpoint (or --resume) names, else the newest run's last checkpoint. Raises UsageError where none is."""
-    path = Path(options.checkpoint or options.resume or newest_run(TRAINING))
+    path = Path(named_weights(options, TRAINING))
     if path.is_file():
         return FoundWeights(path, None, [])
     found = checkpoints.find(path)

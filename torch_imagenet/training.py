@@ -49,7 +49,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
 
     # -- Checkpoint to resume, data, recipe, network -----------------------------------------------------------
     options, found, given = ranks.from_first(lambda: origin_of(options))
-    setup = Setup.of(options, device, found)
+    setup = Setup.of(options, device, found, given)
     recipe, spec, data, plan = setup.recipe, setup.spec, setup.data, setup.plan
     ranks.same("data set", data.content.fingerprint)
     ranks.same("order of the images", data.train.order)

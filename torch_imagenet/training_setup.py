@@ -33,12 +33,12 @@ class Setup:
     plan: Plan
 
     @classmethod
-    def of(cls, options: Any, device: Device, found: Optional[Found]) -> Setup:
+    def of(cls, options: Any, device: Device, found: Optional[Found], given: Optional[FoundWeights]) -> Setup:
         """Raises UsageError where they do not go together."""
         state = found.state if found else None
         if options.sync_bn:
             check_synchronised_statistics(device)
-        data = runs.load_data(options, state)
+        data = runs.load_data(options, state, start=given.state if given else None)
         recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
         if state and state["device"]["count"] != device.count:
             raise UsageError(
@@ -52,8 +52,8 @@ class Setup:
 
 def check(options: Any, device: Device) -> None:
     """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
-    options, found, _ = origin_of(copy.copy(options))
-    Setup.of(options, device, found)
+    options, found, given = origin_of(copy.copy(options))
+    Setup.of(options, device, found, given)
 
 
 def origin_of(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights]]:
@@ -66,16 +66,16 @@ def origin_of(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights
 
 def _resumed(options: Any) -> Optional[Found]:
     """The checkpoint that --resume names; the run goes on in its folder unless --output-dir says otherwise."""
-    if not options.resume:
+    if options.resume is None:
         return None
-    if options.checkpoint:
+    if options.checkpoint is not None:
         raise UsageError(
             "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
         )
     found = checkpoints.find(options.resume)
     check_stored(found)
     options.mode = found.state["mode"]  # a fine-tuning stays one
-    if not options.output_dir:
+    if options.output_dir is None:
         options.output_dir = str(run_of(found.folder))
     return found
 

@@ -1,13 +1,14 @@
 """The device that a documented launcher asks main.py for, and the environment variables that go with it.
 
-The originals run on an Ascend NPU alone; here that is the default where Ascend's package for the framework is
-installed, and what `--device auto` finds elsewhere.
+The originals run on an Ascend NPU alone, and that is the default. Another device must be named: a result file says
+nothing of the device, so a launcher that went to a CPU by itself would be taken for the documented run.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass
 from typing import Dict, Mapping, Optional
 
@@ -53,9 +54,10 @@ def placement(
 
     `environment` is the caller's: its ASCEND_DEVICE_ID wins over --device_id, as documented, what it has stays, and
     with etp_running_flag=true it has what all launchers export. `own` is what this launcher exports besides, on an NPU.
-    Raises UsageError where the options contradict each other.
+    Raises UsageError where the options contradict each other, or where no device is named and Ascend's package for the
+    framework is not installed.
     """
-    device = asked or ("npu" if any(importlib.util.find_spec(name) for name in ADAPTERS[half]) else "auto")
+    device = _npu(half) if asked is None else asked
     kind, _, index = device.partition(":")
     number = _checked(index, "--device") if index else _number(device_id, environment, count)
     if not index and number != "0":
@@ -67,13 +69,23 @@ def placement(
     return Placement(device, number, {name: value for name, value in exported.items() if name not in environment})
 
 
+def _npu(half: str) -> str:
+    if not any(importlib.util.find_spec(name) for name in ADAPTERS[half]):
+        raise UsageError(
+            f"this launcher is for an Ascend NPU, and {sys.executable} has no {' or '.join(ADAPTERS[half])}; name a"
+            " Python that has it with PYTHON=..., or another device with --device=cuda, --device=cpu or --device=auto"
+        )
+    return "npu"
+
+
 def _number(device_id: Optional[str], environment: Mapping[str, str], count: int) -> str:
     """The device's number; of several devices the first, 0."""
     if count > 1:
         if device_id not in (None, "0"):
             raise UsageError(f"--device_id names one device and {count} are asked for, 0 to {count - 1}; leave it out")
         return "0"
-    return _checked(environment.get("ASCEND_DEVICE_ID") or device_id or "0", "--device_id (or ASCEND_DEVICE_ID)")
+    number = environment.get("ASCEND_DEVICE_ID", device_id)
+    return _checked("0" if number is None else number, "--device_id (or ASCEND_DEVICE_ID)")
 
 
 def _checked(number: str, option: str) -> str:

@@ -16,6 +16,7 @@ from shared.errors import UsageError
 from shared.launchers.devices import Placement, placement
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
 from shared.options import Parser, number, one_of
+from shared.paths import expanded
 
 OUTPUT = Path("test") / "output"  # in the folder of the half
 
@@ -63,7 +64,7 @@ def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:
     _check_sources(name, launcher, own, options)
     place = placement(half.name, own.device, own.device_id, own.num_devices, os.environ, launcher.environment)
     output = half.folder / OUTPUT / place.device_id
-    run = Path(options.output_dir) if options.output_dir else output / name
+    run = output / name if options.output_dir is None else Path(options.output_dir)
     node = int(getattr(own, "node_rank", None) or 0)
     log = f"train_{place.device_id}" + (f"_node{node}" if node else "")
     command = [
@@ -87,14 +88,15 @@ def launcher_parser(half: str, name: str) -> Parser:
         default = "the checkpoint's" if launcher.needs_checkpoint else next(iter(launcher.networks))
         add("--network", type=one_of(*launcher.networks), metavar="NAME",
             help=f"{', '.join(launcher.networks)} (default: {default})")  # fmt: skip
-    add("--device", metavar="KIND", help="npu, cuda, cpu (default: npu where Ascend's package is installed, else auto)")
+    add("--device", metavar="KIND", help="npu (default), cuda, cpu, auto")
     add("--device_id", "--device-id", metavar="N", help="which of them (default: 0); ASCEND_DEVICE_ID wins over it")
     add("--num_devices", "--num-devices", type=number(int, 1), default=launcher.devices, metavar="N",
         help=f"devices on this machine, one process each (default: {launcher.devices})")  # fmt: skip
     if launcher.needs_checkpoint:
-        add("--resume", "--checkpoint", "--ckpt_path", metavar="PATH", help="the weights; a run's folder or a file")
+        add("--resume", "--checkpoint", "--ckpt_path", type=expanded, metavar="PATH",
+            help="the weights; a run's folder or a file")  # fmt: skip
     else:
-        add("--resume", metavar="PATH", help="continue the run in this folder exactly")
+        add("--resume", type=expanded, metavar="PATH", help="continue the run in this folder exactly")
     if launcher.several_machines:
         _add_machines(add)
     return made
@@ -130,16 +132,16 @@ def _refuse_never_read(half: str, words: Sequence[str]) -> None:
 
 def _check_sources(name: str, launcher: Launcher, own: Any, options: Any) -> None:
     """Data and weights must be named: a documented launcher that took the sample would be taken for the real thing."""
-    if launcher.needs_checkpoint and not own.resume:
+    if launcher.needs_checkpoint and own.resume is None:
         raise UsageError(f"{name}.sh starts from trained weights; name them with --resume=PATH")
-    if not options.data_path and not (own.resume and not launcher.needs_checkpoint):
+    if options.data_path is None and (own.resume is None or launcher.needs_checkpoint):
         raise UsageError(f"{name}.sh needs the data set; name its folder with --data_path=DIR")
 
 
 def _documented(parser: Parser, launcher: Launcher, own: Any, rest: Sequence[str]) -> List[str]:
     """The documented options, without those that the command line gives; with --resume the checkpoint has them all."""
     network = getattr(own, "network", None)
-    if own.resume:
+    if own.resume is not None:
         words = ["--checkpoint" if launcher.needs_checkpoint else "--resume", own.resume]
         return [*words, *(["--network", network] if network else [])]
     documented: Dict[str, str] = dict(launcher.networks[network or next(iter(launcher.networks))])
@@ -162,7 +164,7 @@ def _placed(place: Placement, own: Any) -> List[str]:
         words += ["--distributed", "--num-devices", str(own.num_devices)]
     if machines > 1:
         words += ["--nnodes", str(machines), "--node-rank", str(own.node_rank)]
-    if getattr(own, "batch_size", None):
+    if getattr(own, "batch_size", None) is not None:
         words += ["--batch-size", str(_per_device(own.batch_size, own.num_devices * machines))]
     return words
 

@@ -12,6 +12,7 @@ from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.interrupts import reader_gone
 from shared.options import Parser, one_of
+from shared.paths import expanded
 from shared.results.page.document import page
 from shared.results.publish import publish
 from shared.results.record import read_record
@@ -43,6 +44,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "runs",
         nargs="*",
+        type=expanded,
         metavar="RUN",
         help="a run's folder, a result.json, or a folder of them (default: the records committed under results/)",
     )
@@ -52,10 +54,11 @@ def _parser() -> Parser:
         default="text",
         help=", ".join(FORMATS) + ", html: one page with curves and diagrams (default: text)",
     )
-    parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, and not to the screen")
+    parser.add_argument("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
     parser.add_argument(
         "--update-readme",
         nargs="+",
+        type=expanded,
         metavar="FILE",
         help="replace what stands between <!-- results:begin --> and <!-- results:end --> in these files; "
         "<!-- results:begin lang=zh --> asks for Chinese headings",
@@ -64,7 +67,7 @@ def _parser() -> Parser:
         "--publish", action="store_true", help="copy the named runs' records to results/, to be committed"
     )
     parser.add_argument(
-        "--check", nargs="+", metavar="FILE", help="exit 1 if --update-readme would change one of these"
+        "--check", nargs="+", type=expanded, metavar="FILE", help="exit 1 if --update-readme would change one of these"
     )
     return parser
 
@@ -91,7 +94,7 @@ def _run(options: object) -> int:
 
 
 def _give(text: str, output: Optional[str]) -> None:
-    if output:
+    if output is not None:
         _write(Path(output), text)
     else:
         sys.stdout.write(text)

@@ -81,6 +81,7 @@ def test_the_python_on_the_path_with_the_framework_is_taken(scripts: Scripts) ->
     assert is_one_error(result.stderr)
     assert "requirements/torch.txt" in result.stderr
     assert scripts.run(name, PYTHON="no-such").returncode == 2
+    assert scripts.run(name, PYTHON="").returncode == 2
 
 
 @pytest.mark.once

@@ -25,6 +25,7 @@ FAKE_PYTHON = r"""#!/usr/bin/env bash
 set -eu
 case "${1:-} ${2:-}" in
     "-c import ensurepip"*) [ "$3" = "${FAKE_VERSION:-3.11}" ] ;;
+    "-c from importlib"*) [ -z "${FAKE_ADAPTER:-}" ] || echo yes ;;
     "-c import hashlib"*) printf '%s ' "${FAKE_VERSION:-3.11}"; cat "$3" | tr -d '\n'; echo ;;
     "-m venv")
         echo "venv $3" >>"$FAKE_CALLS"
@@ -133,13 +134,27 @@ def test_options_reach_main_unchanged(
     assert checkout.called() == []  # PYTHON is used as it is
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_eval_takes_the_python_and_the_device_of_run_npu_where_that_has_the_adapter(
+    checkout: Checkout, named: bool
+) -> None:
+    python = checkout.add_python("my-python" if named else "python3")
+    checkout.add_python()  # python3.11, which could make .venv
+    env = dict({"PYTHON": str(python)} if named else {}, FAKE_ADAPTER="yes")
+    result = checkout.run("eval.sh", "--seed", "1", **env)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == checkout.main("evaluate", "--device", "npu", "--seed", "1")
+    assert checkout.called() == []  # no environment is made
+
+
 @pytest.mark.parametrize("script", ["run_gpu.sh", "run_npu.sh", "eval.sh"])
-@pytest.mark.parametrize("named", ["no-such-python", "echo", "/", "./nothing here"])
+@pytest.mark.parametrize("named", ["", "no-such-python", "echo", "/", "./nothing here"])
 def test_a_python_that_cannot_be_started(checkout: Checkout, script: str, named: str) -> None:
     result = checkout.run(script, PYTHON=named)
     assert result.returncode == 2
     assert is_one_error(result.stderr)
     assert len(result.stderr.splitlines()) == 1
+    assert checkout.called() == []  # an empty PYTHON does not mean another one
 
 
 @pytest.mark.parametrize("script", ["run_gpu.sh", "run_npu.sh", "eval.sh"])

@@ -51,8 +51,6 @@ def _variables_run_nothing(folder: Path, source: random.Random) -> str:
         for _ in range(3):
             chosen = source.sample(VARIABLES, 6)
             values = {variable: source.choice(words(folder / "marker")) for variable in chosen}
-            if values.get("PYTHON") == "":
-                values["PYTHON"] = "-"  # an empty one is none, and run_gpu.sh would install one
             lost = lost or _started(checkout, folder, name, ["--epochs", "1"], values)
     return lost
 

@@ -179,7 +179,7 @@ def test_no_abbreviation_is_accepted(prefix):
         (["--seed", "4294967296"], "below"),
         (["--warmup", "-1"], "at least 0"),
         (["--milestones", "80,x"], "80,120"),
-        (["--milestones", ""], "80,120"),
+        (["--milestones", ""], "--milestones is empty"),
         (["--depth", "7"], "at least 8"),
         (["--depth", "1000001"], "below 2001"),  # building it would take the machine's memory
         (["--workers", "5000"], "below 1025"),

@@ -168,7 +168,9 @@ def _best() -> Opener:
 
 
 def _open_automatic(index: Optional[int], request: Request) -> Device:
-    return _best()(None, request)
+    device = _best()(None, request)
+    device.notes += found.passed_over() if device.kind == CpuDevice.kind else []
+    return device
 
 
 Opener = Callable[[Optional[int], Request], Device]

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from typing import Any, List
 
 CPU_THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow reads it when it starts
@@ -83,6 +84,17 @@ def why_no_gpu() -> str:
         "libraries it names above (pip install 'tensorflow[and-cuda]'), check CUDA_VISIBLE_DEVICES, or use "
         "--device cpu"
     )
+
+
+def passed_over() -> List[str]:
+    """Lines on what this machine has and TensorFlow cannot use, where `auto` has taken the CPU."""
+    lines = [f"{why_no_gpu()}; this runs on the CPU"] if driver_gpus() else []
+    if npu_nodes():
+        lines.append(
+            f"an Ascend NPU is here, but {sys.executable} has no adapter for TensorFlow {tensorflow_version()}; this"
+            " runs on the CPU, and bash run_npu.sh on the NPU"
+        )
+    return lines
 
 
 def npu_nodes() -> int:

@@ -54,6 +54,8 @@ def load_adapter(version: str) -> Any:
 
 
 def environment_index() -> int:
-    """The device that the adapter takes when nobody names one."""
-    text = os.environ.get("ASCEND_DEVICE_ID", "")
-    return int(text) if text.isdigit() else 0
+    """The device that the adapter takes when nobody names one. Raises UsageError where the variable is no number."""
+    text = os.environ.get("ASCEND_DEVICE_ID", "0")
+    if not text.isdigit():
+        raise UsageError(f"ASCEND_DEVICE_ID is {text!r}, no device's number; set it to 0, 1, ..., or unset it")
+    return int(text)

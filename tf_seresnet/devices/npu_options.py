@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from shared.errors import UsageError
 from shared.nearest import closest
+from shared.paths import expanded
 
 Value = Union[bool, int, str]
 
@@ -272,7 +273,7 @@ def _typed(name: str, key: Key, text: str) -> Value:
     if key.field == "s":
         if not text:
             raise UsageError(f"npu option {name} is empty; write {name}=VALUE")
-        return text
+        return expanded(text)  # half of them are paths, and no other value begins with ~
     try:
         number = int(text)
     except ValueError:

@@ -110,7 +110,7 @@ def _of_table(environment: Mapping[str, str], path: str) -> Optional[Rank]:
     if size == 1:
         return None
     own = environment.get("ASCEND_DEVICE_ID")
-    return Rank(number, size, _number(environment, "ASCEND_DEVICE_ID") if own else devices[number])
+    return Rank(number, size, _number(environment, "ASCEND_DEVICE_ID") if own is not None else devices[number])
 
 
 def _of_chief(environment: Mapping[str, str]) -> Optional[Rank]:

@@ -26,13 +26,20 @@ def placement(*arguments, own=None):
         ("cpu", "1", 1, {}, "cpu", "1"),  # there is one; the number names the files
         ("cpu", None, 2, {}, "cpu", "0"),
         ("auto", None, 1, {}, "auto", "0"),
-        (None, None, 1, {}, "auto", "0"),  # no torch_npu here
     ],
 )
 def test_device_and_number(monkeypatch, asked, device_id, count, environment, device, number):
     monkeypatch.setattr(devices, "ADAPTERS", {HALF: ("no_such_package",)})
     made = placement(HALF, asked, device_id, count, environment)
     assert (made.device, made.device_id) == (device, number)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("half", sorted(devices.ADAPTERS))
+def test_without_its_package_the_documented_device_is_replaced_by_none(monkeypatch, half, count):
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=f"has no {devices.ADAPTERS[half][0]}.*; .*--device=cuda.*--device=cpu"):
+        placement(half, None, None, count, {})
 
 
 def test_the_default_is_the_documented_device_where_its_package_is_there(monkeypatch):
@@ -49,6 +56,7 @@ def test_the_default_is_the_documented_device_where_its_package_is_there(monkeyp
         ("npu", "x", 1, {}),
         ("npu", "-1", 1, {}),
         ("npu", None, 1, {"ASCEND_DEVICE_ID": "0,1"}),
+        ("npu", "3", 1, {"ASCEND_DEVICE_ID": ""}),
         ("npu", "1", 2, {}),
     ],
 )

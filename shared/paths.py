@@ -1,0 +1,33 @@
+"""Paths as users write them, and the data set that a checkpoint names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Union
+
+from shared.errors import UsageError, fault, one_line
+
+
+def expanded(path: Union[str, Path]) -> str:
+    """`path` with the home that ~ or ~user stands for: no shell expands it in --data-path=~/x or in a variable.
+
+    Raises UsageError where nobody knows that home: a folder called ~ in the current one is never what was meant.
+    """
+    text = str(path)
+    if not text.startswith("~"):
+        return text
+    name = text.split("/")[0]
+    with contextlib.suppress(KeyError):  # Python 3.7's, for a user id that nobody knows
+        whole = os.path.expanduser(text)
+        if os.path.isabs(whole) and (name != "~" or os.environ.get("HOME") != ""):
+            return whole
+    why = "HOME is unset or no absolute path" if name == "~" else "there is no such user"
+    raise UsageError(one_line(f"{text} begins with {name}, whose folder nobody knows ({why}); write the whole path"))
+
+
+def check_there(path: str) -> None:
+    """Raise DataError where the data set that a checkpoint names is gone: no other one takes its place."""
+    if not os.path.lexists(path):
+        raise fault(f"{path}, where the checkpoint was trained, is gone; say with --data-path where its data is now")
