@@ -13,6 +13,7 @@ import torch
 
 from shared.clock import Clock
 from shared.interrupts import Interrupts
+from shared.progress import Progress
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import run_folder, set_aside
@@ -54,10 +55,18 @@ class SyntheticStep:
             self.spec.head, options.compile, ranks, options.sync_bn,
         )  # fmt: skip
         self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
+        self._loss, self._steps = torch.zeros(()), 0
 
     def train(self) -> None:
         """One training step."""
-        self.step.run([self.batch] * self.recipe.accumulate, self.recipe.schedule.at(0), 0, 0)
+        batches = [self.batch] * self.recipe.accumulate
+        self._loss = self.step.run(batches, self.recipe.schedule.at(0), 0, 0)[0]
+        self._steps += 1
+
+    def check_numbers(self) -> None:
+        """Raise UsageError where the last step's loss or a weight is no number: its speed would be of nothing."""
+        Progress(step=self._steps - 1).count(float(self._loss), 0, 0, where=self.step.where_not_finite)
+        self.step.check_numbers(self._steps, float(self.step.magnitude()), ended=False)
 
     def forward(self) -> None:
         """The logits of one batch, as evaluation computes them."""
@@ -94,6 +103,7 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
         forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
         log.line(_rate("forward", forward))
         trained = _timed(synthetic.train, images * synthetic.recipe.accumulate, steps, device, ranks, interrupts)
+        synthetic.check_numbers()
         log.line(_rate("training", trained))
         peak = device.peak_memory()
         if peak is not None:

@@ -180,7 +180,7 @@ class Loop:
         # The one point that waits for the device.
         *rows, (magnitude, *_) = torch.stack([*pending, self.step.magnitude().expand(4)]).tolist()
         for loss, correct1, correct5, images in rows:
-            self.progress.count(loss, int(correct1), int(images), int(correct5))
+            self.progress.count(loss, int(correct1), int(images), int(correct5), self.step.where_not_finite)
             self._last = (loss, 100 * correct1 / images, 100 * correct5 / images)
         self.step.check_numbers(self.progress.step, magnitude, self._ends(0))
         self.clock.steps(len(pending), sum(int(row[3]) for row in rows), waited)

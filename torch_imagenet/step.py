@@ -11,7 +11,7 @@ from torch import nn
 from shared.progress import not_a_number
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.shuffle import step_seed
-from torch_imagenet import memory
+from torch_imagenet import memory, not_finite
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch
 from torch_imagenet.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
@@ -164,8 +164,12 @@ class TrainingStep:
         `magnitude` is the one of now; `ended`: the step was the last one of an epoch.
         """
         if not math.isfinite(magnitude):
-            raise not_a_number(f"a weight is not a number after step {step}")
+            raise not_a_number(f"a weight is not a number after step {step}{self.where_not_finite()}")
         self.loss_scale.check(step, ended)
+
+    def where_not_finite(self) -> str:
+        """Which of the network's statistics and weights are not finite, for a message."""
+        return not_finite.in_state(self.network, self.weights.masters)
 
     # -- state -------------------------------------------------------------------------------------------------
 
