@@ -19,6 +19,7 @@ from shared.results import record as records
 from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
 from torch_imagenet import runs
+from torch_imagenet.batch_norm import least_batch
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch
 from torch_imagenet.network_spec import NetworkSpec
@@ -46,7 +47,7 @@ class SyntheticStep:
         self.recipe = recipe = runs.synthetic_recipe(options, device)
         self.device = device
         self.level = precision(recipe.precision)
-        self.spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
+        self.spec = _spec(options, recipe, device)
         self.memory_format = device.memory_format(self.spec.name, options.memory_format)
         torch.manual_seed(recipe.seed)
         self.normalise = runs.normalisation(self.spec, device, self.level, self.memory_format)
@@ -120,7 +121,15 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
 
 def check(options: Any, device: Device) -> None:
     """Raise UsageError for what every process of a benchmark would find wrong."""
-    runs.synthetic_recipe(options, device)
+    _spec(options, runs.synthetic_recipe(options, device), device)
+
+
+def _spec(options: Any, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:
+    """The network that is measured. Raises UsageError where the recipe's batch is too small for it."""
+    spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
+    if recipe.batch_size == 1:
+        least_batch(spec, recipe, options.sync_bn and device.count > 1)
+    return spec
 
 
 def _folder(options: Any) -> Path:

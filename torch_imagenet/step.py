@@ -85,6 +85,10 @@ class TrainingStep:
         fits = memory.fitting(size, lambda smaller: self._try(largest, smaller), self.device)
         raise memory.training(self.device, size, fits, self._recipe.accumulate)
 
+    def left_out(self) -> torch.Tensor:
+        """What `run` would give for a step of no images, which changes nothing."""
+        return torch.zeros(4, device=self.device.torch_device)
+
     def _try(self, batch: Batch, size: int) -> None:
         """Take the memory of a step with the first `size` images of this batch, without the other processes."""
         self.weights.clear_gradients()

@@ -1,4 +1,4 @@
-"""Numbers that left the range: which tensor or layer is named, and what every mode says of an evaluation without one."""
+"""Numbers that left the range: which tensor or layer is named, and what is said of an evaluation without a result."""
 
 from __future__ import annotations
 

@@ -64,6 +64,7 @@ def test_a_training_ends_without_a_result_and_keeps_the_checkpoint_before(train,
     assert [event["epoch"] for event in run.events("evaluation")] == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_an_evaluation_says_the_same(finished, overflowing, tmp_path, capsys):
     trained = finished()
@@ -75,6 +76,7 @@ def test_an_evaluation_says_the_same(finished, overflowing, tmp_path, capsys):
     assert error.endswith("; these weights have diverged, evaluate others with --checkpoint, or use --precision O0")
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_a_weight_that_is_no_number_is_named(train, capsys, monkeypatch):
     original = graph.TrainingStep.run
