@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from shared.errors import UsageError
 
@@ -34,12 +34,14 @@ class Progress:
         self.epoch_images = self.epoch_correct = self.epoch_correct5 = 0
         self.epoch_loss = 0.0
 
-    def count(self, loss: float, correct: int, images: int, correct5: int = 0) -> None:
-        """One more step with this mean loss. Raises UsageError when the loss is not a number."""
+    def count(
+        self, loss: float, correct: int, images: int, correct5: int = 0, where: Callable[[], str] = str
+    ) -> None:
+        """One more step with this mean loss. Raises UsageError, with `where`, when the loss is not a number."""
         self.step += 1
         self.step_in_epoch += 1
         if not math.isfinite(loss):
-            raise not_a_number(f"the loss is {loss} at step {self.step}")
+            raise not_a_number(f"the loss is {loss} at step {self.step}{where()}")
         self.images += images
         self.epoch_images += images
         self.epoch_correct += correct

@@ -22,6 +22,7 @@ from shared.checkpoint_folder import CheckpointFolder
 from shared.errors import UsageError, one_line
 from shared.files import sync_files
 from shared.progress import not_a_number
+from tf_seresnet.not_finite import in_variables
 
 tf1 = tf.compat.v1
 
@@ -56,7 +57,8 @@ class Checkpoints:
         does not take it; nothing has changed then.
         """
         if not math.isfinite(session.run(self._magnitude)):
-            raise not_a_number(f"a weight is not a number after step {state['progress']['step']}")
+            where = in_variables(session, saved_variables())
+            raise not_a_number(f"a weight is not a number after step {state['progress']['step']}{where}")
 
         def write(folder: Path) -> None:
             with _as_os_error(folder):

@@ -14,6 +14,7 @@ from shared import full_disk, png
 from shared.cifar10 import Cifar10
 from shared.errors import UsageError
 from shared.examples import FILE, Surest, write_examples
+from shared.finite import check_evaluation
 from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
@@ -41,6 +42,8 @@ def count_images(
     images: np.ndarray,
     labels: np.ndarray,
     classes: int,
+    data: str,
+    training: bool,
     interrupts: Interrupts,
     surest: Surest,
     replicas: Replicas = ALONE,
@@ -48,9 +51,10 @@ def count_images(
     """Metrics over all images uint8 [N, 32, 32, 3], each on one device. Each process counts its part of them, and has
     the counts of all; `surest` sees its part.
 
-    Raises Stopped between two batches when a signal has come.
+    Raises Stopped between two batches when a signal has come, UsageError where the images of `data` have given no
+    result; see `check_evaluation`.
     """
-    metrics = Metrics(classes)
+    metrics, layer = Metrics(classes), None
     first, end = (len(images) * rank // replicas.ranks for rank in (replicas.rank, replicas.rank + 1))
     interrupts.raise_if_requested()
     for start in range(first, end, inference.images_a_run):
@@ -58,8 +62,11 @@ def count_images(
         batch = slice(start, min(start + inference.images_a_run, end))
         answered = metrics.update(inference.run(session, images[batch]), labels[batch])
         surest.update(np.arange(batch.start, batch.stop), labels[batch], answered)
+        if metrics.non_finite and layer is None:
+            layer = inference.first_not_finite(session, images[batch])
     metrics, stopping = replicas.merged(session, metrics, interrupts.requested is not None)
     replicas.agree(stopping)
+    check_evaluation(metrics, data, layer, training)
     return metrics
 
 
@@ -124,7 +131,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             # -- Count -------------------------------------------------------------------------------------
             surest = Surest()
             metrics = count_images(
-                session, inference, data.test_images, data.test_labels, network.num_classes,
+                session, inference, data.test_images, data.test_labels, network.num_classes, data.path, False,
                 replicas.interrupts(interrupts), surest, replicas,
             )  # fmt: skip
             interrupts.raise_if_requested()

@@ -20,6 +20,7 @@ from tf_seresnet.layers.core import CoreLayers, l2_loss
 from tf_seresnet.layers.slim import SlimLayers
 from tf_seresnet.memory import limited
 from tf_seresnet.network import blocks_per_stage, se_resnet
+from tf_seresnet.not_finite import layer_of
 from tf_seresnet.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
@@ -164,6 +165,16 @@ def _floats(*tensors: Any) -> List[Any]:
     return [tf.cast(tensor, tf.float32) for tensor in tensors]
 
 
+def _or_nan(logits: Any, excitations: List[Any]) -> Any:
+    """The logits [batch, classes], but nan where one of the excitations [batch, units] of an image is not finite.
+
+    On CPUs TensorFlow's ReLU turns nan into 0, so that the logits are numbers behind a layer that has overflowed. Every
+    block's gate averages over its map, which costs next to nothing to look at.
+    """
+    finite = [tf.reduce_all(tf.math.is_finite(excitation), axis=1) for excitation in excitations]
+    return tf1.where(tf.reduce_all(tf.stack(finite), axis=0), logits, tf.fill(tf.shape(logits), np.float32("nan")))
+
+
 class Inference:
     """Logits of uint8 images with the moving averages, in batches of one fixed size on each device."""
 
@@ -175,8 +186,13 @@ class Inference:
         self._images = tf1.placeholder(tf.uint8, (self.images_a_run, 32, 32, 3), "inference_images")
         parts = tf.split(self._images, replicas.towers) if replicas.towers > 1 else [self._images]
 
+        self._outputs: List[Tuple[str, Any]] = []  # of the layers, on the first device and then on the others
+
         def build(number: int) -> Any:
-            return network.build(normalise(parts[number]), network.layer_set(reuse), training=False)
+            layers = network.layer_set(reuse)
+            logits = network.build(normalise(parts[number]), layers, training=False)
+            self._outputs += layers.outputs
+            return _or_nan(logits, [output for _, output in layers.outputs if output.shape.ndims == 2])
 
         logits = replicas.run(build)
         self._logits = tf.concat(logits, 0) if replicas.towers > 1 else logits[0]
@@ -184,13 +200,22 @@ class Inference:
     def run(self, session: Any, images: np.ndarray) -> np.ndarray:
         """Logits float32 [images, classes] of at most `images_a_run` images uint8 [images, 32, 32, 3].
 
+        Those of an image on which the network overflows are nan.
+
         A short batch is padded with black images, so that no device has to prepare for a second shape; their
         logits are cut off again.
         """
+        with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
+            return session.run(self._logits, self._fed(images))[: len(images)]
+
+    def first_not_finite(self, session: Any, images: np.ndarray) -> Optional[str]:
+        """The first layer whose output for these images is not finite, for a message."""
+        return layer_of(session, self._outputs, self._fed(images))
+
+    def _fed(self, images: np.ndarray) -> Dict[Any, np.ndarray]:
         missing = self.images_a_run - len(images)
         padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)], "constant") if missing else images
-        with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
-            return session.run(self._logits, {self._images: padded})[: len(images)]
+        return {self._images: padded}
 
 
 def model_variables() -> List[Any]:

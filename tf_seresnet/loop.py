@@ -18,8 +18,9 @@ from shared.training_events import log_evaluation, log_step
 from shared.way_on import RunEnded
 from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
-from tf_seresnet.graph import Inference, TrainingStep
+from tf_seresnet.graph import Inference, TrainingStep, model_variables
 from tf_seresnet.input_pipeline import TrainingInput
+from tf_seresnet.not_finite import in_variables
 from tf_seresnet.replicas import Replicas
 
 
@@ -93,7 +94,7 @@ class Loop:
             # The session call returns when the step is done, so this is also the only point that waits for the device.
             result = self.step.run(self.session, rate, self.interrupts.requested is not None)
             self.replicas.agree(result.stopping)
-            progress.count(result.loss, result.correct, result.images, result.correct5)
+            progress.count(result.loss, result.correct, result.images, result.correct5, self._where_not_finite)
             self.clock.step(result.images, result.data_wait)
             last = progress.step == plan.total_steps or self._evaluation_is_due()
             if last or progress.step % plan.print_freq == 0:
@@ -106,6 +107,9 @@ class Loop:
                     self._save()
             if plan.whole_recipe and progress.step == estimate.AFTER_STEPS:
                 self._advise()
+
+    def _where_not_finite(self) -> str:
+        return in_variables(self.session, model_variables())
 
     def _evaluation_is_due(self) -> bool:
         return self.progress.step_in_epoch >= self.plan.steps_per_epoch
@@ -135,13 +139,12 @@ class Loop:
     # -- evaluate ------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> Metrics:
-        """All test images with the moving averages."""
+        """All test images with the moving averages. Raises UsageError where they give no result."""
         self.surest = Surest()
         with self.clock.paused():
             metrics = evaluation.count_images(
                 self.session, self.inference, self.data.test_images, self.data.test_labels,
-                len(self.data.label_names), self.interrupts, self.surest,
-                self.replicas,
+                len(self.data.label_names), self.data.path, True, self.interrupts, self.surest, self.replicas,
             )  # fmt: skip
         progress, lap = self.progress, self.clock.lap()
         if self.plan.floor and lap:

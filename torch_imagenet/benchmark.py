@@ -13,11 +13,13 @@ import torch
 
 from shared.clock import Clock
 from shared.interrupts import Interrupts
+from shared.progress import Progress
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
 from torch_imagenet import runs
+from torch_imagenet.batch_norm import least_batch
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch
 from torch_imagenet.network_spec import NetworkSpec
@@ -45,7 +47,7 @@ class SyntheticStep:
         self.recipe = recipe = runs.synthetic_recipe(options, device)
         self.device = device
         self.level = precision(recipe.precision)
-        self.spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
+        self.spec = _spec(options, recipe, device)
         self.memory_format = device.memory_format(self.spec.name, options.memory_format)
         torch.manual_seed(recipe.seed)
         self.normalise = runs.normalisation(self.spec, device, self.level, self.memory_format)
@@ -54,10 +56,18 @@ class SyntheticStep:
             self.spec.head, options.compile, ranks, options.sync_bn,
         )  # fmt: skip
         self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
+        self._loss, self._steps = torch.zeros(()), 0
 
     def train(self) -> None:
         """One training step."""
-        self.step.run([self.batch] * self.recipe.accumulate, self.recipe.schedule.at(0), 0, 0)
+        batches = [self.batch] * self.recipe.accumulate
+        self._loss = self.step.run(batches, self.recipe.schedule.at(0), 0, 0)[0]
+        self._steps += 1
+
+    def check_numbers(self) -> None:
+        """Raise UsageError where the last step's loss or a weight is no number: its speed would be of nothing."""
+        Progress(step=self._steps - 1).count(float(self._loss), 0, 0, where=self.step.where_not_finite)
+        self.step.check_numbers(self._steps, float(self.step.magnitude()), ended=False)
 
     def forward(self) -> None:
         """The logits of one batch, as evaluation computes them."""
@@ -94,6 +104,7 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
         forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
         log.line(_rate("forward", forward))
         trained = _timed(synthetic.train, images * synthetic.recipe.accumulate, steps, device, ranks, interrupts)
+        synthetic.check_numbers()
         log.line(_rate("training", trained))
         peak = device.peak_memory()
         if peak is not None:
@@ -110,7 +121,15 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
 
 def check(options: Any, device: Device) -> None:
     """Raise UsageError for what every process of a benchmark would find wrong."""
-    runs.synthetic_recipe(options, device)
+    _spec(options, runs.synthetic_recipe(options, device), device)
+
+
+def _spec(options: Any, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:
+    """The network that is measured. Raises UsageError where the recipe's batch is too small for it."""
+    spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
+    if recipe.batch_size == 1:
+        least_batch(spec, recipe, options.sync_bn and device.count > 1)
+    return spec
 
 
 def _folder(options: Any) -> Path:

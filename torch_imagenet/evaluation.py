@@ -11,10 +11,12 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
 from PIL import Image
+from torch import nn
 
 from shared import full_disk
 from shared.errors import UsageError
 from shared.examples import FILE, Surest, write_examples
+from shared.finite import check_evaluation
 from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
 from shared.recipes.imagenet import ImageNetRecipe
@@ -25,7 +27,7 @@ from shared.results.tables import render
 from shared.run_folder import run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
 from shared.training_events import log_evaluation
-from torch_imagenet import memory, runs
+from torch_imagenet import memory, not_finite, runs
 from torch_imagenet.bad_images import BadImages
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch, EvaluationInput
@@ -43,6 +45,7 @@ _PICTURE = 128  # pixels that an example image is wide and high at most
 
 def count_images(
     forward: Callable[[torch.Tensor], torch.Tensor],
+    network: nn.Module,
     batches: Iterable[Batch],
     num_classes: int,
     device: Device,
@@ -51,16 +54,17 @@ def count_images(
     interrupts: Interrupts,
     bad: BadImages,
     surest: Surest,
-) -> Metrics:
-    """Metrics over all images by `forward`, a network in evaluation mode; `surest` sees the same.
+) -> Tuple[Metrics, Optional[str]]:
+    """Metrics over all images by `forward`, the `network` in evaluation mode; `surest` sees the same.
 
-    Raises Stopped between two batches, RunEnded where memory runs out.
+    Beside them the first layer whose output is not finite, None where every answer is. Raises Stopped between two
+    batches, RunEnded where memory runs out.
     """
-    metrics = Metrics(num_classes)
+    metrics, layer = Metrics(num_classes), None
 
-    def logits(images: torch.Tensor) -> torch.Tensor:
+    def logits(images: torch.Tensor, by: Callable[[torch.Tensor], torch.Tensor] = forward) -> torch.Tensor:
         with device.autocast(level):
-            return forward(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
+            return by(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
 
     with torch.inference_mode():
         for batch in batches:
@@ -69,23 +73,29 @@ def count_images(
             labels = batch.labels.numpy()
             answered = metrics.update(memory.limited(logits, batch.images, device).numpy(), labels)
             surest.update(batch.indices, labels, answered)
-    return metrics
+            if metrics.non_finite and layer is None:
+                layer = not_finite.layer_of(network, partial(logits, batch.images, network))
+    return metrics, layer
 
 
-def together(count: Callable[[], Metrics], bad: BadImages, ranks: Ranks) -> Metrics:
+def together(
+    count: Callable[[], Tuple[Metrics, Optional[str]]], bad: BadImages, ranks: Ranks, data: str, training: bool
+) -> Metrics:
     """What all processes `count`, each its share, added up: every image once, exactly; `bad` has the bad ones of all.
 
-    Raises Stopped, in all processes, where one of them was asked to stop.
+    Raises Stopped, in all processes, where one of them was asked to stop, UsageError where the images of `data` have
+    given no result; see `check_evaluation`.
     """
-    metrics, stopped = None, Stopped(signal.SIGTERM)
+    metrics, layer, stopped = None, None, Stopped(signal.SIGTERM)
     try:
-        metrics = count()
+        metrics, layer = count()
     except Stopped as asked:
         stopped = asked
-    whole, skipped = ranks.merged(metrics, bad.to_state())
+    whole, (skipped, layers) = ranks.merged(metrics, [bad.to_state(), [layer] if layer else []])
     if whole is None:
         raise stopped
     bad.note(skipped)
+    check_evaluation(whole, data, layers[0] if layers else None, training)
     return whole
 
 
@@ -150,12 +160,12 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         ) as batches:  # fmt: skip
             normalise = runs.normalisation(spec, device, level, memory_format)
             count = partial(
-                count_images, forward, batches, spec.num_classes, device, level, normalise, interrupts, bad, surest
+                count_images, forward, network, batches, spec.num_classes, device, level, normalise, interrupts, bad,
+                surest,
             )  # fmt: skip
-            metrics = together(count, bad, ranks)
+            metrics = together(count, bad, ranks, data.content.path, training=False)
             if ranks.is_first:
                 write_pictures(log, folder, surest, data, batches)
-        _check(metrics, data.content.path)
         if not ranks.is_first:
             return
         for line in documented_lines(metrics):
@@ -167,7 +177,7 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             half="torch_imagenet", mode="evaluate", network=spec.name, recipe=recipe.name,
             image_size=recipe.image_size, dataset=data.describe(), device=device.describe(),
             machine=records.machine(), precision=level.name, batch_size=batch_size,
-            evaluation=dict(evaluated.as_record(metrics, str(weights.path)), skipped=bad.count or None),
+            evaluation=evaluated.as_record(metrics, str(weights.path), bad.count),
             parameters=runs.parameters(network), versions=runs.versions(), started=started,
             seconds=time.time() - begin,
         )  # fmt: skip
@@ -209,16 +219,6 @@ def finish(
     log.line(evaluated.summary(metrics, tested or 0))
     log.line(f"record: {folder / 'result.json'}")
     log.line("\n" + render(beside_documented(result)).rstrip())
-
-
-def _check(metrics: Metrics, path: str) -> None:
-    if not metrics.images:
-        raise UsageError(f"no image of {path} could be read; look at check-data")
-    if metrics.non_finite:
-        raise UsageError(
-            f"the network's answers to {metrics.non_finite} of {metrics.images} images are not numbers; these weights"
-            " have diverged, evaluate others with --checkpoint"
-        )
 
 
 def _precision(options: Any, recipe_precision: str, state: Optional[Any], device: Device) -> str:

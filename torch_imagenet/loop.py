@@ -45,6 +45,7 @@ class Plan:
     save_steps: Optional[int]
     warm_up_steps: int  # left out of throughput
     floor: Optional[float] = None  # seconds that a step takes at least, where the device's limits are known
+    least_batch: int = 1  # images without which a batch cannot be trained on
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Loop:
     _waited: float = 0.0  # seconds that the pending steps have waited for data
     _whole: bool = True  # the weights are those of a finished step
     _steps_before: int = 0  # of the run that this one continues
-    _last: Tuple[float, float, float] = (0.0, 0.0, 0.0)  # the last step's loss, top-1 and top-5
+    _last: Tuple[float, float, float] = (0.0, 0.0, 0.0)  # the last trained step's loss, top-1 and top-5
 
     def run(self) -> Metrics:
         """Train to the end of the plan; the metrics of the final weights. Raises Stopped, a checkpoint written."""
@@ -119,22 +120,31 @@ class Loop:
             group = self._readable(group)
             position = progress.step_in_epoch + len(self._pending)
             self._whole = False
-            self._pending.append(self.step.run(group, rate, progress.epoch, position))
+            self._pending.append(
+                self.step.run(group, rate, progress.epoch, position) if group else self.step.left_out()
+            )  # fmt: skip
             self._whole = True
             self._after_step(rate)
+        if not progress.epoch_images:
+            raise DataError("not one step of a whole epoch has images that can be read; run check-data on the data set")
 
     def _batches(self) -> Iterator[Batch]:
         progress = self.progress
         return self.batches.epoch(progress.epoch, progress.step_in_epoch * self.recipe.accumulate)
 
     def _readable(self, group: List[Batch]) -> List[Batch]:
+        """The batches that can be trained on; none where the step is to be left out."""
         for batch in group:
             self.bad.note(batch.bad)
             for line in batch.notes:
                 self.log.line(line)
-        readable = [batch for batch in group if len(batch.labels)]
+        least = self.plan.least_batch
+        readable = [batch for batch in group if len(batch.labels) >= least]
         if not readable:
-            raise DataError("not one image of a whole step can be read; run check-data on the data set")
+            what = f"step {self.progress.step + len(self._pending) + 1} has no batch of {least} images that can be read"
+            if self.ranks.size > 1:  # the others are about to take it
+                raise DataError(f"{what}; run check-data on the data set")
+            self.log.line(f"note: {what}; it is left out")
         return readable
 
     def _after_step(self, rate: float) -> None:
@@ -142,7 +152,7 @@ class Loop:
         log, save = self._logs(ahead), self._saves(ahead)
         if self._reads(ahead):
             self._read_device()
-        if log:
+        if log and self.progress.epoch_images:
             self._log_step(rate)
         else:
             self.log.advance_bar()
@@ -180,8 +190,9 @@ class Loop:
         # The one point that waits for the device.
         *rows, (magnitude, *_) = torch.stack([*pending, self.step.magnitude().expand(4)]).tolist()
         for loss, correct1, correct5, images in rows:
-            self.progress.count(loss, int(correct1), int(images), int(correct5))
-            self._last = (loss, 100 * correct1 / images, 100 * correct5 / images)
+            self.progress.count(loss, int(correct1), int(images), int(correct5), self.step.where_not_finite)
+            if images:  # else the step was left out
+                self._last = (loss, 100 * correct1 / images, 100 * correct5 / images)
         self.step.check_numbers(self.progress.step, magnitude, self._ends(0))
         self.clock.steps(len(pending), sum(int(row[3]) for row in rows), waited)
         self.bad.note(self.ranks.told())

@@ -41,7 +41,7 @@ def fitting(size: int, attempt: Callable[[int], Any], device: Any) -> Optional[i
             attempt(size)
             device.synchronize()
             return size
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, ValueError) as error:  # the last of a batch of one that cannot be normalised
             if not is_out(error):
                 return None
             forget(error, device)
@@ -51,7 +51,7 @@ def fitting(size: int, attempt: Callable[[int], Any], device: Any) -> Optional[i
 def training(device: Any, size: int, fits: Optional[int], accumulate: int, tried: bool = True) -> RunEnded:
     """The error of a step of `accumulate` batches with `size` images each, of which `fits` would fit."""
     if fits is None:
-        return RunEnded(f"{_nothing_left(device)} for a batch of {size}, nor for one image; {_OTHERS}")
+        return RunEnded(f"{_nothing_left(device)} for a batch of {size}, nor for a smaller one; {_OTHERS}")
     parts = size // fits
     same = (
         f" --accumulate {parts * accumulate}, the same {size * accumulate} images a step,"

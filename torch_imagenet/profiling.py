@@ -42,6 +42,7 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
                 interrupts.raise_if_requested()
                 synthetic.train()
             device.synchronize()
+        synthetic.check_numbers()
         temporary = folder / f".{TRACE}"
         profiler.export_chrome_trace(str(temporary))
         write_atomic(folder / TRACE, temporary.read_bytes())

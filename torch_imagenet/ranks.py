@@ -47,9 +47,12 @@ class Ranks:
     def same(self, what: str, value: str) -> None:
         """Raise UsageError in a process whose value differs from the first one's."""
 
-    def merged(self, metrics: Optional[Metrics], skipped: List[str]) -> Tuple[Optional[Metrics], List[str]]:
-        """The sums of all processes' metrics, and all their bad images; no metrics where one process has none."""
-        return metrics, skipped
+    def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
+        """The sums of all processes' metrics, and their lists of texts put together, one by one.
+
+        No metrics where one process has none.
+        """
+        return metrics, texts
 
     def tell(self, text: str) -> None:
         """A bad image for the first process to write down, which asks for them with `told`."""
@@ -124,16 +127,16 @@ class Group(Ranks):
         if value != first:
             raise UsageError(f"this machine has another {what} than rank 0's; every machine needs the same one")
 
-    def merged(self, metrics: Optional[Metrics], skipped: List[str]) -> Tuple[Optional[Metrics], List[str]]:
-        own = (metrics.to_state() if metrics is not None else None, skipped)
+    def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
+        own = (metrics.to_state() if metrics is not None else None, texts)
         parts: List[Any] = [None] * self.size
         dist.all_gather_object(parts, own)
         if any(state is None for state, _ in parts):
-            return None, skipped
+            return None, texts
         whole = Metrics.from_state(parts[0][0])
         for state, _ in parts[1:]:
             whole.merge(Metrics.from_state(state))
-        return whole, sorted({text for _, texts in parts for text in texts})
+        return whole, [sorted({text for one in lists for text in one}) for lists in zip(*(own for _, own in parts))]
 
     def tell(self, text: str) -> None:
         self._store.set(f"told-{self._store.add('told', 1)}", text)

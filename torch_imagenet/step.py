@@ -11,7 +11,7 @@ from torch import nn
 from shared.progress import not_a_number
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.shuffle import step_seed
-from torch_imagenet import memory
+from torch_imagenet import memory, not_finite
 from torch_imagenet.devices import Device
 from torch_imagenet.input_pipeline import Batch
 from torch_imagenet.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
@@ -84,6 +84,10 @@ class TrainingStep:
             raise memory.training(self.device, size, (size + 1) // 2, self._recipe.accumulate, tried=False)
         fits = memory.fitting(size, lambda smaller: self._try(largest, smaller), self.device)
         raise memory.training(self.device, size, fits, self._recipe.accumulate)
+
+    def left_out(self) -> torch.Tensor:
+        """What `run` would give for a step of no images, which changes nothing."""
+        return torch.zeros(4, device=self.device.torch_device)
 
     def _try(self, batch: Batch, size: int) -> None:
         """Take the memory of a step with the first `size` images of this batch, without the other processes."""
@@ -164,8 +168,12 @@ class TrainingStep:
         `magnitude` is the one of now; `ended`: the step was the last one of an epoch.
         """
         if not math.isfinite(magnitude):
-            raise not_a_number(f"a weight is not a number after step {step}")
+            raise not_a_number(f"a weight is not a number after step {step}{self.where_not_finite()}")
         self.loss_scale.check(step, ended)
+
+    def where_not_finite(self) -> str:
+        """Which of the network's statistics and weights are not finite, for a message."""
+        return not_finite.in_state(self.network, self.weights.masters)
 
     # -- state -------------------------------------------------------------------------------------------------
 

@@ -97,7 +97,9 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         with _training_input(options, recipe, data, device, ranks) as batches, _evaluation_input(
             options, recipe, spec, data, device, ranks
         ) as validation:
-            evaluator = _Evaluator(step, validation, spec, device, normalise, interrupts, log, ranks)
+            evaluator = _Evaluator(
+                step, validation, data.content.path, spec, device, normalise, interrupts, log, ranks
+            )  # fmt: skip
             loop = Loop(step, batches, evaluator.run, saver.save, saver.epoch_done, folder, recipe, plan, progress,
                         clock, log, interrupts, bad, ranks)  # fmt: skip
             metrics = loop.run()
@@ -117,7 +119,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             compiled=options.compile, epochs_completed=progress.epoch, steps_completed=progress.step,
             images_trained=progress.images, bad_images=bad.count, throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=_evaluated(metrics, folder, evaluator.skipped),
+            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=runs.parameters(network),
             peak_memory=device.peak_memory(), versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
@@ -129,14 +131,6 @@ def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Pa
     folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
     in_place = found is not None and is_run_of(folder, found.folder)
     return folder, None if in_place else set_aside(folder)
-
-
-def _evaluated(metrics: Metrics, folder: Path, skipped: int) -> Dict[str, Any]:
-    """The `evaluation` part of the record; without a loss where one image's was not a number."""
-    part = dict(evaluated.as_record(metrics, str(folder / "checkpoints" / "last")), skipped=skipped or None)
-    if metrics.non_finite:
-        part.update(loss=None, expected_calibration_error=None)
-    return part
 
 
 def _run_state(
@@ -213,11 +207,11 @@ class _Evaluator:
     """Evaluates the weights of now, or their average where the recipe has one."""
 
     def __init__(
-        self, step: TrainingStep, validation: EvaluationInput, spec: NetworkSpec, device: Device,
+        self, step: TrainingStep, validation: EvaluationInput, data: str, spec: NetworkSpec, device: Device,
         normalise: Normalisation, interrupts: Interrupts, log: RunLog, ranks: Ranks,
     ) -> None:  # fmt: skip
         self._bad, self.surest = BadImages(log), Surest()
-        self._step, self._validation, self._spec = step, validation, spec
+        self._step, self._validation, self._data, self._spec = step, validation, data, spec
         self._device, self._normalise, self._interrupts, self._ranks = device, normalise, interrupts, ranks
 
     @property
@@ -226,15 +220,16 @@ class _Evaluator:
         return self._bad.count
 
     def run(self) -> Metrics:
-        """The metrics over all validation images; `surest` is then of these."""
+        """The metrics over all validation images; `surest` is then of these. Raises as `evaluation.together` does."""
         self.surest = Surest()
         average = self._step.average
         with average.applied() if average is not None else contextlib.nullcontext():
             count = partial(
-                evaluation.count_images, self._step.forward, self._validation, self._spec.num_classes, self._device,
-                self._step.precision, self._normalise, self._interrupts, self._bad, self.surest,
+                evaluation.count_images, self._step.forward, self._step.network, self._validation,
+                self._spec.num_classes, self._device, self._step.precision, self._normalise, self._interrupts,
+                self._bad, self.surest,
             )  # fmt: skip
-            return evaluation.together(count, self._bad, self._ranks)
+            return evaluation.together(count, self._bad, self._ranks, self._data, training=True)
 
 
 def _introduce(

@@ -13,6 +13,7 @@ from shared.network_cost import Accelerator, element_bytes
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.run_folder import run_of
 from torch_imagenet import checkpoints, finetuning, runs
+from torch_imagenet.batch_norm import least_batch
 from torch_imagenet.devices import Device
 from torch_imagenet.job import continued_job
 from torch_imagenet.loop import Plan
@@ -47,7 +48,10 @@ class Setup:
             )
         spec = runs.network_spec(options, recipe, state, len(data.content.classes))
         plan = _plan(options, recipe, len(data.train), device)
-        return cls(data, recipe, spec, dataclasses.replace(plan, floor=_floor(options, recipe, spec)))
+        plan = dataclasses.replace(
+            plan, floor=_floor(options, recipe, spec), least_batch=_least_batch(options, recipe, spec, device)
+        )  # fmt: skip
+        return cls(data, recipe, spec, plan)
 
 
 def check(options: Any, device: Device) -> None:
@@ -94,6 +98,12 @@ def _plan(options: Any, recipe: ImageNetRecipe, images: int, device: Device) -> 
         steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps,
         device.warm_up_steps,
     )  # fmt: skip
+
+
+def _least_batch(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device) -> int:
+    if recipe.batch_size > 1 and options.on_bad_image != "skip":  # no batch is shorter than the others
+        return 1
+    return least_batch(spec, recipe, options.sync_bn and device.count > 1)
 
 
 def _floor(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec) -> Optional[float]:

@@ -17,6 +17,7 @@ from shared.schedules import Schedule
 
 SMOOTHING = ("uniform", "others")
 DECAYED = ("all", "weights")
+LARGEST_MAGNITUDE = 30  # of RandAugment: torchvision's has 31 steps, from 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class ImageNetRecipe(Recipe):
             (self.image_size < 32, f"an image size of {self.image_size}; give at least 32 pixels"),
             (not 0 < low <= high <= 1, f"a crop scale of {low} to {high}; give shares above 0 and up to 1"),
             (len(self.randaugment) not in (0, 2), f"RandAugment {self.randaugment}; give operations and magnitude"),
+            (
+                any(not 0 <= magnitude <= LARGEST_MAGNITUDE for magnitude in self.randaugment[1:]),
+                f"RandAugment {self.randaugment}; give a magnitude of 0 to {LARGEST_MAGNITUDE}, as in 2,9",
+            ),
             (min(self.mixup, self.cutmix) < 0, "a negative alpha of MixUp or CutMix; give 0 (off) or more"),
             (self.decayed not in DECAYED, f"weight decay of {self.decayed!r}; choose one of {', '.join(DECAYED)}"),
             (not 0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}; give 0 to below 1"),

@@ -7,10 +7,11 @@ from typing import Any, Dict, Optional
 from shared.metrics import Metrics
 
 
-def as_record(metrics: Metrics, checkpoint: Optional[str] = None) -> Dict[str, Any]:
-    """The `evaluation` part of a record."""
+def as_record(metrics: Metrics, checkpoint: Optional[str] = None, skipped: int = 0) -> Dict[str, Any]:
+    """The `evaluation` part of a record; `skipped` images could not be read."""
     return {
         "images": metrics.images,
+        "skipped": skipped or None,
         "loss": metrics.loss,
         "top1": metrics.top1,
         "top5": metrics.top5,

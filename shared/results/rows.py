@@ -64,7 +64,7 @@ def beside_documented(record: Record) -> List[Row]:
     settings = measured.settings or ""
     if measured.dataset != dataset:
         settings += f", on {measured.dataset}"
-    network = documented[0].network
+    network = documented[0].network if documented else measured.network
     return [*documented, dataclasses.replace(measured, network=network, dataset=dataset, settings=settings)]
 
 

@@ -132,7 +132,7 @@ def test_one_process_alone_needs_nobody():
     assert ALONE.is_first
     assert ALONE.from_first(lambda: 7) == 7
     ALONE.same("data set", "x")
-    assert ALONE.merged(None, ["a"]) == (None, ["a"])
+    assert ALONE.merged(None, [["a"]]) == (None, [["a"]])
     assert ALONE.told() == []
     assert ALONE.agreed_stop(0) is None
     ALONE.meet()

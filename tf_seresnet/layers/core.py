@@ -26,12 +26,13 @@ class CoreLayers(Layers):
         self._names = Numbered()
         self._reuse = reuse
         self._observed: List[Tuple[_Statistics, Any, Any]] = []  # a training batch's mean and variance, by layer
+        self.outputs: List[Tuple[str, Any]] = []  # of the layers with variables, by the prefix of the variables' names
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
-        with self._scope("conv2d"):
+        with self._scope("conv2d") as scope:
             weights = _variable("kernel", (kernel, kernel, int(x.shape[-1]), filters))
             x = tf.nn.conv2d(x, weights, strides=[1, strides, strides, 1], padding="SAME")
-            return tf.nn.bias_add(x, _variable("bias", (filters,))) if bias else x
+            return self._noted(scope.name, tf.nn.bias_add(x, _variable("bias", (filters,))) if bias else x)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
         if training is None:
@@ -44,12 +45,12 @@ class CoreLayers(Layers):
                     x, *scale_and_shift, mean=statistics.moving_mean, variance=statistics.moving_variance,
                     epsilon=BATCH_NORM_EPSILON, is_training=False,
                 )  # fmt: skip
-                return y
+                return self._noted(scope.name, y)
             y, mean, variance = tf1.nn.fused_batch_norm(
                 x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True
             )
             self._observed.append((statistics, mean, variance))
-            return y
+            return self._noted(scope.name, y)
 
     def batch_statistics(self) -> List[Any]:
         """Mean and variance of this batch in every batch normalisation built for training, float32 [channels] each."""
@@ -68,8 +69,8 @@ class CoreLayers(Layers):
         ]
 
     def dense(self, x: Any, units: int) -> Any:
-        with self._scope("dense"):
-            return tf.linalg.matmul(x, _variable("kernel", (int(x.shape[-1]), units)))
+        with self._scope("dense") as scope:
+            return self._noted(scope.name, tf.linalg.matmul(x, _variable("kernel", (int(x.shape[-1]), units))))
 
     def global_average_pool(self, x: Any) -> Any:
         return tf.reduce_mean(x, axis=[1, 2])
@@ -86,6 +87,10 @@ class CoreLayers(Layers):
     def shortcut(self, x: Any, filters: int, strides: int) -> Any:
         new = filters - int(x.shape[-1])
         return tf.pad(x[:, ::strides, ::strides], [[0, 0], [0, 0], [0, 0], [new // 2, new - new // 2]])
+
+    def _noted(self, name: str, output: Any) -> Any:
+        self.outputs.append((name, output))
+        return output
 
     def _scope(self, kind: str) -> Any:
         return tf1.variable_scope(self._names.name(kind), reuse=self._reuse or None)

@@ -47,17 +47,18 @@ class SlimLayers(CoreLayers):
         self._global_avg_pool = global_avg_pool
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
-        return tf1.layers.conv2d(
+        name = self._names.name("conv2d")
+        return self._noted(name, tf1.layers.conv2d(
             x, filters, kernel, strides, padding="same", use_bias=bias, kernel_initializer=tf1.zeros_initializer(),
-            name=self._names.name("conv2d"), reuse=self._reuse or None,
-        )  # fmt: skip
+            name=name, reuse=self._reuse or None,
+        ))  # fmt: skip
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
-        return self._slim.batch_norm(
+        name = self._names.name("BatchNorm")
+        return self._noted(name, self._slim.batch_norm(
             x, decay=BATCH_NORM_DECAY, epsilon=BATCH_NORM_EPSILON, center=True, scale=True,
-            zero_debias_moving_mean=True, is_training=training, scope=self._names.name("BatchNorm"),
-            reuse=self._reuse or None,
-        )  # fmt: skip
+            zero_debias_moving_mean=True, is_training=training, scope=name, reuse=self._reuse or None,
+        ))  # fmt: skip
 
     def batch_statistics(self) -> List[Any]:
         """None: slim keeps them to itself, and so trains on one device alone."""
@@ -67,10 +68,11 @@ class SlimLayers(CoreLayers):
         return tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)
 
     def dense(self, x: Any, units: int) -> Any:
-        return tf1.layers.dense(
-            x, units, use_bias=False, kernel_initializer=tf1.zeros_initializer(),
-            name=self._names.name("dense"), reuse=self._reuse or None,
-        )  # fmt: skip
+        name = self._names.name("dense")
+        return self._noted(name, tf1.layers.dense(
+            x, units, use_bias=False, kernel_initializer=tf1.zeros_initializer(), name=name,
+            reuse=self._reuse or None,
+        ))  # fmt: skip
 
     def global_average_pool(self, x: Any) -> Any:
         return self._global_avg_pool(x)
