@@ -141,7 +141,7 @@ def _name_findings(name: str, kind: str) -> List[Finding]:
     found = []
     if _FORMATS.get(extension.lower()) != kind:
         found.append(Finding(False, f"named {extension} without being one", kind))
-    wnid, class_name = _WNID.match(file_name), os.path.basename(folder)
+    wnid, class_name = _WNID.match(file_name), folder.split("/")[0]
     if wnid and _WNID.match(class_name) and wnid.group() != class_name:
         found.append(Finding(False, "named as of another class", wnid.group()))
     return found
