@@ -34,7 +34,6 @@ UNNAMED = "cifar-10-layout"
 MAX_FILE_BYTES = 64 * 2**20  # official files have 31 million bytes, copies made by Python 3 up to 47 million
 
 _ARCHIVE = "cifar-10-python.tar.gz"
-_AFRESH = f"extract {_ARCHIVE} afresh"
 _PIXELS = 3072
 _OFFICIAL = {  # name: bytes, md5
     "batches.meta": (158, "5ff9c542aee3614f3951f8cda6e48888"),
@@ -121,7 +120,7 @@ def check_names(folder: Path) -> None:
         shown = extra if len(extra) <= 8 else extra[:8] + ["..."]
         faults.append(f"has {', '.join(shown)}, no part of CIFAR-10")
     if faults:
-        remedy = "remove what is extra" if not missing else _AFRESH
+        remedy = "remove what is extra" if not missing else _remedy(folder)
         raise fault(f"{folder} {' and '.join(faults)}; {remedy}")
 
 
@@ -131,7 +130,7 @@ def check_sizes(folder: Path, meta: Meta) -> None:
         if size < needed:
             raise fault(
                 f"{folder / name} is truncated: {size} bytes, where {meta.cases} images "
-                f"need {needed} and more; {_AFRESH}"
+                f"need {needed} and more; {_remedy(folder)}"
             )
 
 
@@ -139,18 +138,26 @@ def has_official_sizes(folder: Path) -> bool:
     return all(_size(folder / name) == size for name, (size, _) in _OFFICIAL.items())
 
 
+def _remedy(folder: Path) -> str:
+    """What to do about a file: a set of one's own in this layout is no copy of anything that could be extracted."""
+    sizes = {name: os.path.getsize(str(folder / name)) for name in _OFFICIAL if os.path.isfile(str(folder / name))}
+    if any(size == _OFFICIAL[name][0] for name, size in sizes.items()) or not sizes:
+        return f"extract {_ARCHIVE} afresh"
+    return f"write it as in CIFAR-10 (data: uint8 [images, {_PIXELS}], labels: a list of int), or extract {_ARCHIVE}"
+
+
 def _size(path: Path) -> int:
     """Return the size in bytes of a plain file that is neither empty nor absurdly large."""
     try:
         status = os.stat(str(path))
     except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror}); {_AFRESH}") from error
+        raise fault(f"cannot read {path} ({error.strerror}); {_remedy(path.parent)}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise fault(f"{path} is not a file; {_AFRESH}")
+        raise fault(f"{path} is not a file; {_remedy(path.parent)}")
     if status.st_size == 0:
-        raise fault(f"{path} is empty; {_AFRESH}")
+        raise fault(f"{path} is empty; {_remedy(path.parent)}")
     if status.st_size > MAX_FILE_BYTES:
-        raise fault(f"{path} is too large for a CIFAR-10 file ({status.st_size} bytes); {_AFRESH}")
+        raise fault(f"{path} is too large for a CIFAR-10 file ({status.st_size} bytes); {_remedy(path.parent)}")
     return status.st_size
 
 
@@ -171,7 +178,7 @@ def _unpickled(path: Path, content: bytes) -> Dict[str, Any]:
     try:
         return safe_pickle.loads(content)
     except safe_pickle.Refused as error:
-        raise fault(f"{path} is not a CIFAR-10 file: {error}; {_AFRESH}") from error
+        raise fault(f"{path} is not a CIFAR-10 file: {error}; {_remedy(path.parent)}") from error
 
 
 def read_meta(folder: Path) -> Meta:
@@ -179,16 +186,18 @@ def read_meta(folder: Path) -> Meta:
     values = _unpickled(path, read(folder, META_FILE))
     cases = values.get("num_cases_per_batch")
     if type(cases) is not int or not 1 <= cases <= MAX_FILE_BYTES // _PIXELS:
-        raise fault(f"{path} gives no valid num_cases_per_batch; {_AFRESH}")
+        raise fault(f"{path} gives no valid num_cases_per_batch; {_remedy(path.parent)}")
     vis = values.get("num_vis")
     if type(vis) is not int or vis != _PIXELS:
-        raise fault(f"{path} gives no num_vis of {_PIXELS}, the values of a 32 x 32 colour image; {_AFRESH}")
+        raise fault(f"{path} gives no num_vis of {_PIXELS}, 32 x 32 pixels of 3 colours; {_remedy(path.parent)}")
     names = values.get("label_names")
+    if isinstance(names, np.ndarray) and names.ndim == 1:
+        names = names.tolist()
     if type(names) is not list or not 1 <= len(names) <= 1000:
-        raise fault(f"{path} gives no list of label_names; {_AFRESH}")
+        raise fault(f"{path} gives no list of label_names; {_remedy(path.parent)}")
     label_names = tuple(_decoded(name) for name in names)
     if not all(label_names) or len(set(label_names)) != len(label_names):
-        raise fault(f"{path} gives label_names that are empty, repeated or not text; {_AFRESH}")
+        raise fault(f"{path} gives label_names that are empty, repeated or not text; {_remedy(path.parent)}")
     dataset_name = _decoded(values.get("dataset_name"))
     if not re.match(r"[a-z0-9][a-z0-9._-]{0,63}\Z", dataset_name) or dataset_name == OFFICIAL_NAME:
         dataset_name = UNNAMED  # only the md5s can make it official
@@ -207,17 +216,21 @@ def batches(folder: Path, meta: Meta) -> Iterator[Batch]:
         path, content = folder / name, read(folder, name)
         values = _unpickled(path, content)
         pixels, labels = values.get("data"), values.get("labels")
+        if isinstance(pixels, np.ndarray) and pixels.dtype != np.uint8:
+            raise fault(f"{path} has data of {pixels.dtype}, not of uint8, 0 to 255; {_remedy(path.parent)}")
         if not isinstance(pixels, np.ndarray) or pixels.shape != (meta.cases, _PIXELS):
             found = f"has data of shape {pixels.shape}" if isinstance(pixels, np.ndarray) else "has no data"
-            raise fault(f"{path} {found}, not {(meta.cases, _PIXELS)} as {META_FILE} says; {_AFRESH}")
+            raise fault(f"{path} {found}, not {(meta.cases, _PIXELS)} as {META_FILE} says; {_remedy(path.parent)}")
+        if isinstance(labels, np.ndarray) and labels.ndim == 1:
+            labels = labels.tolist()
         if type(labels) is not list or len(labels) != meta.cases or set(map(type, labels)) != {int}:
-            raise fault(f"{path} has no list of {meta.cases} labels; {_AFRESH}")
+            raise fault(f"{path} has no list of {meta.cases} labels; {_remedy(path.parent)}")
         array = np.array(labels, np.int64)
         outside = np.flatnonzero((array < 0) | (array >= len(meta.label_names)))
         if len(outside):
             raise fault(
                 f"{path} gives image {outside[0]} the label {array[outside[0]]}, "
-                f"not 0 to {len(meta.label_names) - 1}; {_AFRESH}"
+                f"not 0 to {len(meta.label_names) - 1}; {_remedy(path.parent)}"
             )
         yield Batch(name, content, pixels, array.astype(np.int32))
 

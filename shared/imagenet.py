@@ -13,7 +13,7 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 from shared.errors import fault
 from shared.imagenet_index import indexed
-from shared.imagenet_layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, remarks
+from shared.imagenet_layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, present, remarks
 from shared.imagenet_shard_sets import holds_shards, load_shards, missing_shards
 from shared.imagenet_split import Split
 from shared.shard_cache import ShardCache, shown
@@ -43,12 +43,13 @@ class ImageNet:
 
 def load(
     path: Union[str, Path],
-    splits: Sequence[str] = SPLITS,
+    splits: Optional[Sequence[str]] = SPLITS,
     name: Optional[str] = None,
     cache: Union[str, Path, None] = None,
     shard_cache: Optional[ShardCache] = None,
 ) -> ImageNet:
     """Find and index the data set. `splits` is ("train", "val"), or ("val",) for an evaluation: train/ may be missing.
+    None: val/, and train/ where it is there.
 
     `name` takes the place of the name that the set would get, `cache` that of the folder in which the index is kept
     (see `imagenet_index`: a file rewritten in place goes unnoticed), `shard_cache` that of the one in which shards of a
@@ -63,7 +64,8 @@ def load(
         parts = dict(found.parts)
         where, own_name, notes = found.where, found.name, found.notes
     else:
-        root = find(path, splits)
+        root = find(path, ("val",) if splits is None else splits)
+        splits = present(root) if splits is None else splits
         parts = {split: indexed(str(root / split), cache) for split in splits}
         where, own_name, notes = str(root), None, ()
     loaded = list(parts.values())

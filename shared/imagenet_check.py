@@ -16,7 +16,7 @@ from shared.check_report import Report
 from shared.errors import UsageError
 from shared.extents import Extent, ExtentReader
 from shared.imagenet_image import Finding, inspect
-from shared.imagenet_layout import OFFICIAL_NAME, counted, faults, find, is_official, name_of, remarks
+from shared.imagenet_layout import OFFICIAL_NAME, counted, faults, find, is_official, name_of, present, remarks
 from shared.imagenet_shard_check import readable, shards_to_check
 from shared.imagenet_shard_sets import holds_shards
 from shared.imagenet_split import Split, scan
@@ -40,6 +40,7 @@ def check(
 ) -> None:
     """Say what is there, every fault and remark, the verdict last. Raises DataError if there was a fault.
 
+    A set without train/ is checked as far as it goes, which is what evaluation takes.
     `workers` processes decode the images; with 1, this process does. `name` takes the place of the name that the set
     would get. `pause` is called every few images and may raise to end the check. Shards of a URL are fetched anew, into
     `shard_cache`.
@@ -58,6 +59,8 @@ def check(
     official = is_official(found.parts)
     name = name or (OFFICIAL_NAME if official else found.name)
     report.close(name)
+    if len(found.parts) == 1:
+        say("remark: there is no train part, which training needs; val alone can be evaluated on")
     say(f"{name}: complete" + (", the official counts" if name == OFFICIAL_NAME else ""))
 
 
@@ -75,8 +78,8 @@ def _opened(
         report.say(f"shards in {shown(found.where)}")
         parts = list(found.parts.values())
         return _Found(found.name or name_of(Path(found.where), False), parts, readable(parts, pool, report))
-    root = find(path)
-    folders = [scan(str(root / split)) for split in ("train", "val")]
+    root = find(path, ("val",))
+    folders = [scan(str(root / split)) for split in present(root)]
     report.say(f"folder {root}")
     return _Found(name_of(root, False), folders, ((part, np.arange(len(part))) for part in folders))
 

@@ -1,12 +1,15 @@
-"""One image: can it be decoded, and is it what its name says?"""
+"""One image: decoded as RGB, in the one way there is, and asked whether it is what its name says."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any, BinaryIO, List, Union
+from typing import Any, BinaryIO, Iterator, List, NamedTuple, Optional, Union
+
+import numpy as np
 
 _FORMATS = {  # extension: what Pillow calls the format
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".ppm": "PPM", ".pgm": "PPM", ".bmp": "BMP", ".tif": "TIFF",
@@ -16,6 +19,72 @@ OPENED = (*sorted(set(_FORMATS.values())), "GIF")  # not EPS, for which Pillow w
 _ALIASES = {"MPO": "JPEG"}  # a JPEG with previews behind it
 _ORIENTATION = 0x0112  # EXIF 2.3, 4.6.4
 _WNID = re.compile(r"n\d{8}")
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
+
+
+class WhiteUnknown(ValueError):
+    """The pixels are signed, of 32 bits or fractions: no file says which value is white, and a guess would be one."""
+
+
+class Decoded(NamedTuple):
+    """An image, mode RGB, and what its file says of it."""
+
+    rgb: Any
+    kind: str  # the format, as in "JPEG"
+    mode: str
+    orientation: Optional[int]  # EXIF's
+
+
+def decode(file: Union[str, BinaryIO]) -> Decoded:
+    """Every pixel of an image, a file at a path or one in memory. Training and check-data read images with this alone.
+
+    Grey images of 9 to 16 bits are scaled so that white is white: Pillow's own conversion cuts them off at 255. Raises
+    WhiteUnknown where they cannot be, and what Pillow raises, some ten kinds, of damaged files and of more pixels than
+    its limit, some 89 million.
+    """
+    from PIL import Image
+
+    with _quiet(), Image.open(file, formats=OPENED) as image:
+        kind = _ALIASES.get(str(image.format), str(image.format))
+        mode = image.mode
+        image.load()
+        return Decoded(_rgb(image), kind, mode, _orientation(image))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of damaged EXIF data and the like, which nobody reads; that of too many pixels is an error."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _rgb(image: Any) -> Any:
+    if image.mode == "RGB":
+        return image
+    if image.mode[0] in "IF":
+        image = _of_8_bits(image)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of the direct way
+    return image.convert("RGB")
+
+
+def _of_8_bits(image: Any) -> Any:
+    """A grey image of more bits as one of 8; in TIFF, 0 may be white."""
+    from PIL import Image
+
+    tags = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I;16"):
+        white = 2 ** int(tags.get(_BITS, (16,))[0]) - 1
+    elif image.mode == "I" and image.format in ("PNG", "PPM"):
+        white = 2**16 - 1  # Pillow's form of 16 bits there
+    else:
+        raise WhiteUnknown(f"no value of its pixels is known to be white (mode {image.mode}); save it with 16 bits")
+    grey = ((np.asarray(image).astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    return Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey)
 
 
 @dataclass(frozen=True)
@@ -33,43 +102,29 @@ def inspect(file: Union[str, BinaryIO], name: str) -> List[Finding]:
     `file` is a path or a file in memory, `name` that of its class and its own, as in 'n01440764/n01440764_18.JPEG'. An
     image of more than Pillow's limit of pixels, some 89 million, is a fault and is not decoded.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about damaged EXIF data and the like, which nobody reads
-        warnings.simplefilter("error", _bomb_warning())
-        try:
-            if (os.path.getsize(file) if isinstance(file, str) else file.seek(0, os.SEEK_END)) == 0:
-                return [Finding(True, "empty")]
-            return _decoded(file, name)
-        except MemoryError:
-            return [Finding(True, "too large for this machine's memory")]
-        except Exception as error:  # Pillow raises some ten kinds at damaged files
-            return [_fault(error)]
+    try:
+        if (os.path.getsize(file) if isinstance(file, str) else file.seek(0, os.SEEK_END)) == 0:
+            return [Finding(True, "empty")]
+        return _findings(decode(file), name)
+    except MemoryError:
+        return [Finding(True, "too large for this machine's memory")]
+    except Exception as error:  # Pillow raises some ten kinds at damaged files
+        return [_fault(error)]
 
 
-def _bomb_warning() -> Any:
-    from PIL import Image
-
-    return Image.DecompressionBombWarning
-
-
-def _decoded(file: Union[str, BinaryIO], name: str) -> List[Finding]:
-    from PIL import Image
-
-    with Image.open(file, formats=OPENED) as image:
-        kind = _ALIASES.get(str(image.format), str(image.format))
-        mode = image.mode
-        image.load()
-        orientation = _orientation(image)
+def _findings(image: Decoded, name: str) -> List[Finding]:
     found = []
-    if mode == "CMYK":
+    if image.mode == "CMYK":
         found.append(Finding(False, "CMYK"))
-    elif mode in ("L", "1"):
+    elif image.mode in ("L", "1"):
         found.append(Finding(False, "grey"))
-    elif mode != "RGB":
-        found.append(Finding(False, "neither RGB nor grey", f"mode {mode}"))
-    if orientation not in (None, 1):
-        found.append(Finding(False, "EXIF orientation, which is not applied", str(orientation)))
-    return found + _name_findings(name, kind)
+    elif image.mode[0] == "I":
+        found.append(Finding(False, "grey of more than 8 bits, scaled to 8"))
+    elif image.mode != "RGB":
+        found.append(Finding(False, "neither RGB nor grey", f"mode {image.mode}"))
+    if image.orientation not in (None, 1):
+        found.append(Finding(False, "EXIF orientation, which is not applied", str(image.orientation)))
+    return found + _name_findings(name, image.kind)
 
 
 def _orientation(image: Any) -> Any:
@@ -86,7 +141,7 @@ def _name_findings(name: str, kind: str) -> List[Finding]:
     found = []
     if _FORMATS.get(extension.lower()) != kind:
         found.append(Finding(False, f"named {extension} without being one", kind))
-    wnid, class_name = _WNID.match(file_name), os.path.basename(folder)
+    wnid, class_name = _WNID.match(file_name), folder.split("/")[0]
     if wnid and _WNID.match(class_name) and wnid.group() != class_name:
         found.append(Finding(False, "named as of another class", wnid.group()))
     return found
@@ -95,6 +150,8 @@ def _name_findings(name: str, kind: str) -> List[Finding]:
 def _fault(error: Exception) -> Finding:
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(error, WhiteUnknown):
+        return Finding(True, "of unknown white", str(error))
     if isinstance(error, UnidentifiedImageError):
         return Finding(True, "no image")
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):

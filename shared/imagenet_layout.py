@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import List, Sequence, Tuple, Union
 
 from shared.errors import fault
-from shared.imagenet_split import LeftOut, Split
+from shared.imagenet_split import INNER, LeftOut, Split, entries, is_folder, is_image
+from shared.nearest import look_alikes
 from shared.paths import expanded
 
 OFFICIAL_NAME = "imagenet"
@@ -28,7 +29,14 @@ _SUBFOLDERS = ("imagenet", "ImageNet", "ILSVRC2012")
 _ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 _OFFICIAL_IMAGES = {"train": 1281167, "val": 50000}
 _OFFICIAL_CLASSES = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # SHA-256 of the sorted wnids
+_OTHER_NAMES = {"train": ("training", "Train", "TRAIN"), "val": ("validation", "valid", "Val", "VAL", "test")}
+_TINY_LIST = "val_annotations.txt"  # Tiny-ImageNet's
 _SHOWN = 3  # names in one message
+
+
+def present(root: Path) -> Sequence[str]:
+    """The splits that are there: val/ alone is all that an evaluation needs."""
+    return SPLITS if os.path.lexists(str(root / "train")) else ("val",)
 
 
 def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
@@ -61,7 +69,7 @@ def faults(parts: Sequence[Split]) -> List[str]:
 
 def remarks(parts: Sequence[Split]) -> Tuple[str, ...]:
     """Return what a user should know and need not mend, a line each."""
-    return tuple(line for part in parts for line in _remarks(part.subset, part.left_out))
+    return tuple(line for part in parts for line in _remarks(part.subset, part.left_out) + _alike_within(part))
 
 
 def is_official(parts: Sequence[Split]) -> bool:
@@ -102,16 +110,22 @@ def _missing(root: Path, split: str) -> str:
         return f"{archive} is still packed; extract it into {root / split}, a folder per class"
     if root.name in SPLITS and os.path.isdir(str(root.parent / split)):
         return f"{root} is one of the two parts; give the folder that holds both, {root.parent}"
+    for other in _OTHER_NAMES[split]:
+        if os.path.isdir(str(root / other)):
+            return f"{root} holds no {split}/ but {other}/; if that is the same, give it the name {split}"
     return f"{root} holds no {split}/; give the folder that holds train/ and val/, each with a folder per class"
 
 
 def _faults_alone(part: Split) -> List[str]:
     folder, left_out = part.folder, part.left_out
+    if part.classes == (INNER,) and os.path.isfile(os.path.join(folder, _TINY_LIST)):
+        tiny = f"{folder} is Tiny-ImageNet's as it is unpacked, all classes in {INNER}/"
+        return [f"{tiny}; {_sorting(folder, os.path.join(folder, _TINY_LIST))}"]
     if left_out.unsorted or (left_out.loose and not part.classes):
         images = counted(left_out.unsorted or left_out.loose, "image")
         if part.subset == "train":
             return [f"{folder} has {images} outside class folders; move each into the folder of its class"]
-        return [f"{folder} is not sorted ({images} outside class folders); {_sorting(folder)}"]
+        return [f"{folder} is not sorted ({images} outside class folders); {_sorting(folder)}, LIST being valprep.sh"]
     if not part.classes:
         packed = any(name.endswith(".tar") for name in os.listdir(folder))
         if packed:
@@ -120,13 +134,25 @@ def _faults_alone(part: Split) -> List[str]:
     empty = [name for name, count in zip(part.classes, part.class_counts()) if not count]
     if empty:
         classes = counted(len(empty), "class", "classes")
+        inner = _inner(os.path.join(folder, empty[0])) if left_out.folders else ""
+        if inner:
+            deeper = f"{folder} has {classes} without images ({some(empty)}): they lie deeper, in {empty[0]}/{inner}/"
+            return [f"{deeper}; move what is there into the folders train/CLASS/ and val/CLASS/"]
         return [f"{folder} has {classes} without images ({some(empty)}); fill or remove them"]
     return []
 
 
-def _sorting(folder: str) -> str:
+def _inner(folder: str) -> str:
+    """The folder within a class folder in which there are images, or folders of them; nothing where there is none."""
+    for entry in sorted(entries(folder), key=lambda entry: entry.name):
+        if is_folder(entry) and any(is_folder(one) or is_image(one.name) for one in entries(entry.path)):
+            return entry.name
+    return ""
+
+
+def _sorting(folder: str, list_path: str = "LIST") -> str:
     root = os.path.dirname(folder)
-    return f"run python torch_imagenet/main.py check-data --data-path {root} --sort-val LIST, LIST being valprep.sh"
+    return f"run python torch_imagenet/main.py check-data --data-path {root} --sort-val {list_path}"
 
 
 def _missing_classes(one: Split, other: Split) -> List[str]:
@@ -134,7 +160,19 @@ def _missing_classes(one: Split, other: Split) -> List[str]:
     if not missing:
         return []
     classes = counted(len(missing), "class", "classes")
+    alike = look_alikes(missing, set(other.classes) - set(one.classes))
+    if alike:
+        pairs = some([f"{ascii(name)} and {ascii(here)}" for name, here in alike.items()])
+        named = counted(len(alike), "class", "classes")
+        return [f"{other.folder} has {named} of {one.subset}/ under names that look alike and are spelt otherwise"
+                f" ({pairs}); rename the folders in one of them"]  # fmt: skip
     return [f"{other.folder} lacks {classes} of {one.subset}/ ({some(missing)}); both need the same classes"]
+
+
+def _alike_within(part: Split) -> List[str]:
+    alike = look_alikes(part.classes, part.classes)
+    pairs = some([f"{ascii(name)} and {ascii(other)}" for name, other in alike.items()])
+    return [f"{part.subset}/: two classes have names that look alike ({pairs})"] if alike else []
 
 
 def _remarks(split: str, left_out: LeftOut) -> List[str]:

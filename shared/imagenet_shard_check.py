@@ -49,7 +49,7 @@ def shards_to_check(
         if report.faults:
             faults = counted(report.faults, "fault")
             raise fault(f"{path}: {faults}, the first: {report.first}; mend what is named above")
-    found = load_shards(path, ("train", "val"), None, shard_cache, pause)
+    found = load_shards(path, None, None, shard_cache, pause)
     for part in found.parts.values():
         repeated = _repeated_keys(part)
         if repeated:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Container, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -61,12 +61,12 @@ def plain_shards(path: Union[str, Path]) -> List[str]:
 
 def load_shards(
     path: Union[str, Path],
-    splits: Sequence[str],
+    splits: Optional[Sequence[str]],
     cache_folder: Union[str, Path, None] = None,
     shard_cache: Optional[ShardCache] = None,
     pause: Callable[[], None] = lambda: None,
 ) -> ShardSet:
-    """Find the splits and where their images are. Raises DataError, one line.
+    """Find the splits and where their images are; None: val, and train where it is there. Raises DataError, one line.
 
     `cache_folder` is where the list of shards without an index is kept, as in `cache.places`; `shard_cache` where those
     of a URL are (default: `make_cache()`). `pause` is called at times while headers are read and may raise.
@@ -82,7 +82,7 @@ def load_shards(
 # -- with an index -----------------------------------------------------------------------------------
 
 
-def _indexed(folder: str, splits: Sequence[str]) -> ShardSet:
+def _indexed(folder: str, splits: Optional[Sequence[str]]) -> ShardSet:
     place = os.path.join(folder, FILE)
     try:
         with open(place, "rb") as file:
@@ -98,7 +98,7 @@ def _indexed(folder: str, splits: Sequence[str]) -> ShardSet:
     return ShardSet(folder, index.name, parts, ())
 
 
-def _remote(url: str, splits: Sequence[str], shard_cache: ShardCache) -> ShardSet:
+def _remote(url: str, splits: Optional[Sequence[str]], shard_cache: ShardCache) -> ShardSet:
     notes: List[str] = []
     index = read_index(read_small(f"{url}/{FILE}", MAX_BYTES, notes), f"{shown(url)}/{FILE}")
     parts = {}
@@ -118,11 +118,18 @@ def _remote(url: str, splits: Sequence[str], shard_cache: ShardCache) -> ShardSe
     return ShardSet(url, index.name, parts, tuple(notes))
 
 
-def _asked(index: Index, splits: Sequence[str], where: str) -> Sequence[str]:
+def _asked(index: Index, splits: Optional[Sequence[str]], where: str) -> Sequence[str]:
+    splits = _present(splits, index.splits)
     for split in splits:
         if split not in index.splits:
             raise fault(f"{where} holds no shards of {split}; give a set that has them with --data-path")
     return splits
+
+
+def _present(splits: Optional[Sequence[str]], there: Container[str]) -> Sequence[str]:
+    if splits is not None:
+        return splits
+    return ("train", "val") if "train" in there else ("val",)
 
 
 def _arrays(path: str, listed: Listed) -> bytes:
@@ -201,9 +208,10 @@ def _names(folder: str) -> List[str]:
 
 
 def _plain(
-    folder: str, splits: Sequence[str], cache_folder: Union[str, Path, None], pause: Callable[[], None]
+    folder: str, splits: Optional[Sequence[str]], cache_folder: Union[str, Path, None], pause: Callable[[], None]
 ) -> ShardSet:
     paths = _found(folder)
+    splits = _present(splits, [split for split in paths if paths[split]])
     for split in splits:
         if not paths[split]:
             raise fault(f"{folder} holds no shards of {split}; give a folder with {split}-000000.tar, ...")

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence, Tuple, Union
 
 from shared.errors import fault
 from shared.imagenet_layout import counted, find, some
-from shared.imagenet_split import class_folders, entries, is_folder, is_image
+from shared.imagenet_split import INNER, class_folders, entries, is_folder, is_image
 from shared.imagenet_val_list import read_list
 
 
 def sort_val(path: Union[str, Path], list_path: str, say: Callable[[str], None]) -> None:
     """Move the images that lie directly in val/ into the folders of their classes and say how many.
 
+    Tiny-ImageNet has them in val/images: they are moved from there, and that folder goes once it is empty.
     `list_path` is what `imagenet_val_list.read_list` reads. Nothing is moved unless everything can be: each image has
     a class, which is one of train/ where that is there, and no file is in the way. Nothing is deleted or replaced. An
     interrupted run is finished by another one. Raises DataError, one line.
     """
     val = find(path, ("val",)) / "val"
-    names, wnids = _loose_images(val), read_list(list_path)
+    wnids, source_folder = read_list(list_path), val
+    names = _loose_images(val)
+    if not names and os.path.isdir(str(val / INNER)):
+        source_folder = val / INNER
+        names = _loose_images(source_folder)
     if not names:
         say(f"{val} is sorted already: no image lies outside class folders")
         return
     _check_classes(val, names, wnids, list_path)
-    moves = [(val / name, val / wnids[name] / name) for name in names]
+    moves = [(source_folder / name, val / wnids[name] / name) for name in names]
     _check_moves(moves)
     for source, target in moves:
         try:
@@ -33,6 +39,9 @@ def sort_val(path: Union[str, Path], list_path: str, say: Callable[[str], None])
             os.rename(str(source), str(target))
         except OSError as error:
             raise fault(f"cannot move {source} to {target} ({error.strerror}); mend that and run it again") from error
+    if source_folder != val:
+        with contextlib.suppress(OSError):  # something else is in it
+            source_folder.rmdir()
     folders = len({target.parent for _, target in moves})
     say(f"{val}: {counted(len(moves), 'image')} moved into {counted(folders, 'class folder')}")
     absent = sum(not os.path.lexists(str(val / wnid / name)) for name, wnid in wnids.items())

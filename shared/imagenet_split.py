@@ -2,7 +2,8 @@
 
 Which files are images is decided by their names, as torchvision's ImageFolder does it, and so are the labels and the
 order; what is in them is seen when they are read, or by the mode check-data. Unlike ImageFolder, hidden files and
-folders and whatever lies deeper are left out, and counted.
+folders and whatever lies deeper are left out, and counted; but Tiny-ImageNet's class folders, whose images lie in a
+folder `images` of theirs, are read as they are unpacked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from shared.shuffle import epoch_order
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 WHOLE = "whole"  # the order of an epoch that mixes all images
+INNER = "images"
 _UNSORTED = re.compile(r"ILSVRC2012_val_\d{8}\.JPEG\Z")
 _THREADS = 8  # for folders on a network; on a local disk one would do
 _GONE = -1  # the size of a link that leads nowhere: a bad image, to be met when it is read
@@ -54,9 +56,10 @@ class Split:
 
     Here they are files in class folders; `imagenet_shards.ShardSplit` has them in tar shards.
 
-    `folder` is the absolute path. Image i is of class `classes[labels[i]]`, labels int32 [images]; its file's name is
-    `names[offsets[i]:offsets[i + 1]]`, in the file system's encoding, offsets int64 [images + 1]. `classes` is sorted,
-    and may hold classes without images. `fingerprint` is the SHA-256 of relative names and sizes.
+    `folder` is the absolute path. Image i is of class `classes[labels[i]]`, labels int32 [images]; its file's name
+    below the class folder is `names[offsets[i]:offsets[i + 1]]`, in the file system's encoding, offsets int64
+    [images + 1]. `classes` is sorted, and may hold classes without images. `fingerprint` is the SHA-256 of relative
+    names and sizes.
     """
 
     folder: str
@@ -206,18 +209,30 @@ def is_image(name: str) -> bool:
 
 def _images(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut]:
     """Return the names and sizes of the images in a class folder, sorted by name, and what else is in it."""
+    images, left_out, has_inner = _images_in(folder)
+    if images or not has_inner:
+        return images, left_out
+    inner, others, _ = _images_in(os.path.join(folder, INNER))
+    images = [(f"{INNER}/{name}", size) for name, size in inner]
+    return images, left_out + others + LeftOut(folders=-1 if images else 0)
+
+
+def _images_in(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut, bool]:
+    """What is directly in a folder, and whether one called `images` is."""
     images = []
     files = folders = 0
+    has_inner = False
     for entry in entries(folder):
         if is_folder(entry):
             folders += 1
+            has_inner = has_inner or entry.name == INNER
         else:
             size = _size(entry) if is_image(entry.name) else None
             if size is None:
                 files += 1
             else:
                 images.append((entry.name, size))
-    return sorted(images), LeftOut(files, folders)
+    return sorted(images), LeftOut(files, folders), has_inner
 
 
 def _size(entry: os.DirEntry[str]) -> Optional[int]:

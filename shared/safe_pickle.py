@@ -1,10 +1,11 @@
 """The dialect of pickle that the CIFAR-10 files are written in, read without a pickle machine.
 
 A pickle is a program, and the usual unpickler runs whatever it names. This reader knows the few instructions
-with which Python 2 and 3 write a dictionary of numbers, strings, lists and uint8 arrays (protocols 2 to 5).
-It imports nothing and calls nothing that the file names: the five names such files contain stand for inert
+with which Python 2 and 3 write a dictionary of numbers, strings, lists and NumPy's arrays and scalars (protocols 2
+to 5). It imports nothing and calls nothing that the file names: the six names such files contain stand for inert
 tokens of ours, and an array is made by `np.frombuffer` once its type, shape, order and byte count have been
-checked. Work and memory are bounded by the size of the file, so a small file cannot ask for absurd amounts.
+checked (`pickled_arrays`). Work and memory are bounded by the size of the file, so a small file cannot ask for
+absurd amounts.
 
 The instructions are described in CPython's `pickletools.py`.
 """
@@ -13,15 +14,11 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
-import numpy as np
+from shared.pickled_arrays import Array, Dtype, Refused, array, shown
 
 MAX_INSTRUCTIONS = 1_000_000  # the official files have 30,098; copies made by Python 3 about 110,000
-
-
-class Refused(ValueError):
-    """The bytes are not a pickle of plain data. The message is one line, without the name of the file."""
 
 
 class _Token(enum.Enum):
@@ -31,6 +28,7 @@ class _Token(enum.Enum):
     FROM_BUFFER = "an array around bytes (protocol 5)"
     NDARRAY = "the type of an array"
     DTYPE = "the type of an array's elements"
+    SCALAR = "one element of an array"
     ENCODE = "bytes, as Python 3 writes them in protocol 2"
 
 
@@ -39,29 +37,20 @@ _NAMES = {
     ("numpy._core.multiarray", "_reconstruct"): _Token.RECONSTRUCT,
     ("numpy.core.numeric", "_frombuffer"): _Token.FROM_BUFFER,
     ("numpy._core.numeric", "_frombuffer"): _Token.FROM_BUFFER,
+    ("numpy.core.multiarray", "scalar"): _Token.SCALAR,
+    ("numpy._core.multiarray", "scalar"): _Token.SCALAR,
     ("numpy", "ndarray"): _Token.NDARRAY,
     ("numpy", "dtype"): _Token.DTYPE,
     ("_codecs", "encode"): _Token.ENCODE,
 }
 
 
-class _Dtype:
-    """Stands for `numpy.dtype('u1')`, the only element type there is."""
-
-    complete = False
-
-
-class _Array:
-    """Stands for a `numpy.ndarray` until its content has been read."""
-
-    value: Optional[np.ndarray] = None
-
-
 def loads(data: bytes) -> Dict[str, Any]:
     """Read the dictionary that one of the CIFAR-10 files holds.
 
     Keys come back as str, whether Python 2 wrote them as bytes or Python 3 as text. Values are None, bool,
-    int, str, bytes, lists, tuples and dictionaries of these, and read-only uint8 arrays. Else raises Refused.
+    int, str, bytes, lists, tuples and dictionaries of these, and read-only arrays of whole numbers or text; NumPy's
+    scalars come back as int and str. Else raises Refused.
     """
     try:
         return _plain_dictionary(_Reader(data).run())
@@ -80,10 +69,10 @@ def _plain_dictionary(value: object) -> Dict[str, Any]:
     for key, item in value.items():
         name = _text(key)
         if name in result:
-            raise Refused(f"it holds {_shown(name)} twice")
-        if isinstance(item, _Array):
+            raise Refused(f"it holds {shown(name)} twice")
+        if isinstance(item, Array):
             if item.value is None:
-                raise Refused(f"the array {_shown(name)} has no content")
+                raise Refused(f"the array {shown(name)} has no content")
             item = item.value
         result[name] = item
     return result
@@ -96,11 +85,6 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     raise Refused("it holds something else where a name belongs")
-
-
-def _shown(name: str) -> str:
-    """A name from the file, fit for a terminal: one line, ASCII, not endless."""
-    return ascii(name if len(name) <= 60 else name[:57] + "...")
 
 
 class _Reader:
@@ -215,7 +199,7 @@ class _Reader:
     def look_up(self, module: str, name: str) -> None:
         token = _NAMES.get((module, name))
         if token is None:
-            raise Refused(f"it asks for {_shown(module + '.' + name)}, which plain data does not need")
+            raise Refused(f"it asks for {shown(module + '.' + name)}, which plain data does not need")
         self.stack.append(token)
 
     def global_line(self) -> None:
@@ -243,50 +227,28 @@ class _Reader:
         if token is _Token.RECONSTRUCT:
             if arguments[:2] != (_Token.NDARRAY, (0,)) or len(arguments) != 3:
                 raise Refused("an array in it is damaged")
-            return _Array()
+            return Array()
         if token is _Token.DTYPE:
-            if _text(arguments[0]) != "u1" or arguments[1:] != (0, 1):
-                raise Refused(f"it holds an array of {_shown(_text(arguments[0]))}, not of 'u1' (uint8)")
-            return _Dtype()
+            return Dtype(_text(arguments[0]), arguments[1:])
+        if token is _Token.SCALAR:
+            dtype, content = arguments
+            return array((1,), dtype, False, content).item()
         if token is _Token.FROM_BUFFER:
             content, dtype, shape, order = arguments
-            array = _Array()
-            array.value = _array(shape, dtype, _text(order) != "C", content)
-            return array
+            return Array(array(shape, dtype, _text(order) != "C", content))
         raise Refused("it calls something that plain data does not need")
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if type(state) is not tuple:
             raise Refused("it changes an object in a way that plain data does not need")
-        if isinstance(target, _Dtype):
-            if len(state) != 8 or _text(state[1]) != "|" or state[2:] != (None, None, None, -1, -1, 0):
-                raise Refused("the element type of an array in it is damaged or not plain uint8")
-            target.complete = True
-        elif isinstance(target, _Array) and target.value is None:
+        if isinstance(target, Dtype):
+            target.complete(state)
+        elif isinstance(target, Array) and target.value is None:
             _, shape, dtype, is_fortran, content = state
-            target.value = _array(shape, dtype, is_fortran, content)
+            target.value = array(shape, dtype, is_fortran, content)
         else:
             raise Refused("it changes an object in a way that plain data does not need")
-
-
-def _array(shape: object, dtype: object, other_order: object, content: object) -> np.ndarray:
-    if not (isinstance(dtype, _Dtype) and dtype.complete):
-        raise Refused("an array in it has no element type")
-    if other_order:
-        raise Refused("an array in it is stored column by column, not row by row")
-    if not isinstance(content, (bytes, bytearray)) or type(shape) is not tuple or not 1 <= len(shape) <= 4:
-        raise Refused("an array in it is damaged")
-    count = 1
-    for extent in shape:
-        if type(extent) is not int or extent < 1:
-            raise Refused("an array in it is empty or damaged")
-        count *= extent
-    if count != len(content):
-        raise Refused(f"an array in it has {len(content)} bytes where its shape {shape} needs {count}")
-    array = np.frombuffer(content, np.uint8).reshape(shape)
-    array.setflags(write=False)
-    return array
 
 
 def _pushing(form: str) -> Callable[[_Reader], None]:

@@ -43,10 +43,10 @@ def check_data(options: Any, interrupts: Interrupts) -> None:
 def _write_shards(
     options: Any, path: str, name: Optional[str], shards: Optional[ShardCache], log: RunLog, interrupts: Interrupts
 ) -> None:
-    data = imagenet.load(path, name=name, shard_cache=shards)
-    assert data.train is not None
+    data = imagenet.load(path, None, name=name, shard_cache=shards)
+    parts = (data.val,) if data.train is None else (data.train, data.val)
     log.line(f"shards of {data.name} from {shown(data.path)} to {options.write_shards}")
     write_shards(
-        data.name, (data.train, data.val), options.write_shards, options.shard_size * 2**20, log.line,
+        data.name, parts, options.write_shards, options.shard_size * 2**20, log.line,
         interrupts.raise_if_requested,
     )  # fmt: skip

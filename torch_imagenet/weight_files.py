@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Dict, Optional, Union
 
 import torch
 
@@ -17,7 +17,8 @@ def read_weight_file(path: Union[str, Path]) -> Any:
     """What the file holds, on the CPU; as a rule a state dict, or a dictionary with one in it.
 
     The ending .safetensors says which format it is; everything else must be torch.save's, of any age. Raises UsageError
-    where there is no such file, where it is damaged, and where it holds more than plain tensors, numbers and text.
+    where there is no such file, where it is damaged, and where it holds more than data. What is data beside the weights
+    and not tensors, numbers or text, such as a training's options, is an `Inert`.
     """
     path = Path(path)
     if path.is_dir():
@@ -27,11 +28,51 @@ def read_weight_file(path: Union[str, Path]) -> Any:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
+class Inert:
+    """Stands for a value beside the weights that nothing here uses: it takes whatever the file gives, and does nothing.
+
+    The class that the file names is neither imported nor called.
+    """
+
+    def __init__(self, *values: Any) -> None:
+        """What the file would build it of is forgotten."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Its attributes are, too."""
+
+
+def _inert(full_name: str, holder: Optional[type] = None) -> type:
+    """A class that torch takes for the one of that name; one that is filled afterwards becomes a plain `holder`."""
+    module, name = full_name.rsplit(".", 1)
+    content: Dict[str, Any] = {"__module__": module, "__qualname__": name}
+    if holder is not None:
+        content["__new__"] = lambda cls, *values: holder()
+    return type(name, (Inert,), content)
+
+
+# The data that timm's, torchvision's, our originals' and other trainings save beside the weights: options, paths,
+# times, versions, and accuracies as NumPy has them. Tensors, OrderedDict, Counter, set and bytes torch reads itself.
+_INERT = [
+    *map(_inert, (
+        "argparse.Namespace", "types.SimpleNamespace", "builtins.frozenset", "builtins.range", "builtins.slice",
+        "builtins.bool", "builtins.float", "builtins.int", "builtins.str", "builtins.list", "builtins.tuple",
+        "builtins.dict", "datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta",
+        "datetime.timezone", "decimal.Decimal", "uuid.UUID", "numpy.dtype", "numpy.ndarray",
+        "torch.torch_version.TorchVersion",
+    )),
+    *(_inert(f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(_inert(f"pathlib{module}.{name}") for module in ("", "._local") for name in ("Path", "PurePath", "PosixPath",
+      "PurePosixPath", "WindowsPath", "PureWindowsPath")),
+    _inert("collections.defaultdict", dict), _inert("collections.deque", list),
+]  # fmt: skip
+
+
 def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the format
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([*_INERT]):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise UsageError(f"{path} {_reason(error)}") from error
 
@@ -42,8 +83,8 @@ def _reason(error: Exception) -> str:
     code = re.search(r"GLOBAL ([\w.]+)", text)
     if code or "TorchScript" in text:
         what = code.group(1) if code else "a TorchScript program"
-        return (f"is refused: loading it would run code of its own ({what}); ask its author for a .safetensors file,"
-                " or for plain tensors saved with torch.save")  # fmt: skip
+        return (f"is refused: it is more than data, loading it would run code of its own ({what}); ask its author for"
+                " a .safetensors file, or for plain tensors saved with torch.save")  # fmt: skip
     if isinstance(error, PermissionError):
         return "may not be read; change its permissions"
     if isinstance(error, pickle.UnpicklingError):

@@ -26,7 +26,8 @@ Tensors = Dict[str, torch.Tensor]
 
 AUXILIARY = "aux."
 HEADS = tuple(sorted({f"{spec.head}." for spec in NETWORKS.values()}))
-COUNTER = "num_batches_tracked"  # of batch normalisation; files from before PyTorch 0.4.1 lack it, and nothing uses it
+# Of batch normalisation. Nothing uses it: files from before PyTorch 0.4.1 lack it, others cast it with the weights.
+COUNTER = "num_batches_tracked"
 FROM_TENSORFLOW = "cell_stem_0.conv_1x1.conv.weight"  # only PNASNet has it; in its published weights class 0 is none
 
 
@@ -77,7 +78,7 @@ class Report:
             lines.append("class 0 of the file's 1001 is the background: dropped")
         counters = self.total - self.matched - len(self.left_new)
         if counters:
-            lines.append(f"{counters} counters {COUNTER} are not in the file; nothing uses them")
+            lines.append(f"{counters} counters {COUNTER} are not in the file as whole numbers; nothing uses them")
         if self.left_new:
             lines.append(f"left new: {_some(self.left_new)}")
         if self.ignored:
@@ -108,6 +109,7 @@ def load_weights(
         name, content = "the state dict", weights
     wrapped, wrapper, unused = _unwrapped(content, form, name)
     state, prefix = _without_prefix(wrapped, form.prefixes)
+    state = {key: value for key, value in state.items() if not key.endswith(COUNTER) or _fits(value, torch.tensor(0))}
     own, _ = _without_prefix(module.state_dict(), SOURCES["auto"].prefixes)
 
     dropped = form.background and _drop_background(state, own)

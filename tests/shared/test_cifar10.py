@@ -315,6 +315,9 @@ def test_a_wrong_batch(folder, name, changes, said):
     ({"data": BIG, "labels": (0, 1, 2)}, "no list of 3 labels"),
     ({"data": BIG, "labels": [0, 1, 1.0]}, "instruction"),
     ({"data": BIG.astype(np.float32), "labels": [0, 1, 2]}, "'f4'"),
+    ({"data": BIG.astype(np.int64), "labels": [0, 1, 2]}, "has data of int64, not of uint8"),
+    ({"data": BIG, "labels": np.array([[0, 1, 2]])}, "no list of 3 labels"),
+    ({"data": BIG, "labels": np.array([0, 1, 3])}, "gives image 2 the label 3, not 0 to 2"),
     ({"data": np.asfortranarray(BIG), "labels": [0, 1, 2]}, "column by column"),
     ({"fine_labels": [0, 1, 2], "data": BIG}, "no list of 3 labels"),
     ([BIG, [0, 1, 2]], "dictionary"),
@@ -323,6 +326,28 @@ def test_a_wrong_batch_made_by_python_3(folder, value, said):
     for protocol in (2, 4):
         (folder / "data_batch_2").write_bytes(pickle.dumps(value, protocol))
         assert said in fault(folder)
+
+
+@pytest.mark.parametrize("labels", [list, lambda array: array, lambda array: array.astype(np.uint8)])
+def test_labels_and_names_as_numpy_has_them_are_the_same_set(folder, labels):
+    """`list(array)`, as a set of one's own is easily written, and arrays."""
+    plain = cifar10.load(folder)
+    for number, name in enumerate(FILES):
+        values = batch(number, labels=labels(np.array(batch(number)["labels"])))
+        (folder / name).write_bytes(pickle.dumps(values, 2))
+    values = meta(num_cases_per_batch=np.int64(CASES), label_names=list(np.array(NAMES)))
+    (folder / "batches.meta").write_bytes(pickle.dumps(values, 2))
+    numpys = cifar10.load(folder)
+    assert (numpys.fingerprint, numpys.label_names) == (plain.fingerprint, plain.label_names)
+
+
+def test_a_set_of_ones_own_is_not_to_be_extracted_afresh(folder):
+    """It is no copy of CIFAR-10; one file of the official size says that it is one."""
+    (folder / "data_batch_2").write_bytes(pickle.dumps(batch(1, labels=[0.5]), 2))
+    assert "write it as in CIFAR-10 (data: uint8 [images, 3072], labels: a list of int)" in fault(folder)
+    with open(str(folder / "test_batch"), "ab") as file:
+        file.truncate(31035526)
+    assert fault(folder).endswith("extract cifar-10-python.tar.gz afresh")
 
 
 class Attack:

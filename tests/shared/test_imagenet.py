@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from shared import imagenet, imagenet_layout
 from shared.errors import DataError
+from shared.imagenet_sort import sort_val
 from shared.imagenet_split import EXTENSIONS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -212,7 +213,7 @@ def test_what_is_not_there(root, tmp_path):
     assert "holds no val/; " in fault(tmp_path / "empty", splits=("val",))
     assert f"{root / 'val'} is one of the two parts; give the folder that holds both, {root}" in fault(root / "val")
     (root / "val").rename(root / "validation")
-    assert "holds no val/; " in fault(root)
+    assert "holds no val/ but validation/; " in fault(root)
     (root / "val").write_bytes(b"x")
     assert f"{root / 'val'} is not a folder; " in fault(root)
 
@@ -237,6 +238,82 @@ def test_classes_of_one_split_alone_are_named(root):
     (root / "val").rename(root / "train")
     (root / "t").rename(root / "val")
     assert f"{root / 'train'} lacks 5 classes of val/ (bird0, bird1, bird2, ...); " in fault(root)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("B\xe4r", "Ba\u0308r"), ("Owl", "owl"), ("owl ", "owl"), ("\uff4fwl", "owl")]
+)
+def test_names_that_look_alike_are_shown_as_they_differ(root, one, other):
+    for split, name in (("train", one), ("val", other)):
+        (root / split / name).mkdir()
+        (root / split / name / "a.png").write_bytes(b"x")
+    line = fault(root)
+    assert f"{root / 'val'} has 1 class of train/ under names that look alike and are spelt otherwise" in line
+    assert f"({ascii(one)} and {ascii(other)}); rename" in line
+    (root / "train" / one).rename(root / "train" / other)
+    assert imagenet.load(root).remarks == ()
+    for split in ("train", "val"):
+        (root / split / one).mkdir()
+        (root / split / one / "a.png").write_bytes(b"x")
+    remark = f"{split}/: two classes have names that look alike ({ascii(sorted([one, other])[0])} and "
+    assert any(line.startswith(remark) for line in imagenet.load(root).remarks)
+
+
+def test_a_split_under_another_name_is_named(root):
+    (root / "val").rename(root / "valid")
+    assert f"{root} holds no val/ but valid/; if that is the same, give it the name val" in fault(root)
+
+
+def _deeper(root, split, folder):
+    for path in list((root / split).iterdir()):
+        (root / split / folder).mkdir(exist_ok=True)
+        path.rename(root / split / folder / path.name)
+
+
+def test_images_a_folder_deeper_are_told_from_no_images(root):
+    _deeper(root, "train", "train")
+    line = fault(root)
+    assert f"{root / 'train'} has 1 class without images (train): they lie deeper, in train/cat/; " in line
+    assert "fill" not in line
+
+
+@pytest.fixture
+def tiny_imagenet(root):
+    """As it is unpacked: train/CLASS/images, boxes beside it; val/images and the list of their classes."""
+    lines = []
+    for split in ("train", "val"):
+        for wnid, folder in zip(("n01443537", "n01629819"), ("cat", "dog")):
+            (root / split / folder).rename(root / split / wnid)
+            images = sorted((root / split / wnid).glob("*.JPEG"))
+            place = root / "val" / "images" if split == "val" else root / split / wnid / "images"
+            place.mkdir(exist_ok=True)
+            for number, path in enumerate(images):
+                path.rename(place / f"{wnid}_{number}.JPEG")
+                lines.append(f"{wnid}_{number}.JPEG\t{wnid}\t0\t32\t44\t62\n")
+            if split == "val":
+                (root / split / wnid).rmdir()
+            else:
+                (root / split / wnid / f"{wnid}_boxes.txt").write_text("0.JPEG\t0\t0\t62\t62\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    return root
+
+
+def test_tiny_imagenet_as_it_is_unpacked(tiny_imagenet):
+    annotations = tiny_imagenet / "val" / "val_annotations.txt"
+    line = fault(tiny_imagenet)
+    assert line == fault(tiny_imagenet, splits=("val",))
+    assert f"{tiny_imagenet / 'val'} is Tiny-ImageNet's as it is unpacked, all classes in images/; run python " in line
+    assert f"check-data --data-path {tiny_imagenet} --sort-val {annotations}" in line
+    said = []
+    sort_val(tiny_imagenet, str(annotations), said.append)
+    assert "moved into 2 class folders" in said[0]
+    data = imagenet.load(tiny_imagenet)
+    assert data.classes == ("n01443537", "n01629819")
+    assert data.train.name(0) == "n01443537/images/n01443537_0.JPEG"
+    assert data.val.name(0) == "n01443537/n01443537_0.JPEG"
+    assert os.path.isfile(data.train.path(0))
+    assert data.remarks == ("train/: 2 files left out, hidden or no image by name",
+                            "val/: 1 file left out, hidden or no image by name")  # fmt: skip
 
 
 def test_empty_classes_and_splits(root):

@@ -101,6 +101,18 @@ def test_a_bad_image_is_a_fault(root, kind):
     assert error.startswith(f"set: 1 fault, the first: {line}")
 
 
+def test_val_alone_is_checked_as_it_is_evaluated(root, tmp_path):
+    shutil.rmtree(str(root / "train"))
+    said, error = run(root)
+    assert error == ""
+    assert "remark: there is no train part, which training needs; val alone can be evaluated on" in said
+    assert said[-1] == "set: complete"
+    (root / "val" / "n02102040" / "bad.JPEG").write_bytes(b"")
+    assert run(root)[1]
+    shutil.rmtree(str(root / "val"))
+    assert "holds no val/" in run(root)[1]
+
+
 def test_a_link_that_leads_nowhere_is_a_fault(root):
     (root / "val" / "n02102040" / "bad.JPEG").symlink_to("nowhere")
     assert "bad.JPEG: cannot be read (No such file or directory)" in run(root)[1]

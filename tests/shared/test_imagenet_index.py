@@ -60,6 +60,20 @@ def kept(cache):
     return list(cache.rglob("*.npz"))
 
 
+def test_tiny_imagenets_folders_of_images_are_looked_at_too(folder, cache, scans):
+    """The folder of the class keeps its time when an image is added a folder deeper."""
+    for place in list(folder.glob("class*")):
+        (place / "images").mkdir()
+        for path in list(place.glob("*.JPEG")):
+            path.rename(place / "images" / path.name)
+    before = indexed(str(folder), cache)
+    assert content(indexed(str(folder), cache)) == content(before)
+    assert len(scans) == 1
+    assert before.name(0).startswith("class0/images/")
+    (folder / "class0" / "images" / "z.JPEG").write_bytes(b"x")
+    assert len(indexed(str(folder), cache)) == len(before) + 1
+
+
 def test_the_second_start_lists_no_files_and_gives_the_same(folder, cache, scans):
     first = indexed(str(folder), cache)
     second = indexed(str(folder), cache)

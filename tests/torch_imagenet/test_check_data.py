@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +74,28 @@ def test_val_is_sorted(tmp_path, capsys):
     check_data(options(data_path=str(root), sort_val=str(tmp_path / "valprep.sh")), Interrupts())
     assert capsys.readouterr().out == f"{root / 'val'}: 1 image moved into 1 class folder\n"
     assert imagenet.load(root).val.class_counts().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("layout", ["val alone", "Tiny-ImageNet"])
+def test_what_evaluation_takes_is_written_as_shards_and_checked(tmp_path, layout, capsys):
+    root = write_set(tmp_path / "pets")
+    for folder in list((root / "train").iterdir()):
+        if layout == "val alone":
+            shutil.rmtree(str(folder))
+        else:
+            (folder / "images").mkdir()
+            (folder / "a.JPEG").rename(folder / "images" / "a.JPEG")
+    if layout == "val alone":
+        (root / "train").rmdir()
+    check_data(options(data_path=str(root), write_shards=str(tmp_path / "shards")), Interrupts())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "pets: complete"
+    assert any("there is no train part" in line for line in lines) == (layout == "val alone")
+    splits = ("val",) if layout == "val alone" else ("train", "val")
+    data, kept = (imagenet.load(place, splits) for place in (tmp_path / "shards", root))
+    assert data.fingerprint == kept.fingerprint
+    if data.train is not None:
+        assert data.train.file_name(0) == "images/a.JPEG"
 
 
 def test_there_must_be_something_to_sort():
