@@ -17,6 +17,7 @@ from typing import Dict, List, Tuple
 from shared.errors import fault
 from shared.imagenet_meta import WNID, read_meta
 from shared.imagenet_split import EXTENSIONS
+from shared.text import decoded, of_system
 
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _META = "meta.mat"
@@ -56,7 +57,7 @@ def _lines(path: str) -> List[Tuple[int, str]]:
         raise fault(f"cannot read {path} ({error.strerror}); {_FORMS}") from error
     if len(content) > _MAX_BYTES:
         raise fault(f"{path} is too large for a list of images; {_FORMS}")
-    texts = os.fsdecode(content).replace("\r", "").split("\n")
+    texts = re.split("\r\n|\r|\n", of_system(decoded(content)))
     return [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
 
 

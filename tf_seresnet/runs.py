@@ -20,6 +20,7 @@ from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run_folder import command
+from shared.text import in_utf8, of_system
 from tf_seresnet import devices
 from tf_seresnet.graph import NetworkSpec
 
@@ -39,8 +40,8 @@ def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cif
         data = cifar10.load(options.data_path)
         return data, f"data: {data.name} from {data.path}"
     trained_on = (state or {}).get("data", {}).get("path")
-    if trained_on and os.path.isdir(trained_on):
-        data = cifar10.load(trained_on)
+    if trained_on and os.path.isdir(of_system(trained_on)):
+        data = cifar10.load(of_system(trained_on))
         return data, f"data: {data.name} from {data.path}, where the checkpoint was trained"
     if os.path.isdir(cifar10.FOLDER):
         data = cifar10.load(cifar10.FOLDER)
@@ -138,7 +139,7 @@ def describe_data(data: Cifar10) -> Dict[str, Any]:
     """The `dataset` part of a record."""
     return {
         "name": data.name,
-        "path": data.path,
+        "path": in_utf8(data.path),
         "train_images": len(data.train_images),
         "eval_images": len(data.test_images),
         "fingerprint": data.fingerprint,

@@ -23,6 +23,7 @@ from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import command
 from shared.shard_cache import is_url, shown
+from shared.text import in_utf8, of_system
 from torch_imagenet.devices import Device
 from torch_imagenet.job import job_name
 from torch_imagenet.network_spec import NetworkSpec
@@ -61,7 +62,7 @@ class Data:
         content = self.content
         return {
             "name": content.name,
-            "path": content.path,
+            "path": in_utf8(content.path),
             "train_images": len(content.train) if content.train is not None else None,
             "eval_images": len(content.val),
             "fingerprint": content.fingerprint,
@@ -85,7 +86,7 @@ def _found_data(options: Any, trained_on: Dict[str, Any], splits: Sequence[str])
     if options.data_path:
         content = imagenet.load(options.data_path, splits, shard_cache=shard_cache(options, options.data_path))
         return Data(content, f"data: {content.name} from {shown(content.path)}")
-    place = trained_on.get("path", "")
+    place = of_system(trained_on.get("path", ""))
     if os.path.isdir(place) or is_url(place):
         content = imagenet.load(place, splits, trained_on["name"], shard_cache=shard_cache(options, place))
         return Data(content, f"data: {content.name} from {shown(content.path)}, where the checkpoint was trained")
@@ -270,9 +271,10 @@ def versions() -> Dict[str, str]:
 
 
 def write_config(
-    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device, data: Data
-) -> None:
-    """config.json: everything that decided what this run does, as it was resolved."""
+    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device,
+    data: Optional[Data] = None,
+) -> None:  # fmt: skip
+    """config.json: everything that decided what this run does, as it was resolved. Without `data` it made its own."""
     content = {
         "command": command(),
         "job": job_name(),
@@ -283,7 +285,7 @@ def write_config(
         "options": {key: value for key, value in sorted(vars(options).items()) if value is not None and key != "words"},
         "device": device.describe(),
         "global_batch_size": recipe.batch_size * recipe.accumulate * device.count,
-        "data": data.describe(),
+        "data": data.describe() if data is not None else {"name": "synthetic"},
         "machine": records.machine(),
         "versions": versions(),
     }
