@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `checkpoints/step-00000391/` with the files that a half's framework writes, and `state.json`:
 progress, recipe, network and the checksums of the files. It is written under another name, synced and renamed. `last`
-and `best` are symbolic links, replaced in one step.
+and `best` stand for two of them, see `checkpoint_names`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
+from shared.checkpoint_names import NAMES, REPLACED, STATE, followed, is_copy, point, pointed, says_best, step_of
 from shared.errors import UsageError, one_line
-from shared.files import make_folder, sync_files, sync_folder, write_atomic
+from shared.files import make_folder, open_to_others, sync_files, sync_folder, write_atomic
 
 FOLDER = "checkpoints"
-STATE = "state.json"
-_REPLACED, _CHECKSUM = ".replaced", "checksum"
+_CHECKSUM = "checksum"
+_WRITING = ".writing-"
+# What a run that was killed leaves: `.writing-...` (once `.` and eight letters), `.step-...`, `.last...`, `.best...`.
+_LEFTOVER = re.compile(r"\.(writing-.*|[a-z0-9_]{8}|step-\d+.*|(last|best)(\..*)?)\Z")
 FORMAT = 2  # 1 had no checksum of the state itself
 
 
@@ -41,20 +44,40 @@ class CheckpointFolder:
         self.folder = folder / FOLDER
         self._keep = keep
         make_folder(self.folder)
-        for path in self.folder.glob(f".*{_REPLACED}"):  # a run was killed between two renames
+        for path in self.folder.glob(f".*{REPLACED}"):  # a run was killed between two renames
             if not _numbered_name(path).exists():
                 os.rename(str(path), str(_numbered_name(path)))
-        for leftover in self.folder.glob(".*"):  # of a run that was killed while it wrote or removed one
-            shutil.rmtree(str(leftover), ignore_errors=True)
+        for path in [path for path in map(self.folder.joinpath, NAMES) if is_copy(path)]:
+            self._take_in(path)
+        for leftover in filter(lambda path: _LEFTOVER.match(path.name), self.folder.glob(".*")):
+            _remove(leftover)
         self._find_best()
 
+    def _take_in(self, copy: Path) -> None:
+        """Make a name again of a copy of a checkpoint, which becomes the checkpoint where that is absent or damaged."""
+        step = step_of(copy)
+        if step < 0:  # nobody knows of which
+            os.rename(str(copy), str(_free(copy.with_name(f"{copy.name}-damaged"))))
+            return
+        target = self.folder / _name(step)
+        if not target.exists() or (_is_intact(copy) and not _is_intact(target)):
+            _put(copy, target)
+        else:
+            os.rename(str(copy), str(_free(copy.with_name(f"{_WRITING}{copy.name}"))))  # to be swept away
+        point(self.folder, copy.name, target.name)
+
     def _find_best(self) -> None:
-        """Point `best` at the last checkpoint where that is it, and a run was killed before it could say so."""
-        last = self.folder / "last"
-        for path in [last.resolve()] if last.exists() else _numbered(self.folder)[-1:]:
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # damaged; whoever reads it will say so
-                if json.loads((path / STATE).read_text(encoding="utf-8")).get("best") is True:
-                    _point(self.folder / "best", path.name)
+        """Point `best` at the last checkpoint where that is it, and a run was killed before it could say so.
+
+        Where a copy has left `best` out, it is the newest that was the best when it was written.
+        """
+        last, numbered = pointed(self.folder, "last"), _numbered(self.folder)
+        candidates = [self.folder / last.resolve().name] if last.exists() else numbered[-1:]
+        if not pointed(self.folder, "best").exists():
+            candidates += reversed(numbered)
+        best = next(filter(says_best, candidates), None)
+        if best is not None:
+            point(self.folder, "best", best.name)
 
     def save(self, step: int, write: Callable[[Path], Any], state: Dict[str, Any], best: bool = False) -> Path:
         """The folder of a new checkpoint; `last` (and `best`) point at it, the oldest beyond `keep` are dropped.
@@ -62,15 +85,17 @@ class CheckpointFolder:
         `write` puts the framework's files into the folder that it is given. Where it or the disk fails, its exception
         passes, and nothing has changed.
         """
-        target = self.folder / f"step-{step:08d}"
-        temporary = Path(tempfile.mkdtemp(prefix=".", dir=str(self.folder)))
+        target = self.folder / _name(step)
+        temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=str(self.folder)))
         try:
             write(temporary)
-            files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+            # But for what a system puts beside files of its own accord, as macOS does on others' file systems.
+            own = [path for path in sorted(temporary.iterdir()) if not path.name.startswith(".")]
+            files = {path.name: _sha256(path) for path in own}
             content = dict(state, format=FORMAT, files=files, best=best)
             content[_CHECKSUM] = _checksum(content)
             write_atomic(temporary / STATE, json.dumps(content, indent=1, allow_nan=False) + "\n")
-            os.chmod(str(temporary), 0o755)  # mkdtemp makes it private
+            open_to_others(temporary, 0o755)  # mkdtemp makes it private
             sync_files(temporary)
             _put(temporary, target)
         except BaseException:
@@ -79,7 +104,7 @@ class CheckpointFolder:
         # Each on the disk before what follows.
         for name in ["best", "last"] if best else ["last"]:
             sync_folder(self.folder)
-            _point(self.folder / name, target.name)
+            point(self.folder, name, target.name)
         sync_folder(self.folder)
         with contextlib.suppress(OSError):  # the checkpoint is written; what is too much goes with the next one
             self._prune(step)
@@ -90,9 +115,9 @@ class CheckpointFolder:
 
         Neither is a part of one ever seen under its name, also after a power cut.
         """
-        kept = {os.path.realpath(str(self.folder / name)) for name in ("last", "best")}
+        kept = {os.path.realpath(str(pointed(self.folder, name))) for name in NAMES}
         numbered = _numbered(self.folder)
-        of_now = [path for path in numbered if _step(path) <= step]
+        of_now = [path for path in numbered if step_of(path) <= step]
         newest, hidden = of_now[-self._keep :], []
         for path in numbered:
             if path not in newest and str(path.resolve()) not in kept:
@@ -106,8 +131,15 @@ class CheckpointFolder:
 
 def holds_one(path: Union[str, Path]) -> bool:
     """Whether `path` is the folder of a checkpoint, of a run, or of its checkpoints, intact or not."""
-    path = Path(path)
+    path = followed(Path(path))
     return (path / STATE).is_file() or (path / FOLDER).is_dir() or (path.name == FOLDER and path.is_dir())
+
+
+def newest(run: Path) -> Optional[Path]:
+    """The checkpoint that a run goes on from, by its name alone: the last, else the one with the highest number."""
+    last = pointed(run / FOLDER, "last")
+    found = [path for path in [*_numbered(run / FOLDER), last] if path.is_dir()]
+    return found[-1] if found else None
 
 
 def find(path: Union[str, Path]) -> Found:
@@ -116,7 +148,7 @@ def find(path: Union[str, Path]) -> Found:
     A run whose newest checkpoint is damaged gives the newest intact one and says so in `notes`. Raises UsageError where
     there is none.
     """
-    path = Path(path)
+    path = followed(Path(path))
     if not holds_one(path):
         raise UsageError(f"no checkpoint at {path}; name a run's folder, or a folder step-NNNNNNNN in it")
     if (path / STATE).is_file():
@@ -128,10 +160,10 @@ def find(path: Union[str, Path]) -> Found:
 
 def _newest_intact(folder: Path) -> Found:
     notes: List[str] = []
-    last = folder / "last"
-    numbered = sorted([*_numbered(folder), *folder.glob(f".*{_REPLACED}")], key=_step, reverse=True)
+    last = pointed(folder, "last")
+    numbered = sorted([*_numbered(folder), *folder.glob(f".*{REPLACED}")], key=step_of, reverse=True)
     # Those beyond `last` come last: a run that has gone back behind them has dropped their events.
-    beyond = [path for path in numbered if last.is_symlink() and _step(path) > _step(Path(os.readlink(str(last))))]
+    beyond = [path for path in numbered if 0 <= step_of(last) < step_of(path)]
     candidates = [last] if last.exists() else []
     candidates += [path for path in numbered if path not in beyond] + beyond
     for path in candidates:
@@ -191,17 +223,36 @@ def _checksum(state: Dict[str, Any]) -> str:
 
 def _numbered(folder: Path) -> List[Path]:
     """In their order; `step-5-copy` is somebody else's."""
-    return sorted((path for path in folder.glob("step-*") if path.is_dir() and _step(path) >= 0), key=_step)
+    return sorted((path for path in folder.glob("step-*") if path.is_dir() and step_of(path) >= 0), key=step_of)
 
 
-def _step(path: Path) -> int:
-    """The number in a checkpoint's name, -1 for another name."""
-    number = re.match(rf"\.?step-(\d+)({re.escape(_REPLACED)})?$", path.name)
-    return int(number.group(1)) if number else -1
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _numbered_name(replaced: Path) -> Path:
-    return replaced.with_name(replaced.name[1 : -len(_REPLACED)])
+    return replaced.with_name(replaced.name[1 : -len(REPLACED)])
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        return bool(_checked_state(path))
+    except UsageError:
+        return False
+
+
+def _free(path: Path) -> Path:
+    """The path, with a number behind it where it is taken."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in range(2, 10**6))
+    return path if not os.path.lexists(str(path)) else next(one for one in numbered if not os.path.lexists(str(one)))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(str(path), ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _put(temporary: Path, target: Path) -> None:
@@ -212,7 +263,7 @@ def _put(temporary: Path, target: Path) -> None:
     if not target.exists():
         os.rename(str(temporary), str(target))
         return
-    old = target.with_name(f".{target.name}{_REPLACED}")
+    old = target.with_name(f".{target.name}{REPLACED}")
     shutil.rmtree(str(old), ignore_errors=True)
     os.rename(str(target), str(old))
     try:
@@ -222,14 +273,6 @@ def _put(temporary: Path, target: Path) -> None:
         raise
     sync_folder(target.parent)
     shutil.rmtree(str(old), ignore_errors=True)
-
-
-def _point(link: Path, name: str) -> None:
-    temporary = link.with_name(f".{link.name}")
-    if os.path.lexists(str(temporary)):
-        os.unlink(str(temporary))
-    os.symlink(name, str(temporary))
-    os.replace(str(temporary), str(link))
 
 
 def _sha256(path: Path) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from shared import safe_pickle
 from shared.errors import fault
 from shared.paths import expanded
+from shared.text import printable
 
 FOLDER = "cifar-10-batches-py"
 META_FILE = "batches.meta"
@@ -205,9 +206,10 @@ def read_meta(folder: Path) -> Meta:
 
 
 def _decoded(value: object) -> str:
-    """Printable text of at most 100 characters, or nothing."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return text if isinstance(text, str) and text.isprintable() and len(text) <= 100 else ""
+    """Printable text of at most 100 characters, bytes that are no UTF-8 as escapes, or nothing."""
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+    text = printable(text) if isinstance(text, str) else ""
+    return text if text.isprintable() and len(text) <= 100 else ""
 
 
 def batches(folder: Path, meta: Meta) -> Iterator[Batch]:

@@ -6,6 +6,8 @@ exit status 2. Every other exception is a defect of ours and keeps its traceback
 
 from __future__ import annotations
 
+from shared.text import printable
+
 
 class UsageError(Exception):
     """The command, the data or the environment is at fault. The message is one line: what is wrong; what to do."""
@@ -21,5 +23,5 @@ def fault(message: str) -> DataError:
 
 
 def one_line(text: str) -> str:
-    """The text without line ends and whatever else would not be seen on a screen."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """The text without line ends and whatever else would not be seen on a screen; bytes of a name as escapes."""
+    return "".join(letter if letter.isprintable() else "?" for letter in printable(text))

@@ -11,6 +11,7 @@ import errno
 from pathlib import Path
 from typing import Any, Callable
 
+from shared.checkpoint_folder import newest
 from shared.errors import UsageError
 from shared.run_log import RunLog
 
@@ -68,6 +69,6 @@ def unwritten(path: Path, error: OSError, folder: Path, what: str = "") -> Usage
 
 def advice(folder: Path) -> str:
     """What to do about a run in `folder` that a disk has ended."""
-    if (folder / "checkpoints" / "last").exists():
+    if newest(folder) is not None:
         return f"free space and continue exactly with --resume {folder}"
     return "free space and start again: the run has no checkpoint yet"

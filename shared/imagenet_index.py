@@ -24,6 +24,7 @@ from shared import cache
 from shared.errors import fault
 from shared.files import write_atomic
 from shared.imagenet_split import INNER, LeftOut, Split, class_folders, scan
+from shared.text import of_system, raw
 
 _SUBFOLDER = "imagenet-index-v1"  # another number for another content
 _TICK_NS = 2 * 10**9  # the coarsest clock of a file system in use, FAT's
@@ -58,14 +59,14 @@ def _state(folder: str) -> Tuple[Tuple[str, ...], str, int]:
     digest, newest = hashlib.sha256(), 0
     classes, _ = class_folders(folder)
     for name in itertools.chain(("",), classes, (f"{name}/{INNER}" for name in classes)):
-        path = os.path.join(folder, name)
+        path = os.path.join(folder, of_system(name))
         try:
             status = os.stat(path)
         except OSError as error:
             if name.endswith(f"/{INNER}"):  # which few sets have
                 continue
             raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
-        digest.update(b"%b\0%d %d\n" % (os.fsencode(name), status.st_mtime_ns, status.st_ctime_ns))
+        digest.update(b"%b\0%d %d\n" % (raw(name), status.st_mtime_ns, status.st_ctime_ns))
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
     return classes, digest.hexdigest(), newest
 

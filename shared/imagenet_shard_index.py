@@ -23,6 +23,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from shared.errors import DataError, fault
+from shared.text import decoded
 
 FILE = "shards.json"
 FORMAT, VERSION = "se-pnas-kit-shards", 1
@@ -38,7 +39,7 @@ class Table:
     """Where the images of a split are: arrays [images] but for `counts` int64 [classes], the images of each class."""
 
     counts: np.ndarray
-    names: bytes  # the files' own names in the file system's encoding, one after the other
+    names: bytes  # the files' own names, one after the other
     lengths: np.ndarray  # of the names, int64
     shard: np.ndarray  # int32
     starts: np.ndarray  # of the image's bytes in the shard, int64
@@ -97,7 +98,7 @@ class Index:
 def read_index(content: bytes, where: str) -> Index:
     """Raises DataError, one line, where this is not such an index; `where` names the file."""
     try:
-        found = json.loads(content.decode("utf-8"))
+        found = json.loads(decoded(content))
         if found["format"] != FORMAT:
             raise ValueError("format")
         if found["version"] != VERSION:

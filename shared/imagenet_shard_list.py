@@ -20,6 +20,7 @@ from shared.errors import fault
 from shared.files import write_atomic
 from shared.imagenet_shard_index import Table, pack, unpack
 from shared.imagenet_shard_scan import samples
+from shared.text import raw
 
 _SUBFOLDER = "imagenet-shards-v1"  # another number for another content
 _TICK_NS = 2 * 10**9  # the coarsest clock of a file system in use, FAT's
@@ -28,7 +29,7 @@ _TICK_NS = 2 * 10**9  # the coarsest clock of a file system in use, FAT's
 def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) -> Table:
     """List the images of these shards by class, then by name. Raises DataError, one line."""
     found = [
-        (sample.label, os.fsencode(sample.member), number, sample.start, sample.size)
+        (sample.label, raw(sample.member), number, sample.start, sample.size)
         for number, path in enumerate(paths)
         for sample in samples(path, os.path.basename(path), pause)
     ]

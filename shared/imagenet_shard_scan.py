@@ -9,8 +9,9 @@ from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Set
 
 from shared.errors import DataError, fault
 from shared.imagenet_shards import key_of
-from shared.imagenet_split import is_image
+from shared.imagenet_split import is_hidden, is_image
 from shared.interrupts import Stopped
+from shared.text import decoded
 
 MAX_CLASSES = 100_000
 _CLS_BYTES = 20
@@ -36,9 +37,9 @@ class _Member(NamedTuple):
 def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> Iterator[Sample]:
     """The samples of a shard in their order: members with the same key that follow each other, an image and its .cls.
 
-    `shard` is its name in messages. Members that are neither are passed over. Raises DataError, one line, for a file
-    that is no plain tar archive or is cut off, a link, a name that leads out of its folder, a sample without an image
-    or class, a key that comes again.
+    `shard` is its name in messages. Members that are neither, or hidden, are passed over. Raises DataError, one line,
+    for a file that is no plain tar archive or is cut off, a link, a name that leads out of its folder, a sample without
+    an image or class, a key that comes again.
     """
     try:
         with open(path, "rb") as file:
@@ -64,9 +65,10 @@ def _sample(file: BinaryIO, name: str, members: List[_Member]) -> Optional[Sampl
         raise fault(f"{name} has {len(images)} images and {len(classes)} .cls, not one of each; {_MEND}")
     file.seek(classes[0].start)
     text = file.read(min(classes[0].size, _CLS_BYTES))
-    if classes[0].size > _CLS_BYTES or not re.match(rb"\s*[0-9]+\s*\Z", text) or int(text) >= MAX_CLASSES:
+    number = decoded(text).strip()
+    if classes[0].size > _CLS_BYTES or not re.match("[0-9]+\\Z", number) or int(number) >= MAX_CLASSES:
         raise fault(f"{name}.cls is no class index ({text[:_CLS_BYTES]!r}); {_MEND}")
-    return Sample(images[0].name, images[0].start, images[0].size, int(text))
+    return Sample(images[0].name, images[0].start, images[0].size, int(number))
 
 
 def _grouped(members: Iterator[_Member]) -> Iterator[Tuple[str, List[_Member]]]:
@@ -83,7 +85,7 @@ def _grouped(members: Iterator[_Member]) -> Iterator[Tuple[str, List[_Member]]]:
 def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
     """The plain files of an archive. Raises DataError."""
     try:
-        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
+        archive = tarfile.open(fileobj=file, mode="r:", encoding="utf-8")  # noqa: SIM115
         end = os.fstat(file.fileno()).st_size
         reached = -1
         while True:
@@ -97,6 +99,8 @@ def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
             if info.isdir():
                 continue
             _check(shard, info)
+            if is_hidden(os.path.basename(info.name)):
+                continue
             yield _Member(info.name, info.offset_data, info.size)
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the reader takes a damaged header for the end

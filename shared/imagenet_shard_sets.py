@@ -21,9 +21,10 @@ from shared.errors import fault, one_line
 from shared.imagenet_shard_index import FILE, MAX_BYTES, Index, Listed, Table, read_index, unpack
 from shared.imagenet_shard_list import listed_shards
 from shared.imagenet_shards import Shard, ShardSplit
-from shared.imagenet_split import LeftOut
+from shared.imagenet_split import LeftOut, is_hidden
 from shared.paths import expanded
 from shared.shard_cache import Remote, ShardCache, is_url, make_cache, opened, read_small, shown
+from shared.text import decoded, raw
 
 _CLASS_FILES = ("classnames.txt", "classes.txt")
 _FOLDERS = {"train": ("train",), "val": ("val", "validation")}
@@ -175,7 +176,7 @@ def _made(
         folder=f"{where}/{split}", classes=tuple(classes),
         labels=np.repeat(np.arange(len(classes), dtype=np.int32), table.counts), names=table.names,
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(table.lengths, dtype=np.int64)]),
-        left_out=LeftOut(), fingerprint=table.fingerprint(tuple(os.fsencode(name) for name in classes)), part=split,
+        left_out=LeftOut(), fingerprint=table.fingerprint(tuple(map(raw, classes))), part=split,
         shards=tuple(shards), shard=table.shard, starts=table.starts, sizes=table.sizes, numbered=numbered,
         group=group,
     )  # fmt: skip
@@ -202,7 +203,7 @@ def _shards_of(folder: str, split: str) -> List[str]:
 
 def _names(folder: str) -> List[str]:
     try:
-        return os.listdir(folder)
+        return [name for name in os.listdir(folder) if not is_hidden(name)]
     except OSError:
         return []
 
@@ -233,6 +234,6 @@ def _class_names(folder: str) -> List[str]:
     for name in _CLASS_FILES:
         with contextlib.suppress(OSError):
             with open(os.path.join(folder, name), "rb") as file:
-                lines = file.read(MAX_BYTES).decode("utf-8", "replace").splitlines()
+                lines = decoded(file.read(MAX_BYTES)).splitlines()
             return [one_line(line.strip()) for line in lines if line.strip()]
     return []

@@ -21,7 +21,7 @@ import numpy as np
 
 from shared.errors import UsageError
 from shared.extents import ExtentReader
-from shared.files import sync_files, sync_folder, write_atomic
+from shared.files import open_to_others, sync_files, sync_folder, write_atomic
 from shared.imagenet_layout import counted
 from shared.imagenet_shard_index import FILE, Index, Listed, SplitIndex, Table, pack
 from shared.imagenet_shards import key_of, member_name
@@ -73,7 +73,7 @@ def _beside(target: Path) -> Iterator[Path]:
     try:
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(str(place), 0o777 & ~mask)  # mkdtemp makes it private
+        open_to_others(place, 0o777 & ~mask)  # mkdtemp makes it private
         yield place
     except BaseException:
         shutil.rmtree(str(place), ignore_errors=True)

@@ -22,6 +22,7 @@ from shared.errors import UsageError, fault
 from shared.extents import OPEN_SHARDS, Extent
 from shared.shard_cache import Remote
 from shared.shuffle import epoch_order
+from shared.text import in_utf8, of_system, raw
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -57,7 +58,7 @@ class Split:
     Here they are files in class folders; `imagenet_shards.ShardSplit` has them in tar shards.
 
     `folder` is the absolute path. Image i is of class `classes[labels[i]]`, labels int32 [images]; its file's name
-    below the class folder is `names[offsets[i]:offsets[i + 1]]`, in the file system's encoding, offsets int64
+    below the class folder is `names[offsets[i]:offsets[i + 1]]`, its bytes in the file system, offsets int64
     [images + 1]. `classes` is sorted, and may hold classes without images. `fingerprint` is the SHA-256 of relative
     names and sizes.
     """
@@ -84,7 +85,7 @@ class Split:
     def file_name(self, index: int) -> str:
         """Return the file's own name. Raises IndexError."""
         index = range(len(self))[index]
-        return os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]])
+        return self.names[self.offsets[index] : self.offsets[index + 1]].decode("utf-8", "surrogateescape")
 
     def full_name(self, index: int) -> str:
         """Return the name of an image within the whole set. Raises IndexError."""
@@ -92,7 +93,7 @@ class Split:
 
     def path(self, index: int) -> str:
         """Return the absolute path of an image. Raises IndexError."""
-        return os.path.join(self.folder, self.name(index))
+        return os.path.join(self.folder, of_system(self.name(index)))
 
     @property
     def subset(self) -> str:
@@ -146,10 +147,10 @@ def scan(folder: str) -> Split:
     counts, names = [], []
     lengths: List[int] = []
     with ThreadPoolExecutor(_THREADS) as threads:
-        paths = [os.path.join(folder, name) for name in classes]
+        paths = [os.path.join(folder, of_system(name)) for name in classes]
         for name, (images, others) in zip(classes, threads.map(_images, paths)):
             encoded = [os.fsencode(image) for image, _ in images]
-            prefix = os.fsencode(name) + b"/"
+            prefix = raw(name) + b"/"
             for image, (_, size) in zip(encoded, images):
                 digest.update(b"%b%b\0%d\n" % (prefix, image, size))
             counts.append(len(images))
@@ -168,15 +169,15 @@ def scan(folder: str) -> Split:
 
 
 def class_folders(folder: str) -> Tuple[Tuple[str, ...], LeftOut]:
-    """Return the sorted names of the class folders and what else is beside them. Raises DataError."""
+    """Return the sorted names of the class folders, in UTF-8, and what else is beside them. Raises DataError."""
     classes = []
     files = folders = loose = unsorted = 0
     for entry in entries(folder):
         if is_folder(entry):
-            if entry.name.startswith("."):
+            if is_hidden(entry.name):
                 folders += 1
             else:
-                classes.append(entry.name)
+                classes.append(in_utf8(entry.name))
         elif is_image(entry.name):
             loose += 1
             unsorted += bool(_UNSORTED.match(entry.name))
@@ -202,9 +203,14 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a system has put this there, and nobody means it: macOS `._NAME`, `.DS_Store`, `__MACOSX`, a NAS's."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+
+
 def is_image(name: str) -> bool:
     """Whether a file of this name is taken for an image."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _images(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut]:
@@ -232,7 +238,7 @@ def _images_in(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut, bool]:
                 files += 1
             else:
                 images.append((entry.name, size))
-    return sorted(images), LeftOut(files, folders), has_inner
+    return sorted(images, key=lambda image: in_utf8(image[0])), LeftOut(files, folders), has_inner
 
 
 def _size(entry: os.DirEntry[str]) -> Optional[int]:

@@ -18,6 +18,7 @@ from shared.errors import fault
 from shared.imagenet_meta import WNID, read_meta
 from shared.imagenet_split import EXTENSIONS
 from shared.paths import expanded
+from shared.text import decoded, of_system
 
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _META = "meta.mat"
@@ -57,7 +58,7 @@ def _lines(path: str) -> List[Tuple[int, str]]:
         raise fault(f"cannot read {path} ({error.strerror}); {_FORMS}") from error
     if len(content) > _MAX_BYTES:
         raise fault(f"{path} is too large for a list of images; {_FORMS}")
-    texts = os.fsdecode(content).replace("\r", "").split("\n")
+    texts = re.split("\r\n|\r|\n", of_system(decoded(content)))
     return [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
 
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
+import glob
+import json
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
+from shared.checkpoint_folder import FOLDER, newest
 from shared.errors import UsageError, one_line
 from shared.files import make_folder
+from shared.text import in_utf8
 
 RUNS = "runs"
-# What a run of either half writes into its folder.
-FILES = (
-    "config.json", "train.log", "events.jsonl", "tensorboard", "checkpoints", "result.json", "examples.json",
-    "model.ckpt.*",  # tf_seresnet
-    "model.pth", "model_best.pth.tar", "checkpoint.pth.tar", "output.prof", "models",  # torch_imagenet
-)  # fmt: skip
+# What a run writes into its folder: of every mode, besides by half, and by mode.
+_EVERY = ("config.json", "train.log", "events.jsonl", "tensorboard", "result.json", "examples.json")
+_TRAINED = {
+    "tf_seresnet": ("checkpoints", "model.ckpt.*"),
+    "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar"),
+}
+_OF_MODE = {"profile": ("output.prof",)}
+_OF_A_CONFIG = {"command", "recipe", "network", "options", "versions"}
 
 
 def run_folder(output_dir: Optional[str], name: str) -> Path:
@@ -28,8 +34,9 @@ def run_folder(output_dir: Optional[str], name: str) -> Path:
     Raises UsageError where it cannot be written, or where what a run writes there would go elsewhere.
     """
     folder = make_folder(new_folder_name(name) if output_dir is None else output_dir)
+    patterns = {pattern for half in _TRAINED for mode in ("train", "profile") for pattern in written(half, mode)}
     for path in sorted(folder.iterdir()):
-        if any(fnmatch.fnmatch(path.name, pattern) for pattern in FILES) and not _is_plain(path):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns) and not _is_plain(path):
             raise UsageError(
                 one_line(f"{path} is a link or a device where a run writes; remove it, or choose another --output-dir")
             )
@@ -47,13 +54,72 @@ def new_folder_name(name: str) -> Path:
     return Path(RUNS) / f"{stamp}-{name}-{os.getpid()}"
 
 
-def set_aside(folder: Path, files: Sequence[str] = FILES) -> Optional[Path]:
-    """Move the files of an earlier run in this folder to a folder previous-N in it; None where there was none.
+def written(half: str, mode: str) -> Tuple[str, ...]:
+    """The names, with wildcards, of what a run of this half and mode leaves in its folder."""
+    return _EVERY + (_TRAINED[half] if mode in ("train", "finetune") else _OF_MODE.get(mode, ()))
 
-    `files` are the names, with wildcards, of what a run leaves there. They then belong to one run, and starting the
-    same command twice loses nothing. Raises UsageError where they cannot be moved.
+
+def set_aside(folder: Path, half: str, mode: str) -> Optional[Path]:
+    """Make room for a run: an earlier run in this folder moves to a folder previous-N in it; None where there was none.
+
+    What moves is what the earlier run's config.json, or its record, vouches for. So starting the same command twice
+    loses nothing, and nobody else's `checkpoints/` is taken for a run's. Raises UsageError where the new run would
+    write over something that nothing vouches for, and where the earlier run cannot be moved.
     """
-    earlier = sorted({path for pattern in files for path in folder.glob(pattern)})
+    vouched = _vouched(folder)
+    for path in _matching(folder, written(half, mode)):
+        if path not in _matching(folder, vouched) and not _is_empty(path):
+            raise UsageError(
+                one_line(
+                    f"{folder} holds {path.name}, and no config.json of a run that has written it; choose another"
+                    " --output-dir, or move it elsewhere"
+                )
+            )
+    return move_to_previous(folder, vouched)
+
+
+def _vouched(folder: Path) -> Tuple[str, ...]:
+    """What the run has written that has left its config.json here; one that only measured once left a record alone."""
+    config, record = _json(folder / "config.json"), _json(folder / "result.json")
+    if set(config) >= _OF_A_CONFIG and isinstance(config["options"], dict) and isinstance(config["network"], dict):
+        half = "tf_seresnet" if "depth" in config["network"] else "torch_imagenet"
+        return written(half, str(config["options"].get("mode", "train")))
+    if record.get("half") in _TRAINED and {"schema", "mode", "versions", "started"} <= set(record):
+        return written(record["half"], str(record["mode"]))
+    return ()
+
+
+def _json(path: Path) -> Dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> List[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nobody's work is in it: a file without bytes, a folder without files."""
+    return not any(path.iterdir()) if path.is_dir() else path.stat().st_size == 0
+
+
+def moved_with(path: Path, folder: Path) -> Path:
+    """Where the files that begin with `path` are now, if `set_aside` has moved them with the run in this folder."""
+    newest_first = sorted(folder.glob("previous-*"), key=lambda aside: aside.stat().st_mtime, reverse=True)
+    inside = os.path.relpath(os.path.realpath(str(path)), os.path.realpath(str(folder)))
+    places = [path, *(aside / inside for aside in newest_first)]
+    return next((place for place in places if any(place.parent.glob(glob.escape(place.name) + "*"))), path)
+
+
+def move_to_previous(folder: Path, patterns: Sequence[str]) -> Optional[Path]:
+    """Move what has these names, with wildcards, to a folder previous-N; None where there is nothing.
+
+    Raises UsageError where it cannot be moved.
+    """
+    earlier = _matching(folder, patterns)
     if not earlier:
         return None
     number = 1
@@ -107,12 +173,13 @@ def newest_run(weights: str) -> Path:
 
     Each half names its own file, so that neither picks up the other's run. Raises UsageError where there is none.
     """
-    found = [path.parent for path in Path(RUNS).glob(f"*/checkpoints/last/{weights}")]
+    runs = [folder.parent for folder in Path(RUNS).glob(f"*/{FOLDER}")]
+    found = [(run, last) for run, last in ((run, newest(run)) for run in runs) if last and any(last.glob(weights))]
     if not found:
         raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
-    return max(found, key=lambda path: path.stat().st_mtime).parent.parent
+    return max(found, key=lambda pair: pair[1].stat().st_mtime)[0]
 
 
 def command() -> str:
     """The command line as it could be typed again."""
-    return " ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv])
+    return in_utf8(" ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv]))

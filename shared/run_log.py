@@ -18,6 +18,7 @@ from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.interrupts import Stopped, reader_gone
 from shared.tensorboard_file import HyperParameter, TensorBoardFile
+from shared.text import encoded
 
 
 def now() -> str:
@@ -68,7 +69,7 @@ class RunLog:
         if self._bar is not None:
             self._bar.clear()
         if self._text is not None:
-            self._text.write(f"{text}\n".encode("utf-8", "surrogateescape"))
+            self._text.write(encoded(f"{text}\n"))
         try:
             print(text, file=self._console, flush=True)
         except BrokenPipeError:
@@ -95,7 +96,7 @@ class RunLog:
         if self._events is not None:
             record = {"event": kind, "step": step, "time": now()}
             record.update({key: _finite(value) for key, value in values.items()})
-            self._events.write((json.dumps(record, allow_nan=False) + "\n").encode("utf-8"))
+            self._events.write(encoded(json.dumps(record, allow_nan=False) + "\n"))
         if self._tensorboard is not None:
             self._tensorboard.write(step, scalars or {}, images or {})
 

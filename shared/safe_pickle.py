@@ -260,7 +260,7 @@ def _pushing_bytes(form: str) -> Callable[[_Reader], None]:
 
 
 def _pushing_text(form: str) -> Callable[[_Reader], None]:
-    return lambda reader: reader.stack.append(reader.take(reader.number(form)).decode("utf-8"))
+    return lambda reader: reader.stack.append(reader.take(reader.number(form)).decode("utf-8", "surrogatepass"))
 
 
 _STOP = ord(".")

@@ -20,6 +20,7 @@ import numpy as np
 from shared import batch_writer, cifar10_files, digits
 from shared.cache import places
 from shared.errors import UsageError
+from shared.files import sync
 
 NAME = "sample-digits"
 CASES = 299  # images per file
@@ -109,7 +110,7 @@ def _write_cifar10(folder: Path) -> None:
         with open(str(folder / name), "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
 
 
 def _write_imagenet(folder: Path) -> None:

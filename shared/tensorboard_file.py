@@ -19,6 +19,7 @@ import numpy as np
 
 from shared import png
 from shared.appended_file import AppendedFile
+from shared.text import printable
 
 HyperParameter = Union[bool, float, str]
 _HYPER_PARAMETERS = "hparams"  # the plugin's name
@@ -74,7 +75,7 @@ class TensorBoardFile:
         info = plugin.SessionStartInfo(start_time_secs=time.time())
         for name, value in hyper_parameters.items():
             kind = "bool_value" if isinstance(value, bool) else "string_value" if isinstance(value, str) else ""
-            setattr(info.hparams[name], kind or "number_value", value)
+            setattr(info.hparams[name], kind or "number_value", printable(value) if isinstance(value, str) else value)
         self._add_session(_BEGUN, plugin.HParamsPluginData(version=0, session_start_info=info))
 
     def end(self) -> None:

@@ -8,6 +8,8 @@ import dataclasses
 import typing
 from typing import Any, Dict, List, Type, TypeVar, Union
 
+from shared.text import is_name
+
 _TEXT = 4096  # characters; a path is the longest text that is stored
 _INT = 2**63
 _FLOAT = 1e300
@@ -75,7 +77,7 @@ def _is_plain(value: Any, hint: Any) -> bool:
     if hint is int:
         return type(value) is int and -_INT < value < _INT
     if hint is str:
-        return isinstance(value, str) and len(value) <= _TEXT and value.isprintable()
+        return isinstance(value, str) and len(value) <= _TEXT and is_name(value)
     return type(value) is hint
 
 

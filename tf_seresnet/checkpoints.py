@@ -22,6 +22,7 @@ from shared.checkpoint_folder import CheckpointFolder
 from shared.errors import UsageError, one_line
 from shared.files import sync_files
 from shared.progress import not_a_number
+from shared.run_folder import moved_with
 from tf_seresnet.not_finite import in_variables
 
 tf1 = tf.compat.v1
@@ -37,6 +38,12 @@ class Found(NamedTuple):
     prefix: str
     state: Optional[Dict[str, Any]]
     notes: List[str]  # what the user should know about how it was found
+
+    def moved_with(self, output_dir: Optional[str]) -> Found:
+        """The same where a new run in `output_dir` has set it aside with the run that was there."""
+        if output_dir is None:
+            return self
+        return self._replace(prefix=str(moved_with(Path(self.prefix), Path(output_dir))))
 
 
 class Checkpoints:

@@ -124,6 +124,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             replicas=replicas,
         )  # fmt: skip
         variables = model_variables()
+        found = found.moved_with(options.output_dir)
         with tf1.Session(config=device.session_config()) as session:
             checkpoints.restore_weights(session, found, variables)
             replicas.align(session)
@@ -159,7 +160,7 @@ def _folder(options: Any) -> Path:
     folder = run_folder(options.output_dir, "evaluate")
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
-    set_aside(folder)
+    set_aside(folder, "tf_seresnet", "evaluate")
     return folder
 
 

@@ -10,8 +10,10 @@ import contextlib
 import functools
 import os
 import shutil
+from pathlib import Path
 from typing import Any, Iterator
 
+from shared import checkpoint_names
 from shared.errors import UsageError
 from shared.paths import expanded
 
@@ -74,14 +76,22 @@ def _copy(source: str, target: str) -> None:
 
 
 def _copy_local(source: str, target: str) -> None:
-    """Copy a folder into one that may exist (shutil.copytree can do that from Python 3.8 on)."""
+    """Copy a folder into one that may exist (shutil.copytree can do that from Python 3.8 on).
+
+    `last` and `best` stay names of checkpoints; a file system that keeps no times or permissions does without.
+    """
     if os.path.realpath(source) == os.path.realpath(target):
         return
-    for folder, _, files in os.walk(source):
+    for folder, folders, files in os.walk(source):
         copy = os.path.join(target, os.path.relpath(folder, source))
         os.makedirs(copy, exist_ok=True)
         for name in files:
-            shutil.copy2(os.path.join(folder, name), os.path.join(copy, name))
+            shutil.copyfile(os.path.join(folder, name), os.path.join(copy, name))
+            with contextlib.suppress(OSError):
+                shutil.copystat(os.path.join(folder, name), os.path.join(copy, name))
+        for name in filter(checkpoint_names.NAMES.__contains__, folders):
+            if os.path.islink(os.path.join(folder, name)):
+                checkpoint_names.point(Path(copy), name, os.readlink(os.path.join(folder, name)))
 
 
 def _moxing() -> Any:

@@ -21,6 +21,7 @@ from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run_folder import command
+from shared.text import in_utf8, of_system
 from tf_seresnet import devices
 from tf_seresnet.graph import NetworkSpec
 
@@ -57,7 +58,7 @@ def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cif
 
 def _trained_on(stored: Dict[str, Any]) -> Cifar10:
     """The data set that a checkpoint names. The embedded sample is made again where its folder is gone."""
-    path = stored["path"]
+    path = of_system(stored["path"])
     if sample.is_cached(path) and not os.path.lexists(path):
         path = str(sample.cifar10_folder())
     check_there(path)
@@ -150,7 +151,7 @@ def describe_data(data: Cifar10) -> Dict[str, Any]:
     """The `dataset` part of a record."""
     return {
         "name": data.name,
-        "path": data.path,
+        "path": in_utf8(data.path),
         "train_images": len(data.train_images),
         "eval_images": len(data.test_images),
         "fingerprint": data.fingerprint,

@@ -24,6 +24,7 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run_folder import is_run_of, run_folder, run_of, set_aside
 from shared.run_log import RunLog, now
+from shared.text import in_utf8
 from shared.training_events import log_start
 from tf_seresnet import checkpoints, devices, evaluation, graph, runs
 from tf_seresnet.checkpoints import Checkpoints, Found
@@ -58,13 +59,16 @@ def train(options: Any, interrupts: Interrupts) -> None:
     progress = Progress(**state["progress"]) if state else Progress()
     folder = run_folder(options.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
     in_place = folder and found and is_run_of(folder, Path(found.prefix).parent)
-    aside = set_aside(folder) if folder and not in_place else None
+    aside = set_aside(folder, "tf_seresnet", "train") if folder and not in_place else None
 
     with RunLog(folder, progress.step) as log, tf.Graph().as_default(), device.connected() as replicas:
         # -- Graph -----------------------------------------------------------------------------------------
         log.line(remark)
         if aside:
             log.line(f"note: the run that was in {folder} is now in {aside}")
+        if folder:
+            write_config = functools.partial(runs.write_config, folder, options, recipe, network, device, data)
+            full_disk.optional(write_config, folder / "config.json", log)
         batch = TrainingInput(
             data.train_images, data.train_labels, normalise, Augmentation(recipe.crop_padding, recipe.flip),
             recipe.batch_size, recipe.seed, options.workers or 2, device.static_shapes, device.times_data_wait,
@@ -77,9 +81,6 @@ def train(options: Any, interrupts: Interrupts) -> None:
             replicas=replicas,
         )  # fmt: skip
         plan = _plan(options, recipe, batch.steps_per_epoch, device)
-        if folder:
-            write_config = functools.partial(runs.write_config, folder, options, recipe, network, device, data)
-            full_disk.optional(write_config, folder / "config.json", log)
         log_start(
             log, recipe.to_json(), layers=network.layers, dataset=data.name, device=f"{device.count} x {device.name}",
             global_batch_size=recipe.batch_size * device.count,
@@ -94,6 +95,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             # -- Weights: new, given or resumed ------------------------------------------------------------
             graph.initialise(session, recipe.seed)
             if given:
+                given = given.moved_with(options.output_dir)
                 checkpoints.restore_weights(session, given, variables)
                 log.line(f"weights: {given.prefix}")
             if found:
@@ -194,7 +196,7 @@ def _run_state(
         "recipe": recipe.to_json(),
         "network": dataclasses.asdict(network),
         "normalisation": dataclasses.asdict(normalise),
-        "data": {"path": data.path, "fingerprint": data.fingerprint},
+        "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint},
         "device": device.describe(),
         "arithmetic": runs.arithmetic(device),
     }

@@ -99,6 +99,8 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
     with open_log(folder, 0, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
+        if ranks.is_first:
+            runs.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
         steps = options.max_steps or STEPS
         images = synthetic.recipe.batch_size * device.count
         forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
@@ -134,7 +136,7 @@ def _spec(options: Any, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:
 
 def _folder(options: Any) -> Path:
     folder = run_folder(options.output_dir, "benchmark")
-    set_aside(folder)
+    set_aside(folder, "torch_imagenet", "benchmark")
     return folder
 
 

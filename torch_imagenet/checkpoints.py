@@ -19,7 +19,7 @@ import torch
 from shared import checkpoint_folder
 from shared.checkpoint_folder import Found
 from shared.errors import UsageError, one_line
-from shared.files import sync_folder
+from shared.files import sync, sync_folder
 
 TRAINING = "training.pth"
 MODEL = "model.pth"
@@ -79,7 +79,7 @@ def _save_whole(path: Path, content: Any) -> None:
         with (folder / path.name).open("wb") as file:
             _save(content, file)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         os.replace(folder / path.name, path)
         sync_folder(path.parent)
     finally:

@@ -201,7 +201,7 @@ def _folder(options: Any) -> Tuple[Path, Optional[Path]]:
     folder = run_folder(options.output_dir, "evaluate")
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
-    return folder, set_aside(folder)
+    return folder, set_aside(folder, "torch_imagenet", "evaluate")
 
 
 def finish(

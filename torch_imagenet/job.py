@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Optional
 
+from shared.checkpoint_folder import newest
+
 JOB = "KIT_JOB"  # set by our launcher, or by the user: the same for all processes of a job, restarted ones too
 _SLURM = "slurm-"
 
@@ -23,7 +25,7 @@ def continued_job(options: Any) -> bool:
         earlier = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("job")
     except (OSError, ValueError, AttributeError):
         return False
-    return earlier == job and (folder / "checkpoints" / "last").exists()
+    return earlier == job and newest(folder) is not None
 
 
 def job_name() -> Optional[str]:

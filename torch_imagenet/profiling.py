@@ -27,10 +27,11 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
     started, begin = now(), time.time()
     synthetic = SyntheticStep(options, device, ranks)
     folder = run_folder(options.output_dir, "profile")
-    set_aside(folder)
+    set_aside(folder, "torch_imagenet", "profile")
     with RunLog(folder, text_file=options.log_file) as log:
         for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
+        runs.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
         for _ in range(device.warm_up_steps):
             interrupts.raise_if_requested()
             synthetic.train()

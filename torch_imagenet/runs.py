@@ -24,6 +24,7 @@ from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import command
 from shared.shard_cache import is_url, shown
+from shared.text import in_utf8, of_system
 from torch_imagenet.devices import Device
 from torch_imagenet.job import job_name
 from torch_imagenet.network_spec import NetworkSpec
@@ -62,7 +63,7 @@ class Data:
         content = self.content
         return {
             "name": content.name,
-            "path": content.path,
+            "path": in_utf8(content.path),
             "train_images": len(content.train) if content.train is not None else None,
             "eval_images": len(content.val),
             "fingerprint": content.fingerprint,
@@ -107,7 +108,7 @@ def _found_data(options: Any, state: Optional[Dict[str, Any]], splits: Sequence[
 
 def _trained_on(options: Any, stored: Dict[str, Any], splits: Sequence[str]) -> ImageNet:
     """The data set that a checkpoint names. The embedded sample is made again where its folder is gone."""
-    place = stored["path"]
+    place = of_system(stored["path"])
     if sample.is_cached(place) and not os.path.lexists(place):
         place = str(sample.imagenet_folder())
     if not is_url(place):
@@ -286,9 +287,10 @@ def versions() -> Dict[str, str]:
 
 
 def write_config(
-    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device, data: Data
-) -> None:
-    """config.json: everything that decided what this run does, as it was resolved."""
+    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device,
+    data: Optional[Data] = None,
+) -> None:  # fmt: skip
+    """config.json: everything that decided what this run does, as it was resolved. Without `data` it made its own."""
     content = {
         "command": command(),
         "job": job_name(),
@@ -299,7 +301,7 @@ def write_config(
         "options": {key: value for key, value in sorted(vars(options).items()) if value is not None and key != "words"},
         "device": device.describe(),
         "global_batch_size": recipe.batch_size * recipe.accumulate * device.count,
-        "data": data.describe(),
+        "data": data.describe() if data is not None else {"name": "synthetic"},
         "machine": records.machine(),
         "versions": versions(),
     }

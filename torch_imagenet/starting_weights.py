@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from torch import nn
 
+from shared.checkpoint_folder import holds_one
 from shared.errors import UsageError
 from shared.run_folder import named_weights
 from torch_imagenet import checkpoints
@@ -43,7 +44,7 @@ class FoundWeights:
 def found_weights(options: Any) -> FoundWeights:
     """What --checkpoint (or --resume) names, else the newest run's last checkpoint. Raises UsageError where none is."""
     path = Path(named_weights(options, TRAINING))
-    if path.is_file():
+    if path.is_file() and not holds_one(path):
         return FoundWeights(path, None, [])
     found = checkpoints.find(path)
     check_stored(found)

@@ -23,6 +23,7 @@ from shared.results import evaluated
 from shared.results import record as records
 from shared.run_folder import is_run_of, run_folder, set_aside
 from shared.run_log import RunLog, now, open_log
+from shared.text import in_utf8
 from shared.training_events import log_start
 from torch_imagenet import checkpoints, evaluation, finetuning, runs
 from torch_imagenet.bad_images import BadImages
@@ -130,7 +131,7 @@ def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Pa
     """The run's folder, and where the files of another run went that was in it."""
     folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
     in_place = found is not None and is_run_of(folder, found.folder)
-    return folder, None if in_place else set_aside(folder)
+    return folder, None if in_place else set_aside(folder, "torch_imagenet", options.mode)
 
 
 def _run_state(
@@ -143,7 +144,7 @@ def _run_state(
         "recipe": recipe.to_json(),
         "network": spec.to_json(),
         "data": {
-            "name": data.content.name, "path": data.content.path, "fingerprint": data.content.fingerprint,
+            "name": data.content.name, "path": in_utf8(data.content.path), "fingerprint": data.content.fingerprint,
             "order": data.train.order,
         },
         "device": device.describe(),

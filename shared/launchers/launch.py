@@ -16,7 +16,7 @@ from shared.launchers.plan import Plan
 from shared.launchers.running import Tee, run
 from shared.results.launcher_log import case_name, console_lines, fields, logged_losses, text
 from shared.results.record import read_record
-from shared.run_folder import set_aside
+from shared.run_folder import move_to_previous
 
 RESULTS = ("*_bs*.log", "train_*_loss.txt")  # what a launcher leaves in test/output/<device-id>, besides its log
 
@@ -29,7 +29,7 @@ def launch(plan: Plan, interrupts: Interrupts) -> None:
     """
     begin = time.time()
     _make(plan.output)
-    aside = set_aside(plan.output, [plan.log.name, *(RESULTS if plan.first else ())])
+    aside = move_to_previous(plan.output, [plan.log.name, *(RESULTS if plan.first else ())])
     with Tee(plan.log, sys.stdout, sys.stderr) as tee:
         if aside:
             tee.lines([f"note: what an earlier launcher left in {plan.output} is now in {aside}"])

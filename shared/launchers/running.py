@@ -14,6 +14,7 @@ from shared import parent
 from shared.appended_file import AppendedFile
 from shared.errors import UsageError
 from shared.interrupts import Stopped, heard, reader_gone
+from shared.text import encoded
 
 _GRACE = 10  # seconds for what is left in a pipe, after the command has ended
 
@@ -50,7 +51,7 @@ class Tee:
 
     def lines(self, lines: Sequence[str]) -> None:
         """These lines, to the console's output and the log."""
-        self.write(self.out, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+        self.write(self.out, encoded("".join(f"{line}\n" for line in lines)))
 
     def _say_notes(self) -> None:
         while self._notes:

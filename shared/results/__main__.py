@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
+from shared import streams
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.interrupts import reader_gone
@@ -28,6 +29,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
     141, as of SIGPIPE, where nobody reads to the end.
     """
+    streams.prepare()
     try:
         status = _run(_parser().parse_args(arguments))
         sys.stdout.flush()  # Python's own, at its end, is too late to answer for
@@ -114,7 +116,7 @@ def find_records(runs: Sequence[str]) -> List[Path]:
             # A run's folder holds other JSON files too; a folder of committed records holds nothing but
             # records.
             own = path / "result.json"
-            files = [own] if own.is_file() else sorted(path.rglob("result.json")) or sorted(path.rglob("*.json"))
+            files = [own] if own.is_file() else sorted(path.rglob("result.json")) or sorted(path.rglob("[!.]*.json"))
         else:
             files = [path] if path.is_file() else []
         if not files:

@@ -20,6 +20,7 @@ import numpy as np
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.nearest import closest
+from shared.text import decoded
 
 SCHEMA = 1
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "export", "check-data", "check-port")
@@ -217,7 +218,7 @@ def write_record(
 def read_record(path: Union[str, Path]) -> Dict[str, Any]:
     """The record in the file. Raises UsageError with file and key if it is missing, damaged or invalid."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(decoded(Path(path).read_bytes()))
     except OSError as error:
         raise UsageError(
             f"cannot read {path} ({error.strerror or error}); name a run's folder or its result.json"

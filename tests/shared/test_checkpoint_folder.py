@@ -130,14 +130,25 @@ def test_the_newest_stay_and_the_best(saved, keep):
         assert find(folder).state["progress"]["step"] == steps[-1][0]
 
 
-def test_what_a_killed_run_left_half_written_is_swept_away(tmp_path):
+@pytest.mark.parametrize("name", [".abc123_8", ".writing-abc123_8", ".step-00000001", ".step-00000001.replaced"])
+def test_what_a_killed_run_left_half_written_is_swept_away(tmp_path, name):
     save(tmp_path, 1)
-    leftover = tmp_path / "checkpoints" / ".abc123"
+    leftover = tmp_path / "checkpoints" / name
     leftover.mkdir()
     (leftover / "weights.bin").write_bytes(b"half")
+    (tmp_path / "checkpoints" / ".last").write_text("")
+    (tmp_path / "checkpoints" / ".last.abc123_8").write_text("")
     CheckpointFolder(tmp_path, 3)
-    assert not leftover.exists()
+    assert sorted(os.listdir(str(tmp_path / "checkpoints"))) == ["last", "step-00000001"]
     assert numbered(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", ".git", ".DS_Store", "._step-00000001"])
+def test_what_is_hidden_and_somebody_elses_stays(tmp_path, name):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / name).mkdir()
+    save(tmp_path, 2, 3, keep=1)
+    assert (tmp_path / "checkpoints" / name).is_dir()
 
 
 # -- failures --------------------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,38 +54,115 @@ def test_what_is_no_runs_may_be_a_link(tmp_path):
 # -- an earlier run in it --------------------------------------------------------------------------------------
 
 
-EITHER = ["config.json", "train.log", "events.jsonl", "result.json"]
-TENSORFLOWS = ["model.ckpt.index", "model.ckpt.data-00000-of-00001"]
-TORCHS = ["model.pth", "model_best.pth.tar", "checkpoint.pth.tar", "output.prof"]
+def config(half="torch_imagenet", mode="train"):
+    network = {"depth": 11} if half == "tf_seresnet" else {"name": "senet154"}
+    return {"command": "", "recipe": {}, "network": network, "options": {"mode": mode}, "versions": {}}
 
 
-def test_a_used_folder_gives_up_what_runs_of_either_half_wrote_and_nothing_else(tmp_path):
-    written, others = EITHER + TENSORFLOWS + TORCHS, ["notes.txt", "model.ckpt", "config.yaml"]
+def vouched(folder, half="torch_imagenet", mode="train", **others):
+    """A run's folder: its config.json and files with these names and contents."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config(half, mode)))
+    for name, content in others.items():
+        (folder / name.replace("__", ".")).write_text(content)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+EITHER = ["train.log", "events.jsonl", "result.json", "examples.json"]
+OWN = {
+    "tf_seresnet": ["model.ckpt.index", "model.ckpt.data-00000-of-00001"],
+    "torch_imagenet": ["model.pth", "model_best.pth.tar", "checkpoint.pth.tar"],
+}
+
+
+@pytest.mark.parametrize("half", OWN)
+def test_a_used_folder_gives_up_what_its_run_wrote_and_nothing_else(tmp_path, half):
+    written = EITHER + OWN[half]
+    others = [name for own in OWN.values() for name in own if name not in written]
+    others += ["notes.txt", "model.ckpt", "config.yaml", "output.prof"]
+    vouched(tmp_path, half)
     for name in written + others:
         (tmp_path / name).write_text(name)
     for name in ("tensorboard", "checkpoints", "models", "data"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "inner").write_text(name)
-    aside = run_folder.set_aside(tmp_path)
+    aside = run_folder.set_aside(tmp_path, half, "train")
     assert aside == tmp_path / "previous-1"
-    folders = ["tensorboard", "checkpoints", "models"]
-    assert sorted(path.name for path in aside.iterdir()) == sorted(written + folders)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "data", "previous-1"])
+    folders = ["tensorboard", "checkpoints"]
+    assert names(aside) == sorted(["config.json", *written, *folders])
+    assert names(tmp_path) == sorted([*others, "data", "models", "previous-1"])
     assert all((aside / name).read_text() == name for name in written)
     assert all((aside / name / "inner").read_text() == name for name in folders)
 
 
+@pytest.mark.parametrize(("name", "mode"), [
+    ("checkpoints/team.pth", "train"), ("checkpoints/team.pth", "finetune"), ("model.pth", "train"),
+    ("train.log", "train"), ("tensorboard/events", "evaluate"), ("result.json", "evaluate"),
+    ("events.jsonl", "benchmark"), ("config.json", "train"), ("output.prof", "profile"),
+])  # fmt: skip
+@pytest.mark.parametrize("content", ["mine", "{}", "[1]", '{"model_type": "bert", "options": {}, "command": ""}'])
+def test_what_no_run_vouches_for_stays_where_it_is(tmp_path, name, mode, content):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    (tmp_path / "notes.txt").write_text("")
+    before = names(tmp_path)
+    with pytest.raises(UsageError, match=f"holds {name.split('/')[0]}, and no config.json of a run .*; choose another"):
+        run_folder.set_aside(tmp_path, "torch_imagenet", mode)
+    assert names(tmp_path) == before
+    assert path.read_text() == content
+
+
+def test_what_lies_beside_a_run_that_has_not_written_it_stays(tmp_path):
+    """A folder of weights in which they were evaluated, and a training that is to write its own there."""
+    vouched(tmp_path, mode="evaluate", model__pth="somebody's", result__json="{}")
+    assert run_folder.set_aside(tmp_path, "torch_imagenet", "evaluate") == tmp_path / "previous-1"
+    assert names(tmp_path) == ["model.pth", "previous-1"]
+    with pytest.raises(UsageError, match="holds model.pth"):
+        run_folder.set_aside(tmp_path, "torch_imagenet", "train")
+
+
+def test_a_benchmark_of_before_had_a_record_alone(tmp_path):
+    record = {"schema": 1, "half": "torch_imagenet", "mode": "benchmark", "versions": {}, "started": ""}
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    (tmp_path / "train.log").write_text("of it")
+    assert run_folder.set_aside(tmp_path, "torch_imagenet", "benchmark") == tmp_path / "previous-1"
+    assert names(tmp_path / "previous-1") == ["result.json", "train.log"]
+
+
+def test_what_is_empty_is_nobodys_work(tmp_path):
+    (tmp_path / "train.log").write_text("")
+    (tmp_path / "checkpoints").mkdir()
+    assert run_folder.set_aside(tmp_path, "torch_imagenet", "train") is None
+
+
 def test_nothing_to_set_aside(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    assert run_folder.set_aside(tmp_path) is None
+    assert run_folder.set_aside(tmp_path, "tf_seresnet", "train") is None
     assert os.listdir(str(tmp_path)) == ["notes.txt"]
 
 
 def test_no_earlier_run_is_overwritten(tmp_path):
     for number in range(1, 4):
-        (tmp_path / "result.json").write_text(str(number))
-        assert run_folder.set_aside(tmp_path) == tmp_path / f"previous-{number}"
+        vouched(tmp_path, result__json=str(number))
+        assert run_folder.set_aside(tmp_path, "torch_imagenet", "train") == tmp_path / f"previous-{number}"
     assert [(tmp_path / f"previous-{n}" / "result.json").read_text() for n in (1, 2, 3)] == ["1", "2", "3"]
+
+
+def test_a_file_is_found_where_its_run_was_moved(tmp_path, monkeypatch):
+    run, other = tmp_path / "run", tmp_path / "other"
+    other.mkdir()
+    (other / "model.ckpt.index").write_text("")
+    vouched(run, "tf_seresnet", **{"model__ckpt__index": ""})
+    monkeypatch.chdir(tmp_path)
+    here = Path("run")
+    assert run_folder.moved_with(here / "model.ckpt", run) == here / "model.ckpt"
+    run_folder.set_aside(run, "tf_seresnet", "train")
+    assert run_folder.moved_with(here / "model.ckpt", run) == run / "previous-1" / "model.ckpt"
+    assert run_folder.moved_with(other / "model.ckpt", run) == other / "model.ckpt"
 
 
 # -- the newest ------------------------------------------------------------------------------------------------

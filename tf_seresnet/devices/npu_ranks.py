@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional
 
 from shared.errors import UsageError
+from shared.text import decoded
 
 JOB_ID = "10087"  # any will do, but the adapter fails without one; this is the documents' own
 TABLE = "RANK_TABLE_FILE"
@@ -66,8 +67,8 @@ def started(environment: Mapping[str, str] = os.environ) -> bool:
 def read_table(path: str) -> Dict[int, int]:
     """The device of every rank in a rank table, by rank. Raises UsageError for a file that is none."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        with open(path, "rb") as file:
+            content = json.loads(decoded(file.read()))
     except OSError as error:
         raise UsageError(f"{TABLE} names {path}, which cannot be read ({error.strerror}); correct it") from error
     except ValueError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 from typing import Any, Iterable, Sequence, Tuple
 
+from shared.text import printable
+
 
 def escaped(value: Any) -> str:
-    """The value as text of a page, in an attribute too; what cannot be seen or be encoded is a question mark."""
-    text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in str(value))
+    """The value as text of a page, in an attribute too; what cannot be seen is a question mark."""
+    text = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in printable(str(value)))
     return html.escape(text, quote=True)
 
 
