@@ -45,15 +45,17 @@ class Setup:
                 f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
                 " other batches; use as many, or start a new run from its weights with --checkpoint"
             )
-        spec = runs.network_spec(options, recipe, state, len(data.content.classes))
+        spec = runs.network_spec(options, recipe, state, len(data.content.classes), "data set")
         plan = _plan(options, recipe, len(data.train), device)
         return cls(data, recipe, spec, dataclasses.replace(plan, floor=_floor(options, recipe, spec)))
 
 
 def check(options: Any, device: Device) -> None:
     """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
-    options, found, _ = origin_of(copy.copy(options))
-    Setup.of(options, device, found)
+    options, found, given = origin_of(copy.copy(options))
+    setup = Setup.of(options, device, found)
+    if given is not None:
+        finetuning.head(given, setup.data.classes, options)
 
 
 def origin_of(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights]]:
