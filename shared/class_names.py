@@ -84,9 +84,9 @@ class Match:
         classes, outputs = len(self.outputs), len(self.names)
         if classes == outputs:
             return self
-        said = f"answers are all {outputs} classes of the network, --restrict-classes leaves them to the data set's"
+        said = f"answers are all {outputs:,} classes of the network, --restrict-classes leaves them to the data set's"
         if restrict:
-            said = f"answers are restricted to the data set's {classes} of {outputs} classes"
+            said = f"answers are restricted to the data set's {classes:,} of {outputs:,} classes"
         return dataclasses.replace(self.restricted() if restrict else self, notes=(*self.notes, said))
 
 
@@ -111,7 +111,7 @@ def match(network: Classes, data: Classes, advice: str) -> Match:
         return Match(outputs, tuple(names), (*notes, *_differences(outputs, len(names))))
     if len(network.names) != len(data.names):
         raise UsageError(
-            f"the checkpoint has {_counted(network.names)} and the data set {len(data.names)},"
+            f"the checkpoint has {_counted(network.names)} and the data set {len(data.names):,},"
             f" and {_nameless(network, data)} no names to tell which; {advice}"
         )
     said = f"{_nameless(network, data)} no class names; class i of the data set is taken for output i of the network"
@@ -229,7 +229,7 @@ def _composed(names: Sequence[str]) -> Optional[List[str]]:
 
 def _differences(outputs: Tuple[int, ...], size: int) -> List[str]:
     if len(outputs) < size:
-        return [f"the data set has {_counted(outputs)} of the network's {size}: matched by name"]
+        return [f"the data set has {_counted(outputs)} of the network's {size:,}: matched by name"]
     if outputs != tuple(range(size)):
         return ["the data set's classes have another order than the network's: matched by name"]
     return []
