@@ -30,6 +30,7 @@ class ImageNet:
     `name` is 'imagenet' for the official classes and numbers of images alone. `train` is None where val/ alone was
     asked for. `fingerprint` is the SHA-256 of the splits that were loaded, their files' relative names and sizes, so
     that of val/ alone is another one. `remarks` are what a user should know, such as how many files were left out.
+    Without `named` the classes are numbers, of shards that come without names.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ImageNet:
     val: Split
     fingerprint: str
     remarks: Tuple[str, ...]
+    named: bool = True
 
 
 def load(
@@ -62,12 +64,12 @@ def load(
         for line in missing_shards(found.parts.values()):
             raise fault(line)
         parts = dict(found.parts)
-        where, own_name, notes = found.where, found.name, found.notes
+        where, own_name, notes, named = found.where, found.name, found.notes, found.named
     else:
         root = find(path, ("val",) if splits is None else splits)
         splits = present(root) if splits is None else splits
         parts = {split: indexed(str(root / split), cache) for split in splits}
-        where, own_name, notes = str(root), None, ()
+        where, own_name, notes, named = str(root), None, (), True
     loaded = list(parts.values())
     for line in faults(loaded):
         raise fault(line)
@@ -81,4 +83,5 @@ def load(
         val=parts["val"],
         fingerprint=digest.hexdigest(),
         remarks=(*notes, *remarks(loaded)),
+        named=named,
     )

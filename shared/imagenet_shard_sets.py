@@ -36,12 +36,16 @@ _CLASS_ARCHIVE = re.compile(r"n\d{8}\.tar\Z")  # as the official train archive h
 
 
 class ShardSet(NamedTuple):
-    """Where a set is, its own name where its index says one, its splits, and what is to be said of them."""
+    """Where a set is, its own name where its index says one, its splits, and what is to be said of them.
+
+    Without `named` its classes are numbers that nobody has named.
+    """
 
     where: str
     name: Optional[str]
     parts: Dict[str, ShardSplit]
     notes: Tuple[str, ...]
+    named: bool = True
 
 
 def holds_shards(path: Union[str, Path]) -> bool:
@@ -218,7 +222,8 @@ def _plain(
             raise fault(f"{folder} holds no shards of {split}; give a folder with {split}-000000.tar, ...")
     tables = {split: listed_shards(paths[split], cache_folder, pause) for split in splits}
     most = max(len(table.counts) for table in tables.values())
-    classes = _class_names(folder) or [str(number) for number in range(most)]
+    names = _class_names(folder)
+    classes = names or [str(number) for number in range(most)]
     if len(classes) < most:
         raise fault(f"{folder} has images of class {most - 1} and {len(classes)} names of classes; complete the names")
     parts = {}
@@ -227,7 +232,7 @@ def _plain(
         counts = np.concatenate([table.counts, np.zeros(len(classes) - len(table.counts), np.int64)])
         whole = Table(counts, table.names, table.lengths, table.shard, table.starts, table.sizes)
         parts[split] = _made(folder, split, classes, shards, whole, None, numbered=False)
-    return ShardSet(folder, None, parts, ())
+    return ShardSet(folder, None, parts, (), bool(names))
 
 
 def _class_names(folder: str) -> List[str]:

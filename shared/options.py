@@ -152,6 +152,8 @@ def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> Non
     group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
     group.add_argument("--deterministic", action="store_true", help="refuse operators whose result may vary")
     group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
+    group.add_argument("--restrict-classes", action="store_true",
+                       help="evaluate: answers are the data set's classes, where the network has more")  # fmt: skip
     group.add_argument("--distributed", "--multiprocessing-distributed", action="store_true",
                        help="train on several devices: --num-devices, else all")  # fmt: skip
     group.add_argument("--num-devices", "--num_devices", type=number(int, 1), metavar="N",

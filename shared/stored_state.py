@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from shared.class_names import are_names
 from shared.errors import UsageError, one_line
 from shared.progress import Progress
 from shared.typed import entries
@@ -58,6 +59,9 @@ def check_state(folder: Path, state: Dict[str, Any], **kinds: Any) -> Dict[str, 
                 raise ValueError(f"progress: no {name}")
             if getattr(progress, name) < 0:
                 raise ValueError(f"progress: {name} is {getattr(progress, name)}")
+        names = state["data"].get("classes")  # of before they were stored, or of shards without names: none
+        if names is not None and not are_names(names, found["network"].num_classes):
+            raise ValueError("data: classes")
         if not isinstance(state.get("arithmetic", {}), dict):
             raise ValueError("arithmetic")
         return found

@@ -13,16 +13,18 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 import tensorflow as tf
 
 from shared import checkpoint_folder
 from shared.checkpoint_folder import CheckpointFolder
+from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError, one_line
 from shared.files import sync_files
 from shared.progress import not_a_number
 from shared.run_folder import moved_with
+from tf_seresnet import graph
 from tf_seresnet.not_finite import in_variables
 
 tf1 = tf.compat.v1
@@ -99,13 +101,41 @@ def restore_everything(session: Any, found: Found) -> None:
     _restore(session, found.prefix, saved_variables())
 
 
-def restore_weights(session: Any, found: Found, variables: List[Any]) -> None:
-    """The given variables by name, whatever else the checkpoint holds. Raises UsageError naming what it lacks."""
-    _restore(session, found.prefix, variables)
+def restore_weights(session: Any, found: Found, variables: List[Any], rows: Optional[Sequence[int]] = None) -> None:
+    """The given variables by name, whatever else the checkpoint holds. Raises UsageError naming what it lacks.
+
+    `rows` says for each of the network's classes which of the checkpoint's it is; None: they are the same.
+    """
+    if rows is None:
+        _restore(session, found.prefix, variables)
+        return
+    name = _head({variable.op.name for variable in variables})
+    _restore(session, found.prefix, [variable for variable in variables if variable.op.name != name])
+    with _reading(found.prefix) as reader:
+        graph.load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
 
 
-def save_weights(session: Any, prefix: Path, variables: List[Any]) -> None:
+def classes(found: Found) -> Optional[Classes]:
+    """The classes of the checkpoint's head; None where it has no head. Raises UsageError where it cannot be read."""
+    if found.state is not None:
+        return of_state(found.state, found.state["network"]["num_classes"])
+    with _reading(found.prefix) as reader:
+        shapes = reader.get_variable_to_shape_map()
+    name = _head(shapes)
+    return read_beside(found.prefix, shapes[name][-1]) if name and len(shapes[name]) == 2 else None
+
+
+def _head(names: Iterable[str]) -> str:
+    """The kernel of the network's last dense layer, [features, classes], among the variables; empty: none is there."""
+    numbers = {name: re.match(r"dense(?:_(\d+))?/kernel$", name) for name in names}
+    kernels = [(int(number.group(1) or 0), name) for name, number in numbers.items() if number]
+    return max(kernels, default=(0, ""))[1]
+
+
+def save_weights(session: Any, prefix: Path, variables: List[Any], names: Optional[Sequence[str]] = None) -> None:
     """TensorFlow's usual files at `prefix` (`prefix`.index, `prefix`.data-...): the final weights of a run.
+
+    The classes' `names` stand in a file beside them (`class_names.beside`).
 
     Raises OSError where the disk does not take them.
     """
@@ -113,8 +143,9 @@ def save_weights(session: Any, prefix: Path, variables: List[Any]) -> None:
     try:
         with _as_os_error(folder):
             _saver(variables).save(session, str(folder / prefix.name), write_meta_graph=False, write_state=False)
+        write_beside(folder / prefix.name, names)
         sync_files(folder)
-        for file in sorted(folder.iterdir()):  # the data before the index that announces it
+        for file in sorted(folder.iterdir()):  # names and data before the index that announces them
             os.replace(str(file), str(prefix.parent / file.name))
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
@@ -153,8 +184,7 @@ def _saver(variables: List[Any]) -> Any:
 
 
 def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
-    try:
-        reader = tf1.train.load_checkpoint(prefix)
+    with _reading(prefix) as reader:
         shapes = reader.get_variable_to_shape_map()
         wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
         missing = sorted(set(wanted) - set(shapes))
@@ -170,6 +200,13 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
                     " --variant"
                 )
         _saver(variables).restore(session, prefix)
+
+
+@contextlib.contextmanager
+def _reading(prefix: str) -> Iterator[Any]:
+    """TensorFlow's reader of a checkpoint; what it raises inside at a damaged one becomes a UsageError."""
+    try:
+        yield tf1.train.load_checkpoint(prefix)
     except UNREADABLE as error:
         raise UsageError(one_line(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint")) from error
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from shared import full_disk, png
 from shared.cifar10 import Cifar10
+from shared.class_names import Classes, match
 from shared.errors import UsageError
 from shared.examples import FILE, Surest, write_examples
 from shared.finite import check_evaluation
@@ -47,9 +48,10 @@ def count_images(
     interrupts: Interrupts,
     surest: Surest,
     replicas: Replicas = ALONE,
+    columns: Optional[Sequence[int]] = None,
 ) -> Metrics:
     """Metrics over all images uint8 [N, 32, 32, 3], each on one device. Each process counts its part of them, and has
-    the counts of all; `surest` sees its part.
+    the counts of all; `surest` sees its part. `columns` are the outputs that can be answers; None: all.
 
     Raises Stopped between two batches when a signal has come, UsageError where the images of `data` have given no
     result; see `check_evaluation`.
@@ -60,7 +62,8 @@ def count_images(
     for start in range(first, end, inference.images_a_run):
         interrupts.raise_if_requested()
         batch = slice(start, min(start + inference.images_a_run, end))
-        answered = metrics.update(inference.run(session, images[batch]), labels[batch])
+        logits = inference.run(session, images[batch])
+        answered = metrics.update(logits if columns is None else logits[:, list(columns)], labels[batch])
         surest.update(np.arange(batch.start, batch.stop), labels[batch], answered)
         if metrics.non_finite and layer is None:
             layer = inference.first_not_finite(session, images[batch])
@@ -70,13 +73,13 @@ def count_images(
     return metrics
 
 
-def write_pictures(log: RunLog, folder: Path, surest: Surest, data: Cifar10) -> None:
-    """examples.json, of the test images; a line in the log where it cannot be written."""
+def write_pictures(log: RunLog, folder: Path, surest: Surest, data: Cifar10, names: Sequence[str]) -> None:
+    """examples.json, of the test images with their classes' names; a line in the log where it cannot be written."""
 
     def picture(index: int) -> Tuple[str, bytes]:
         return "image/png", png.encode(data.test_images[index])
 
-    write = functools.partial(write_examples, folder, surest, data.label_names, picture)
+    write = functools.partial(write_examples, folder, surest, names, picture)
     full_disk.optional(write, folder / FILE, log)
 
 
@@ -100,8 +103,12 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     if state:
         check_stored(found)
     data, remark = runs.load_data(options, state)
+    own = Classes(data.label_names)
+    outputs = checkpoints.classes(found) or own  # a checkpoint without a head is refused when it is restored
+    matched = match(outputs, own, "check --data-path and label_names in batches.meta")
+    matched = matched.for_evaluation(options.restrict_classes)
     recipe = CifarRecipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
-    network = runs.network(options, recipe, state, len(data.label_names))
+    network = runs.network(options, recipe, state, len(outputs.names))
     # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: this training set's.
     normalise = Normalisation(**state["normalisation"]) if state else Normalisation.of(data.train_images)
 
@@ -112,7 +119,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     if options.batch_size:
         options.eval_batch_size = options.batch_size
     with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
-        notes = [f"note: {note}" for note in device.notes]
+        notes = [f"note: {note}" for note in [*matched.notes, *device.notes]]
         for line in [
             remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}", *notes,
         ]:  # fmt: skip
@@ -132,21 +139,23 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             # -- Count -------------------------------------------------------------------------------------
             surest = Surest()
             metrics = count_images(
-                session, inference, data.test_images, data.test_labels, network.num_classes, data.path, False,
-                replicas.interrupts(interrupts), surest, replicas,
+                session, inference, data.test_images, matched.labels(data.test_labels), len(matched.names), data.path,
+                False, replicas.interrupts(interrupts), surest, replicas, matched.columns,
             )  # fmt: skip
             interrupts.raise_if_requested()
         if folder is None:
             return
         log_evaluation(log, (state or {}).get("progress", {}).get("step", 0), metrics)
-        write_pictures(log, folder, surest, data)
+        write_pictures(log, folder, surest, data, matched.names)
         result = records.build_record(
             half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
             variant=network.variant, layers=network.layers, dataset=runs.describe_data(data), device=device.describe(),
             machine=records.machine(), precision=device.precision, batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
-            evaluation=evaluated.as_record(metrics, found.prefix), parameters=parameters(), versions=runs.versions(),
-            started=started, seconds=time.time() - begin,
+            evaluation=dict(
+                evaluated.as_record(metrics, found.prefix), **evaluated.classes(matched, data.label_names)
+            ),
+            parameters=parameters(), versions=runs.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
         records.write_record(folder / "result.json", result)
         log.line(evaluated.summary(metrics))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Callable, Container, Dict, Iterable, List, Tuple, Union
+from typing import Any, Callable, Container, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from shared.class_names import write_beside
 from shared.errors import UsageError, one_line
 
 # biased and local_step stand where tf-slim puts them: BatchNorm_2/BatchNorm_2/moving_mean/biased
@@ -66,10 +67,11 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
         variable.assign(value)
 
 
-def save_checkpoint(model: Any, prefix: Union[str, os.PathLike]) -> str:
+def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Optional[Sequence[str]] = None) -> str:
     """Write TensorFlow's files at `prefix`, which restore into `core` and `slim` graphs. Returns the prefix.
 
-    Raises UsageError without TensorFlow or when the folder cannot be written.
+    `class_names`, those of the model's outputs in their order, stand in a file beside them; an evaluation compares them
+    with its data set's. Raises UsageError without TensorFlow or when the folder cannot be written.
     """
     tf = _tensorflow()
     tf1 = tf.compat.v1
@@ -78,6 +80,7 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike]) -> str:
         saved = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
         session.run(tf1.global_variables_initializer())
         try:
+            write_beside(os.path.abspath(prefix), class_names)  # those of other weights must not stand beside these
             return str(tf1.train.Saver(saved).save(session, os.path.abspath(prefix), write_meta_graph=False))
         except (ValueError, tf.errors.OpError, OSError) as error:
             reason = str(error).splitlines()[0]

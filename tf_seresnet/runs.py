@@ -14,6 +14,7 @@ import numpy as np
 from shared import arithmetic as rounding
 from shared import cifar10, recipes, sample
 from shared.cifar10 import Cifar10
+from shared.class_names import Classes, check_same
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.paths import check_there
@@ -85,6 +86,7 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> CifarR
             f"{data.path} is not the data set that the run was trained on; give that one with --data-path, or start"
             " a new run with --checkpoint"
         )
+    check_same(state["data"].get("classes"), Classes(data.label_names), data.path)
     return CifarRecipe.from_json(state["recipe"]).resumed(_given(options), options.recipe)
 
 
@@ -155,6 +157,7 @@ def describe_data(data: Cifar10) -> Dict[str, Any]:
         "train_images": len(data.train_images),
         "eval_images": len(data.test_images),
         "fingerprint": data.fingerprint,
+        "classes": data.label_names,
     }
 
 

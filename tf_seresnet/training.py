@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from shared import full_disk
 from shared.cifar10 import Cifar10
+from shared.class_names import Classes, match
 from shared.clock import Clock
 from shared.errors import UsageError
 from shared.interrupts import Interrupts
@@ -54,6 +55,9 @@ def train(options: Any, interrupts: Interrupts) -> None:
     recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data)
     normalise = Normalisation.of(data.train_images)
     network = runs.network(options, recipe, state, len(data.label_names))
+    own = Classes(data.label_names)
+    outputs = checkpoints.classes(given) if given else None  # without a head it is refused when it is restored
+    kept = match(outputs or own, own, "check --data-path and label_names in batches.meta")
     device = devices.open_from(options, recipe.precision, recipe.loss_scale)
     runs.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
@@ -96,8 +100,9 @@ def train(options: Any, interrupts: Interrupts) -> None:
             graph.initialise(session, recipe.seed)
             if given:
                 given = given.moved_with(options.output_dir)
-                checkpoints.restore_weights(session, given, variables)
-                log.line(f"weights: {given.prefix}")
+                checkpoints.restore_weights(session, given, variables, None if kept.in_place else kept.outputs)
+                for line in [f"weights: {given.prefix}", *(f"note: {note}" for note in kept.notes)]:
+                    log.line(line)
             if found:
                 checkpoints.restore_everything(session, found)
                 for line in [*found.notes, f"resumed: {found.prefix} at step {progress.step}"]:
@@ -116,8 +121,8 @@ def train(options: Any, interrupts: Interrupts) -> None:
             if folder is None:
                 return
             model = folder / "model.ckpt"
-            full_disk.required(lambda: checkpoints.save_weights(session, model, variables), model, folder)
-            evaluation.write_pictures(log, folder, loop.surest, data)
+            full_disk.required(lambda: checkpoints.save_weights(session, model, variables, own.names), model, folder)
+            evaluation.write_pictures(log, folder, loop.surest, data, own.names)
 
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
@@ -196,7 +201,7 @@ def _run_state(
         "recipe": recipe.to_json(),
         "network": dataclasses.asdict(network),
         "normalisation": dataclasses.asdict(normalise),
-        "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint},
+        "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint, "classes": data.label_names},
         "device": device.describe(),
         "arithmetic": runs.arithmetic(device),
     }

@@ -12,7 +12,7 @@ import pickle
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Mapping, Optional, Union
+from typing import Any, BinaryIO, Dict, Mapping, Optional, Sequence, Union
 
 import torch
 
@@ -20,6 +20,7 @@ from shared import checkpoint_folder
 from shared.checkpoint_folder import Found
 from shared.errors import UsageError, one_line
 from shared.files import sync, sync_folder
+from torch_imagenet.weights import with_names
 
 TRAINING = "training.pth"
 MODEL = "model.pth"
@@ -38,7 +39,7 @@ def find(path: Union[str, Path]) -> Found:
 def write_training(folder: Path, state: Mapping[str, Any]) -> None:
     """The framework's file of a checkpoint that is being made. Raises OSError where the disk does not take it."""
     with (folder / TRAINING).open("wb") as file:
-        _save(state, file)
+        _save(_to_host(state), file)
 
 
 def read_training(folder: Path) -> Dict[str, Any]:
@@ -53,21 +54,21 @@ def read_training(folder: Path) -> Dict[str, Any]:
         raise UsageError(one_line(f"{path} cannot be read ({reason}); use another checkpoint")) from error
 
 
-def save_model(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """A bare state dict, torch's usual form, whole or not at all."""
-    _save_whole(path, dict(weights))
+def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:
+    """A bare state dict, torch's usual form, whole or not at all; with its classes' names, see `weights.with_names`."""
+    _save_whole(path, with_names(_to_host(weights), classes))
 
 
 def save_with_original_names(
     folder: Path, network: str, epoch: int, weights: Mapping[str, torch.Tensor], optimizer: Mapping[str, Any],
-    best_top1: float, best: bool,
+    best_top1: float, best: bool, classes: Optional[Sequence[str]] = None,
 ) -> None:  # fmt: skip
     """The originals' `checkpoint.pth.tar`, and `model_best.pth.tar` beside it where this epoch is the best so far.
 
     Keys as theirs: epoch (the next one, from 0), arch, state_dict, best_acc1 (percent), optimizer.
     """
-    content = {"epoch": epoch, "arch": network, "state_dict": dict(weights), "best_acc1": best_top1,
-               "optimizer": dict(optimizer)}  # fmt: skip
+    content = {"epoch": epoch, "arch": network, "state_dict": with_names(_to_host(weights), classes),
+               "best_acc1": best_top1, "optimizer": _to_host(optimizer)}  # fmt: skip
     _save_whole(folder / ORIGINAL_LAST, content)
     if best:
         _save_whole(folder / ORIGINAL_BEST, content)
@@ -107,7 +108,7 @@ class _Told:
 def _save(content: Any, file: BinaryIO) -> None:
     told = _Told(file)
     try:
-        torch.save(_to_host(content), told)  # type: ignore[arg-type]
+        torch.save(content, told)  # type: ignore[arg-type]
     except Exception as error:
         if told.error is not None:
             raise told.error from error

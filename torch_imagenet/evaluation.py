@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from shared import full_disk
+from shared.class_names import Match, match
 from shared.errors import UsageError
 from shared.examples import FILE, Surest, write_examples
 from shared.finite import check_evaluation
@@ -37,14 +38,17 @@ from torch_imagenet.options import patience, workers
 from torch_imagenet.precision import Precision, precision, to_half
 from torch_imagenet.ranks import Ranks
 from torch_imagenet.replicas import spread
-from torch_imagenet.starting_weights import found_weights
+from torch_imagenet.starting_weights import FoundWeights, found_weights
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
 
 RULE = "-" * 40
+_OTHER_CLASSES = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
 _PICTURE = 128  # pixels that an example image is wide and high at most
 
 
 def count_images(
-    forward: Callable[[torch.Tensor], torch.Tensor],
+    forward: Forward,
     network: nn.Module,
     batches: Iterable[Batch],
     num_classes: int,
@@ -124,7 +128,8 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
 
     # -- What is evaluated -------------------------------------------------------------------------------------
     weights = ranks.from_first(lambda: found_weights(options))
-    data, recipe, spec = _subject(options, weights.state)
+    data, recipe, spec, found = _subject(options, weights)
+    labelled = data.labelled(found)
     ranks.same("data set", data.content.fingerprint)
     level = precision(_precision(options, recipe.precision, weights.state, device))
     batch_size = options.eval_batch_size or options.batch_size or recipe.batch_size
@@ -138,7 +143,7 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
     if level.weights != torch.float32:
         to_half(network, level.weights)
     network.eval()
-    forward = torch.compile(network) if options.compile else network
+    forward = _answering(torch.compile(network) if options.compile else network, found, device)
 
     # -- Folder and log ----------------------------------------------------------------------------------------
     folder, aside = ranks.from_first(lambda: _folder(options))
@@ -146,7 +151,8 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
         for line in [
             data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched,
-            *runs.device_lines(device, level), runs.network_line(spec, network),
+            *[f"note: {note}" for note in found.notes], *runs.device_lines(device, level),
+            runs.network_line(spec, network),
         ]:  # fmt: skip
             log.line(line)
         if ranks.is_first:
@@ -155,17 +161,17 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         # -- Count ---------------------------------------------------------------------------------------------
         bad, surest = BadImages(log), Surest()
         with EvaluationInput(
-            data.content.val, runs.eval_transform(options, recipe, spec), batch_size, workers(options),
+            labelled.content.val, runs.eval_transform(options, recipe, spec), batch_size, workers(options),
             options.on_bad_image, device.asynchronous, ranks.rank, ranks.size, patience(options, ranks.size),
         ) as batches:  # fmt: skip
             normalise = runs.normalisation(spec, device, level, memory_format)
             count = partial(
-                count_images, forward, network, batches, spec.num_classes, device, level, normalise, interrupts, bad,
+                count_images, forward, network, batches, len(found.names), device, level, normalise, interrupts, bad,
                 surest,
             )  # fmt: skip
             metrics = together(count, bad, ranks, data.content.path, training=False)
             if ranks.is_first:
-                write_pictures(log, folder, surest, data, batches)
+                write_pictures(log, folder, surest, labelled, batches)
         if not ranks.is_first:
             return
         for line in documented_lines(metrics):
@@ -177,7 +183,10 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             half="torch_imagenet", mode="evaluate", network=spec.name, recipe=recipe.name,
             image_size=recipe.image_size, dataset=data.describe(), device=device.describe(),
             machine=records.machine(), precision=level.name, batch_size=batch_size,
-            evaluation=evaluated.as_record(metrics, str(weights.path), bad.count),
+            evaluation=dict(
+                evaluated.as_record(metrics, str(weights.path), bad.count),
+                **evaluated.classes(found, data.content.classes),
+            ),
             parameters=runs.parameters(network), versions=runs.versions(), started=started,
             seconds=time.time() - begin,
         )  # fmt: skip
@@ -186,14 +195,29 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
 
 def check(options: Any, device: Device) -> None:
     """Raise UsageError for what every process of an evaluation would find wrong; nothing is changed."""
-    _subject(options, found_weights(options).state)
+    _subject(options, found_weights(options))
 
 
-def _subject(options: Any, state: Optional[Dict[str, Any]]) -> Tuple[runs.Data, ImageNetRecipe, NetworkSpec]:
-    """The images, the recipe of the weights' training, and the network. Raises UsageError where they do not fit."""
+def _subject(options: Any, weights: FoundWeights) -> Tuple[runs.Data, ImageNetRecipe, NetworkSpec, Match]:
+    """The images, the recipe of the weights' training, the network, and which outputs the images' classes are.
+
+    Raises UsageError where they do not fit.
+    """
+    state = weights.state
     data = runs.load_data(options, state, need_train=False)
     recipe = runs.evaluated_recipe(options, state, data)
-    return data, recipe, runs.network_spec(options, recipe, state, len(data.content.classes))
+    outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
+    found = match(outputs, data.classes, _OTHER_CLASSES)
+    spec = runs.network_spec(options, recipe, state, len(outputs.names), "network")
+    return data, recipe, spec, found.for_evaluation(options.restrict_classes)
+
+
+def _answering(network: Forward, found: Match, device: Device) -> Forward:
+    """The network, of whose outputs those alone are answers that `found` leaves."""
+    if found.columns is None:
+        return network
+    columns = torch.tensor(found.columns, device=device.torch_device)
+    return lambda images: network(images)[:, columns]
 
 
 def _folder(options: Any) -> Tuple[Path, Optional[Path]]:

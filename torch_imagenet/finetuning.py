@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 from torch import nn
 
+from shared.class_names import Classes, match
 from shared.errors import UsageError
 from torch_imagenet.network_spec import NetworkSpec
 from torch_imagenet.starting_weights import FoundWeights, found_weights
@@ -38,11 +39,40 @@ def starting_weights(options: Any) -> Optional[FoundWeights]:
     return found
 
 
-def load(found: FoundWeights, network: nn.Module, spec: NetworkSpec, options: Any) -> List[str]:
-    """Put the weights into the network; what the log says about it.
+class Head(NamedTuple):
+    """What becomes of the weights' head: a `new` one, or their `rows`, one a class of the data set; None: all."""
 
-    A fine-tuning keeps the head where it has as many classes as the data set, unless --num-classes asks for a new one.
+    new: bool
+    rows: Optional[Sequence[int]] = None
+    notes: Sequence[str] = ()
+
+
+def head(found: FoundWeights, data: Classes, options: Any) -> Head:
+    """The head of a run that begins with these weights: what it knows of the data set's classes is kept, by name.
+
+    A fine-tuning makes a new one where --num-classes asks for it, and where it has other classes and another number of
+    them. Raises UsageError where it has other classes but as many, and in other modes wherever it lacks one.
     """
     tuning = options.mode == "finetune"
-    lines = found.load(network, new_head=(True if options.num_classes else None) if tuning else False)
-    return [*found.notes, f"weights: {found.path} into {spec.name}", *lines]
+    if tuning and options.num_classes is not None:
+        return Head(True)
+    if found.classes is None:
+        return Head(False)  # `load_weights` says what is missing
+    classes, outputs = len(data.names), len(found.classes.names)
+    advice = "check --data-path, or give it a new head with the mode finetune"
+    if tuning:
+        advice = f"check --data-path and the names of the classes, or make a new head with --num-classes {classes}"
+    try:
+        found_in = match(found.classes, data, advice)
+    except UsageError:
+        if tuning and classes != outputs:
+            return Head(True, notes=[f"the weights' {outputs:,} classes are not the data set's {classes:,}: a new head"])
+        raise
+    return Head(False, None if found_in.in_place else found_in.outputs, found_in.notes)
+
+
+def load(found: FoundWeights, network: nn.Module, spec: NetworkSpec, kept: Head) -> List[str]:
+    """Put the weights into the network, with what becomes of their head; what the log says about it."""
+    lines = found.load(network, kept.new, kept.rows)
+    notes = [f"note: {line}" for line in kept.notes]
+    return [*found.notes, f"weights: {found.path} into {spec.name}", *lines, *notes]

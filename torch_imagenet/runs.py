@@ -15,6 +15,7 @@ from torch import nn
 
 from shared import arithmetic as rounding
 from shared import imagenet, recipes, sample
+from shared.class_names import Classes, Match, check_same
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.imagenet import ImageNet, Split
@@ -58,6 +59,11 @@ class Data:
         assert self.content.train is not None
         return self.content.train
 
+    @property
+    def classes(self) -> Classes:
+        """What the labels stand for."""
+        return Classes(self.content.classes, self.content.named)
+
     def describe(self) -> Dict[str, Any]:
         """The `dataset` part of a record."""
         content = self.content
@@ -67,7 +73,13 @@ class Data:
             "train_images": len(content.train) if content.train is not None else None,
             "eval_images": len(content.val),
             "fingerprint": content.fingerprint,
+            "classes": self.classes.stored(),
         }
+
+    def labelled(self, found: Match) -> Data:
+        """The validation images under the numbers and names that the network's outputs have."""
+        val = replace(self.content.val, classes=found.names, labels=found.labels(self.content.val.labels))
+        return replace(self, content=replace(self.content, classes=found.names, val=val))
 
 
 def load_data(
@@ -166,6 +178,7 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetR
             f"{data.content.path} is not the data set that the run was trained on; give that one with --data-path, or"
             " start a new run with --checkpoint"
         )
+    check_same(state["data"].get("classes"), data.classes, data.content.path)
     stored = ImageNetRecipe.from_json(state["recipe"])
     given = given_options(options)
     if options.scale_learning_rate:
@@ -215,15 +228,17 @@ def given_options(options: Any) -> Dict[str, Any]:
 # -- network, transforms ---------------------------------------------------------------------------------------
 
 
-def network_spec(options: Any, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
-    """The recipe's network for the data set's classes, or the one that a checkpoint was made with.
+def network_spec(
+    options: Any, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int, whose: str
+) -> NetworkSpec:
+    """The recipe's network for so many classes, or the one that a checkpoint was made with.
 
-    Raises UsageError where the numbers of classes differ.
+    Raises UsageError where the numbers of classes differ; `whose` says what has so many, the data set or the weights.
     """
     asked = options.num_classes
     if asked not in (None, classes):
         raise UsageError(
-            f"--num-classes {asked}, but the data set has {classes} classes; leave it out, or check the data"
+            f"--num-classes {asked}, but the {whose} has {classes} classes; leave it out, or check the data"
         )
     if state is None:
         return NetworkSpec.of(recipe, classes)

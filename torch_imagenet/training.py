@@ -61,7 +61,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     # -- Network: fresh, given or resumed ----------------------------------------------------------------------
     torch.manual_seed(recipe.seed)
     network = spec.make()
-    origin = finetuning.load(given, network, spec, options) if given is not None and ranks.is_first else []
+    kept = finetuning.head(given, data.classes, options) if given is not None else None
+    origin = finetuning.load(given, network, spec, kept) if given is not None and kept and ranks.is_first else []
     memory_format = device.memory_format(spec.name, options.memory_format)
     normalise = runs.normalisation(spec, device, level, memory_format)
     step = TrainingStep(
@@ -108,8 +109,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
                 evaluation.write_pictures(log, folder, evaluator.surest, data, validation)
         if not ranks.is_first:
             return
-        model = folder / checkpoints.MODEL
-        full_disk.required(lambda: checkpoints.save_model(model, step.evaluated_weights()), model, folder)
+        model, names = folder / checkpoints.MODEL, data.classes.stored()
+        full_disk.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
 
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
@@ -145,7 +146,7 @@ def _run_state(
         "network": spec.to_json(),
         "data": {
             "name": data.content.name, "path": in_utf8(data.content.path), "fingerprint": data.content.fingerprint,
-            "order": data.train.order,
+            "order": data.train.order, "classes": data.classes.stored(),
         },
         "device": device.describe(),
         "arithmetic": arithmetic,
@@ -180,7 +181,7 @@ class _Saver:
         if self._original_names and self._checkpoints is not None:
             checkpoints.save_with_original_names(
                 self._folder, self._run_state["network"]["name"], progress.epoch, self._step.evaluated_weights(),
-                self._step.optimizer.state_dict(), progress.best_top1, best,
+                self._step.optimizer.state_dict(), progress.best_top1, best, self._run_state["data"]["classes"],
             )  # fmt: skip
 
 

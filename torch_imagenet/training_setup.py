@@ -46,7 +46,7 @@ class Setup:
                 f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
                 " other batches; use as many, or start a new run from its weights with --checkpoint"
             )
-        spec = runs.network_spec(options, recipe, state, len(data.content.classes))
+        spec = runs.network_spec(options, recipe, state, len(data.content.classes), "data set")
         plan = _plan(options, recipe, len(data.train), device)
         plan = dataclasses.replace(
             plan, floor=_floor(options, recipe, spec), least_batch=_least_batch(options, recipe, spec, device)
@@ -57,7 +57,9 @@ class Setup:
 def check(options: Any, device: Device) -> None:
     """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
     options, found, given = origin_of(copy.copy(options))
-    Setup.of(options, device, found, given)
+    setup = Setup.of(options, device, found, given)
+    if given is not None:
+        finetuning.head(given, setup.data.classes, options)
 
 
 def origin_of(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights]]:

@@ -10,6 +10,7 @@ Sources: Cadene's pretrained-models.pytorch, timm (the same names) and the check
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -17,6 +18,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import nn
 
+from shared.class_names import Classes, are_names
 from shared.errors import UsageError, one_line
 from shared.nearest import nearest
 from torch_imagenet.networks import NETWORKS, create
@@ -88,14 +90,14 @@ class Report:
 
 def load_weights(
     module: nn.Module, weights: Union[str, Path, Mapping[str, Any]], source: str = "auto",
-    new_head: Optional[bool] = False,
+    new_head: Optional[bool] = False, rows: Optional[Sequence[int]] = None,
 ) -> Report:
     """Copy `weights`, a file or a state dict, into the network, in the network's dtype and on its device.
 
     `source` says who saved them: "cadene", "timm", "original" (a port's checkpoint), or "auto" for any of these.
     `new_head` leaves the linear layers of the head and the auxiliary head as they are, for other classes; None leaves
-    them where the file's are of other classes. An auxiliary
-    head that only the file or only the network has is no error.
+    them where the file's are of other classes. `rows` says for each of the network's classes which of the file's it is;
+    None: they are the same. An auxiliary head that only the file or only the network has is no error.
 
     Raises UsageError, with the network unchanged, where the file cannot be read or a tensor is missing, unknown or of
     another shape.
@@ -112,7 +114,10 @@ def load_weights(
     state = {key: value for key, value in state.items() if not key.endswith(COUNTER) or _fits(value, torch.tensor(0))}
     own, _ = _without_prefix(module.state_dict(), SOURCES["auto"].prefixes)
 
-    dropped = form.background and _drop_background(state, own)
+    dropped = form.background and _drop_background(state, own, 1000 if rows is not None else None)
+    if rows is not None:
+        heads = {key: value for key, value in state.items() if _is_head(key) and value.dim()}
+        state.update({key: value[list(rows)] for key, value in heads.items() if len(value) > max(rows)})
     left_new = [key for key, value in own.items() if _stays_new(key, value, state, new_head)]
     ignored = [key for key in state if key not in own and _may_be_ignored(key, own)]
     ignored += [key for key in state if key in left_new]
@@ -127,6 +132,42 @@ def load_weights(
         for key, value in offered.items():
             wanted[key].copy_(value)
     return Report(len(offered), len(own), source, wrapper, prefix, tuple(left_new), (*ignored, *unused), dropped)
+
+
+def head_classes(weights: Union[str, Path, Mapping[str, Any]]) -> Optional[Classes]:
+    """The classes of the head, with their names where the file says them; None where there is no head.
+
+    Raises UsageError where the file cannot be read, or is none of weights.
+    """
+    name, content = ("the state dict", weights) if isinstance(weights, Mapping) else (str(weights), None)
+    content = read_weight_file(name) if content is None else content
+    wrapped, wrapper, _ = _unwrapped(content, SOURCES["auto"], name)
+    state, _ = _without_prefix(wrapped, SOURCES["auto"].prefixes)
+    heads = [state[f"{head}weight"] for head in HEADS if f"{head}weight" in state]
+    sizes = [len(head) for head in heads if head.dim() == 2]
+    if not sizes:
+        return None
+    count = sizes[0] - (sizes[0] == 1001 and FROM_TENSORFLOW in state)
+    names = stored_names(content if wrapper is None else content[wrapper])
+    return Classes(tuple(names)) if are_names(names, count) else Classes.numbered(count)
+
+
+def with_names(weights: Mapping[str, torch.Tensor], names: Optional[Sequence[str]]) -> Tensors:
+    """The state dict with its classes' names where `nn.Module.load_state_dict` keeps what is no tensor.
+
+    So it stays a plain state dict for everybody: the keys are the network's, and a network takes it as it is.
+    """
+    named = OrderedDict(weights)
+    if names is not None:
+        named._metadata = {"": {"version": 1, "classes": list(names)}}  # type: ignore[attr-defined]
+    return named
+
+
+def stored_names(weights: Any) -> Any:
+    """What `with_names` has stored, or whatever a stranger's file has in its place; None where nothing is."""
+    metadata = getattr(weights, "_metadata", None)
+    own = metadata.get("") if isinstance(metadata, dict) else None
+    return own.get("classes") if isinstance(own, dict) else None
 
 
 # -- what stands around the weights ----------------------------------------------------------------------------
@@ -169,12 +210,17 @@ def _without_prefix(state: Mapping[str, torch.Tensor], prefixes: Tuple[str, ...]
         removed += common[0]
 
 
-def _drop_background(state: Tensors, own: Tensors) -> bool:
-    """Leave out class 0 of 1001 in `state` where the network has the other 1000; whether it was so."""
+def _drop_background(state: Tensors, own: Tensors, classes: Optional[int] = None) -> bool:
+    """Leave out class 0 of 1001 in `state` where the network, or what it takes its classes from, has the other 1000;
+    whether it was so.
+    """
     head = [key for key in own if key.startswith(HEADS) and key in state]
     if FROM_TENSORFLOW not in own or not head:
         return False
-    if any(state[key].shape != (own[key].shape[0] + 1, *own[key].shape[1:]) or len(state[key]) != 1001 for key in head):
+    if any(
+        state[key].shape != ((classes or own[key].shape[0]) + 1, *own[key].shape[1:]) or len(state[key]) != 1001
+        for key in head
+    ):
         return False
     state.update({key: state[key][1:] for key in head})
     return True

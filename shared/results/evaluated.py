@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
+from shared.class_names import Match
 from shared.metrics import Metrics
 
 
@@ -20,6 +21,17 @@ def as_record(metrics: Metrics, checkpoint: Optional[str] = None, skipped: int =
         "reliability": metrics.reliability,
         "per_class_accuracy": metrics.per_class_accuracy,
         "confusion": metrics.confusion,
+    }
+
+
+def classes(found: Match, data: Sequence[str]) -> Dict[str, Any]:
+    """Which classes the rows and columns of `confusion` and the entries of `per_class_accuracy` are.
+
+    They are the network's, in its order; left out where that is the `data` set's.
+    """
+    return {
+        "classes": list(found.names) if found.names != tuple(data) else None,
+        "restricted": True if found.columns is not None else None,
     }
 
 

@@ -62,6 +62,11 @@ def _texts(value: Any) -> Optional[str]:
     return None if good else "is not a table of texts"
 
 
+def _names(value: Any) -> Optional[str]:
+    good = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+    return None if good else "is not a list of names"
+
+
 def _truth(value: Any) -> Optional[str]:
     return None if isinstance(value, bool) else "is neither true nor false"
 
@@ -124,6 +129,7 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
         "train_images": _count,
         "eval_images": _count,
         "fingerprint": _text,
+        "classes": _names,
     },
     "device": {"kind": _text, "name": _text, "count": _count},
     "machine": _text,
@@ -147,6 +153,8 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
         "top1": _percent,
         "top5": _percent,
         "checkpoint": _text,
+        "classes": _names,
+        "restricted": _truth,
         "expected_calibration_error": _percent,
         "reliability": _reliability,
         "per_class_accuracy": _percents,
@@ -210,7 +218,8 @@ def write_record(
         for key, value in record.items()
     ]
     try:
-        write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
+        # A name that is no Unicode, as a folder may have, becomes JSON's escape.
+        write_atomic(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
 

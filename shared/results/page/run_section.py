@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from shared.class_names import CIFAR10
 from shared.results.page import plots
 from shared.results.page.curves import Run
 from shared.results.page.drawing import Drawings
@@ -12,14 +13,13 @@ from shared.results.page.example_images import examples_section
 from shared.results.page.text import escaped, figures, note, pairs, table
 from shared.results.tables import TITLES
 
-# What the numbers of the classes stand for, where it is known from the data set's name.
-CLASSES: Dict[str, Tuple[str, ...]] = {
-    "cifar-10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    "imagenette": (
-        "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
-        "gas pump", "golf ball", "parachute",
-    ),
+# What the numbers of the classes stand for in records of before these had names, by the data set's.
+_IMAGENETTE = {
+    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
+    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
+    "n03445777": "golf ball", "n03888257": "parachute",
 }  # fmt: skip
+CLASSES: Dict[str, Tuple[str, ...]] = {"cifar-10": CIFAR10, "imagenette": tuple(_IMAGENETTE.values())}
 _MOST_LISTED = 10
 _RECORD_ONLY = "This record was written before the bins of confidence were kept: no reliability diagram."
 
@@ -44,11 +44,20 @@ def section(drawings: Drawings, number: int, run: Run) -> str:
         parts.append('<p class="caption">Lines: training, averaged over the epoch so far. Rings: evaluation.</p>')
     else:
         parts.append(note("No learning curves and no throughput over time."))
-    dataset = run.record.get("dataset", {}).get("name", "")
-    parts += _evaluation(drawings, evaluation, dataset)
+    names = _class_names(run.record)
+    parts += _evaluation(drawings, evaluation, names)
     if run.examples is not None:
-        parts.append(examples_section(run.examples, evaluation["images"], CLASSES.get(dataset, ())))
+        parts.append(examples_section(run.examples, evaluation["images"], names))
     return "\n".join([*parts, _reproduce(run), "</section>"])
+
+
+def _class_names(record: Dict[str, Any]) -> Sequence[str]:
+    """Of the rows of the confusion matrix; none where nobody knows."""
+    dataset = record.get("dataset", {})
+    names = record.get("evaluation", {}).get("classes") or dataset.get("classes")
+    if names is None:
+        return CLASSES.get(dataset.get("name", ""), ())
+    return [_IMAGENETTE.get(name, name) for name in names]
 
 
 def described(run: Run) -> str:
@@ -89,7 +98,7 @@ def percent_of(share: Optional[float]) -> Optional[str]:
     return None if share is None else f"{100 * share:.1f}<small> %</small>"
 
 
-def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], dataset: str) -> List[str]:
+def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], names: Sequence[str]) -> List[str]:
     if not evaluation:
         return [note("This run evaluated nothing.")]
     counts, accuracies = evaluation.get("confusion"), evaluation.get("per_class_accuracy")
@@ -99,7 +108,6 @@ def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], dataset: str) ->
     else:
         parts.append(note(_RECORD_ONLY))
     size = len(counts or accuracies or ())
-    names = CLASSES.get(dataset, ())
     labels = [escaped(names[label]) if len(names) == size else f"class {label}" for label in range(size)]
     if counts and size <= plots.MOST_CELLS:
         plots.confusion(drawings, counts, drawn)
