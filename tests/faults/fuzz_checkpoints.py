@@ -50,6 +50,8 @@ def _found(folder: Path, newest: Path, contents: Dict[str, bytes], state: Any, o
     found = find(folder)
     (newest / name).write_bytes(contents[name])
     if found.folder == newest:
+        if name != STATE and content != contents[name]:
+            return f"the newest is taken with another {name}"
         return "" if found.state == state else f"another state is taken for the newest: {found.state}"
     if found.state["progress"]["step"] != 10 or not any("step-00000015" in note for note in found.notes):
         return f"{found.folder} is taken, and the notes are {found.notes}"
