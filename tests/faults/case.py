@@ -20,7 +20,7 @@ class Case:
 
     `run(folder, random)` gets an empty folder and the round's own generator. It gives "" where nothing was lost and a
     line that says what was otherwise; an exception is a loss too. `rounds` are those of the long form. `short` says
-    whether pytest runs a round of it.
+    whether pytest runs a round of it, `slow` that a round takes more than two seconds of a processor.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Case:
     run: Callable[[Path, random.Random], str]
     rounds: int = 1
     short: bool = True
+    slow: bool = False
 
 
 def halves_here() -> Sequence[str]:
