@@ -9,6 +9,7 @@ launcher starts are forked too. What is started for real: see `Job` in several.p
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import json
@@ -24,6 +25,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 MODULE = "tests.torch_imagenet.forked"
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
+_NETWORK = 0x40000000  # CLONE_NEWNET
 _FILES = 4096  # more descriptors than a process here has
 
 
@@ -67,8 +69,8 @@ class Forked:
 class Started(Forked):
     """One that the forking process has started for this one, and tells the end of."""
 
-    def __init__(self, words: Sequence[str], log: Path, environment: Dict[str, str]) -> None:
-        request = {"words": list(words), "log": str(log), "environment": environment}
+    def __init__(self, words: Sequence[str], log: Path, environment: Dict[str, str], namespace: str = "") -> None:
+        request = {"words": list(words), "log": str(log), "environment": environment, "namespace": namespace}
         super().__init__(int(_server().answer(request)))
 
     def _status(self) -> Optional[int]:
@@ -98,7 +100,8 @@ def serve() -> None:
             answer = children[request["poll"]].poll()
         else:
             out = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            child = fork(request["words"], request["environment"], out, out, str(Path(request["log"]).parent))
+            folder = str(Path(request["log"]).parent)
+            child = fork(request["words"], request["environment"], out, out, folder, request["namespace"])
             os.close(out)
             answer = child.pid
             children[child.pid] = child
@@ -117,13 +120,20 @@ def _import_all() -> None:
     importlib.import_module("PIL.Image").init()
 
 
-def fork(words: Sequence[str], environment: Dict[str, str], out: int, err: int, folder: str) -> Forked:
-    """A process that is `python ranks_driver.py WORDS` in this folder, writing to these descriptors."""
+def fork(
+    words: Sequence[str], environment: Dict[str, str], out: int, err: int, folder: str, namespace: str = ""
+) -> Forked:
+    """A process that is `python ranks_driver.py WORDS` in this folder, writing to these descriptors.
+
+    `namespace` names the network namespace that it is in, as `ip netns` knows it; "" is this process's.
+    """
     pid = os.fork()
     if pid:
         return Forked(pid)
     status = 70
     try:
+        if namespace:
+            _enter(namespace)
         _become(list(words), environment, out, err, folder)
         status = _exit_status()
     except BaseException:  # a defect of this file
@@ -133,6 +143,12 @@ def fork(words: Sequence[str], environment: Dict[str, str], out: int, err: int, 
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(status)
+
+
+def _enter(namespace: str) -> None:
+    with open(f"/run/netns/{namespace}") as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _NETWORK):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def _become(words: List[str], environment: Dict[str, str], out: int, err: int, folder: str) -> None:

@@ -25,21 +25,22 @@ PATIENCE = 240  # seconds; a machine that does ten things at once is slow, and a
 class Job:
     """A command line that has been started; `text` is what it has printed to standard output and error so far.
 
-    The driver is forked from a process that has imported torch, unless `real` or a prefix asks for one from scratch.
+    The driver is forked from a process that has imported torch, unless `real` asks for one from scratch. `namespace`
+    is the network namespace that it is in.
     """
 
     def __init__(
-        self, words: Sequence[str], log: Path, prefix: Sequence[str] = (), real: bool = False, **environment: str
+        self, words: Sequence[str], log: Path, namespace: str = "", real: bool = False, **environment: str
     ) -> None:
         self._log = log
         settings = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **environment}
         self.process: Any = None
-        if words[0] == DRIVER and not prefix and not real:
-            self.process = Started(words[1:], log, settings)
+        if words[0] == DRIVER and not real:
+            self.process = Started(words[1:], log, settings, namespace)
             return
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, *words], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                [sys.executable, *words], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env=settings, cwd=log.parent,
             )  # fmt: skip
 

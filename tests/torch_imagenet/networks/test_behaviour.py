@@ -36,9 +36,10 @@ def _made(name, **options):
 
 
 NAMES = sorted(set(NETWORKS) - {"senet154"})
+DEEP = ("senet154", "pnasnet5large")
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in NETWORKS])
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(height=st.integers(32, 400), width=st.integers(32, 400))
 def test_logits_of_any_image_size(name, height, width):
@@ -51,6 +52,7 @@ def test_logits_of_any_image_size(name, height, width):
 _META: dict = {}
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(height=st.integers(32, 500), width=st.integers(32, 500))
 def test_the_auxiliary_head_takes_any_image_size(height, width):
