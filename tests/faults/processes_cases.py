@@ -258,7 +258,7 @@ class _Memory(NamedTuple):
 _ENDS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGINT twice", "SIGHUP")
 CASES = [
     Case("a data worker that dies", TORCH, a_worker_dies, rounds=20),
-    Case("a data worker that hangs", TORCH, a_worker_hangs, rounds=5),
+    Case("a data worker that hangs", TORCH, a_worker_hangs, rounds=5, slow=True),
     Case("no memory to train", TORCH, no_memory_to_train, rounds=10),
     Case("no memory to train", TF, no_memory_in_a_session, rounds=3, short=False),
     Case("no memory to evaluate", TORCH, no_memory_to_evaluate, rounds=10),
@@ -266,7 +266,8 @@ CASES = [
       for half in (TF, TORCH) for how in _ENDS),
     *(Case(f"two ranks ended by {how}", TORCH, functools.partial(ranks_end, how), rounds=2, short=False)
       for how in _ENDS),
-    *(Case("300 steps leave nothing", half, functools.partial(nothing_piles_up, half, 300), short=half == TORCH)
+    *(Case("300 steps leave nothing", half, functools.partial(nothing_piles_up, half, 300), short=half == TORCH,
+           slow=True)
       for half in (TF, TORCH)),
     *(Case("10,000 steps leave nothing", half, functools.partial(nothing_piles_up, half, 10_000), short=False)
       for half in (TF, TORCH)),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.case import Case, halves_here, one_round
+from tests.faults.case import TORCH, Case, halves_here, one_round
 
 
 def short_form(module: str) -> Any:
@@ -20,13 +20,14 @@ def short_form(module: str) -> Any:
              if case.half in halves_here() and case.short]  # fmt: skip
     if not cases:
         return None
+    if TORCH in halves_here():
+        importlib.import_module("torch._dynamo")  # the first optimizer loads it, in seconds that a case would pay for
 
-    rounds = [
-        pytest.param(case, id=case.name.replace(" ", "-"), marks=[pytest.mark.slow] if case.slow else [])
-        for case in cases
+    marked = [
+        pytest.param(case, id=case.name.replace(" ", "-"), marks=[pytest.mark.slow] * case.slow) for case in cases
     ]
 
-    @pytest.mark.parametrize("case", rounds)
+    @pytest.mark.parametrize("case", marked)
     def test(case: Case, tmp_path: Path) -> None:
         lost = one_round(case, 0, tmp_path / "round")
         assert not lost, lost

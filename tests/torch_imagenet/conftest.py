@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch")
 
 from tests.torch_imagenet.small_network import create_small  # noqa: E402
 
+importlib.import_module("torch._dynamo")  # the first optimizer loads it, in seconds that some test would pay for
 torch.set_num_threads(1)  # pytest-xdist has a process for every core
 _kept: List[object] = []  # a torch.library.Library undoes its definitions when it is collected
 

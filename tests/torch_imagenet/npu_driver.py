@@ -30,6 +30,7 @@ from torch_imagenet.step import TrainingStep
 
 torch.set_num_threads(1)
 Facts = Dict[str, Any]
+DEVICES = ("cpu", "npu:0")
 
 # A network that draws random numbers on the device, clips, averages: everything that a step can do.
 EVERYTHING = ["--dropout", "0.3", "--drop-path", "0.3", "--clip-norm", "1", "--ema-decay", "0.9", "--label-smoothing",
@@ -58,7 +59,7 @@ class Lab:
 
     def pair(self, *options: str, **settings: Any) -> List[Run]:
         """The same command on both devices."""
-        return [self.run(*options, "--device", device, **settings) for device in ("cpu", "npu:0")]
+        return [self.run(*options, "--device", device, **settings) for device in DEVICES]
 
 
 def compare(first: Run, second: Run, tensors: Optional[Callable[[Run], Dict[str, torch.Tensor]]] = None) -> Facts:
@@ -92,29 +93,35 @@ def _evaluation(run: Run) -> Facts:
 
 
 def network(name: str, lab: Lab) -> Facts:
-    """The real network on both devices: trained for a step, stopped, resumed for another, evaluated.
+    """The real network on both devices: trained for a step, evaluated. Checkpoints are a gigabyte: none is written."""
+    with _nothing_saved():
+        return _compared([lab.run(*_words(name, device), "--max-steps", "1", real=True) for device in DEVICES])
 
-    Checkpoints are a gigabyte: only that of the stop is written.
-    """
-    resumed = []
-    for device in ("cpu", "npu:0"):
-        stopped = _stopped(name, lab, device)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training._Saver, "save", lambda self, *arguments: None)
-            folder = str(stopped.folder)
-            resumed.append(lab.run(*_words(name, device), "--resume", folder, real=True, at=folder))
-        shutil.rmtree(stopped.folder / "checkpoints")
-    return _compared(resumed)
+
+def resumed(name: str, lab: Lab) -> Facts:
+    """The real network on both devices: trained for a step, stopped, resumed for another, evaluated."""
+    runs = []
+    for device in DEVICES:
+        folder = str(_stopped(name, lab, device).folder)
+        with _nothing_saved():
+            runs.append(lab.run(*_words(name, device), "--resume", folder, real=True, at=folder))
+    return _compared(runs)
 
 
 def tuned(name: str, lab: Lab) -> Facts:
     """The real network with a new head on both devices, from a checkpoint that was trained on the device."""
     options = ["--max-steps", "1", "--num-classes", "3"]
     checkpoint = ["--checkpoint", str(_stopped(name, lab, "npu:0").folder)]
+    with _nothing_saved():
+        words = [[*_words(name, device), *options, *checkpoint] for device in DEVICES]
+        return _compared([lab.run(*own, mode="finetune", real=True) for own in words])
+
+
+@contextlib.contextmanager
+def _nothing_saved() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training._Saver, "save", lambda self, *arguments: None)
-        words = [[*_words(name, device), *options, *checkpoint] for device in ("cpu", "npu:0")]
-        return _compared([lab.run(*own, mode="finetune", real=True) for own in words])
+        yield
 
 
 def _words(name: str, device: str) -> List[str]:
@@ -334,6 +341,7 @@ CHECKS: Dict[str, Callable[[Lab], Facts]] = {
     "se_resnet50": lambda lab: network("se_resnet50", lab),
     "senet154": lambda lab: network("senet154", lab),
     "pnasnet5large": lambda lab: network("pnasnet5large", lab),
+    "resumed se_resnet50": lambda lab: resumed("se_resnet50", lab),
     "tuned se_resnet50": lambda lab: tuned("se_resnet50", lab),
     "O0": lambda lab: level("O0", lab),
     "O1": lambda lab: level("O1", lab),

@@ -12,6 +12,8 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 
+from tests.torch_imagenet.forked import MODULE, Started
+
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = str(ROOT / "tests" / "torch_imagenet" / "ranks_driver.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -21,14 +23,24 @@ PATIENCE = 240  # seconds; a machine that does ten things at once is slow, and a
 
 
 class Job:
-    """A command line that has been started; `text` is what it has printed to standard output and error so far."""
+    """A command line that has been started; `text` is what it has printed to standard output and error so far.
 
-    def __init__(self, words: Sequence[str], log: Path, prefix: Sequence[str] = (), **environment: str) -> None:
+    The driver is forked from a process that has imported torch, unless `real` asks for one from scratch. `namespace`
+    is the network namespace that it is in.
+    """
+
+    def __init__(
+        self, words: Sequence[str], log: Path, namespace: str = "", real: bool = False, **environment: str
+    ) -> None:
         self._log = log
         settings = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **environment}
+        self.process: Any = None
+        if words[0] == DRIVER and not real:
+            self.process = Started(words[1:], log, settings, namespace)
+            return
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, *words], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                [sys.executable, *words], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env=settings, cwd=log.parent,
             )  # fmt: skip
 
@@ -59,16 +71,19 @@ class Job:
 
 def _is_rank(pid: int) -> bool:
     try:
-        return b"--num-devices" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"--num-devices" in line or MODULE.encode() in line
     except OSError:
         return False
 
 
-def train(folder: Path, data: Path, *options: str, status: Optional[int] = 0, **settings: str) -> Job:
+def train(
+    folder: Path, data: Path, *options: str, status: Optional[int] = 0, real: bool = False, **settings: str
+) -> Job:
     """`train` on `data` into `folder`, ended; `status` None leaves it running."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     words = [DRIVER, "train", *SHORT, "--data-path", str(data), "--output-dir", str(folder), *options]
-    job = Job(words, folder.parent / f"{folder.name}.out", **settings)
+    job = Job(words, folder.parent / f"{folder.name}.out", real=real, **settings)
     if status is not None:
         assert job.end() == status, job.text
     return job

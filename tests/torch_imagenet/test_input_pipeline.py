@@ -143,6 +143,7 @@ def test_no_worker_stays_whenever_it_is_closed(split):
     batches.close()  # twice is no mistake
 
 
+@pytest.mark.slow
 def test_it_can_be_sent_to_a_process_that_starts_from_nothing(split, monkeypatch):
     """Where fork is not the way (macOS, Windows), split and transform are pickled."""
     with TrainingInput(split, TrainTransform(24), 4, 0, 0) as here:

@@ -14,14 +14,15 @@ NETWORKS = ("se_resnet50", "senet154", "pnasnet5large")
 
 @pytest.fixture(scope="module")
 def facts(on_npu):
-    return on_npu(*NETWORKS, "tuned se_resnet50", "O1", "O2")
+    return on_npu(*NETWORKS, "resumed se_resnet50", "tuned se_resnet50", "O1", "O2")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "trained"), [*((name, [1, 2]) for name in NETWORKS), ("tuned se_resnet50", [1])]
-)  # what fine-tuning does is the same for all of them
-def test_a_network_is_trained_resumed_evaluated_and_tuned_as_on_the_cpu(name, trained, facts):
+    ("name", "trained"),
+    [*((name, [1]) for name in NETWORKS), ("resumed se_resnet50", [1, 2]), ("tuned se_resnet50", [1])],
+)  # what resuming and fine-tuning do is the same for all of them
+def test_a_network_is_trained_evaluated_resumed_and_tuned_as_on_the_cpu(name, trained, facts):
     found = facts[name]
     assert found["status"] == [0, 0]
     assert found["kinds"] == ["cpu", "npu"]

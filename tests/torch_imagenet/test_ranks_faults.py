@@ -67,7 +67,7 @@ def test_two_machines_train_together_and_survive_a_kill_on_either(data, undistur
             words = [DRIVER, "train", *SHORT, "--data-path", str(data), "--output-dir", str(tmp_path / "run"), *LONG,
                      "--num-devices", "1", "--nnodes", "2", "--node-rank", str(node), "--master-addr",
                      machines[0].address, "--master-port", "29533"]  # fmt: skip
-            jobs.append(Job(words, tmp_path / f"machine-{node}.out", prefix=machine.prefix))
+            jobs.append(Job(words, tmp_path / f"machine-{node}.out", namespace=machine.namespace))
         jobs[0].wait_for("E1-B2/8")
         assert "E1-B2/8" not in jobs[1].text  # the first machine writes
         time.sleep(random.Random(number).uniform(0, 2))

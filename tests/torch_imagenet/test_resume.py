@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.torch_imagenet.several import DRIVER, Job  # noqa: E402
+
 # Dropout and drop-path draw from torch's generator, crops and flips from (seed, epoch, image).
 RANDOM = ["--dropout", "0.3", "--drop-path", "0.3", "--print-freq", "2"]
 
@@ -109,29 +107,22 @@ def test_a_fine_tuning_that_is_resumed_stays_one(undisturbed, run_in, tiny, tmp_
 
 
 @pytest.mark.slow
-def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(run_in, tmp_path):
+def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(undisturbed, tmp_path):
     """The same through the command line, with workers, and the signal sent to a real process.
 
     All with one thread: sums over another number of threads are rounded otherwise.
     """
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
-    whole = run_in(tmp_path / "whole", *RANDOM, real=True)
     folder = tmp_path / "run"
-    command = [sys.executable, str(ROOT / "torch_imagenet" / "main.py"), *whole.options, "--output-dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    for line in process.stdout:
-        if line.startswith("E1-B2/"):
-            process.send_signal(signal.SIGTERM)
-            break
-    output, error = process.communicate(timeout=120)
-    assert process.returncode == 143, error
-    assert "continue exactly with --resume" in output
-    resumed = subprocess.run(
-        [*command[:2], "--resume", str(folder), "--print-freq", "2", "--device", "cpu"],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
-    assert resumed.returncode == 0, resumed.stderr
-    _same(whole.at(folder), whole)
+    words = [*undisturbed.options, "--output-dir", str(folder)]
+    stopped = Job([DRIVER, *words], tmp_path / "stopped", real=True)
+    stopped.wait_for("E1-B2/")
+    stopped.process.send_signal(signal.SIGTERM)
+    assert stopped.end() == 143, stopped.text
+    assert "continue exactly with --resume" in stopped.text
+    words = ["train", "--resume", str(folder), "--print-freq", "2", "--device", "cpu"]
+    resumed = Job([DRIVER, *words], tmp_path / "resumed", real=True)
+    assert resumed.end() == 0, resumed.text
+    _same(undisturbed.at(folder), undisturbed)
 
 
 def test_stopped_in_the_last_evaluation_of_a_shortened_run(run_in, tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ from typing import Iterator, List, NamedTuple, Optional
 
 
 class Machine(NamedTuple):
-    """`prefix` runs a command on it."""
+    """Its address, and the name of its network namespace."""
 
     address: str
-    prefix: List[str]
+    namespace: str
 
 
 def why_not() -> Optional[str]:
@@ -33,7 +33,7 @@ def two_machines() -> Iterator[List[Machine]]:
     """They exist inside the context."""
     names = [f"kit{os.getpid()}-{number}" for number in range(2)]
     ends = [f"kv{os.getpid() % 10**6}x{number}" for number in range(2)]  # an interface's name has 15 letters at most
-    machines = [Machine(f"10.77.0.{n + 1}", ["ip", "netns", "exec", name]) for n, name in enumerate(names)]
+    machines = [Machine(f"10.77.0.{n + 1}", name) for n, name in enumerate(names)]
     try:
         for name in names:
             _ip("netns", "add", name)

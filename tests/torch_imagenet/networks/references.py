@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import zlib
 from pathlib import Path
-from typing import List
+from typing import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -23,15 +25,16 @@ CADENE = {
 
 
 def timm_network(name: str, num_classes: int = CLASSES) -> nn.Module:
-    """timm's network of our `name`, float64, with weights that show every mistake."""
+    """timm's network of our `name`, `drawn`."""
     import_torchvision()
     timm = pytest.importorskip("timm")
-    torch.manual_seed(1)
-    return randomised(timm.create_model(TIMM[name], num_classes=num_classes, drop_rate=0.0)).double()
+    with torch.device("meta"):  # weights that are drawn anew need not be drawn before
+        network = timm.create_model(TIMM[name], num_classes=num_classes, drop_rate=0.0)
+    return drawn(network)
 
 
 def cadene_network(name: str, num_classes: int = CLASSES, any_size: bool = True) -> nn.Module:
-    """Cadene's network of our `name`, float64. Its head's window is as wide as the map where `any_size`.
+    """Cadene's network of our `name`, `drawn`. Its head's window is as wide as the map where `any_size`.
 
     Read from its own file: the package's other parts want packages that nothing here needs.
     """
@@ -46,11 +49,11 @@ def cadene_network(name: str, num_classes: int = CLASSES, any_size: bool = True)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         sys.modules[module_name] = module
-    torch.manual_seed(1)
-    network = getattr(sys.modules[module_name], function)(num_classes=num_classes, pretrained=None)
+    with torch.device("meta"):
+        network = getattr(sys.modules[module_name], function)(num_classes=num_classes, pretrained=None)
     if any_size:
         network.avg_pool = nn.AdaptiveAvgPool2d(1)
-    return randomised(network).double()
+    return drawn(network)
 
 
 def port_pnasnet(num_classes: int = CLASSES) -> nn.Module:
@@ -69,8 +72,8 @@ class _Gate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Parameter(torch.randn(channels // 16, channels) / channels**0.5)
-        self.excite = nn.Parameter(torch.randn(channels, channels // 16) / (channels // 16) ** 0.5)
+        self.squeeze = nn.Parameter(torch.empty(channels // 16, channels))
+        self.excite = nn.Parameter(torch.empty(channels, channels // 16))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = (x.mean(dim=(2, 3)) @ self.squeeze.T).clamp(min=0)
@@ -78,72 +81,41 @@ class _Gate(nn.Module):
 
 
 def gated_resnet50(num_classes: int = CLASSES) -> nn.Module:
-    """torchvision's ResNet-50 whose bn3 outputs are gated by forward hooks; float64."""
+    """torchvision's ResNet-50 whose bn3 outputs are gated by forward hooks; `drawn`."""
     torchvision = import_torchvision()
-    torch.manual_seed(1)
-    network = torchvision.models.resnet50(num_classes=num_classes)
-    for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
-        for block in layer:
-            block.gate = _Gate(block.bn3.num_features)
-            gate = block.gate
-            block.bn3.register_forward_hook(lambda module, inputs, output, gate=gate: gate(output))
-    return randomised(network).double()
+    with torch.device("meta"):
+        network = torchvision.models.resnet50(num_classes=num_classes)
+        for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
+            for block in layer:
+                block.gate = _Gate(block.bn3.num_features)
+                gate = block.gate
+                block.bn3.register_forward_hook(lambda module, inputs, output, gate=gate: gate(output))
+    return drawn(network, in_the_port)
 
 
-def as_port(state: dict) -> dict:
-    """The state dict of `gated_resnet50` in the port's names."""
-    names = {"gate.squeeze": "se.fc.0.weight", "gate.excite": "se.fc.2.weight"}
-    renamed = {}
-    for key, value in state.items():
-        for name, new in names.items():
-            key = key.replace(name, new)
-        renamed[key] = value
-    return renamed
+def in_the_port(key: str) -> str:
+    """The port's name of a tensor of `gated_resnet50`."""
+    return key.replace("gate.squeeze", "se.fc.0.weight").replace("gate.excite", "se.fc.2.weight")
 
 
-def randomised(network: nn.Module) -> nn.Module:
-    """Batch normalisation with statistics, scales and shifts that matter, the same from call to call."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.normal_(0, 0.2, generator=generator)
-                module.running_mean.normal_(0, 0.2, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return network
+def drawn(network: nn.Module, rename: Callable[[str], str] = str) -> nn.Module:
+    """The network, float64, with weights that show every mistake: equal for equal names, wherever they are drawn.
 
-
-def images(*shape: int, seed: int = 3) -> torch.Tensor:
-    """Normal noise [*shape] float64, as normalised images are."""
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def logits(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The network's output in evaluation."""
-    with torch.no_grad():
-        return network.eval()(x)
-
-
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Relative to b."""
-    return ((a - b).norm() / b.norm()).item()
-
-
-def losses_of_ten_steps(network: nn.Module, x: torch.Tensor, learning_rate: float) -> List[float]:
-    """Ten steps of SGD with the ports' momentum, weight decay and label smoothing, on one batch. Dropout must be 0.
-
-    Training multiplies rounding errors: the rate is to be one at which they stay small and the loss still falls.
+    numpy's RandomState gives the same bits on every machine and in every version, torch's generators do not. The pool
+    of numbers, as many as a prime, is shorter than most weights and begins elsewhere for each.
     """
-    network.train()
-    labels = torch.arange(len(x)) % CLASSES
-    criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
-    optimizer = torch.optim.SGD(network.parameters(), learning_rate, momentum=0.9, weight_decay=1e-4, fused=True)
-    losses = []
-    for _ in range(10):
-        optimizer.zero_grad()
-        loss = criterion(network(x), labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+    pool = torch.from_numpy(np.random.RandomState(2).standard_normal(99_991))
+    network = network.double().to_empty(device="cpu")
+    with torch.no_grad():
+        for key, tensor in network.state_dict().items():
+            name = rename(key)
+            source = pool.roll(zlib.crc32(name.encode()) % len(pool))
+            if tensor.ndim > 1:
+                source = source * (2 / tensor[0].numel()) ** 0.5
+            elif name.endswith("bias") or name.endswith("running_mean"):
+                source = source * 0.2
+            else:  # scales and variances; a residual network of many blocks with scales of 1 overflows
+                source = 1 + 0.5 * source.tanh() if name.endswith("running_var") else 0.5 + 0.25 * source.tanh()
+            for piece in tensor.view(-1).split(len(source)):
+                piece.copy_(source[: len(piece)] if tensor.is_floating_point() else torch.zeros([]))
+    return network

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.torch_imagenet.networks.references import drawn
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.networks.drop_path import DropPath
 from torch_imagenet.networks.pnasnet import AuxiliaryHead, AuxiliaryPool
@@ -20,18 +21,25 @@ from torch_imagenet.networks.squeeze_excitation import ConvGate, LinearGate
 @pytest.fixture(scope="module")
 def networks():
     """One of each, 5 classes, in evaluation; pnasnet5large with its auxiliary head. Not to be changed."""
-    torch.manual_seed(0)
     return {
-        name: create(name, 5, **({"auxiliary_head": True} if "auxiliary_head" in spec.options else {})).eval()
+        name: _made(name, **({"auxiliary_head": True} if "auxiliary_head" in spec.options else {})).eval()
         for name, spec in NETWORKS.items()
         if name != "senet154"  # the same code as se_resnet50_caffe, at six times the price; see test_agreement.py
     }
 
 
+def _made(name, **options):
+    """With weights whose drawing costs nothing."""
+    with torch.device("meta"):
+        network = create(name, 5, **options)
+    return drawn(network).float()
+
+
 NAMES = sorted(set(NETWORKS) - {"senet154"})
+DEEP = ("senet154", "pnasnet5large")
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in NETWORKS])
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(height=st.integers(32, 400), width=st.integers(32, 400))
 def test_logits_of_any_image_size(name, height, width):
@@ -44,6 +52,7 @@ def test_logits_of_any_image_size(name, height, width):
 _META: dict = {}
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(height=st.integers(32, 500), width=st.integers(32, 500))
 def test_the_auxiliary_head_takes_any_image_size(height, width):
@@ -141,8 +150,8 @@ def test_the_rate_grows_linearly_with_depth(name):
 
 @pytest.mark.parametrize("name", ["se_resnet50", "se_resnet50_caffe"])
 def test_a_dropped_block_is_its_shortcut(name):
+    network = _made(name, drop_path=0.999)
     torch.manual_seed(0)
-    network = create(name, 5, drop_path=0.999)
     block = network.layer4[2]
     x = torch.rand(8, 2048, 2, 2)
     assert torch.equal(block.train()(x), x)  # at this rate and seed every sample is dropped
@@ -152,7 +161,7 @@ def test_a_dropped_block_is_its_shortcut(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_drop_path_is_in_training_alone(networks, name):
     torch.manual_seed(0)
-    network = create(name, 5, dropout=0.0, drop_path=0.5)
+    network = _made(name, dropout=0.0, drop_path=0.5)
     network.load_state_dict({key: value for key, value in networks[name].state_dict().items() if "aux." not in key})
     for module in network.train().modules():
         if isinstance(module, nn.BatchNorm2d):

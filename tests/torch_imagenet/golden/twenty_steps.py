@@ -1,0 +1,55 @@
+"""Twenty training steps of the program's own from given weights: two images of 40 pixels, ten classes, in float64.
+
+Loss, smoothing, auxiliary head, momentum and weight decay are the recipe's; nothing is drawn (no dropout, no drop
+path), since another machine's generators draw other numbers. From weights that were not trained these networks are
+chaotic in float32: a relative change of 1e-7 becomes 4e-3 in SE-ResNet-50's losses within twenty steps, 0.2 in
+SENet154's. In float64 what another processor rounds otherwise stays far below `TOLERANCE`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Dict, List
+
+import numpy as np
+import torch
+
+from shared import recipes
+from tests.torch_imagenet.networks.references import drawn
+from torch_imagenet.devices import open_device
+from torch_imagenet.input_pipeline import Batch
+from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.normalisation import Normalisation
+from torch_imagenet.precision import precision
+from torch_imagenet.step import TrainingStep
+
+FILE = Path(__file__).with_name("twenty_steps.json")
+# Such that the loss falls and rounding errors do not grow.
+RATES: Dict[str, float] = {"se_resnet50": 1e-4, "senet154": 5e-6, "pnasnet5large": 1e-6}
+CLASSES, BATCH, SIDE, STEPS = 10, 2, 40, 20
+TOLERANCE = 1e-6
+
+
+def losses(name: str, rate: float, steps: int = STEPS) -> List[float]:
+    """The mean loss of each step, before its update."""
+    recipe = recipes.get(f"{name}_1p").override(precision="O0", loss_scale=None)
+    with torch.device("meta"):
+        spec = dataclasses.replace(NetworkSpec.of(recipe, CLASSES), dropout=0.0, drop_path=0.0)
+        network = spec.make()
+    device = open_device("cpu")
+    normalise = Normalisation((0.5,) * 3, (0.25,) * 3, device.torch_device, torch.float64, True)
+    step = TrainingStep(
+        drawn(network), recipe, CLASSES, device, precision("O0"), normalise, "contiguous", spec.head
+    )
+    random = np.random.RandomState(0)
+    pixels = torch.from_numpy(random.randint(0, 256, (BATCH, SIDE, SIDE, 3)).astype(np.uint8))
+    batch = Batch(pixels, torch.arange(BATCH) % CLASSES, ())
+    return [float(step.run([batch], rate, 0, number)[0]) for number in range(steps)]
+
+
+def renew() -> None:
+    """Write the file."""
+    found = {name: losses(name, rate) for name, rate in RATES.items()}
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
