@@ -53,7 +53,8 @@ def test_a_link_to_a_disk_that_is_not_there_is_not_passed_over(tmp_path):
 
 def test_the_data_that_a_checkpoint_names(own, tmp_path):
     (tmp_path / cifar10.FOLDER).mkdir()  # another set in the usual place
-    assert load("--checkpoint", "x", state=state_of(own))[1].endswith("{}, where the checkpoint was trained".format(own))
+    remark = load("--checkpoint", "x", state=state_of(own))[1]
+    assert remark.endswith("{}, where the checkpoint was trained".format(own))
     with pytest.raises(UsageError, match="gone, where the checkpoint was trained, is gone; say with --data-path"):
         load("--checkpoint", "x", state=state_of(tmp_path / "gone"))
     assert load("--data-path", str(own), state=state_of("gone"))[0].path == str(own)

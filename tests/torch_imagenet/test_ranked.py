@@ -21,7 +21,6 @@ from torch_imagenet.main import MODES, main  # noqa: E402
 from torch_imagenet.options import parser  # noqa: E402
 from torch_imagenet.ranks import ALONE  # noqa: E402
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
