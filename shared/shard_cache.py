@@ -76,7 +76,8 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
         except OSError as error:
             reason = reason or error.strerror or str(error)
     where = str(places[0]) if places else "the user's home"
-    raise UsageError(f"cannot keep shards in {where} ({reason or 'there is none'}); name another with --shard-cache")
+    reason = reason or "there is none"
+    raise UsageError(f"cannot keep shards in {where} ({reason}); name another folder with --shard-cache")
 
 
 # -- reading -------------------------------------------------------------------------------------

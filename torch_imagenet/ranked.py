@@ -38,6 +38,9 @@ def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], 
                 from torch_imagenet.launching import launch  # torch's launcher takes a while to load
             except ImportError as error:  # on Python 3.9 it needs a package that torch does not bring
                 raise UsageError(f"torch's launcher does not load ({error}); pip install {error.name}") from error
+            except ValueError as error:  # torch reads this variable as it loads
+                level = os.environ.get("LOGLEVEL")
+                raise UsageError(f"torch's launcher does not load (LOGLEVEL={level}: {error}); unset it") from error
             options.num_devices = devices.count // (options.nnodes or 1)
             launch(options, [*words, "--num-devices", str(options.num_devices)], options.num_devices, interrupts)
             return

@@ -10,7 +10,7 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional, Sequence
 
 from shared.errors import UsageError
 
@@ -54,10 +54,9 @@ def placement(
 
     `environment` is the caller's: its ASCEND_DEVICE_ID wins over --device_id, as documented, what it has stays, and
     with etp_running_flag=true it has what all launchers export. `own` is what this launcher exports besides, on an NPU.
-    Raises UsageError where the options contradict each other, or where no device is named and Ascend's package for the
-    framework is not installed.
+    Raises UsageError where the options contradict each other.
     """
-    device = _npu(half) if asked is None else asked
+    device = "npu" if asked is None else asked
     kind, _, index = device.partition(":")
     number = _checked(index, "--device") if index else _number(device_id, environment, count)
     if not index and number != "0":
@@ -69,13 +68,13 @@ def placement(
     return Placement(device, number, {name: value for name, value in exported.items() if name not in environment})
 
 
-def _npu(half: str) -> str:
-    if not any(importlib.util.find_spec(name) for name in ADAPTERS[half]):
+def check_adapter(packages: Sequence[str]) -> None:
+    """Raise UsageError where none of an NPU's packages, some, is installed."""
+    if packages and not any(importlib.util.find_spec(name) for name in packages):
         raise UsageError(
-            f"this launcher is for an Ascend NPU, and {sys.executable} has no {' or '.join(ADAPTERS[half])}; name a"
-            " Python that has it with PYTHON=..., or another device with --device=cuda, --device=cpu or --device=auto"
+            f"this launcher is for an Ascend NPU, and {sys.executable} has no {' or '.join(packages)}; name a Python"
+            " that has it with PYTHON=..., or another device with --device=cuda, --device=cpu or --device=auto"
         )
-    return "npu"
 
 
 def _number(device_id: Optional[str], environment: Mapping[str, str], count: int) -> str:

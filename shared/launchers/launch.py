@@ -12,6 +12,7 @@ from typing import List
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.interrupts import Interrupts
+from shared.launchers.devices import check_adapter
 from shared.launchers.plan import Plan
 from shared.launchers.running import Tee, run
 from shared.results.launcher_log import case_name, console_lines, fields, logged_losses, text
@@ -24,10 +25,11 @@ RESULTS = ("*_bs*.log", "train_*_loss.txt")  # what a launcher leaves in test/ou
 def launch(plan: Plan, interrupts: Interrupts) -> None:
     """Run the plan's command. The result file and its lines come only where it ends with 0.
 
-    Raises SystemExit with another status, UsageError where the output folder cannot be written or the command was
-    killed. Signals go to the command, which decides what they mean.
+    Raises SystemExit with another status, UsageError where the NPU's package is missing, the output folder cannot be
+    written or the command was killed. Signals go to the command, which decides what they mean.
     """
     begin = time.time()
+    check_adapter(plan.adapters)
     _make(plan.output)
     aside = move_to_previous(plan.output, [plan.log.name, *(RESULTS if plan.first else ())])
     with Tee(plan.log, sys.stdout, sys.stderr) as tee:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
 from shared.errors import UsageError
-from shared.launchers.devices import Placement, placement
+from shared.launchers.devices import ADAPTERS, Placement, placement
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
 from shared.options import Parser, number, one_of
 from shared.paths import expanded
@@ -41,6 +41,7 @@ class Plan:
     log: Path  # what the command says, in `output`
     run: Path  # the run's own folder
     first: bool  # whether rank 0, which writes the run's folder, is on this machine
+    adapters: Sequence[str] = ()  # one of these packages is needed, because no device was named
     mode: str = "launch"  # for shared.command_line
 
 
@@ -71,7 +72,8 @@ def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:
         sys.executable, str(half.folder / "main.py"), launcher.mode, *_documented(parser, launcher, own, rest),
         *_placed(place, own), "--output-dir", str(run), *rest,
     ]  # fmt: skip
-    return Plan(launcher, command, place.exported, output, output / f"{log}.log", run, first=node == 0)
+    adapters = ADAPTERS[half.name] if own.device is None else ()
+    return Plan(launcher, command, place.exported, output, output / f"{log}.log", run, node == 0, adapters)
 
 
 def launcher_parser(half: str, name: str) -> Parser:

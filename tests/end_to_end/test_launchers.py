@@ -223,3 +223,12 @@ def test_without_a_framework_there_is_help_and_a_mistake_is_one_line(checkout: C
         assert is_one_error(result.stderr)
         assert says in result.stderr
     assert not checkout.output.parent.exists()
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_without_its_adapter_a_launcher_does_not_go_to_another_device(checkout: Checkout, name: str) -> None:
+    result = checkout.run(name, "--data_path=x", "--resume=x")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert is_one_error(result.stderr)
+    assert "--device=cuda, --device=cpu" in result.stderr
+    assert not (checkout.root / name).parent.joinpath("output").exists()

@@ -7,6 +7,7 @@ import tempfile
 import pytest
 
 from shared import cache
+from shared.errors import UsageError
 
 
 @pytest.fixture
@@ -40,3 +41,26 @@ def test_a_folder_of_somebody_else_is_not_used(temporary, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "getuid", lambda: user + 1)
     own.rename(_own(temporary))
     assert len(list(cache.places("index", tmp_path / "cache"))) == 1
+
+
+@pytest.mark.parametrize("home", ["", "relative"])
+def test_without_a_home_there_is_no_folder_of_that_name(temporary, monkeypatch, home):
+    monkeypatch.delenv("KIT_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    assert list(cache.places("index")) == [_own(temporary) / "se-pnas-kit" / "index"]
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert str(next(cache.places("index"))) == "/xdg/se-pnas-kit/index"
+
+
+@pytest.mark.parametrize(("named", "says"), [("", "KIT_CACHE is empty; "), ("~nosuchuser/c", "no such user")])
+def test_a_named_cache_is_not_replaced(monkeypatch, named, says):
+    monkeypatch.setenv("KIT_CACHE", named)
+    with pytest.raises(UsageError, match=says):
+        list(cache.places("index"))
+
+
+def test_a_named_cache_may_begin_with_the_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home")
+    monkeypatch.setenv("KIT_CACHE", "~/c")
+    assert str(next(cache.places("index"))) == "/home/c/se-pnas-kit/index"

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -198,6 +199,15 @@ def test_no_run_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"no checkpoint under \./runs; train first"):
         run_folder.newest_run("*")
+
+
+def test_weights_are_named_once():
+    def named(checkpoint, resume):
+        return run_folder.named_weights(SimpleNamespace(checkpoint=checkpoint, resume=resume), "no such file")
+
+    assert (named("a", None), named(None, "b")) == ("a", "b")
+    with pytest.raises(UsageError, match="--checkpoint and --resume both name the weights; give one"):
+        named("a", "b")
 
 
 def test_the_command_can_be_typed_again(monkeypatch):

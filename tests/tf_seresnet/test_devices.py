@@ -323,6 +323,20 @@ def test_gpu_in_float32_and_bfloat16():
         devices.open_device("gpu", precision="bf16")
 
 
+def test_what_auto_passes_over_for_the_cpu_is_said(monkeypatch):
+    monkeypatch.setattr(found, "visible_gpus", list)
+    monkeypatch.setattr(found, "driver_gpus", list)
+    monkeypatch.setattr(found, "npu_nodes", int)
+    assert devices.open_device("auto").notes == []
+    monkeypatch.setattr(found, "driver_gpus", lambda: ["NVIDIA H200"])
+    monkeypatch.setattr(found, "npu_nodes", lambda: 8)
+    card, npu = devices.open_device("auto").notes
+    assert card.startswith("the driver lists NVIDIA H200, but ")
+    assert card.endswith("; this runs on the CPU")
+    assert npu.startswith("an Ascend NPU is here, but {} has no adapter".format(sys.executable))
+    assert devices.open_device("cpu").notes == []  # as asked for
+
+
 def test_automatic_choice(monkeypatch, adapter, request):
     assert devices.open_device("auto").kind == "npu"
     monkeypatch.setattr(found, "tensorflow_version", lambda: "2.21.0")
@@ -404,6 +418,14 @@ def test_npu_index_is_the_adapter_s_where_none_is_given(monkeypatch, adapter):
     device = devices.open_device("npu")
     assert device.index == 5
     assert "session_device_id" not in adapter.check_session_config(device.session_config())
+
+
+@pytest.mark.usefixtures("adapter")
+@pytest.mark.parametrize("number", ["", "x", "-1", "0,1"])
+def test_an_npu_index_that_is_none_is_not_zero(monkeypatch, number):
+    monkeypatch.setenv("ASCEND_DEVICE_ID", number)
+    with pytest.raises(UsageError, match="ASCEND_DEVICE_ID is '{}', no device's number; ".format(number)):
+        devices.open_device("npu")
 
 
 def test_npu_options_reach_the_session(adapter):

@@ -139,6 +139,14 @@ def test_rules_kept(options):
     assert set(npu.parse(options)) < set(values)
 
 
+def test_a_home_in_a_path_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home")
+    values, _ = npu.session_options(["dump_path=~/dump"])
+    assert values["dump_path"] == "/home/dump"
+    with pytest.raises(UsageError, match="~nosuchuser"):
+        npu.session_options(["debug_dir=~nosuchuser/x"])
+
+
 def test_two_device_indices_contradict():
     with pytest.raises(UsageError, match="contradict"):
         npu.session_options(["session_device_id=1"], index=0)

@@ -132,6 +132,12 @@ def test_a_rank_table_that_is_none_is_one_line(table, content, says):
 # -- starting them ---------------------------------------------------------------------------------------------
 
 
+def test_an_empty_number_of_ranks_is_none():
+    """As the originals' scripts leave it; a process that took itself for one of several would start no others."""
+    assert not npu_ranks.started({"RANK_SIZE": ""})
+    assert npu_ranks.started({"RANK_SIZE": "2"})
+
+
 def test_the_starter_takes_ranks_and_devices_from_the_table(table, monkeypatch):
     monkeypatch.setenv("RANK_TABLE_FILE", table())
     started = npu_starter.environments(4)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from shared.errors import UsageError  # noqa: E402
+from torch_imagenet import devices  # noqa: E402
 from torch_imagenet.devices import Device, open_device, parse  # noqa: E402
 from torch_imagenet.npu_options import NpuSettings  # noqa: E402
 from torch_imagenet.precision import precision  # noqa: E402
@@ -110,6 +111,20 @@ def test_auto_is_the_cpu_where_nothing_else_is(monkeypatch):
     assert device.training_precision("O2") == "O0"
     assert device.peak_memory() is None
     device.synchronize()
+
+
+def test_what_auto_passes_over_for_the_cpu_is_said(monkeypatch):
+    """The driver has made a device file, and torch cannot use the device."""
+    monkeypatch.setattr(torch, "cuda", _Accelerator(0))
+    monkeypatch.setitem(sys.modules, "torch_npu", None)
+    monkeypatch.setattr(devices.glob, "glob", lambda pattern: [])
+    assert open_device("auto").notes == []
+    monkeypatch.setattr(devices.glob, "glob", lambda pattern: [pattern])
+    card, npu = open_device("auto").notes
+    assert card.startswith("an NVIDIA GPU is here, but torch cannot use it (torch ")
+    assert npu.startswith("an Ascend NPU is here, but torch cannot use it (torch_npu does not load (")
+    assert card.endswith("; this runs on the CPU")
+    assert open_device("cpu").notes == []  # as asked for
 
 
 def test_the_layout_follows_the_network_unless_asked(monkeypatch):

@@ -30,6 +30,14 @@ def test_torchrun():
     assert meeting_point(TORCHRUN)["MASTER_ADDR"] == "h"
 
 
+def test_torch_distributed_launch_passes_the_local_rank_as_an_option_too():
+    options = SimpleNamespace(**{**vars(ALONE), "local_rank": 1})
+    assert given_place(options, TORCHRUN) == Place(5, 8, 1, 4)
+    for environment in ({}, {**TORCHRUN, "LOCAL_RANK": "2"}):
+        with pytest.raises(UsageError, match="--local-rank 1 is what torch.distributed.launch passes.*; .*torchrun"):
+            given_place(options, environment)
+
+
 def test_a_kubernetes_pod_with_one_process_has_no_local_rank():
     environment = {key: TORCHRUN[key] for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
     assert given_place(ALONE, environment) == Place(5, 8, 0, 1)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +20,8 @@ from torch_imagenet.devices import open_device, several  # noqa: E402
 from torch_imagenet.main import MODES, main  # noqa: E402
 from torch_imagenet.options import parser  # noqa: E402
 from torch_imagenet.ranks import ALONE  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _refused(capsys, *words):
@@ -52,6 +58,16 @@ def test_a_training_of_several_is_looked_at_before_it_starts(capsys, monkeypatch
     line = _refused(capsys, *common, "--data-path", str(tiny.folder), "--batch-size", "2", "--sync-bn")
     assert line.startswith("error: --sync-bn needs a GPU or NPU")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_log_level_that_torch_does_not_know_is_one_line(tmp_path):
+    """torch's launcher reads LOGLEVEL as it loads, and an empty one is none of its levels."""
+    command = [sys.executable, "-m", "torch_imagenet.main", "benchmark", "--device", "cpu", "--num-devices", "2"]
+    environment = {**os.environ, "LOGLEVEL": "", "KIT_CACHE": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert "error: torch's launcher does not load (LOGLEVEL=: " in ended.stderr.splitlines()[-1]
 
 
 def test_more_devices_than_there_are(monkeypatch):

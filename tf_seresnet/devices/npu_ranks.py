@@ -61,7 +61,7 @@ def started(environment: Mapping[str, str] = os.environ) -> bool:
         return bool(environment.get("RANK_ID"))
     if any(environment.get(name) for name in CHIEF):
         return bool(environment.get("ASCEND_DEVICE_ID"))
-    return environment.get("RANK_SIZE", "1") != "1"
+    return environment.get("RANK_SIZE", "") not in ("", "1")
 
 
 def read_table(path: str) -> Dict[int, int]:

@@ -26,27 +26,20 @@ def placement(*arguments, own=None):
         ("cpu", "1", 1, {}, "cpu", "1"),  # there is one; the number names the files
         ("cpu", None, 2, {}, "cpu", "0"),
         ("auto", None, 1, {}, "auto", "0"),
+        (None, None, 8, {}, "npu", "0"),  # the documented device
+        (None, "2", 1, {}, "npu:2", "2"),
     ],
 )
-def test_device_and_number(monkeypatch, asked, device_id, count, environment, device, number):
-    monkeypatch.setattr(devices, "ADAPTERS", {HALF: ("no_such_package",)})
+def test_device_and_number(asked, device_id, count, environment, device, number):
     made = placement(HALF, asked, device_id, count, environment)
     assert (made.device, made.device_id) == (device, number)
 
 
-@pytest.mark.parametrize("count", [1, 8])
-@pytest.mark.parametrize("half", sorted(devices.ADAPTERS))
-def test_without_its_package_the_documented_device_is_replaced_by_none(monkeypatch, half, count):
-    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=f"has no {devices.ADAPTERS[half][0]}.*; .*--device=cuda.*--device=cpu"):
-        placement(half, None, None, count, {})
-
-
-def test_the_default_is_the_documented_device_where_its_package_is_there(monkeypatch):
-    monkeypatch.setattr(devices, "ADAPTERS", {HALF: ("no_such_package", "json")})
-    assert placement(HALF, None, None, 8, {}).device == "npu"
-    assert placement(HALF, None, "2", 1, {}).device == "npu:2"
-    assert placement(HALF, "cpu", None, 1, {}).device == "cpu"
+def test_without_its_package_the_documented_device_is_replaced_by_none():
+    devices.check_adapter(())
+    devices.check_adapter(("no_such_package", "json"))
+    with pytest.raises(UsageError, match="has no no_such_package or nor_this; .*--device=cuda, --device=cpu or"):
+        devices.check_adapter(("no_such_package", "nor_this"))
 
 
 @pytest.mark.parametrize(

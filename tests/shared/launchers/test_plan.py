@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scripts import documented_launcher
 from shared import recipes
 from shared.errors import UsageError
-from shared.launchers import devices
 from shared.launchers.documented import LAUNCHERS, NEVER_READ
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +22,6 @@ FIELDS = ("epochs", "batch_size", "learning_rate", "steps_per_epoch")
 def _environment(monkeypatch):
     for name in ("ASCEND_DEVICE_ID", "etp_running_flag"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(devices, "ADAPTERS", dict.fromkeys(devices.ADAPTERS, ("json",)))  # as on a machine with NPUs
 
 
 def plan(name, *words, half="torch_imagenet"):
@@ -78,6 +76,13 @@ def test_every_launcher_has_its_script_and_the_other_way_round():
         assert set(scripts) == set(launchers)
         for name, text in scripts.items():
             assert f"\nlaunch {half} {'torch' if half == 'torch_imagenet' else 'tensorflow'} {name} \"$@\"\n" in text
+
+
+def test_an_adapter_is_needed_where_no_device_is_named():
+    assert plan("train_full_8p", DATA).adapters == ("torch_npu",)
+    assert plan("train_full_1p", DATA, half="tf_seresnet").adapters == ("npu_bridge", "npu_device")
+    for device in ("npu", "cuda", "cpu", "auto"):
+        assert plan("train_full_8p", DATA, f"--device={device}").adapters == ()
 
 
 def test_the_cifar_launchers_are_the_documented_ones():
