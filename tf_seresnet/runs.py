@@ -16,6 +16,7 @@ from shared import cifar10, recipes, sample
 from shared.cifar10 import Cifar10
 from shared.errors import UsageError
 from shared.files import write_atomic
+from shared.progress import refuse_less
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
@@ -72,6 +73,7 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> CifarR
             f"{data.path} is not the data set that the run was trained on; give that one with --data-path, or start"
             " a new run with --checkpoint"
         )
+    refuse_less(state["progress"], options.epochs, options.max_steps)
     return CifarRecipe.from_json(state["recipe"]).resumed(_given(options), options.recipe)
 
 

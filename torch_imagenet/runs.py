@@ -19,6 +19,7 @@ from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.imagenet import ImageNet, Split
 from shared.imagenet_split import WHOLE
+from shared.progress import refuse_less
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import command
@@ -149,6 +150,7 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetR
             f"{data.content.path} is not the data set that the run was trained on; give that one with --data-path, or"
             " start a new run with --checkpoint"
         )
+    refuse_less(state["progress"], options.epochs, options.max_steps)
     stored = ImageNetRecipe.from_json(state["recipe"])
     given = given_options(options)
     if options.scale_learning_rate:
