@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.once
 TOOLS = [
     *["bash", "cat", "chmod", "dirname", "env", "find", "flock", "getconf", "grep", "ls", "mkdir", "mktemp"],
-    *["mv", "rm", "sed", "sleep", "tail", "timeout", "tr", "uname"],
+    *["mv", "readlink", "rm", "sed", "sleep", "tail", "timeout", "tr", "uname"],
 ]
 
 # Pretends to be Python 3.11: `-m venv DIR` copies it there, `-m pip` obeys FAKE_PIP, main.py is echoed.
@@ -131,6 +131,19 @@ def test_options_reach_main_unchanged(
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == checkout.main(*arguments)
     assert checkout.called() == []  # PYTHON is used as it is
+
+
+@pytest.mark.parametrize("script", ["run_gpu.sh", "run_npu.sh", "eval.sh"])
+@pytest.mark.parametrize("link", ["a link", "link to a link"])
+def test_a_link_to_a_script_is_that_script(checkout: Checkout, script: str, link: str) -> None:
+    (checkout.elsewhere / "a link").symlink_to(os.path.relpath(str(checkout.root / script), str(checkout.elsewhere)))
+    (checkout.elsewhere / "link to a link").symlink_to("a link")
+    python = checkout.add_python("my-python")
+    direct = checkout.run(script, "--seed", "1", PYTHON=str(python))
+    linked = checkout.run(str(checkout.elsewhere / link), "--seed", "1", PYTHON=str(python))
+    assert (linked.returncode, linked.stdout, linked.stderr) == (0, direct.stdout, "")
+    (checkout.bin / "readlink").unlink()
+    assert checkout.run(script, "--seed", "1", PYTHON=str(python)).stdout == direct.stdout
 
 
 @pytest.mark.parametrize("script", ["run_gpu.sh", "run_npu.sh", "eval.sh"])
