@@ -3,8 +3,9 @@
 # and the device then the NPU; else it is chosen as in run_gpu.sh.
 # usage: [PYTHON=python] bash eval.sh [--checkpoint PATH] [options]      default: the newest run
 set -eu
+self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
 # shellcheck source=scripts/python_env.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/scripts/python_env.sh"
+. "$(dirname -- "$self")/scripts/python_env.sh"
 # shellcheck source=scripts/ascend_env.sh
 . "$KIT_ROOT/scripts/ascend_env.sh"
 

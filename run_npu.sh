@@ -2,8 +2,9 @@
 # Trains and evaluates on an Ascend NPU, with the Python that has TensorFlow and npu_bridge (or npu_device).
 # Installs nothing. usage: [PYTHON=python] bash run_npu.sh [MODE] [options]
 set -eu
+self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
 # shellcheck source=scripts/python_env.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/scripts/python_env.sh"
+. "$(dirname -- "$self")/scripts/python_env.sh"
 # shellcheck source=scripts/ascend_env.sh
 . "$KIT_ROOT/scripts/ascend_env.sh"
 

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import Any, Callable, Mapping
 
-from shared import full_disk, parent, streams
+from shared import full_disk, parent, standard_streams
 from shared.errors import UsageError, one_line
 from shared.interrupts import Interrupts, Stopped
 
@@ -20,7 +20,7 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
     checkpoint written. A disk that takes nothing is the user's to mend too, whatever was to be written. Anything else
     is a defect of ours and passes with its traceback.
     """
-    streams.prepare()
+    standard_streams.prepare()
     try:
         options = parse()
         with Interrupts() as interrupts:

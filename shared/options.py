@@ -15,19 +15,30 @@ from shared import schedules
 from shared.errors import UsageError, one_line
 from shared.nearest import nearest
 from shared.paths import expanded
+from shared.version import version_line
 
 _LONGEST = 2000  # characters of a message
 
 Argv = Optional[Sequence[str]]
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are `UsageError`s of one line."""
+class _Version(argparse.Action):
+    """Prints the versions, which are looked up only then, and ends with status 0."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __call__(self, parser: Any, *values: Any) -> None:
+        parser._print_message(version_line(parser.frameworks) + "\n", sys.stdout)
+        parser.exit()
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are `UsageError`s of one line, with --version, of these `frameworks` too."""
+
+    def __init__(self, frameworks: Sequence[str] = (), **settings: Any) -> None:
+        self.frameworks = frameworks
         settings.setdefault("allow_abbrev", False)
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**settings)
+        self.add_argument("--version", action=_Version, nargs=0, help="show the versions and exit")
 
     def error(self, message: str) -> NoReturn:
         message = one_line(" ".join(message.splitlines()))
@@ -129,10 +140,10 @@ def numbers(text: str) -> Tuple[float, ...]:
 
 def common_parser(
     prog: str, description: str, modes: Sequence[str], networks: Sequence[str], recipes: Sequence[str],
-    print_freq: int = 50,
+    frameworks: Sequence[str] = (), print_freq: int = 50,
 ) -> Parser:  # fmt: skip
     """The parser with all common options; a half names its recipes, and adds its own options to it."""
-    parser = Parser(prog=prog, usage="%(prog)s [MODE] [options]", description=description)
+    parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE",
                         help=f"{', '.join(modes)} (default: train)")  # fmt: skip
     _add_run(parser.add_argument_group("what to run"), networks, recipes)

@@ -80,6 +80,19 @@ class Progress:
         return dataclasses.asdict(self)
 
 
+def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Optional[int]) -> None:
+    """Raise UsageError where a run that is so far is to be continued to an end that lies behind it."""
+    begun = progress["epoch"] + (progress["step_in_epoch"] > 0)
+    for option, asked, done, what in (
+        ("--epochs", epochs, begun, "epoch"), ("--max-steps", max_steps, progress["step"], "step"),
+    ):  # fmt: skip
+        if asked is not None and asked < done:
+            raise UsageError(
+                f"the run is in {what} {done} already and {option} {asked} lies before that; give {option} {done} or"
+                " more, or evaluate it with the mode evaluate"
+            )
+
+
 def not_a_number(what: str) -> UsageError:
     """The error for a training whose numbers have left the range of floating point."""
     return UsageError(

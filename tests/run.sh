@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs them: in minutes what every change should pass, with --full everything.
 set -u
+self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
 # shellcheck source=scripts/python_env.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/python_env.sh"
+. "$(dirname -- "$self")/../scripts/python_env.sh"
 # shellcheck source=scripts/browser.sh
 . "$KIT_ROOT/scripts/browser.sh"
 

@@ -18,6 +18,7 @@ from shared.class_names import Classes, check_same
 from shared.errors import UsageError
 from shared.files import write_atomic
 from shared.paths import check_there
+from shared.progress import refuse_less
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
@@ -87,6 +88,7 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> CifarR
             " a new run with --checkpoint"
         )
     check_same(state["data"].get("classes"), Classes(data.label_names), data.path)
+    refuse_less(state["progress"], options.epochs, options.max_steps)
     return CifarRecipe.from_json(state["recipe"]).resumed(_given(options), options.recipe)
 
 

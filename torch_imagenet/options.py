@@ -23,8 +23,9 @@ PRECISIONS = ("O0", "O1", "O2", "bf16")
 def parser(modes: Sequence[str]) -> Parser:
     """All options; those that the recipe has a field for are None unless given."""
     made = common_parser(
-        "torch_imagenet/main.py", DESCRIPTION, modes, tuple(NETWORKS), recipes.names("torch_imagenet"), print_freq=10
-    )
+        "torch_imagenet/main.py", DESCRIPTION, modes, tuple(NETWORKS), recipes.names("torch_imagenet"), ("torch",),
+        print_freq=10,
+    )  # fmt: skip
     _add_network(made.add_argument_group("network: each overrides a field of the recipe"))
     _add_regularisation(made.add_argument_group("training of this half: each overrides a field of the recipe"))
     _add_data(made.add_argument_group("images"))

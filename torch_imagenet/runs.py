@@ -21,6 +21,7 @@ from shared.files import write_atomic
 from shared.imagenet import ImageNet, Split
 from shared.imagenet_split import WHOLE
 from shared.paths import check_there
+from shared.progress import refuse_less
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.results import record as records
 from shared.run_folder import command
@@ -179,6 +180,7 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetR
             " start a new run with --checkpoint"
         )
     check_same(state["data"].get("classes"), data.classes, data.content.path)
+    refuse_less(state["progress"], options.epochs, options.max_steps)
     stored = ImageNetRecipe.from_json(state["recipe"])
     given = given_options(options)
     if options.scale_learning_rate:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from shared import streams
-from shared.errors import UsageError
+from shared import standard_streams
+from shared.errors import UsageError, one_line
 from shared.files import write_atomic
 from shared.interrupts import reader_gone
 from shared.options import Parser, one_of
@@ -29,7 +29,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
     141, as of SIGPIPE, where nobody reads to the end.
     """
-    streams.prepare()
+    standard_streams.prepare()
     try:
         status = _run(_parser().parse_args(arguments))
         sys.stdout.flush()  # Python's own, at its end, is too late to answer for
@@ -112,17 +112,29 @@ def find_records(runs: Sequence[str]) -> List[Path]:
     found: List[Path] = []
     for run in runs:
         path = Path(run)
-        if path.is_dir():
-            # A run's folder holds other JSON files too; a folder of committed records holds nothing but
-            # records.
-            own = path / "result.json"
-            files = [own] if own.is_file() else sorted(path.rglob("result.json")) or sorted(path.rglob("[!.]*.json"))
-        else:
-            files = [path] if path.is_file() else []
+        files = _in_folder(path) if path.is_dir() else [path] if path.is_file() else []
         if not files:
-            raise UsageError(f"no record at {run}; name a run's folder or the result.json in it")
+            raise UsageError(_no_record(path))
         found += files
     return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def _in_folder(folder: Path) -> List[Path]:
+    """Its own record, those below it, or all JSON files of a folder that holds records alone, as results/ does."""
+    if (folder / "result.json").is_file():
+        return [folder / "result.json"]
+    if (folder / "config.json").is_file():  # a run that has not ended; below it may be what was there before
+        return []
+    of_runs = any(path.name in ("config.json", "state.json") for path in folder.rglob("*.json"))
+    return sorted(folder.rglob("result.json")) or ([] if of_runs else sorted(folder.rglob("[!.]*.json")))
+
+
+def _no_record(path: Path) -> str:
+    unfinished = sorted(path.rglob("config.json")) if path.is_dir() else []
+    if not unfinished:
+        return one_line(f"no record at {path}; name a run's folder or the result.json in it")
+    run = unfinished[0].parent
+    return one_line(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
 
 
 def _with_block(path: Path, table_rows: Sequence[Row]) -> List[str]:

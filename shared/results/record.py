@@ -240,7 +240,7 @@ def read_record(path: Union[str, Path]) -> Dict[str, Any]:
 
 def validate(record: Any, name: str) -> None:
     """Raise UsageError with `name` and the first key that is unknown, missing, mistyped or out of range."""
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or "schema" not in record:
         raise UsageError(f"{name} is not a record; name the result.json that a run wrote")
     _validate_part(record, SHAPE, "", name)
     for key in _ALWAYS + _REQUIRED_BY_MODE[record.get("mode", "check-port")]:

@@ -59,6 +59,16 @@ def started(python: Path, scripts: Scripts, name: str, *words: str) -> str:
 
 @pytest.mark.once
 @pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_link_to_a_launcher_is_that_launcher(scripts: Scripts, name: str) -> None:
+    python = add_python(scripts, scripts.root / "python")
+    link = scripts.elsewhere / "link.sh"
+    link.symlink_to(scripts.root / name)
+    done = scripts.run(str(link), "--data_path=x", PYTHON=str(python))
+    assert (done.returncode, done.stdout) == (0, started(python, scripts, name, "--data_path=x"))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_launcher_hands_its_words_on_unchanged_from_any_folder(scripts: Scripts, name: str) -> None:
     python = add_python(scripts, scripts.bin / "my-python")
     result = scripts.run(name, "--data_path=a b", "--epochs", "", PYTHON="my-python")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.once
 TOOLS = [
     *["bash", "cat", "chmod", "dirname", "env", "find", "flock", "getconf", "grep", "ls", "mkdir", "mktemp"],
-    *["mv", "rm", "sed", "sleep", "tail", "timeout", "tr", "uname"],
+    *["mv", "readlink", "rm", "sed", "sleep", "tail", "timeout", "tr", "uname"],
 ]
 
 # Pretends to be Python 3.11: `-m venv DIR` copies it there, `-m pip` obeys FAKE_PIP, main.py is echoed.
@@ -145,6 +145,19 @@ def test_eval_takes_the_python_and_the_device_of_run_npu_where_that_has_the_adap
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == checkout.main("evaluate", "--device", "npu", "--seed", "1")
     assert checkout.called() == []  # no environment is made
+
+
+@pytest.mark.parametrize("script", ["run_gpu.sh", "run_npu.sh", "eval.sh"])
+@pytest.mark.parametrize("link", ["a link", "link to a link"])
+def test_a_link_to_a_script_is_that_script(checkout: Checkout, script: str, link: str) -> None:
+    (checkout.elsewhere / "a link").symlink_to(os.path.relpath(str(checkout.root / script), str(checkout.elsewhere)))
+    (checkout.elsewhere / "link to a link").symlink_to("a link")
+    python = checkout.add_python("my-python")
+    direct = checkout.run(script, "--seed", "1", PYTHON=str(python))
+    linked = checkout.run(str(checkout.elsewhere / link), "--seed", "1", PYTHON=str(python))
+    assert (linked.returncode, linked.stdout, linked.stderr) == (0, direct.stdout, "")
+    (checkout.bin / "readlink").unlink()
+    assert checkout.run(script, "--seed", "1", PYTHON=str(python)).stdout == direct.stdout
 
 
 @pytest.mark.parametrize("script", ["run_gpu.sh", "run_npu.sh", "eval.sh"])

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The long form of all fault cases of both halves, side by side; writes its table into docs/reliability.md.
 set -u
+self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
 # shellcheck source=scripts/python_env.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/../../scripts/python_env.sh"
+. "$(dirname -- "$self")/../../scripts/python_env.sh"
 
 case ${1:-} in
     -h | --help)

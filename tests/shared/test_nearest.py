@@ -35,9 +35,29 @@ def test_a_word_is_nearest_to_itself(words):
         assert closest(word, words) == word
 
 
-@given(st.text(), WORDS)
-def test_without_a_cutoff_something_is_always_the_nearest(word, words):
-    assert closest(word, words, cutoff=0.0) in words
+OPTIONS = (
+    "--addr", "--data", "--data-path", "--drop-path", "--dropout", "--ema-decay", "--epochs", "--evaluate", "--help",
+    "--image-size", "--image_size", "--learning-rate", "--nnodes", "--num-devices", "--period", "--scheduler", "--seed",
+    "--shard-size", "--test-batch", "--wd", "--wp",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "word", ["--version", "--wandb", "--gpu", "--gpus", "--arch", "--model", "--rank", "--world-size", "--lr-decay",
+             "--crop-pct", "--hflip", "--test", "--fp16", "--cuda", "--verbose"]
+)  # fmt: skip
+def test_an_option_of_another_program_is_no_misspelling(word):
+    assert closest(word, OPTIONS) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("--epoch", "--epochs"), ("--epcohs", "--epochs"), ("--sede", "--seed"), ("--lerning_rate", "--learning-rate"),
+     ("--datapath", "--data-path"), ("--img-size", "--image-size"), ("--sched", "--scheduler"),
+     ("--eval", "--evaluate"), ("--num_device", "--num-devices"), ("-epochs", "--epochs"), ("--Seed", "--seed")],
+)  # fmt: skip
+def test_what_was_meant_is_found(word, meant):
+    assert closest(word, OPTIONS) == meant
 
 
 def test_nothing_is_near_where_nothing_is_alike():

@@ -2,14 +2,21 @@
 from __future__ import annotations
 
 import argparse
+import platform
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import options, schedules
 from shared.errors import UsageError
+from shared.version import VERSION
 from tf_seresnet.main import MODES, parser
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # destination: (every spelling, a value, the value as parsed)
 SPELLINGS = {
@@ -93,8 +100,26 @@ def test_the_table_has_every_option_of_the_common_parser():
     common = options.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",))
     known = {spelling for action in common._actions for spelling in action.option_strings}
     assert known - {spelling for spelling, _ in EACH} == {
-        "-h", "--help", "--deterministic", "--distributed", "--multiprocessing-distributed",
+        "-h", "--help", "--version", "--deterministic", "--distributed", "--multiprocessing-distributed",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["--version"], ["train", "--version"], ["--epochs", "3", "--version"]])
+def test_the_version_is_said_whatever_else_is(words, capsys):
+    common = options.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",), ("no-such-thing", "numpy"))
+    with pytest.raises(SystemExit) as ended:
+        common.parse_args(words)
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert (said.out.count("\n"), said.err) == (1, "")
+    assert said.out.startswith(f"se-pnas-kit {VERSION}, ")
+    assert f"Python {platform.python_version()}" in said.out
+    assert f"numpy {np.__version__}" in said.out or sys.version_info < (3, 8)
+    assert "no-such-thing" not in said.out
+
+
+def test_the_version_is_the_projects():
+    assert f'\nversion = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_a_half_gives_its_own_recipes_and_how_often_it_logs():

@@ -213,6 +213,16 @@ def test_an_option_that_contradicts_the_run_is_refused(train, finished, capsys, 
 
 
 @pytest.mark.once
+def test_fewer_epochs_than_are_done_are_refused(train, finished, capsys):
+    first = finished()
+    before = first.record
+    capsys.readouterr()
+    assert train("--resume", str(first.folder), "--epochs", "1", short=False).status == 2
+    assert "error: the run is in epoch 2 already and --epochs 1 lies before that; " in capsys.readouterr().err
+    assert first.record == before
+
+
+@pytest.mark.once
 def test_another_data_set_is_refused(train, finished, sample_folder, tmp_path, capsys):
     first = finished("--epochs", "1")
     other = tmp_path / "other"

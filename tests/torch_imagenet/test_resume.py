@@ -90,6 +90,8 @@ def test_another_recipe_or_data_set_is_not_the_same_run(undisturbed, run_in, tmp
     resume = ["--resume", str(undisturbed.folder)]
     assert run_in(tmp_path / "a", *resume, "--learning-rate", "0.3", plain=True).status == 2
     assert "--learning-rate 0.3 contradicts the run that is resumed" in capsys.readouterr().err
+    assert run_in(tmp_path / "a", *resume, "--epochs", "1", plain=True).status == 2
+    assert "the run is in epoch 2 already and --epochs 1 lies before that; " in capsys.readouterr().err
     assert run_in(tmp_path / "b", *resume, "--checkpoint", "x", plain=True).status == 2
     assert "exclude each other" in capsys.readouterr().err
 

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 from shared.errors import UsageError
 from shared.interrupts import Interrupts
-from shared.nearest import closest
+from shared.nearest import nearest
 from tf_seresnet.devices import found, npu_ranks, npu_starter
 from tf_seresnet.devices.base import PRECISIONS, Device, Request, refuse_index
 from tf_seresnet.devices.base import loss_scale as checked_loss_scale
@@ -43,8 +43,8 @@ def parse(text: str) -> Tuple[str, Optional[int]]:
     """
     match = re.match(r"(auto|cpu)$|(gpu|cuda|npu)(?::(\d{1,4}))?$", text.strip().lower())
     if match is None:
-        near = closest(text.lower(), ("auto", "cpu", "gpu", "gpu:0", "npu", "npu:0"), cutoff=0.0)
-        raise UsageError(f"unknown device {text!r}; the nearest is {near} (auto, cpu, gpu[:N], npu[:N])")
+        hint = nearest(text, ("auto", "cpu", "gpu", "gpu:0", "npu", "npu:0"))
+        raise UsageError(f"unknown device {text!r}; {hint}")
     kind = (match.group(1) or match.group(2)).replace("cuda", "gpu")
     return kind, int(match.group(3)) if match.group(3) else None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from shared.errors import UsageError
-from shared.nearest import closest
+from shared.nearest import nearest
 
 PRECISIONS = ("O0", "O1", "bf16")
 LossScale = Union[None, str, float]  # nothing, "dynamic" or a number
@@ -50,8 +50,7 @@ class Device(abc.ABC):
         if request.precision == "O2":
             raise UsageError("precision O2 is not in the CIFAR-10 half; use --precision O1, bf16 or O0")
         if request.precision not in PRECISIONS:
-            near = closest(request.precision, PRECISIONS, cutoff=0.0)
-            raise UsageError(f"unknown precision {request.precision!r}; use {near} (O0, O1 or bf16)")
+            raise UsageError(f"unknown precision {request.precision!r}; {nearest(request.precision, PRECISIONS)}")
         self.precision = request.precision
         self.request = request
         self.notes: List[str] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from shared.errors import UsageError
-from shared.nearest import closest
+from shared.nearest import closest, nearest
 from shared.paths import expanded
 
 Value = Union[bool, int, str]
@@ -211,8 +211,9 @@ def parse(given: Sequence[str]) -> Dict[str, Value]:
         if not equals:
             raise UsageError(f"--npu-option {text!r} has no value; write --npu-option KEY=VALUE")
         if name not in KEYS:
-            near = closest(name, KEYS, cutoff=0.0)
-            raise UsageError(f"the Ascend adapter has no option {name!r}; the nearest one is {near}")
+            near = closest(name, KEYS)
+            hint = f"did you mean {near!r}?" if near else "its documentation lists them"
+            raise UsageError(f"the Ascend adapter has no option {name!r}; {hint}")
         typed = _typed(name, KEYS[name], value)
         if values.setdefault(name, typed) != typed:
             raise UsageError(f"--npu-option {name} is given as {values[name]} and as {typed}; give it once")
@@ -268,8 +269,7 @@ def _typed(name: str, key: Key, text: str) -> Value:
             raise UsageError(f"npu option {name} is true or false, not {text!r}; write {name}=true")
         return _BOOLS[text.lower()]
     if key.values and text not in key.values:
-        near = closest(text, key.values, cutoff=0.0)
-        raise UsageError(f"npu option {name} cannot be {text!r}; the nearest is {near} (of {', '.join(key.values)})")
+        raise UsageError(f"npu option {name} cannot be {text!r}; {nearest(text, key.values)}")
     if key.field == "s":
         if not text:
             raise UsageError(f"npu option {name} is empty; write {name}=VALUE")

@@ -218,6 +218,28 @@ def test_a_mistake_is_exit_2_and_one_line(arguments, said, capsys, monkeypatch, 
     assert "; " in output.err
 
 
+@pytest.mark.parametrize("asked", ["runs/new", "runs"])
+def test_a_run_that_has_not_ended_is_named_as_one(asked, tmp_path, monkeypatch, capsys):
+    """Its other JSON files are no records, and one of an earlier run in its folder is not its own."""
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/new")
+    (run / "checkpoints" / "step-00000001").mkdir(parents=True)
+    for name in ("config.json", "examples.json", "checkpoints/step-00000001/state.json"):
+        (run / name).write_text('{"half": "torch_imagenet", "mode": "train", "progress": {}}')
+    if asked == "runs/new":
+        (run / "previous-1").mkdir()
+        write_record(run / "previous-1" / "result.json", _record())
+    assert main([asked]) == 2
+    line = f"error: the run {run} has no result.json, so it has not ended; finish it with --resume {run}\n"
+    assert capsys.readouterr() == ("", line)
+    assert main([str(run / "checkpoints")]) == 2
+    assert "no record at runs/new/checkpoints; name a run's folder" in capsys.readouterr().err
+    assert main([str(run / "config.json")]) == 2
+    assert "config.json is not a record; name the result.json that a run wrote" in capsys.readouterr().err
+    write_record(run / "result.json", _record())
+    assert main([asked]) == 0
+
+
 def test_a_reader_that_goes_away_ends_it_quietly():
     reading, writing = os.pipe()
     os.close(reading)
