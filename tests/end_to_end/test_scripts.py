@@ -496,7 +496,8 @@ def test_every_checkout_has_the_scripts_line_ends(tmp_path):
         shutil.copy(str(ROOT / name), str(tmp_path / "copy" / name))
 
     def git(*words):
-        subprocess.check_call(["git", "-C", str(tmp_path / "copy"), "-c", "core.autocrlf=true", *words], env=environment)
+        command = ["git", "-C", str(tmp_path / "copy"), "-c", "core.autocrlf=true", *words]
+        subprocess.check_call(command, env=environment)
 
     git("init", "--quiet")
     git("add", "--all")

@@ -20,6 +20,7 @@ from shared.extents import ExtentReader
 from shared.imagenet_shard_scan import samples
 from shared.imagenet_shard_write import write_shards
 from shared.imagenet_shards import key_of, member_name
+from shared.text import encoded
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def write_set(root, files):
 def some_files(classes=("cat", "dog"), images=20):
     return {
         split: {
-            f"{name}/{number}{name}.JPEG": f"{split} {name} {number} ".encode() * (number + 1)
+            f"{name}/{number}{name}.JPEG": encoded(f"{split} {name} {number} ") * (number + 1)
             for name in classes
             for number in range(images)
         }
