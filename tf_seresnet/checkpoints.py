@@ -24,6 +24,7 @@ from shared.errors import UsageError, one_line
 from shared.files import sync_files
 from shared.progress import not_a_number
 from shared.run_folder import moved_with
+from shared.text import in_utf8, of_system, printable
 from tf_seresnet import graph
 from tf_seresnet.not_finite import in_variables
 
@@ -71,7 +72,7 @@ class Checkpoints:
 
         def write(folder: Path) -> None:
             with _as_os_error(folder):
-                self._saver.save(session, str(folder / WEIGHTS), write_meta_graph=False, write_state=False)
+                self._saver.save(session, native(folder / WEIGHTS), write_meta_graph=False, write_state=False)
 
         return self._folder.save(state["progress"]["step"], write, state, best)
 
@@ -87,9 +88,9 @@ def find(path: Union[str, Path]) -> Found:
         ours = checkpoint_folder.find(path)
         return Found(str(ours.folder / WEIGHTS), ours.state, ours.notes)
     if path.is_dir():  # the original's ./model: TensorFlow's own index of checkpoints
-        prefix = tf.train.latest_checkpoint(str(path))
+        prefix = tf.train.latest_checkpoint(native(path))
         if prefix:
-            return Found(prefix, None, [])
+            return Found(of_system(prefix), None, [])
     prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(path))
     if os.path.exists(prefix + ".index"):
         return Found(prefix, None, [])
@@ -142,13 +143,21 @@ def save_weights(session: Any, prefix: Path, variables: List[Any], names: Option
     folder = Path(tempfile.mkdtemp(prefix=".", dir=str(prefix.parent)))
     try:
         with _as_os_error(folder):
-            _saver(variables).save(session, str(folder / prefix.name), write_meta_graph=False, write_state=False)
+            _saver(variables).save(session, native(folder / prefix.name), write_meta_graph=False, write_state=False)
         write_beside(folder / prefix.name, names)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # names and data before the index that announces them
             os.replace(str(file), str(prefix.parent / file.name))
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def native(path: Union[str, Path]) -> str:
+    """The path as TensorFlow takes it, in UTF-8 whatever the locale. Raises UsageError where its bytes are none."""
+    text = in_utf8(str(path))
+    if printable(text) != text:
+        raise UsageError(one_line(f"{path} is not UTF-8, and TensorFlow opens no such path; choose or rename a folder"))
+    return text
 
 
 def saved_variables() -> List[Any]:
@@ -199,14 +208,14 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
                     f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth,"
                     " --variant"
                 )
-        _saver(variables).restore(session, prefix)
+        _saver(variables).restore(session, native(prefix))
 
 
 @contextlib.contextmanager
 def _reading(prefix: str) -> Iterator[Any]:
     """TensorFlow's reader of a checkpoint; what it raises inside at a damaged one becomes a UsageError."""
     try:
-        yield tf1.train.load_checkpoint(prefix)
+        yield tf1.train.load_checkpoint(native(prefix))
     except UNREADABLE as error:
         raise UsageError(one_line(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint")) from error
 

@@ -97,7 +97,7 @@ def _numpy(variable: Any) -> np.ndarray:
 def _reader(path: Path) -> Callable[..., Any]:
     """What calls the methods of TensorFlow's reader of the checkpoint that `path` means; its errors are UsageErrors."""
     tf = _tensorflow()
-    from tf_seresnet.checkpoints import UNREADABLE, find, first_line  # it imports TensorFlow
+    from tf_seresnet.checkpoints import UNREADABLE, find, first_line, native  # it imports TensorFlow
 
     # The first format of TensorFlow 1.x has no index: it is one file of the prefix's own name.
     first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name
@@ -107,7 +107,7 @@ def _reader(path: Path) -> Callable[..., Any]:
     def read(method: str, *arguments: str) -> Any:
         try:
             if not opened:
-                opened.append(tf.train.load_checkpoint(prefix))
+                opened.append(tf.train.load_checkpoint(native(prefix)))
             return getattr(opened[0], method)(*arguments)
         except UNREADABLE as error:
             message = one_line(f"cannot read the checkpoint {path} ({first_line(error)}); give another one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -62,6 +63,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
     runs.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
     folder = run_folder(options.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
+    checkpoints.native(os.path.abspath(str(folder or "")))
     in_place = folder and found and is_run_of(folder, Path(found.prefix).parent)
     aside = set_aside(folder, "tf_seresnet", "train") if folder and not in_place else None
 

@@ -536,3 +536,28 @@ def test_counting_a_real_report(tmp_path: Path) -> None:
     counter = str(ROOT / "scripts" / "count_tests.py")
     assert subprocess.check_output([sys.executable, counter, report]) == b"2 passed, 2 failed, 1 skipped\n"
     assert subprocess.call([sys.executable, counter, report + ".no"], stderr=subprocess.DEVNULL) != 0
+
+
+def test_every_checkout_has_the_scripts_line_ends(tmp_path):
+    """Also one of Git for Windows, used under WSL or in a container."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no checkout of git")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    names = subprocess.check_output(["git", "-C", str(ROOT), "ls-files", "-z"], env=environment).decode().split("\0")
+    (tmp_path / "copy").mkdir()
+    for name in (".gitattributes", "run_gpu.sh", "scripts/python_env.sh", "requirements/cpu.txt"):
+        assert name in names
+        (tmp_path / "copy" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(str(ROOT / name), str(tmp_path / "copy" / name))
+
+    def git(*words):
+        command = ["git", "-C", str(tmp_path / "copy"), "-c", "core.autocrlf=true", *words]
+        subprocess.check_call(command, env=environment)
+
+    git("init", "--quiet")
+    git("add", "--all")
+    for name in ("run_gpu.sh", "scripts/python_env.sh", "requirements/cpu.txt"):
+        (tmp_path / "copy" / name).unlink()
+    git("checkout", "--quiet", "--", ".")
+    for name in ("run_gpu.sh", "scripts/python_env.sh", "requirements/cpu.txt"):
+        assert b"\r" not in (tmp_path / "copy" / name).read_bytes(), name

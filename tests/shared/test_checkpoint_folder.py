@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from shared import checkpoint_folder
 from shared.checkpoint_folder import CheckpointFolder, find, holds_one
 from shared.errors import UsageError
+from shared.full_disk import advice
 
 
 def weights(content=b"weights", name="weights.bin"):
@@ -288,6 +291,137 @@ def test_a_checkpoint_of_before_states_had_checksums_is_read(tmp_path):
     del state["checksum"]
     path.write_text(json.dumps(dict(state, format=1)))
     assert find(tmp_path).state["progress"] == {"step": 1}
+
+
+# -- file systems without links, copies that follow them ---------------------------------------------------------
+
+
+@pytest.fixture
+def plain_disk(monkeypatch):
+    """As exFAT: no links, no permissions, and no folder that can be synced."""
+
+    def refuse(number):
+        def fail(*arguments, **named):
+            raise OSError(number, os.strerror(number))
+
+        return fail
+
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOSYS, "not here")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "symlink", refuse(errno.EPERM))
+    monkeypatch.setattr(os, "chmod", refuse(errno.EPERM))
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def steps_of(folder):
+    """What each name means."""
+    names = ["", "checkpoints", "checkpoints/last", "checkpoints/best"]
+    return [find(folder / name).state["progress"]["step"] for name in names]
+
+
+def test_a_run_on_a_disk_without_links(tmp_path, plain_disk):
+    save(tmp_path, 1, 2, 3, 4, 5, best=[2], keep=2)
+    assert (tmp_path / "checkpoints" / "last").read_text() == "step-00000005\n"
+    assert steps_of(tmp_path) == [5, 5, 5, 2]
+    assert numbered(tmp_path) == [2, 4, 5]
+    save(tmp_path, 6, best=[6], keep=1)
+    assert steps_of(tmp_path) == [6, 6, 6, 6]
+    assert sorted(os.listdir(str(tmp_path / "checkpoints"))) == ["best", "last", "step-00000006"]
+
+
+def test_a_run_moves_between_disks_with_and_without_links(tmp_path, plain_disk, monkeypatch):
+    save(tmp_path, 1, 2, best=[1])
+    monkeypatch.undo()
+    save(tmp_path, 3)
+    assert (linked(tmp_path, "last"), steps_of(tmp_path)) == ("step-00000003", [3, 3, 3, 1])
+
+
+def copied(tmp_path, how):
+    run = save(tmp_path / "run", 1, 2, 3, 4, best=[2], keep=2)
+    if how == "zip":  # what Python's zipfile, or Windows, makes of a link in an archive
+        shutil.copytree(str(run), str(tmp_path / "copy"), symlinks=True)
+        for name in ("last", "best"):
+            path = tmp_path / "copy" / "checkpoints" / name
+            target = os.readlink(str(path))
+            path.unlink()
+            path.write_text(target)
+    else:
+        shutil.copytree(str(run), str(tmp_path / "copy"), symlinks=how == "without")
+    if how == "without":  # rsync without -l
+        for name in ("last", "best"):
+            (tmp_path / "copy" / "checkpoints" / name).unlink()
+    return tmp_path / "copy"
+
+
+@pytest.mark.parametrize("how", ["followed", "zip", "without"])
+def test_a_copied_run_goes_on(tmp_path, how):
+    copy = copied(tmp_path, how)
+    assert find(copy).state["progress"]["step"] == 4
+    if how != "without":
+        assert steps_of(copy) == [4, 4, 4, 2]
+    save(copy, 5, keep=2)
+    assert steps_of(copy) == [5, 5, 5, 2]
+    assert numbered(copy) == [2, 4, 5]
+    assert sorted(path.name for path in (copy / "checkpoints").iterdir() if not path.name.startswith("step")) == [
+        "best", "last",
+    ]  # fmt: skip
+    assert linked(copy, "last") == "step-00000005"
+
+
+def test_a_copy_is_the_checkpoint_where_that_is_damaged_or_absent(tmp_path):
+    copy = copied(tmp_path, "followed") / "checkpoints"
+    (copy / "step-00000002" / "weights.bin").write_bytes(b"cut")
+    shutil.rmtree(str(copy / "step-00000004"))
+    assert steps_of(copy.parent) == [4, 4, 4, 2]
+    CheckpointFolder(copy.parent, 3)
+    assert (linked(copy.parent, "last"), linked(copy.parent, "best")) == ("step-00000004", "step-00000002")
+    assert steps_of(copy.parent) == [4, 4, 4, 2]
+    assert (copy / "step-00000002" / "weights.bin").read_bytes() == b"of step 2"
+
+
+def test_a_damaged_copy_makes_room_and_stays(tmp_path):
+    copy = copied(tmp_path, "followed") / "checkpoints"
+    (copy / "last" / "state.json").write_text("{")
+    assert find(copy.parent).state["progress"]["step"] == 4
+    save(copy.parent, 5)
+    assert linked(copy.parent, "last") == "step-00000005"
+    assert (copy / "last-damaged" / "weights.bin").read_bytes() == b"of step 4"
+
+
+@pytest.mark.parametrize("content", [b"", b"../other/step-00000009", b"step-00000009\0", b"\xff", b"step-1\nstep-2"])
+def test_a_pointer_that_says_nothing_is_passed_over(tmp_path, content):
+    save(tmp_path, 1, 2)
+    (tmp_path / "checkpoints" / "last").unlink()
+    (tmp_path / "checkpoints" / "last").write_bytes(content)
+    assert find(tmp_path).state["progress"]["step"] == 2
+
+
+@pytest.mark.parametrize("how", ["followed", "zip", "without"])
+def test_a_copied_run_has_checkpoints(tmp_path, how):
+    copy = copied(tmp_path, how)
+    assert checkpoint_folder.newest(copy).resolve().name in ("step-00000004", "last")
+    assert advice(copy) == f"free space and continue exactly with --resume {copy}"
+    assert checkpoint_folder.newest(tmp_path) is None
+
+
+@pytest.mark.once
+def test_a_copied_run_loses_nothing_whenever_the_next_one_ends(tmp_path):
+    for operation in range(1, 200, 2):
+        folder = tmp_path / str(operation)
+        folder.mkdir()
+        copy = copied(folder, "followed")
+        ended = killed_at(operation, save, copy, 5, keep=2)
+        assert find(copy).state["progress"]["step"] in (4, 5)
+        CheckpointFolder(copy, 2)
+        assert find(copy / "checkpoints" / "best").state["progress"]["step"] == 2
+        if not ended:
+            break
+    assert not ended
 
 
 # -- endings at any moment -------------------------------------------------------------------------------------

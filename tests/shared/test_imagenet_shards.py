@@ -20,6 +20,7 @@ from shared.extents import ExtentReader
 from shared.imagenet_shard_scan import samples
 from shared.imagenet_shard_write import write_shards
 from shared.imagenet_shards import key_of, member_name
+from shared.text import encoded
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def write_set(root, files):
 def some_files(classes=("cat", "dog"), images=20):
     return {
         split: {
-            f"{name}/{number}{name}.JPEG": f"{split} {name} {number} ".encode() * (number + 1)
+            f"{name}/{number}{name}.JPEG": encoded(f"{split} {name} {number} ") * (number + 1)
             for name in classes
             for number in range(images)
         }
@@ -363,6 +364,65 @@ def test_class_names_beside_the_shards(tmp_path):
     assert imagenet.load(tmp_path).classes == ("tench", "goldfish, Carassius", "shark")
     (tmp_path / "classnames.txt").write_text("tench\ngoldfish\n")
     assert "has images of class 2 and 2 names of classes; " in fault(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_class_names_that_an_editor_of_windows_has_saved(tmp_path, encoding):
+    tar_of(tmp_path / "train-0.tar", plain_samples("t", 0, 6))
+    tar_of(tmp_path / "val-0.tar", plain_samples("v", 0, 6))
+    (tmp_path / "classes.txt").write_bytes("tench\r\n金鱼\r\nshark\r\n".encode(encoding))
+    assert imagenet.load(tmp_path).classes == ("tench", "金鱼", "shark")
+
+
+def test_an_index_and_a_class_with_a_byte_order_mark(root, tmp_path):
+    fingerprint = written(root, tmp_path / "shards").fingerprint
+    index = tmp_path / "shards" / "shards.json"
+    index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes())
+    assert imagenet.load(tmp_path / "shards").fingerprint == fingerprint
+    path = tar_of(tmp_path / "train-0.tar", [("a.jpg", b"one"), ("a.cls", b"\xef\xbb\xbf3\r\n")])
+    assert [sample.label for sample in samples(str(path), "s")] == [3]
+
+
+def test_classes_that_are_not_utf8_are_the_same_in_shards(tmp_path):
+    root = write_set(tmp_path / "pets", some_files(("caf\udce9", "猫")))
+    folder, shards = imagenet.load(root), written(root, tmp_path / "shards")
+    assert folder.classes == shards.classes == ("猫", "caf\udce9")
+    assert folder.fingerprint == shards.fingerprint
+
+
+def macs(members):
+    """As macOS's tar writes them: what a file system without resource forks keeps in ._NAME comes before each."""
+    for name, data in members:
+        folder, _, file = name.rpartition("/")
+        yield (f"{folder}/._{file}" if folder else f"._{file}"), b"\0\5\x16\7" + bytes(159)
+        yield name, data
+
+
+@pytest.mark.parametrize("folder", ["", "./", "./train/"])
+def test_shards_made_on_a_mac(tmp_path, folder):
+    for name, split in (("train-000000.tar", "train"), ("val-000000.tar", "val")):
+        members = [(folder + member, data) for member, data in plain_samples(split, 0, 7)]
+        tar_of(tmp_path / name, [(f"{folder}.DS_Store", b"x"), *macs(members)])
+        (tmp_path / f"._{name}").write_bytes(b"\0\5\x16\7")  # and beside them, once copied to another file system
+    data = imagenet.load(tmp_path)
+    assert contents(data.train) == [b"image %d" % number for number in (0, 3, 6, 1, 4, 2, 5)]
+    assert len(data.train.shards) == 1
+    (tmp_path / "part" / "train").mkdir(parents=True)
+    (tmp_path / "part" / "val").mkdir()
+    for split in ("train", "val"):
+        for name in (f"{split}-000000.tar", f"._{split}-000000.tar"):
+            (tmp_path / name).rename(tmp_path / "part" / split / name)
+    assert len(imagenet.load(tmp_path / "part").train) == 7
+
+
+def test_folders_that_a_system_has_made_are_no_classes(root):
+    for name in ("__MACOSX", "@eaDir", ".Trashes"):
+        (root / "train" / name).mkdir()
+        (root / "train" / name / "._0.JPEG").write_bytes(b"x")
+    (root / "train" / "cat" / "._0cat.JPEG").write_bytes(b"x")
+    data = imagenet.load(root)
+    assert data.classes == ("cat", "dog")
+    assert data.train.left_out.folders == 3
 
 
 def test_a_class_without_images_is_a_fault(tmp_path):

@@ -216,3 +216,17 @@ def test_a_wrong_devkit(root, tmp_path):
         assert "meta.mat" in fault(root, str(data))
     meta.unlink()
     assert "cannot read" in fault(root, str(data))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("form", ["mv", "pairs", "kaggle"])
+def test_a_list_that_an_editor_of_windows_has_saved(root, tmp_path, encoding, end, form):
+    lines = {
+        "mv": [f"mv {name} {wnid}/" for name, wnid in zip(NAMES, WNIDS)],
+        "pairs": [f"{name}\t{wnid}" for name, wnid in zip(NAMES, WNIDS)],
+        "kaggle": ["ImageId,PredictionString", *(f"{name[:-5]},{wnid} 1 2 3 4 " for name, wnid in zip(NAMES, WNIDS))],
+    }[form]
+    (tmp_path / "list.csv").write_bytes((end.join(lines) + end).encode(encoding))
+    run(root, str(tmp_path / "list.csv"))
+    assert there(root / "val") == SORTED

@@ -74,6 +74,13 @@ def test_the_older_rank_table(table):
     assert npu_ranks.read_table(table(older)) == {0: 0, 1: 1}
 
 
+def test_a_rank_table_with_a_byte_order_mark(tmp_path, table):
+    with open(table(), "rb") as file:
+        content = file.read()
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
+    assert npu_ranks.read_table(str(tmp_path / "marked.json")) == npu_ranks.read_table(table())
+
+
 def test_ranks_of_the_chiefs_variables():
     assert npu_ranks.given({**CHIEF, "ASCEND_DEVICE_ID": "3"}) == Rank(3, 4, 3)
     second = {**CHIEF, "ASCEND_DEVICE_ID": "1", "CM_RANK": "1", "CM_LOCAL_WORKER": "2"}
