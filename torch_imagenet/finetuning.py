@@ -66,8 +66,8 @@ def head(found: FoundWeights, data: Classes, options: Any) -> Head:
         found_in = match(found.classes, data, advice)
     except UsageError:
         if tuning and classes != outputs:
-            note = f"the weights' {outputs:,} classes are not the data set's {classes:,}: a new head"
-            return Head(True, notes=[note])
+            said = f"the weights' {outputs:,} classes are not the data set's {classes:,}: a new head"
+            return Head(True, notes=[said])
         raise
     return Head(False, None if found_in.in_place else found_in.outputs, found_in.notes)
 

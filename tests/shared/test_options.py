@@ -100,7 +100,8 @@ def test_the_table_has_every_option_of_the_common_parser():
     common = options.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",))
     known = {spelling for action in common._actions for spelling in action.option_strings}
     assert known - {spelling for spelling, _ in EACH} == {
-        "-h", "--help", "--version", "--deterministic", "--distributed", "--multiprocessing-distributed",
+        "-h", "--help", "--version", "--deterministic", "--restrict-classes", "--distributed",
+        "--multiprocessing-distributed",
     }  # fmt: skip
 
 

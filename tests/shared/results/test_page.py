@@ -143,7 +143,8 @@ def test_one_run_is_compared_with_none(tmp_path):
 def test_what_comes_from_files_is_escaped(tmp_path):
     run = made_up(
         tmp_path, network=HOSTILE, recipe=HOSTILE, machine=HOSTILE, commit=HOSTILE, schedule=HOSTILE, precision=HOSTILE,
-        dataset={"name": HOSTILE, "fingerprint": HOSTILE}, device={"kind": "cpu", "name": HOSTILE, "count": 1},
+        dataset={"name": HOSTILE, "fingerprint": HOSTILE, "classes": [HOSTILE] * 3},
+        device={"kind": "cpu", "name": HOSTILE, "count": 1},
         versions={HOSTILE: HOSTILE}, config={"command": HOSTILE, HOSTILE: [HOSTILE, "\ud800", "\x1b"]},
     )  # fmt: skip
     named = run.with_name(HOSTILE.replace("/", "|"))
@@ -200,6 +201,24 @@ def test_examples(tmp_path):
     for wanted in ("Surest of, and right", "Surest of, and wrong", "taken for three, 57.6\xa0%", "rightly, 78.7\xa0%",
                    "Chosen from 3, the first process's part"):  # fmt: skip
         assert wanted in words, wanted
+
+
+@pytest.mark.once
+def test_classes_are_named_as_the_record_does(tmp_path):
+    """A folder called imagenette may hold other classes, and a network may know more than its data set has."""
+    other = {"name": "imagenette", "classes": ["n02102040", "cat", "\udcff"]}
+    text = _page(made_up(tmp_path, dataset=other, config={"data": other}))
+    words = " ".join(checked(text).words)
+    assert "English springer" in words
+    assert "taken for ?" in words
+    assert "tench" not in words
+    text.encode("utf-8")
+    evaluation = {"images": 9, "loss": 0.5, "top1": 66.7, "per_class_accuracy": [100.0, 66.7, None],
+                  "confusion": [[4, 0, 0], [1, 2, 2], [0, 0, 0]], "classes": ["fish", "fowl", "beast"]}  # fmt: skip
+    dataset = {"name": "three", "classes": ["beast", "fish"]}
+    words = " ".join(checked(_page(made_up(tmp_path, "more", dataset=dataset, evaluation=evaluation))).words)
+    assert "fowl" in words
+    assert "1 classes without images" in words
 
 
 @pytest.mark.once

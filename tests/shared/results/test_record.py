@@ -16,7 +16,7 @@ from shared.errors import UsageError
 from shared.results.record import build_record, commit, machine, read_record, write_record
 
 INTERFACE = """{"schema": 1, "half": "tf_seresnet", "mode": "train", "network": "se_resnet110", "recipe": "...",
-     "dataset": {"name": "cifar-10", "path": "...", "train_images": 50000, "eval_images": 10000, "fingerprint": "..."},
+     "dataset": {"name": "cifar-10", "path": "...", "train_images": 50000, "eval_images": 10000, "fingerprint": "...", "classes": ["..."]},
      "device": {"kind": "cpu", "name": "...", "count": 1}, "precision": "O0", "batch_size": 128, "global_batch_size": 128,
      "epochs_completed": 1, "steps_completed": 391, "images_trained": 50000,
      "throughput": {"images_per_second": 0.0, "step_ms_p50": 0.0, "step_ms_p95": 0.0, "data_wait_share": 0.0, "steps_timed": 0},
