@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the first of them waits for all that the simulated NPU does
 LEVELS = ("O0", "O1", "O2", "bf16", "static")
 SCALED = ("overflow O1", "overflow O2")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the first of them waits for all that the simulated NPU does
 WAITING = ("waits O0", "waits O1", "waits O2", "waits log", "waits fused")
 
 

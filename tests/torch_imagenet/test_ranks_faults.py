@@ -90,7 +90,8 @@ def test_without_restarts_a_killed_rank_is_one_line(data, tmp_path):
 
 
 def test_a_rank_that_hangs_is_named(data, tmp_path):
-    job = train(tmp_path / "run", data, *LONG[:-2], "--num-devices", "3", "--timeout", "5", status=None)
+    options = (*LONG[:-2], "--num-devices", "3", "--timeout", "5")
+    job = train(tmp_path / "run", data, *options, status=None, real=True)  # of forked ones rank 1 says: rank 0
     job.wait_for("E1-B2/5")
     stopped = job.ranks()[2]
     os.kill(stopped, signal.SIGSTOP)
