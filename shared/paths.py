@@ -29,5 +29,9 @@ def expanded(path: Union[str, Path]) -> str:
 
 def check_there(path: str) -> None:
     """Raise DataError where the data set that a checkpoint names is gone: no other one takes its place."""
-    if not os.path.lexists(path):
+    try:
+        there = os.path.lexists(path)
+    except ValueError:  # Python 3.7's, for what cannot be a path, as in a stranger's checkpoint
+        there = False
+    if not there:
         raise fault(f"{path}, where the checkpoint was trained, is gone; say with --data-path where its data is now")

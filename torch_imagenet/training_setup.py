@@ -34,7 +34,7 @@ class Setup:
     plan: Plan
 
     @classmethod
-    def of(cls, options: Any, device: Device, found: Optional[Found], given: Optional[FoundWeights]) -> Setup:
+    def of(cls, options: Any, device: Device, found: Optional[Found], given: Optional[FoundWeights] = None) -> Setup:
         """Raises UsageError where they do not go together."""
         state = found.state if found else None
         if options.sync_bn:

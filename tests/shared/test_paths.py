@@ -96,5 +96,6 @@ def test_no_home_no_folder(monkeypatch, home, path):
 
 def test_data_that_is_gone_is_named(tmp_path):
     paths.check_there(str(tmp_path))
-    with pytest.raises(UsageError, match="gone, where the checkpoint was trained, is gone; say with --data-path"):
-        paths.check_there(str(tmp_path / "gone"))
+    for name in ("gone", "no\0path", "\ud800"):
+        with pytest.raises(UsageError, match=", where the checkpoint was trained, is gone; say with --data-path"):
+            paths.check_there(str(tmp_path / name))
