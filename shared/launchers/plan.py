@@ -88,7 +88,7 @@ def launcher_parser(half: str, name: str) -> Parser:
         add("--network", type=one_of(*launcher.networks), metavar="NAME",
             help=f"{', '.join(launcher.networks)} (default: {default})")  # fmt: skip
     add("--device", metavar="KIND", help="npu, cuda, cpu (default: npu where Ascend's package is installed, else auto)")
-    add("--device_id", "--device-id", metavar="N", help="which of them (default: 0); ASCEND_DEVICE_ID wins over it")
+    add("--device_id", "--device-id", metavar="N", help="which one, of one alone (default: 0); ASCEND_DEVICE_ID wins")
     add("--num_devices", "--num-devices", type=number(int, 1), default=launcher.devices, metavar="N",
         help=f"devices on this machine (default: {launcher.devices})")  # fmt: skip
     if launcher.needs_checkpoint:

@@ -219,7 +219,8 @@ def test_a_launcher_takes_every_option_that_its_help_names():
     for half, launchers in LAUNCHERS.items():
         for name, launcher in launchers.items():
             values = {"--network": next(iter(launcher.networks)), "--device": "cpu", "--node_rank": "0"}
-            values.update({"--node-rank": "0", "--num_devices": "8", "--num-devices": "8"})
+            values.update({"--node-rank": "0", "--num_devices": "8", "--num-devices": "8",
+                           "--device_id": "0", "--device-id": "0"})
             named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", launcher_parser(half, name).format_help()))
             assert {"--data_path", "--workers"} <= named
             for option in sorted(named - {"--help", "--version", "--name", "--data_path"}):
