@@ -83,7 +83,7 @@ def launcher_parser(half: str, name: str) -> Parser:
     made = Parser(
         prog=f"{half}/test/{name}.sh", usage="bash %(prog)s --data_path=DIR [options]",
         description=f"{launcher.title[0].upper()}{launcher.title[1:]}.",
-        epilog=_EPILOG.format(half=half, needed=needed),
+        epilog="\n".join(_documented_options(half, launcher, needed)) + _EPILOG.format(half=half),
     )  # fmt: skip
     add = made.add_argument
     if len(launcher.networks) > 1:
@@ -91,9 +91,9 @@ def launcher_parser(half: str, name: str) -> Parser:
         add("--network", type=one_of(*launcher.networks), metavar="NAME",
             help=f"{', '.join(launcher.networks)} (default: {default})")  # fmt: skip
     add("--device", metavar="KIND", help="npu (default), cuda, cpu, auto")
-    add("--device_id", "--device-id", metavar="N", help="which of them (default: 0); ASCEND_DEVICE_ID wins over it")
+    add("--device_id", "--device-id", metavar="N", help="which one, of one alone (default: 0); ASCEND_DEVICE_ID wins")
     add("--num_devices", "--num-devices", type=number(int, 1), default=launcher.devices, metavar="N",
-        help=f"devices on this machine, one process each (default: {launcher.devices})")  # fmt: skip
+        help=f"devices on this machine (default: {launcher.devices})")  # fmt: skip
     if launcher.needs_checkpoint:
         add("--resume", "--checkpoint", "--ckpt_path", type=expanded, metavar="PATH",
             help="the weights; a run's folder or a file")  # fmt: skip
@@ -112,12 +112,23 @@ def _add_machines(add: Any) -> None:
         help="images a step of all devices of all machines, as documented for this launcher alone")  # fmt: skip
 
 
-_EPILOG = """\
-options of main.py, of which these are documented for the launchers; python {half}/main.py --help lists all:
-  --data_path=DIR          the data set; {needed}
-  --batch_size=N           images a step and device (in train_performance_multinodes.sh of all together)
-  --train_epochs=N, --total_epochs=N, --workers=N, --seed=N
-  --local_addr=A, --master_addr=A, --master_port=P    for several machines
+def _documented_options(half: str, launcher: Launcher, needed: str) -> List[str]:
+    """The documented options that go on to main.py: those that it takes, and this launcher has a use for."""
+    lines = [f"options of main.py, of which these are documented; python {half}/main.py --help lists all:",
+             f"  --data_path=DIR          the data set; {needed}"]  # fmt: skip
+    if launcher.several_machines:
+        lines.append("  --local_addr=A, --master_addr=A, --master_port=P    this machine's address, and machine 0's")
+    else:
+        lines.append("  --batch_size=N           images a step and device")
+    if launcher.mode != "evaluate":
+        lines.append("  --train_epochs=N, --total_epochs=N, --seed=N")
+    if half == "tf_seresnet":
+        lines += ["  --iteration=N, --test_iteration=N    steps an epoch, batches of an evaluation",
+                  "  --ckpt_path=PATH         weights to start from"]  # fmt: skip
+    return [*lines, "  --workers=N              input processes a device"]
+
+
+_EPILOG = """
 
 --name=value and --name value are the same. Output: {half}/test/output/<device-id>/, see docs/launchers.md.
 The Python is the one that PYTHON names, else python3 or python where it has the framework, else the checkout's own.

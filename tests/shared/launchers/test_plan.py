@@ -1,6 +1,7 @@
 """What a launcher turns its options into, held to the tables of the originals' scripts. Nothing is started."""
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scripts import documented_launcher
 from shared import recipes
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ
+from shared.launchers.plan import launcher_parser
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = "--data_path=DIR"
@@ -218,6 +220,27 @@ def test_help_says_what_the_launcher_has(capsys):
                 said = capsys.readouterr().out
                 assert said.startswith(f"usage: bash {half}/test/{name}.sh --data_path=DIR")
                 assert "--num_devices" in said
+
+
+def test_a_launcher_takes_every_option_that_its_help_names():
+    for half, launchers in LAUNCHERS.items():
+        for name, launcher in launchers.items():
+            values = {"--network": next(iter(launcher.networks)), "--device": "cpu", "--node_rank": "0"}
+            values.update({"--node-rank": "0", "--num_devices": "8", "--num-devices": "8",
+                           "--device_id": "0", "--device-id": "0"})
+            named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", launcher_parser(half, name).format_help()))
+            assert {"--data_path", "--workers"} <= named
+            for option in sorted(named - {"--help", "--version", "--name", "--data_path"}):
+                words = [DATA, "--resume=x"] if launcher.needs_checkpoint and option != "--resume" else [DATA]
+                made = plan(name, *words, f"{option}={values.get(option, '8')}", half=half)
+                options_of(made, half)
+
+
+def test_the_version_is_said_and_nothing_started(capsys):
+    with pytest.raises(SystemExit) as raised:
+        plan("train_full_1p", "--version", half="tf_seresnet")
+    assert not raised.value.code
+    assert capsys.readouterr().out.startswith("se-pnas-kit ")
 
 
 # -- several machines ------------------------------------------------------------------------------------------
