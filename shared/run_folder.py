@@ -96,7 +96,7 @@ def _vouched(folder: Path) -> Tuple[str, ...]:
 
 def _json(path: Path) -> Dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import types
@@ -159,7 +160,8 @@ def test_a_local_train_url_beside_another_folder_gets_a_copy_without_moxing(tmp_
     if exists:
         target.mkdir()
         (target / "other").write_text("kept")
-        (target / "result.json").write_text("old")
+        record = {"schema": 1, "half": "tf_seresnet", "mode": "train", "versions": {}, "started": ""}
+        (target / "result.json").write_text(json.dumps(record))
     with modelarts.staged(options("--train_url", target, option, tmp_path / "run")):
         write_result(tmp_path / "run")
     assert (target / "checkpoints" / "last").read_text() == "weights"
