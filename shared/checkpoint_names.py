@@ -11,6 +11,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any, Dict
 
 from shared.files import write_atomic
 
@@ -64,15 +65,19 @@ def is_copy(path: Path) -> bool:
 
 def says_best(path: Path) -> bool:
     """Whether the checkpoint in this folder was the best when it was written."""
-    try:
-        return json.loads((path / STATE).read_text(encoding="utf-8")).get("best") is True
-    except (OSError, ValueError, AttributeError):  # damaged; whoever reads it will say so
-        return False
+    return _state(path).get("best") is True
 
 
 def _step_in_state(path: Path) -> int:
+    progress = _state(path).get("progress")
+    step = progress.get("step") if isinstance(progress, dict) else None
+    return step if isinstance(step, int) and step >= 0 else -1
+
+
+def _state(path: Path) -> Dict[str, Any]:
+    """Empty where it is damaged, or a pipe; whoever reads the checkpoint will say so."""
     try:
-        step = json.loads((path / STATE).read_text(encoding="utf-8"))["progress"]["step"]
-        return step if isinstance(step, int) and step >= 0 else -1
-    except (OSError, ValueError, KeyError, TypeError):
-        return -1
+        content = json.loads((path / STATE).read_text(encoding="utf-8")) if (path / STATE).is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

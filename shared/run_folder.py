@@ -66,16 +66,21 @@ def set_aside(folder: Path, half: str, mode: str) -> Optional[Path]:
     loses nothing, and nobody else's `checkpoints/` is taken for a run's. Raises UsageError where the new run would
     write over something that nothing vouches for, and where the earlier run cannot be moved.
     """
-    vouched = _vouched(folder)
+    refuse_others(folder, half, mode)
+    return move_to_previous(folder, _vouched(folder))
+
+
+def refuse_others(folder: Path, half: str, mode: str, option: str = "--output-dir") -> None:
+    """Raise UsageError where a run of this half and mode would write over something that no run vouches for."""
+    own = _matching(folder, _vouched(folder))
     for path in _matching(folder, written(half, mode)):
-        if path not in _matching(folder, vouched) and not _is_empty(path):
+        if path not in own and not _is_empty(path):
             raise UsageError(
                 one_line(
                     f"{folder} holds {path.name}, and no config.json of a run that has written it; choose another"
-                    " --output-dir, or move it elsewhere"
+                    f" {option}, or move it elsewhere"
                 )
             )
-    return move_to_previous(folder, vouched)
 
 
 def _vouched(folder: Path) -> Tuple[str, ...]:
@@ -91,7 +96,7 @@ def _vouched(folder: Path) -> Tuple[str, ...]:
 
 def _json(path: Path) -> Dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

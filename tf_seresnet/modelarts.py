@@ -16,6 +16,7 @@ from typing import Any, Iterator
 from shared import checkpoint_names
 from shared.errors import UsageError
 from shared.paths import expanded
+from shared.run_folder import refuse_others
 
 REMOTE = ("obs://", "s3://")
 LOCAL_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
@@ -61,6 +62,8 @@ def staged(options: Any) -> Iterator[None]:
         options.output_dir = "/cache/output" if options.train_url.startswith(REMOTE) else options.train_url
     if options.train_url is not None and options.train_url.startswith(REMOTE):
         _moxing()  # hours of training must not end in "no moxing"
+    elif options.train_url not in (None, options.output_dir):
+        refuse_others(Path(options.train_url), "tf_seresnet", options.mode, "--train_url")
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import types
@@ -54,7 +55,9 @@ def options(*words):
     parser.add_argument("--data-path")
     parser.add_argument("--output-dir")
     modelarts.add_options(parser)
-    return parser.parse_args([str(word) for word in words])
+    chosen = parser.parse_args([str(word) for word in words])
+    chosen.mode = "train"
+    return chosen
 
 
 def write_result(folder):
@@ -159,7 +162,8 @@ def test_a_local_train_url_beside_another_folder_gets_a_copy_without_moxing(tmp_
     if exists:
         target.mkdir()
         (target / "other").write_text("kept")
-        (target / "result.json").write_text("old")
+        record = {"schema": 1, "half": "tf_seresnet", "mode": "train", "versions": {}, "started": ""}
+        (target / "result.json").write_text(json.dumps(record))
     with modelarts.staged(options("--train_url", target, option, tmp_path / "run")):
         write_result(tmp_path / "run")
     assert (target / "checkpoints" / "last").read_text() == "weights"
@@ -172,3 +176,27 @@ def test_a_train_url_that_is_the_runs_folder_in_other_words(tmp_path, no_moxing,
     with modelarts.staged(options("--train_url", "./run/", "--output-dir", tmp_path / "run")):
         write_result(tmp_path / "run")
     assert (tmp_path / "run" / "result.json").read_text() == "{}"
+
+
+def test_a_folder_of_others_is_not_copied_into(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.log").write_text("mine")
+    chosen = options("--output-dir", tmp_path / "run", "--train_url", tmp_path / "mine")
+    with pytest.raises(UsageError, match="holds train.log, .*; choose another --train_url"), modelarts.staged(chosen):
+        raise AssertionError("the training began")
+    assert (tmp_path / "mine" / "train.log").read_text() == "mine"
+
+
+def test_a_copy_to_a_disk_without_links_and_permissions(tmp_path, monkeypatch):
+    def refuse(*arguments, **named):
+        raise PermissionError(1, "Operation not permitted")
+
+    chosen = options("--output-dir", tmp_path / "run", "--train_url", tmp_path / "out")
+    with modelarts.staged(chosen):
+        (tmp_path / "run" / "checkpoints" / "step-00000001").mkdir(parents=True)
+        (tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json").write_text("{}")
+        (tmp_path / "run" / "checkpoints" / "best").symlink_to("step-00000001")
+        for name in ("symlink", "chmod", "utime"):
+            monkeypatch.setattr(modelarts.os, name, refuse)
+    assert (tmp_path / "out" / "checkpoints" / "step-00000001" / "state.json").read_text() == "{}"
+    assert (tmp_path / "out" / "checkpoints" / "best").read_text() == "step-00000001\n"

@@ -139,7 +139,7 @@ def _running(command: Sequence[str], ranks: Sequence[Environment], log: RunLog) 
             kept = {name: value for name, value in os.environ.items() if name not in environment}
             popen = subprocess.Popen(
                 list(command), env={**kept, **added, **parent.followed()}, start_new_session=True,
-                universal_newlines=True, errors="replace", **others,
+                universal_newlines=True, errors="backslashreplace", **others,
             )  # fmt: skip
             process = _Process(rank, popen)
             processes.append(process)
