@@ -27,7 +27,7 @@ from torch_imagenet.precision import precision
 from torch_imagenet.step import TrainingStep
 
 FILE = Path(__file__).with_name("twenty_steps.json")
-# At 5e-6 a relative change of 1e-14 in SENet154's weights becomes 0.3 in its losses within twenty steps.
+# At 5e-6 a relative change of 1e-14 in the weights of SENet154 becomes 0.3 in its losses within twenty steps.
 RATES: Dict[str, float] = {"se_resnet50": 1e-4, "senet154": 3e-8, "pnasnet5large": 3e-8}
 CLASSES, BATCH, SIDE, STEPS = 10, 2, 40, 20
 TOLERANCE = 1e-6
