@@ -19,9 +19,9 @@ RUNS = {
                 " --seed 7 --workers 1 --peak-flops 1e12 --memory-bandwidth 1e11",
     "warm-up": "--scheduler cosine --warm-up-epochs 1 --network se_resnet110 --variant paper --depth 8 --layers core",
     "files": "--checkpoint RUN --save-steps 1 --keep 1 --eval-batch-size 77",
+    "copied": "--train_url DIR/copy",
     "a batch of one": "--batch-size 1 --test_iteration 3 --precision O0",
     "a last batch of one": "--batch-size 747 --steps-per-epoch 3 --epochs 1",
-    "compiled": "--xla --train_url DIR/copy",
     "resumed": "--resume RUN",
 }  # fmt: skip
 QUICK = ("schedule", "a batch of one")
@@ -32,7 +32,7 @@ ELSEWHERE = {
     "--deterministic": "test_devices.py", "--loss-scale": "test_devices.py",
     "--npu-option": "test_npu_options.py", "--data_url": "test_modelarts.py",
     "--modelarts_data_dir": "test_modelarts.py", "--modelarts_result_dir": "test_modelarts.py",
-    "--help": "test_main.py",
+    "--help": "test_main.py", "--xla": "test_devices.py",
 }  # fmt: skip
 
 
