@@ -27,7 +27,7 @@ def parser() -> Parser:
     """The command line of this half."""
     made = common_parser(
         "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", tuple(MODES), ("se_resnet110",), recipes.names("tf_seresnet"),
-        ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "tensorflow-aarch64"),
+        devices.TENSORFLOW_PACKAGES,
     )  # fmt: skip
     add = made.add_argument_group("CIFAR-10 half").add_argument
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")

@@ -29,7 +29,7 @@ _VALUES = (
 
 def _lines(parser: Any, count: int, source: random.Random) -> List[List[str]]:
     """Lines of known options with values that fit, that do not, and that are mutated."""
-    actions = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+    actions = [action for action in parser._actions if action.option_strings and action.dest not in ("help", "version")]
     lines = []
     for _ in range(count):
         words: List[str] = []
@@ -76,8 +76,8 @@ def _torch_line(folder: Path, words: List[str]) -> str:
         if not options.data_path:
             options.data_path = str(commands.tiny_images())
         device = open_device(options.device, options.deterministic)
-        options, found, _ = training_setup.origin_of(options)
-        setup = training_setup.Setup.of(options, device, found)
+        options, found, given = training_setup.origin_of(options)
+        setup = training_setup.Setup.of(options, device, found, given)
         precision(setup.recipe.precision)
         runs.train_transform(setup.recipe)
         _usable(setup.recipe)

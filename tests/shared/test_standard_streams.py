@@ -1,4 +1,4 @@
-"""A program whose standard streams are closed writes nowhere, and into no file of its own."""
+"""Closed standard streams lead nowhere, into no file either; those that encode little get escapes."""
 
 from __future__ import annotations
 
@@ -44,3 +44,24 @@ def test_the_command_lines_need_no_standard_output(command):
     shell = ["bash", "-c", "exec \"$@\" >&-", "-", sys.executable]
     done = subprocess.run([*shell, *command], cwd=str(ROOT), stderr=subprocess.PIPE, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+ESCAPES = """
+import sys
+from shared import standard_streams
+standard_streams.prepare()
+print("\\xb1 caf\\udce9")
+print("\\u732b", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("environment", [
+    {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "ascii:strict"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+])  # fmt: skip
+def test_a_stream_that_cannot_encode_gets_escapes(environment):
+    done = subprocess.run(
+        [sys.executable, "-c", ESCAPES], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), **environment),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\\xb1 caf\\udce9\n", b"\\u732b\n")

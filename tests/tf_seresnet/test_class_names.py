@@ -73,7 +73,7 @@ def test_other_names_are_refused_and_named(finished, evaluate, sample_folder, tm
     run = finished()
     data = relabelled(sample_folder, tmp_path / "data", ["nought", *DIGITS[1:9], "nine"])
     for checkpoint in ("", "model.ckpt"):
-        again, said = evaluate(data, "--checkpoint", run.folder / checkpoint, "--depth", "11")
+        again, said = evaluate(data, "--checkpoint", run.folder / checkpoint)
         assert again.status == 2
         assert "error: the data set has 2 classes that the network does not know (nought, nine), and lacks 2" in said
         assert not (again.folder / "result.json").exists()
@@ -84,7 +84,7 @@ def test_another_order_gives_the_result_of_the_training(checkpoint, finished, ev
     run = finished()
     labels = {int(name): place for place, name in enumerate(MIXED)}
     data = relabelled(sample_folder, tmp_path / "data", MIXED, labels)
-    again, said = evaluate(data, "--checkpoint", run.folder / checkpoint, "--depth", "11")
+    again, said = evaluate(data, "--checkpoint", run.folder / checkpoint)
     assert "note: the data set's classes have another order than the network's: matched by name" in said
     before, after = run.record["evaluation"], again.record["evaluation"]
     for key in ("images", "top1", "top5", "confusion", "per_class_accuracy"):
@@ -128,12 +128,12 @@ def test_a_checkpoint_of_before_names_says_so_and_goes_on(finished, evaluate, sa
     as_before(run.folder / "checkpoints" / "last")
     class_names.beside(run.folder / "model.ckpt").unlink()
     for checkpoint in ("", "model.ckpt"):
-        again, said = evaluate(sample_folder, "--checkpoint", run.folder / checkpoint, "--depth", "11")
+        again, said = evaluate(sample_folder, "--checkpoint", run.folder / checkpoint)
         assert again.status == 0
         assert "note: the weights have no class names" in said
         assert again.record["evaluation"]["confusion"] == run.record["evaluation"]["confusion"]
     data = relabelled(sample_folder, tmp_path / "data", ["7", "2", "5"], {7: 0, 2: 1, 5: 2})
-    fewer, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt", "--depth", "11", name="fewer")
+    fewer, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt", name="fewer")
     assert fewer.status == 2
     assert "the checkpoint has 10 classes and the data set 3, and the weights have no names to tell which" in said
 
@@ -144,7 +144,7 @@ def test_weights_alone_on_cifar_10_are_matched_by_its_names(finished, evaluate, 
     order = [class_names.CIFAR10[int(digit)] for digit in MIXED]
     labels = {int(name): place for place, name in enumerate(MIXED)}
     data = relabelled(sample_folder, tmp_path / "data", order, labels)
-    again, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt", "--depth", "11")
+    again, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt")
     assert "note: the weights have no class names; their outputs are taken for CIFAR-10's classes in its order" in said
     assert again.record["evaluation"]["confusion"] == run.record["evaluation"]["confusion"]
 
@@ -190,7 +190,7 @@ def test_answers_are_counted_over_the_columns_that_are_left():
             return np.tile(np.array([[0.0, 9.0, 1.0]], np.float32), (len(images), 1))
 
     images, labels = np.zeros((3, 32, 32, 3), np.uint8), np.array([0, 1, 1], np.int32)
-    metrics = count_images(None, Inference(), images, labels, 2, Interrupts(), Surest(), columns=(0, 2))
+    metrics = count_images(None, Inference(), images, labels, 2, "data", False, Interrupts(), Surest(), columns=(0, 2))
     assert isinstance(metrics, Metrics)
     assert metrics.confusion.tolist() == [[0, 1], [0, 2]]
 

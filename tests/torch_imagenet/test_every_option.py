@@ -161,7 +161,7 @@ ELSEWHERE = {
     "--master-port": "test_ranks_faults.py", "--max-restarts": "test_ranks_faults.py",
     "--sync-bn": "test_ranked.py",  # where it is refused: it needs two GPUs
     "--npu-fused-sgd": "npu_driver.py", "--npu-jit-compile": "npu_driver.py", "--npu-internal-format": "npu_driver.py",
-    "--compile": "test_every_option.py", "--help": "test_modes.py",
+    "--compile": "test_every_option.py", "--help": "test_modes.py", "--version": "../shared/test_options.py",
 }  # fmt: skip
 
 
