@@ -17,6 +17,8 @@ from tf_seresnet.main import main  # noqa: E402
 DIGITS = [str(digit) for digit in range(10)]
 MIXED = ["3", "1", "4", "0", "5", "9", "2", "6", "8", "7"]
 
+NETWORK = ("--variant", "paper", "--depth", "8")  # which weights alone do not say
+
 
 def relabelled(source, folder, names, labels=None):
     """The sample with these label_names; `labels` gives each old label its new one, and leaves images of others out."""
@@ -73,7 +75,7 @@ def test_other_names_are_refused_and_named(finished, evaluate, sample_folder, tm
     run = finished()
     data = relabelled(sample_folder, tmp_path / "data", ["nought", *DIGITS[1:9], "nine"])
     for checkpoint in ("", "model.ckpt"):
-        again, said = evaluate(data, "--checkpoint", run.folder / checkpoint)
+        again, said = evaluate(data, "--checkpoint", run.folder / checkpoint, *NETWORK)
         assert again.status == 2
         assert "error: the data set has 2 classes that the network does not know (nought, nine), and lacks 2" in said
         assert not (again.folder / "result.json").exists()
@@ -84,7 +86,7 @@ def test_another_order_gives_the_result_of_the_training(checkpoint, finished, ev
     run = finished()
     labels = {int(name): place for place, name in enumerate(MIXED)}
     data = relabelled(sample_folder, tmp_path / "data", MIXED, labels)
-    again, said = evaluate(data, "--checkpoint", run.folder / checkpoint)
+    again, said = evaluate(data, "--checkpoint", run.folder / checkpoint, *NETWORK)
     assert "note: the data set's classes have another order than the network's: matched by name" in said
     before, after = run.record["evaluation"], again.record["evaluation"]
     for key in ("images", "top1", "top5", "confusion", "per_class_accuracy"):
@@ -128,12 +130,12 @@ def test_a_checkpoint_of_before_names_says_so_and_goes_on(finished, evaluate, sa
     as_before(run.folder / "checkpoints" / "last")
     class_names.beside(run.folder / "model.ckpt").unlink()
     for checkpoint in ("", "model.ckpt"):
-        again, said = evaluate(sample_folder, "--checkpoint", run.folder / checkpoint)
+        again, said = evaluate(sample_folder, "--checkpoint", run.folder / checkpoint, *NETWORK)
         assert again.status == 0
         assert "note: the weights have no class names" in said
         assert again.record["evaluation"]["confusion"] == run.record["evaluation"]["confusion"]
     data = relabelled(sample_folder, tmp_path / "data", ["7", "2", "5"], {7: 0, 2: 1, 5: 2})
-    fewer, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt", name="fewer")
+    fewer, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt", *NETWORK, name="fewer")
     assert fewer.status == 2
     assert "the checkpoint has 10 classes and the data set 3, and the weights have no names to tell which" in said
 
@@ -144,7 +146,7 @@ def test_weights_alone_on_cifar_10_are_matched_by_its_names(finished, evaluate, 
     order = [class_names.CIFAR10[int(digit)] for digit in MIXED]
     labels = {int(name): place for place, name in enumerate(MIXED)}
     data = relabelled(sample_folder, tmp_path / "data", order, labels)
-    again, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt")
+    again, said = evaluate(data, "--checkpoint", run.folder / "model.ckpt", *NETWORK)
     assert "note: the weights have no class names; their outputs are taken for CIFAR-10's classes in its order" in said
     assert again.record["evaluation"]["confusion"] == run.record["evaluation"]["confusion"]
 
@@ -203,7 +205,7 @@ def test_the_keras_model_writes_names_and_drops_those_of_others(tmp_path, finish
     from tf_seresnet.keras import load_checkpoint, save_checkpoint, se_resnet
 
     run = finished()
-    model = se_resnet(depth=11)
+    model = se_resnet(depth=8, variant="paper")
     load_checkpoint(model, run.folder)
     save_checkpoint(model, tmp_path / "model.ckpt", class_names=DIGITS)
     assert list(class_names.read_beside(tmp_path / "model.ckpt", 10).names) == DIGITS

@@ -32,7 +32,8 @@ ELSEWHERE = {
     "--deterministic": "test_devices.py", "--loss-scale": "test_devices.py",
     "--npu-option": "test_npu_options.py", "--data_url": "test_modelarts.py",
     "--modelarts_data_dir": "test_modelarts.py", "--modelarts_result_dir": "test_modelarts.py",
-    "--help": "test_main.py", "--version": "../shared/test_options.py", "--xla": "test_devices.py",
+    "--help": "test_main.py", "--version": "../shared/test_options.py",
+    "--restrict-classes": "test_class_names.py", "--xla": "test_devices.py",
 }  # fmt: skip
 
 

@@ -162,6 +162,7 @@ ELSEWHERE = {
     "--sync-bn": "test_ranked.py",  # where it is refused: it needs two GPUs
     "--npu-fused-sgd": "npu_driver.py", "--npu-jit-compile": "npu_driver.py", "--npu-internal-format": "npu_driver.py",
     "--compile": "test_every_option.py", "--help": "test_modes.py", "--version": "../shared/test_options.py",
+    "--restrict-classes": "test_class_names.py", "--local-rank": "test_place.py",
 }  # fmt: skip
 
 

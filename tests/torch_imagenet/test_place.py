@@ -31,7 +31,7 @@ def test_torchrun():
 
 
 def test_torch_distributed_launch_passes_the_local_rank_as_an_option_too():
-    options = SimpleNamespace(**{**vars(ALONE), "local_rank": 1})
+    options = SimpleNamespace(**{**vars(ALONE), "local_rank": 1})  # --local-rank 1
     assert given_place(options, TORCHRUN) == Place(5, 8, 1, 4)
     for environment in ({}, {**TORCHRUN, "LOCAL_RANK": "2"}):
         with pytest.raises(UsageError, match="--local-rank 1 is what torch.distributed.launch passes.*; .*torchrun"):

@@ -14,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from shared.errors import UsageError  # noqa: E402
+from shared.progress import Progress  # noqa: E402
 from shared.recipes.imagenet import ImageNetRecipe  # noqa: E402
 from torch_imagenet import launching, runs  # noqa: E402
 from torch_imagenet.devices import open_device, several  # noqa: E402
@@ -95,7 +96,8 @@ def test_the_linear_scaling_rule(tiny):
         data = runs.load_data(options)
         recipe = runs.choose_recipe(options, data, device)
         assert recipe.schedule.base == pytest.approx(rate)
-        stored = {"recipe": recipe.to_json(), "data": {"fingerprint": data.content.fingerprint}}
+        stored = {"recipe": recipe.to_json(), "data": {"fingerprint": data.content.fingerprint},
+                  "progress": dataclasses.asdict(Progress())}  # fmt: skip
         assert runs.resumed_recipe(options, stored, data) == recipe  # the same command goes on after a restart
         assert isinstance(recipe, ImageNetRecipe)
 

@@ -25,6 +25,7 @@ DOCUMENT = ROOT / "docs" / "scaling.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_documents_tables_are_the_tools():
     """Renew them with `python benchmarks/scaling.py --markdown docs/scaling.md`."""
     assert scaling_tables.renewed(TEXT) == TEXT

@@ -38,7 +38,7 @@ class OneOfSeveral(Ranks):
 def _loop(rank, size, store, plan, asynchronous):
     step = SimpleNamespace(
         device=SimpleNamespace(asynchronous=asynchronous), magnitude=lambda: torch.zeros([]),
-        check_numbers=lambda step, magnitude, ended: None,
+        check_numbers=lambda step, magnitude, ended: None, where_not_finite=lambda: "",
     )  # fmt: skip
     bad = SimpleNamespace(note=lambda texts: None)
     return Loop(step, None, None, None, None, Path(), recipes.get("se_resnet50_1p"), plan, Progress(), Clock(), None,

@@ -31,8 +31,8 @@ from tf_seresnet.devices.stock import XLA_ON_CPU, CpuDevice, GpuDevice, append_f
 from tf_seresnet.native_output import native_chatter_dropped
 
 __all__ = [
-    "PRECISIONS", "TENSORFLOW_PACKAGES", "Device", "add_options", "documented_recipe", "load_tensorflow", "open_device", "open_from",
-    "parse", "starts_ranks", "start_ranks", "with_rank_named",
+    "PRECISIONS", "TENSORFLOW_PACKAGES", "Device", "add_options", "documented_recipe", "load_tensorflow",
+    "open_device", "open_from", "parse", "starts_ranks", "start_ranks", "with_rank_named",
 ]  # fmt: skip
 
 # What TensorFlow is called by those who package it, for --version, which does not import it.
