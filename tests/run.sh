@@ -22,7 +22,7 @@ Quick are the tests that are not marked slow: up to 2 s of processor time each.
     audit   pip-audit: the pins are looked up among the known vulnerabilities, where a service can be asked
                                                                                (.venv-audit, Python 3.10 to 3.13)
     tf115   what depends on the TensorFlow, under 1.15.5                       (.venv-tf115, Python 3.7)
-    tf26    the same under 2.6.5, without tests/shared                          (.venv-tf26, Python 3.8)
+    tf26    the same without tests/shared, under 2.6.5                         (.venv-tf26, Python 3.8)
                The last two where their Python is found (on the PATH or pyenv's), on x86_64 Linux. The summary names
                what did not run.
   --durations  also the slowest tests of each part, and at the end a table of what each part took
