@@ -82,6 +82,8 @@ def find(path: Union[str, Path]) -> Path:
         archive = folder / _ARCHIVE
         if os.path.isfile(str(archive)):
             raise fault(f"{archive} is still packed; extract it (tar -xzf {archive} -C {folder})")
+    if {"train", "test", "meta"} <= set(_listed(given)):
+        raise fault(f"{given} holds CIFAR-100, and this network is trained on CIFAR-10; give the folder {FOLDER}")
     raise fault(f"{given} holds no CIFAR-10 python batches; give the folder {FOLDER} or its parent")
 
 

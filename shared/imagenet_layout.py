@@ -27,6 +27,7 @@ SPLITS = ("train", "val")
 
 _SUBFOLDERS = ("imagenet", "ImageNet", "ILSVRC2012")
 _ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+_PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 _OFFICIAL_IMAGES = {"train": 1281167, "val": 50000}
 _OFFICIAL_CLASSES = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # SHA-256 of the sorted wnids
 _OTHER_NAMES = {"train": ("training", "Train", "TRAIN"), "val": ("validation", "valid", "Val", "VAL", "test")}
@@ -46,8 +47,11 @@ def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
     """
     given = Path(os.path.abspath(expanded(path)))
     if not os.path.isdir(str(given)):
-        if given.name in _ARCHIVES.values() and os.path.isfile(str(given)):
-            raise fault(f"{given} is still packed; extract it and give the folder that holds train/ and val/")
+        if os.path.isfile(str(given)) and given.name.lower().endswith(_PACKED):
+            raise fault(
+                f"{given} is still packed; extract it and give the folder that holds train/ and val/ (of tar shards,"
+                " give the folder that they are in)"
+            )
         what = "is not a folder" if os.path.lexists(str(given)) else "does not exist"
         raise fault(f"{given} {what}; give the folder that holds train/ and val/ with --data-path")
     places = [given] + [given / name for name in _SUBFOLDERS]

@@ -14,7 +14,7 @@ from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Uni
 from shared import schedules
 from shared.errors import UsageError, one_line
 from shared.nearest import nearest
-from shared.paths import expanded
+from shared.paths import expanded, on_disk
 from shared.version import version_line
 
 _LONGEST = 2000  # characters of a message
@@ -190,8 +190,8 @@ def _add_training(group: Any) -> None:
 def _add_files(group: Any, print_freq: int) -> None:
     add = group.add_argument
     add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
-    add("--resume", type=expanded, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
-    add("--checkpoint", "--ckpt_path", type=expanded, metavar="PATH",
+    add("--resume", type=on_disk, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
+    add("--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH",
         help="weights: a checkpoint or the folder of a run")  # fmt: skip
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")

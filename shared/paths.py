@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 from typing import Union
 
@@ -25,6 +26,13 @@ def expanded(path: Union[str, Path]) -> str:
             return whole
     why = "HOME is unset or no absolute path" if name == "~" else "there is no such user"
     raise UsageError(one_line(f"{text} begins with {name}, whose folder nobody knows ({why}); write the whole path"))
+
+
+def on_disk(path: str) -> str:
+    """`path`, `expanded`, of what is read from a disk alone. Raises UsageError for a URL, which Path would garble."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        raise UsageError(one_line(f"{path} is a URL and is not read from there; download it and name the file"))
+    return expanded(path)
 
 
 def check_there(path: str) -> None:

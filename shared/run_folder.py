@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 from shared.checkpoint_folder import FOLDER, newest
 from shared.errors import UsageError, one_line
 from shared.files import make_folder
+from shared.folder_lock import refuse_taken
 from shared.text import in_utf8
 
 RUNS = "runs"
@@ -31,7 +32,8 @@ _OF_A_CONFIG = {"command", "recipe", "network", "options", "versions"}
 def run_folder(output_dir: Optional[str], name: str) -> Path:
     """--output-dir, or a new folder under runs/ named after `name`.
 
-    Raises UsageError where it cannot be written, or where what a run writes there would go elsewhere.
+    Raises UsageError where it cannot be written, where what a run writes there would go elsewhere, and where another
+    process writes a run into it.
     """
     folder = make_folder(new_folder_name(name) if output_dir is None else output_dir)
     patterns = {pattern for half in _TRAINED for mode in ("train", "profile") for pattern in written(half, mode)}
@@ -40,6 +42,7 @@ def run_folder(output_dir: Optional[str], name: str) -> Path:
             raise UsageError(
                 one_line(f"{path} is a link or a device where a run writes; remove it, or choose another --output-dir")
             )
+    refuse_taken(folder)
     return folder
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from shared.appended_file import AppendedFile
 from shared.errors import UsageError
 from shared.files import write_atomic
+from shared.folder_lock import FolderLock
 from shared.interrupts import Stopped, reader_gone
 from shared.tensorboard_file import HyperParameter, TensorBoardFile
 from shared.text import encoded
@@ -33,7 +34,8 @@ class RunLog:
     so that events.jsonl reads as if nothing had happened; train.log keeps what people have seen. `text_file` takes the
     place of train.log.
 
-    Raises UsageError where train.log or events.jsonl cannot be opened: at the beginning nothing is lost by stopping.
+    Raises UsageError where another process writes a run into the folder, and where train.log or events.jsonl cannot be
+    opened: at the beginning nothing is lost by stopping.
     Later a file that cannot be written does not end the run, see `shared.appended_file`; one line says so, and another
     one when the file is complete again or what it lacks in the end. A console that is a file on a full disk gets what
     it takes.
@@ -53,6 +55,7 @@ class RunLog:
         self._events: Optional[AppendedFile] = None
         self._tensorboard: Optional[TensorBoardFile] = None
         self._evaluated: Set[int] = set()  # the steps of which the file has the evaluation
+        self._lock = FolderLock(folder) if folder is not None else None
         if folder is not None:
             text = Path(text_file) if text_file else folder / "train.log"
             with _or_refused(text, "free space, or choose another --log-file"):
@@ -149,6 +152,8 @@ class RunLog:
         if text is not None:
             text.close()
         self._say_notes()
+        if self._lock is not None:
+            self._lock.release()
         try:
             self._console.flush()
         except OSError:  # a full disk, or nobody reads: Python's own end would fail on it

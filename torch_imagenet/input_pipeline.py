@@ -212,7 +212,8 @@ class TrainingInput(_Input):
         self._split, self._batch_size, self._seed = split, batch_size, seed
         self._rank, self._ranks = rank, ranks
         self.steps_per_epoch = len(split) // (batch_size * ranks)
-        self._loader = _Loader(_Batches(split, transform, seed), workers, on_bad_image, pin_memory, patience)
+        used = min(workers, self.steps_per_epoch)  # a worker makes whole batches: more would have nothing to do
+        self._loader = _Loader(_Batches(split, transform, seed), used, on_bad_image, pin_memory, patience)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of this zero-based epoch from `first_step` on."""
@@ -236,7 +237,8 @@ class EvaluationInput(_Input):
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
         self._batch_size = batch_size
         self._batches = _Batches(split, transform, 0)
-        self._loader = _Loader(self._batches, workers, on_bad_image, pin_memory, patience)
+        used = min(workers, -(-len(self._indices) // batch_size))
+        self._loader = _Loader(self._batches, used, on_bad_image, pin_memory, patience)
 
     def __iter__(self) -> Iterator[Batch]:
         size = self._batch_size

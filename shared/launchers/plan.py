@@ -16,7 +16,7 @@ from shared.errors import UsageError
 from shared.launchers.devices import ADAPTERS, Placement, placement
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
 from shared.options import Parser, number, one_of
-from shared.paths import expanded
+from shared.paths import on_disk
 
 OUTPUT = Path("test") / "output"  # in the folder of the half
 
@@ -95,10 +95,10 @@ def launcher_parser(half: str, name: str) -> Parser:
     add("--num_devices", "--num-devices", type=number(int, 1), default=launcher.devices, metavar="N",
         help=f"devices on this machine (default: {launcher.devices})")  # fmt: skip
     if launcher.needs_checkpoint:
-        add("--resume", "--checkpoint", "--ckpt_path", type=expanded, metavar="PATH",
+        add("--resume", "--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH",
             help="the weights; a run's folder or a file")  # fmt: skip
     else:
-        add("--resume", type=expanded, metavar="PATH", help="continue the run in this folder exactly")
+        add("--resume", type=on_disk, metavar="PATH", help="continue the run in this folder exactly")
     if launcher.several_machines:
         _add_machines(add)
     return made

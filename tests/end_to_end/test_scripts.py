@@ -181,7 +181,7 @@ def test_the_exit_status_of_main_passes_through(checkout: Checkout, script: str,
 def test_a_signal_reaches_main_itself(checkout: Checkout, script: str) -> None:
     python = checkout.bin / "my-python"
     python.write_text(
-        "#!/usr/bin/env bash\ntrap 'echo saved; exit 143' TERM\necho ready\n"
+        "#!/usr/bin/env bash\n[ \"$1\" != -c ] || exit 1\ntrap 'echo saved; exit 143' TERM\necho ready\n"
         "for _ in {1..600}; do sleep 0.05; done\n"
     )
     python.chmod(0o755)

@@ -204,6 +204,12 @@ def test_a_packed_archive_is_to_be_extracted(tmp_path):
         assert f"{archive} is still packed; extract it (tar -xzf {archive}" in fault(path)
 
 
+def test_cifar_100_is_called_by_its_name(tmp_path):
+    for name in ("train", "test", "meta"):
+        (tmp_path / name).write_bytes(b"x")
+    assert "holds CIFAR-100, and this network is trained on CIFAR-10; give the folder" in fault(tmp_path)
+
+
 def test_what_is_not_there(tmp_path):
     assert "does not exist" in fault(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"x")

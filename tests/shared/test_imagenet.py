@@ -229,6 +229,12 @@ def test_packed_archives_are_to_be_extracted(root, tmp_path):
     assert f"{tmp_path / 'train'} holds archives that are still packed; " in fault(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["pets.zip", "Pets.tar.gz", "train-000000.tar"])
+def test_any_archive_is_called_one(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    assert f"{tmp_path / name} is still packed; extract it" in fault(tmp_path / name)
+
+
 def test_classes_of_one_split_alone_are_named(root):
     for number in range(5):
         (root / "train" / f"bird{number}").mkdir()

@@ -72,6 +72,14 @@ def test_other_paths_stay(path):
     assert paths.expanded(path) == path
 
 
+@pytest.mark.parametrize("url", ["https://host/model.pth", "hf-hub://name", "s3://bucket/run"])
+@pytest.mark.parametrize("option", ["--checkpoint", "--resume"])
+def test_weights_are_read_from_no_url(option, url):
+    for program in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
+        with pytest.raises(UsageError, match=f"{url} is a URL and is not read from there; download it"):
+            parsed(program, option, url)
+
+
 def test_a_home_of_another_user():
     name, home = pwd.getpwuid(0).pw_name, pwd.getpwuid(0).pw_dir
     assert paths.expanded(f"~{name}/x") == os.path.join(home, "x")

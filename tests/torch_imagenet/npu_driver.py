@@ -126,8 +126,8 @@ def _nothing_saved() -> Iterator[None]:
 
 def _words(name: str, device: str) -> List[str]:
     recipe = {"se_resnet50": "se_resnet50_1p", "senet154": "senet154_1p", "pnasnet5large": "pnasnet5large_1p"}[name]
-    return ["--recipe", recipe, "--batch-size", "2", "--max-steps", "2", "--precision", "O0", "--memory-format",
-            "contiguous", "--epochs", "1", "--device", device]  # fmt: skip
+    return ["--recipe", recipe, "--batch-size", "2", "--learning-rate", "1e-6", "--max-steps", "2", "--precision", "O0",
+            "--memory-format", "contiguous", "--epochs", "1", "--device", device]  # fmt: skip
 
 
 def _stopped(name: str, lab: Lab, device: str) -> Run:

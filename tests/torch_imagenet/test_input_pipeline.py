@@ -67,6 +67,17 @@ def test_workers_change_nothing(split, workers):
             assert _same(_pixels(here.epoch(epoch)), _pixels(there.epoch(epoch)))
 
 
+@pytest.mark.parametrize(("batch_size", "training", "evaluation"), [(4, 5, 6), (10, 2, 3), (21, 1, 1)])
+def test_no_more_workers_are_begun_than_there_are_batches(split, batch_size, training, evaluation):
+    """A thousand processes for a few batches would take the machine's memory."""
+    with TrainingInput(split, TrainTransform(24), batch_size, 0, 1000) as batches:
+        list(batches.epoch(0))
+        assert len(multiprocessing.active_children()) == training
+    with EvaluationInput(split, EvalTransform(24), batch_size, 1000) as batches:
+        list(batches)
+        assert len(multiprocessing.active_children()) == evaluation
+
+
 def test_an_epoch_may_begin_anywhere_and_be_left_anywhere(split):
     with TrainingInput(split, TrainTransform(24), 4, 0, 2) as batches:
         whole = _pixels(batches.epoch(1))

@@ -20,7 +20,7 @@ from tests.torch_imagenet.conftest import Tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 HALF = "torch_imagenet"
-SMALL = ["--device=cpu", "--image-size=32", "--batch_size=2", "--workers=1"]
+SMALL = ["--device=cpu", "--image-size=32", "--batch_size=2", "--learning-rate=0.000001", "--workers=1"]
 FIELDS = ["Network", "RankSize", "BatchSize", "DeviceType", "CaseName", "ActualFPS", "TrainingTime", "TrainAccuracy",
           "ActualLoss", "E2ETrainingTime"]  # fmt: skip
 
