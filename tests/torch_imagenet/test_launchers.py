@@ -130,8 +130,8 @@ def test_several_machines_share_the_global_batch(checkout: Checkout, tiny: Tiny)
         port = probe.getsockname()[1]
     common = [
         f"--data_path={tiny.folder}", "--device=cpu", "--image-size=32", "--workers=1", "--max-steps=1",
-        "--num_devices=1", "--nnodes=2", "--batch_size=4", "--master_addr=127.0.0.1", "--local_addr=127.0.0.1",
-        f"--master_port={port}",
+        "--num_devices=1", "--nnodes=2", "--batch_size=4", "--learning-rate=0.000001", "--master_addr=127.0.0.1",
+        "--local_addr=127.0.0.1", f"--master_port={port}",
     ]  # fmt: skip
     other = checkout.start("train_performance_multinodes", *common, "--node_rank=1")
     status, out, err = checkout.run("train_performance_multinodes", *common, "--node_rank=0")
