@@ -25,8 +25,8 @@ def unpack(path) -> dict:
     return weights
 
 
-def losses(weights: dict, layers: str) -> list:
-    """Mean cross-entropy of each step, before its update."""
+def losses(weights: dict, layers: str, steps: int = STEPS) -> list:
+    """Mean cross-entropy of each of the first `steps`, before its update."""
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("sample").override(batch_size=BATCH)
     with tf.Graph().as_default():
@@ -44,4 +44,4 @@ def losses(weights: dict, layers: str) -> list:
             graph.initialise(session, seed=0)
             graph.load_values(session, weights)
             batch.start_epoch(session, epoch=0)
-            return [step.run(session, RATE).loss for _ in range(STEPS)]
+            return [step.run(session, RATE).loss for _ in range(steps)]

@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 from tf_seresnet.main import main  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_new_run_from_the_run_in_its_own_folder(finished, train):
     before = finished()
     weights = before.weights()

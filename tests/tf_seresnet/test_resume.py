@@ -184,6 +184,7 @@ def test_more_epochs_may_be_asked_for(train):
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_a_finished_run_is_evaluated_again_and_nothing_more(train, finished):
     first = finished()
     again = train("--resume", str(first.folder), short=False)

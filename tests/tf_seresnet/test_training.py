@@ -95,6 +95,7 @@ def test_weight_decay_covers_every_trainable_variable(train):
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_the_loss_weighs_a_short_batch_by_its_images(train):
     run = train("--batch-size", "100", "--steps-per-epoch", "20", "--epochs", "1", "--learning-rate", "1e-12")
     steps = run.events("step")
@@ -104,6 +105,15 @@ def test_the_loss_weighs_a_short_batch_by_its_images(train):
     assert run.record["train"]["loss"] == pytest.approx(weighted, rel=1e-12)
 
 
+@pytest.mark.once
+def test_the_first_of_the_twenty_steps_have_their_golden_losses(sample_folder, monkeypatch):
+    monkeypatch.setenv("KIT_CACHE", str(sample_folder.parents[2]))
+    golden = json.loads((GOLDEN / "twenty_steps.json").read_text())
+    losses = twenty_steps.losses(twenty_steps.unpack(GOLDEN / "trained_depth11.npz"), "core", 5)
+    np.testing.assert_allclose(losses, golden[:5], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", ["core", "slim"])
 def test_twenty_steps_from_trained_weights_agree_between_tensorflow_versions(layers, sample_folder, monkeypatch):
     """Golden losses of TensorFlow 2.21 with oneDNN. Measured: 1.15.5 within 1.1e-5, 2.6.5 1.3e-5, 2.12.1 3e-7."""

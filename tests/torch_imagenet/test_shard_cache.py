@@ -247,6 +247,7 @@ def _fetch_and_read(remote):
         return hashlib.sha256(file.read()).hexdigest() == remote.sha256
 
 
+@pytest.mark.slow
 def test_several_processes_fetch_each_file_once(server, tmp_path):
     url, folder, asked = server
     cache, remotes = make_cache(str(tmp_path / "cache"), 1.0), []
