@@ -174,6 +174,9 @@ class Group(Ranks):
         listener.start()
         try:
             yield
+        except UsageError as error:
+            self.report(str(error))  # before the last look: of two processes that fail at once the first is shown
+            raise
         finally:
             end.set()
             listener.join()
