@@ -55,17 +55,24 @@ class RunLog:
         self._events: Optional[AppendedFile] = None
         self._tensorboard: Optional[TensorBoardFile] = None
         self._evaluated: Set[int] = set()  # the steps of which the file has the evaluation
-        self._lock = FolderLock(folder) if folder is not None else None
+        self._lock: Optional[FolderLock] = None
         if folder is not None:
-            text = Path(text_file) if text_file else folder / "train.log"
-            with _or_refused(text, "free space, or choose another --log-file"):
-                self._text = AppendedFile(text, self._notes)
-            events = folder / "events.jsonl"
-            with _or_refused(events, "free space, or choose another --output-dir"):
-                if events.exists():
-                    self._evaluated = _drop_events_after(events, resumed_from_step)
-                self._events = AppendedFile(events, self._notes)
-            self._tensorboard = TensorBoardFile.open(folder / "tensorboard", resumed_from_step, self._notes)
+            self._lock = FolderLock(folder)
+            try:
+                self._open(folder, resumed_from_step, Path(text_file) if text_file else folder / "train.log")
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def _open(self, folder: Path, resumed_from_step: int, text: Path) -> None:
+        with _or_refused(text, "free space, or choose another --log-file"):
+            self._text = AppendedFile(text, self._notes)
+        events = folder / "events.jsonl"
+        with _or_refused(events, "free space, or choose another --output-dir"):
+            if events.exists():
+                self._evaluated = _drop_events_after(events, resumed_from_step)
+            self._events = AppendedFile(events, self._notes)
+        self._tensorboard = TensorBoardFile.open(folder / "tensorboard", resumed_from_step, self._notes)
 
     def line(self, text: str) -> None:
         """One line in train.log and on the console. Raises Stopped where nobody reads the console any more."""

@@ -66,7 +66,7 @@ def count_images(
     """
     metrics, layer = Metrics(num_classes), None
 
-    def logits(images: torch.Tensor, by: Callable[[torch.Tensor], torch.Tensor] = forward) -> torch.Tensor:
+    def logits(images: torch.Tensor, by: Forward = forward) -> torch.Tensor:
         with device.autocast(level):
             return by(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
 

@@ -23,6 +23,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from shared import parent
+from shared.checkpoint_folder import newest
 from shared.errors import UsageError
 from shared.interrupts import Interrupts, Stopped
 from shared.run_folder import new_folder_name
@@ -99,7 +100,7 @@ def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
 
 def _way_on(options: Any) -> str:
     folder = options.resume if options.output_dir is None else options.output_dir
-    if folder is not None and (Path(folder) / "checkpoints" / "last").exists():
+    if folder is not None and newest(Path(folder)) is not None:
         return f"go on with --resume {folder}"
     return "start it again"
 

@@ -218,8 +218,7 @@ def write_record(
         for key, value in record.items()
     ]
     try:
-        # A name that is no Unicode, as a folder may have, becomes JSON's escape.
-        write_atomic(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "backslashreplace"))
+        write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
 

@@ -66,6 +66,13 @@ def test_the_next_run_of_the_same_process_has_the_folder(tmp_path):
         assert not (tmp_path / ".lock").exists()
 
 
+def test_a_log_that_cannot_be_opened_leaves_no_lock(tmp_path):
+    (tmp_path / "train.log").mkdir()
+    with pytest.raises(UsageError, match="cannot write .*train.log"):
+        RunLog(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.log"]
+
+
 def test_a_folder_that_takes_no_file_is_not_locked(tmp_path):
     lock = FolderLock(tmp_path / "not there")
     lock.release()
