@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Iterator, List, NamedTuple, Optional, Union
+from typing import Any, BinaryIO, Iterator, List, Tuple, Union
 
 import numpy as np
 
@@ -26,40 +26,32 @@ class WhiteUnknown(ValueError):
     """The pixels are signed, of 32 bits or fractions: no file says which value is white, and a guess would be one."""
 
 
-class Decoded(NamedTuple):
-    """An image, mode RGB, and what its file says of it."""
-
-    rgb: Any
-    kind: str  # the format, as in "JPEG"
-    mode: str
-    orientation: Optional[int]  # EXIF's
-
-
-def decode(file: Union[str, BinaryIO]) -> Decoded:
-    """Every pixel of an image, a file at a path or one in memory. Training and check-data read images with this alone.
+def decode(file: Union[str, BinaryIO]) -> Any:
+    """Every pixel of an image, mode RGB, of a file at a path or one in memory. Training and check-data decode alike.
 
     Grey images of 9 to 16 bits are scaled so that white is white: Pillow's own conversion cuts them off at 255. Raises
     WhiteUnknown where they cannot be, and what Pillow raises, some ten kinds, of damaged files and of more pixels than
     its limit, some 89 million.
     """
-    from PIL import Image
-
-    with _quiet(), Image.open(file, formats=OPENED) as image:
-        kind = _ALIASES.get(str(image.format), str(image.format))
-        mode = image.mode
-        image.load()
-        return Decoded(_rgb(image), kind, mode, _orientation(image))
+    with _decoded(file) as (rgb, _, _):
+        return rgb
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings of damaged EXIF data and the like, which nobody reads; that of too many pixels is an error."""
+def _decoded(file: Union[str, BinaryIO]) -> Iterator[Tuple[Any, Any, str]]:
+    """The image as RGB, as it is in its file, and the mode that it has there. Raises as `decode` does.
+
+    No warnings of damaged EXIF data and the like, which nobody reads; that of too many pixels is an error.
+    """
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+        with Image.open(file, formats=OPENED) as image:
+            mode = image.mode  # some readers change it while they load
+            image.load()
+            yield _rgb(image), image, mode
 
 
 def _rgb(image: Any) -> Any:
@@ -105,26 +97,28 @@ def inspect(file: Union[str, BinaryIO], name: str) -> List[Finding]:
     try:
         if (os.path.getsize(file) if isinstance(file, str) else file.seek(0, os.SEEK_END)) == 0:
             return [Finding(True, "empty")]
-        return _findings(decode(file), name)
+        with _decoded(file) as (_, image, mode):
+            return _findings(image, mode, name)
     except MemoryError:
         return [Finding(True, "too large for this machine's memory")]
     except Exception as error:  # Pillow raises some ten kinds at damaged files
         return [_fault(error)]
 
 
-def _findings(image: Decoded, name: str) -> List[Finding]:
+def _findings(image: Any, mode: str, name: str) -> List[Finding]:
     found = []
-    if image.mode == "CMYK":
+    if mode == "CMYK":
         found.append(Finding(False, "CMYK"))
-    elif image.mode in ("L", "1"):
+    elif mode in ("L", "1"):
         found.append(Finding(False, "grey"))
-    elif image.mode[0] == "I":
+    elif mode[0] == "I":
         found.append(Finding(False, "grey of more than 8 bits, scaled to 8"))
-    elif image.mode != "RGB":
-        found.append(Finding(False, "neither RGB nor grey", f"mode {image.mode}"))
-    if image.orientation not in (None, 1):
-        found.append(Finding(False, "EXIF orientation, which is not applied", str(image.orientation)))
-    return found + _name_findings(name, image.kind)
+    elif mode != "RGB":
+        found.append(Finding(False, "neither RGB nor grey", f"mode {mode}"))
+    orientation = _orientation(image)
+    if orientation not in (None, 1):
+        found.append(Finding(False, "EXIF orientation, which is not applied", str(orientation)))
+    return found + _name_findings(name, _ALIASES.get(str(image.format), str(image.format)))
 
 
 def _orientation(image: Any) -> Any:

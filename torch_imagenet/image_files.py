@@ -23,7 +23,7 @@ def read_rgb(file: Union[str, BinaryIO]) -> Image.Image:
     Raises BadImage for a file that is missing, damaged, cut off, empty or a bomb, or whose white nobody knows.
     """
     try:
-        image: Image.Image = decode(file).rgb
+        image: Image.Image = decode(file)
         return image
     except Exception as error:  # a damaged file makes Pillow's readers raise what they like
         reason = " ".join(str(error).split()) or type(error).__name__
