@@ -21,8 +21,12 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from shared import cifar10, recipes, sample  # noqa: E402
-from shared.options import Parser, number  # noqa: E402
+from shared import (  # noqa: E402
+    cifar10,
+    recipes,
+    sample,  # noqa: E402
+)
+from shared.cli.arguments import Parser, number  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 
@@ -43,9 +47,9 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
     """One step of the original's loop: its feed, its update, its second forward pass."""
     import tensorflow as tf
 
-    from tf_seresnet import graph
     from tf_seresnet.layers.core import CoreLayers, l2_loss
     from tf_seresnet.network import se_resnet
+    from tf_seresnet.step import training_step
 
     tf1 = tf.compat.v1
     mean, std = cifar10.channel_statistics(data.train_images)
@@ -63,7 +67,7 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
         with tf.control_dependencies(layers.update_averages(layers.batch_statistics())):
             update = optimizer.minimize(loss + recipe.weight_decay * l2_loss(tf1.trainable_variables()))
         session = tf1.Session(config=device.session_config())
-        graph.initialise(session, recipe.seed)
+        training_step.initialise(session, recipe.seed)
     position = [0]
 
     def step() -> None:
@@ -81,18 +85,18 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
     """One step of `tf_seresnet.loop`, over as many epochs as it takes."""
     import tensorflow as tf
 
-    from tf_seresnet import graph
     from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
+    from tf_seresnet.step import training_step as training_step
 
     with tf.Graph().as_default():
         batch = TrainingInput(
             data.train_images, data.train_labels, Normalisation.of(data.train_images), Augmentation(4, True),
             recipe.batch_size, recipe.seed, static_shapes=True,
         )  # fmt: skip
-        network = graph.NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
-        training = graph.TrainingStep(network, batch, recipe, device)
+        network = training_step.NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
+        training = training_step.TrainingStep(network, batch, recipe, device)
         session = tf.compat.v1.Session(config=device.session_config())
-        graph.initialise(session, recipe.seed)
+        training_step.initialise(session, recipe.seed)
     count = [0]
 
     def step() -> None:

@@ -23,8 +23,8 @@ from typing import List
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from shared.options import Parser, number  # noqa: E402
-from shared.paths import expanded  # noqa: E402
+from shared.cli.arguments import Parser, number  # noqa: E402
+from shared.system.paths import expanded  # noqa: E402
 
 LOAD = """
 import sys

@@ -28,15 +28,15 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
+from shared.cli.arguments import Parser, number, whole_numbers  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from shared.imagenet_split import Split, scan  # noqa: E402
-from shared.options import Parser, number, whole_numbers  # noqa: E402
-from shared.paths import expanded  # noqa: E402
-from shared.shuffle import image_random  # noqa: E402
-from torch_imagenet.image_files import read_rgb  # noqa: E402
-from torch_imagenet.input_pipeline import TrainingInput  # noqa: E402
-from torch_imagenet.normalisation import Normalisation  # noqa: E402
-from torch_imagenet.transforms import TrainTransform, cut_out, random_resized_crop  # noqa: E402
+from shared.imagenet.decode import read_rgb  # noqa: E402
+from shared.imagenet.split import Split, scan  # noqa: E402
+from shared.rng import image_random  # noqa: E402
+from shared.system.paths import expanded  # noqa: E402
+from torch_imagenet.input_pipeline.loader import TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.transforms import TrainTransform, cut_out, random_resized_crop  # noqa: E402
+from torch_imagenet.step.normalisation import Normalisation  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Epoch = Callable[[int], int]  # zero-based epoch -> images seen

@@ -26,13 +26,13 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from shared import imagenet  # noqa: E402
-from shared.extents import ExtentReader  # noqa: E402
-from shared.imagenet_shard_write import write_shards  # noqa: E402
-from shared.imagenet_split import Split  # noqa: E402
-from shared.options import Parser, number, whole_numbers  # noqa: E402
-from shared.paths import expanded  # noqa: E402
-from torch_imagenet.input_pipeline import TrainingInput  # noqa: E402
-from torch_imagenet.transforms import TrainTransform  # noqa: E402
+from shared.cli.arguments import Parser, number, whole_numbers  # noqa: E402
+from shared.imagenet.reader import ExtentReader  # noqa: E402
+from shared.imagenet.shards.write import write_shards  # noqa: E402
+from shared.imagenet.split import Split  # noqa: E402
+from shared.system.paths import expanded  # noqa: E402
+from torch_imagenet.input_pipeline.loader import TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
 Epoch = Callable[[int], int]  # zero-based epoch -> images seen
 

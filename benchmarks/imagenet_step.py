@@ -23,13 +23,13 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from shared.options import number, one_of  # noqa: E402
+from shared.cli.arguments import number, one_of  # noqa: E402
 from tests.torch_imagenet.conftest import import_torchvision  # noqa: E402
 from torch_imagenet.benchmark import SyntheticStep  # noqa: E402
-from torch_imagenet.devices import Device, open_device  # noqa: E402
+from torch_imagenet.devices.device import Device, open_device  # noqa: E402
+from torch_imagenet.devices.precision import precision  # noqa: E402
 from torch_imagenet.main import MODES  # noqa: E402
 from torch_imagenet.options import parser  # noqa: E402
-from torch_imagenet.precision import precision  # noqa: E402
 
 TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50", "pnasnet5large": "pnasnet5large"}
 

@@ -10,14 +10,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # instead of this folder
 
-from shared.command_line import run  # noqa: E402
+from shared.cli.arguments import Parser  # noqa: E402
+from shared.cli.entry_point import run  # noqa: E402
 from shared.launchers.launch import launch  # noqa: E402
 from shared.launchers.plan import Half, Plan, make_plan  # noqa: E402
-from shared.options import Parser  # noqa: E402
 
 
 def main(half: str, name: str, words: List[str]) -> int:
-    """The exit status; see `shared.command_line`."""
+    """The exit status; see `shared.cli.entry_point`."""
     return run(lambda: plan(half, name, words), {"launch": launch})
 
 

@@ -20,8 +20,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from shared.errors import UsageError, one_line
-from shared.files import write_atomic
-from shared.imagenet_layout import counted, some
+from shared.imagenet.layout import counted, some
+from shared.system.atomic_files import write_atomic
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _BESIDE = ".classes.json"  # the ending of the file with the names of weights whose own form has no place for them
@@ -208,7 +208,7 @@ def imagenet() -> Tuple[str, ...]:
     Source: the folders of the official training archive of https://image-net.org; Cadene's, timm's and torchvision's
     weights have this order. The SHA-256 is that of `imagenet_layout`.
     """
-    return tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="ascii").split())
+    return tuple(Path(__file__).with_name("imagenet").joinpath("wnids.txt").read_text(encoding="ascii").split())
 
 
 def _published(outputs: int, data: Classes) -> Tuple[Optional[Classes], str]:

@@ -6,6 +6,8 @@ exit status 2. Every other exception is a defect of ours and keeps its traceback
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from shared.text import printable
 
 
@@ -25,3 +27,13 @@ def fault(message: str) -> DataError:
 def one_line(text: str) -> str:
     """The text without line ends and whatever else would not be seen on a screen; bytes of a name as escapes."""
     return "".join(letter if letter.isprintable() else "?" for letter in printable(text))
+
+
+class RunEnded(UsageError):
+    """Something that a run needs is gone; the run can go on from its last checkpoint."""
+
+    def in_run(self, folder: Path) -> RunEnded:
+        """The same error of a run in this folder."""
+        if (folder / "checkpoints" / "last").exists():
+            return type(self)(f"{self}; continue exactly with --resume {folder}")
+        return type(self)(f"{self}; then start again: the run has no checkpoint yet")

@@ -12,7 +12,8 @@ from typing import List
 import pytest
 from hypothesis import settings
 
-from shared import cifar10_files, sample
+from shared import sample
+from shared.cifar10 import batches
 from shared.errors import DataError
 from tests.support.processor_time import ProcessorTime
 
@@ -64,10 +65,10 @@ def cifar10_official() -> Path:
     """
     given = os.environ.get("KIT_TEST_CIFAR10")
     if given:
-        return cifar10_files.check(given)
+        return batches.check(given)
     data = Path(os.environ.get("KIT_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
     unpacker = data / "unpack_cifar10.py"
-    folder = Path(tempfile.gettempdir()) / "se-pnas-kit-tests" / cifar10_files.FOLDER
+    folder = Path(tempfile.gettempdir()) / "se-pnas-kit-tests" / batches.FOLDER
     if _is_official(folder):
         return folder
     if not unpacker.is_file():
@@ -87,7 +88,7 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _is_official(folder: Path) -> bool:
     """By size alone; the tests that use it look closer."""
     try:
-        return cifar10_files.has_official_sizes(folder)
+        return batches.has_official_sizes(folder)
     except DataError:
         return False
 

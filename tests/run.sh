@@ -27,7 +27,7 @@ Quick are the tests that are not marked slow: up to 2 s of processor time each.
                what did not run.
   --durations  also the slowest tests of each part, and at the end a table of what each part took
 And only where KIT_TEST_ENVS names it:
-  torch-npu  tests/torch_npu_names: the names and operators that the program uses of the real torch_npu 2.13, beside
+  torch-npu  tests/fakes/torch_npu_names: the names and operators that the program uses of the real torch_npu 2.13, beside
              empty libraries in the place of CANN's                           (.venv-torch-npu, Python 3.11, 1 GB)
 
 Options go to every pytest; paths (below tests/, relative to the checkout) replace the ones above.
@@ -267,7 +267,8 @@ run_main() {
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
         torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh
-    run_own_tests main "$folder" '' tests/shared tests/tf_seresnet tests/end_to_end tests/faults tests/support
+    run_own_tests main "$folder" '' tests/shared tests/tf_seresnet tests/end_to_end \
+        tests/faults tests/support tests/test_architecture.py
 }
 
 run_audit() {
@@ -287,12 +288,12 @@ run_audit() {
 run_torch() {
     can_run torch || return 0
     check "torch: mypy" "${environment[0]}/bin/python" -m mypy torch_imagenet
-    run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/faults
+    run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/scaling tests/faults
 }
 
 run_torch_npu() {
     case " $environments " in
-        *" torch-npu "*) ! can_run torch-npu || run_own_tests torch-npu "${environment[0]}" '' tests/torch_npu_names ;;
+        *" torch-npu "*) ! can_run torch-npu || run_own_tests torch-npu "${environment[0]}" '' tests/fakes/torch_npu_names ;;
     esac
 }
 
@@ -331,7 +332,7 @@ install_meanwhile ${others[@]+"${others[@]}"}
 run_main
 run_torch
 run_torch_npu
-run_old tf115 "not once" tests/shared tests/tf_seresnet tests/end_to_end
+run_old tf115 "not once" tests/shared tests/tf_seresnet tests/end_to_end tests/test_architecture.py
 run_old tf26 "not once" tests/tf_seresnet tests/end_to_end/test_run.py
 run_audit
 

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from shared import cifar10, sample
-from shared.run_log import RunLog
+from shared.run.log import RunLog
 
 
 def check_data(options: Any) -> None:

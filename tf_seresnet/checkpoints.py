@@ -1,6 +1,6 @@
 """TensorFlow's part of a checkpoint: `model.ckpt.*`, files that any TensorFlow reads.
 
-They stand in a folder that `shared.checkpoint_folder` writes whole or not at all, and finds.
+They stand in a folder that `shared.checkpoint.folder` writes whole or not at all, and finds.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 import tensorflow as tf
 
-from shared import checkpoint_folder
-from shared.checkpoint_folder import CheckpointFolder
+from shared.checkpoint import folder as checkpoint_folder
+from shared.checkpoint.folder import CheckpointFolder
+from shared.checkpoint.state import check_state, not_ours
 from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError, one_line
-from shared.files import sync_files
-from shared.progress import not_a_number
-from shared.run_folder import moved_with
+from shared.recipes.cifar10 import CifarRecipe
+from shared.run.folder import moved_with
+from shared.run.progress import not_a_number
+from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
-from tf_seresnet import graph
-from tf_seresnet.not_finite import in_variables
+from tf_seresnet.input_pipeline import Normalisation
+from tf_seresnet.step import training_step
+from tf_seresnet.step.not_finite import in_variables
+from tf_seresnet.step.training_step import NetworkSpec
 
 tf1 = tf.compat.v1
 
@@ -113,7 +117,7 @@ def restore_weights(session: Any, found: Found, variables: List[Any], rows: Opti
     name = _head({variable.op.name for variable in variables})
     _restore(session, found.prefix, [variable for variable in variables if variable.op.name != name])
     with _reading(found.prefix) as reader:
-        graph.load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
+        training_step.load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
 
 
 def classes(found: Found) -> Optional[Classes]:
@@ -223,3 +227,20 @@ def _reading(prefix: str) -> Iterator[Any]:
 def first_line(error: Exception) -> str:
     """The reason of an error of TensorFlow, which may say nothing or very much."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
+def check_stored(found: Found) -> None:
+    """Raises UsageError where the checkpoint does not say what continuing or evaluating it needs."""
+    assert found.state is not None
+    folder = Path(found.prefix).parent
+    stored = check_state(folder, found.state, recipe=CifarRecipe, network=NetworkSpec, normalisation=Normalisation)
+    stored["recipe"].checked()
+    network, normalisation = stored["network"], stored["normalisation"]
+    for wrong, what in (
+        ((network.depth, network.variant) != (stored["recipe"].depth, stored["recipe"].variant), "network"),
+        (len(normalisation.mean) != 3 or len(normalisation.std) != 3, "normalisation"),
+        (min(normalisation.std) <= 0, "normalisation"),
+    ):
+        if wrong:
+            raise not_ours(folder, what)
+    network.checked()

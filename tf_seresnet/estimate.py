@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import List
 
-from shared.duration import duration
 from shared.recipes.cifar10 import CifarRecipe
+from shared.text import duration
 
 AFTER_STEPS = 12  # early enough to be told soon, late enough that the first, compiling steps are left out
 LONG = 6 * 3600.0  # seconds

@@ -10,27 +10,28 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from shared import full_disk, png
-from shared.cifar10 import Cifar10
+from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, match
+from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from shared.examples import FILE, Surest, write_examples
-from shared.finite import check_evaluation
-from shared.interrupts import Interrupts
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run_folder import named_weights, run_folder, set_aside
-from shared.run_log import RunLog, now
-from shared.training_events import log_evaluation
-from tf_seresnet import checkpoints, devices, runs
-from tf_seresnet.graph import Inference, model_variables, parameters
+from shared.run import disk_errors
+from shared.run.events import log_evaluation
+from shared.run.examples import FILE, Surest, write_examples
+from shared.run.finite import check_evaluation
+from shared.run.folder import named_weights, run_folder, set_aside
+from shared.run.log import RunLog, now
+from shared.system import png
+from tf_seresnet import checkpoints, devices, run_setup
+from tf_seresnet.checkpoints import check_stored
 from tf_seresnet.input_pipeline import Normalisation
-from tf_seresnet.replicas import ALONE, Replicas
-from tf_seresnet.stored import check_stored
+from tf_seresnet.step.replicas import ALONE, Replicas
+from tf_seresnet.step.training_step import Inference, model_variables, parameters
 
 tf1 = tf.compat.v1
 
@@ -80,7 +81,7 @@ def write_pictures(log: RunLog, folder: Path, surest: Surest, data: Cifar10, nam
         return "image/png", png.encode(data.test_images[index])
 
     write = functools.partial(write_examples, folder, surest, names, picture)
-    full_disk.optional(write, folder / FILE, log)
+    disk_errors.optional(write, folder / FILE, log)
 
 
 def batch_size(options: Any, images: int, count: int) -> int:
@@ -102,19 +103,19 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     state = found.state
     if state:
         check_stored(found)
-    data, remark = runs.load_data(options, state)
+    data, remark = run_setup.load_data(options, state)
     own = Classes(data.label_names)
     outputs = checkpoints.classes(found) or own  # a checkpoint without a head is refused when it is restored
     matched = match(outputs, own, "check --data-path and label_names in batches.meta")
     matched = matched.for_evaluation(options.restrict_classes)
-    recipe = CifarRecipe.from_json(state["recipe"]) if state else runs.choose_recipe(options, data)
-    network = runs.network(options, recipe, state, len(outputs.names))
+    recipe = CifarRecipe.from_json(state["recipe"]) if state else run_setup.choose_recipe(options, data)
+    network = run_setup.network(options, recipe, state, len(outputs.names))
     # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: this training set's.
     normalise = Normalisation(**state["normalisation"]) if state else Normalisation.of(data.train_images)
 
     # -- Device and graph ----------------------------------------------------------------------------------
     device = _device(options, recipe, state)
-    runs.check_devices(device, network)
+    run_setup.check_devices(device, network)
     folder = _folder(options) if device.rank == 0 else None  # the others write nothing
     if options.batch_size:
         options.eval_batch_size = options.batch_size
@@ -125,7 +126,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         ]:  # fmt: skip
             log.line(line)
         if folder:
-            runs.write_config(folder, options, recipe, network, device, data)
+            run_setup.write_config(folder, options, recipe, network, device, data)
         inference = Inference(
             network, normalise, batch_size(options, len(data.test_images), device.count), reuse=False,
             replicas=replicas,
@@ -149,13 +150,13 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         write_pictures(log, folder, surest, data, matched.names)
         result = records.build_record(
             half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
-            variant=network.variant, layers=network.layers, dataset=runs.describe_data(data), device=device.describe(),
+            variant=network.variant, layers=network.layers, dataset=run_setup.describe_data(data), device=device.describe(),
             machine=records.machine(), precision=device.precision, batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
             evaluation=dict(
                 evaluated.as_record(metrics, found.prefix), **evaluated.classes(matched, data.label_names)
             ),
-            parameters=parameters(), versions=runs.versions(), started=started, seconds=time.time() - begin,
+            parameters=parameters(), versions=run_setup.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
         records.write_record(folder / "result.json", result)
         log.line(evaluated.summary(metrics))

@@ -1,6 +1,6 @@
 """From uint8 images to augmented, normalised batches: tf.data inside the graph.
 
-The order of an epoch, its crops and its mirrorings come from `shared.shuffle` as pure functions of (seed, epoch), so
+The order of an epoch, its crops and its mirrorings come from `shared.rng` as pure functions of (seed, epoch), so
 the graph holds no random operator and a run resumed in the middle of an epoch sees the images it would have seen.
 """
 
@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, List, Tuple
 import numpy as np
 import tensorflow as tf
 
-from shared import shuffle
-from shared.cifar10 import channel_statistics
-from tf_seresnet.replicas import ALONE, Replicas
+from shared import rng
+from shared.cifar10.dataset import channel_statistics
+from tf_seresnet.step.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 
@@ -110,8 +110,8 @@ class TrainingInput:
     def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> None:
         """Make the next batch the one of step `first_step` of the zero-based `epoch`."""
         count = len(self._images)
-        order = shuffle.epoch_order(self._seed, epoch, count)
-        crops = shuffle.epoch_crops(self._seed, epoch, count, self._augmentation.padding, self._augmentation.flip)
+        order = rng.epoch_order(self._seed, epoch, count)
+        crops = rng.epoch_crops(self._seed, epoch, count, self._augmentation.padding, self._augmentation.flip)
         own = self._positions(first_step)
         values = {
             "images": self._images[order[own]],

@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
-from shared import full_disk, network_cost
-from shared.cifar10 import Cifar10
-from shared.clock import Clock
-from shared.examples import Surest
-from shared.interrupts import Interrupts, Stopped
+from shared import roofline
+from shared.cifar10.dataset import Cifar10
+from shared.cli.signals import Interrupts, Stopped
+from shared.errors import RunEnded
 from shared.metrics import Metrics
-from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
-from shared.run_log import RunLog
-from shared.training_events import log_evaluation, log_step
-from shared.way_on import RunEnded
+from shared.run import disk_errors
+from shared.run.clock import Clock
+from shared.run.events import log_evaluation, log_step
+from shared.run.examples import Surest
+from shared.run.log import RunLog
+from shared.run.progress import Progress
 from tf_seresnet import estimate, evaluation
 from tf_seresnet.checkpoints import Checkpoints
-from tf_seresnet.graph import Inference, TrainingStep, model_variables
 from tf_seresnet.input_pipeline import TrainingInput
-from tf_seresnet.not_finite import in_variables
-from tf_seresnet.replicas import Replicas
+from tf_seresnet.step.not_finite import in_variables
+from tf_seresnet.step.replicas import Replicas
+from tf_seresnet.step.training_step import Inference, TrainingStep, model_variables
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Loop:
             )  # fmt: skip
         progress, lap = self.progress, self.clock.lap()
         if self.plan.floor and lap:
-            self.log.line(network_cost.reached(self.plan.floor, lap))
+            self.log.line(roofline.reached(self.plan.floor, lap))
         self.log.line(
             f"epoch: {progress.epoch + 1}/{self.recipe.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
             f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"
@@ -171,7 +172,7 @@ class Loop:
         if checkpoints is None:
             return
         state = dict(self.run_state, progress=self.progress.to_json(), clock=self.clock.to_state())
-        full_disk.save_checkpoint(
+        disk_errors.save_checkpoint(
             lambda: checkpoints.save(self.session, state, best), self.progress.step, self.log, checkpoints.run, best,
             last,
         )  # fmt: skip

@@ -16,9 +16,9 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared import recipes
-from shared.command_line import Mode, run
-from shared.interrupts import Interrupts
-from shared.options import Parser, common_parser, number, one_of
+from shared.cli.arguments import Parser, common_parser, number, one_of
+from shared.cli.entry_point import Mode, run
+from shared.cli.signals import Interrupts
 from tf_seresnet import devices, modelarts
 from tf_seresnet.network import LAYERS_PER_N
 
@@ -82,7 +82,7 @@ MODES = {"train": _train, "evaluate": _evaluate, "check-data": _check_data, "sum
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """The exit status; see `shared.command_line`."""
+    """The exit status; see `shared.cli.entry_point`."""
     return run(lambda: parser().parse_args(argv), MODES)
 
 

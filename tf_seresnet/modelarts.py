@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Any, Iterator
 
-from shared import checkpoint_names
+from shared.checkpoint import names
 from shared.errors import UsageError
-from shared.paths import expanded
-from shared.run_folder import refuse_others
+from shared.run.folder import refuse_others
+from shared.system.paths import expanded
 
 REMOTE = ("obs://", "s3://")
 LOCAL_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
@@ -92,9 +92,9 @@ def _copy_local(source: str, target: str) -> None:
             shutil.copyfile(os.path.join(folder, name), os.path.join(copy, name))
             with contextlib.suppress(OSError):
                 shutil.copystat(os.path.join(folder, name), os.path.join(copy, name))
-        for name in filter(checkpoint_names.NAMES.__contains__, folders):
+        for name in filter(names.NAMES.__contains__, folders):
             if os.path.islink(os.path.join(folder, name)):
-                checkpoint_names.point(Path(copy), name, os.readlink(os.path.join(folder, name)))
+                names.point(Path(copy), name, os.readlink(os.path.join(folder, name)))
 
 
 def _moxing() -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from shared import recipes
-from shared.network_cost import Accelerator, describe
 from shared.recipes.cifar10 import CifarRecipe
-from shared.run_log import RunLog
+from shared.roofline import Accelerator, describe
+from shared.run.log import RunLog
 from tf_seresnet import devices
 from tf_seresnet.layers.counting import network_cost
 

@@ -11,30 +11,30 @@ from typing import Any, Dict, List, Optional
 
 import tensorflow as tf
 
-from shared import full_disk
-from shared.cifar10 import Cifar10
+from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, match
-from shared.clock import Clock
+from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from shared.interrupts import Interrupts
-from shared.network_cost import Accelerator, element_bytes
-from shared.progress import Progress
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run_folder import is_run_of, run_folder, run_of, set_aside
-from shared.run_log import RunLog, now
+from shared.roofline import Accelerator, element_bytes
+from shared.run import disk_errors
+from shared.run.clock import Clock
+from shared.run.events import log_start
+from shared.run.folder import is_run_of, run_folder, run_of, set_aside
+from shared.run.log import RunLog, now
+from shared.run.progress import Progress
 from shared.text import in_utf8
-from shared.training_events import log_start
-from tf_seresnet import checkpoints, devices, evaluation, graph, runs
-from tf_seresnet.checkpoints import Checkpoints, Found
-from tf_seresnet.graph import Inference, NetworkSpec, TrainingStep
+from tf_seresnet import checkpoints, devices, evaluation, run_setup
+from tf_seresnet.checkpoints import Checkpoints, Found, check_stored
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
 from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.loop import Loop, Plan
-from tf_seresnet.stored import check_stored
+from tf_seresnet.step import training_step
+from tf_seresnet.step.training_step import Inference, NetworkSpec, TrainingStep
 
 tf1 = tf.compat.v1
 
@@ -52,15 +52,15 @@ def train(options: Any, interrupts: Interrupts) -> None:
     found = _resumed(options)
     state = found.state if found else None
     given = _start(options)
-    data, remark = runs.load_data(options, found.state if found else given.state if given else None)
-    recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data)
+    data, remark = run_setup.load_data(options, found.state if found else given.state if given else None)
+    recipe = run_setup.resumed_recipe(options, state, data) if state else run_setup.choose_recipe(options, data)
     normalise = Normalisation.of(data.train_images)
-    network = runs.network(options, recipe, state, len(data.label_names))
+    network = run_setup.network(options, recipe, state, len(data.label_names))
     own = Classes(data.label_names)
     outputs = checkpoints.classes(given) if given else None  # without a head it is refused when it is restored
     kept = match(outputs or own, own, "check --data-path and label_names in batches.meta")
     device = devices.open_from(options, recipe.precision, recipe.loss_scale)
-    runs.check_devices(device, network, state)
+    run_setup.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
     folder = run_folder(options.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
     checkpoints.native(os.path.abspath(str(folder or "")))
@@ -73,15 +73,15 @@ def train(options: Any, interrupts: Interrupts) -> None:
         if aside:
             log.line(f"note: the run that was in {folder} is now in {aside}")
         if folder:
-            write_config = functools.partial(runs.write_config, folder, options, recipe, network, device, data)
-            full_disk.optional(write_config, folder / "config.json", log)
+            write_config = functools.partial(run_setup.write_config, folder, options, recipe, network, device, data)
+            disk_errors.optional(write_config, folder / "config.json", log)
         batch = TrainingInput(
             data.train_images, data.train_labels, normalise, Augmentation(recipe.crop_padding, recipe.flip),
             recipe.batch_size, recipe.seed, options.workers or 2, device.static_shapes, device.times_data_wait,
             replicas,
         )  # fmt: skip
         step = TrainingStep(network, batch, recipe, device, replicas)
-        variables = graph.model_variables()
+        variables = training_step.model_variables()
         inference = Inference(
             network, normalise, evaluation.batch_size(options, len(data.test_images), device.count), reuse=True,
             replicas=replicas,
@@ -91,7 +91,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             log, recipe.to_json(), layers=network.layers, dataset=data.name, device=f"{device.count} x {device.name}",
             global_batch_size=recipe.batch_size * device.count,
         )  # fmt: skip
-        remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, device) if state else [])]
+        remarks = [*recipe.schedule.remarks(), *(run_setup.resumption_remarks(state, recipe, device) if state else [])]
         _introduce(log, device, recipe, network, plan, remarks, folder)
         if batch.left_out:
             why = "this device wants one shape" if device.static_shapes else "they are fewer than the devices"
@@ -99,7 +99,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
 
         with tf1.Session(config=device.session_config()) as session:
             # -- Weights: new, given or resumed ------------------------------------------------------------
-            graph.initialise(session, recipe.seed)
+            training_step.initialise(session, recipe.seed)
             if given:
                 given = given.moved_with(options.output_dir)
                 checkpoints.restore_weights(session, given, variables, None if kept.in_place else kept.outputs)
@@ -123,24 +123,24 @@ def train(options: Any, interrupts: Interrupts) -> None:
             if folder is None:
                 return
             model = folder / "model.ckpt"
-            full_disk.required(lambda: checkpoints.save_weights(session, model, variables, own.names), model, folder)
+            disk_errors.required(lambda: checkpoints.save_weights(session, model, variables, own.names), model, folder)
             evaluation.write_pictures(log, folder, loop.surest, data, own.names)
 
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
             half="tf_seresnet", mode="train", network=recipe.network, recipe=recipe.name, depth=recipe.depth,
             variant=recipe.variant, layers=network.layers, seed=recipe.seed,
-            schedule=recipe.schedule.describe(), dataset=runs.describe_data(data),
+            schedule=recipe.schedule.describe(), dataset=run_setup.describe_data(data),
             device=device.describe(), machine=records.machine(), precision=device.precision,
             batch_size=recipe.batch_size, global_batch_size=recipe.batch_size * device.count,
             epochs_completed=progress.epoch, steps_completed=progress.step, images_trained=progress.images,
             throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
             evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last")),
-            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=graph.parameters(),
-            versions=runs.versions(), started=started, seconds=time.time() - begin,
+            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=training_step.parameters(),
+            versions=run_setup.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
-        records.write_record(folder / "result.json", result, full_disk.advice(folder))
+        records.write_record(folder / "result.json", result, disk_errors.advice(folder))
         log.succeeded()
         log.line(evaluated.summary(metrics))
         log.line(f"record: {folder / 'result.json'}")
@@ -205,7 +205,7 @@ def _run_state(
         "normalisation": dataclasses.asdict(normalise),
         "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint, "classes": data.label_names},
         "device": device.describe(),
-        "arithmetic": runs.arithmetic(device),
+        "arithmetic": run_setup.arithmetic(device),
     }
 
 
@@ -220,7 +220,7 @@ def _introduce(
         log.line(f"note: {note}")
     log.line(
         f"network: {recipe.network}, variant {network.variant}, layers {network.layers},"
-        f" {graph.parameters():,} trainable parameters"
+        f" {training_step.parameters():,} trainable parameters"
     )
     log.line(
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"

@@ -11,21 +11,21 @@ from typing import Any, Callable, Dict
 
 import torch
 
-from shared.clock import Clock
-from shared.interrupts import Interrupts
-from shared.progress import Progress
+from shared.cli.signals import Interrupts
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
-from shared.run_folder import run_folder, set_aside
-from shared.run_log import RunLog, now, open_log
-from torch_imagenet import runs
-from torch_imagenet.batch_norm import least_batch
-from torch_imagenet.devices import Device
-from torch_imagenet.input_pipeline import Batch
-from torch_imagenet.network_spec import NetworkSpec
-from torch_imagenet.precision import precision
-from torch_imagenet.ranks import ALONE, Ranks
-from torch_imagenet.step import TrainingStep
+from shared.run.clock import Clock
+from shared.run.folder import run_folder, set_aside
+from shared.run.log import RunLog, now, open_log
+from shared.run.progress import Progress
+from torch_imagenet import run_setup
+from torch_imagenet.devices.device import Device
+from torch_imagenet.devices.precision import precision
+from torch_imagenet.distributed.process_group import ALONE, Ranks
+from torch_imagenet.input_pipeline.loader import Batch
+from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.step.batch_norm import least_batch
+from torch_imagenet.step.training_step import TrainingStep
 
 STEPS = 20  # timed ones, unless --max-steps says otherwise
 CLASSES = 1000
@@ -44,13 +44,13 @@ class SyntheticStep:
     """Network, step and one batch of the recipe that the options ask for, for the modes that need no data."""
 
     def __init__(self, options: Any, device: Device, ranks: Ranks = ALONE) -> None:
-        self.recipe = recipe = runs.synthetic_recipe(options, device)
+        self.recipe = recipe = run_setup.synthetic_recipe(options, device)
         self.device = device
         self.level = precision(recipe.precision)
         self.spec = _spec(options, recipe, device)
         self.memory_format = device.memory_format(self.spec.name, options.memory_format)
         torch.manual_seed(recipe.seed)
-        self.normalise = runs.normalisation(self.spec, device, self.level, self.memory_format)
+        self.normalise = run_setup.normalisation(self.spec, device, self.level, self.memory_format)
         self.step = TrainingStep(
             self.spec.make(), recipe, self.spec.num_classes, device, self.level, self.normalise, self.memory_format,
             self.spec.head, options.compile, ranks, options.sync_bn,
@@ -82,7 +82,7 @@ class SyntheticStep:
             "device": self.device.describe(), "machine": records.machine(), "precision": self.level.name,
             "memory_format": self.memory_format, "batch_size": recipe.batch_size,
             "global_batch_size": recipe.batch_size * recipe.accumulate * self.device.count,
-            "parameters": runs.parameters(self.step.network), "versions": runs.versions(),
+            "parameters": run_setup.parameters(self.step.network), "versions": run_setup.versions(),
         }  # fmt: skip
 
     def line(self) -> str:
@@ -97,10 +97,10 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
     synthetic = SyntheticStep(options, device, ranks)
     folder = ranks.from_first(lambda: _folder(options))
     with open_log(folder, 0, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
-        for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
+        for line in [*run_setup.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
         if ranks.is_first:
-            runs.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
+            run_setup.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
         steps = options.max_steps or STEPS
         images = synthetic.recipe.batch_size * device.count
         forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
@@ -123,7 +123,7 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
 
 def check(options: Any, device: Device) -> None:
     """Raise UsageError for what every process of a benchmark would find wrong."""
-    _spec(options, runs.synthetic_recipe(options, device), device)
+    _spec(options, run_setup.synthetic_recipe(options, device), device)
 
 
 def _spec(options: Any, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:

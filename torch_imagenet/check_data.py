@@ -9,13 +9,13 @@ import os
 from typing import Any, Optional
 
 from shared import imagenet, sample
+from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from shared.imagenet_check import check
-from shared.imagenet_shard_write import write_shards
-from shared.imagenet_sort import sort_val
-from shared.interrupts import Interrupts
-from shared.run_log import RunLog
-from shared.shard_cache import ShardCache, shown
+from shared.imagenet.check import check
+from shared.imagenet.download_cache import ShardCache, shown
+from shared.imagenet.shards.write import write_shards
+from shared.imagenet.sort_val import sort_val
+from shared.run.log import RunLog
 from torch_imagenet.options import shard_cache, workers
 
 

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `checkpoints/step-00000391/` with `training.pth` (weights, optimizer, loss scale, average and
 random states, as plain tensors) and `state.json` (progress, recipe, network, checksums); see
-`shared.checkpoint_folder`, which writes it whole or not at all.
+`shared.checkpoint.folder`, which writes it whole or not at all.
 """
 
 from __future__ import annotations
@@ -12,15 +12,23 @@ import pickle
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Mapping, Optional, Sequence, Union
 
 import torch
 
-from shared import checkpoint_folder
-from shared.checkpoint_folder import Found
+from shared.checkpoint import folder as checkpoint_folder
+from shared.checkpoint.folder import Found
+from shared.checkpoint.state import check_state, not_ours
 from shared.errors import UsageError, one_line
-from shared.files import sync, sync_folder
-from torch_imagenet.weights import with_names
+from shared.recipes.imagenet import ImageNetRecipe
+from shared.system.atomic_files import sync, sync_folder
+from torch_imagenet.networks.registry import NETWORKS
+from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.weights.load import with_names
+
+if TYPE_CHECKING:
+    from torch_imagenet.step.training_step import TrainingStep
+
 
 TRAINING = "training.pth"
 MODEL = "model.pth"
@@ -126,3 +134,36 @@ def _to_host(value: Any) -> Any:
         return [_to_host(item) for item in value]
     return value
 
+
+_MODES = ("train", "finetune")
+
+
+def check_stored(found: Found) -> None:
+    """Raises UsageError where the checkpoint does not say what continuing or evaluating it needs."""
+    state = found.state
+    stored = check_state(found.folder, state, recipe=ImageNetRecipe, network=NetworkSpec)
+    stored["recipe"].checked()
+    network, bad = stored["network"], state.get("bad_images")
+    for wrong, what in (
+        (state.get("mode") not in _MODES, "mode"),
+        (not isinstance(bad, list) or not all(isinstance(text, str) for text in bad), "bad_images"),
+        ("count" not in state["device"], "device"),
+        (network.name not in NETWORKS or network.name != stored["recipe"].network, "network"),
+        (not all(isinstance(value, bool) for value in network.options.values()), "options of the network"),
+    ):  # fmt: skip
+        if wrong:
+            raise not_ours(found.folder, what)
+
+
+def load_training(step: TrainingStep, folder: Path) -> None:
+    """Go on with the weights, the optimizer and the loss scale of a checkpoint.
+
+    Raises UsageError where its file, which may be a stranger's, is not of this network and recipe.
+    """
+    state = read_training(folder)
+    try:
+        step.load_state_dict(state)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        what = f"{TRAINING} is not of this network and recipe, {type(error).__name__}: {reason}"
+        raise not_ours(folder, what) from error

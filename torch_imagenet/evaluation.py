@@ -13,32 +13,34 @@ import torch
 from PIL import Image
 from torch import nn
 
-from shared import full_disk
 from shared.class_names import Match, match
+from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
-from shared.examples import FILE, Surest, write_examples
-from shared.finite import check_evaluation
-from shared.interrupts import Interrupts, Stopped
 from shared.metrics import Metrics
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run_folder import run_folder, set_aside
-from shared.run_log import RunLog, now, open_log
-from shared.training_events import log_evaluation
-from torch_imagenet import memory, not_finite, runs
-from torch_imagenet.bad_images import BadImages
-from torch_imagenet.devices import Device
-from torch_imagenet.input_pipeline import Batch, EvaluationInput
-from torch_imagenet.network_spec import NetworkSpec
-from torch_imagenet.normalisation import Normalisation
+from shared.run import disk_errors
+from shared.run.events import log_evaluation
+from shared.run.examples import FILE, Surest, write_examples
+from shared.run.finite import check_evaluation
+from shared.run.folder import run_folder, set_aside
+from shared.run.log import RunLog, now, open_log
+from torch_imagenet import run_setup
+from torch_imagenet.devices import out_of_memory
+from torch_imagenet.devices.device import Device
+from torch_imagenet.devices.precision import Precision, precision, to_half
+from torch_imagenet.distributed.data_parallel import spread
+from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.input_pipeline.bad_images import BadImages
+from torch_imagenet.input_pipeline.loader import Batch, EvaluationInput
+from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import patience, workers
-from torch_imagenet.precision import Precision, precision, to_half
-from torch_imagenet.ranks import Ranks
-from torch_imagenet.replicas import spread
-from torch_imagenet.starting_weights import FoundWeights, found_weights
+from torch_imagenet.step import not_finite
+from torch_imagenet.step.normalisation import Normalisation
+from torch_imagenet.weights.source import FoundWeights, found_weights
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -75,7 +77,7 @@ def count_images(
             interrupts.raise_if_requested()
             bad.note(batch.bad)
             labels = batch.labels.numpy()
-            answered = metrics.update(memory.limited(logits, batch.images, device).numpy(), labels)
+            answered = metrics.update(out_of_memory.limited(logits, batch.images, device).numpy(), labels)
             surest.update(batch.indices, labels, answered)
             if metrics.non_finite and layer is None:
                 layer = not_finite.layer_of(network, partial(logits, batch.images, network))
@@ -103,7 +105,7 @@ def together(
     return whole
 
 
-def write_pictures(log: RunLog, folder: Path, surest: Surest, data: runs.Data, validation: EvaluationInput) -> None:
+def write_pictures(log: RunLog, folder: Path, surest: Surest, data: run_setup.Data, validation: EvaluationInput) -> None:
     """examples.json, of the validation images; a line in the log where it cannot be written."""
 
     def picture(index: int) -> Tuple[str, bytes]:
@@ -113,7 +115,7 @@ def write_pictures(log: RunLog, folder: Path, surest: Surest, data: runs.Data, v
         return "image/jpeg", file.getvalue()
 
     write = partial(write_examples, folder, surest, data.content.classes, picture)
-    full_disk.optional(write, folder / FILE, log)
+    disk_errors.optional(write, folder / FILE, log)
 
 
 def documented_lines(metrics: Metrics, epoch: Optional[int] = None) -> List[str]:
@@ -151,20 +153,20 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
         for line in [
             data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched,
-            *[f"note: {note}" for note in found.notes], *runs.device_lines(device, level),
-            runs.network_line(spec, network),
+            *[f"note: {note}" for note in found.notes], *run_setup.device_lines(device, level),
+            run_setup.network_line(spec, network),
         ]:  # fmt: skip
             log.line(line)
         if ranks.is_first:
-            runs.write_config(folder, options, recipe, spec, device, data)
+            run_setup.write_config(folder, options, recipe, spec, device, data)
 
         # -- Count ---------------------------------------------------------------------------------------------
         bad, surest = BadImages(log), Surest()
         with EvaluationInput(
-            labelled.content.val, runs.eval_transform(options, recipe, spec), batch_size, workers(options),
+            labelled.content.val, run_setup.eval_transform(options, recipe, spec), batch_size, workers(options),
             options.on_bad_image, device.asynchronous, ranks.rank, ranks.size, patience(options, ranks.size),
         ) as batches:  # fmt: skip
-            normalise = runs.normalisation(spec, device, level, memory_format)
+            normalise = run_setup.normalisation(spec, device, level, memory_format)
             count = partial(
                 count_images, forward, network, batches, len(found.names), device, level, normalise, interrupts, bad,
                 surest,
@@ -187,7 +189,7 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
                 evaluated.as_record(metrics, str(weights.path), bad.count),
                 **evaluated.classes(found, data.content.classes),
             ),
-            parameters=runs.parameters(network), versions=runs.versions(), started=started,
+            parameters=run_setup.parameters(network), versions=run_setup.versions(), started=started,
             seconds=time.time() - begin,
         )  # fmt: skip
         finish(log, folder, result, metrics)
@@ -198,17 +200,17 @@ def check(options: Any, device: Device) -> None:
     _subject(options, found_weights(options))
 
 
-def _subject(options: Any, weights: FoundWeights) -> Tuple[runs.Data, ImageNetRecipe, NetworkSpec, Match]:
+def _subject(options: Any, weights: FoundWeights) -> Tuple[run_setup.Data, ImageNetRecipe, NetworkSpec, Match]:
     """The images, the recipe of the weights' training, the network, and which outputs the images' classes are.
 
     Raises UsageError where they do not fit.
     """
     state = weights.state
-    data = runs.load_data(options, state, need_train=False)
-    recipe = runs.evaluated_recipe(options, state, data)
+    data = run_setup.load_data(options, state, need_train=False)
+    recipe = run_setup.evaluated_recipe(options, state, data)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
     found = match(outputs, data.classes, _OTHER_CLASSES)
-    spec = runs.network_spec(options, recipe, state, len(outputs.names), "network")
+    spec = run_setup.network_spec(options, recipe, state, len(outputs.names), "network")
     return data, recipe, spec, found.for_evaluation(options.restrict_classes)
 
 

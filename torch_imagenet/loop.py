@@ -18,21 +18,21 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
-from shared import full_disk, network_cost
-from shared.clock import Clock
-from shared.errors import DataError
-from shared.interrupts import Interrupts, Stopped
+from shared import roofline
+from shared.cli.signals import Interrupts, Stopped
+from shared.errors import DataError, RunEnded
 from shared.metrics import Metrics
-from shared.progress import Progress
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.run_log import RunLog
-from shared.training_events import log_evaluation, log_step
-from shared.way_on import RunEnded
-from torch_imagenet.bad_images import BadImages
+from shared.run import disk_errors
+from shared.run.clock import Clock
+from shared.run.events import log_evaluation, log_step
+from shared.run.log import RunLog
+from shared.run.progress import Progress
+from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.evaluation import documented_lines
-from torch_imagenet.input_pipeline import Batch, TrainingInput
-from torch_imagenet.ranks import Ranks
-from torch_imagenet.step import TrainingStep
+from torch_imagenet.input_pipeline.bad_images import BadImages
+from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
+from torch_imagenet.step.training_step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class Loop:
                 f"Avg. FPS: {summary['images_per_second']:.3f}\t"
             )
             if self.plan.floor:
-                self.log.line(network_cost.reached(self.plan.floor, summary))
+                self.log.line(roofline.reached(self.plan.floor, summary))
         with self.clock.paused():
             metrics = self.evaluate()
         log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)
@@ -260,10 +260,10 @@ class Loop:
             self.progress.end_epoch()
         with self.clock.paused():
             self._save(best, last=self.progress.step >= self.plan.total_steps)
-            full_disk.optional(lambda: self.epoch_done(self.progress, best), self.folder, self.log)
+            disk_errors.optional(lambda: self.epoch_done(self.progress, best), self.folder, self.log)
 
     def _save(self, best: bool = False, last: bool = False) -> None:
         """A checkpoint of now; see `full_disk.save_checkpoint`."""
-        full_disk.save_checkpoint(
+        disk_errors.save_checkpoint(
             lambda: self.save(self.progress, self.clock, best), self.progress.step, self.log, self.folder, best, last
         )

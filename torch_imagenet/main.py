@@ -18,9 +18,9 @@ if not __package__:
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
-from shared.command_line import run
+from shared.cli.entry_point import run
+from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from shared.interrupts import Interrupts
 from torch_imagenet.options import parser
 
 
@@ -69,14 +69,14 @@ def _run(options: Any, interrupts: Interrupts) -> None:
     if options.mode == "summary":
         mode(options)
         return
-    from torch_imagenet import ranked
+    from torch_imagenet.distributed import run as ranked
 
     check = importlib.import_module(f"torch_imagenet.{checking}").check if checking else None
     ranked.run(mode, check, options, options.words, interrupts)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """The exit status; see `shared.command_line`."""
+    """The exit status; see `shared.cli.entry_point`."""
     return run(lambda: _options(argv), dict.fromkeys(MODES, _run))
 
 

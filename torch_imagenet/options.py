@@ -7,12 +7,12 @@ import os
 from typing import Any, Optional, Sequence, Tuple
 
 from shared import recipes
-from shared.options import Parser, common_parser, number, one_of
-from shared.paths import expanded
+from shared.cli.arguments import Parser, common_parser, number, one_of
+from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.recipes.imagenet import DECAYED, SMOOTHING
-from shared.shard_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
-from torch_imagenet import npu_options
-from torch_imagenet.networks.specs import NETWORKS
+from shared.system.paths import expanded
+from torch_imagenet.devices import npu_options
+from torch_imagenet.networks.registry import NETWORKS
 
 DESCRIPTION = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
 ON_BAD_IMAGE = ("fatal", "skip")

@@ -7,15 +7,15 @@ from typing import Any, List
 
 import torch
 
-from shared.files import write_atomic
-from shared.interrupts import Interrupts
+from shared.cli.signals import Interrupts
 from shared.results import record as records
-from shared.run_folder import run_folder, set_aside
-from shared.run_log import RunLog, now
-from torch_imagenet import runs
+from shared.run.folder import run_folder, set_aside
+from shared.run.log import RunLog, now
+from shared.system.atomic_files import write_atomic
+from torch_imagenet import run_setup
 from torch_imagenet.benchmark import SyntheticStep, write
-from torch_imagenet.devices import Device
-from torch_imagenet.ranks import Ranks
+from torch_imagenet.devices.device import Device
+from torch_imagenet.distributed.process_group import Ranks
 
 TRACE = "output.prof"  # the documented name; chrome://tracing and Perfetto read it
 STEPS = 1  # profiled ones, as in the originals, unless --max-steps says otherwise
@@ -29,9 +29,9 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
     folder = run_folder(options.output_dir, "profile")
     set_aside(folder, "torch_imagenet", "profile")
     with RunLog(folder, text_file=options.log_file) as log:
-        for line in [*runs.device_lines(device, synthetic.level), synthetic.line()]:
+        for line in [*run_setup.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
-        runs.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
+        run_setup.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
         for _ in range(device.warm_up_steps):
             interrupts.raise_if_requested()
             synthetic.train()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.network_cost import Accelerator, describe
-from shared.run_log import RunLog
-from torch_imagenet import runs
+from shared.roofline import Accelerator, describe
+from shared.run.log import RunLog
+from torch_imagenet import run_setup
 from torch_imagenet.benchmark import CLASSES
-from torch_imagenet.devices import open_device
-from torch_imagenet.network_cost import network_cost
-from torch_imagenet.network_spec import NetworkSpec
+from torch_imagenet.devices.device import open_device
+from torch_imagenet.networks.cost import network_cost
+from torch_imagenet.networks.spec import NetworkSpec
 
 
 def summary(options: Any) -> None:
     """Print it. Raises UsageError for a network that does not exist."""
     device = open_device("cpu")
-    recipe = runs.synthetic_recipe(options, device)
+    recipe = run_setup.synthetic_recipe(options, device)
     spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
     accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
     with RunLog(None) as log:

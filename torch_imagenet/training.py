@@ -10,35 +10,36 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from shared import full_disk
-from shared.checkpoint_folder import CheckpointFolder, Found
-from shared.clock import Clock
-from shared.examples import Surest
-from shared.interrupts import Interrupts
+from shared.checkpoint.folder import CheckpointFolder, Found
+from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
-from shared.progress import Progress
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.results import record as records
-from shared.run_folder import is_run_of, run_folder, set_aside
-from shared.run_log import RunLog, now, open_log
+from shared.run import disk_errors
+from shared.run.clock import Clock
+from shared.run.events import log_start
+from shared.run.examples import Surest
+from shared.run.folder import is_run_of, run_folder, set_aside
+from shared.run.log import RunLog, now, open_log
+from shared.run.progress import Progress
 from shared.text import in_utf8
-from shared.training_events import log_start
-from torch_imagenet import checkpoints, evaluation, finetuning, runs
-from torch_imagenet.bad_images import BadImages
-from torch_imagenet.devices import Device
-from torch_imagenet.input_pipeline import EvaluationInput, TrainingInput
+from torch_imagenet import checkpoints, evaluation, run_setup
+from torch_imagenet.checkpoints import load_training
+from torch_imagenet.devices.device import Device
+from torch_imagenet.devices.precision import precision
+from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.input_pipeline.bad_images import BadImages
+from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput
 from torch_imagenet.loop import Loop, Plan
-from torch_imagenet.losses import smoothing_text
-from torch_imagenet.network_spec import NetworkSpec
-from torch_imagenet.normalisation import Normalisation
+from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import patience, workers
-from torch_imagenet.precision import precision
-from torch_imagenet.ranks import Ranks
-from torch_imagenet.step import TrainingStep, needs_host
-from torch_imagenet.stored import load_training
+from torch_imagenet.step.losses import smoothing_text
+from torch_imagenet.step.normalisation import Normalisation
+from torch_imagenet.step.training_step import TrainingStep, needs_host
 from torch_imagenet.training_setup import Setup, origin_of
+from torch_imagenet.weights import source
 
 
 def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -61,10 +62,10 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     # -- Network: fresh, given or resumed ----------------------------------------------------------------------
     torch.manual_seed(recipe.seed)
     network = spec.make()
-    kept = finetuning.head(given, data.classes, options) if given is not None else None
-    origin = finetuning.load(given, network, spec, kept) if given is not None and kept and ranks.is_first else []
+    kept = source.head(given, data.classes, options) if given is not None else None
+    origin = source.load(given, network, spec, kept) if given is not None and kept and ranks.is_first else []
     memory_format = device.memory_format(spec.name, options.memory_format)
-    normalise = runs.normalisation(spec, device, level, memory_format)
+    normalise = run_setup.normalisation(spec, device, level, memory_format)
     step = TrainingStep(
         network, recipe, spec.num_classes, device, level, normalise, memory_format, spec.head, options.compile, ranks,
         options.sync_bn,
@@ -72,8 +73,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     if found and ranks.is_first:
         load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
-    arithmetic = runs.arithmetic(device, memory_format, options.compile)
-    remarks = [*recipe.schedule.remarks(), *(runs.resumption_remarks(state, recipe, arithmetic) if state else [])]
+    arithmetic = run_setup.arithmetic(device, memory_format, options.compile)
+    remarks = [*recipe.schedule.remarks(), *(run_setup.resumption_remarks(state, recipe, arithmetic) if state else [])]
     step.spread()
 
     # -- Folder and log; from here on something is left behind -------------------------------------------------
@@ -83,8 +84,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:
-            write_config = partial(runs.write_config, folder, options, recipe, spec, device, data)
-            full_disk.optional(write_config, folder / "config.json", log)
+            write_config = partial(run_setup.write_config, folder, options, recipe, spec, device, data)
+            disk_errors.optional(write_config, folder / "config.json", log)
         log_start(
             log, recipe.to_json(), dataset=data.content.name, device=f"{device.count} x {device.name}",
             global_batch_size=recipe.batch_size * recipe.accumulate * device.count, memory_format=memory_format,
@@ -110,7 +111,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         if not ranks.is_first:
             return
         model, names = folder / checkpoints.MODEL, data.classes.stored()
-        full_disk.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
+        disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
 
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
@@ -122,10 +123,10 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             images_trained=progress.images, bad_images=bad.count, throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
             evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
-            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=runs.parameters(network),
-            peak_memory=device.peak_memory(), versions=runs.versions(), started=started, seconds=time.time() - begin,
+            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=run_setup.parameters(network),
+            peak_memory=device.peak_memory(), versions=run_setup.versions(), started=started, seconds=time.time() - begin,
         )  # fmt: skip
-        evaluation.finish(log, folder, result, metrics, full_disk.advice(folder))
+        evaluation.finish(log, folder, result, metrics, disk_errors.advice(folder))
 
 
 def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
@@ -136,7 +137,7 @@ def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Pa
 
 
 def _run_state(
-    mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device, arithmetic: Dict[str, Any]
+    mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: run_setup.Data, device: Device, arithmetic: Dict[str, Any]
 ) -> Dict[str, Any]:
     """What a checkpoint must say so that evaluation and resumption need nothing else."""
     return {
@@ -186,20 +187,20 @@ class _Saver:
 
 
 def _training_input(
-    options: Any, recipe: ImageNetRecipe, data: runs.Data, device: Device, ranks: Ranks
+    options: Any, recipe: ImageNetRecipe, data: run_setup.Data, device: Device, ranks: Ranks
 ) -> TrainingInput:
     return TrainingInput(
-        data.train, runs.train_transform(recipe), recipe.batch_size, recipe.seed, workers(options),
+        data.train, run_setup.train_transform(recipe), recipe.batch_size, recipe.seed, workers(options),
         options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
         patience(options, ranks.size),
     )  # fmt: skip
 
 
 def _evaluation_input(
-    options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, data: runs.Data, device: Device, ranks: Ranks
+    options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, data: run_setup.Data, device: Device, ranks: Ranks
 ) -> EvaluationInput:
     return EvaluationInput(
-        data.content.val, runs.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
+        data.content.val, run_setup.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
         workers(options), options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
         patience(options, ranks.size),
     )  # fmt: skip
@@ -240,7 +241,7 @@ def _introduce(
 ) -> None:  # fmt: skip
     """What is about to run, before the first step."""
     level = precision(recipe.precision)
-    for line in [*runs.device_lines(device, level), runs.network_line(spec, step.network)]:
+    for line in [*run_setup.device_lines(device, level), run_setup.network_line(spec, step.network)]:
         log.line(line)
     whole = recipe.batch_size * recipe.accumulate * device.count
     log.line(

@@ -7,28 +7,29 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-from shared.checkpoint_folder import Found
+from shared.checkpoint.folder import Found
 from shared.errors import UsageError
-from shared.network_cost import Accelerator, element_bytes
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.run_folder import run_of
-from torch_imagenet import checkpoints, finetuning, runs
-from torch_imagenet.batch_norm import least_batch
-from torch_imagenet.devices import Device
-from torch_imagenet.job import continued_job
+from shared.roofline import Accelerator, element_bytes
+from shared.run.folder import run_of
+from torch_imagenet import checkpoints, run_setup
+from torch_imagenet.checkpoints import check_stored
+from torch_imagenet.devices.device import Device
+from torch_imagenet.distributed.data_parallel import check_synchronised_statistics
+from torch_imagenet.distributed.restart import continued_job
 from torch_imagenet.loop import Plan
-from torch_imagenet.network_cost import network_cost
-from torch_imagenet.network_spec import NetworkSpec
-from torch_imagenet.replicas import check_synchronised_statistics
-from torch_imagenet.starting_weights import FoundWeights
-from torch_imagenet.stored import check_stored
+from torch_imagenet.networks.cost import network_cost
+from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.step.batch_norm import least_batch
+from torch_imagenet.weights import source
+from torch_imagenet.weights.source import FoundWeights
 
 
 @dataclass(frozen=True)
 class Setup:
     """What a training run is, decided from its options, data and checkpoint; no network yet, and nothing written."""
 
-    data: runs.Data
+    data: run_setup.Data
     recipe: ImageNetRecipe
     spec: NetworkSpec
     plan: Plan
@@ -39,14 +40,14 @@ class Setup:
         state = found.state if found else None
         if options.sync_bn:
             check_synchronised_statistics(device)
-        data = runs.load_data(options, state, start=given.state if given else None)
-        recipe = runs.resumed_recipe(options, state, data) if state else runs.choose_recipe(options, data, device)
+        data = run_setup.load_data(options, state, start=given.state if given else None)
+        recipe = run_setup.resumed_recipe(options, state, data) if state else run_setup.choose_recipe(options, data, device)
         if state and state["device"]["count"] != device.count:
             raise UsageError(
                 f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
                 " other batches; use as many, or start a new run from its weights with --checkpoint"
             )
-        spec = runs.network_spec(options, recipe, state, len(data.content.classes), "data set")
+        spec = run_setup.network_spec(options, recipe, state, len(data.content.classes), "data set")
         plan = _plan(options, recipe, len(data.train), device)
         plan = dataclasses.replace(
             plan, floor=_floor(options, recipe, spec), least_batch=_least_batch(options, recipe, spec, device)
@@ -59,7 +60,7 @@ def check(options: Any, device: Device) -> None:
     options, found, given = origin_of(copy.copy(options))
     setup = Setup.of(options, device, found, given)
     if given is not None:
-        finetuning.head(given, setup.data.classes, options)
+        source.head(given, setup.data.classes, options)
 
 
 def origin_of(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights]]:
@@ -67,7 +68,7 @@ def origin_of(options: Any) -> Tuple[Any, Optional[Found], Optional[FoundWeights
     if continued_job(options):
         options.resume, options.checkpoint = options.output_dir, None
     found = _resumed(options)
-    return options, found, None if found else finetuning.starting_weights(options)
+    return options, found, None if found else source.starting_weights(options)
 
 
 def _resumed(options: Any) -> Optional[Found]:

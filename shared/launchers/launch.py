@@ -9,15 +9,15 @@ import time
 from pathlib import Path
 from typing import List
 
+from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from shared.files import write_atomic
-from shared.interrupts import Interrupts
-from shared.launchers.devices import check_adapter
+from shared.launchers.placement import check_adapter
 from shared.launchers.plan import Plan
-from shared.launchers.running import Tee, run
-from shared.results.launcher_log import case_name, console_lines, fields, logged_losses, text
+from shared.launchers.process import Tee, run
+from shared.launchers.result_file import case_name, console_lines, fields, logged_losses, text
 from shared.results.record import read_record
-from shared.run_folder import move_to_previous
+from shared.run.folder import move_to_previous
+from shared.system.atomic_files import write_atomic
 
 RESULTS = ("*_bs*.log", "train_*_loss.txt")  # what a launcher leaves in test/output/<device-id>, besides its log
 

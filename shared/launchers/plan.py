@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
+from shared.cli.arguments import Parser, number, one_of
 from shared.errors import UsageError
-from shared.launchers.devices import ADAPTERS, Placement, placement
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
-from shared.options import Parser, number, one_of
-from shared.paths import on_disk
+from shared.launchers.placement import ADAPTERS, Placement, placement
+from shared.system.paths import on_disk
 
 OUTPUT = Path("test") / "output"  # in the folder of the half
 
@@ -42,7 +42,7 @@ class Plan:
     run: Path  # the run's own folder
     first: bool  # whether rank 0, which writes the run's folder, is on this machine
     adapters: Sequence[str] = ()  # one of these packages is needed, because no device was named
-    mode: str = "launch"  # for shared.command_line
+    mode: str = "launch"  # for shared.cli.entry_point
 
 
 def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:

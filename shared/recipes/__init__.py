@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Callable, Dict, Mapping, Optional, Tuple
 
 from shared.errors import UsageError
-from shared.nearest import nearest
 from shared.recipes import cifar10, imagenet
 from shared.recipes.base import Recipe
+from shared.text import nearest
 
 _BY_HALF: Dict[str, Mapping[str, Callable[[], Recipe]]] = {
     "tf_seresnet": cifar10.RECIPES,

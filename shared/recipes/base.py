@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Type, TypeVar
 
 from shared.errors import UsageError, one_line
-from shared.nearest import nearest
 from shared.schedules import Schedule
-from shared.typed import typed
+from shared.system.strict_json import typed
+from shared.text import nearest
 
 # What `override` hands on to the schedule, by the schedule's own names.
 _IN_SCHEDULE = {

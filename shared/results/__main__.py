@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from shared import standard_streams
+from shared.cli import standard_streams
+from shared.cli.arguments import Parser, one_of
+from shared.cli.signals import reader_gone
 from shared.errors import UsageError, one_line
-from shared.files import write_atomic
-from shared.interrupts import reader_gone
-from shared.options import Parser, one_of
-from shared.paths import expanded
 from shared.results.page.document import page
 from shared.results.publish import publish
 from shared.results.record import read_record
 from shared.results.rows import Row, rows
 from shared.results.tables import FORMATS, LANGUAGES, render
+from shared.system.atomic_files import write_atomic
+from shared.system.paths import expanded
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 _BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<!-- results:end -->)", re.DOTALL)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Dict
 
 from shared.errors import UsageError
-from shared.files import make_folder
 from shared.results.record import write_record
+from shared.system.atomic_files import make_folder
 
 
 def publish(record: Dict[str, Any], folder: Path) -> Path:

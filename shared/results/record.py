@@ -18,9 +18,8 @@ from typing import Any, Callable, Dict, Optional, Union
 import numpy as np
 
 from shared.errors import UsageError
-from shared.files import write_atomic
-from shared.nearest import closest
-from shared.text import decoded
+from shared.system.atomic_files import write_atomic
+from shared.text import closest, decoded
 
 SCHEMA = 1
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "export", "check-data", "check-port")

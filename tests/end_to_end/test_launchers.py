@@ -195,7 +195,7 @@ def test_a_performance_run_is_ten_steps(checkout: Checkout, small: list[str], na
     """On two CPU devices; the second one on an NPU, the default, where TensorFlow 1.15's adapter has its stand-in."""
     tf = pytest.importorskip("tensorflow")
     with_adapter = tf.__version__.startswith("1.15") and "RT2" in name
-    settings = {"PYTHONPATH": str(ROOT / "tests" / "stand_in")} if with_adapter else {}
+    settings = {"PYTHONPATH": str(ROOT / "tests" / "fakes" / "tf115_npu_bridge")} if with_adapter else {}
     device = [] if with_adapter else ["--device=cpu", "--num_devices=2"]
     result = checkout.run("tf_seresnet/test/{}.sh".format(name), *small, *device, **settings)
     assert (result.returncode, result.stderr) == (0, "")

@@ -27,7 +27,7 @@ from tests.faults.__main__ import parser as fault_parser
 from tf_seresnet.main import parser
 from torch_imagenet import options as torch_options
 from torch_imagenet.main import MODES
-from torch_imagenet.networks.specs import NETWORKS
+from torch_imagenet.networks.registry import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.once
@@ -255,7 +255,8 @@ def test_pythons_imports_of_ours_exist(name):
         path = ROOT / node.module.replace(".", "/")
         module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         for alias in node.names:
-            assert (path / f"{alias.name}.py").is_file() or alias.name in _defined(module), alias.name
+            there = (path / f"{alias.name}.py").is_file() or (path / alias.name / "__init__.py").is_file()
+            assert there or alias.name in _defined(module), alias.name
 
 
 def _defined(path: Path) -> Set[str]:

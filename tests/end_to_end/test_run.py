@@ -76,7 +76,7 @@ def test_run_gpu_without_data_trains_the_sample_and_eval_reports_the_same(start,
 @pytest.mark.once
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_that_resumes_exactly(start, tmp_path, sample_folder):
-    """Through the script, in processes of their own; SIGTERM at any moment is in tests/faults/crash_cases.py."""
+    """Through the script, in processes of their own; SIGTERM at any moment is in tests/faults/cases/crash.py."""
     from tf_seresnet.main import main
 
     assert main([*SHORT, "--data-path", str(sample_folder), "--output-dir", str(tmp_path / "whole")]) == 0
@@ -133,7 +133,7 @@ def test_a_hostile_batch_executes_nothing(start, tmp_path, sample_folder):
 @pytest.mark.slow
 @pytest.mark.skipif(VERSION not in ((1, 15), (2, 6)), reason="the Ascend adapters exist for TensorFlow 1.15 and 2.6")
 def test_run_npu_trains_through_the_stand_in_adapter(start, tmp_path):
-    stand_in = ROOT / "tests" / ("stand_in" if VERSION == (1, 15) else "stand_in_26")
+    stand_in = ROOT / "tests" / "fakes" / ("tf115_npu_bridge" if VERSION == (1, 15) else "tf26_npu_device")
     record = tmp_path / "sessions"
     code, out, err = finish(
         start("run_npu.sh", *SMALL, "--batch-size", "64", "--max-steps", "3", "--output-dir", "out",

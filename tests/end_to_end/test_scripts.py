@@ -510,10 +510,10 @@ class TestRunTests:
         assert expected in started[0]
 
     def test_a_path_is_run_in_the_environment_that_it_belongs_to(self, checkout: Checkout) -> None:
-        result = self.run(checkout, "tests/torch_imagenet/test_step.py", KIT_TEST_ENVS="main torch")
+        result = self.run(checkout, "tests/torch_imagenet/step/test_training_step.py", KIT_TEST_ENVS="main torch")
         started = [line for line in result.stdout.splitlines() if line.startswith("module -m pytest")]
         assert len(started) == 1
-        assert " tests/torch_imagenet/test_step.py " in started[0]
+        assert " tests/torch_imagenet/step/test_training_step.py " in started[0]
         assert "main: NOT RUN (none of the paths asked for is tested there)" in result.stdout
         assert result.returncode == 0
 

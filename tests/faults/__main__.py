@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-from shared.files import write_atomic
+from shared.system.atomic_files import write_atomic
 from tests.faults.case import Case, all_cases, one_round
 
 COLUMNS = ("fault", "half", "rounds", "lost", "seconds")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence
 
-# tests/faults/NAME_cases.py, each with a list CASES.
+# tests/faults/cases/NAME, each with a list CASES.
 MODULES = ("crash", "ranks", "disk", "numbers", "processes", "fuzz", "hostile")
 TF, TORCH, SHARED = "tf_seresnet", "torch_imagenet", "shared"
 
@@ -42,7 +42,7 @@ def all_cases() -> Dict[str, List[Case]]:
     """The cases of the halves that this Python runs, by module."""
     found = {}
     for module in MODULES:
-        cases = importlib.import_module(f"tests.faults.{module}_cases").CASES
+        cases = importlib.import_module(f"tests.faults.cases.{module}").CASES
         found[module] = [case for case in cases if case.half in halves_here()]
     return found
 

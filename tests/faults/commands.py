@@ -61,13 +61,13 @@ def train(half: str, folder: Optional[Path], *options: str, short: bool = True) 
 
         return _said(main, [*(TF_SHORT if short else ["--device", "cpu"]), *options, *into])
     from tests.torch_imagenet.small_network import create_small
-    from torch_imagenet import network_spec
     from torch_imagenet.main import main as torch_main
+    from torch_imagenet.networks import spec
 
     given = [*TORCH_SHORT, "--data-path", str(tiny_images())] if short else []
     if "--data-path" in options and short:
         given = TORCH_SHORT
-    with mock.patch.object(network_spec, "create", create_small):
+    with mock.patch.object(spec, "create", create_small):
         return _said(torch_main, ["train", *given, *options, *into])
 
 
@@ -106,9 +106,9 @@ def write_images(folder: Path, seed: int, to_train_on: int = 21) -> None:
 def before_step(half: str, number: int, do: object) -> Iterator[None]:
     """Inside, `do(step, *arguments of run)` is called before the `number`-th training step, counted from 1."""
     if half == TF:
-        from tf_seresnet.graph import TrainingStep as Step
+        from tf_seresnet.step.training_step import TrainingStep as Step
     else:
-        from torch_imagenet.step import TrainingStep as Step
+        from torch_imagenet.step.training_step import TrainingStep as Step
     original, calls = Step.run, []
 
     def run(self: object, *arguments: object) -> object:

@@ -1,5 +1,5 @@
-"""One round of each case in fuzz_cases.py."""
+"""One round of each case in cases/fuzz."""
 
-from tests.faults.short import short_form
+from tests.faults.pytest_cases import short_form
 
 test_nothing_is_lost = short_form("fuzz")

@@ -1,5 +1,5 @@
-"""One round of each case in ranks_cases.py."""
+"""One round of each case in cases/ranks."""
 
-from tests.faults.short import short_form
+from tests.faults.pytest_cases import short_form
 
 test_nothing_is_lost = short_form("ranks")

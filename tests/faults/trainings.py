@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from tests.faults import power_cut
-from tests.faults.asked import Asked
 from tests.faults.case import TF
+from tests.faults.worker_process import Asked
 
 PATIENCE = 240  # seconds
 SAVING = ["--print-freq", "1", "--save-steps", "2", "--keep", "2", "--device", "cpu"]
@@ -93,15 +93,16 @@ def _imported(half: str) -> Callable[[List[str]], int]:
     from PIL import Image
 
     from tests.torch_imagenet.small_network import create_small
-    from torch_imagenet import network_spec, ranked
     from torch_imagenet import training as torch_training
+    from torch_imagenet.distributed import run as ranked
     from torch_imagenet.main import main as torch_main
+    from torch_imagenet.networks import spec
 
     importlib.import_module("torch._dynamo")  # the first optimizer loads it, in six seconds
     Image.init()
     assert ranked
     torch.set_num_threads(1)
-    network_spec.create = create_small
+    spec.create = create_small
     torch_training.workers = lambda options: 0  # images are read in the process: who reads them is not what is tested
     return torch_main
 
@@ -177,7 +178,7 @@ def _child(main: Callable[[List[str]], int], request: Dict[str, Any], out: Path,
 
 def _watch_saving(request: Dict[str, Any], saved: Path) -> None:
     """Count what is done to the disk while checkpoints are written; at the given number, the fault comes."""
-    from shared.checkpoint_folder import CheckpointFolder
+    from shared.checkpoint.folder import CheckpointFolder
 
     state = {"saving": False, "count": 0}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared import class_names
 from shared.class_names import CIFAR10, Classes, check_same, index_map, match, read_beside, write_beside
 from shared.errors import UsageError
-from shared.imagenet_layout import _OFFICIAL_CLASSES
+from shared.imagenet.layout import _OFFICIAL_CLASSES
 
 NAME = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=6)
 NAMES = st.lists(NAME, min_size=1, max_size=12, unique_by=lambda name: unicodedata.normalize("NFC", name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.duration import duration
+from shared.text import duration
 
 
 @pytest.mark.parametrize(

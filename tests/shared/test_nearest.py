@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.nearest import closest, nearest
+from shared.text import closest, nearest
 
 MODES = ("train", "evaluate", "benchmark")
 WORDS = st.lists(st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1), min_size=1, unique=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from shared import files, text
+from shared import text
 from shared.errors import one_line
-from shared.imagenet_split import scan
+from shared.imagenet.split import scan
 from shared.results.page.text import escaped
+from shared.system import atomic_files
 
 ROOT = Path(__file__).resolve().parents[2]
 CAFE, CAT = "caf\udce9", "猫"  # a name in Latin-1, as Python keeps it, and one in UTF-8
@@ -29,7 +30,7 @@ def test_what_utf8_has_no_bytes_for_is_an_escape():
 
 
 def test_in_json_the_escape_is_the_name(tmp_path):
-    files.write_atomic(tmp_path / "file", json.dumps([CAFE, CAT], ensure_ascii=False))
+    atomic_files.write_atomic(tmp_path / "file", json.dumps([CAFE, CAT], ensure_ascii=False))
     assert json.loads((tmp_path / "file").read_text(encoding="utf-8")) == [CAFE, CAT]
 
 
@@ -53,8 +54,8 @@ def test_a_list_of_any_editor(content, stored):
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from shared.imagenet_index import indexed
-from shared.imagenet_split import scan
+from shared.imagenet.file_index import indexed
+from shared.imagenet.split import scan
 folder = os.fsdecode(os.fsencode(sys.argv[2]))
 for found in (scan(folder), indexed(folder), indexed(folder)):
     assert all(os.path.getsize(found.path(index)) == 1 for index in range(len(found)))

@@ -8,7 +8,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from shared import checkpoint_folder  # noqa: E402
+from shared.checkpoint import folder as checkpoint_folder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import checkpoints  # noqa: E402
 

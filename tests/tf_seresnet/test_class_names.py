@@ -10,7 +10,8 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from shared import cifar10_files, class_names  # noqa: E402
+from shared import class_names  # noqa: E402
+from shared.cifar10 import batches  # noqa: E402
 from shared.metrics import Metrics  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 
@@ -24,7 +25,7 @@ def relabelled(source, folder, names, labels=None):
     """The sample with these label_names; `labels` gives each old label its new one, and leaves images of others out."""
     folder.mkdir()
     kept = {}
-    for name in (*cifar10_files.TRAIN_FILES, cifar10_files.TEST_FILE):
+    for name in (*batches.TRAIN_FILES, batches.TEST_FILE):
         content = pickle.loads((source / name).read_bytes(), encoding="latin1")
         new = [label if labels is None else labels.get(label) for label in content["labels"]]
         rows = [row for row, label in enumerate(new) if label is not None]
@@ -33,9 +34,9 @@ def relabelled(source, folder, names, labels=None):
     for name, content in kept.items():
         part = dict(content, data=content["data"][:cases], labels=content["labels"][:cases])
         (folder / name).write_bytes(pickle.dumps(part, protocol=2))
-    meta = pickle.loads((source / cifar10_files.META_FILE).read_bytes(), encoding="latin1")
+    meta = pickle.loads((source / batches.META_FILE).read_bytes(), encoding="latin1")
     meta = dict(meta, label_names=list(names), num_cases_per_batch=cases)
-    (folder / cifar10_files.META_FILE).write_bytes(pickle.dumps(meta, protocol=2))
+    (folder / batches.META_FILE).write_bytes(pickle.dumps(meta, protocol=2))
     return folder
 
 
@@ -108,7 +109,7 @@ def test_a_part_of_the_classes_counts_as_it_did(finished, evaluate, sample_folde
     run = finished()
     names = ["7", "2", "5"]
     data = relabelled(sample_folder, tmp_path / "data", names, {7: 0, 2: 1, 5: 2})
-    test = pickle.loads((data / cifar10_files.TEST_FILE).read_bytes(), encoding="latin1")
+    test = pickle.loads((data / batches.TEST_FILE).read_bytes(), encoding="latin1")
     counts = np.bincount(test["labels"], minlength=3)
     free, said = evaluate(data, "--checkpoint", run.folder, name="free")
     assert "note: the data set has 3 classes of the network's 10: matched by name" in said
@@ -181,8 +182,8 @@ def test_a_run_goes_on_with_its_own_names_alone(finished, train, sample_folder, 
 
 
 def test_answers_are_counted_over_the_columns_that_are_left():
-    from shared.examples import Surest
-    from shared.interrupts import Interrupts
+    from shared.cli.signals import Interrupts
+    from shared.run.examples import Surest
     from tf_seresnet.evaluation import count_images
 
     class Inference:
@@ -202,7 +203,7 @@ def test_the_keras_model_writes_names_and_drops_those_of_others(tmp_path, finish
     pytest.importorskip("keras")
     if not hasattr(__import__("keras"), "ops"):
         pytest.skip("Keras 3 alone")
-    from tf_seresnet.keras import load_checkpoint, save_checkpoint, se_resnet
+    from tf_seresnet.keras.model import load_checkpoint, save_checkpoint, se_resnet
 
     run = finished()
     model = se_resnet(depth=8, variant="paper")

@@ -9,7 +9,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from tests.golden import twenty_steps  # noqa: E402
+from tests.tf_seresnet.golden import twenty_steps  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 
 
@@ -68,22 +68,22 @@ def test_without_a_checkpoint_nothing_is_evaluated(tmp_path, monkeypatch, capsys
 
 def test_the_moving_averages_are_used_and_test_images_never_change_them(finished, tmp_path):
     """One image alone gives the logits that it has among others: batch statistics would not."""
-    from shared.cifar10 import load
-    from tf_seresnet import graph
+    from shared.cifar10.dataset import load
     from tf_seresnet.input_pipeline import Normalisation
+    from tf_seresnet.step import training_step
 
     run = finished()
     data = load(run.record["dataset"]["path"])
     normalise = Normalisation.of(data.train_images)
     with tf.Graph().as_default():
-        network = graph.NetworkSpec(8, "paper", "core", 10)
-        inference = graph.Inference(network, normalise, 8, reuse=False)
+        network = training_step.NetworkSpec(8, "paper", "core", 10)
+        inference = training_step.Inference(network, normalise, 8, reuse=False)
         with tf.compat.v1.Session() as session:
-            graph.initialise(session, 0)
-            graph.load_values(session, {n: v for n, v in run.weights().items() if "Momentum" not in n})
+            training_step.initialise(session, 0)
+            training_step.load_values(session, {n: v for n, v in run.weights().items() if "Momentum" not in n})
             together = inference.run(session, data.test_images[:8])
             alone = np.concatenate([inference.run(session, data.test_images[n : n + 1]) for n in range(8)])
-            after = session.run({v.op.name: v for v in graph.model_variables()})
+            after = session.run({v.op.name: v for v in training_step.model_variables()})
     np.testing.assert_allclose(alone, together, atol=1e-5)
     for name, value in after.items():
         np.testing.assert_array_equal(value, run.weights()[name])
@@ -93,7 +93,7 @@ def test_trained_weights_recognise_digits(train, tmp_path, sample_folder):
     """The golden weights through a bare checkpoint: what evaluation reports is an accuracy, not a number."""
     from pathlib import Path
 
-    weights = twenty_steps.unpack(Path(__file__).resolve().parents[1] / "golden" / "trained_depth11.npz")
+    weights = twenty_steps.unpack(Path(__file__).resolve().parent / "golden" / "trained_depth11.npz")
     prefix = str(tmp_path / "trained.ckpt")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         for name, value in weights.items():

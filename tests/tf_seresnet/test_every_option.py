@@ -28,12 +28,12 @@ QUICK = ("schedule", "a batch of one")
 
 # What a run needs several devices, an NPU or a remote storage for: the file of these tests that sets it.
 ELSEWHERE = {
-    "--distributed": "test_several_devices.py", "--num-devices": "test_several_devices.py",
-    "--deterministic": "test_devices.py", "--loss-scale": "test_devices.py",
-    "--npu-option": "test_npu_options.py", "--data_url": "test_modelarts.py",
+    "--distributed": "step/test_replicas.py", "--num-devices": "step/test_replicas.py",
+    "--deterministic": "devices/test_devices.py", "--loss-scale": "devices/test_devices.py",
+    "--npu-option": "devices/npu/test_session_options.py", "--data_url": "test_modelarts.py",
     "--modelarts_data_dir": "test_modelarts.py", "--modelarts_result_dir": "test_modelarts.py",
-    "--help": "test_main.py", "--version": "../shared/test_options.py",
-    "--restrict-classes": "test_class_names.py", "--xla": "test_devices.py",
+    "--help": "test_main.py", "--version": "../shared/cli/test_arguments.py",
+    "--restrict-classes": "test_class_names.py", "--xla": "devices/test_devices.py",
 }  # fmt: skip
 
 

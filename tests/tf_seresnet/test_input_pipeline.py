@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared import shuffle
+from shared import rng
 
 tf = pytest.importorskip("tensorflow")
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402  (needs TensorFlow)
@@ -21,8 +21,8 @@ PLAIN = Augmentation(padding=0, flip=False)
 
 def numpy_epoch(epoch, augmentation, images=IMAGES, labels=LABELS, seed=SEED):
     """(image float32, label) of every place of the epoch, written as one would on paper."""
-    order = shuffle.epoch_order(seed, epoch, len(images))
-    crops = shuffle.epoch_crops(seed, epoch, len(images), augmentation.padding, augmentation.flip)
+    order = rng.epoch_order(seed, epoch, len(images))
+    crops = rng.epoch_crops(seed, epoch, len(images), augmentation.padding, augmentation.flip)
     height, width = images.shape[1:3]
     border = augmentation.padding
     for place, number in enumerate(order):
@@ -102,7 +102,7 @@ def test_the_comparison_sees_a_flip_and_a_shift(pipeline):
     images = np.concatenate([images for images, _ in pipeline.batches(0)])
     assert not np.allclose(images, images[:, :, ::-1], atol=1e-3)
     assert not np.allclose(images[:, 1:], images[:, :-1], atol=1e-3)
-    crops = shuffle.epoch_crops(SEED, 0, COUNT, 4, True)
+    crops = rng.epoch_crops(SEED, 0, COUNT, 4, True)
     assert crops.flip.any()
     assert not crops.flip.all()
 

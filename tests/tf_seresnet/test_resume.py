@@ -15,8 +15,9 @@ tf = pytest.importorskip("tensorflow")
 
 from shared import recipes  # noqa: E402
 from tests.tf_seresnet.conftest import PORT, SHORT, Run  # noqa: E402
-from tf_seresnet import checkpoints, devices, graph, loop  # noqa: E402
+from tf_seresnet import checkpoints, devices, loop  # noqa: E402
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
+from tf_seresnet.step import training_step  # noqa: E402
 
 tf1 = tf.compat.v1
 
@@ -26,7 +27,7 @@ def stop_after(monkeypatch):
     """stop_after(what, count): ask the run to stop, as SIGTERM does, in its `count`-th training or inference step."""
 
     def arm(what: str, count: int) -> None:
-        owner = {"step": graph.TrainingStep, "inference": graph.Inference}[what]
+        owner = {"step": training_step.TrainingStep, "inference": training_step.Inference}[what]
         original, calls, interrupts = owner.run, [], []
         start = loop.Loop.run
 
@@ -67,12 +68,12 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
     images, labels = random.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20, dtype=np.int32) % 10
     with tf.Graph().as_default():
         batch = TrainingInput(images, labels, Normalisation.of(images), Augmentation(2, True), 8, seed=0)
-        network, device = graph.NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
-        step, kept = graph.TrainingStep(network, batch, recipes.get("sample"), device), None
+        network, device = training_step.NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
+        step, kept = training_step.TrainingStep(network, batch, recipes.get("sample"), device), None
         ended = []
         for begin in (0, 1):
             with tf1.Session() as session:
-                graph.initialise(session, seed=begin)
+                training_step.initialise(session, seed=begin)
                 kept = kept or checkpoints.Checkpoints(tmp_path, keep=1)
                 if begin:
                     checkpoints.restore_everything(session, checkpoints.find(tmp_path))

@@ -28,9 +28,9 @@ def test_agrees_with_the_reference_to_one_percent(variant):
 @pytest.mark.parametrize(("depth", "variant"), [(11, "port"), (20, "port"), (8, "paper")])
 def test_counts_what_the_graph_computes(depth, variant):
     tf = pytest.importorskip("tensorflow")
-    from tf_seresnet.graph import NetworkSpec
     from tf_seresnet.layers.core import CoreLayers
     from tf_seresnet.network import se_resnet
+    from tf_seresnet.step.training_step import NetworkSpec
 
     spec = NetworkSpec(depth, variant, "core", 10)
     with tf.Graph().as_default() as graph:

@@ -12,11 +12,11 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from shared.results.record import read_record  # noqa: E402
-from tests.golden import twenty_steps  # noqa: E402
-from tests.run_files import check_examples, check_tensorboard  # noqa: E402
+from tests.support.run_files import check_examples, check_tensorboard  # noqa: E402
 from tests.tf_seresnet.conftest import PORT  # noqa: E402
+from tests.tf_seresnet.golden import twenty_steps  # noqa: E402
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parent / "golden"
 OLD = tuple(int(part) for part in tf.__version__.split(".")[:2]) <= (2, 12)
 
 
@@ -84,7 +84,7 @@ def test_weight_decay_covers_every_trainable_variable(train):
     """With a learning rate so small that gradients hardly count, one step moves each variable by its decay."""
     plain = train(*PORT, "--max-steps", "1", "--weight-decay", "0", name="plain").weights()
     decayed = train(*PORT, "--max-steps", "1", "--weight-decay", "1", name="decayed").weights()
-    from tf_seresnet.initial_values import initial_value
+    from tf_seresnet.layers.initial_values import initial_value
 
     rate = 0.05 * 1.9  # the sample's first warm-up rate; the first Nesterov step is 1 + momentum times the gradient
     trained = [name for name in plain if name + "/Momentum" in plain]

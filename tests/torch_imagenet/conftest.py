@@ -126,8 +126,8 @@ def run_in(tiny: Tiny) -> Callable[..., Run]:
 
     The network is a small one under the name se_resnet50, unless real=True.
     """
-    from torch_imagenet import network_spec
     from torch_imagenet.main import main
+    from torch_imagenet.networks import spec as network_spec
 
     def start(
         folder: Path, *options: str, plain: bool = False, mode: str = "train", real: bool = False
@@ -147,7 +147,7 @@ def run_in(tiny: Tiny) -> Callable[..., Run]:
 # -- the simulated NPU -----------------------------------------------------------------------------------------
 
 ROOT = Path(__file__).resolve().parents[2]
-SIMULATED_NPU = ROOT / "tests" / "simulated_npu"
+SIMULATED_NPU = ROOT / "tests" / "fakes" / "torch_npu_on_cpu"
 
 
 @pytest.fixture(scope="session")
@@ -171,11 +171,11 @@ def npu_environment() -> Dict[str, str]:
 def on_npu(
     npu_environment: Dict[str, str], tiny: Tiny, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Dict[str, Any]]:
-    """on_npu(name, ...) -> what these checks of npu_driver.py have found out, in one process."""
+    """on_npu(name, ...) -> what these checks of devices/npu/driver.py have found out, in one process."""
 
     def found_out(*names: str) -> Dict[str, Any]:
         folder = tmp_path_factory.mktemp("npu")
-        command = [sys.executable, str(Path(__file__).with_name("npu_driver.py")), str(tiny.folder), str(folder)]
+        command = [sys.executable, str(Path(__file__).parent / "devices" / "npu" / "driver.py"), str(tiny.folder), str(folder)]
         done = subprocess.run(
             [*command, *names], env=npu_environment, capture_output=True, text=True, check=False, timeout=900
         )

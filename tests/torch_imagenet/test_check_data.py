@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from shared import imagenet, sample
+from shared.cli.signals import Interrupts
 from shared.errors import DataError, UsageError
-from shared.imagenet_val_list import read_list
-from shared.interrupts import Interrupts
-from tests.shared.test_imagenet_sort import write_devkit
+from shared.imagenet.val_labels import read_list
+from tests.shared.imagenet.test_sort_val import write_devkit
 from torch_imagenet.check_data import check_data
 
 Image = pytest.importorskip("PIL.Image", reason="images are made and read with Pillow")

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from shared.checkpoint_folder import CheckpointFolder  # noqa: E402
+from shared.checkpoint.folder import CheckpointFolder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from torch_imagenet import checkpoints  # noqa: E402
 

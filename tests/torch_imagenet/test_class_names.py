@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from shared.class_names import imagenet  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
-from torch_imagenet.weights import head_classes, load_weights, with_names  # noqa: E402
+from torch_imagenet.weights.load import head_classes, load_weights, with_names  # noqa: E402
 
 NAMES = ["class0", "class1", "class2"]
 
@@ -344,7 +344,7 @@ def test_a_head_without_names_is_kept_with_a_note(tune, tiny, tmp_path):
 
 def test_rows_of_a_head_with_a_background_class():
     """PNASNet's published form: of 1,001 classes the first is none, and rows are counted after it."""
-    from torch_imagenet.weights import _drop_background
+    from torch_imagenet.weights.load import _drop_background
 
     weight, bias = torch.arange(1001.0)[:, None].expand(1001, 4), torch.arange(1001.0)
     state = {"cell_stem_0.conv_1x1.conv.weight": torch.ones(1), "last_linear.weight": weight, "last_linear.bias": bias}

@@ -12,16 +12,16 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from shared.launchers.result_file import fields  # noqa: E402
 from shared.recipes.imagenet import DEFAULTS  # noqa: E402
 from shared.results.__main__ import main as results  # noqa: E402
-from shared.results.launcher_log import fields  # noqa: E402
 from shared.results.rows import beside_documented  # noqa: E402
 from shared.results.tables import render  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
-from torch_imagenet import network_spec  # noqa: E402
 from torch_imagenet.main import MODES  # noqa: E402
 from torch_imagenet.networks import create as real_network  # noqa: E402
-from torch_imagenet.networks.specs import NETWORKS  # noqa: E402
+from torch_imagenet.networks import spec  # noqa: E402
+from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
 from torch_imagenet.options import parser  # noqa: E402
 
 TESTS = Path(__file__).parent
@@ -53,7 +53,7 @@ def _create(name, num_classes, dropout, drop_path, **options):
 @pytest.fixture
 def run(run_in, tiny, tmp_path, monkeypatch):
     """run(name, mode, *options) -> the run of stand-ins in a folder of this name, which has ended with 0."""
-    monkeypatch.setattr(network_spec, "create", _create)
+    monkeypatch.setattr(spec, "create", _create)
 
     def start(name, mode, *options, data=True):
         words = ["--image-size", "32", "--batch-size", "4", "--max-steps", "2", "--device", "cpu", "--workers", "1"]
@@ -104,7 +104,7 @@ def test_a_finished_run_of_every_network_has_a_table(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["se_resnet50_caffe"])
 def test_a_network_without_a_documented_row_itself(name, run, monkeypatch):
-    monkeypatch.setattr(network_spec, "create", real_network)
+    monkeypatch.setattr(spec, "create", real_network)
     trained = run("train", "train", "--network", name)
     assert run("evaluate", "evaluate", "--checkpoint", str(trained.folder)).record["network"] == name
 
@@ -156,13 +156,13 @@ RUNS = {
 
 # What a run needs several processes, a compiler or an NPU for: the file of these tests that sets it.
 ELSEWHERE = {
-    "--distributed": "test_several_ranks.py", "--num-devices": "test_several_ranks.py",
-    "--nnodes": "test_ranks_faults.py", "--node-rank": "test_ranks_faults.py", "--master-addr": "test_ranks_faults.py",
-    "--master-port": "test_ranks_faults.py", "--max-restarts": "test_ranks_faults.py",
-    "--sync-bn": "test_ranked.py",  # where it is refused: it needs two GPUs
-    "--npu-fused-sgd": "npu_driver.py", "--npu-jit-compile": "npu_driver.py", "--npu-internal-format": "npu_driver.py",
-    "--compile": "test_every_option.py", "--help": "test_modes.py", "--version": "../shared/test_options.py",
-    "--restrict-classes": "test_class_names.py", "--local-rank": "test_place.py",
+    "--distributed": "distributed/test_process_group.py", "--num-devices": "distributed/test_process_group.py",
+    "--nnodes": "distributed/test_faults.py", "--node-rank": "distributed/test_faults.py", "--master-addr": "distributed/test_faults.py",
+    "--master-port": "distributed/test_faults.py", "--max-restarts": "distributed/test_faults.py",
+    "--sync-bn": "distributed/test_run.py",  # where it is refused: it needs two GPUs
+    "--npu-fused-sgd": "devices/npu/driver.py", "--npu-jit-compile": "devices/npu/driver.py", "--npu-internal-format": "devices/npu/driver.py",
+    "--compile": "test_every_option.py", "--help": "test_modes.py", "--version": "../shared/cli/test_arguments.py",
+    "--restrict-classes": "test_class_names.py", "--local-rank": "distributed/test_environment.py",
 }  # fmt: skip
 
 

@@ -102,7 +102,9 @@ def test_the_command_line_needs_no_torch():
 def test_the_words_of_the_command_line_are_those_of_the_program():
     """The command line is read without torch, so it lists them itself."""
     pytest.importorskip("torch")
-    from torch_imagenet import devices, options, precision
+    from torch_imagenet import options
+    from torch_imagenet.devices import device as devices
+    from torch_imagenet.devices import precision
 
     assert tuple(devices.MEMORY_FORMATS) == options.MEMORY_FORMATS
     assert tuple(precision.PRECISIONS) == options.PRECISIONS

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.torch_imagenet.several import DRIVER, Job  # noqa: E402
+from tests.torch_imagenet.distributed.jobs import DRIVER, Job  # noqa: E402
 
 # Dropout and drop-path draw from torch's generator, crops and flips from (seed, epoch, image).
 RANDOM = ["--dropout", "0.3", "--drop-path", "0.3", "--print-freq", "2"]
@@ -17,7 +17,7 @@ RANDOM = ["--dropout", "0.3", "--drop-path", "0.3", "--print-freq", "2"]
 
 def _stop_at(monkeypatch, step, number=signal.SIGTERM):
     """The signal comes while this step (counted from 1 over the process) is being computed."""
-    from torch_imagenet.step import TrainingStep
+    from torch_imagenet.step.training_step import TrainingStep
 
     original, done = TrainingStep.run, []
 
@@ -129,7 +129,7 @@ def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(undistu
 
 def test_stopped_in_the_last_evaluation_of_a_shortened_run(run_in, tmp_path, monkeypatch):
     """No epoch has ended, so nothing has been the best yet when the run goes on."""
-    from shared.interrupts import Stopped
+    from shared.cli.signals import Stopped
     from torch_imagenet import evaluation
 
     count_images = evaluation.count_images

@@ -6,8 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch_imagenet.main import main  # noqa: E402
-from torch_imagenet.network_cost import network_cost  # noqa: E402
-from torch_imagenet.network_spec import NetworkSpec  # noqa: E402
+from torch_imagenet.networks.cost import network_cost  # noqa: E402
+from torch_imagenet.networks.spec import NetworkSpec  # noqa: E402
 
 # timm's benchmark-infer tables (fvcore): multiply-adds in G, activations in M, parameters in M.
 REFERENCE = {

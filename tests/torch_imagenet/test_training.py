@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.run_files import check_examples, check_tensorboard  # noqa: E402
+from tests.support.run_files import check_examples, check_tensorboard  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
 
 
@@ -56,7 +56,7 @@ def test_the_documented_lines(trained):
 
 
 def test_the_weights_are_in_torchs_usual_form(trained, tiny):
-    from torch_imagenet.weights import load_weights
+    from torch_imagenet.weights.load import load_weights
 
     state = torch.load(trained.folder / "model.pth", weights_only=True)
     SmallNetwork(tiny.classes, 0.0, 0.0).load_state_dict(state)
@@ -69,8 +69,8 @@ def test_the_weights_are_in_torchs_usual_form(trained, tiny):
 def test_the_trainer_is_the_loop_that_one_would_write(tiny, run_in, tmp_path):
     """Ten steps written out with torch.optim.SGD and cross_entropy on the pipeline's own batches: the same weights."""
     from shared import imagenet
-    from torch_imagenet.input_pipeline import TrainingInput
-    from torch_imagenet.transforms import TrainTransform
+    from torch_imagenet.input_pipeline.loader import TrainingInput
+    from torch_imagenet.input_pipeline.transforms import TrainTransform
 
     run = run_in(tmp_path / "run", "--label-smoothing", "0.1", "--memory-format", "contiguous")
     torch.manual_seed(run.recipe["seed"])
@@ -152,7 +152,7 @@ def test_nothing_waits_for_the_device_between_log_steps(run_in, tmp_path, monkey
 
         monkeypatch.setattr(torch.Tensor, name, counted)
     from torch_imagenet.loop import Loop
-    from torch_imagenet.step import TrainingStep
+    from torch_imagenet.step.training_step import TrainingStep
 
     windows, first = [], []
     original_read, original_run = Loop._read_device, TrainingStep.run

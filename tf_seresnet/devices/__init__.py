@@ -19,16 +19,17 @@ import sys
 import warnings
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
+from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from shared.interrupts import Interrupts
-from shared.nearest import nearest
-from tf_seresnet.devices import found, npu_ranks, npu_starter
+from shared.text import nearest
+from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import PRECISIONS, Device, Request, refuse_index
 from tf_seresnet.devices.base import loss_scale as checked_loss_scale
-from tf_seresnet.devices.npu import NpuDevice
-from tf_seresnet.devices.npu_adapter import adapter_for
+from tf_seresnet.devices.npu import environment, launch
+from tf_seresnet.devices.npu.adapter import adapter_for
+from tf_seresnet.devices.npu.device import NpuDevice
+from tf_seresnet.devices.startup_output import native_chatter_dropped
 from tf_seresnet.devices.stock import XLA_ON_CPU, CpuDevice, GpuDevice, append_flag
-from tf_seresnet.native_output import native_chatter_dropped
 
 __all__ = [
     "PRECISIONS", "TENSORFLOW_PACKAGES", "Device", "add_options", "documented_recipe", "load_tensorflow",
@@ -136,7 +137,7 @@ def starts_ranks(options: Any) -> bool:
     So it is with several NPUs; the adapter wants a process for each. A process that is one of several trains. Needs
     `load_tensorflow` where the device is "auto".
     """
-    if _number(options) == 1 or npu_ranks.started():
+    if _number(options) == 1 or environment.started():
         return False
     kind, _ = parse(options.device)
     return (_best() if kind == "auto" else _OPENERS[kind]) is NpuDevice
@@ -148,7 +149,7 @@ def start_ranks(options: Any, interrupts: Interrupts) -> None:
     """
     _, index = parse(options.device)
     refuse_index(NpuDevice.kind, index)
-    npu_starter.start([sys.executable, *sys.argv], npu_starter.environments(_number(options)), interrupts)
+    launch.start([sys.executable, *sys.argv], launch.environments(_number(options)), interrupts)
 
 
 @contextlib.contextmanager
@@ -158,21 +159,21 @@ def with_rank_named() -> Iterator[None]:
         yield
     except UsageError as error:
         rank = os.environ.get("RANK_ID") or os.environ.get("ASCEND_DEVICE_ID")
-        raise UsageError(f"rank {rank}: {error}" if npu_ranks.started() else str(error)) from error
+        raise UsageError(f"rank {rank}: {error}" if environment.started() else str(error)) from error
 
 
 def _best() -> Opener:
     """The best device that is there."""
-    if found.visible_gpus():
+    if probe.visible_gpus():
         return GpuDevice
-    if adapter_for(found.tensorflow_version()) is not None:
+    if adapter_for(probe.tensorflow_version()) is not None:
         return NpuDevice
     return CpuDevice
 
 
 def _open_automatic(index: Optional[int], request: Request) -> Device:
     device = _best()(None, request)
-    device.notes += found.passed_over() if device.kind == CpuDevice.kind else []
+    device.notes += probe.passed_over() if device.kind == CpuDevice.kind else []
     return device
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from shared.errors import UsageError
-from shared.nearest import nearest
+from shared.text import nearest
 
 PRECISIONS = ("O0", "O1", "bf16")
 LossScale = Union[None, str, float]  # nothing, "dynamic" or a number
@@ -72,8 +72,8 @@ class Device(abc.ABC):
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Any]:
-        """The `tf_seresnet.replicas.Replicas` of this device; the default graph and its sessions are made inside."""
-        from tf_seresnet.replicas import ALONE
+        """The `Replicas` of this device; the default graph and its sessions are made inside."""
+        from tf_seresnet.step.replicas import ALONE
 
         yield ALONE
 

@@ -8,9 +8,9 @@ import os
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from shared.errors import UsageError
-from tf_seresnet.devices import found
+from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import Device, Request, refuse_index, refuse_more
-from tf_seresnet.graph_probe import first_field, rewritten, switch
+from tf_seresnet.devices.graph_probe import first_field, rewritten, switch
 
 XLA_ON_CPU = "--tf_xla_cpu_global_jit"
 
@@ -38,14 +38,14 @@ class _StockDevice(Device):
             raise self._no_precision()
         if self.request.xla and "_XlaRun" not in operations:
             raise UsageError(
-                f"XLA has no effect on {self.name} under TensorFlow {found.tensorflow_version()}; leave out "
+                f"XLA has no effect on {self.name} under TensorFlow {probe.tensorflow_version()}; leave out "
                 f"--xla, or set TF_XLA_FLAGS={XLA_ON_CPU} before Python starts"
             )
 
     def _no_precision(self) -> UsageError:
         return UsageError(
             f"precision {self.precision} ({self.reduced_type[self.precision]} by graph rewrite) has no "
-            f"effect on {self.name} under TensorFlow {found.tensorflow_version()}; use --precision O0"
+            f"effect on {self.name} under TensorFlow {probe.tensorflow_version()}; use --precision O0"
         )
 
     def session_config(self) -> Any:
@@ -80,7 +80,7 @@ class _StockDevice(Device):
             with super().connected() as alone:
                 yield alone
             return
-        from tf_seresnet.replicas import Mirrored
+        from tf_seresnet.step.replicas import Mirrored
 
         replicas = Mirrored([f"/{self.kind}:{number}" for number in range(self.count)], self._reduction())
         with replicas.strategy.scope():
@@ -112,13 +112,13 @@ class CpuDevice(_StockDevice):
         if request.number is None:
             raise UsageError("--distributed on the CPU needs a number of devices; add --num-devices N")
         self.count = request.number
-        self.name = found.cpu_name()
+        self.name = probe.cpu_name()
         self._prepare()
         if self.precision != "O0":
             self.notes.append(f"precision {self.precision} is slower than O0 on most CPUs")
 
     def threads(self) -> Optional[int]:
-        return found.cpu_threads()
+        return probe.cpu_threads()
 
     def _place(self, config: Any) -> None:
         config.device_count["GPU"] = 0
@@ -139,9 +139,9 @@ class GpuDevice(_StockDevice):
 
     def __init__(self, index: Optional[int], request: Request) -> None:
         super().__init__(request)
-        visible = found.visible_gpus()
+        visible = probe.visible_gpus()
         if not visible:
-            raise UsageError(found.why_no_gpu())
+            raise UsageError(probe.why_no_gpu())
         if request.number != 1:
             refuse_index(self.kind, index)
             refuse_more(self.kind, request.number, len(visible))
@@ -150,7 +150,7 @@ class GpuDevice(_StockDevice):
         if self.index >= len(visible):
             existing = ", ".join(f"gpu:{number}" for number in range(len(visible)))
             raise UsageError(f"there is no gpu:{self.index}; TensorFlow sees {existing}")
-        self.name = found.gpu_name(visible[self.index], self.index)
+        self.name = probe.gpu_name(visible[self.index], self.index)
         self._prepare()
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from shared.network_cost import NetworkCost
+from shared.roofline import NetworkCost
 from tf_seresnet.network import Layers, se_resnet
 
 Shape = Tuple[int, ...]  # of one image's feature map (height, width, channels), or of its features (channels,)

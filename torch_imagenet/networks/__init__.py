@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional
 
 from shared.errors import UsageError
-from shared.nearest import nearest
-from torch_imagenet.networks.specs import NETWORKS, Spec, find
+from shared.text import nearest
+from torch_imagenet.networks.registry import NETWORKS, Spec, find
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
-from shared.examples import FILE, MOST
 from shared.results.page.text import escaped
+from shared.run.examples import FILE, MOST
 
 # Nothing but a picture gets through, and none that would fill the page.
 _PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]{1,200000}={0,2}")

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import png
-from shared.examples import Surest, write_examples
 from shared.results.__main__ import find_records, main
 from shared.results.page.curves import MOST_POINTS, read_run
 from shared.results.page.document import page
 from shared.results.page.drawing import inline
 from shared.results.record import build_record, read_record, write_record
-from tests.shared.test_examples import look
+from shared.run.examples import Surest, write_examples
+from shared.system import png
+from tests.shared.run.test_examples import look
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = '<script>alert("1")</script>&\'"><img src=http://example.org/x>'

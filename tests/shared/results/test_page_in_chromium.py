@@ -12,9 +12,9 @@ import pytest
 
 from shared.results.__main__ import COMMITTED, find_records, main
 from shared.results.record import read_record
-from tests.shared.results.devtools import Browser, Visit
-from tests.shared.results.pdf_text import texts
 from tests.shared.results.test_page import made_up
+from tests.support.chromium import Browser, Visit
+from tests.support.pdf_text import texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 PHONE = 390  # pixels, those of the style sheet: what a usual telephone is wide

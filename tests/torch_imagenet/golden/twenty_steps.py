@@ -19,12 +19,12 @@ import torch
 
 from shared import recipes
 from tests.torch_imagenet.networks.references import drawn
-from torch_imagenet.devices import open_device
-from torch_imagenet.input_pipeline import Batch
-from torch_imagenet.network_spec import NetworkSpec
-from torch_imagenet.normalisation import Normalisation
-from torch_imagenet.precision import precision
-from torch_imagenet.step import TrainingStep
+from torch_imagenet.devices.device import open_device
+from torch_imagenet.devices.precision import precision
+from torch_imagenet.input_pipeline.loader import Batch
+from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.step.normalisation import Normalisation
+from torch_imagenet.step.training_step import TrainingStep
 
 FILE = Path(__file__).with_name("twenty_steps.json")
 # At 5e-6 a relative change of 1e-14 in the weights of SENet154 becomes 0.3 in its losses within twenty steps.

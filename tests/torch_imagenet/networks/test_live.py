@@ -8,7 +8,7 @@ import torch
 from tests.torch_imagenet.networks.agreement import CASES, apart, golden, names
 from tests.torch_imagenet.networks.references import CLASSES, TIMM, timm_network
 from torch_imagenet.networks import create
-from torch_imagenet.weights import load_weights
+from torch_imagenet.weights.load import load_weights
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 GOLDEN = golden()

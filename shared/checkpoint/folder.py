@@ -1,0 +1,283 @@
+"""Checkpoints that are whole or absent, and that know how to continue the run exactly.
+
+A checkpoint is a folder `checkpoints/step-00000391/` with the files that a half's framework writes, and `state.json`:
+progress, recipe, network and the checksums of the files. It is written under another name, synced and renamed. `last`
+and `best` stand for two of them, see `checkpoint_names`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
+
+from shared.checkpoint.names import NAMES, REPLACED, STATE, followed, is_copy, point, pointed, says_best, step_of
+from shared.errors import UsageError, one_line
+from shared.system.atomic_files import make_folder, open_to_others, sync_files, sync_folder, write_atomic
+
+FOLDER = "checkpoints"
+_CHECKSUM = "checksum"
+_WRITING = ".writing-"
+# What a run that was killed leaves: `.writing-...` (once `.` and eight letters), `.step-...`, `.last...`, `.best...`.
+_LEFTOVER = re.compile(r"\.(writing-.*|[a-z0-9_]{8}|step-\d+.*|(last|best)(\..*)?)\Z")
+FORMAT = 2  # 1 had no checksum of the state itself
+
+
+class Found(NamedTuple):
+    """A checkpoint on disk, its files as they were written."""
+
+    folder: Path
+    state: Dict[str, Any]
+    notes: List[str]  # what the user should know about how it was found
+
+
+class CheckpointFolder:
+    """The checkpoints of one run, under `folder`/checkpoints; the newest `keep`, `last` and `best` stay."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder / FOLDER
+        self._keep = keep
+        make_folder(self.folder)
+        for path in self.folder.glob(f".*{REPLACED}"):  # a run was killed between two renames
+            if not _numbered_name(path).exists():
+                os.rename(str(path), str(_numbered_name(path)))
+        for path in [path for path in map(self.folder.joinpath, NAMES) if is_copy(path)]:
+            self._take_in(path)
+        for leftover in filter(lambda path: _LEFTOVER.match(path.name), self.folder.glob(".*")):
+            _remove(leftover)
+        self._find_best()
+
+    def _take_in(self, copy: Path) -> None:
+        """Make a name again of a copy of a checkpoint, which becomes the checkpoint where that is absent or damaged."""
+        step = step_of(copy)
+        if step < 0:  # nobody knows of which
+            os.rename(str(copy), str(_free(copy.with_name(f"{copy.name}-damaged"))))
+            return
+        target = self.folder / _name(step)
+        if not target.exists() or (_is_intact(copy) and not _is_intact(target)):
+            _put(copy, target)
+        else:
+            os.rename(str(copy), str(_free(copy.with_name(f"{_WRITING}{copy.name}"))))  # to be swept away
+        point(self.folder, copy.name, target.name)
+
+    def _find_best(self) -> None:
+        """Point `best` at the last checkpoint where that is it, and a run was killed before it could say so.
+
+        Where a copy has left `best` out, it is the newest that was the best when it was written.
+        """
+        last, numbered = pointed(self.folder, "last"), _numbered(self.folder)
+        candidates = [self.folder / last.resolve().name] if last.exists() else numbered[-1:]
+        if not pointed(self.folder, "best").exists():
+            candidates += reversed(numbered)
+        best = next(filter(says_best, candidates), None)
+        if best is not None:
+            point(self.folder, "best", best.name)
+
+    def save(self, step: int, write: Callable[[Path], Any], state: Dict[str, Any], best: bool = False) -> Path:
+        """The folder of a new checkpoint; `last` (and `best`) point at it, the oldest beyond `keep` are dropped.
+
+        `write` puts the framework's files into the folder that it is given. Where it or the disk fails, its exception
+        passes, and nothing has changed.
+        """
+        target = self.folder / _name(step)
+        temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=str(self.folder)))
+        try:
+            write(temporary)
+            # But for what a system puts beside files of its own accord, as macOS does on others' file systems.
+            own = [path for path in sorted(temporary.iterdir()) if not path.name.startswith(".")]
+            files = {path.name: _sha256(path) for path in own}
+            content = dict(state, format=FORMAT, files=files, best=best)
+            content[_CHECKSUM] = _checksum(content)
+            write_atomic(temporary / STATE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+            open_to_others(temporary, 0o755)  # mkdtemp makes it private
+            sync_files(temporary)
+            _put(temporary, target)
+        except BaseException:
+            shutil.rmtree(str(temporary), ignore_errors=True)
+            raise
+        # Each on the disk before what follows.
+        for name in ["best", "last"] if best else ["last"]:
+            sync_folder(self.folder)
+            point(self.folder, name, target.name)
+        sync_folder(self.folder)
+        with contextlib.suppress(OSError):  # the checkpoint is written; what is too much goes with the next one
+            self._prune(step)
+        return target
+
+    def _prune(self, step: int) -> None:
+        """Drop the oldest, and those beyond `step`, which the run has gone back behind: it is to write them anew.
+
+        Neither is a part of one ever seen under its name, also after a power cut.
+        """
+        kept = {os.path.realpath(str(pointed(self.folder, name))) for name in NAMES}
+        numbered = _numbered(self.folder)
+        of_now = [path for path in numbered if step_of(path) <= step]
+        newest, hidden = of_now[-self._keep :], []
+        for path in numbered:
+            if path not in newest and str(path.resolve()) not in kept:
+                hidden.append(path.with_name(f".{path.name}"))
+                shutil.rmtree(str(hidden[-1]), ignore_errors=True)
+                os.rename(str(path), str(hidden[-1]))
+        sync_folder(self.folder)
+        for path in hidden:
+            shutil.rmtree(str(path), ignore_errors=True)
+
+
+def holds_one(path: Union[str, Path]) -> bool:
+    """Whether `path` is the folder of a checkpoint, of a run, or of its checkpoints, intact or not."""
+    path = followed(Path(path))
+    return (path / STATE).is_file() or (path / FOLDER).is_dir() or (path.name == FOLDER and path.is_dir())
+
+
+def newest(run: Path) -> Optional[Path]:
+    """The checkpoint that a run goes on from, by its name alone: the last, else the one with the highest number."""
+    last = pointed(run / FOLDER, "last")
+    found = [path for path in [*_numbered(run / FOLDER), last] if path.is_dir()]
+    return found[-1] if found else None
+
+
+def find(path: Union[str, Path]) -> Found:
+    """The checkpoint that `path` means: a checkpoint's folder, or the folder of a run or its checkpoints (the last).
+
+    A run whose newest checkpoint is damaged gives the newest intact one and says so in `notes`. Raises UsageError where
+    there is none.
+    """
+    path = followed(Path(path))
+    if not holds_one(path):
+        raise UsageError(f"no checkpoint at {path}; name a run's folder, or a folder step-NNNNNNNN in it")
+    if (path / STATE).is_file():
+        if path.parent.name == FOLDER and _leads_out(path):
+            raise UsageError(one_line(f"{path} is a link to {path.resolve()}, of another run; name the folder itself"))
+        return Found(path, _checked_state(path), [])
+    return _newest_intact(path / FOLDER if (path / FOLDER).is_dir() else path)
+
+
+def _newest_intact(folder: Path) -> Found:
+    notes: List[str] = []
+    last = pointed(folder, "last")
+    numbered = sorted([*_numbered(folder), *folder.glob(f".*{REPLACED}")], key=step_of, reverse=True)
+    # Those beyond `last` come last: a run that has gone back behind them has dropped their events.
+    beyond = [path for path in numbered if 0 <= step_of(last) < step_of(path)]
+    candidates = [last] if last.exists() else []
+    candidates += [path for path in numbered if path not in beyond] + beyond
+    for path in candidates:
+        if _leads_out(path):
+            notes.append(one_line(f"{path} leads to {path.resolve()}, of another run; it is passed over"))
+            continue
+        path = folder / path.resolve().name
+        try:
+            state = _checked_state(path)
+        except UsageError as error:
+            if str(error) not in notes:
+                notes.append(str(error))
+            continue
+        return Found(path, state, notes)
+    raise UsageError(
+        notes[0] if notes else f"no checkpoint in {folder}; train first, or name another with --checkpoint"
+    )
+
+
+def _checked_state(path: Path) -> Dict[str, Any]:
+    """state.json of a checkpoint whose files have the checksums that it names."""
+    try:
+        state = json.loads(_plain(path / STATE).read_text(encoding="utf-8"))
+        if state["format"] not in (1, FORMAT):
+            this = f"{path} is of format {str(state['format'])[:20]}; this version reads format {FORMAT}"
+            raise UsageError(one_line(this))
+        if (state["format"] == FORMAT or _CHECKSUM in state) and state.pop(_CHECKSUM) != _checksum(state):
+            raise _damaged(path, f"{STATE} is not what was written")
+        for name, digest in state["files"].items():
+            if os.path.basename(name) != name or _sha256(_plain(path / name)) != digest:
+                raise _damaged(path, f"{name[:100]} is not what was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {str(error)[:300]}") from error
+    return dict(state)
+
+
+def _leads_out(path: Path) -> bool:
+    """Whether the checkpoint's name in a run's folder is a link to elsewhere, where nothing of this run belongs."""
+    return path.resolve().parent != path.parent.resolve()
+
+
+def _plain(path: Path) -> Path:
+    """Itself. Raises OSError for a pipe or a device, for which a reader would wait for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no plain file")
+    return path
+
+
+def _damaged(path: Path, what: str) -> UsageError:
+    return UsageError(one_line(f"{path} is damaged ({what}); use another checkpoint"))
+
+
+def _checksum(state: Dict[str, Any]) -> str:
+    """Of what the state says, not of how it is laid out."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _numbered(folder: Path) -> List[Path]:
+    """In their order; `step-5-copy` is somebody else's."""
+    return sorted((path for path in folder.glob("step-*") if path.is_dir() and step_of(path) >= 0), key=step_of)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _numbered_name(replaced: Path) -> Path:
+    return replaced.with_name(replaced.name[1 : -len(REPLACED)])
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        return bool(_checked_state(path))
+    except UsageError:
+        return False
+
+
+def _free(path: Path) -> Path:
+    """The path, with a number behind it where it is taken."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in range(2, 10**6))
+    return path if not os.path.lexists(str(path)) else next(one for one in numbered if not os.path.lexists(str(one)))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(str(path), ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Rename onto `target`; a checkpoint of the same step that is already there makes room first.
+
+    Between the two renames it is found under the name that it has then.
+    """
+    if not target.exists():
+        os.rename(str(temporary), str(target))
+        return
+    old = target.with_name(f".{target.name}{REPLACED}")
+    shutil.rmtree(str(old), ignore_errors=True)
+    os.rename(str(target), str(old))
+    try:
+        os.rename(str(temporary), str(target))
+    except BaseException:
+        os.rename(str(old), str(target))
+        raise
+    sync_folder(target.parent)
+    shutil.rmtree(str(old), ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""`last` and `best`: further names of a run's checkpoints, on every file system and after every way of copying.
+
+Written as a symbolic link or, where the file system has none (exFAT, some network mounts), as a text file that holds
+the checkpoint's name, which is what zip archives and git leave of a link there. Read as either, and as the whole copy
+of the checkpoint that `cp -rL`, `scp -r` and `zip -r` make of a link.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Dict
+
+from shared.system.atomic_files import write_atomic
+
+NAMES = ("last", "best")
+STATE = "state.json"
+REPLACED = ".replaced"
+_NUMBERED = re.compile(r"step-\d{1,18}\Z")
+
+
+def point(folder: Path, name: str, target: str) -> None:
+    """Let `name` stand for the checkpoint called `target`, in one step. Raises OSError."""
+    temporary = folder / f".{name}"
+    if os.path.lexists(str(temporary)):
+        os.unlink(str(temporary))
+    try:
+        os.symlink(target, str(temporary))
+    except (OSError, NotImplementedError):
+        write_atomic(folder / name, target + "\n")
+    else:
+        os.replace(str(temporary), str(folder / name))
+
+
+def pointed(folder: Path, name: str) -> Path:
+    """The folder that `name` stands for in a run's folder of checkpoints; it may be absent, or lead elsewhere."""
+    return followed(folder / name)
+
+
+def followed(path: Path) -> Path:
+    """The path, or the checkpoint's where this is a text file that stands for one."""
+    if path.is_symlink() or not path.is_file():  # nor a pipe, for which a reader would wait for ever
+        return path
+    try:
+        with path.open("rb") as file:
+            target = file.read(64).decode("ascii").strip()
+    except (OSError, ValueError):
+        return path
+    return path.parent / target if _NUMBERED.match(target) else path
+
+
+def step_of(path: Path) -> int:
+    """The number in a checkpoint's name, behind a link or a pointer too; of a copy that in its state. -1 for none."""
+    name = os.readlink(str(path)) if path.is_symlink() else followed(path).name
+    number = re.match(rf"\.?step-(\d+)({re.escape(REPLACED)})?$", os.path.basename(name))
+    return int(number.group(1)) if number else _step_in_state(path) if path.name in NAMES else -1
+
+
+def is_copy(path: Path) -> bool:
+    """Whether a link has become a folder of its own."""
+    return path.name in NAMES and path.is_dir() and not path.is_symlink()
+
+
+def says_best(path: Path) -> bool:
+    """Whether the checkpoint in this folder was the best when it was written."""
+    return _state(path).get("best") is True
+
+
+def _step_in_state(path: Path) -> int:
+    progress = _state(path).get("progress")
+    step = progress.get("step") if isinstance(progress, dict) else None
+    return step if isinstance(step, int) and step >= 0 else -1
+
+
+def _state(path: Path) -> Dict[str, Any]:
+    """Empty where it is damaged, or a pipe; whoever reads the checkpoint will say so."""
+    try:
+        content = json.loads((path / STATE).read_text(encoding="utf-8")) if (path / STATE).is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

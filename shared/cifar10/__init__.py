@@ -1,0 +1,8 @@
+"""CIFAR-10 in its official Python format, read without running what a pickle asks for."""
+
+from __future__ import annotations
+
+from shared.cifar10.batches import FOLDER, OFFICIAL_NAME, UNNAMED, check, find
+from shared.cifar10.dataset import Cifar10, channel_statistics, describe, load
+
+__all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "Cifar10", "channel_statistics", "check", "describe", "find", "load"]

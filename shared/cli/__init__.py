@@ -1,0 +1,1 @@
+"""The command lines of both halves: arguments, entry point, signals, standard streams, `--version`."""

@@ -1,0 +1,205 @@
+"""The options that both halves have in common, with every spelling that the originals documented.
+
+No option has a default here: None means "not given", and the recipe's value stands. An unknown option is refused with
+the nearest valid one; abbreviations are not accepted, because they change meaning when an option is added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
+
+from shared import schedules
+from shared.cli.version import version_line
+from shared.errors import UsageError, one_line
+from shared.system.paths import expanded, on_disk
+from shared.text import nearest
+
+_LONGEST = 2000  # characters of a message
+
+Argv = Optional[Sequence[str]]
+
+
+class _Version(argparse.Action):
+    """Prints the versions, which are looked up only then, and ends with status 0."""
+
+    def __call__(self, parser: Any, *values: Any) -> None:
+        parser._print_message(version_line(parser.frameworks) + "\n", sys.stdout)
+        parser.exit()
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are `UsageError`s of one line, with --version, of these `frameworks` too."""
+
+    def __init__(self, frameworks: Sequence[str] = (), **settings: Any) -> None:
+        self.frameworks = frameworks
+        settings.setdefault("allow_abbrev", False)
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**settings)
+        self.add_argument("--version", action=_Version, nargs=0, help="show the versions and exit")
+
+    def error(self, message: str) -> NoReturn:
+        message = one_line(" ".join(message.splitlines()))
+        if len(message) > _LONGEST:  # of a word that is no option, as a rule
+            message = message[: _LONGEST // 2] + " ... " + message[-_LONGEST // 2 :]
+        if ";" not in message:
+            message += f"; see {self.prog} --help"
+        raise UsageError(message)
+
+    def parse_args(self, args: Argv = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Raises UsageError naming the first unknown option and the nearest that exists."""
+        words = self._checked(sys.argv[1:] if args is None else args)
+        parsed, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            self.error(f"unexpected word {unknown[0]!r}; options begin with --, see {self.prog} --help")
+        return parsed
+
+    def _get_values(self, action: argparse.Action, arg_strings: List[str]) -> Any:
+        """As argparse has it; a value that is empty, as of an unset variable of the shell, names nothing."""
+        if not all(text.strip() for text in arg_strings):
+            name = action.option_strings[0] if action.option_strings else action.metavar
+            self.error(f"the value of {name} is empty; give one, or leave {name} out")
+        return super()._get_values(action, arg_strings)
+
+    def _checked(self, words: Sequence[str]) -> List[str]:
+        """The words with -b128 as -b 128: without abbreviations, argparse reads the former from Python 3.8 on only.
+
+        An unknown option is refused here, because argparse would take its value for the mode and complain of that.
+        """
+        checked: List[str] = []
+        for position, word in enumerate(words):
+            option = word.split("=")[0]
+            if word == "--":
+                return checked + list(words[position:])
+            if word.endswith("=--") and option in self._option_string_actions:
+                self.error(f"argument {option}: '--' is no value; see {self.prog} --help")  # argparse drops it
+            if not _looks_like_option(word) or option in self._option_string_actions:
+                checked.append(word)
+            elif word[:2] in self._option_string_actions:
+                checked += [word[:2], word[2:]]
+            else:
+                self._refuse(option)
+        return checked
+
+    def _refuse(self, option: str) -> NoReturn:
+        known = sorted(known for known in self._option_string_actions if known.startswith("--"))
+        hint = nearest(option, known)
+        self.error(f"unknown option {option}; {hint if hint.startswith('did') else 'see ' + self.prog + ' --help'}")
+
+
+def _looks_like_option(word: str) -> bool:
+    """As argparse has it: a number below zero or a text with a space is a value, though it begins with a dash."""
+    return len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """An argparse type: one of these words, else an error with the nearest."""
+
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a choice; {nearest(text, choices)}")
+        return text
+
+    return convert
+
+
+def number(kind: Any, least: float, below: float = math.inf) -> Callable[[str], Union[int, float]]:
+    """An argparse type: an int or float that is at least `least` and below `below`."""
+
+    def convert(text: str) -> Union[int, float]:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < below:
+            limit = "" if math.isinf(below) else f" and below {below:g}"
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} does not fit; give {name} of at least {least:g}{limit}")
+        return value
+
+    return convert
+
+
+def whole_numbers(text: str) -> Tuple[int, ...]:
+    """An argparse type: "80,120" to (80, 120)."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers; write 80,120") from None
+
+
+def numbers(text: str) -> Tuple[float, ...]:
+    """An argparse type: "0.1,0.01" to (0.1, 0.01)."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers; write 0.1,0.01") from None
+
+
+def common_parser(
+    prog: str, description: str, modes: Sequence[str], networks: Sequence[str], recipes: Sequence[str],
+    frameworks: Sequence[str] = (), print_freq: int = 50,
+) -> Parser:  # fmt: skip
+    """The parser with all common options; a half names its recipes, and adds its own options to it."""
+    parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
+    parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE",
+                        help=f"{', '.join(modes)} (default: train)")  # fmt: skip
+    _add_run(parser.add_argument_group("what to run"), networks, recipes)
+    _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
+    _add_files(parser.add_argument_group("files and reports"), print_freq)
+    _add_limits(parser.add_argument_group("what the device can do at most, for the floor of a step"))
+    return parser
+
+
+def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> None:
+    group.add_argument("--recipe", type=one_of(*recipes), help=", ".join(recipes))
+    group.add_argument("--network", type=one_of(*networks), help=", ".join(networks))
+    group.add_argument("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d", type=expanded,
+                       metavar="DIR",
+                       help="the data set (default: the usual folder here, else the embedded sample)")  # fmt: skip
+    group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
+    group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
+    group.add_argument("--deterministic", action="store_true", help="refuse operators whose result may vary")
+    group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
+    group.add_argument("--restrict-classes", action="store_true",
+                       help="evaluate: answers are the data set's classes, where the network has more")  # fmt: skip
+    group.add_argument("--distributed", "--multiprocessing-distributed", action="store_true",
+                       help="train on several devices: --num-devices, else all")  # fmt: skip
+    group.add_argument("--num-devices", "--num_devices", type=number(int, 1), metavar="N",
+                       help="devices of this machine to use (default: 1, with --distributed all)")  # fmt: skip
+
+
+def _add_training(group: Any) -> None:
+    add = group.add_argument
+    add("--epochs", "--total_epochs", "--train_epochs", type=number(int, 1), metavar="N")
+    add("--max-steps", "--max_step", type=number(int, 1), metavar="N", help="stop after N steps in all")
+    add("--batch-size", "--batch_size", "--train-batch", "-b", type=number(int, 1), metavar="N", help="per device")
+    add("--learning-rate", "--lr", "--initial-lr", "--init_learning_rate", type=number(float, 1e-12), metavar="RATE",
+        help="the initial rate; the schedule's later rates keep their ratio to it")  # fmt: skip
+    add("--scheduler", "--lr-scheduler", type=one_of(*schedules.KINDS), help=", ".join(schedules.KINDS))
+    add("--milestones", type=whole_numbers, metavar="E,E,...", help="zero-based epochs at which the rate changes")
+    add("--factors", type=numbers, metavar="F,F,...", help="of the initial rate, one a milestone")
+    add("--warm-up-epochs", "--warmup-epochs", "--warm_up_epochs", "--warmup", "--wp", type=number(int, 0), metavar="N")
+    add("--momentum", "--mom", type=number(float, 0, 1), metavar="M")
+    add("--weight-decay", "--weight_decay", "--wd", type=number(float, 0), metavar="W")
+    add("--seed", "--manualSeed", type=number(int, 0, 2**32), metavar="N", help="of weights, order and crops")
+
+
+def _add_files(group: Any, print_freq: int) -> None:
+    add = group.add_argument
+    add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
+    add("--resume", type=on_disk, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
+    add("--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH",
+        help="weights: a checkpoint or the folder of a run")  # fmt: skip
+    add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
+    add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
+    add("--print-freq", "--print_freq", "-p", type=number(int, 1), default=print_freq, metavar="N",
+        help="steps a log line")  # fmt: skip
+
+
+def _add_limits(group: Any) -> None:
+    add = group.add_argument
+    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="arithmetic a second, as in 790e12")
+    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="memory traffic a second, as in 4.3e12")

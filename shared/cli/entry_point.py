@@ -1,0 +1,48 @@
+"""What the command lines of both halves do around their modes: one line and a status for whatever a user can mend."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any, Callable, Mapping
+
+from shared.cli import standard_streams
+from shared.cli.signals import Interrupts, Stopped
+from shared.errors import UsageError, one_line
+from shared.run import disk_errors
+from shared.system import orphans
+
+Mode = Callable[[Any, Interrupts], None]
+
+
+def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
+    """Parse the options and run the mode that they name, with signals as requests. The exit status.
+
+    0 done, 2 the user can mend it (one line on standard error), 129, 130, 141 and 143 stopped by a signal, with a
+    checkpoint written. A disk that takes nothing is the user's to mend too, whatever was to be written. Anything else
+    is a defect of ours and passes with its traceback.
+    """
+    standard_streams.prepare()
+    try:
+        options = parse()
+        with Interrupts() as interrupts:
+            orphans.follow()
+            modes[options.mode](options, interrupts)
+    except UsageError as error:
+        return _refused(str(error))
+    except Stopped as stopped:
+        return stopped.exit_status
+    except KeyboardInterrupt:  # before or after the time in which signals are requests
+        return 130
+    except OSError as error:
+        if error.errno not in disk_errors.FULL:
+            raise
+        what = one_line(str(error.filename or "a file"))
+        return _refused(f"cannot write {what} ({disk_errors.reason(error)}); free space, or write to another disk")
+    return 0
+
+
+def _refused(message: str) -> int:
+    with contextlib.suppress(OSError):  # standard error may be a file on a full disk itself
+        print(f"error: {one_line(message)}", file=sys.stderr)
+    return 2

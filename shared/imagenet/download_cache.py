@@ -1,0 +1,288 @@
+"""Files of a URL, fetched whole into a folder of this machine: each once, checked, those used last kept up to a limit.
+
+A file is kept under its SHA-256, so that it is the same file wherever it came from. Whoever reads one holds a shared
+lock on it, and none that is held is removed; whoever fetches one holds its lock file, so that the other processes of
+the machine wait for it instead of fetching it too. The locks are the kernel's (flock) and end with their process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+from shared.cli.signals import Stopped
+from shared.errors import UsageError, fault, one_line
+from shared.system import cache_dir as cache
+from shared.system.paths import expanded
+
+DEFAULT_GIB = 32.0  # how much is kept unless --shard-cache-size says otherwise
+
+_PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PART = re.compile(r"[0-9a-f]{64}\.(\d+)\.part\Z")
+_BLOCK = 2**20
+
+
+class ShardCache(NamedTuple):
+    """A folder, and the bytes that may be kept in it."""
+
+    folder: str
+    limit: int
+
+
+class Remote(NamedTuple):
+    """A file of a URL: its bytes and SHA-256 are known from the set's index."""
+
+    url: str
+    size: int
+    sha256: str
+    cache: ShardCache
+
+    @property
+    def path(self) -> str:
+        """Where the fetched file is kept."""
+        return os.path.join(self.cache.folder, self.sha256)
+
+
+def is_url(path: Union[str, Path]) -> bool:
+    """Whether this is no path of this machine's, as in https://host/folder or s3://bucket/folder."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(path)) is not None
+
+
+def shown(url: str) -> str:
+    """The URL as it may stand in a log: without a user's name and password."""
+    return re.sub(r"//[^/@]*@", "//", one_line(url))
+
+
+def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> ShardCache:
+    """The cache in `folder`, else in the usual one of `cache.places`. Raises UsageError where it cannot be made."""
+    try:
+        import fcntl  # noqa: F401
+    except ImportError as error:
+        raise UsageError("this system has no flock, which a cache of shards needs; give a local folder") from error
+    places = [Path(os.path.abspath(expanded(folder)))] if folder is not None else list(cache.places("shards"))
+    reason = ""
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with _locked(str(place / "room.lock")):
+                return ShardCache(str(place), int((DEFAULT_GIB if gib is None else gib) * 2**30))
+        except OSError as error:
+            reason = reason or error.strerror or str(error)
+    where = str(places[0]) if places else "the user's home"
+    reason = reason or "there is none"
+    raise UsageError(f"cannot keep shards in {where} ({reason}); name another folder with --shard-cache")
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def opened(remote: Remote, notes: List[str]) -> BinaryIO:
+    """The file's local copy, fetched if it is not there. It stays in the cache until the file object is closed.
+
+    What is to be said of attempts that failed is appended to `notes`. Raises DataError, naming the URL.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            file = open(remote.path, "rb", buffering=0)  # noqa: SIM115
+            try:
+                _lock(file.fileno(), shared=True)
+                with contextlib.suppress(PermissionError):  # another user's
+                    os.utime(remote.path)  # who was used last is last to go
+                return file
+            except BaseException:
+                file.close()
+                raise
+        fetch(remote, notes)
+
+
+def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = False) -> bool:
+    """See to it that the file is in the cache; return whether it is.
+
+    Where another process is fetching it: wait for that one, or with `wait=False` return at once. With `anew` a copy
+    that is there does not count. Raises DataError, naming the URL, when it cannot be had.
+    """
+    if os.path.exists(remote.path) and not anew:
+        return True
+    try:
+        with _locked(remote.path + ".lock", wait) as held:
+            if held and (anew or not os.path.exists(remote.path)):
+                _attempts(remote, notes)
+            return held
+    except OSError as error:
+        raise fault(
+            f"cannot keep {shown(remote.url)} in {remote.cache.folder} ({error.strerror or error}); lower"
+            " --shard-cache-size, or name another folder with --shard-cache"
+        ) from error
+
+
+def read_small(url: str, limit: int, notes: List[str]) -> bytes:
+    """The content of a file of a URL. Raises DataError where it is larger than `limit` bytes, or cannot be had."""
+
+    def read() -> bytes:
+        files, path = _filesystem(url)
+        with files.open(path, "rb") as file:
+            return bytes(file.read(limit + 1))
+
+    content = _patiently(url, read, notes)
+    if len(content) > limit:
+        raise fault(f"{shown(url)} is larger than {limit:,} bytes; that is no index of shards")
+    return content
+
+
+def _attempts(remote: Remote, notes: List[str]) -> None:
+    part = f"{remote.path}.{remote.size}.part"
+    _make_room(remote.cache, remote.size, part)
+    try:
+        _patiently(remote.url, lambda: _download(remote, part), notes)
+        os.replace(part, remote.path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+
+
+class _Different(Exception):
+    """What has arrived is not what the index says."""
+
+
+def _download(remote: Remote, part: str) -> None:
+    files, path = _filesystem(remote.url)
+    files.get_file(path, part, callback=_limit(remote.size))
+    size, sha256 = digest(part)
+    if size != remote.size:
+        raise _Different(f"{size:,} bytes in place of {remote.size:,}")
+    if sha256 != remote.sha256:
+        raise _Different("its SHA-256 is not the index's")
+
+
+def _limit(size: int) -> Any:
+    """fsspec's progress callback that ends what grows beyond its size: it could fill the disk."""
+    import fsspec
+
+    class Limit(fsspec.callbacks.Callback):
+        def call(self, *arguments: Any, **named: Any) -> None:
+            if self.value > size:
+                raise _Different(f"more than {size:,} bytes")
+
+    return Limit()
+
+
+def digest(path: str, pause: Callable[[], None] = lambda: None) -> Tuple[int, str]:
+    """Bytes and SHA-256 of a file. `pause` is called at times and may raise."""
+    size, sha = 0, hashlib.sha256()
+    with open(path, "rb") as file:
+        while True:
+            block = file.read(_BLOCK)
+            if not block:
+                return size, sha.hexdigest()
+            size += len(block)
+            sha.update(block)
+            pause()
+
+
+# -- what may fail ---------------------------------------------------------------------------------
+
+
+def _patiently(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
+    """What `work` gives at the first or a later attempt. Raises DataError; a full disk's OSError passes."""
+    for pause in (*_PAUSES, None):
+        try:
+            return work()
+        except (UsageError, Stopped):
+            raise
+        except Exception as error:  # each protocol's package has exceptions of its own
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise
+            reason = one_line(f"{type(error).__name__}: {error}".replace(url, "it"))[:160].rstrip(": ")
+            if isinstance(error, _Different):
+                reason = str(error)
+            if pause is None or isinstance(error, (FileNotFoundError, PermissionError)):
+                what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be fetched ({reason})"
+                raise fault(f"{shown(url)} {what}; check the URL and the network") from error
+            notes.append(f"note: {shown(url)} could not be fetched ({reason}), tried again after {pause:g} s")
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _filesystem(url: str) -> Tuple[Any, str]:
+    """fsspec's file system for the URL, and the path in it. Raises UsageError where something is to be installed."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise UsageError(f"reading {shown(url)} needs fsspec; pip install fsspec aiohttp") from error
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise UsageError(f"reading {shown(url)} needs another package ({one_line(str(error))}); install it") from error
+    except ValueError as error:
+        raise UsageError(f"{shown(url)} is of no known protocol ({one_line(str(error))}); check the URL") from error
+    return files, path
+
+
+# -- room ------------------------------------------------------------------------------------------
+
+
+def _make_room(where: ShardCache, size: int, part: str) -> None:
+    """Begin the file `part`, which says by its name how much it will take, and remove what is beyond the limit."""
+    with _locked(os.path.join(where.folder, "room.lock")):
+        kept = sorted(_kept(where.folder))
+        total = sum(kept_size for _, kept_size, _ in kept) + size
+        for _, kept_size, path in kept:
+            if total <= where.limit:
+                break
+            if _removed(path):
+                total -= kept_size
+        with open(part, "wb"):
+            pass
+
+
+def _kept(folder: str) -> Iterator[Tuple[float, int, str]]:
+    """When each file was used last, the bytes it has or will have, and its path."""
+    for entry in os.scandir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            part = _PART.match(entry.name)
+            if part or re.match(r"[0-9a-f]{64}\Z", entry.name):
+                yield entry.stat().st_mtime, int(part.group(1)) if part else entry.stat().st_size, entry.path
+
+
+def _removed(path: str) -> bool:
+    """Remove a file that nobody reads, or a part that nobody is fetching any more; return whether it is gone."""
+    lock = path.split(".")[0] + ".lock" if path.endswith(".part") else path
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        if not _lock(descriptor, shared=False, wait=False):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: str, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file; gives False where another process has it and this one is not to wait."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _lock(descriptor, shared=False, wait=wait)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, shared: bool, wait: bool = True) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True

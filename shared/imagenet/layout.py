@@ -1,0 +1,190 @@
+"""The folders of ImageNet: where train/ and val/ are, and whether they belong together.
+
+    imagenet/
+        train/n01440764/*.JPEG ... train/n15075141/*.JPEG     1,000 classes, 1,281,167 images
+        val/n01440764/*.JPEG   ... val/n15075141/*.JPEG       1,000 classes, 50,000 images
+
+That is how the archives of https://image-net.org (ILSVRC 2012, Russakovsky et al. 2015) are laid out by everybody
+who trains on them. Any other images in the same layout will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import List, Sequence, Tuple, Union
+
+from shared.errors import fault
+from shared.imagenet.split import INNER, LeftOut, Split, entries, is_folder, is_image
+from shared.system.paths import expanded
+from shared.text import look_alikes
+
+OFFICIAL_NAME = "imagenet"
+UNNAMED = "imagenet-layout"
+SPLITS = ("train", "val")
+
+_SUBFOLDERS = ("imagenet", "ImageNet", "ILSVRC2012")
+_ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+_PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+_OFFICIAL_IMAGES = {"train": 1281167, "val": 50000}
+_OFFICIAL_CLASSES = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"  # SHA-256 of the sorted wnids
+_OTHER_NAMES = {"train": ("training", "Train", "TRAIN"), "val": ("validation", "valid", "Val", "VAL", "test")}
+_TINY_LIST = "val_annotations.txt"  # Tiny-ImageNet's
+_SHOWN = 3  # names in one message
+
+
+def present(root: Path) -> Sequence[str]:
+    """The splits that are there: val/ alone is all that an evaluation needs."""
+    return SPLITS if os.path.lexists(str(root / "train")) else ("val",)
+
+
+def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
+    """Return the absolute folder that holds the splits' folders: `path`, or its one sub-folder named as the set.
+
+    Raises DataError, one line, where there is none.
+    """
+    given = Path(os.path.abspath(expanded(path)))
+    if not os.path.isdir(str(given)):
+        if os.path.isfile(str(given)) and given.name.lower().endswith(_PACKED):
+            raise fault(
+                f"{given} is still packed; extract it and give the folder that holds train/ and val/ (of tar shards,"
+                " give the folder that they are in)"
+            )
+        what = "is not a folder" if os.path.lexists(str(given)) else "does not exist"
+        raise fault(f"{given} {what}; give the folder that holds train/ and val/ with --data-path")
+    places = [given] + [given / name for name in _SUBFOLDERS]
+    found = [place for place in places if any(os.path.isdir(str(place / split)) for split in SPLITS)]
+    root = found[0] if found and (found[0] == given or len(found) == 1) else given
+    for split in splits:
+        if not os.path.isdir(str(root / split)):
+            raise fault(_missing(root, split))
+    return root
+
+
+def faults(parts: Sequence[Split]) -> List[str]:
+    """Return what is wrong with the splits, each alone and together, a line each: "what is wrong; what to do"."""
+    found = [line for part in parts for line in _faults_alone(part)]
+    if len(parts) == 2 and all(part.classes for part in parts):
+        found += _missing_classes(parts[0], parts[1]) + _missing_classes(parts[1], parts[0])
+    return found
+
+
+def remarks(parts: Sequence[Split]) -> Tuple[str, ...]:
+    """Return what a user should know and need not mend, a line each."""
+    return tuple(line for part in parts for line in _remarks(part.subset, part.left_out) + _alike_within(part))
+
+
+def is_official(parts: Sequence[Split]) -> bool:
+    """Whether these are the official 1,000 classes with the official numbers of images. No image is read."""
+    return all(
+        len(part) == _OFFICIAL_IMAGES[part.subset]
+        and hashlib.sha256("\n".join(part.classes).encode("utf-8", "replace")).hexdigest() == _OFFICIAL_CLASSES
+        for part in parts
+    )
+
+
+def name_of(root: Path, official: bool) -> str:
+    """Return 'imagenet' for the official set alone, else the folder's own name where that is a plain one."""
+    if official:
+        return OFFICIAL_NAME
+    plain = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", root.name)
+    return root.name if plain and root.name.lower() != OFFICIAL_NAME else UNNAMED
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """'1 image', '1,281,167 images'."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+# -- what is wrong -------------------------------------------------------------------------------
+
+
+def _missing(root: Path, split: str) -> str:
+    if os.path.lexists(str(root / split)):
+        return f"{root / split} is not a folder; put the {split} images there, a folder per class"
+    archive = root / _ARCHIVES[split]
+    if os.path.isfile(str(archive)):
+        return f"{archive} is still packed; extract it into {root / split}, a folder per class"
+    if root.name in SPLITS and os.path.isdir(str(root.parent / split)):
+        return f"{root} is one of the two parts; give the folder that holds both, {root.parent}"
+    for other in _OTHER_NAMES[split]:
+        if os.path.isdir(str(root / other)):
+            return f"{root} holds no {split}/ but {other}/; if that is the same, give it the name {split}"
+    return f"{root} holds no {split}/; give the folder that holds train/ and val/, each with a folder per class"
+
+
+def _faults_alone(part: Split) -> List[str]:
+    folder, left_out = part.folder, part.left_out
+    if part.classes == (INNER,) and os.path.isfile(os.path.join(folder, _TINY_LIST)):
+        tiny = f"{folder} is Tiny-ImageNet's as it is unpacked, all classes in {INNER}/"
+        return [f"{tiny}; {_sorting(folder, os.path.join(folder, _TINY_LIST))}"]
+    if left_out.unsorted or (left_out.loose and not part.classes):
+        images = counted(left_out.unsorted or left_out.loose, "image")
+        if part.subset == "train":
+            return [f"{folder} has {images} outside class folders; move each into the folder of its class"]
+        return [f"{folder} is not sorted ({images} outside class folders); {_sorting(folder)}, LIST being valprep.sh"]
+    if not part.classes:
+        packed = any(name.endswith(".tar") for name in os.listdir(folder))
+        if packed:
+            return [f"{folder} holds archives that are still packed; extract each into a folder of its name"]
+        return [f"{folder} holds no class folders; put the images there, a folder per class"]
+    empty = [name for name, count in zip(part.classes, part.class_counts()) if not count]
+    if empty:
+        classes = counted(len(empty), "class", "classes")
+        inner = _inner(os.path.join(folder, empty[0])) if left_out.folders else ""
+        if inner:
+            deeper = f"{folder} has {classes} without images ({some(empty)}): they lie deeper, in {empty[0]}/{inner}/"
+            return [f"{deeper}; move what is there into the folders train/CLASS/ and val/CLASS/"]
+        return [f"{folder} has {classes} without images ({some(empty)}); fill or remove them"]
+    return []
+
+
+def _inner(folder: str) -> str:
+    """The folder within a class folder in which there are images, or folders of them; nothing where there is none."""
+    for entry in sorted(entries(folder), key=lambda entry: entry.name):
+        if is_folder(entry) and any(is_folder(one) or is_image(one.name) for one in entries(entry.path)):
+            return entry.name
+    return ""
+
+
+def _sorting(folder: str, list_path: str = "LIST") -> str:
+    root = os.path.dirname(folder)
+    return f"run python torch_imagenet/main.py check-data --data-path {root} --sort-val {list_path}"
+
+
+def _missing_classes(one: Split, other: Split) -> List[str]:
+    missing = sorted(set(one.classes) - set(other.classes))
+    if not missing:
+        return []
+    classes = counted(len(missing), "class", "classes")
+    alike = look_alikes(missing, set(other.classes) - set(one.classes))
+    if alike:
+        pairs = some([f"{ascii(name)} and {ascii(here)}" for name, here in alike.items()])
+        named = counted(len(alike), "class", "classes")
+        return [f"{other.folder} has {named} of {one.subset}/ under names that look alike and are spelt otherwise"
+                f" ({pairs}); rename the folders in one of them"]  # fmt: skip
+    return [f"{other.folder} lacks {classes} of {one.subset}/ ({some(missing)}); both need the same classes"]
+
+
+def _alike_within(part: Split) -> List[str]:
+    alike = look_alikes(part.classes, part.classes)
+    pairs = some([f"{ascii(name)} and {ascii(other)}" for name, other in alike.items()])
+    return [f"{part.subset}/: two classes have names that look alike ({pairs})"] if alike else []
+
+
+def _remarks(split: str, left_out: LeftOut) -> List[str]:
+    lines = []
+    if left_out.files:
+        lines.append(f"{split}/: {counted(left_out.files, 'file')} left out, hidden or no image by name")
+    if left_out.folders:
+        lines.append(f"{split}/: {counted(left_out.folders, 'folder')} left out, hidden or inside a class folder")
+    if left_out.loose - left_out.unsorted:
+        lines.append(f"{split}/: {counted(left_out.loose - left_out.unsorted, 'image')} left out, in no class folder")
+    return lines

@@ -1,0 +1,186 @@
+"""What is in a shard, from its tar headers: nothing is extracted, and what a careful reader stops at is a fault."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tarfile
+import time
+from pathlib import Path
+from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+
+import numpy as np
+
+from shared.cli.signals import Stopped
+from shared.errors import DataError, fault
+from shared.imagenet.shards.index import Table, pack, unpack
+from shared.imagenet.shards.split import key_of
+from shared.imagenet.split import is_hidden, is_image
+from shared.system import cache_dir
+from shared.system.atomic_files import write_atomic
+from shared.text import decoded, raw
+
+MAX_CLASSES = 100_000
+_CLS_BYTES = 20
+_NAME_CHARACTERS = 4096
+_MEND = "write the shard anew"
+
+
+class Sample(NamedTuple):
+    """An image of a shard: its member's name, where its bytes are, and the index of its class."""
+
+    member: str
+    start: int
+    size: int
+    label: int
+
+
+class _Member(NamedTuple):
+    name: str
+    start: int
+    size: int
+
+
+def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> Iterator[Sample]:
+    """The samples of a shard in their order: members with the same key that follow each other, an image and its .cls.
+
+    `shard` is its name in messages. Members that are neither, or hidden, are passed over. Raises DataError, one line,
+    for a file that is no plain tar archive or is cut off, a link, a name that leads out of its folder, a sample without
+    an image or class, a key that comes again.
+    """
+    try:
+        with open(path, "rb") as file:
+            seen: Set[str] = set()
+            for key, members in _grouped(_members(file, shard)):
+                pause()
+                if key in seen:
+                    raise fault(f"{shard}: the key {key} comes twice; {_MEND}")
+                seen.add(key)
+                sample = _sample(file, f"{shard}:{key}", members)
+                if sample is not None:
+                    yield sample
+    except OSError as error:
+        raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
+
+
+def _sample(file: BinaryIO, name: str, members: List[_Member]) -> Optional[Sample]:
+    images = [member for member in members if is_image(os.path.basename(member.name))]
+    classes = [member for member in members if member.name.endswith(".cls")]
+    if not images and not classes:
+        return None
+    if len(images) != 1 or len(classes) != 1:
+        raise fault(f"{name} has {len(images)} images and {len(classes)} .cls, not one of each; {_MEND}")
+    file.seek(classes[0].start)
+    text = file.read(min(classes[0].size, _CLS_BYTES))
+    number = decoded(text).strip()
+    if classes[0].size > _CLS_BYTES or not re.match("[0-9]+\\Z", number) or int(number) >= MAX_CLASSES:
+        raise fault(f"{name}.cls is no class index ({text[:_CLS_BYTES]!r}); {_MEND}")
+    return Sample(images[0].name, images[0].start, images[0].size, int(number))
+
+
+def _grouped(members: Iterator[_Member]) -> Iterator[Tuple[str, List[_Member]]]:
+    group: List[_Member] = []
+    for member in members:
+        if group and key_of(member.name) != key_of(group[0].name):
+            yield key_of(group[0].name), group
+            group = []
+        group.append(member)
+    if group:
+        yield key_of(group[0].name), group
+
+
+def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
+    """The plain files of an archive. Raises DataError."""
+    try:
+        archive = tarfile.open(fileobj=file, mode="r:", encoding="utf-8")  # noqa: SIM115
+        end = os.fstat(file.fileno()).st_size
+        reached = -1
+        while True:
+            info = archive.next()
+            if info is None:
+                break
+            archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
+            if info.offset <= reached or info.size < 0 or info.offset_data + info.size > end:
+                raise fault(f"{shard}: {info.name[:80]} reaches beyond the file, which is cut off or damaged; {_MEND}")
+            reached = info.offset
+            if info.isdir():
+                continue
+            _check(shard, info)
+            if is_hidden(os.path.basename(info.name)):
+                continue
+            yield _Member(info.name, info.offset_data, info.size)
+        file.seek(archive.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the reader takes a damaged header for the end
+            raise fault(f"{shard} is cut off or damaged at byte {archive.offset:,}; {_MEND}")
+    except (DataError, Stopped):
+        raise
+    except (OSError, EOFError) as error:
+        raise fault(f"cannot read {shard} ({getattr(error, 'strerror', None) or error}); check the disk") from error
+    except Exception as error:  # tarfile raises what it likes at damaged headers
+        raise fault(f"{shard} is no plain tar archive, or a damaged one ({str(error)[:80]}); {_MEND}") from error
+
+
+def _check(shard: str, info: tarfile.TarInfo) -> None:
+    if info.issparse() or not info.isreg():
+        raise fault(f"{shard}: {info.name[:80]} is a link or no plain file; {_MEND}")
+    if len(info.name) > _NAME_CHARACTERS:
+        raise fault(f"{shard}: a name of {len(info.name):,} characters, {info.name[:40]}...; {_MEND}")
+    if info.name.startswith("/") or ".." in info.name.split("/"):
+        raise fault(f"{shard}: {info.name[:80]} leads out of the folder; {_MEND}")
+
+
+_SUBFOLDER = "imagenet-shards-v1"  # another number for another content
+_TICK_NS = 2 * 10**9  # the coarsest clock of a file system in use, FAT's
+
+
+def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) -> Table:
+    """List the images of these shards by class, then by name. Raises DataError, one line."""
+    found = [
+        (sample.label, raw(sample.member), number, sample.start, sample.size)
+        for number, path in enumerate(paths)
+        for sample in samples(path, os.path.basename(path), pause)
+    ]
+    if not found:
+        raise fault(f"{os.path.dirname(paths[0])} holds shards without an image; give others with --data-path")
+    found.sort()
+    labels, names, shard, starts, sizes = zip(*found)
+    return Table(
+        counts=np.bincount(labels).astype(np.int64), names=b"".join(names),
+        lengths=np.array([len(name) for name in names], np.int64), shard=np.array(shard, np.int32),
+        starts=np.array(starts, np.int64), sizes=np.array(sizes, np.int64),
+    )  # fmt: skip
+
+
+def listed_shards(
+    paths: Sequence[str], cache_folder: Union[str, Path, None] = None, pause: Callable[[], None] = lambda: None
+) -> Table:
+    """Return what `scan_shards` returns, from the cache where shards of these names, sizes and times have been listed.
+
+    `cache_folder` as in `cache.places`. A cache that is damaged, or can be neither read nor written, is as good as
+    none.
+    """
+    digest_of, newest, sizes = hashlib.sha256(), 0, []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
+        sizes.append(status.st_size)
+        newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
+        digest_of.update(b"%b\0%d %d %d\n" % (
+            os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))  # fmt: skip
+    name, now = digest_of.hexdigest() + ".npz", time.time_ns()
+    places = list(cache_dir.places(_SUBFOLDER, cache_folder))
+    for place in places:
+        with contextlib.suppress(OSError, ValueError):
+            return unpack((place / name).read_bytes(), None, tuple(sizes))
+    table = scan_shards(paths, pause)
+    if now - newest > _TICK_NS:
+        for place in places:
+            with contextlib.suppress(OSError):
+                place.mkdir(parents=True, exist_ok=True)
+                write_atomic(place / name, pack(table))
+                break
+    return table

@@ -1,0 +1,159 @@
+"""Write ImageNet as tar shards with an index: the whole folder, or nothing.
+
+Training images are mixed over all classes by a permutation that is the same on every machine, others keep their order.
+The members are plain ustar with no time and no owner, so that the same images give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Iterator, List, Optional, Sequence, Union
+
+import numpy as np
+
+from shared.errors import UsageError
+from shared.imagenet.download_cache import digest
+from shared.imagenet.layout import counted
+from shared.imagenet.reader import ExtentReader
+from shared.imagenet.shards.index import FILE, Index, Listed, SplitIndex, Table, pack
+from shared.imagenet.shards.split import key_of, member_name
+from shared.imagenet.split import Split
+from shared.rng import epoch_order
+from shared.system.atomic_files import open_to_others, sync_files, sync_folder, write_atomic
+from shared.system.paths import expanded
+
+_PROGRESS_SECONDS = 10.0
+_BLOCK = tarfile.BLOCKSIZE
+# What a sample takes besides its image (two heads, the image's padding, the class), and the end of a shard.
+_ROOM = 6 * _BLOCK + tarfile.RECORDSIZE
+_MIX_SEED = 0
+
+Say = Callable[[str], None]
+
+
+def write_shards(
+    name: str, parts: Sequence[Split], folder: Union[str, Path], shard_bytes: int, say: Say,
+    pause: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Write the splits of the set `name` to `folder`, which must not be there, in shards of about `shard_bytes`.
+
+    `pause` is called between images and may raise; then, and after any other failure, nothing is left. Raises
+    UsageError where the folder is there or cannot be written, DataError where an image cannot be read.
+    """
+    target = Path(os.path.abspath(expanded(folder)))
+    if os.path.lexists(str(target)):
+        raise UsageError(f"{target} is there already; name another folder with --write-shards, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(target) as place:
+            splits = {part.subset: _write_split(part, place, shard_bytes, say, pause) for part in parts}
+            write_atomic(place / FILE, Index(name, parts[0].classes, splits).to_json())
+            sync_files(place)
+            os.rename(str(place), str(target))
+        sync_folder(target.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"cannot write {target} ({reason}); make room, or name another folder with --write-shards"
+        ) from error
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A folder in the making, which goes unless it is renamed."""
+    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=str(target.parent)))
+    try:
+        mask = os.umask(0)
+        os.umask(mask)
+        open_to_others(place, 0o777 & ~mask)  # mkdtemp makes it private
+        yield place
+    except BaseException:
+        shutil.rmtree(str(place), ignore_errors=True)
+        raise
+
+
+def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Callable[[], None]) -> SplitIndex:
+    images = len(part)
+    order = epoch_order(_MIX_SEED, 0, images) if part.subset == "train" else np.arange(images)
+    shard, starts, sizes = np.zeros(images, np.int32), np.zeros(images, np.int64), np.zeros(images, np.int64)
+    written: List[Listed] = []
+    current: Optional[_ShardFile] = None
+    spoken = time.monotonic()
+    with ExtentReader() as reader:
+        try:
+            for done, index in enumerate(order.tolist()):
+                pause()
+                content = reader.read(part.extent(index))
+                if current is not None and current.end + len(content) + _ROOM > shard_bytes:
+                    written.append(current.finished())
+                    current = None
+                if current is None:
+                    current = _ShardFile(place / f"{part.subset}-{len(written):06d}.tar")
+                shard[index], sizes[index] = len(written), len(content)
+                starts[index] = current.add(
+                    member_name(index, part.file_name(index)), content, int(part.labels[index])
+                )
+                if time.monotonic() - spoken >= _PROGRESS_SECONDS:
+                    spoken = time.monotonic()
+                    say(f"{part.subset}: written {done:,} of {images:,} images")
+            if current is not None:
+                written.append(current.finished())
+                current = None
+        finally:
+            if current is not None:
+                current.abandon()
+    total = sum(one.size for one in written) / 2**20
+    say(f"{part.subset}: {counted(images, 'image')} in {counted(len(written), 'shard')}, {total:,.1f} MiB")
+    table = Table(part.class_counts(), part.names, np.diff(part.offsets), shard, starts, sizes)
+    return SplitIndex(images, _write_table(place / f"{part.subset}-index.npz", pack(table)), tuple(written))
+
+
+def _write_table(path: Path, content: bytes) -> Listed:
+    write_atomic(path, content)
+    return Listed(path.name, len(content), hashlib.sha256(content).hexdigest())
+
+
+class _ShardFile:
+    """A shard in the making."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.images = path, 0
+        self._archive = tarfile.open(str(path), "w:", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    @property
+    def end(self) -> int:
+        """Bytes so far."""
+        return self._archive.offset
+
+    def add(self, member: str, content: bytes, label: int) -> int:
+        """Add an image and its class; return where the image's bytes begin."""
+        start = self.end + _BLOCK
+        self._add(member, content)
+        self._add(key_of(member) + ".cls", str(label).encode("ascii"))
+        self.images += 1
+        return start
+
+    def _add(self, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), 0o644
+        self._archive.addfile(info, io.BytesIO(content))
+        self._archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
+
+    def finished(self) -> Listed:
+        """Close the shard and return its entry in the index."""
+        self._archive.close()
+        size, sha256 = digest(str(self._path))
+        return Listed(self._path.name, size, sha256, self.images)
+
+    def abandon(self) -> None:
+        """Close the file only; the folder goes."""
+        with contextlib.suppress(OSError):
+            self._archive.fileobj.close()

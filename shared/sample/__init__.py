@@ -1,0 +1,7 @@
+"""The embedded sample: 1,797 handwritten digits, written in the layout of either data set where nobody named one."""
+
+from __future__ import annotations
+
+from shared.sample.dataset import NAME, TEST_IMAGES, TRAIN_IMAGES, cifar10_folder, imagenet_folder, is_cached
+
+__all__ = ["NAME", "TEST_IMAGES", "TRAIN_IMAGES", "cifar10_folder", "imagenet_folder", "is_cached"]

@@ -1,0 +1,209 @@
+"""The embedded sample: 1,797 real handwritten digits, ready to train on.
+
+Ten classes, 8 x 8 pixels, 17 shades; `shared.sample.digits` says where they are from. A fixed permutation makes 1,495
+train images (five files of 299) and 299 test images; the three images left over are used by nobody. Pixels are
+enlarged by integer arithmetic, so that every machine gets the same ones. Written once into a cache and taken
+from there afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, List, Tuple, Union
+
+import numpy as np
+
+from shared import batch_writer
+from shared.cifar10 import batches
+from shared.errors import UsageError
+from shared.sample import digits
+from shared.system.atomic_files import sync
+from shared.system.cache_dir import places
+
+NAME = "sample-digits"
+CASES = 299  # images per file
+TRAIN_IMAGES = CASES * len(batches.TRAIN_FILES)
+TEST_IMAGES = CASES
+CLASSES = 10
+
+_SUBFOLDER = "sample-v1"
+_SPLIT_SEED = 0
+
+
+def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
+    """Return the folder with the sample in the CIFAR-10 layout, written if it is not there yet.
+
+    Images are uint8 32 x 32 x 3 (grey), 5 x 299 for training and 299 for testing, labels '0' to '9'; 3 of the
+    1,797 are left out. The files are the same bytes on every machine. `cache` takes the place of KIT_CACHE in
+    the environment, and that of ~/.cache; where it cannot be written, the system's temporary folder serves.
+    Raises UsageError when no folder can be written.
+    """
+    return _cached(cache, batches.FOLDER, _write_cifar10, _is_complete_cifar10)
+
+
+def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
+    """Return the folder with the same split in the ImageNet layout: train/<label>/*.JPEG, val/<label>/*.JPEG.
+
+    Images are 64 x 64 RGB. `cache` and errors as in `cifar10_folder`, and UsageError when Pillow is missing.
+    """
+    return _cached(cache, "imagenet", _write_imagenet, _is_complete_imagenet)
+
+
+def is_cached(path: Union[str, Path]) -> bool:
+    """Whether `path` is where some cache keeps the sample, which can be made again where it is gone."""
+    return Path(path).parent.name == _SUBFOLDER
+
+
+# -- images --------------------------------------------------------------------------------------
+
+
+def _digits() -> Tuple[np.ndarray, np.ndarray]:
+    """Return uint8 [1797, 8, 8] in 0 .. 16 and labels [1797] in the split's order: train, test, left over."""
+    images, labels = digits.load()
+    order = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
+    return images[order], labels[order]
+
+
+def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
+    """Enlarge uint8 [N, H, W] in 0 .. 16 bilinearly, to uint8 [N, H * factor, W * factor] in 0 .. 255.
+
+    Pixel centres are at half-integers and the border is repeated, as in TensorFlow 2; halves are rounded up.
+    """
+    wide = images.astype(np.int64)
+    for axis in (1, 2):
+        size = wide.shape[axis]
+        position = 2 * np.arange(size * factor) + 1 - factor  # in small pixels / (2 * factor)
+        low, weight = position // (2 * factor), position % (2 * factor)
+        weight = weight.reshape((-1, 1) if axis == 1 else (1, -1))
+        below, above = np.clip(low, 0, size - 1), np.clip(low + 1, 0, size - 1)
+        wide = wide.take(below, axis) * (2 * factor - weight) + wide.take(above, axis) * weight
+    whole = 16 * (2 * factor) ** 2
+    return ((wide * 255 + whole // 2) // whole).astype(np.uint8)
+
+
+# -- the two layouts -----------------------------------------------------------------------------
+
+
+def _write_cifar10(folder: Path) -> None:
+    small, labels = _digits()
+    pixels = np.tile(_enlarged(small, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
+    meta: Dict[str, batch_writer.Value] = {
+        "num_cases_per_batch": CASES,
+        "label_names": [str(label) for label in range(CLASSES)],
+        "num_vis": 3072,
+        "dataset_name": NAME,
+    }
+    files = {batches.META_FILE: batch_writer.dumps(meta)}
+    for number, name in enumerate(batches.TRAIN_FILES + (batches.TEST_FILE,)):
+        part = slice(number * CASES, (number + 1) * CASES)
+        files[name] = batch_writer.dumps(
+            {
+                "batch_label": f"{NAME}, {name}",
+                "labels": [int(label) for label in labels[part]],
+                "data": pixels[part],
+                "filenames": _file_names(part, labels),
+            }
+        )
+    for name, content in files.items():
+        with open(str(folder / name), "wb") as file:
+            file.write(content)
+            file.flush()
+            sync(file.fileno())
+
+
+def _write_imagenet(folder: Path) -> None:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise UsageError("the sample as JPEGs needs Pillow; pip install Pillow, or give --data-path") from error
+    small, labels = _digits()
+    images = _enlarged(small, 8)
+    for part, split in _imagenet_parts():
+        for label in range(CLASSES):
+            (folder / part / str(label)).mkdir(parents=True)
+        for name, image, label in zip(_file_names(split, labels), images[split], labels[split]):
+            target = folder / part / str(label) / name
+            Image.fromarray(image).convert("RGB").save(str(target), "JPEG", quality=95)
+
+
+def _imagenet_parts() -> List[Tuple[str, slice]]:
+    return [("train", slice(0, TRAIN_IMAGES)), ("val", slice(TRAIN_IMAGES, TRAIN_IMAGES + TEST_IMAGES))]
+
+
+def _file_names(part: slice, labels: np.ndarray) -> List[str]:
+    return [f"digit_{labels[index]}_{index:04d}.JPEG" for index in range(part.start, part.stop)]
+
+
+def _is_complete_cifar10(folder: Path) -> bool:
+    """Whether all files are there with their pixels: temporary folders get swept, and power fails."""
+    try:
+        batches.check(folder)
+    except UsageError:
+        return False
+    return True
+
+
+def _is_complete_imagenet(folder: Path) -> bool:
+    try:
+        for part, split in _imagenet_parts():
+            files = [path for path in (folder / part).glob("*/*.JPEG") if path.stat().st_size]
+            if len(files) != split.stop - split.start:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+# -- the cache -----------------------------------------------------------------------------------
+
+
+def _cached(
+    cache: Union[str, Path, None],
+    name: str,
+    write: Callable[[Path], None],
+    is_complete: Callable[[Path], bool],
+) -> Path:
+    """Return the folder `name` below the first place that has it whole or where it can be written."""
+    failures = []
+    for root in places(_SUBFOLDER, cache):
+        if is_complete(root / name):
+            return root / name
+        try:
+            return _written(root, name, write, is_complete)
+        except OSError as error:
+            failures.append(f"{root} ({error.strerror or error})")
+    where = " or ".join(failures) or "the user's home (there is none)"
+    raise UsageError(f"cannot write the embedded sample to {where}; set KIT_CACHE to a folder that can be written")
+
+
+def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> Path:
+    """Write beside the place and move there in one step: parallel processes see all of it or nothing."""
+    target = root / name
+    root.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix="." + name + ".", dir=str(root)))
+    try:
+        fresh = workshop / name
+        fresh.mkdir()
+        write(fresh)
+        for attempt in range(3):
+            try:
+                os.rename(str(fresh), str(target))
+                return target
+            except OSError:
+                if is_complete(target):  # another process was quicker
+                    return target
+                if attempt == 2 or not target.is_dir():
+                    raise
+                _move_aside(target, workshop / f"incomplete-{attempt}")
+        raise AssertionError("unreachable")
+    finally:
+        shutil.rmtree(str(workshop), ignore_errors=True)
+
+
+def _move_aside(target: Path, aside: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another process may just have done so
+        os.rename(str(target), str(aside))

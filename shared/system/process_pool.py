@@ -1,0 +1,71 @@
+"""Work in several processes, its results in order; with one, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Callable, Deque, Iterable, Iterator, Optional, Tuple, TypeVar
+
+from shared.errors import fault
+from shared.system import orphans
+
+T = TypeVar("T")  # a tag, which stays here
+A = TypeVar("A")  # an argument, which is sent to a process
+R = TypeVar("R")
+
+
+class ProcessPool:
+    """`workers` processes, started when they are needed and ended with the `with`."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._processes: Optional[ProcessPoolExecutor] = None
+
+    def results(
+        self, work: Callable[[A], R], items: Iterable[Tuple[T, A]], ahead: int, name: Callable[[T], str]
+    ) -> Iterator[Tuple[T, R]]:
+        """For each (tag, argument) the tag with what `work`, a function of a module, makes of the argument.
+
+        At most `ahead` are begun before their turn. Raises DataError where a process dies: `name` says of a tag where.
+        """
+        if self.workers == 1:
+            for tag, argument in items:
+                yield tag, work(argument)
+            return
+        if self._processes is None:
+            self._processes = ProcessPoolExecutor(self.workers, initializer=_begin, initargs=(os.getpid(),))
+        running: Deque[Tuple[T, Future[R]]] = deque()
+        try:
+            for tag, argument in items:
+                running.append((tag, self._processes.submit(work, argument)))
+                if len(running) >= ahead:
+                    yield _result(*running.popleft(), name)
+            while running:
+                yield _result(*running.popleft(), name)
+        finally:
+            for _, future in running:
+                future.cancel()
+
+    def __enter__(self) -> ProcessPool:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._processes is not None:
+            self._processes.shutdown()
+
+
+def _result(tag: T, future: Future[R], name: Callable[[T], str]) -> Tuple[T, R]:
+    try:
+        return tag, future.result()
+    except BrokenProcessPool as error:
+        raise fault(f"a process died near {name(tag)}, out of memory or of a hostile file; try --workers 1") from error
+
+
+def _begin(started_by: int) -> None:
+    """Ctrl-C is for the process that started this one, and SIGTERM ends it, whatever handlers it has inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    orphans.end_with_parent(started_by)

@@ -1,0 +1,75 @@
+"""Which names of torch_npu the program uses, read from its source, so that the list cannot fall behind."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Iterator, Optional, Set
+
+ROOT = Path(__file__).resolve().parents[3]
+HALF = ROOT / "torch_imagenet"
+
+# In these files a device's module, torch.npu for an NPU, goes by one of these names; no other file has one.
+FILES = ("devices.py", "npu_options.py", "affinity.py")
+MODULES = ("torch.npu", "module", "self.module", "device_module")
+
+
+def used_names(source: str) -> Set[str]:
+    """Dotted names below torch.npu and torch_npu in one of `FILES`, as in "torch.npu.config.allow_internal_format"."""
+    tree = ast.parse(source)
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    found = {name for node in ast.walk(tree) if id(node) not in inner for name in _name(node)}
+    return found | {f"torch.npu.{name}" for node in ast.walk(tree) for name in _asked_for(node)}
+
+
+def program_names() -> Set[str]:
+    """Those of the whole program."""
+    return {name for file in FILES for name in used_names((HALF / file).read_text(encoding="utf-8"))}
+
+
+def mentions_torch_npu(source: str) -> bool:
+    """Whether a file reaches for the package or for a device's module by itself."""
+    for node in ast.walk(ast.parse(source)):
+        if (_dotted(node) or "").startswith(("torch.npu", "torch.get_device_module")):
+            return True
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "torch_npu" in ast.unparse(node):
+            return True
+        if isinstance(node, ast.Call) and _imported(node):
+            return True
+    return False
+
+
+def _name(node: ast.AST) -> Iterator[str]:
+    if not isinstance(node, ast.Attribute):
+        return
+    whole = _dotted(node) or ""
+    for module in MODULES:
+        if whole.startswith(f"{module}."):
+            yield f"torch.npu.{whole[len(module) + 1 :]}"
+    if isinstance(node.value, ast.Call) and _imported(node.value):
+        yield f"{_imported(node.value)}.{node.attr}"
+
+
+def _asked_for(node: ast.AST) -> Iterator[str]:
+    """getattr(device_module, "name", ...)"""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+        of, name = node.args[:2]
+        if _dotted(of) in MODULES and isinstance(name, ast.Constant):
+            yield name.value
+
+
+def _imported(call: ast.Call) -> Optional[str]:
+    """The module of importlib.import_module("torch_npu.optim")."""
+    if (_dotted(call.func) or "").endswith("import_module") and isinstance(call.args[0], ast.Constant):
+        name = str(call.args[0].value)
+        return name if name.split(".")[0] == "torch_npu" else None
+    return None
+
+
+def _dotted(node: ast.AST) -> Optional[str]:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = _dotted(node.value)
+        return f"{base}.{node.attr}" if base else None
+    return None

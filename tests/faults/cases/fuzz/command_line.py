@@ -1,0 +1,170 @@
+"""Mutated option lines and recipes: a locked configuration, or one line and exit status 2."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import random
+from pathlib import Path
+from typing import Any, List, Tuple
+from unittest import mock
+
+from tests.faults import commands
+from tests.faults.case import SHARED, TF, TORCH, Case
+from tests.faults.isolated import tried
+from tests.faults.json_mutations import STRANGE, changed_value
+from tests.faults.mutations import mutated
+
+PER_ROUND = 100
+_VALUES = (
+    "1", "0", "-1", "7", "64", "0.1", "1e-3", "1e400", "nan", "inf", "-inf", "1e30", "99999999999999999999", "1_0", "٣",
+    "cosine", "step", "cpu", "cpu:1", "gpu", "cuda:999", "npu:0", "O1", "bf16", "dynamic", "30,60", "0.1,0.01",
+    "60,30", "2,9", ",", "", " ", "-", "--", "=", "a b", "a\nb", "$(touch marker)", "`touch marker`", "; touch marker",
+    "%s", "../..", "/dev/null", "\x00", "\udcff", "x" * 5000, "{0}", "se_resnet50", "senet154", "sample",
+    "se_resnet50_1p", "se_resnet110_gpu", "train", "evaluate", "check-data", "core", "slim", "port",
+)  # fmt: skip
+
+
+def _lines(parser: Any, count: int, source: random.Random) -> List[List[str]]:
+    """Lines of known options with values that fit, that do not, and that are mutated."""
+    actions = [action for action in parser._actions if action.option_strings and action.dest not in ("help", "version")]
+    lines = []
+    for _ in range(count):
+        words: List[str] = []
+        for _ in range(source.choice((1, 1, 2, 3, 6))):
+            action = source.choice(actions)
+            option, value = source.choice(action.option_strings), source.choice(_VALUES)
+            if source.random() < 0.15:
+                option = mutated(option.encode(), b"--epochs", source)[0].decode("utf-8", "surrogateescape")
+            words += [option] if action.nargs == 0 else source.choice(([option, value], [f"{option}={value}"]))
+        if source.random() < 0.2:
+            words.insert(source.randrange(len(words) + 1), source.choice(_VALUES))
+        lines.append(words)
+    return lines
+
+
+def _judge(said: commands.Said) -> str:
+    """Status 0, or 2 with one line on standard error."""
+    lines = said.err.split("\n")[:-1]
+    if said.status == 0 and not lines:
+        return ""
+    if said.status != 2 or len(lines) != 1 or not lines[0].startswith("error: ") or ";" not in lines[0]:
+        return f"exit status {said.status}, {said.err[-300:]!r}"
+    return "" if lines[0].isprintable() and len(lines[0]) < 12_000 else f"no readable line: {lines[0][:200]!r}"
+
+
+def _torch_lines(folder: Path, source: random.Random) -> str:
+    import torch_imagenet.training_setup  # noqa: F401  # torch, before the fork
+    from torch_imagenet.main import MODES
+    from torch_imagenet.options import parser
+
+    commands.tiny_images()
+    os.makedirs(str(folder / "here"))
+    lines = _lines(parser(tuple(MODES)), PER_ROUND, source)
+    return tried(lines, lambda line: _torch_line(folder / "here", line), folder)
+
+
+def _torch_line(folder: Path, words: List[str]) -> str:
+    """All modes up to where their work would begin, in an empty folder, where nothing may be written."""
+    from torch_imagenet import main, run_setup, training_setup
+    from torch_imagenet.devices.device import open_device
+    from torch_imagenet.devices.precision import precision
+
+    def locked(options: Any, interrupts: Any) -> None:
+        if not options.data_path:
+            options.data_path = str(commands.tiny_images())
+        device = open_device(options.device, options.deterministic)
+        options, found, given = training_setup.origin_of(options)
+        setup = training_setup.Setup.of(options, device, found, given)
+        precision(setup.recipe.precision)
+        run_setup.train_transform(setup.recipe)
+        _usable(setup.recipe)
+
+    os.chdir(str(folder))
+    with mock.patch.object(main, "_run", locked):
+        said = commands._said(main.main, words)
+    return _judge(said) or _nothing_written(folder)
+
+
+def _tf_lines(folder: Path, source: random.Random) -> str:
+    from tf_seresnet.main import parser
+
+    os.makedirs(str(folder / "here"))
+    return tried(_lines(parser(), PER_ROUND, source), lambda line: _tf_line(folder / "here", line), folder)
+
+
+def _tf_line(folder: Path, words: List[str]) -> str:
+    """All modes up to where TensorFlow would be loaded."""
+    from shared import recipes
+    from tf_seresnet import main
+    from tf_seresnet.network import blocks_per_stage
+
+    def locked(options: Any, interrupts: Any) -> None:
+        given = ("epochs", "batch_size", "learning_rate", "scheduler", "milestones", "factors", "warm_up_epochs",
+                 "momentum", "weight_decay", "seed", "steps_per_epoch", "depth", "variant")  # fmt: skip
+        changes = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
+        recipe: Any = recipes.get(options.recipe or "sample").override(**changes)
+        blocks_per_stage(recipe.depth, recipe.variant)
+        _usable(recipe)
+
+    os.chdir(str(folder))
+    with mock.patch.dict(main.MODES, dict.fromkeys(main.MODES, locked)):
+        said = commands._said(main.main, words)
+    return _judge(said) or _nothing_written(folder)
+
+
+def _nothing_written(folder: Path) -> str:
+    written = os.listdir(str(folder))
+    return f"{written} is written" if written else ""
+
+
+def _usable(recipe: Any) -> None:
+    """The rates of its first, middle and last epochs are numbers. Raises AssertionError."""
+    schedule = recipe.schedule
+    for epoch in {0, schedule.warm_up_epochs, schedule.epochs // 2, schedule.epochs - 1}:
+        if not 0 <= schedule.at(epoch) < math.inf:
+            raise AssertionError(f"the rate of epoch {epoch} is {schedule.at(epoch)}")
+    schedule.describe()
+    schedule.remarks()
+
+
+# -- recipes ---------------------------------------------------------------------------------------------------
+
+
+def _mutated_recipes(folder: Path, source: random.Random) -> str:
+    """Recipes of both halves as state.json and config.json have them: as values and as bytes."""
+    from shared import recipes
+
+    names = recipes.names()
+    inputs: List[Tuple[Any, str, str]] = []
+    for _ in range(PER_ROUND):
+        name = source.choice(names)
+        content = json.loads(json.dumps(recipes.get(name).to_json()))
+        if source.random() < 0.7:
+            inputs.append((*changed_value(copy.deepcopy(content), source), name))
+            continue
+        text = mutated(json.dumps(content).encode(), b"[" * 3000, source)[0]
+        try:
+            inputs.append((json.loads(text.decode("utf-8", "replace")), "text", name))
+        except (ValueError, RecursionError):
+            inputs.append((source.choice(STRANGE), "text", name))
+    return tried(inputs, _recipe, folder)
+
+
+def _recipe(one: Tuple[Any, str, str]) -> str:
+    from shared import recipes
+
+    recipe = type(recipes.get(one[2])).from_json(one[0])
+    _usable(recipe)
+    if type(recipe).from_json(json.loads(json.dumps(recipe.to_json(), allow_nan=False))) != recipe:
+        return "it does not come back from JSON"
+    return ""
+
+
+CASES = [
+    Case("mutated option lines, 100 a round", TORCH, _torch_lines, rounds=20),
+    Case("mutated option lines, 100 a round", TF, _tf_lines, rounds=20),
+    Case("mutated recipes, 100 a round", SHARED, _mutated_recipes, rounds=20),
+]

@@ -1,0 +1,159 @@
+"""Mutated images: decoded whole or named as bad, by training, evaluation and check-data alike."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+from tests.faults.case import TORCH, Case
+from tests.faults.isolated import tried
+from tests.faults.mutations import batch, mutated
+
+PER_ROUND = 100
+_FORMATS: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
+    ("JPEG", "RGB", {"quality": 90}), ("JPEG", "RGB", {"quality": 50, "progressive": True}), ("JPEG", "L", {}),
+    ("JPEG", "CMYK", {}), ("JPEG", "RGB", {"restart_marker_rows": 1, "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0"}),
+    ("PNG", "RGB", {}), ("PNG", "P", {}), ("BMP", "RGB", {}), ("PPM", "RGB", {}), ("GIF", "P", {}),
+    ("TIFF", "RGB", {"compression": "tiff_lzw"}), ("WEBP", "RGB", {}),
+)  # fmt: skip
+
+
+def good_images(source: random.Random) -> List[bytes]:
+    """One small picture in each of the formats; two thirds of what is mutated is JPEG."""
+    from PIL import Image
+
+    width, height = source.randrange(24, 72), source.randrange(24, 72)
+    noise = Image.frombytes("RGB", (8, 8), bytes(source.randrange(256) for _ in range(192)))
+    picture, contents = noise.resize((width, height), Image.Resampling.BICUBIC), []
+    for kind, mode, settings in _FORMATS:
+        file = io.BytesIO()
+        picture.convert(mode).save(file, kind, **settings)
+        contents += [file.getvalue()] * (3 if kind == "JPEG" else 1)
+    return contents
+
+
+def _read_alike(one: Tuple[bytes, str]) -> str:
+    """Training's reader and check-data agree on whether this is an image, and an image has its pixels."""
+    from shared.imagenet.decode import BadImage, inspect, read_rgb
+
+    content, _ = one
+    faults = [finding for finding in inspect(io.BytesIO(content), "n01440764/n01440764_1.JPEG") if finding.is_fault]
+    try:
+        image = read_rgb(io.BytesIO(content))
+    except BadImage as error:
+        if not str(error) or len(str(error)) > 200:
+            return f"no reason of readable length: {str(error)[:300]!r}"
+        return "" if faults else f"check-data finds no fault, but training says {error}"
+    if faults:
+        return f"training reads it, but check-data says {faults[0]}"
+    pixels = image.tobytes()
+    if image.mode != "RGB" or len(pixels) != 3 * image.width * image.height or not pixels:
+        return f"{image.mode} of {image.size} has {len(pixels)} bytes"
+    return ""
+
+
+def _mutated_images(folder: Path, source: random.Random) -> str:
+    return tried(batch(good_images(source), PER_ROUND, source), _read_alike, folder)
+
+
+# -- counting --------------------------------------------------------------------------------------------------
+
+
+def _counted(folder: Path, source: random.Random) -> str:
+    """A folder with many damaged images: each one is in a batch or is named, once, by both inputs."""
+    import torch_imagenet.input_pipeline  # noqa: F401  # torch, before the fork
+
+    contents = good_images(source)
+    for split in ("train", "val"):
+        for number in range(PER_ROUND // 2):
+            content = mutated(source.choice(contents), source.choice(contents), source)[0]
+            place = folder / "set" / split / f"class{number % 3}"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{number}.JPEG").write_bytes(content if number % 4 else contents[0])
+    return tried([str(folder / "set")], _every_image_once, folder)
+
+
+def _every_image_once(path: str) -> str:
+    import numpy as np
+
+    from shared import imagenet
+    from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput
+    from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform
+
+    data = imagenet.load(path, cache=path + "-cache")
+    assert data.train is not None
+    with EvaluationInput(data.val, EvalTransform(32, 0.875), 7, 0, "skip") as evaluation, TrainingInput(
+        data.train, TrainTransform(32), 10, 0, 0, "skip"
+    ) as training:
+        inputs = {"evaluation": (data.val, list(evaluation)), "training": (data.train, list(training.epoch(0)))}
+    for name, (split, batches) in inputs.items():
+        read = sum(len(each.labels) for each in batches)
+        bad = [text for each in batches for text in each.bad]
+        if read + len(bad) != len(split) or len(set(bad)) != len(bad) or not bad:
+            return f"{name}: {read} images read and {len(bad)} bad of {len(split)}"
+        if any(each.images.shape != (len(each.labels), 32, 32, 3) for each in batches):
+            return f"{name}: a batch has another shape"
+        named = {text.split(" (")[0] for text in bad}
+        labels = np.bincount([split.labels[i] for i in range(len(split)) if split.name(i) not in named], minlength=3)
+        found = np.bincount([int(label) for each in batches for label in each.labels], minlength=3)
+        if labels.tolist() != found.tolist():
+            return f"{name}: labels {found.tolist()} where the images that are not named have {labels.tolist()}"
+    return ""
+
+
+# -- decompression bombs ---------------------------------------------------------------------------------------
+
+
+def _bombs(source: random.Random) -> List[Tuple[bytes, str]]:
+    """Small files that say they are huge, with the data for it (PNG) or without."""
+    good = {content[:2]: bytearray(content) for content in good_images(source)}
+    bombs = []
+    for width, height in ((65_500, 65_500), (30_000, 30_000), (2**31 - 1, 2**31 - 1), (1, 2**31 - 1)):
+        head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+        zeros = zlib.compress(bytes(min(2**24, width * height)), 9)
+        chunks = b"".join(
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in ((b"IHDR", head), (b"IDAT", zeros), (b"IEND", b""))
+        )
+        bombs.append((b"\x89PNG\r\n\x1a\n" + chunks, f"PNG of {width} x {height}"))
+        if max(width, height) < 65_536:
+            jpeg = bytearray(good[b"\xff\xd8"])
+            frame = max(jpeg.find(b"\xff\xc0"), jpeg.find(b"\xff\xc2"))
+            jpeg[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+            bombs.append((bytes(jpeg), f"JPEG of {width} x {height}"))
+        bitmap = good[b"BM"][:]
+        bitmap[18:26] = struct.pack("<ii", width, height)
+        bombs.append((bytes(bitmap), f"BMP of {width} x {height}"))
+        bombs.append((b"P6\n%d %d\n255\n" % (width, height) + bytes(4096), f"PPM of {width} x {height}"))
+    return bombs
+
+
+def _refused_bombs(folder: Path, source: random.Random) -> str:
+    return tried(_bombs(source), _refused_before_memory, folder)
+
+
+def _refused_before_memory(one: Tuple[bytes, str]) -> str:
+    """Refused by both readers, without the memory that it asks for (a limit of 1 GiB more than there is in use)."""
+    import resource
+
+    from shared.imagenet.decode import BadImage, read_rgb
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    what = _read_alike(one)
+    try:
+        image = read_rgb(io.BytesIO(one[0]))
+        return f"{one[1]} is read as {image.size}"
+    except BadImage:
+        spent = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        return what or (f"refused after {spent:.0f} MiB had been spent" if spent > 64 else "")
+
+
+CASES = [
+    Case("mutated image files, 100 a round", TORCH, _mutated_images, rounds=20),
+    Case("damaged images counted and named once, 100 a round", TORCH, _counted, rounds=5, slow=True),
+    Case("decompression bombs", TORCH, _refused_bombs),
+]

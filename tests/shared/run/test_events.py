@@ -1,0 +1,90 @@
+"""What is logged of a step and of an evaluation, and what the bar shows."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from shared.metrics import Metrics
+from shared.run.events import log_evaluation, log_start, log_step
+from shared.run.log import RunLog
+from shared.run.progress import Progress
+
+SPEED = {"images_per_second": 123.4, "step_ms_p50": 8.0, "step_ms_p95": 9.0, "data_wait_share": 0.125, "steps_timed": 3}
+
+
+class Told(RunLog):
+    """A log that remembers in which order it was asked for what."""
+
+    def __init__(self):
+        super().__init__(None, console=io.StringIO())
+        self.calls = []
+
+    def event(self, *values):
+        self.calls.append(("event", *values))
+
+    def line(self, text):
+        self.calls.append(("line", text))
+
+    def advance_bar(self, *values):
+        self.calls.append(("bar", *values))
+
+    def hyper_parameters(self, values):
+        self.calls.append(("hyper-parameters", values))
+
+
+@pytest.fixture
+def progress():
+    made = Progress(epoch=2)
+    made.count(0.5, 3, 8, 6)
+    return made
+
+
+def test_a_step_is_an_event_then_a_line_then_the_bar(progress):
+    log = Told()
+    log_step(log, "the line", progress, 90, 0.1, 0.5, SPEED, loss_scale=128.0)
+    event, line, bar = log.calls
+    values = {"epoch": 3, "loss": 0.5, "step_loss": 0.5, "top1": 37.5, "top5": 75.0, "learning_rate": 0.1}
+    tags = {
+        "train/loss": 0.5, "train/top1": 37.5, "train/top5": 75.0, "train/learning_rate": 0.1,
+        "throughput/images_per_second": 123.4, "throughput/step_ms": 8.0, "throughput/data_wait_share": 0.125,
+    }  # fmt: skip
+    assert event == ("event", "step", 1, {**values, "loss_scale": 128.0, **SPEED}, tags)
+    assert line == ("line", "the line")
+    assert bar == ("bar", "epoch 3/90", {"loss": "0.500", "top1": "37.5%", "images/s": "123.4", "data wait": "12%"})
+
+
+def test_before_anything_is_timed_nothing_is_said_of_speed(progress):
+    log = Told()
+    log_step(log, "", progress, 90, 0.1, 0.5, {})
+    (_, _, _, _, tags), _, (_, _, watched) = log.calls
+    assert not [tag for tag in tags if tag.startswith("throughput")]
+    assert set(watched) == {"loss", "top1"}
+
+
+@pytest.mark.parametrize("epoch", [None, 4])
+def test_an_evaluation(epoch):
+    metrics = Metrics(6)
+    metrics.update(np.array([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]] * 4), np.array([0, 1, 4, 5]))
+    log = Told()
+    log_evaluation(log, 7, metrics, epoch)
+    ((_, kind, step, values, tags, images),) = log.calls
+    expected = {"images": 4, "loss": metrics.loss, "top1": 25.0, "top5": 75.0}
+    assert (kind, step) == ("evaluation", 7)
+    assert values == (expected if epoch is None else {**expected, "epoch": 4})
+    assert tags == {"eval/loss": metrics.loss, "eval/top1": 25.0, "eval/top5": 75.0}
+    assert set(images) == {"eval/confusion"}
+
+
+def test_the_start_is_flat_and_without_what_is_not_set():
+    log = Told()
+    recipe = {"name": "r", "schedule": {"kind": "step", "milestones": (30, 60), "base": 0.1}, "loss_scale": None}
+    log_start(log, recipe, device="2 x NPU")
+    ((_, values),) = log.calls
+    assert values == {
+        "name": "r", "schedule.kind": "step", "schedule.milestones": "30 60", "schedule.base": 0.1, "device": "2 x NPU",
+    }  # fmt: skip
+    assert json.dumps(values)

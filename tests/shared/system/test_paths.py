@@ -1,0 +1,109 @@
+"""~ is a home or an error, an empty value an error, in every path option of every command line; data that is gone."""
+from __future__ import annotations
+
+import os
+import pwd
+
+import pytest
+
+from shared.errors import UsageError
+from shared.launchers.documented import LAUNCHERS
+from shared.launchers.plan import launcher_parser
+from shared.results import __main__ as results
+from shared.system import paths
+from tf_seresnet import main as tensorflow_main
+from torch_imagenet import main as torch_main
+from torch_imagenet import options as torch_options
+
+PARSERS = {
+    "tf_seresnet/main.py": tensorflow_main.parser(),
+    "torch_imagenet/main.py": torch_options.parser(tuple(torch_main.MODES)),
+    "shared.results": results._parser(),
+    **{f"{half}/{name}.sh": launcher_parser(half, name) for half in LAUNCHERS for name in LAUNCHERS[half]},
+}
+# Each option's first spelling, of those that take a value, with what the help calls the value.
+VALUES = [
+    (program, action.option_strings[0], str(action.metavar), action.nargs)
+    for program, parser in PARSERS.items()
+    for action in parser._actions
+    if action.option_strings and action.nargs != 0
+]
+PATHS = ("DIR", "FILE", "PATH", "LIST", "URL")
+
+
+def parsed(program, *words):
+    return vars(PARSERS[program].parse_args(list(words)))
+
+
+def test_every_command_line_is_looked_at():
+    assert len(PARSERS) == 3 + 10
+    assert {"--data-path", "--output-dir", "--resume", "--checkpoint", "--log-file", "--sort-val", "--write-shards",
+            "--shard-cache", "--data_url", "--train_url", "--modelarts_data_dir", "--modelarts_result_dir", "--output",
+            "--update-readme", "--check"} == {option for _, option, kind, _ in VALUES if kind in PATHS}  # fmt: skip
+
+
+@pytest.mark.parametrize(("program", "option"), [value[:2] for value in VALUES])
+@pytest.mark.parametrize("empty", ["", " ", "\t\n"])
+def test_an_empty_value_is_refused(program, option, empty):
+    for words in ([option, empty], [f"{option}={empty}"]):
+        with pytest.raises(UsageError, match=f"the value of {option} is empty; give one, or leave {option} out"):
+            parsed(program, *words)
+
+
+@pytest.mark.parametrize(("program", "option", "nargs"), [(*v[:2], v[3]) for v in VALUES if v[2] in PATHS])
+def test_a_home_is_expanded_in_every_path(monkeypatch, program, option, nargs):
+    monkeypatch.setenv("HOME", "/home of/me")
+    name = PARSERS[program]._option_string_actions[option].dest
+    for words in ([option, "~/x"], [f"{option}=~/x"]):
+        assert parsed(program, *words)[name] == (["/home of/me/x"] if nargs else "/home of/me/x")
+    with pytest.raises(UsageError, match="~nosuchuser/x begins with ~nosuchuser, .*no such user.*; write"):
+        parsed(program, f"{option}=~nosuchuser/x")
+
+
+def test_runs_are_paths_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home")
+    assert parsed("shared.results", "~/x", "y")["runs"] == ["/home/x", "y"]
+    with pytest.raises(UsageError, match="the value of RUN is empty"):
+        parsed("shared.results", "")
+
+
+@pytest.mark.parametrize("path", ["x", "./~", "a/~/b", "/~", "https://host/~me/set", "obs://bucket/~", ""])
+def test_other_paths_stay(path):
+    assert paths.expanded(path) == path
+
+
+@pytest.mark.parametrize("url", ["https://host/model.pth", "hf-hub://name", "s3://bucket/run"])
+@pytest.mark.parametrize("option", ["--checkpoint", "--resume"])
+def test_weights_are_read_from_no_url(option, url):
+    for program in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
+        with pytest.raises(UsageError, match=f"{url} is a URL and is not read from there; download it"):
+            parsed(program, option, url)
+
+
+def test_a_home_of_another_user():
+    name, home = pwd.getpwuid(0).pw_name, pwd.getpwuid(0).pw_dir
+    assert paths.expanded(f"~{name}/x") == os.path.join(home, "x")
+
+
+@pytest.mark.parametrize("home", [None, "", "~", "relative/home"])
+@pytest.mark.parametrize("path", ["~", "~/x"])
+def test_no_home_no_folder(monkeypatch, home, path):
+    """HOME is unset and the user id has no entry, as in a container; or HOME is no place."""
+
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    with pytest.raises(UsageError, match="begins with ~, .*HOME is unset or no absolute path.*; write the whole path"):
+        paths.expanded(path)
+
+
+def test_data_that_is_gone_is_named(tmp_path):
+    paths.check_there(str(tmp_path))
+    for name in ("gone", "no\0path", "\ud800"):
+        with pytest.raises(UsageError, match=", where the checkpoint was trained, is gone; say with --data-path"):
+            paths.check_there(str(tmp_path / name))

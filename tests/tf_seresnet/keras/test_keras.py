@@ -1,0 +1,423 @@
+"""The Keras model against the graph, on every backend: same weights, logits, gradients and moving averages.
+
+Each backend runs once, in a process of its own (probe.py); the tests compare what it wrote with `core`.
+"""
+from __future__ import annotations
+
+import collections
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.errors import UsageError
+from tf_seresnet.layers.initial_values import initial_value
+
+ROOT = Path(__file__).resolve().parents[3]
+BACKENDS = ["tensorflow", "jax", "torch"]
+NETWORKS = {"port": 11, "paper": 8}
+UPDATES = 3
+# Few, so that hardly a feature meets ReLU at its kink, where rounding decides between two gradients.
+IMAGES = 12
+# Parts of the largest number of a layer. Float32 rounds at 6e-8; sums over thousands of pixels in another
+# order and ten layers of backpropagation gather the rest, on a processor without AVX-512 up to 1.7e-4.
+LOGITS_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 5e-4
+STATISTICS_TOLERANCE = 1e-5
+
+
+def _keras_3() -> bool:
+    if importlib.util.find_spec("keras") is None:
+        return False
+    if sys.version_info < (3, 9):
+        return False
+    from importlib.metadata import version
+
+    return int(version("keras").split(".")[0]) >= 3
+
+
+# NumPy 2.4 says so of Keras's own conversion of TensorFlow's variables.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+needs_keras = pytest.mark.skipif(not _keras_3(), reason="Keras 3 is not installed (it needs Python 3.9)")
+
+
+def _run(arguments, backend):
+    # XLA without its optimisations compiles in half the time, and torch's threads would wait for each other.
+    environment = dict(
+        os.environ, KERAS_BACKEND=backend, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2",
+        XLA_FLAGS="--xla_backend_optimization_level=0", OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keras")
+    random = np.random.RandomState(1)
+    np.save(folder / "images.npy", random.standard_normal((IMAGES, 32, 32, 3)).astype(np.float32))
+    np.save(folder / "labels.npy", random.randint(0, 10, IMAGES).astype(np.int32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(folder):
+    """What `core` computes, under the names that probe.py uses. Writes the weights for it, too."""
+    images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
+    found = {}
+    for variant, depth in NETWORKS.items():
+        values = _graph(folder, variant, depth, images, labels)
+        found.update((f"{variant}/{name}", value) for name, value in values)
+    return found
+
+
+def _graph(folder, variant, depth, images, labels):
+    import tensorflow as tf
+
+    from tf_seresnet.layers.core import CoreLayers
+    from tf_seresnet.network import se_resnet
+
+    tf1 = tf.compat.v1
+    batches = np.split(images, UPDATES)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        feed = tf1.placeholder(tf.float32, (None, 32, 32, 3))
+        layers = CoreLayers()
+        logits = {"training": se_resnet(feed, layers, depth, variant, training=True)}
+        updates = layers.update_averages(layers.batch_statistics())
+        logits["inference"] = se_resnet(feed, CoreLayers(reuse=True), depth, variant, training=False)
+        trainable, variables = tf1.trainable_variables(), tf1.global_variables()
+        values = _weights([(v.op.name, tuple(v.shape.as_list())) for v in variables])
+        np.savez(folder / f"{variant}.npz", **values)
+        yield "values", values
+        start = {v.initializer.inputs[1]: values[v.op.name] for v in variables}
+        session.run([v.initializer for v in variables], start)
+        tf1.train.Saver().save(session, str(folder / f"{variant}.ckpt"), latest_filename=f"{variant}.latest")
+        for mode, tensor in logits.items():
+            answers = labels[: len(batches[0])]
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=answers, logits=tensor)
+            slopes = tf1.gradients(tf.reduce_mean(loss), trainable)
+            value, slopes = session.run([tensor, slopes], {feed: batches[0]})
+            yield f"logits/{mode}", value
+            for variable, slope in zip(trainable, slopes):
+                yield f"gradient/{mode}/{variable.op.name}", slope
+        for batch in batches:
+            session.run(updates, {feed: batch})
+        for variable, value in zip(variables, session.run(variables)):
+            yield f"updated/{variable.op.name}", value
+
+
+def _weights(variables):
+    """Values that leave no term at 0 or 1: a wrong one would show. The first BN has seen no batch yet."""
+    random = np.random.RandomState(3)
+    values = {}
+    for name, shape in variables:
+        kind = name.rsplit("/", 1)[1]
+        if kind == "local_step":
+            fresh = not any(name.endswith(kind) for name in values)
+            values[name] = np.float32(0 if fresh else 5)
+            values[name.replace(kind, "biased")] *= values[name]
+        elif kind == "kernel":
+            values[name] = initial_value(name, shape, 5)
+        elif kind in ("gamma", "moving_variance"):
+            values[name] = random.uniform(0.5, 1.5, shape).astype(np.float32)
+        elif kind == "beta":  # away from ReLU's kink
+            sign = random.choice([-1.0, 1.0], shape)
+            values[name] = (sign * random.uniform(2, 3, shape)).astype(np.float32)
+        else:
+            values[name] = random.normal(0, 0.3, shape).astype(np.float32)
+    return values
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def probe(request, folder, graph):
+    """(backend, its numbers)."""
+    backend = request.param
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"the Keras backend {backend} is not installed")
+    _run([Path(__file__).with_name("probe.py"), folder], backend)
+    with np.load(folder / f"{backend}.npz") as found:
+        return backend, dict(found)
+
+
+def _agree(found, expected, names, tolerance):
+    """Every array within `tolerance` of the largest number of its layer (or a thousandth of that of all).
+
+    Of its layer, not its own: the gradient of a bias before a batch normalisation is a sum that cancels
+    almost wholly, and what is left of it is small against its rounding.
+    """
+    assert names
+    scales = collections.defaultdict(float)
+    for name in names:
+        scales[_layer(name)] = max(scales[_layer(name)], np.abs(expected[name]).max())
+    floor = 1e-3 * max(scales.values())
+    for name in names:
+        error = np.abs(found[name] - expected[name]).max()
+        assert error <= tolerance * max(scales[_layer(name)], floor), name
+
+
+def _layer(name):
+    """Of port/gradient/training/conv2d_3/bias the part up to conv2d_3."""
+    return name.rsplit("/", 1)[0]
+
+
+def _named(expected, start):
+    return [name for name in expected if name.startswith(start)]
+
+
+@needs_keras
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", NETWORKS)
+@pytest.mark.parametrize("mode", ["training", "inference"])
+class TestSameNumbers:
+    def test_logits(self, probe, graph, variant, mode):
+        assert probe[1][f"{variant}/logits/{mode}"].dtype == np.float32
+        _agree(probe[1], graph, [f"{variant}/logits/{mode}"], LOGITS_TOLERANCE)
+
+    def test_gradients(self, probe, graph, variant, mode):
+        _agree(probe[1], graph, _named(graph, f"{variant}/gradient/{mode}"), GRADIENT_TOLERANCE)
+
+
+@needs_keras
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", NETWORKS)
+class TestWeights:
+    def test_a_fresh_model_is_a_fresh_graph(self, probe, graph, variant):
+        start = f"{variant}/fresh/"
+        names = {name[len(start) :] for name in _named(probe[1], start)}
+        values = graph[f"{variant}/values"]
+        assert names == set(values)
+        for name in names:
+            fresh = probe[1][f"{variant}/fresh/{name}"]
+            np.testing.assert_array_equal(fresh, initial_value(name, values[name].shape, 7), strict=True)
+
+    def test_moving_averages_after_updates(self, probe, graph, variant):
+        _agree(probe[1], graph, _named(graph, f"{variant}/updated"), STATISTICS_TOLERANCE)
+        steps = [name for name in _named(graph, f"{variant}/updated") if name.endswith("/local_step")]
+        assert {float(probe[1][name]) for name in steps} == {3.0, 8.0}
+
+    def test_from_the_graph_and_back_bit_for_bit(self, probe, graph, folder, variant):
+        import tensorflow as tf
+
+        values = graph[f"{variant}/values"]
+        reader = tf.train.load_checkpoint(str(folder / f"{probe[0]}-{variant}.ckpt"))
+        assert set(reader.get_variable_to_shape_map()) == set(values)
+        for name, value in values.items():
+            restored = probe[1][f"{variant}/restored/{name}"]
+            np.testing.assert_array_equal(restored, value, strict=True)
+            np.testing.assert_array_equal(reader.get_tensor(name), value)
+
+
+@needs_keras
+@pytest.mark.slow
+class TestModel:
+    def test_fit_learns(self, probe):
+        losses = probe[1]["fit"]
+        assert losses[-1] < 0.9 * losses[0]
+
+    def test_saved_model_loads(self, probe, graph):
+        np.testing.assert_array_equal(probe[1]["loaded"], probe[1]["saved"])
+        assert len(probe[1]["loaded/decayed"]) == len(_named(graph, "paper/gradient/training/"))
+
+    def test_mixed_precision(self, probe, graph):
+        assert probe[1]["mixed/dtypes"].tolist() == ["bfloat16", "bfloat16", "float32"]
+        assert probe[1]["mixed/finite"]
+        logits, expected = probe[1]["mixed/logits"], graph["paper/logits/training"]
+        assert logits.dtype == np.float32
+        assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()  # bfloat16 has 8 bits
+
+    def test_only_its_own_backend_loads_tensorflow(self, probe):
+        assert bool(probe[1]["tensorflow_loaded"]) == (probe[0] == "tensorflow")
+
+
+@needs_keras
+@pytest.mark.parametrize(("variant", "parameters"), [("port", 3_504_422), ("paper", 1_740_048)])
+@pytest.mark.slow
+def test_parameters_at_depth_110(variant, parameters):
+    from tf_seresnet.keras import se_resnet110
+
+    model = se_resnet110(variant)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
+
+
+@needs_keras
+def test_weight_decay_is_l2_loss_over_all_trainable_variables():
+    from tf_seresnet.keras import se_resnet
+
+    model = se_resnet(11, weight_decay=1e-4)
+    values = [value for name, value in _held(model).items() if not _moves(name)]
+    assert len(values) == len(model.trainable_variables)
+    half = sum(np.square(value, dtype=np.float64).sum() for value in values) / 2
+    assert float(sum(model.losses)) == pytest.approx(1e-4 * half, rel=1e-5)
+
+
+def _moves(name):
+    return name.endswith(("/moving_mean", "/moving_variance", "/biased", "/local_step"))
+
+
+@pytest.fixture(scope="module")
+def built():
+    from tf_seresnet.keras import se_resnet
+
+    return se_resnet(11)
+
+
+@pytest.fixture
+def model(built):
+    """Of the depth 11, built once; every weight is 0, whatever a test before has left in it."""
+    for weight in built.weights:
+        weight.assign(np.zeros(weight.shape))
+    return built
+
+
+@pytest.fixture
+def values(model):
+    """Another set of weights for the model, by the graph's names."""
+    from tf_seresnet.keras import graph_variables
+
+    return _weights([(name, tuple(variable.shape)) for name, variable in graph_variables(model).items()])
+
+
+def _write(prefix, values, **saving):
+    """A checkpoint of exactly these values, as a graph would write it."""
+    import tensorflow as tf
+
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        variables = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
+        session.run(tf1.global_variables_initializer())
+        return tf1.train.Saver(variables, **saving).save(session, str(prefix), write_meta_graph=False)
+
+
+def _held(model):
+    from tf_seresnet.keras import graph_variables
+    from tf_seresnet.keras.layers import keras
+
+    return {name: keras.ops.convert_to_numpy(variable) for name, variable in graph_variables(model).items()}
+
+
+def _equal(found, expected):
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@needs_keras
+def test_the_model_of_this_process_computes_what_the_graph_does(model, values):
+    """Logits alone, on the backend that there is; above, each backend in a process of its own, gradients and all."""
+    import tensorflow as tf
+
+    from tf_seresnet.keras import graph_variables
+    from tf_seresnet.layers.core import CoreLayers
+    from tf_seresnet.network import se_resnet
+
+    tf1 = tf.compat.v1
+    images = np.random.RandomState(1).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        logits = se_resnet(tf.constant(images), CoreLayers(), NETWORKS["port"], "port", training=False)
+        variables = tf1.global_variables()
+        feeds = {v.initializer.inputs[1]: values[v.op.name] for v in variables}
+        session.run([v.initializer for v in variables], feeds)
+        expected = session.run(logits)
+    for name, variable in graph_variables(model).items():
+        variable.assign(values[name])
+    found = np.asarray(model(images, training=False))
+    _agree({"logits": found}, {"logits": expected}, ["logits"], LOGITS_TOLERANCE)
+
+
+@needs_keras
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+class TestLoadCheckpoint:
+    def test_ignores_the_state_of_training(self, model, values, tmp_path):
+        from tf_seresnet.keras import load_checkpoint
+
+        state = {f"{name}/Momentum": value for name, value in values.items()}
+        state.update(is_training=True, global_step=np.int64(391), loss_scale=np.float32(1024))
+        load_checkpoint(model, _write(tmp_path / "model.ckpt", {**values, **state}))
+        _equal(_held(model), values)
+
+    @pytest.mark.parametrize("given", ["", "model.ckpt-7", "model.ckpt-7.index"])
+    def test_takes_a_folder_a_prefix_or_a_file(self, model, values, tmp_path, given):
+        from tf_seresnet.keras import load_checkpoint
+
+        _write(tmp_path / "model.ckpt-7", values)
+        load_checkpoint(model, tmp_path / given)
+        _equal(_held(model), values)
+
+    def test_takes_the_first_format_of_tensorflow_1(self, model, values, tmp_path):
+        import tensorflow as tf
+
+        from tf_seresnet.keras import load_checkpoint
+
+        version = tf.compat.v1.train.SaverDef.V1
+        load_checkpoint(model, _write(tmp_path / "model.ckpt", values, write_version=version))
+        _equal(_held(model), values)
+
+    def test_without_debiasing_state_training_goes_on_from_the_moving_mean(self, model, values, tmp_path):
+        from tf_seresnet.keras import load_checkpoint
+
+        old = {name: value for name, value in values.items() if not name.endswith(("/biased", "/local_step"))}
+        load_checkpoint(model, _write(tmp_path / "model.ckpt", old))
+        for name, value in _held(model).items():
+            if name.endswith("/biased"):
+                np.testing.assert_array_equal(value, values[name.split("/", 1)[1].rsplit("/", 1)[0]])
+            elif name.endswith("/local_step"):
+                assert np.power(np.float32(0.9), value) == 0
+            else:
+                np.testing.assert_array_equal(value, values[name])
+
+    def test_refuses_another_network_and_keeps_the_weights(self, model, values, tmp_path):
+        from tf_seresnet.keras import load_checkpoint
+
+        before = _held(model)
+        wrong = dict(values)
+        wrong["dense_26/kernel"] = np.zeros((256, 100), np.float32)
+        wrong["conv2d_77/kernel"] = np.zeros((1, 1, 3, 3), np.float32)
+        del wrong["conv2d_4/bias"], wrong["BatchNorm_2/BatchNorm_2/moving_mean/biased"]
+        assert "dense_26/kernel" in values
+        with pytest.raises(UsageError) as error:
+            load_checkpoint(model, _write(tmp_path / "model.ckpt", wrong))
+        message = str(error.value)
+        assert "\n" not in message
+        assert "conv2d_4/bias is missing" in message
+        assert "BatchNorm_2/BatchNorm_2/moving_mean/biased is missing" in message
+        assert "dense_26/kernel has shape [256, 100] instead of [256, 10]" in message
+        assert "conv2d_77/kernel is too many" in message
+        _equal(_held(model), before)
+
+    @pytest.mark.parametrize("there", ["nothing", "an empty folder", "another file"])
+    def test_refuses_what_is_no_checkpoint(self, model, tmp_path, there):
+        from tf_seresnet.keras import load_checkpoint
+
+        if there == "an empty folder":
+            (tmp_path / "model.ckpt").mkdir()
+        elif there == "another file":
+            (tmp_path / "model.ckpt").write_text("?")
+        with pytest.raises(UsageError, match="checkpoint"):
+            load_checkpoint(model, tmp_path / "model.ckpt")
+
+    def test_save_refuses_a_folder_that_cannot_be(self, model, tmp_path):
+        from tf_seresnet.keras import save_checkpoint
+
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UsageError, match="cannot write the checkpoint"):
+            save_checkpoint(model, tmp_path / "file" / "model.ckpt")
+
+    def test_needs_tensorflow(self, model, tmp_path, monkeypatch):
+        from tf_seresnet.keras import load_checkpoint, save_checkpoint
+
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+        for function in (load_checkpoint, save_checkpoint):
+            with pytest.raises(UsageError, match="TensorFlow"):
+                function(model, tmp_path / "model.ckpt")
+
+
+@pytest.mark.skipif(_keras_3(), reason="Keras 3 is installed")
+def test_without_keras_3_one_line_says_so():
+    with pytest.raises(UsageError, match="needs Keras 3"):
+        import tf_seresnet.keras  # noqa: F401

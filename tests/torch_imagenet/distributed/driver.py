@@ -1,0 +1,59 @@
+"""torch_imagenet/main.py with a small network in the place of the real one, for processes of their own.
+
+    python tests/torch_imagenet/distributed/driver.py train --num-devices 2 ...
+    python -m torch.distributed.run --nproc_per_node 2 tests/torch_imagenet/distributed/driver.py train ...
+
+RANKS_DRIVER_PLAIN=1: without batch normalisation, which is each device's own, so that two ranks compute what one does.
+RANKS_DRIVER_SIZES=1,7: the mode evaluate is run at each of these batch sizes, into the folders size-1, size-7.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from torch import nn
+
+from tests.torch_imagenet.small_network import create_small
+from torch_imagenet import evaluation
+from torch_imagenet.main import main
+from torch_imagenet.networks import spec
+
+_EVALUATE = evaluation.evaluate  # a rank is forked from a launcher that has already put another in its place
+
+
+def create(name, num_classes, dropout, drop_path, **options):
+    """`create_small`, or the same without batch normalisation."""
+    network = create_small(name, num_classes, dropout, drop_path, **options)
+    if os.environ.get("RANKS_DRIVER_PLAIN"):
+        network.stem[1] = nn.Identity()
+        network.layer1[1] = nn.Identity()
+    return network
+
+
+def at_each_size(evaluate, sizes):
+    """The mode evaluate, several times in one process."""
+
+    def run(options, *others):
+        for size in sizes:
+            own = copy.copy(options)
+            own.eval_batch_size, own.output_dir = int(size), str(Path(options.output_dir) / f"size-{size}")
+            evaluate(own, *others)
+
+    return run
+
+
+def run() -> int:
+    """The command line in sys.argv, with what the environment asks for; its exit status."""
+    spec.create = create
+    if os.environ.get("RANKS_DRIVER_SIZES"):
+        evaluation.evaluate = at_each_size(_EVALUATE, os.environ["RANKS_DRIVER_SIZES"].split(","))
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run())

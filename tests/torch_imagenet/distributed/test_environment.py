@@ -1,0 +1,100 @@
+"""Which rank a process is, from what torchrun, Kubernetes and Slurm put into its environment."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import UsageError
+from torch_imagenet.distributed.environment import Place, first_host, given_place, meeting_point
+
+ALONE = SimpleNamespace(distributed=False, nnodes=None, node_rank=None, num_devices=None)
+DISTRIBUTED = SimpleNamespace(distributed=True, nnodes=None, node_rank=None, num_devices=None)
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "h",
+            "MASTER_PORT": "29500"}  # fmt: skip
+SLURM = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "9", "SLURM_STEP_NUM_TASKS": "16", "SLURM_LOCALID": "1",
+         "SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_STEP_NODELIST": "gpu[07,09-12]",
+         "SLURM_JOB_ID": "41234"}  # fmt: skip
+
+
+def test_nobody_has_started_several():
+    assert given_place(ALONE, {}) is None
+    assert given_place(DISTRIBUTED, {}) is None
+
+
+def test_torchrun():
+    assert given_place(ALONE, TORCHRUN) == Place(5, 8, 1, 4)
+    assert meeting_point(TORCHRUN)["MASTER_ADDR"] == "h"
+
+
+def test_torch_distributed_launch_passes_the_local_rank_as_an_option_too():
+    options = SimpleNamespace(**{**vars(ALONE), "local_rank": 1})  # --local-rank 1
+    assert given_place(options, TORCHRUN) == Place(5, 8, 1, 4)
+    for environment in ({}, {**TORCHRUN, "LOCAL_RANK": "2"}):
+        with pytest.raises(UsageError, match="--local-rank 1 is what torch.distributed.launch passes.*; .*torchrun"):
+            given_place(options, environment)
+
+
+def test_a_kubernetes_pod_with_one_process_has_no_local_rank():
+    environment = {key: TORCHRUN[key] for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    assert given_place(ALONE, environment) == Place(5, 8, 0, 1)
+
+
+def test_slurm():
+    assert given_place(DISTRIBUTED, SLURM) == Place(9, 16, 1, 8)
+    assert meeting_point(SLURM) == {"RANK": "9", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "21234"}
+    assert meeting_point({**SLURM, "MASTER_ADDR": "10.0.0.1"})["MASTER_ADDR"] == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {key: SLURM[key] for key in SLURM if key != "SLURM_STEP_ID"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}],
+)
+def test_a_batch_script_of_slurm_is_no_step_and_starts_the_ranks_itself(environment):
+    assert given_place(DISTRIBUTED, environment) is None
+    assert given_place(ALONE, SLURM) is None
+
+
+@given(nodes=st.integers(2, 9), devices=st.integers(1, 9), data=st.data())
+def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data):
+    """torch's numbers follow the machines' addresses; a permutation of them must give every rank once."""
+    order = data.draw(st.permutations(range(nodes)))
+    ranks = []
+    for torch_number, node in enumerate(order):
+        options = SimpleNamespace(distributed=True, nnodes=nodes, node_rank=node, num_devices=devices)
+        for local in range(devices):
+            environment = {**TORCHRUN, "RANK": str(torch_number * devices + local), "LOCAL_RANK": str(local),
+                           "WORLD_SIZE": str(nodes * devices), "LOCAL_WORLD_SIZE": str(devices)}  # fmt: skip
+            place = given_place(options, environment)
+            assert place.rank // devices == node
+            ranks.append(place.rank)
+    assert sorted(ranks) == list(range(nodes * devices))
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({**TORCHRUN, "RANK": "eight"}, "RANK is 'eight' in the environment, not a number"),
+        ({**TORCHRUN, "RANK": "8"}, "rank 8 of 8 makes no sense"),
+        ({**TORCHRUN, "LOCAL_RANK": "4"}, "local rank 4 of 4 makes no sense"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(environment, message):
+    with pytest.raises(UsageError, match=message):
+        given_place(ALONE, environment)
+
+
+def test_a_missing_address_is_one_line():
+    with pytest.raises(UsageError, match="MASTER_ADDR is not set"):
+        meeting_point({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [("node7", "node7"), ("node[03-07,11],other2", "node03"), ("a-[1,5]-ib", "a-1-ib"), ("x1,x2", "x1"), ("", "")],
+)
+def test_the_first_host_of_a_node_list(nodes, host):
+    assert first_host(nodes) == host

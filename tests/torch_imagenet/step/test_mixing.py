@@ -1,0 +1,78 @@
+"""MixUp and CutMix: what they keep, what they draw from, and what happens without torchvision."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from shared import recipes  # noqa: E402
+from shared.errors import UsageError  # noqa: E402
+from torch_imagenet.step.mixing import Mixing  # noqa: E402
+
+
+def _mixing(**changes):
+    return Mixing.of(recipes.get("se_resnet50_1p").override(**changes), 5)
+
+
+def _batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(6, 3, 8, 8, generator=generator), torch.tensor([0, 1, 2, 3, 4, 0])
+
+
+def test_nothing_is_mixed_unless_asked_for():
+    assert _mixing() is None
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 0.2}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
+def test_targets_are_probabilities_and_draws_follow_from_the_step(torchvision, changes):
+    mixing = _mixing(**changes)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first = mixing(*_batch(), 2, 5)
+    assert torch.equal(before, torch.get_rng_state())
+    again = mixing(*_batch(), 2, 5)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert first[1].dtype == torch.float32
+    torch.testing.assert_close(first[1].sum(dim=1), torch.ones(6))
+    others = [mixing(*_batch(), 2, step)[0] for step in range(6, 12)]
+    assert any(not torch.equal(first[0], other) for other in others)
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 0.2}, {"cutmix": 1.0}])
+def test_the_devices_generators_are_left_alone_and_the_layout_stays(torchvision, changes, monkeypatch):
+    """torch.manual_seed would seed the device's generator too, and with it every step's dropout."""
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("all generators are seeded"))
+    images, labels = _batch()
+    mixed, _ = _mixing(**changes)(images.to(memory_format=torch.channels_last), labels, 0, 0)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_mixup_is_the_papers(torchvision):
+    images, labels = _batch()
+    mixed, targets = _mixing(mixup=1.0)(images, labels, 0, 0)
+    share = float(targets[1, 1])
+    torch.testing.assert_close(mixed, share * images + (1 - share) * images.roll(1, 0))
+
+
+def test_both_are_used_where_both_are_asked_for(torchvision):
+    mixing = _mixing(mixup=0.5, cutmix=0.5)
+    images, labels = _batch()
+    kinds = {bool(torch.isin(mixing(images, labels, 0, step)[0], images).all()) for step in range(20)}
+    assert kinds == {True, False}  # CutMix only moves pixels, MixUp makes new ones
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 0.2}, {"cutmix": 0.2}])
+def test_without_torchvision_it_is_one_line(changes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    with pytest.raises(UsageError, match="needs torchvision, which does not load here .*; install"):
+        _mixing(**changes)
+
+
+def test_a_run_with_all_of_them(torchvision, run_in, tmp_path):
+    run = run_in(tmp_path / "run", "--mixup", "0.2", "--cutmix", "1", "--randaugment", "2,9", "--epochs", "1")
+    assert run.status == 0
+    assert run.recipe["mixup"] == 0.2

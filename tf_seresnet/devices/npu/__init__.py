@@ -1,0 +1,1 @@
+"""The Ascend NPU: adapter, session options, ranks over HCCL."""

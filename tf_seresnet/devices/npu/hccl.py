@@ -1,0 +1,57 @@
+"""What the adapter's ranks tell each other inside the graph, by HCCL's all-reduce and broadcast."""
+
+from __future__ import annotations
+
+from typing import Any, List, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from shared.cli.signals import Interrupts
+from shared.metrics import Metrics
+from tf_seresnet.devices.npu import exact_sums
+from tf_seresnet.step.replicas import AgreedInterrupts, Replicas, joined, parted
+
+tf1 = tf.compat.v1
+
+
+class AdapterRanks(Replicas):
+    """One of several processes with an NPU each. The adapter's optimizer averages the gradients.
+
+    Every rank builds the same graph and runs it the same number of times: a rank that leaves alone leaves the others
+    waiting. So they stop together, at a step that all of them know of.
+    """
+
+    averages = True
+
+    def __init__(self, rank: int, ranks: int, hccl_ops: Any) -> None:
+        self.rank, self.ranks = rank, ranks
+        self._hccl = hccl_ops
+        self._counts: Any = None  # placeholder and sum of an exchange of counts, once one has been made
+        self._interrupts = AgreedInterrupts(Interrupts())
+
+    def summed(self, tensors: List[Any]) -> List[Any]:
+        # fusion=0: not to be mixed with the gradients, which come at another time.
+        return parted(self._hccl.allreduce(joined(tensors), "sum", fusion=0), tensors)
+
+    def align(self, session: Any) -> None:
+        # The other variables count steps, which all ranks do alike.
+        floats = [variable for variable in tf1.global_variables() if variable.dtype.base_dtype.is_floating]
+        values = self._hccl.broadcast(floats, 0)  # as one operation, so that there is no order to agree on
+        session.run(tf.group(*(tf1.assign(variable, value) for variable, value in zip(floats, values))))
+
+    def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Tuple[Metrics, int]:
+        own = np.append(exact_sums.pack(metrics), int(stopping)).astype(np.int32)
+        if self._counts is None:
+            counts = tf1.placeholder(tf.int32, own.shape, "counts")
+            self._counts = counts, self._hccl.allreduce(tf.identity(counts), "sum", fusion=0)
+        counts, total = self._counts
+        whole = session.run(total, {counts: own})
+        return exact_sums.unpack(whole[:-1], metrics.num_classes), int(whole[-1])
+
+    def interrupts(self, own: Interrupts) -> Interrupts:
+        self._interrupts = AgreedInterrupts(own)
+        return self._interrupts
+
+    def agree(self, stopping: int) -> None:
+        self._interrupts.agreed = stopping > 0

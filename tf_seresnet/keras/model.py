@@ -1,0 +1,45 @@
+"""The network as a `keras.Model`: the layers of `network` with Keras's variables."""
+
+from __future__ import annotations
+
+from typing import Any, Tuple
+
+from tf_seresnet import network
+from tf_seresnet.keras.checkpoint import graph_variables
+from tf_seresnet.keras.layers import KerasLayers, keras
+from tf_seresnet.layers.initial_values import initial_value
+
+
+def se_resnet(
+    depth: int = 110,
+    variant: str = "port",
+    num_classes: int = 10,
+    seed: int = 0,
+    weight_decay: float = 0.0,
+    input_shape: Tuple[int, int, int] = (32, 32, 3),
+) -> Any:
+    """A `keras.Model` from normalised images [batch, *input_shape] to logits [batch, num_classes], float32.
+
+    Its initial weights are those of a fresh graph with the same `seed`, bit for bit. `weight_decay` adds
+    that many times half the sum of squares of all trainable variables to the loss (the documented recipe
+    has 1e-4). Raises UsageError for a variant or depth that does not exist, or without Keras 3.
+    """
+    images = keras.Input(input_shape, name="images")
+    logits = network.se_resnet(images, KerasLayers(weight_decay), depth, variant, num_classes)
+    # Under a mixed-precision policy the loss needs float32 logits; otherwise this changes nothing.
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
+    model = keras.Model(images, logits, name=f"se_resnet{depth}")
+    for name, variable in graph_variables(model).items():
+        variable.assign(initial_value(name, tuple(variable.shape), seed))
+    return model
+
+
+def se_resnet110(
+    variant: str = "port",
+    num_classes: int = 10,
+    seed: int = 0,
+    weight_decay: float = 0.0,
+    input_shape: Tuple[int, int, int] = (32, 32, 3),
+) -> Any:
+    """`se_resnet` of depth 110: 3,504,422 trainable parameters in `port`, the original, 1.74 M in `paper`."""
+    return se_resnet(110, variant, num_classes, seed, weight_decay, input_shape)

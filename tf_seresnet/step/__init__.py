@@ -1,0 +1,1 @@
+"""One training step as a graph, on one device or several replicas."""

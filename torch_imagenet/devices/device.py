@@ -1,0 +1,289 @@
+"""CPU, NVIDIA GPU and Ascend NPU behind one object; no other file of this half names a device.
+
+    device = open_device("auto")
+    network.to(device.torch_device)
+
+Everything is asked of torch in its device-neutral form (`torch.get_device_module`, `torch.autocast(device.type)`), so a
+device is told apart only where it is found, named and given its defaults.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import os
+import platform
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any, ContextManager, Dict, List, Optional, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from shared.errors import UsageError
+from shared.results.record import machine
+from shared.text import nearest
+from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
+from torch_imagenet.devices.precision import Precision
+
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+# Grouped convolutions lose with channels_last on CUDA (timm's tables: SENet154 trains at 111 against 170 images/s);
+# on a CPU all three networks win (1.10 to 1.30 times).
+_CONTIGUOUS = {("cuda", "senet154")}
+
+
+@dataclass
+class Device:
+    """What the rest of the program knows of the machine it runs on.
+
+    `asynchronous`: work is queued, so a step's time is only known where the host waits. `notes`: lines for the user.
+    """
+
+    kind: str
+    index: int
+    torch_device: torch.device
+    name: str
+    asynchronous: bool
+    notes: List[str] = field(default_factory=list)
+    count: int = 1
+    npu: NpuSettings = NO_NPU_SETTINGS
+
+    @property
+    def module(self) -> Any:
+        """`torch.cpu`, `torch.cuda`, `torch.npu`."""
+        return torch.get_device_module(self.torch_device)
+
+    def autocast(self, precision: Precision) -> ContextManager[Any]:
+        """The context of the forward pass."""
+        return torch.autocast(
+            self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None,
+            cache_enabled=True,
+        )  # fmt: skip
+
+    def memory_format(self, network: str, asked: Optional[str]) -> str:
+        """ "channels_last" or "contiguous": what was asked, else what is the faster for this network here.
+
+        Raises UsageError for channels_last on an NPU: torch_npu allocates contiguous tensors alone.
+        """
+        if self.kind == "npu":
+            if asked == "channels_last":
+                raise UsageError("torch_npu has no channels_last tensors; leave --memory-format out")
+            return "contiguous"
+        return asked or ("contiguous" if (self.kind, network) in _CONTIGUOUS else "channels_last")
+
+    def place(self, network: nn.Module, memory_format: str) -> nn.Module:
+        """The network on this device, its convolutions' weights in this format."""
+        network.to(self.torch_device)
+        return network.to(memory_format=MEMORY_FORMATS[memory_format])  # type: ignore[call-overload]
+
+    def training_precision(self, documented: str) -> str:
+        """The precision of a recipe on this device: half precisions are slower than float32 on a CPU."""
+        return documented if self.asynchronous else "O0"
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether operators on lists of tensors work: torch_npu has none for tensors in its internal formats."""
+        return not self.npu.internal_format
+
+    def has_fused_sgd(self, momentum: float) -> bool:
+        """Whether torch.optim.SGD(fused=True) has a kernel here.
+
+        torch itself takes every PrivateUse1 device for one that has it. torch_npu does from 2.13 on, for a momentum
+        above 0; before, the operator would run on the host, on copies of all weights, without an error.
+        """
+        if self.kind != "npu":
+            return True
+        kernel = torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_sgd_", "PrivateUse1")
+        return self.one_pass and momentum > 0 and bool(kernel)
+
+    @property
+    def own_sgd(self) -> Any:
+        """The optimizer class of --npu-fused-sgd; None unless asked for."""
+        return importlib.import_module("torch_npu.optim").NpuFusedSGD if self.npu.fused_sgd else None
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Steps left out of timings: the first ones compile operators and fill caches. The originals skip up to 10."""
+        return 10 if self.kind == "npu" else 5
+
+    def synchronize(self) -> None:
+        """Wait until everything queued is done."""
+        self.module.synchronize()
+
+    def seed(self, value: int) -> None:
+        """Begin the generators that training draws from, the CPU's and the device's own, without waiting for it."""
+        torch.default_generator.manual_seed(value)
+        if self.asynchronous:
+            self.module.manual_seed(value)
+
+    def peak_memory(self) -> Optional[int]:
+        """The most bytes that tensors have taken on the device; None where it does not count them."""
+        return int(self.module.max_memory_allocated(self.torch_device)) if self.asynchronous else None
+
+    def profiler_activity(self) -> Any:
+        """What torch.profiler must watch to see this device's kernels, besides the CPU; None for the CPU itself."""
+        activities = torch.profiler.ProfilerActivity
+        return {"cuda": activities.CUDA, "npu": activities.PrivateUse1}.get(self.kind)
+
+    @property
+    def backend(self) -> str:
+        """What torch.distributed carries tensors with: the device's own backend, and gloo for the host's."""
+        own = dist.get_default_backend_for_device(self.torch_device)
+        return own if self.torch_device.type == "cpu" else f"cpu:gloo,{self.torch_device.type}:{own}"
+
+    def describe(self) -> Dict[str, Any]:
+        """The `device` part of a record."""
+        return {"kind": self.kind, "name": self.name, "count": self.count}
+
+
+def parse(text: str) -> Tuple[str, Optional[int]]:
+    """Kind ("auto", "cpu", "cuda", "npu") and index, None where none was given, of a `--device` value.
+
+    "gpu" is "cuda". Raises UsageError with the nearest valid spelling.
+    """
+    match = re.fullmatch(r"(auto|cpu)|(gpu|cuda|npu)(?::(\d{1,4}))?", text.strip().lower())
+    if match is None:
+        hint = nearest(text.lower(), ("auto", "cpu", "cuda", "cuda:0", "gpu", "gpu:0", "npu", "npu:0"))
+        raise UsageError(f"unknown device {text!r}; {hint}")
+    kind = (match.group(1) or match.group(2)).replace("gpu", "cuda")
+    return kind, int(match.group(3)) if match.group(3) else None
+
+
+def open_device(
+    text: str, deterministic: bool = False, local_rank: Optional[int] = None, count: int = 1,
+    npu: NpuSettings = NO_NPU_SETTINGS,
+) -> Device:  # fmt: skip
+    """The device that `text` names, checked and ready; "auto" is the first of CUDA, NPU and CPU that is there.
+
+    `deterministic` makes torch refuse operators whose result may vary. A process that is one of several has the device
+    of its number on this machine, `local_rank`; `count` is the number of them all. Raises UsageError where the device
+    is not there, or is no NPU and `npu` asks for something.
+    """
+    kind, index = _found(text)
+    npu.refuse_elsewhere(kind == "npu", kind)
+    if local_rank is not None:
+        _refuse_index(kind, index)
+        index = local_rank
+    device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0, npu)
+    device.count, device.npu = count, npu
+    if kind == "cpu" and parse(text)[0] == "auto":
+        device.notes += _passed_over()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(True)
+    if kind == "cuda":
+        torch.backends.cudnn.benchmark = not deterministic
+    return device
+
+
+def several(
+    text: str, number: Optional[int], count_all: int = 1, npu: NpuSettings = NO_NPU_SETTINGS
+) -> Device:
+    """What `number` devices of this machine have in common (None: all that are there), without opening one of them.
+
+    `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are not
+    so many, or where `npu` asks for something of another device.
+    """
+    kind, index = _found(text)
+    npu.refuse_elsewhere(kind == "npu", kind)
+    if kind == "cpu":
+        if number is None:
+            raise UsageError("--distributed on the CPU needs a number of processes; add --num-devices N")
+        return replace(_cpu(), count=number * count_all)
+    present = _present(kind)
+    if number != 1:
+        _refuse_index(kind, index)
+    if number is not None and number > present:
+        raise UsageError(f"--num-devices {number}, but this machine has {present} {kind}; lower it")
+    return Device(kind, 0, torch.device(kind, 0), kind, asynchronous=True, count=(number or present) * count_all)
+
+
+def network_environment(address: str, interface: Optional[str]) -> Dict[str, str]:
+    """The variables that make gloo, NCCL and HCCL talk to other machines from this address."""
+    named = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
+    return {**named, "HCCL_IF_IP": address}
+
+
+def _found(text: str) -> Tuple[str, Optional[int]]:
+    """`parse` with "auto" resolved."""
+    kind, index = parse(text)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "npu" if _npu_is_available() else "cpu"
+    return kind, index
+
+
+def _refuse_index(kind: str, index: Optional[int]) -> None:
+    if index is not None:
+        raise UsageError(f"--device {kind}:{index} is one device, and several are asked for; write --device {kind}")
+
+
+def _cpu() -> Device:
+    name = machine().rsplit(",", 1)[0]
+    return Device("cpu", 0, torch.device("cpu"), name, asynchronous=False)
+
+
+def _accelerator(kind: str, index: int, npu: NpuSettings) -> Device:
+    present, module = _present(kind), getattr(torch, kind)
+    if index >= present:
+        there = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
+        raise UsageError(f"there is no {kind}:{index} here; choose {there}")
+    if kind == "npu":
+        npu.apply(module)
+    torch_device = torch.device(kind, index)
+    module.set_device(torch_device)
+    return Device(kind, index, torch_device, str(module.get_device_name(index)), asynchronous=True)
+
+
+def _present(kind: str) -> int:
+    """How many of them there are. Raises UsageError where there is none."""
+    if kind == "npu":
+        _load_npu()
+    module = getattr(torch, kind)
+    present = int(module.device_count()) if module.is_available() else 0
+    if not present:
+        raise UsageError(f"there is no {kind} device here{_WHY_NOT[kind]}; use --device cpu, or auto")
+    return present
+
+
+_WHY_NOT = {
+    "cuda": f" (torch {torch.__version__} {'with' if torch.version.cuda else 'without'} CUDA)",
+    "npu": " (torch_npu sees none: look at npu-smi info and at CANN's set_env.sh)",
+}
+
+
+def _passed_over() -> List[str]:
+    """Lines on what this machine has and `auto` could not use. The driver's device files tell, without the driver."""
+    lines = []
+    if glob.glob("/dev/nvidia[0-9]*"):
+        lines.append(f"an NVIDIA GPU is here, but torch cannot use it{_WHY_NOT['cuda']}; this runs on the CPU")
+    if glob.glob("/dev/davinci[0-9]*"):
+        why = _WHY_NOT["npu"]
+        try:
+            _load_npu()
+        except UsageError as error:
+            why = f" ({error})"
+        lines.append(f"an Ascend NPU is here, but torch cannot use it{why}; this runs on the CPU")
+    return lines
+
+
+def _npu_is_available() -> bool:
+    try:
+        _load_npu()
+    except UsageError:
+        return False
+    return bool(torch.npu.is_available())  # type: ignore[attr-defined]
+
+
+def _load_npu() -> None:
+    """torch_npu adds `torch.npu` and the device's name. Raises UsageError where it is missing or does not load."""
+    if hasattr(torch, "npu"):
+        return
+    try:
+        importlib.import_module("torch_npu")
+    except Exception as error:  # without CANN it fails in many ways, not with ImportError alone
+        reason = " ".join(str(error).split())[:150]
+        raise UsageError(
+            f"torch_npu does not load ({reason}); install the torch_npu that fits torch {torch.__version__} on Python"
+            f" {platform.python_version()}, and source CANN's set_env.sh"
+        ) from error

@@ -1,0 +1,1 @@
+"""Several processes: one per device, over several machines where they are started so."""

@@ -1,0 +1,36 @@
+"""The job that a process belongs to: what a process that is started again after a failure knows its run by."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Optional
+
+from shared.checkpoint.folder import newest
+
+JOB = "KIT_JOB"  # set by our launcher, or by the user: the same for all processes of a job, restarted ones too
+_SLURM = "slurm-"
+
+
+def continued_job(options: Any) -> bool:
+    """Whether this process was started again after a failure, and its run has a checkpoint to go on from."""
+    job = job_name()
+    if job is None or options.output_dir is None:
+        return False
+    if job.startswith(_SLURM) and not os.environ.get("SLURM_RESTART_COUNT", "0").strip("0"):
+        return False  # another command in the same allocation, not the same one requeued
+    folder = Path(options.output_dir)
+    try:
+        earlier = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("job")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return earlier == job and newest(folder) is not None
+
+
+def job_name() -> Optional[str]:
+    """What all processes of this job share, restarted ones too; None outside a job."""
+    name = os.environ.get(JOB) or os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    if name == "none" and "SLURM_STEP_ID" in os.environ:
+        return _SLURM + os.environ.get("SLURM_JOB_ID", "")
+    return None if name == "none" else name

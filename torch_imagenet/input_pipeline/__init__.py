@@ -1,0 +1,1 @@
+"""Images from disk to batches: workers, transforms, and what happens to a bad image or a dead worker."""

@@ -1,0 +1,279 @@
+"""Batches of uint8 images from files, decoded by worker processes; which images, and how they are cut, is no state.
+
+The order follows from (seed, epoch), the augmentation from (seed, epoch, image). So a run that is resumed in the middle
+of an epoch asks for the rest of that epoch's batches and gets them, pixel for pixel, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import os
+import signal
+import weakref
+from typing import Any, Callable, ContextManager, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from shared.cli.signals import REQUESTS
+from shared.errors import UsageError, fault, one_line
+from shared.imagenet.dataset import Split
+from shared.imagenet.decode import BadImage, read_rgb
+from shared.imagenet.download_cache import Remote
+from shared.imagenet.reader import ExtentReader
+from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, rand_augment
+from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
+
+
+class Batch(NamedTuple):
+    """Images uint8 [B, H, W, 3], labels int64 [B], what is said of images that could not be read, and of fetching.
+
+    `indices` are those of the images in their split, int64 [B], where they come from one.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    bad: Tuple[str, ...]
+    notes: Tuple[str, ...] = ()
+    indices: np.ndarray = np.empty(0, np.int64)
+
+
+class Request(NamedTuple):
+    """One batch to be made: zero-based epoch, indices into the split, int64 [B], and what to fetch meanwhile."""
+
+    epoch: int
+    indices: np.ndarray
+    ahead: Tuple[Remote, ...] = ()
+
+
+class _Batches(Dataset[Union[Batch, UsageError]]):
+    """Makes whole batches; a worker holds nothing but the split and the transform."""
+
+    def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
+        self.split, self._transform, self._seed = split, transform, seed
+        self.reader = ExtentReader(split.open_shards)
+
+    def __getitem__(self, request: Request) -> Union[Batch, UsageError]:
+        """The batch, or what is wrong: an exception raised in a worker would arrive as a traceback in a message."""
+        split, reader = self.split, self.reader
+        if get_worker_info() is not None:  # a thread in the main process would be in the way of its end
+            reader.expect(request.ahead)
+        try:
+            images = _allocate((len(request.indices), self._transform.image_size, self._transform.image_size, 3))
+        except UsageError as error:
+            return error
+        pixels = images.numpy()
+        random = np.random.RandomState(0)
+        indices: List[int] = []
+        bad = []
+        for index in request.indices.tolist():
+            try:
+                image = read_rgb(reader.source(split.extent(index)))
+            except BadImage as error:
+                bad.append(one_line(f"{split.name(index)} ({error})"))
+                continue
+            except UsageError as error:
+                return error
+            pixels[len(indices)] = self._transform(image, self._seed, request.epoch, index, random)
+            indices.append(index)
+        notes, reader.notes = tuple(reader.notes), []
+        readable = np.array(indices, np.int64)
+        labels = torch.from_numpy(split.labels[readable].astype(np.int64))
+        return Batch(images[: len(indices)], labels, tuple(bad), notes, readable)
+
+
+def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
+    """An uninitialised uint8 tensor; a worker's lies in the memory it shares with the main process from the start."""
+    try:
+        images = torch.empty(shape, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise UsageError(f"there is no memory for {_mebibytes(shape)}; use a smaller --batch-size") from error
+    if get_worker_info() is None:
+        return images
+    try:
+        return images.share_memory_()
+    except RuntimeError as error:
+        raise UsageError(
+            f"there is no shared memory left for {_mebibytes(shape)}; raise its limit (docker"
+            " run --shm-size), or use a smaller --batch-size or fewer --workers"
+        ) from error
+
+
+def _mebibytes(shape: Tuple[int, ...]) -> str:
+    return f"a batch of {math.prod(shape) / 2**20:.0f} MiB"
+
+
+class _Loader:
+    """Requests in, batches out, in the same order; the workers live until `close`, or until nobody can ask them."""
+
+    def __init__(
+        self, batches: _Batches, workers: int, on_bad_image: str, pin_memory: bool, patience: float
+    ) -> None:  # fmt: skip
+        self._patience = patience
+        self._waiting: Callable[[], ContextManager[None]] = contextlib.nullcontext
+        self._requests: List[Request] = []
+        self._batches = batches
+        self._skip = on_bad_image == "skip"
+        self._end: Optional[weakref.finalize[Any, _Loader]] = None
+        self._loader: DataLoader[Any] = DataLoader(
+            batches, batch_size=None, sampler=_Current(self._requests), num_workers=workers,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            pin_memory=pin_memory, worker_init_fn=_begin_worker if workers else None, persistent_workers=workers > 0,
+            generator=torch.Generator(),  # the loader draws from it; torch's own generator belongs to the training
+        )  # fmt: skip
+
+    def run(self, requests: List[Request]) -> Iterator[Batch]:
+        """The batches of these requests.
+
+        Raises DataError at a bad image, unless those are to be left out, RunEnded where a worker dies or hangs.
+        """
+        ahead = self._batches.split.ahead([request.indices for request in requests])
+        self._requests[:] = [request._replace(ahead=files) for request, files in zip(requests, ahead)]
+        with self._waiting(), without_torchs_handler():
+            batches = iter(self._loader)
+        if self._loader.num_workers and self._end is None:
+            self._waiting = WorkerWatch(batches, self._patience).waiting
+            self._end = weakref.finalize(self, _end_workers, batches, os.getpid())
+            # Ahead of what torch does when Python ends: wait five seconds for each worker in turn.
+            atexit.register(self._end)
+        while True:
+            with self._waiting():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield self._checked(batch)
+
+    def _checked(self, batch: Union[Batch, UsageError]) -> Batch:
+        if isinstance(batch, UsageError):
+            raise batch
+        if batch.bad and not self._skip:
+            raise fault(
+                f"an image in {self._batches.split.folder} cannot be read: {batch.bad[0]}; replace it, or leave such"
+                " images out with --on-bad-image skip"
+            )
+        return batch
+
+    def close(self) -> None:
+        """End the workers; each finishes at most the batch it has in hand."""
+        self._batches.reader.close()
+        if self._end is not None:
+            self._loader._iterator = None  # so that a further epoch starts new workers
+            self._waiting = contextlib.nullcontext
+            self._end()
+            atexit.unregister(self._end)
+            self._end = None
+
+
+def _end_workers(iterator: Any, owner: int) -> None:
+    if os.getpid() != owner:  # in a forked process that has its own copy of everything, this too
+        return
+    with contextlib.suppress(Exception):  # a worker may be dead already
+        iterator._shutdown_workers()
+    for worker in iterator._workers:
+        if worker.is_alive():  # it ignores the signal that torch sends
+            worker.kill()
+            worker.join()
+
+
+class _Input:
+    """What both inputs have: a loader that is closed at the end of a `with`."""
+
+    _loader: _Loader
+
+    def close(self) -> None:
+        """End the workers."""
+        self._loader.close()
+
+    def __enter__(self: Any) -> Any:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+
+class TrainingInput(_Input):
+    """Whole batches of a split, in a new order every epoch; what is left over at the end of an epoch is left out.
+
+    With `ranks` of them training together, each batch is this `rank`'s part of a `ranks` times larger one, so that the
+    images of a step do not depend on how many devices share it. `on_bad_image` "fatal" raises DataError, "skip" makes
+    the batch shorter and says so in its `bad`. A batch is waited for `patience` seconds.
+    """
+
+    def __init__(
+        self, split: Split, transform: TrainTransform, batch_size: int, seed: int, workers: int,
+        on_bad_image: str = "fatal", pin_memory: bool = False, rank: int = 0, ranks: int = 1,
+        patience: float = PATIENCE,
+    ) -> None:  # fmt: skip
+        if transform.randaugment is not None:
+            rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
+        self._split, self._batch_size, self._seed = split, batch_size, seed
+        self._rank, self._ranks = rank, ranks
+        self.steps_per_epoch = len(split) // (batch_size * ranks)
+        used = min(workers, self.steps_per_epoch)  # a worker makes whole batches: more would have nothing to do
+        self._loader = _Loader(_Batches(split, transform, seed), used, on_bad_image, pin_memory, patience)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of this zero-based epoch from `first_step` on."""
+        order = self._split.epoch_order(self._seed, epoch)
+        size = self._batch_size
+        starts = [(step * self._ranks + self._rank) * size for step in range(first_step, self.steps_per_epoch)]
+        return self._loader.run([Request(epoch, order[start : start + size]) for start in starts])
+
+
+class EvaluationInput(_Input):
+    """Every image of a split once, in order; the last batch is short where it must be. May be run through again.
+
+    With `ranks` of them evaluating together, this `rank` has its share of the images, one more or less than the others.
+    """
+
+    def __init__(
+        self, split: Split, transform: EvalTransform, batch_size: int, workers: int, on_bad_image: str = "fatal",
+        pin_memory: bool = False, rank: int = 0, ranks: int = 1, patience: float = PATIENCE,
+    ) -> None:  # fmt: skip
+        images = len(split)
+        self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
+        self._batch_size = batch_size
+        self._batches = _Batches(split, transform, 0)
+        used = min(workers, -(-len(self._indices) // batch_size))
+        self._loader = _Loader(self._batches, used, on_bad_image, pin_memory, patience)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = self._batch_size
+        starts = range(0, len(self._indices), size)
+        return self._loader.run([Request(0, self._indices[start : start + size]) for start in starts])
+
+    def image(self, index: int) -> np.ndarray:
+        """The image with this index in the split as the network sees it, uint8 [S, S, 3].
+
+        Raises OSError where it cannot be read any more.
+        """
+        batch = self._batches[Request(0, np.array([index]))]
+        if isinstance(batch, UsageError) or batch.bad:
+            raise OSError("an image cannot be read again")
+        return np.asarray(batch.images[0])
+
+
+class _Current:
+    """A sampler over a list that changes from epoch to epoch."""
+
+    def __init__(self, requests: List[Request]) -> None:
+        self._requests = requests
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(list(self._requests))
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _begin_worker(number: int) -> None:
+    """A worker finishes its batch whatever the terminal or a scheduler sends to all processes; the main one decides."""
+    for one in REQUESTS:
+        signal.signal(one, signal.SIG_IGN)

@@ -1,0 +1,148 @@
+"""From a decoded image to the square that the network sees: uint8 [size, size, 3]. Pure functions of their arguments.
+
+Training: a random part of the image, resized (Szegedy et al., arXiv 1409.4842, section 6; torchvision's
+RandomResizedCrop), and a flip. Evaluation: torchvision's Resize and CenterCrop, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional, Tuple
+
+import numpy as np
+from PIL import Image
+
+from shared.errors import UsageError
+from shared.rng import image_random
+
+_TRIES = 10
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """How a training image is cut out. `randaugment` is (number of operations, magnitude), None for none."""
+
+    image_size: int
+    crop_scale: Tuple[float, float] = (0.08, 1.0)  # share of the image's area
+    crop_ratio: Tuple[float, float] = (3 / 4, 4 / 3)  # width to height
+    flip: bool = True
+    randaugment: Optional[Tuple[int, int]] = None
+
+    def __call__(
+        self, image: Image.Image, seed: int, epoch: int, index: int, reuse: Optional[np.random.RandomState] = None
+    ) -> np.ndarray:
+        """RGB to uint8 [size, size, 3]; the draws follow from seed, zero-based epoch and the image's index alone.
+
+        `reuse` is as in `shared.rng.image_random`.
+        """
+        random = image_random(seed, epoch, index, reuse)
+        box = random_resized_crop(random, image.width, image.height, self.crop_scale, self.crop_ratio)
+        mirrored = random.random_sample() < 0.5 and self.flip
+        image = cut_out(image, box, self.image_size)
+        if self.randaugment is not None:
+            image = _rand_augmented(image, self.randaugment, int(random.randint(2**31 - 1)))
+        if mirrored:  # by Pillow: NumPy takes four times as long to copy rows that are read backwards
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.asarray(image)
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Resize to image_size / crop_fraction, then the centre; without `keep_aspect` squeezed to a square."""
+
+    image_size: int
+    crop_fraction: float = 0.875
+    keep_aspect: bool = True
+
+    def __call__(
+        self, image: Image.Image, seed: int = 0, epoch: int = 0, index: int = 0,
+        reuse: Optional[np.random.RandomState] = None,
+    ) -> np.ndarray:  # fmt: skip
+        """RGB to uint8 [size, size, 3]. Nothing is drawn; both transforms are called alike."""
+        return eval_image(image, self.image_size, self.crop_fraction, self.keep_aspect)
+
+
+def random_resized_crop(
+    random: np.random.RandomState, width: int, height: int, scale: Tuple[float, float], ratio: Tuple[float, float]
+) -> Box:
+    """A box of random area and aspect inside the image; if ten tries fail, the largest central one that will do."""
+    area = width * height
+    for _ in range(_TRIES):
+        target = area * random.uniform(*scale)
+        aspect = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        across, down = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < across <= width and 0 < down <= height:
+            top = int(random.randint(0, height - down + 1))
+            left = int(random.randint(0, width - across + 1))
+            return Box(left, top, across, down)
+    across = min(width, max(1, round(height * ratio[1])))
+    down = min(height, max(1, round(width / ratio[0])))
+    return Box((width - across) // 2, (height - down) // 2, across, down)
+
+
+def cut_out(image: Image.Image, box: Box, size: int) -> Image.Image:
+    """The box, resized to size x size with antialiasing, in one pass: no intermediate image is made.
+
+    The image is decoded in full size. JPEG's decoding at a half or less needs a box of twice `size`: at 224 pixels one
+    in forty of ImageNet's, for another set of pixels and no measurable gain.
+    """
+    corners = (box.left, box.top, box.left + box.width, box.top + box.height)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=corners)
+
+
+def eval_image(image: Image.Image, size: int, crop_fraction: float, keep_aspect: bool = True) -> np.ndarray:
+    """uint8 [size, size, 3], as torchvision's Resize(int(size / crop_fraction)) and CenterCrop(size) give it."""
+    side = int(size / crop_fraction)
+    width, height = side, side
+    if keep_aspect:
+        short, long = sorted(image.size)
+        longer = int(side * long / short)
+        width, height = (side, longer) if image.width <= image.height else (longer, side)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = _centred(width, size), _centred(height, size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros where it reaches beyond the image
+
+
+def _centred(length: int, size: int) -> int:
+    """Where a crop of `size` begins; torchvision rounds one way inside an image, and another around a smaller one."""
+    return round((length - size) / 2) if length >= size else -((size - length) // 2)
+
+
+def _rand_augmented(image: Image.Image, setting: Tuple[int, int], seed: int) -> Image.Image:
+    """torchvision's RandAugment, which draws from torch's global generator: seeded for this image, then put back."""
+    import torch
+
+    augment = rand_augment(setting)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return augment(image)
+
+
+def rand_augment(setting: Tuple[int, int]) -> Any:
+    """torchvision's transform (Cubuk et al., arXiv 1909.13719). Raises UsageError where torchvision does not load."""
+    operations, magnitude = setting
+    return torchvision_transforms("--randaugment").RandAugment(operations, magnitude)
+
+
+def torchvision_transforms(option: str) -> Any:
+    """torchvision.transforms.v2, which alone of this project's options these need. Raises UsageError without it."""
+    try:
+        from torchvision.transforms import v2
+    except Exception as error:  # a wheel that does not fit torch fails with RuntimeError, not with ImportError
+        reason = " ".join(str(error).split())[:100]
+        raise UsageError(
+            f"{option} needs torchvision, which does not load here ({reason}); install the one that fits torch, or"
+            f" leave {option} out"
+        ) from error
+    return v2

@@ -1,0 +1,1 @@
+"""One training step: losses, optimizer, mixing, weight average."""

@@ -1,0 +1,45 @@
+"""Where in a network the numbers left the range of floating point; looked for only once something has failed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from shared.run.finite import first_not_finite, with_ranges
+
+
+def in_state(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    """The first of the network's statistics, else of its `weights`, that is not finite; see `first_not_finite`."""
+    return first_not_finite(_named([*network.named_buffers(), *weights.items()]))
+
+
+def layer_of(network: nn.Module, forward: Callable[[], Any]) -> Optional[str]:
+    """The first layer, in the order of computation, whose output is not finite in this forward pass of the network.
+
+    With the ranges of its own weights and statistics; None where every output is finite.
+    """
+    found: List[str] = []
+
+    def look(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        if not found and isinstance(output, torch.Tensor) and not bool(torch.isfinite(output).all()):
+            own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+            found.append(with_ranges(name, _named(own)))
+
+    # Those inside first: the hook of a block comes after those of its layers, and says of its own additions.
+    hooks = [layer.register_forward_hook(partial(look, name)) for name, layer in network.named_modules() if name]
+    try:
+        forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
+
+
+def _named(tensors: Iterable[Tuple[str, torch.Tensor]]) -> Iterator[Tuple[str, np.ndarray]]:
+    for name, tensor in tensors:
+        if tensor.is_floating_point():
+            yield name, tensor.detach().float().cpu().numpy()
