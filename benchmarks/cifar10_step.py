@@ -90,9 +90,14 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
 
     with tf.Graph().as_default():
         batch = TrainingInput(
-            data.train_images, data.train_labels, Normalisation.of(data.train_images), Augmentation(4, True),
-            recipe.batch_size, recipe.seed, static_shapes=True,
-        )  # fmt: skip
+            data.train_images,
+            data.train_labels,
+            Normalisation.of(data.train_images),
+            Augmentation(4, True),
+            recipe.batch_size,
+            recipe.seed,
+            static_shapes=True,
+        )
         network = training_step.NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
         training = training_step.TrainingStep(network, batch, recipe, device)
         session = tf.compat.v1.Session(config=device.session_config())

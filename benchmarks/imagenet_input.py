@@ -157,8 +157,10 @@ def main() -> None:
         raise UsageError(f"{split.folder} holds no class folders with images; give the folder that holds train's")
     times = -(-options.images // len(split))
     many = repeated(split, times)
-    print(f"{len(split)} images {times} times, {options.image_size} pixels, batches of {options.batch_size},"
-          f" {options.rounds} rounds; torch {torch.__version__}, torchvision {torchvision.__version__}")  # fmt: skip
+    print(
+        f"{len(split)} images {times} times, {options.image_size} pixels, batches of {options.batch_size},"
+        f" {options.rounds} rounds; torch {torch.__version__}, torchvision {torchvision.__version__}"
+    )
     for workers in options.workers:
         print(f"{workers} workers" if workers else "one core")
         contenders = [

@@ -99,8 +99,9 @@ def main() -> None:
         assert shards is not None
         for workers in options.workers:
             print(f"{workers} workers" if workers else "one core")
-            contenders = {name: pipeline(split, options, workers)
-                          for name, split in (("folders", data.train), ("shards", shards))}  # fmt: skip
+            contenders = {
+                name: pipeline(split, options, workers) for name, split in (("folders", data.train), ("shards", shards))
+            }
             compare(contenders, options.rounds, time.perf_counter if workers else time.process_time)
         print("reading alone, one core")
         compare({"folders": reading(data.train), "shards": reading(shards)}, options.rounds, time.process_time)

@@ -34,8 +34,9 @@ from torch_imagenet.options import parser  # noqa: E402
 TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50", "pnasnet5large": "pnasnet5large"}
 
 
-def timms_step(name: str, classes: int, images: torch.Tensor, labels: torch.Tensor, device: Device, level: str,
-               channels_last: bool) -> Callable[[], None]:  # fmt: skip
+def timms_step(
+    name: str, classes: int, images: torch.Tensor, labels: torch.Tensor, device: Device, level: str, channels_last: bool
+) -> Callable[[], None]:
     """One step as timm's train.py has it. `images` float32 [B, 3, H, W], on the device like `labels` int64 [B]."""
     import_torchvision()
     import timm
@@ -73,9 +74,14 @@ def main() -> None:
     ours = SyntheticStep(options, device)
     images = ours.normalise(ours.batch.images).float().contiguous()
     theirs = timms_step(
-        options.network, ours.spec.num_classes, images, ours.batch.labels, device, options.precision,
+        options.network,
+        ours.spec.num_classes,
+        images,
+        ours.batch.labels,
+        device,
+        options.precision,
         options.timm_memory_format == "channels_last",
-    )  # fmt: skip
+    )
     times = [(_timed(theirs, device), _timed(ours.train, device)) for _ in range(options.rounds + 2)]
     timm_ms, our_ms = (statistics.median(column) for column in zip(*times[2:]))
     ratios = sorted(first / second for first, second in times[2:])

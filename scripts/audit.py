@@ -74,8 +74,21 @@ def judged(dependencies: Iterable[Dict[str, Any]], accepted: Dict[str, Accepted]
 
 def ask(path: Path) -> Tuple[List[Dict[str, Any]], str]:
     """pip-audit's dependencies of a requirement file, and what it has said where it gives none."""
-    command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--format", "json", "--timeout", "20",
-               "--progress-spinner", "off", "--requirement", str(path)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "--no-deps",
+        "--disable-pip",
+        "--format",
+        "json",
+        "--timeout",
+        "20",
+        "--progress-spinner",
+        "off",
+        "--requirement",
+        str(path),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     try:
         return json.loads(done.stdout)["dependencies"], ""

@@ -63,8 +63,21 @@ def look_up(text: str) -> Dict[Pin, List[str]]:
     """What the index says. Raises CalledProcessError where uv cannot tell, which then has said why."""
     pins = "".join(line + "\n" for line in without_hashes(text).splitlines() if _PIN.match(line))
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
-    command = [uv, "pip", "compile", "--no-config", "--universal", "--no-deps", "--generate-hashes", "--no-header",
-               "--no-annotate", "--quiet", "--python-version", OLDEST_PYTHON, "-"]  # fmt: skip
+    command = [
+        uv,
+        "pip",
+        "compile",
+        "--no-config",
+        "--universal",
+        "--no-deps",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+        "--python-version",
+        OLDEST_PYTHON,
+        "-",
+    ]
     done = subprocess.run(command, input=pins, stdout=subprocess.PIPE, check=True, universal_newlines=True)
     return hashes_in(done.stdout)
 

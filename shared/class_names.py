@@ -75,9 +75,11 @@ class Match:
         columns = tuple(sorted(self.outputs))
         places = {column: place for place, column in enumerate(columns)}
         return dataclasses.replace(
-            self, outputs=tuple(places[output] for output in self.outputs),
-            names=tuple(self.names[column] for column in columns), columns=columns,
-        )  # fmt: skip
+            self,
+            outputs=tuple(places[output] for output in self.outputs),
+            names=tuple(self.names[column] for column in columns),
+            columns=columns,
+        )
 
     def for_evaluation(self, restrict: bool) -> Match:
         """What an evaluation counts by: all outputs can be answers, unless it is to `restrict` them; `notes` say so."""
@@ -152,13 +154,18 @@ def check_same(stored: Optional[Sequence[str]], data: Classes, path: str) -> Non
     """
     if stored is None or not data.named or tuple(stored) == data.names:
         return
-    others = [f"{number} is {now} and was {before}"
-              for number, (before, now) in enumerate(zip(stored, data.names)) if before != now]  # fmt: skip
+    others = [
+        f"{number} is {now} and was {before}"
+        for number, (before, now) in enumerate(zip(stored, data.names))
+        if before != now
+    ]
     others = others or [f"{len(data.names)} and were {len(stored)}"]
-    raise UsageError(one_line(
-        f"{path} is not the data set that the run was trained on, its classes are others ({some(others)}); give that"
-        " one with --data-path, or start a new run with --checkpoint"
-    ))  # fmt: skip
+    raise UsageError(
+        one_line(
+            f"{path} is not the data set that the run was trained on, its classes are others ({some(others)}); give"
+            " that one with --data-path, or start a new run with --checkpoint"
+        )
+    )
 
 
 def of_state(state: Dict[str, Any], outputs: int) -> Classes:

@@ -1,4 +1,5 @@
 """Data for the tests: the official CIFAR-10 where it can be had, and the embedded sample."""
+
 from __future__ import annotations
 
 import contextlib
@@ -43,17 +44,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Files that take minutes, the longest first; wherever they stand, pytest --durations=0 tells them.
 LONGEST = (
-    "test_sample_recipe.py", "test_npu_networks.py", "test_agreement.py", "test_several_ranks.py",
-    "test_several_devices.py", "test_run.py", "test_launchers.py", "test_resume.py", "test_ranks_faults.py",
-    "test_training.py", "test_keras.py",
-)  # fmt: skip
+    "end_to_end/test_sample_recipe.py devices/npu/test_networks.py networks/test_agreement.py "
+    "distributed/test_process_group.py step/test_replicas.py end_to_end/test_run.py end_to_end/test_launchers.py "
+    "torch_imagenet/distributed/test_launch.py torch_imagenet/test_resume.py tf_seresnet/test_resume.py "
+    "distributed/test_faults.py torch_imagenet/test_training.py tf_seresnet/test_training.py keras/test_keras.py"
+).split()
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """Dear files first: xdist hands out whole files, and one that takes minutes must not be the last."""
     dear = {item.fspath for item in items if item.get_closest_marker("slow")}
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: (places.get(item.fspath.basename, len(places)), item.fspath not in dear))
+
+    def place(path: str) -> int:
+        return next((place for place, name in enumerate(LONGEST) if path.endswith(f"/{name}")), len(LONGEST))
+
+    items.sort(key=lambda item: (place(str(item.fspath)), item.fspath not in dear))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ usage() {
 usage: bash tests/run.sh [--full] [--durations] [pytest options] [paths]
 
 Runs, each in an environment of its own that is made once in the checkout and reused:
-  main    ruff, mypy, shellcheck and the quick tests of tests/{shared,tf_seresnet,end_to_end,faults,support} under
+  main    ruff, mypy, shellcheck, and the quick tests of tests/{shared,tf_seresnet,end_to_end,faults,support} under
           TensorFlow 2.21                                                      (.venv, Python 3.11 to 3.13)
   torch   mypy and the quick tests of tests/{torch_imagenet,faults} under torch 2.13, with timm, pretrainedmodels
                                                                                (.venv-torch, Python 3.11)
@@ -264,6 +264,7 @@ run_main() {
     prepared main || return 0
     local folder=${environment[0]}
     check ruff "$folder/bin/python" -m ruff check --output-format concise .
+    check "ruff format" "$folder/bin/python" -m ruff format --check --diff --quiet .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
         torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh

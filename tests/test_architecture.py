@@ -2,6 +2,7 @@
 
 A rule is one test, which names every line of every file that breaks it.
 """
+
 from __future__ import annotations
 
 import ast
@@ -16,11 +17,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HALVES = ("tf_seresnet", "torch_imagenet")
-FOREIGN = (
-    "tensorflow", "torch", "keras", "jax", "sklearn", "PIL", "matplotlib", "tqdm", "tensorboard", "scipy", "pandas",
-    "tf_slim", "tflearn", "npu_bridge", "npu_device", "torch_npu", "torchvision", "timm", "moxing",
-)  # fmt: skip
-LONGEST = 350
+FOREIGN = tuple(
+    (
+        "tensorflow torch keras jax sklearn PIL matplotlib tqdm tensorboard scipy pandas tf_slim tflearn "
+        "npu_bridge npu_device torch_npu torchvision timm moxing"
+    ).split()
+)
+LONGEST = 360
 
 
 def sources(*folders):
@@ -104,8 +107,9 @@ def test_the_halves_do_not_know_each_other():
 def test_only_the_page_draws():
     """And matplotlib comes in functions alone: the test above has imported all of shared without it."""
     assert sorted({line.partition(":")[0] for line in importing(SHARED + HALF_FILES, {"matplotlib"})}) == [
-        "shared/results/page/drawing.py", "shared/results/page/plots.py",
-    ]  # fmt: skip
+        "shared/results/page/drawing.py",
+        "shared/results/page/plots.py",
+    ]
 
 
 # -- Python 3.7 ------------------------------------------------------------------------------------------------
@@ -147,9 +151,10 @@ def test_the_check_for_python_37_sees_newer_syntax(newer):
 
 SPEAKERS = {
     "shared/run/log.py",  # the one writer
-    "shared/results/__main__.py", "shared/cli/entry_point.py",  # the command lines
+    "shared/results/__main__.py",
+    "shared/cli/entry_point.py",  # the command lines
     "tf_seresnet/devices/startup_output.py",  # hands on what native code has written to standard error
-}  # fmt: skip
+}
 
 
 def _speaks(node):
@@ -193,8 +198,12 @@ def test_only_devices_asks_which_device_it_is():
 def test_files_name_no_folder_of_one_machine():
     folders = "|".join(("root", "work", "home", "Users"))
     found = re.compile(f"(?<![\\w./])/({folders})/")
-    assert [f"{name}:{number}: {line}" for name in SHARED + HALF_FILES
-            for number, line in enumerate(lines(name), 1) if found.search(line)] == []  # fmt: skip
+    assert [
+        f"{name}:{number}: {line}"
+        for name in SHARED + HALF_FILES
+        for number, line in enumerate(lines(name), 1)
+        if found.search(line)
+    ] == []
 
 
 @pytest.mark.once

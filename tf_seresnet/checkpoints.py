@@ -171,9 +171,16 @@ def saved_variables() -> List[Any]:
 
 # What a disk does. TensorFlow's exceptions have the system's words and not its number.
 _DISK = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.EIO,
     errno.ESTALE,
-)  # fmt: skip
+)
 
 
 @contextlib.contextmanager
@@ -209,8 +216,7 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
         for name, shape in sorted(wanted.items()):
             if shape != shapes[name]:
                 raise UsageError(
-                    f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth,"
-                    " --variant"
+                    f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth, --variant"
                 )
         _saver(variables).restore(session, native(prefix))
 

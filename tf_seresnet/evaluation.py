@@ -122,15 +122,18 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
         notes = [f"note: {note}" for note in [*matched.notes, *device.notes]]
         for line in [
-            remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}", *notes,
-        ]:  # fmt: skip
+            remark,
+            *found.notes,
+            f"checkpoint: {found.prefix}",
+            f"device: {device.kind}, {device.name}",
+            *notes,
+        ]:
             log.line(line)
         if folder:
             run_setup.write_config(folder, options, recipe, network, device, data)
         inference = Inference(
-            network, normalise, batch_size(options, len(data.test_images), device.count), reuse=False,
-            replicas=replicas,
-        )  # fmt: skip
+            network, normalise, batch_size(options, len(data.test_images), device.count), reuse=False, replicas=replicas
+        )
         variables = model_variables()
         found = found.moved_with(options.output_dir)
         with tf1.Session(config=device.session_config()) as session:
@@ -140,24 +143,43 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             # -- Count -------------------------------------------------------------------------------------
             surest = Surest()
             metrics = count_images(
-                session, inference, data.test_images, matched.labels(data.test_labels), len(matched.names), data.path,
-                False, replicas.interrupts(interrupts), surest, replicas, matched.columns,
-            )  # fmt: skip
+                session,
+                inference,
+                data.test_images,
+                matched.labels(data.test_labels),
+                len(matched.names),
+                data.path,
+                False,
+                replicas.interrupts(interrupts),
+                surest,
+                replicas,
+                matched.columns,
+            )
             interrupts.raise_if_requested()
         if folder is None:
             return
         log_evaluation(log, (state or {}).get("progress", {}).get("step", 0), metrics)
         write_pictures(log, folder, surest, data, matched.names)
         result = records.build_record(
-            half="tf_seresnet", mode="evaluate", network=recipe.network, recipe=recipe.name, depth=network.depth,
-            variant=network.variant, layers=network.layers, dataset=run_setup.describe_data(data), device=device.describe(),
-            machine=records.machine(), precision=device.precision, batch_size=inference.batch_size,
+            half="tf_seresnet",
+            mode="evaluate",
+            network=recipe.network,
+            recipe=recipe.name,
+            depth=network.depth,
+            variant=network.variant,
+            layers=network.layers,
+            dataset=run_setup.describe_data(data),
+            device=device.describe(),
+            machine=records.machine(),
+            precision=device.precision,
+            batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
-            evaluation=dict(
-                evaluated.as_record(metrics, found.prefix), **evaluated.classes(matched, data.label_names)
-            ),
-            parameters=parameters(), versions=run_setup.versions(), started=started, seconds=time.time() - begin,
-        )  # fmt: skip
+            evaluation=dict(evaluated.as_record(metrics, found.prefix), **evaluated.classes(matched, data.label_names)),
+            parameters=parameters(),
+            versions=run_setup.versions(),
+            started=started,
+            seconds=time.time() - begin,
+        )
         records.write_record(folder / "result.json", result)
         log.line(evaluated.summary(metrics))
         log.succeeded()

@@ -144,9 +144,17 @@ class Loop:
         self.surest = Surest()
         with self.clock.paused():
             metrics = evaluation.count_images(
-                self.session, self.inference, self.data.test_images, self.data.test_labels,
-                len(self.data.label_names), self.data.path, True, self.interrupts, self.surest, self.replicas,
-            )  # fmt: skip
+                self.session,
+                self.inference,
+                self.data.test_images,
+                self.data.test_labels,
+                len(self.data.label_names),
+                self.data.path,
+                True,
+                self.interrupts,
+                self.surest,
+                self.replicas,
+            )
         progress, lap = self.progress, self.clock.lap()
         if self.plan.floor and lap:
             self.log.line(roofline.reached(self.plan.floor, lap))
@@ -173,6 +181,10 @@ class Loop:
             return
         state = dict(self.run_state, progress=self.progress.to_json(), clock=self.clock.to_state())
         disk_errors.save_checkpoint(
-            lambda: checkpoints.save(self.session, state, best), self.progress.step, self.log, checkpoints.run, best,
+            lambda: checkpoints.save(self.session, state, best),
+            self.progress.step,
+            self.log,
+            checkpoints.run,
+            best,
             last,
-        )  # fmt: skip
+        )

@@ -26,9 +26,13 @@ from tf_seresnet.network import LAYERS_PER_N
 def parser() -> Parser:
     """The command line of this half."""
     made = common_parser(
-        "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", tuple(MODES), ("se_resnet110",), recipes.names("tf_seresnet"),
+        "tf_seresnet/main.py",
+        "SE-ResNet on CIFAR-10",
+        tuple(MODES),
+        ("se_resnet110",),
+        recipes.names("tf_seresnet"),
         devices.TENSORFLOW_PACKAGES,
-    )  # fmt: skip
+    )
     add = made.add_argument_group("CIFAR-10 half").add_argument
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")

@@ -28,10 +28,12 @@ from tf_seresnet import devices
 from tf_seresnet.step.training_step import NetworkSpec
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
-RECIPE_OPTIONS = (
-    "depth", "variant", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "factors", "warm_up_epochs",
-    "momentum", "weight_decay", "precision", "loss_scale", "seed", "steps_per_epoch",
-)  # fmt: skip
+RECIPE_OPTIONS = tuple(
+    (
+        "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
+        "weight_decay precision loss_scale seed steps_per_epoch"
+    ).split()
+)
 
 
 def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
@@ -125,9 +127,11 @@ def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, A
 def arithmetic(device: Any) -> Dict[str, Any]:
     """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
     return {
-        "device": f"{device.kind}, {device.name}", "threads": device.threads(), "xla": device.request.xla,
+        "device": f"{device.kind}, {device.name}",
+        "threads": device.threads(),
+        "xla": device.request.xla,
         "tensorflow": versions()["tensorflow"],
-    }  # fmt: skip
+    }
 
 
 def resumption_remarks(state: Dict[str, Any], recipe: CifarRecipe, device: Any) -> List[str]:

@@ -76,21 +76,35 @@ def train(options: Any, interrupts: Interrupts) -> None:
             write_config = functools.partial(run_setup.write_config, folder, options, recipe, network, device, data)
             disk_errors.optional(write_config, folder / "config.json", log)
         batch = TrainingInput(
-            data.train_images, data.train_labels, normalise, Augmentation(recipe.crop_padding, recipe.flip),
-            recipe.batch_size, recipe.seed, options.workers or 2, device.static_shapes, device.times_data_wait,
+            data.train_images,
+            data.train_labels,
+            normalise,
+            Augmentation(recipe.crop_padding, recipe.flip),
+            recipe.batch_size,
+            recipe.seed,
+            options.workers or 2,
+            device.static_shapes,
+            device.times_data_wait,
             replicas,
-        )  # fmt: skip
+        )
         step = TrainingStep(network, batch, recipe, device, replicas)
         variables = training_step.model_variables()
         inference = Inference(
-            network, normalise, evaluation.batch_size(options, len(data.test_images), device.count), reuse=True,
+            network,
+            normalise,
+            evaluation.batch_size(options, len(data.test_images), device.count),
+            reuse=True,
             replicas=replicas,
-        )  # fmt: skip
+        )
         plan = _plan(options, recipe, batch.steps_per_epoch, device)
         log_start(
-            log, recipe.to_json(), layers=network.layers, dataset=data.name, device=f"{device.count} x {device.name}",
+            log,
+            recipe.to_json(),
+            layers=network.layers,
+            dataset=data.name,
+            device=f"{device.count} x {device.name}",
             global_batch_size=recipe.batch_size * device.count,
-        )  # fmt: skip
+        )
         remarks = [*recipe.schedule.remarks(), *(run_setup.resumption_remarks(state, recipe, device) if state else [])]
         _introduce(log, device, recipe, network, plan, remarks, folder)
         if batch.left_out:
@@ -115,10 +129,21 @@ def train(options: Any, interrupts: Interrupts) -> None:
             # -- Train and evaluate ------------------------------------------------------------------------
             clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
             loop = Loop(
-                session, data, recipe, plan, batch, step, inference, progress, clock, log,
-                replicas.interrupts(interrupts), Checkpoints(folder, options.keep) if folder else None,
-                _run_state(recipe, network, normalise, data, device), replicas,
-            )  # fmt: skip
+                session,
+                data,
+                recipe,
+                plan,
+                batch,
+                step,
+                inference,
+                progress,
+                clock,
+                log,
+                replicas.interrupts(interrupts),
+                Checkpoints(folder, options.keep) if folder else None,
+                _run_state(recipe, network, normalise, data, device),
+                replicas,
+            )
             metrics = loop.run()
             if folder is None:
                 return
@@ -128,18 +153,33 @@ def train(options: Any, interrupts: Interrupts) -> None:
 
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
-            half="tf_seresnet", mode="train", network=recipe.network, recipe=recipe.name, depth=recipe.depth,
-            variant=recipe.variant, layers=network.layers, seed=recipe.seed,
-            schedule=recipe.schedule.describe(), dataset=run_setup.describe_data(data),
-            device=device.describe(), machine=records.machine(), precision=device.precision,
-            batch_size=recipe.batch_size, global_batch_size=recipe.batch_size * device.count,
-            epochs_completed=progress.epoch, steps_completed=progress.step, images_trained=progress.images,
+            half="tf_seresnet",
+            mode="train",
+            network=recipe.network,
+            recipe=recipe.name,
+            depth=recipe.depth,
+            variant=recipe.variant,
+            layers=network.layers,
+            seed=recipe.seed,
+            schedule=recipe.schedule.describe(),
+            dataset=run_setup.describe_data(data),
+            device=device.describe(),
+            machine=records.machine(),
+            precision=device.precision,
+            batch_size=recipe.batch_size,
+            global_batch_size=recipe.batch_size * device.count,
+            epochs_completed=progress.epoch,
+            steps_completed=progress.step,
+            images_trained=progress.images,
             throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
             evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last")),
-            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=training_step.parameters(),
-            versions=run_setup.versions(), started=started, seconds=time.time() - begin,
-        )  # fmt: skip
+            best={"epoch": progress.best_epoch, "top1": progress.best_top1},
+            parameters=training_step.parameters(),
+            versions=run_setup.versions(),
+            started=started,
+            seconds=time.time() - begin,
+        )
         records.write_record(folder / "result.json", result, disk_errors.advice(folder))
         log.succeeded()
         log.line(evaluated.summary(metrics))
@@ -182,9 +222,13 @@ def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int, device: Any) 
     total = steps_per_epoch * recipe.epochs
     smaller = options.max_steps or recipe.steps_per_epoch or options.epochs
     return Plan(
-        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps, not smaller,
+        steps_per_epoch,
+        min(total, options.max_steps or total),
+        options.print_freq,
+        options.save_steps,
+        not smaller,
         _floor(options, recipe, device),
-    )  # fmt: skip
+    )
 
 
 def _floor(options: Any, recipe: CifarRecipe, device: Any) -> Optional[float]:
@@ -210,9 +254,14 @@ def _run_state(
 
 
 def _introduce(
-    log: RunLog, device: Any, recipe: CifarRecipe, network: NetworkSpec, plan: Plan, remarks: List[str],
+    log: RunLog,
+    device: Any,
+    recipe: CifarRecipe,
+    network: NetworkSpec,
+    plan: Plan,
+    remarks: List[str],
     folder: Optional[Path],
-) -> None:  # fmt: skip
+) -> None:
     """What is about to run, before the first step."""
     several = f"{device.count} x " if device.count > 1 else ""
     log.line(f"device: {device.kind}, {several}{device.name}, precision {device.precision}")

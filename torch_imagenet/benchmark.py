@@ -52,9 +52,18 @@ class SyntheticStep:
         torch.manual_seed(recipe.seed)
         self.normalise = run_setup.normalisation(self.spec, device, self.level, self.memory_format)
         self.step = TrainingStep(
-            self.spec.make(), recipe, self.spec.num_classes, device, self.level, self.normalise, self.memory_format,
-            self.spec.head, options.compile, ranks, options.sync_bn,
-        )  # fmt: skip
+            self.spec.make(),
+            recipe,
+            self.spec.num_classes,
+            device,
+            self.level,
+            self.normalise,
+            self.memory_format,
+            self.spec.head,
+            options.compile,
+            ranks,
+            options.sync_bn,
+        )
         self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
         self._loss, self._steps = torch.zeros(()), 0
 
@@ -78,12 +87,18 @@ class SyntheticStep:
         """What a record says about it."""
         recipe = self.recipe
         return {
-            "network": self.spec.name, "recipe": recipe.name, "image_size": recipe.image_size,
-            "device": self.device.describe(), "machine": records.machine(), "precision": self.level.name,
-            "memory_format": self.memory_format, "batch_size": recipe.batch_size,
+            "network": self.spec.name,
+            "recipe": recipe.name,
+            "image_size": recipe.image_size,
+            "device": self.device.describe(),
+            "machine": records.machine(),
+            "precision": self.level.name,
+            "memory_format": self.memory_format,
+            "batch_size": recipe.batch_size,
             "global_batch_size": recipe.batch_size * recipe.accumulate * self.device.count,
-            "parameters": run_setup.parameters(self.step.network), "versions": run_setup.versions(),
-        }  # fmt: skip
+            "parameters": run_setup.parameters(self.step.network),
+            "versions": run_setup.versions(),
+        }
 
     def line(self) -> str:
         """For the log."""
@@ -114,10 +129,18 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
         if not ranks.is_first:
             return
         result = records.build_record(
-            half="torch_imagenet", mode="benchmark", dataset={"name": "synthetic"}, compiled=options.compile,
-            steps_completed=steps, throughput=trained, forward=forward, peak_memory=peak, started=started,
-            seconds=time.time() - begin, **synthetic.describe(),
-        )  # fmt: skip
+            half="torch_imagenet",
+            mode="benchmark",
+            dataset={"name": "synthetic"},
+            compiled=options.compile,
+            steps_completed=steps,
+            throughput=trained,
+            forward=forward,
+            peak_memory=peak,
+            started=started,
+            seconds=time.time() - begin,
+            **synthetic.describe(),
+        )
         write(log, folder, result)
 
 

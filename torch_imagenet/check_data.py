@@ -47,6 +47,5 @@ def _write_shards(
     parts = (data.val,) if data.train is None else (data.train, data.val)
     log.line(f"shards of {data.name} from {shown(data.path)} to {options.write_shards}")
     write_shards(
-        data.name, parts, options.write_shards, options.shard_size * 2**20, log.line,
-        interrupts.raise_if_requested,
-    )  # fmt: skip
+        data.name, parts, options.write_shards, options.shard_size * 2**20, log.line, interrupts.raise_if_requested
+    )

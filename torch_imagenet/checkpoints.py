@@ -68,15 +68,26 @@ def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optiona
 
 
 def save_with_original_names(
-    folder: Path, network: str, epoch: int, weights: Mapping[str, torch.Tensor], optimizer: Mapping[str, Any],
-    best_top1: float, best: bool, classes: Optional[Sequence[str]] = None,
-) -> None:  # fmt: skip
+    folder: Path,
+    network: str,
+    epoch: int,
+    weights: Mapping[str, torch.Tensor],
+    optimizer: Mapping[str, Any],
+    best_top1: float,
+    best: bool,
+    classes: Optional[Sequence[str]] = None,
+) -> None:
     """The originals' `checkpoint.pth.tar`, and `model_best.pth.tar` beside it where this epoch is the best so far.
 
     Keys as theirs: epoch (the next one, from 0), arch, state_dict, best_acc1 (percent), optimizer.
     """
-    content = {"epoch": epoch, "arch": network, "state_dict": with_names(_to_host(weights), classes),
-               "best_acc1": best_top1, "optimizer": _to_host(optimizer)}  # fmt: skip
+    content = {
+        "epoch": epoch,
+        "arch": network,
+        "state_dict": with_names(_to_host(weights), classes),
+        "best_acc1": best_top1,
+        "optimizer": _to_host(optimizer),
+    }
     _save_whole(folder / ORIGINAL_LAST, content)
     if best:
         _save_whole(folder / ORIGINAL_BEST, content)
@@ -150,7 +161,7 @@ def check_stored(found: Found) -> None:
         ("count" not in state["device"], "device"),
         (network.name not in NETWORKS or network.name != stored["recipe"].network, "network"),
         (not all(isinstance(value, bool) for value in network.options.values()), "options of the network"),
-    ):  # fmt: skip
+    ):
         if wrong:
             raise not_ours(found.folder, what)
 

@@ -105,7 +105,9 @@ def together(
     return whole
 
 
-def write_pictures(log: RunLog, folder: Path, surest: Surest, data: run_setup.Data, validation: EvaluationInput) -> None:
+def write_pictures(
+    log: RunLog, folder: Path, surest: Surest, data: run_setup.Data, validation: EvaluationInput
+) -> None:
     """examples.json, of the validation images; a line in the log where it cannot be written."""
 
     def picture(index: int) -> Tuple[str, bytes]:
@@ -152,10 +154,16 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
     with open_log(folder, 0, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
         for line in [
-            data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched,
-            *[f"note: {note}" for note in found.notes], *run_setup.device_lines(device, level),
+            data.remark,
+            *data.content.remarks,
+            *moved,
+            *weights.notes,
+            f"weights: {weights.path}",
+            *matched,
+            *[f"note: {note}" for note in found.notes],
+            *run_setup.device_lines(device, level),
             run_setup.network_line(spec, network),
-        ]:  # fmt: skip
+        ]:
             log.line(line)
         if ranks.is_first:
             run_setup.write_config(folder, options, recipe, spec, device, data)
@@ -163,14 +171,30 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         # -- Count ---------------------------------------------------------------------------------------------
         bad, surest = BadImages(log), Surest()
         with EvaluationInput(
-            labelled.content.val, run_setup.eval_transform(options, recipe, spec), batch_size, workers(options),
-            options.on_bad_image, device.asynchronous, ranks.rank, ranks.size, patience(options, ranks.size),
-        ) as batches:  # fmt: skip
+            labelled.content.val,
+            run_setup.eval_transform(options, recipe, spec),
+            batch_size,
+            workers(options),
+            options.on_bad_image,
+            device.asynchronous,
+            ranks.rank,
+            ranks.size,
+            patience(options, ranks.size),
+        ) as batches:
             normalise = run_setup.normalisation(spec, device, level, memory_format)
             count = partial(
-                count_images, forward, network, batches, len(found.names), device, level, normalise, interrupts, bad,
+                count_images,
+                forward,
+                network,
+                batches,
+                len(found.names),
+                device,
+                level,
+                normalise,
+                interrupts,
+                bad,
                 surest,
-            )  # fmt: skip
+            )
             metrics = together(count, bad, ranks, data.content.path, training=False)
             if ranks.is_first:
                 write_pictures(log, folder, surest, labelled, batches)
@@ -182,16 +206,25 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
 
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
-            half="torch_imagenet", mode="evaluate", network=spec.name, recipe=recipe.name,
-            image_size=recipe.image_size, dataset=data.describe(), device=device.describe(),
-            machine=records.machine(), precision=level.name, batch_size=batch_size,
+            half="torch_imagenet",
+            mode="evaluate",
+            network=spec.name,
+            recipe=recipe.name,
+            image_size=recipe.image_size,
+            dataset=data.describe(),
+            device=device.describe(),
+            machine=records.machine(),
+            precision=level.name,
+            batch_size=batch_size,
             evaluation=dict(
                 evaluated.as_record(metrics, str(weights.path), bad.count),
                 **evaluated.classes(found, data.content.classes),
             ),
-            parameters=run_setup.parameters(network), versions=run_setup.versions(), started=started,
+            parameters=run_setup.parameters(network),
+            versions=run_setup.versions(),
+            started=started,
             seconds=time.time() - begin,
-        )  # fmt: skip
+        )
         finish(log, folder, result, metrics)
 
 

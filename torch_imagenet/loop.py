@@ -122,7 +122,7 @@ class Loop:
             self._whole = False
             self._pending.append(
                 self.step.run(group, rate, progress.epoch, position) if group else self.step.left_out()
-            )  # fmt: skip
+            )
             self._whole = True
             self._after_step(rate)
         if not progress.epoch_images:

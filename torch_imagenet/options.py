@@ -23,9 +23,14 @@ PRECISIONS = ("O0", "O1", "O2", "bf16")
 def parser(modes: Sequence[str]) -> Parser:
     """All options; those that the recipe has a field for are None unless given."""
     made = common_parser(
-        "torch_imagenet/main.py", DESCRIPTION, modes, tuple(NETWORKS), recipes.names("torch_imagenet"), ("torch",),
+        "torch_imagenet/main.py",
+        DESCRIPTION,
+        modes,
+        tuple(NETWORKS),
+        recipes.names("torch_imagenet"),
+        ("torch",),
         print_freq=10,
-    )  # fmt: skip
+    )
     _add_network(made.add_argument_group("network: each overrides a field of the recipe"))
     _add_regularisation(made.add_argument_group("training of this half: each overrides a field of the recipe"))
     _add_data(made.add_argument_group("images"))
@@ -48,8 +53,12 @@ def pair(text: str) -> Tuple[int, int]:
 def _add_network(group: Any) -> None:
     add = group.add_argument
     add("--num-classes", "--num_classes", type=number(int, 1), metavar="K", help="default: those of the data set")
-    add("--image-size", type=number(int, 32, 4097), metavar="PIXELS",
-        help="side of the square (default: 224, PNASNet 331)")  # fmt: skip
+    add(
+        "--image-size",
+        type=number(int, 32, 4097),
+        metavar="PIXELS",
+        help="side of the square (default: 224, PNASNet 331)",
+    )
     add("--dropout", type=number(float, 0, 1), metavar="RATE", help="before the head")
     add("--drop-path", type=number(float, 0, 1), metavar="RATE", help="of the deepest block; rises with depth")
     add(
@@ -62,8 +71,15 @@ def _add_network(group: Any) -> None:
 def _add_regularisation(group: Any) -> None:
     add = group.add_argument
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")
-    add("--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls", type=number(float, 0, 1),
-        metavar="E", help="share of the target that goes to other classes")  # fmt: skip
+    add(
+        "--label-smoothing",
+        "--label-smoothing-epsilon",
+        "--label-smoothing-factor",
+        "--ls",
+        type=number(float, 0, 1),
+        metavar="E",
+        help="share of the target that goes to other classes",
+    )
     add("--smoothing", type=one_of(*SMOOTHING), help="uniform: over all classes; others: over the wrong ones")
     add("--decayed", type=one_of(*DECAYED), help="all: weight decay on every parameter; weights: not on biases, norms")
     add("--nowd-bn", dest="decayed", action="store_const", const="weights", help="the same as --decayed weights")
@@ -83,26 +99,55 @@ def _add_regularisation(group: Any) -> None:
 
 def _add_data(group: Any) -> None:
     add = group.add_argument
-    add("--on-bad-image", type=one_of(*ON_BAD_IMAGE), default="fatal",
-        help="fatal (default), or skip: leave it out, name it and count it")  # fmt: skip
+    add(
+        "--on-bad-image",
+        type=one_of(*ON_BAD_IMAGE),
+        default="fatal",
+        help="fatal (default), or skip: leave it out, name it and count it",
+    )
     add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
-    add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false",
-        help="evaluate on images squeezed to a square")  # fmt: skip
-    add("--sort-val", type=expanded, metavar="LIST",
-        help="check-data: sort val/ into class folders; valprep.sh, or the devkit's list")  # fmt: skip
-    add("--write-shards", type=expanded, metavar="DIR",
-        help="check-data: write the images as tar shards, and check those")  # fmt: skip
+    add(
+        "--do-not-preserve-aspect-ratio",
+        dest="keep_aspect",
+        action="store_false",
+        help="evaluate on images squeezed to a square",
+    )
+    add(
+        "--sort-val",
+        type=expanded,
+        metavar="LIST",
+        help="check-data: sort val/ into class folders; valprep.sh, or the devkit's list",
+    )
+    add(
+        "--write-shards",
+        type=expanded,
+        metavar="DIR",
+        help="check-data: write the images as tar shards, and check those",
+    )
     add("--shard-size", type=number(int, 1), default=256, metavar="MIB", help="of a shard, about (default: 256)")
-    add("--shard-cache", type=expanded, metavar="DIR",
-        help="where shards of a URL are kept (default: in the user's cache)")  # fmt: skip
-    add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB",
-        help=f"how much is kept there (default: {DEFAULT_GIB:g})")  # fmt: skip
+    add(
+        "--shard-cache",
+        type=expanded,
+        metavar="DIR",
+        help="where shards of a URL are kept (default: in the user's cache)",
+    )
+    add(
+        "--shard-cache-size",
+        type=number(float, 0),
+        default=DEFAULT_GIB,
+        metavar="GIB",
+        help=f"how much is kept there (default: {DEFAULT_GIB:g})",
+    )
 
 
 def _add_machine(group: Any) -> None:
     add = group.add_argument
-    add("--opt-level", dest="precision", metavar="LEVEL",
-        help="the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)")  # fmt: skip
+    add(
+        "--opt-level",
+        dest="precision",
+        metavar="LEVEL",
+        help="the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)",
+    )
     add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
     add("--compile", action="store_true", help="compile the network with torch.compile")
@@ -115,12 +160,27 @@ def _add_several(group: Any) -> None:
     add("--master-addr", "--master_addr", "--addr", metavar="HOST", help="address of machine 0")
     add("--master-port", "--master_port", type=number(int, 1, 2**16), metavar="PORT", help="there (default: 29500)")
     add("--local-addr", "--local_addr", metavar="HOST", help="this machine's own address, where it has several")
-    add("--local-rank", "--local_rank", type=number(int, 0), metavar="K",
-        help="what torch.distributed.launch passes; with torchrun leave it out")  # fmt: skip
-    add("--max-restarts", type=number(int, 0), default=0, metavar="N",
-        help="start again from the last checkpoint after a failure, N times at most (default: 0)")  # fmt: skip
-    add("--timeout", type=number(float, 1), default=600.0, metavar="SECONDS",
-        help="how long to wait for another process, a data worker too (default: 600)")  # fmt: skip
+    add(
+        "--local-rank",
+        "--local_rank",
+        type=number(int, 0),
+        metavar="K",
+        help="what torch.distributed.launch passes; with torchrun leave it out",
+    )
+    add(
+        "--max-restarts",
+        type=number(int, 0),
+        default=0,
+        metavar="N",
+        help="start again from the last checkpoint after a failure, N times at most (default: 0)",
+    )
+    add(
+        "--timeout",
+        type=number(float, 1),
+        default=600.0,
+        metavar="SECONDS",
+        help="how long to wait for another process, a data worker too (default: 600)",
+    )
     add("--scale-learning-rate", action="store_true", help="in proportion to the images of a step (Goyal et al. 2017)")
     add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
     add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
@@ -129,14 +189,26 @@ def _add_several(group: Any) -> None:
 def _add_modes(group: Any) -> None:
     add = group.add_argument
     add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
-    add("--profile", "--prof", "--run-prof", dest="mode_flag", action="store_const", const="profile",
-        help="the mode profile")  # fmt: skip
+    add(
+        "--profile",
+        "--prof",
+        "--run-prof",
+        dest="mode_flag",
+        action="store_const",
+        const="profile",
+        help="the mode profile",
+    )
 
 
 def _add_files(group: Any) -> None:
     add = group.add_argument
-    add("--log-file", "-log", type=expanded, metavar="FILE",
-        help="the text log (default: train.log in the output folder)")  # fmt: skip
+    add(
+        "--log-file",
+        "-log",
+        type=expanded,
+        metavar="FILE",
+        help="the text log (default: train.log in the output folder)",
+    )
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
 
 

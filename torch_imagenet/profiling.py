@@ -52,9 +52,15 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
             log.line(line)
         log.line(f"trace: {folder / TRACE}; open it in https://ui.perfetto.dev or chrome://tracing")
         result = records.build_record(
-            half="torch_imagenet", mode="profile", dataset={"name": "synthetic"}, compiled=options.compile,
-            steps_completed=steps, started=started, seconds=time.time() - begin, **synthetic.describe(),
-        )  # fmt: skip
+            half="torch_imagenet",
+            mode="profile",
+            dataset={"name": "synthetic"},
+            compiled=options.compile,
+            steps_completed=steps,
+            started=started,
+            seconds=time.time() - begin,
+            **synthetic.describe(),
+        )
         write(log, folder, result)
 
 

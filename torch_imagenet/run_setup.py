@@ -39,12 +39,14 @@ from torch_imagenet.step.normalisation import Normalisation
 DEFAULT_NETWORK = "se_resnet50"
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
-RECIPE_OPTIONS = (
-    "network", "epochs", "batch_size", "learning_rate", "scheduler", "milestones", "factors", "warm_up_epochs",
-    "period", "factor", "minimum", "momentum", "weight_decay", "precision", "loss_scale", "seed", "steps_per_epoch",
-    "image_size", "dropout", "drop_path", "auxiliary_weight", "zero_pad", "label_smoothing", "smoothing", "decayed",
-    "clip_norm", "accumulate", "ema_decay", "mixup", "cutmix", "randaugment", "freeze_body",
-)  # fmt: skip
+RECIPE_OPTIONS = tuple(
+    (
+        "network epochs batch_size learning_rate scheduler milestones factors warm_up_epochs period factor "
+        "minimum momentum weight_decay precision loss_scale seed steps_per_epoch image_size dropout drop_path "
+        "auxiliary_weight zero_pad label_smoothing smoothing decayed clip_norm accumulate ema_decay mixup cutmix "
+        "randaugment freeze_body"
+    ).split()
+)
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ class Data:
 
 
 def load_data(
-    options: Any, state: Optional[Dict[str, Any]] = None, need_train: bool = True,
+    options: Any,
+    state: Optional[Dict[str, Any]] = None,
+    need_train: bool = True,
     start: Optional[Dict[str, Any]] = None,
-) -> Data:  # fmt: skip
+) -> Data:
     """In this order: --data-path, what the checkpoint's run used, ./imagenet, and where nobody has named data or
     weights the embedded sample.
 
@@ -113,10 +117,13 @@ def _found_data(options: Any, state: Optional[Dict[str, Any]], splits: Sequence[
     if options.checkpoint is not None or options.resume is not None:
         raise UsageError(f"no data set is named, and there is no ./{imagenet.FOLDER}; name one with --data-path DIR")
     content = imagenet.load(sample.imagenet_folder(), splits=splits, name=sample.NAME)
-    return Data(content, (
-        f"data: no ImageNet here, so the embedded sample is used ({sample.TRAIN_IMAGES} handwritten digits to train on,"
-        f" {sample.TEST_IMAGES} to test on); give the real data with --data-path DIR"
-    ))  # fmt: skip
+    return Data(
+        content,
+        (
+            f"data: no ImageNet here, so the embedded sample is used ({sample.TRAIN_IMAGES} handwritten digits to train"
+            f" on, {sample.TEST_IMAGES} to test on); give the real data with --data-path DIR"
+        ),
+    )
 
 
 def _trained_on(options: Any, stored: Dict[str, Any], splits: Sequence[str]) -> ImageNet:
@@ -191,9 +198,12 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetR
 def arithmetic(device: Device, memory_format: str, compiled: bool) -> Dict[str, Any]:
     """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
     return {
-        "device": f"{device.kind}, {device.name}", "memory_format": memory_format, "compiled": compiled,
-        "threads": None if device.asynchronous else torch.get_num_threads(), "torch": torch.__version__,
-    }  # fmt: skip
+        "device": f"{device.kind}, {device.name}",
+        "memory_format": memory_format,
+        "compiled": compiled,
+        "threads": None if device.asynchronous else torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def resumption_remarks(state: Dict[str, Any], recipe: ImageNetRecipe, now: Dict[str, Any]) -> List[str]:
@@ -257,7 +267,7 @@ def train_transform(recipe: ImageNetRecipe) -> TrainTransform:
     """Random crops, flips and, where asked for, RandAugment."""
     return TrainTransform(
         recipe.image_size, crop_scale=recipe.crop_scale, flip=recipe.flip, randaugment=_pair(recipe.randaugment)
-    )  # fmt: skip
+    )
 
 
 def _pair(numbers: Sequence[int]) -> Optional[Tuple[int, int]]:
@@ -298,15 +308,16 @@ def versions() -> Dict[str, str]:
     import PIL
 
     return {
-        "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
         "pillow": PIL.__version__,
-    }  # fmt: skip
+    }
 
 
 def write_config(
-    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device,
-    data: Optional[Data] = None,
-) -> None:  # fmt: skip
+    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device, data: Optional[Data] = None
+) -> None:
     """config.json: everything that decided what this run does, as it was resolved. Without `data` it made its own."""
     content = {
         "command": command(),

@@ -67,9 +67,18 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     memory_format = device.memory_format(spec.name, options.memory_format)
     normalise = run_setup.normalisation(spec, device, level, memory_format)
     step = TrainingStep(
-        network, recipe, spec.num_classes, device, level, normalise, memory_format, spec.head, options.compile, ranks,
+        network,
+        recipe,
+        spec.num_classes,
+        device,
+        level,
+        normalise,
+        memory_format,
+        spec.head,
+        options.compile,
+        ranks,
         options.sync_bn,
-    )  # fmt: skip
+    )
     if found and ranks.is_first:
         load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
@@ -87,9 +96,13 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             write_config = partial(run_setup.write_config, folder, options, recipe, spec, device, data)
             disk_errors.optional(write_config, folder / "config.json", log)
         log_start(
-            log, recipe.to_json(), dataset=data.content.name, device=f"{device.count} x {device.name}",
-            global_batch_size=recipe.batch_size * recipe.accumulate * device.count, memory_format=memory_format,
-        )  # fmt: skip
+            log,
+            recipe.to_json(),
+            dataset=data.content.name,
+            device=f"{device.count} x {device.name}",
+            global_batch_size=recipe.batch_size * recipe.accumulate * device.count,
+            memory_format=memory_format,
+        )
         _introduce(log, device, recipe, spec, step, plan, remarks, folder)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
@@ -100,11 +113,23 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         with _training_input(options, recipe, data, device, ranks) as batches, _evaluation_input(
             options, recipe, spec, data, device, ranks
         ) as validation:
-            evaluator = _Evaluator(
-                step, validation, data.content.path, spec, device, normalise, interrupts, log, ranks
-            )  # fmt: skip
-            loop = Loop(step, batches, evaluator.run, saver.save, saver.epoch_done, folder, recipe, plan, progress,
-                        clock, log, interrupts, bad, ranks)  # fmt: skip
+            evaluator = _Evaluator(step, validation, data.content.path, spec, device, normalise, interrupts, log, ranks)
+            loop = Loop(
+                step,
+                batches,
+                evaluator.run,
+                saver.save,
+                saver.epoch_done,
+                folder,
+                recipe,
+                plan,
+                progress,
+                clock,
+                log,
+                interrupts,
+                bad,
+                ranks,
+            )
             metrics = loop.run()
             if ranks.is_first:
                 evaluation.write_pictures(log, folder, evaluator.surest, data, validation)
@@ -115,17 +140,35 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
 
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
-            half="torch_imagenet", mode=options.mode, network=spec.name, recipe=recipe.name, seed=recipe.seed,
-            schedule=recipe.schedule.describe(), image_size=recipe.image_size, dataset=data.describe(),
-            device=device.describe(), machine=records.machine(), precision=level.name, batch_size=recipe.batch_size,
-            global_batch_size=recipe.batch_size * recipe.accumulate * device.count, memory_format=memory_format,
-            compiled=options.compile, epochs_completed=progress.epoch, steps_completed=progress.step,
-            images_trained=progress.images, bad_images=bad.count, throughput=clock.summary(),
+            half="torch_imagenet",
+            mode=options.mode,
+            network=spec.name,
+            recipe=recipe.name,
+            seed=recipe.seed,
+            schedule=recipe.schedule.describe(),
+            image_size=recipe.image_size,
+            dataset=data.describe(),
+            device=device.describe(),
+            machine=records.machine(),
+            precision=level.name,
+            batch_size=recipe.batch_size,
+            global_batch_size=recipe.batch_size * recipe.accumulate * device.count,
+            memory_format=memory_format,
+            compiled=options.compile,
+            epochs_completed=progress.epoch,
+            steps_completed=progress.step,
+            images_trained=progress.images,
+            bad_images=bad.count,
+            throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
             evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
-            best={"epoch": progress.best_epoch, "top1": progress.best_top1}, parameters=run_setup.parameters(network),
-            peak_memory=device.peak_memory(), versions=run_setup.versions(), started=started, seconds=time.time() - begin,
-        )  # fmt: skip
+            best={"epoch": progress.best_epoch, "top1": progress.best_top1},
+            parameters=run_setup.parameters(network),
+            peak_memory=device.peak_memory(),
+            versions=run_setup.versions(),
+            started=started,
+            seconds=time.time() - begin,
+        )
         evaluation.finish(log, folder, result, metrics, disk_errors.advice(folder))
 
 
@@ -137,7 +180,12 @@ def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Pa
 
 
 def _run_state(
-    mode: str, recipe: ImageNetRecipe, spec: NetworkSpec, data: run_setup.Data, device: Device, arithmetic: Dict[str, Any]
+    mode: str,
+    recipe: ImageNetRecipe,
+    spec: NetworkSpec,
+    data: run_setup.Data,
+    device: Device,
+    arithmetic: Dict[str, Any],
 ) -> Dict[str, Any]:
     """What a checkpoint must say so that evaluation and resumption need nothing else."""
     return {
@@ -146,8 +194,11 @@ def _run_state(
         "recipe": recipe.to_json(),
         "network": spec.to_json(),
         "data": {
-            "name": data.content.name, "path": in_utf8(data.content.path), "fingerprint": data.content.fingerprint,
-            "order": data.train.order, "classes": data.classes.stored(),
+            "name": data.content.name,
+            "path": in_utf8(data.content.path),
+            "fingerprint": data.content.fingerprint,
+            "order": data.train.order,
+            "classes": data.classes.stored(),
         },
         "device": device.describe(),
         "arithmetic": arithmetic,
@@ -173,46 +224,71 @@ class _Saver:
         state = dict(
             self._run_state, progress=progress.to_json(), clock=clock.to_state(), bad_images=self._bad.to_state()
         )
-        self._checkpoints.save(
-            progress.step, lambda folder: checkpoints.write_training(folder, training), state, best
-        )
+        self._checkpoints.save(progress.step, lambda folder: checkpoints.write_training(folder, training), state, best)
 
     def epoch_done(self, progress: Progress, best: bool) -> None:
         """After an epoch's evaluation."""
         if self._original_names and self._checkpoints is not None:
             checkpoints.save_with_original_names(
-                self._folder, self._run_state["network"]["name"], progress.epoch, self._step.evaluated_weights(),
-                self._step.optimizer.state_dict(), progress.best_top1, best, self._run_state["data"]["classes"],
-            )  # fmt: skip
+                self._folder,
+                self._run_state["network"]["name"],
+                progress.epoch,
+                self._step.evaluated_weights(),
+                self._step.optimizer.state_dict(),
+                progress.best_top1,
+                best,
+                self._run_state["data"]["classes"],
+            )
 
 
 def _training_input(
     options: Any, recipe: ImageNetRecipe, data: run_setup.Data, device: Device, ranks: Ranks
 ) -> TrainingInput:
     return TrainingInput(
-        data.train, run_setup.train_transform(recipe), recipe.batch_size, recipe.seed, workers(options),
-        options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
+        data.train,
+        run_setup.train_transform(recipe),
+        recipe.batch_size,
+        recipe.seed,
+        workers(options),
+        options.on_bad_image,
+        device.asynchronous,
+        ranks.rank,
+        ranks.size,
         patience(options, ranks.size),
-    )  # fmt: skip
+    )
 
 
 def _evaluation_input(
     options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, data: run_setup.Data, device: Device, ranks: Ranks
 ) -> EvaluationInput:
     return EvaluationInput(
-        data.content.val, run_setup.eval_transform(options, recipe, spec), options.eval_batch_size or recipe.batch_size,
-        workers(options), options.on_bad_image, device.asynchronous, ranks.rank, ranks.size,
+        data.content.val,
+        run_setup.eval_transform(options, recipe, spec),
+        options.eval_batch_size or recipe.batch_size,
+        workers(options),
+        options.on_bad_image,
+        device.asynchronous,
+        ranks.rank,
+        ranks.size,
         patience(options, ranks.size),
-    )  # fmt: skip
+    )
 
 
 class _Evaluator:
     """Evaluates the weights of now, or their average where the recipe has one."""
 
     def __init__(
-        self, step: TrainingStep, validation: EvaluationInput, data: str, spec: NetworkSpec, device: Device,
-        normalise: Normalisation, interrupts: Interrupts, log: RunLog, ranks: Ranks,
-    ) -> None:  # fmt: skip
+        self,
+        step: TrainingStep,
+        validation: EvaluationInput,
+        data: str,
+        spec: NetworkSpec,
+        device: Device,
+        normalise: Normalisation,
+        interrupts: Interrupts,
+        log: RunLog,
+        ranks: Ranks,
+    ) -> None:
         self._bad, self.surest = BadImages(log), Surest()
         self._step, self._validation, self._data, self._spec = step, validation, data, spec
         self._device, self._normalise, self._interrupts, self._ranks = device, normalise, interrupts, ranks
@@ -228,17 +304,31 @@ class _Evaluator:
         average = self._step.average
         with average.applied() if average is not None else contextlib.nullcontext():
             count = partial(
-                evaluation.count_images, self._step.forward, self._step.network, self._validation,
-                self._spec.num_classes, self._device, self._step.precision, self._normalise, self._interrupts,
-                self._bad, self.surest,
-            )  # fmt: skip
+                evaluation.count_images,
+                self._step.forward,
+                self._step.network,
+                self._validation,
+                self._spec.num_classes,
+                self._device,
+                self._step.precision,
+                self._normalise,
+                self._interrupts,
+                self._bad,
+                self.surest,
+            )
             return evaluation.together(count, self._bad, self._ranks, self._data, training=True)
 
 
 def _introduce(
-    log: RunLog, device: Device, recipe: ImageNetRecipe, spec: NetworkSpec, step: TrainingStep, plan: Plan,
-    remarks: List[str], folder: Path,
-) -> None:  # fmt: skip
+    log: RunLog,
+    device: Device,
+    recipe: ImageNetRecipe,
+    spec: NetworkSpec,
+    step: TrainingStep,
+    plan: Plan,
+    remarks: List[str],
+    folder: Path,
+) -> None:
     """What is about to run, before the first step."""
     level = precision(recipe.precision)
     for line in [*run_setup.device_lines(device, level), run_setup.network_line(spec, step.network)]:

@@ -41,7 +41,9 @@ class Setup:
         if options.sync_bn:
             check_synchronised_statistics(device)
         data = run_setup.load_data(options, state, start=given.state if given else None)
-        recipe = run_setup.resumed_recipe(options, state, data) if state else run_setup.choose_recipe(options, data, device)
+        recipe = (
+            run_setup.resumed_recipe(options, state, data) if state else run_setup.choose_recipe(options, data, device)
+        )
         if state and state["device"]["count"] != device.count:
             raise UsageError(
                 f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
@@ -51,7 +53,7 @@ class Setup:
         plan = _plan(options, recipe, len(data.train), device)
         plan = dataclasses.replace(
             plan, floor=_floor(options, recipe, spec), least_batch=_least_batch(options, recipe, spec, device)
-        )  # fmt: skip
+        )
         return cls(data, recipe, spec, plan)
 
 
@@ -91,16 +93,16 @@ def _plan(options: Any, recipe: ImageNetRecipe, images: int, device: Device) -> 
     whole = recipe.batch_size * recipe.accumulate * device.count
     steps_per_epoch = images // whole
     if steps_per_epoch < 1:
-        raise UsageError(
-            f"a step of {whole} images is larger than the training set of {images};"
-            " lower --batch-size"
-        )
+        raise UsageError(f"a step of {whole} images is larger than the training set of {images}; lower --batch-size")
     steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
     total = steps_per_epoch * recipe.epochs
     return Plan(
-        steps_per_epoch, min(total, options.max_steps or total), options.print_freq, options.save_steps,
+        steps_per_epoch,
+        min(total, options.max_steps or total),
+        options.print_freq,
+        options.save_steps,
         device.warm_up_steps,
-    )  # fmt: skip
+    )
 
 
 def _least_batch(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device) -> int:

@@ -4,9 +4,10 @@
         [--rates ascend910] [--precision O2] [--global-batch 8192] [--cores-per-device 12] [--network-gbit 100] ...
     python benchmarks/scaling/__main__.py --markdown benchmarks/scaling/README.md
 
-Every quantity of README.md's table of inputs has an option; --inputs FILE takes them from JSON, as in {"network_gbit": 200, "decode_rate": 450}. Steps are simulated with --seed. The batch a device is the recipe's, or what
---global-batch leaves to it. --markdown renews the tables of a document between its marks instead. Needs torch, which
-makes the networks whose gradients are counted.
+Every quantity of README.md's table of inputs has an option; --inputs FILE takes them from JSON, as in
+{"network_gbit": 200, "decode_rate": 450}. Steps are simulated with --seed. The batch per device is the recipe's, or
+what --global-batch leaves to it. --markdown renews the tables of a document between its marks instead. Needs torch,
+which makes the networks whose gradients are counted.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Row(NamedTuple):
 
 def row(
     workload: Workload, cluster: Cluster, devices: int, global_batch: Optional[int] = None, seed: int = SEED
-) -> Row:  # fmt: skip
+) -> Row:
     """Simulate. The batch of a device is the workload's, or its part of a global one, and at least 1."""
     batch = workload.batch_size if global_batch is None else max(1, global_batch // devices)
     step = simulate(workload, cluster, devices, batch, SIMULATED_STEPS, seed)
@@ -96,17 +97,31 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[in
 
 def steps_table(rows: Sequence[Row]) -> str:
     """Rows of one network; a global batch above the largest known to be harmless has a star."""
-    head = ["devices", "batch", "global batch", "images/s", "efficiency", "ms/step", "slowest", "exchange", "images",
-            "limit"]  # fmt: skip
+    head = [
+        "devices",
+        "batch",
+        "global batch",
+        "images/s",
+        "efficiency",
+        "ms/step",
+        "slowest",
+        "exchange",
+        "images",
+        "limit",
+    ]
     cells = [
         [
-            f"{one.devices:,}", f"{one.batch_size}", f"{one.global_batch:,}{'*' * (one.global_batch > LARGEST_BATCH)}",
-            f"{one.images_per_second:,.0f}", f"{one.efficiency:.2f}", f"{1000 * one.step.seconds:.1f}",
+            f"{one.devices:,}",
+            f"{one.batch_size}",
+            f"{one.global_batch:,}{'*' * (one.global_batch > LARGEST_BATCH)}",
+            f"{one.images_per_second:,.0f}",
+            f"{one.efficiency:.2f}",
+            f"{1000 * one.step.seconds:.1f}",
             *(f"{max(0.0, 1000 * part):.1f}" for part in (one.step.slowest, one.step.exchange, one.step.images)),
             one.limit,
         ]
         for one in rows
-    ]  # fmt: skip
+    ]
     return table(head, cells, words=[-1])
 
 
@@ -167,9 +182,12 @@ def main(arguments: Optional[List[str]] = None) -> None:
         return
     given = read_inputs(options.inputs)
     given.update(
-        {field.name: getattr(options, field.name) for field in dataclasses.fields(Cluster)
-         if getattr(options, field.name) is not None}
-    )  # fmt: skip
+        {
+            field.name: getattr(options, field.name)
+            for field in dataclasses.fields(Cluster)
+            if getattr(options, field.name) is not None
+        }
+    )
     names = [options.network] if options.network else list(networks.DOCUMENTED)
     for name in names:
         if name not in networks.DOCUMENTED:

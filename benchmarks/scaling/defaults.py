@@ -33,7 +33,7 @@ DEFAULTS: Dict[str, Input] = {
     "forward_share": Input(1 / 3, "", "assumed", "of a step: the backward pass has twice the multiply-adds"),
     "fixed_share": Input(0.1, "", "assumed", "of a step at the recipe's batch, that no smaller batch saves"),
     "write_gb_s": Input(0.5, "GB/s", "assumed", "of a checkpoint, by the rank that writes it"),
-}  # fmt: skip
+}
 
 
 def measured() -> Dict[str, Any]:

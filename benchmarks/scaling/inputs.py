@@ -52,9 +52,21 @@ STEP = ["--network", "se_resnet50", "--device", "cpu", "--image-size", "64", "--
 PARTS = ("decode", "shards", "gloo", "step", "ranks")
 SIDE, RANK_BATCH = 64, 16
 TRAINING = [
-    "--device", "cpu", "--recipe", "imagenet_sample", "--image-size", str(SIDE), "--batch-size", str(RANK_BATCH),
-    "--max-steps", "25", "--print-freq", "1", "--workers", "1",
-]  # fmt: skip
+    "--device",
+    "cpu",
+    "--recipe",
+    "imagenet_sample",
+    "--image-size",
+    str(SIDE),
+    "--batch-size",
+    str(RANK_BATCH),
+    "--max-steps",
+    "25",
+    "--print-freq",
+    "1",
+    "--workers",
+    "1",
+]
 
 
 def summary(values: List[float]) -> Dict[str, float]:
@@ -86,8 +98,19 @@ def shard_rates(train: Path, images: int, rounds: int) -> Dict[str, Any]:
         folder = Path(name)
         for part in ("train", "val"):
             (folder / part).symlink_to(train.resolve())
-        command = [sys.executable, "torch_imagenet/main.py", "check-data", "--data-path", name, "--workers", "1",
-                   "--write-shards", str(folder / "shards"), "--shard-size", "4"]  # fmt: skip
+        command = [
+            sys.executable,
+            "torch_imagenet/main.py",
+            "check-data",
+            "--data-path",
+            name,
+            "--workers",
+            "1",
+            "--write-shards",
+            str(folder / "shards"),
+            "--shard-size",
+            "4",
+        ]
         subprocess.run(command, cwd=str(ROOT), check=True, stdout=subprocess.DEVNULL)
         split = imagenet.load(folder / "shards").train
         assert split is not None
@@ -185,9 +208,7 @@ def two_ranks(rounds: int) -> Dict[str, Any]:
             times["side_by_side"].append(max(step_ms(one, folder / number) for one, number in zip(both, "23")))
             ranks = started(folder / "4", "--distributed", "--num-devices", "2")
             times["ranks"].append(step_ms(ranks, folder / "4"))
-    return {
-        "image_size": SIDE, "batch_size": RANK_BATCH, **{name: summary(values) for name, values in times.items()}
-    }  # fmt: skip
+    return {"image_size": SIDE, "batch_size": RANK_BATCH, **{name: summary(values) for name, values in times.items()}}
 
 
 def measured(options: Any) -> Dict[str, Any]:

@@ -160,8 +160,9 @@ def step(workload: Workload, cluster: Cluster, devices: int, batch_size: float) 
     return Step(compute, longest - compute, end - longest, max(0.0, images - end))
 
 
-def epoch_seconds(workload: Workload, cluster: Cluster, devices: int, batch_size: int, step_seconds: float
-                  ) -> Tuple[float, float, float]:  # fmt: skip
+def epoch_seconds(
+    workload: Workload, cluster: Cluster, devices: int, batch_size: int, step_seconds: float
+) -> Tuple[float, float, float]:
     """Training, evaluation and checkpoint of one epoch. Each device evaluates its share; one rank writes, all wait.
 
     A checkpoint holds weights and momentum, 8 bytes a parameter.

@@ -21,8 +21,11 @@ from torch_imagenet.devices.precision import precision, to_half
 from torch_imagenet.networks.spec import NetworkSpec
 
 # The recipe of the documented 8-device row, and how many devices the documented rate is of: SENet154 has no other.
-DOCUMENTED = {"senet154": ("senet154_cosine", 8), "se_resnet50": ("se_resnet50_8p", 1), "pnasnet5large": (
-    "pnasnet5large_8p", 1)}  # fmt: skip
+DOCUMENTED = {
+    "senet154": ("senet154_cosine", 8),
+    "se_resnet50": ("se_resnet50_8p", 1),
+    "pnasnet5large": ("pnasnet5large_8p", 1),
+}
 CLASSES = 1000
 REDUCED_WITH_STATISTICS = 4  # loss and counts, see torch_imagenet/distributed/data_parallel.py
 
@@ -117,9 +120,13 @@ def workload(network: str, rates: str = "ascend910", level: str = "") -> Workloa
     counted = count(network, level)
     batch = counted.recipe.batch_size
     return Workload(
-        network, batch, batch / RATES[rates][network], buckets(counted.gradients), counted.statistics_bytes,
+        network,
+        batch,
+        batch / RATES[rates][network],
+        buckets(counted.gradients),
+        counted.statistics_bytes,
         counted.parameters,
-    )  # fmt: skip
+    )
 
 
 def sample_workload(image_size: int, batch_size: int, step_seconds: float) -> Workload:

@@ -43,9 +43,15 @@ CHANGES: Tuple[Change, ...] = (
 def inputs() -> str:
     """Every input with its origin, and the measured ones with their spread."""
     rows = [
-        [f"`--{name.replace('_', '-')}`", f"{one.value:.3g}" if one.value != 115.4 else "115.4", one.unit, one.status,
-         one.source] for name, one in DEFAULTS.items()
-    ]  # fmt: skip
+        [
+            f"`--{name.replace('_', '-')}`",
+            f"{one.value:.3g}" if one.value != 115.4 else "115.4",
+            one.unit,
+            one.status,
+            one.source,
+        ]
+        for name, one in DEFAULTS.items()
+    ]
     decode = measured()["decode"]
     for size, rate in decode["images_per_second_and_core"].items():
         origin = f"a core at {size} pixels, {rate['low']:.0f} to {rate['high']:.0f}: {_origin(decode)}"
@@ -77,11 +83,18 @@ def networks() -> str:
     for name in DOCUMENTED:
         half, full = count(name), count(name, "O0")
         last = buckets(half.gradients)[-1]
-        rows.append([
-            NAMES[name], f"{half.parameters:,}", f"{half.macs / 1e9:.2f}", f"{half.size() / 1e6:.1f}",
-            f"{full.size() / 1e6:.1f}", f"{len(buckets(half.gradients))}", f"{last.size / 1e6:.1f}",
-            f"{half.statistics_bytes / 1000:.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                NAMES[name],
+                f"{half.parameters:,}",
+                f"{half.macs / 1e9:.2f}",
+                f"{half.size() / 1e6:.1f}",
+                f"{full.size() / 1e6:.1f}",
+                f"{len(buckets(half.gradients))}",
+                f"{last.size / 1e6:.1f}",
+                f"{half.statistics_bytes / 1000:.0f}",
+            ]
+        )
     head = ["network", "parameters", "GMAC", "MB at O2", "MB otherwise", "buckets", "last one, MB", "statistics, kB"]
     return table(head, rows, words=[0])
 
@@ -188,9 +201,15 @@ def documented() -> str:
 def blocks() -> Dict[str, Callable[[], str]]:
     """Every table by its name."""
     found: Dict[str, Callable[[], str]] = {
-        "inputs": inputs, "rates": rates, "networks": networks, "changes": changes, "epochs": epochs, "good": good,
-        "found here": found_here, "documented": documented,
-    }  # fmt: skip
+        "inputs": inputs,
+        "rates": rates,
+        "networks": networks,
+        "changes": changes,
+        "epochs": epochs,
+        "good": good,
+        "found here": found_here,
+        "documented": documented,
+    }
     for network in DOCUMENTED:
         found[f"{network}, the recipe's batch"] = lambda network=network: same_batch(network)  # type: ignore[misc]
         found[f"{network}, {LARGEST_BATCH} images"] = lambda network=network: same_whole(network)  # type: ignore[misc]
@@ -215,4 +234,3 @@ def _cluster(network: str, changed: Any = ()) -> Cluster:
 
 def _rows(first: Workload, machines: Cluster) -> List[Row]:
     return [row(first, machines, devices) for devices in DEVICES]
-

@@ -30,17 +30,7 @@ from shared.cifar10.batches import (
     read_meta,
 )
 
-__all__ = [
-    "FOLDER",
-    "OFFICIAL_NAME",
-    "UNNAMED",
-    "Cifar10",
-    "channel_statistics",
-    "check",
-    "describe",
-    "find",
-    "load",
-]
+__all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "Cifar10", "channel_statistics", "check", "describe", "find", "load"]
 
 
 @dataclass(frozen=True, eq=False)

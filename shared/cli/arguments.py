@@ -139,13 +139,24 @@ def numbers(text: str) -> Tuple[float, ...]:
 
 
 def common_parser(
-    prog: str, description: str, modes: Sequence[str], networks: Sequence[str], recipes: Sequence[str],
-    frameworks: Sequence[str] = (), print_freq: int = 50,
-) -> Parser:  # fmt: skip
+    prog: str,
+    description: str,
+    modes: Sequence[str],
+    networks: Sequence[str],
+    recipes: Sequence[str],
+    frameworks: Sequence[str] = (),
+    print_freq: int = 50,
+) -> Parser:
     """The parser with all common options; a half names its recipes, and adds its own options to it."""
     parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
-    parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE",
-                        help=f"{', '.join(modes)} (default: train)")  # fmt: skip
+    parser.add_argument(
+        "mode",
+        nargs="?",
+        default="train",
+        type=one_of(*modes),
+        metavar="MODE",
+        help=f"{', '.join(modes)} (default: train)",
+    )
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"), print_freq)
@@ -156,19 +167,39 @@ def common_parser(
 def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> None:
     group.add_argument("--recipe", type=one_of(*recipes), help=", ".join(recipes))
     group.add_argument("--network", type=one_of(*networks), help=", ".join(networks))
-    group.add_argument("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d", type=expanded,
-                       metavar="DIR",
-                       help="the data set (default: the usual folder here, else the embedded sample)")  # fmt: skip
+    group.add_argument(
+        "--data-path",
+        "--data_path",
+        "--data",
+        "--data_dir",
+        "--data-dir",
+        "-d",
+        type=expanded,
+        metavar="DIR",
+        help="the data set (default: the usual folder here, else the embedded sample)",
+    )
     group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
     group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
     group.add_argument("--deterministic", action="store_true", help="refuse operators whose result may vary")
     group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
-    group.add_argument("--restrict-classes", action="store_true",
-                       help="evaluate: answers are the data set's classes, where the network has more")  # fmt: skip
-    group.add_argument("--distributed", "--multiprocessing-distributed", action="store_true",
-                       help="train on several devices: --num-devices, else all")  # fmt: skip
-    group.add_argument("--num-devices", "--num_devices", type=number(int, 1), metavar="N",
-                       help="devices of this machine to use (default: 1, with --distributed all)")  # fmt: skip
+    group.add_argument(
+        "--restrict-classes",
+        action="store_true",
+        help="evaluate: answers are the data set's classes, where the network has more",
+    )
+    group.add_argument(
+        "--distributed",
+        "--multiprocessing-distributed",
+        action="store_true",
+        help="train on several devices: --num-devices, else all",
+    )
+    group.add_argument(
+        "--num-devices",
+        "--num_devices",
+        type=number(int, 1),
+        metavar="N",
+        help="devices of this machine to use (default: 1, with --distributed all)",
+    )
 
 
 def _add_training(group: Any) -> None:
@@ -176,8 +207,15 @@ def _add_training(group: Any) -> None:
     add("--epochs", "--total_epochs", "--train_epochs", type=number(int, 1), metavar="N")
     add("--max-steps", "--max_step", type=number(int, 1), metavar="N", help="stop after N steps in all")
     add("--batch-size", "--batch_size", "--train-batch", "-b", type=number(int, 1), metavar="N", help="per device")
-    add("--learning-rate", "--lr", "--initial-lr", "--init_learning_rate", type=number(float, 1e-12), metavar="RATE",
-        help="the initial rate; the schedule's later rates keep their ratio to it")  # fmt: skip
+    add(
+        "--learning-rate",
+        "--lr",
+        "--initial-lr",
+        "--init_learning_rate",
+        type=number(float, 1e-12),
+        metavar="RATE",
+        help="the initial rate; the schedule's later rates keep their ratio to it",
+    )
     add("--scheduler", "--lr-scheduler", type=one_of(*schedules.KINDS), help=", ".join(schedules.KINDS))
     add("--milestones", type=whole_numbers, metavar="E,E,...", help="zero-based epochs at which the rate changes")
     add("--factors", type=numbers, metavar="F,F,...", help="of the initial rate, one a milestone")
@@ -191,12 +229,20 @@ def _add_files(group: Any, print_freq: int) -> None:
     add = group.add_argument
     add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
     add("--resume", type=on_disk, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
-    add("--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH",
-        help="weights: a checkpoint or the folder of a run")  # fmt: skip
+    add(
+        "--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help="weights: a checkpoint or the folder of a run"
+    )
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
-    add("--print-freq", "--print_freq", "-p", type=number(int, 1), default=print_freq, metavar="N",
-        help="steps a log line")  # fmt: skip
+    add(
+        "--print-freq",
+        "--print_freq",
+        "-p",
+        type=number(int, 1),
+        default=print_freq,
+        metavar="N",
+        help="steps a log line",
+    )
 
 
 def _add_limits(group: Any) -> None:

@@ -16,9 +16,16 @@ from typing import Any, BinaryIO, Iterator, List, Tuple, Union
 import numpy as np
 
 _FORMATS = {  # extension: what Pillow calls the format
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".ppm": "PPM", ".pgm": "PPM", ".bmp": "BMP", ".tif": "TIFF",
-    ".tiff": "TIFF", ".webp": "WEBP",
-}  # fmt: skip
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
 OPENED = (*sorted(set(_FORMATS.values())), "GIF")  # not EPS, for which Pillow would start another program
 _ALIASES = {"MPO": "JPEG"}  # a JPEG with previews behind it
 _ORIENTATION = 0x0112  # EXIF 2.3, 4.6.4

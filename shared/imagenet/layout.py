@@ -168,8 +168,10 @@ def _missing_classes(one: Split, other: Split) -> List[str]:
     if alike:
         pairs = some([f"{ascii(name)} and {ascii(here)}" for name, here in alike.items()])
         named = counted(len(alike), "class", "classes")
-        return [f"{other.folder} has {named} of {one.subset}/ under names that look alike and are spelt otherwise"
-                f" ({pairs}); rename the folders in one of them"]  # fmt: skip
+        return [
+            f"{other.folder} has {named} of {one.subset}/ under names that look alike and are spelt otherwise"
+            f" ({pairs}); rename the folders in one of them"
+        ]
     return [f"{other.folder} lacks {classes} of {one.subset}/ ({some(missing)}); both need the same classes"]
 
 

@@ -41,9 +41,7 @@ class Report:
             if number > _SHOWN:
                 self.say(f"{'fault' if is_fault else 'remark'}: ... and {number - _SHOWN:,} more: {kind}")
         if self.faults:
-            raise fault(
-                f"{name}: {counted(self.faults, 'fault')}, the first: {self.first}; mend what is named above"
-            )
+            raise fault(f"{name}: {counted(self.faults, 'fault')}, the first: {self.first}; mend what is named above")
 
     def _count(self, what: str) -> None:
         self.faults += 1

@@ -33,24 +33,30 @@ class Launcher:
 
 def _networks(se_resnet50: Options, senet154: Options, pnasnet5large: Options) -> Dict[str, Options]:
     caffe = dict(se_resnet50, network="se_resnet50_caffe")
-    return {"se_resnet50": se_resnet50, "se_resnet50_caffe": caffe, "senet154": senet154,
-            "pnasnet5large": pnasnet5large}  # fmt: skip
+    return {
+        "se_resnet50": se_resnet50,
+        "se_resnet50_caffe": caffe,
+        "senet154": senet154,
+        "pnasnet5large": pnasnet5large,
+    }
 
 
 # SE-ResNet-50's scripts print every step; SENet154's for 8 devices every 100th.
 _ONE_DEVICE = _networks(
-    {"recipe": "se_resnet50_1p", "print_freq": "1"}, {"recipe": "senet154_1p", "epochs": "1"},
+    {"recipe": "se_resnet50_1p", "print_freq": "1"},
+    {"recipe": "senet154_1p", "epochs": "1"},
     {"recipe": "pnasnet5large_1p"},
-)  # fmt: skip
+)
 _EIGHT_DEVICES = _networks(
-    {"recipe": "se_resnet50_8p", "print_freq": "1"}, {"recipe": "senet154_cosine", "print_freq": "100"},
+    {"recipe": "se_resnet50_8p", "print_freq": "1"},
+    {"recipe": "senet154_cosine", "print_freq": "100"},
     {"recipe": "pnasnet5large_8p"},
-)  # fmt: skip
+)
 _EIGHT_DEVICES_SHORT = _networks(
     {"recipe": "se_resnet50_8p", "epochs": "2", "print_freq": "1"},
     {"recipe": "senet154_cosine", "epochs": "3", "print_freq": "100"},
     {"recipe": "pnasnet5large_8p", "epochs": "1", "steps_per_epoch": "1000"},
-)  # fmt: skip
+)
 _FROM_CHECKPOINT = _networks({}, {}, {})  # the checkpoint and main.py know the recipe
 
 _IMAGENET: Dict[str, Launcher] = {
@@ -61,17 +67,24 @@ _IMAGENET: Dict[str, Launcher] = {
         "trains on eight devices for a short time, for the throughput", 8, "perf", _EIGHT_DEVICES_SHORT
     ),
     "train_eval_8p": Launcher(
-        "evaluates the checkpoint that --resume names on eight devices", 8, "eval", _FROM_CHECKPOINT, "evaluate",
+        "evaluates the checkpoint that --resume names on eight devices",
+        8,
+        "eval",
+        _FROM_CHECKPOINT,
+        "evaluate",
         {"pnasnet5large": "acc"},
     ),
     "train_finetune_1p": Launcher(
         "trains the weights that --resume names further on one device", 1, "acc", _FROM_CHECKPOINT, "finetune"
     ),
     "train_performance_multinodes": Launcher(
-        "trains on several machines for a short time, for the throughput; start it on each", 8, "perf",
-        _EIGHT_DEVICES_SHORT, several_machines=True,
+        "trains on several machines for a short time, for the throughput; start it on each",
+        8,
+        "perf",
+        _EIGHT_DEVICES_SHORT,
+        several_machines=True,
     ),
-}  # fmt: skip
+}
 
 # The device's own recipe has the 160 epochs; a performance run is documented as ten steps.
 _TEN_STEPS = {"se_resnet110": {"epochs": "1", "steps_per_epoch": "10", "print_freq": "1"}}
@@ -79,10 +92,13 @@ _CIFAR: Dict[str, Launcher] = {
     "train_full_1p": Launcher("trains on one device, for the accuracy", 1, "acc", {"se_resnet110": {}}),
     "train_performance_1p": Launcher("trains ten steps on one device, for the throughput", 1, "perf", _TEN_STEPS),
     "train_RT2_performance_1p": Launcher(
-        "trains ten steps on one device with the second runtime of CANN, for the throughput", 1, "RT2_perf", _TEN_STEPS,
+        "trains ten steps on one device with the second runtime of CANN, for the throughput",
+        1,
+        "RT2_perf",
+        _TEN_STEPS,
         environment={"ENABLE_RUNTIME_V2": "1"},
     ),
-}  # fmt: skip
+}
 
 LAUNCHERS: Mapping[str, Mapping[str, Launcher]] = {"torch_imagenet": _IMAGENET, "tf_seresnet": _CIFAR}
 

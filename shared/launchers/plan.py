@@ -69,9 +69,15 @@ def make_plan(half: Half, name: str, words: Sequence[str]) -> Plan:
     node = int(getattr(own, "node_rank", None) or 0)
     log = f"train_{place.device_id}" + (f"_node{node}" if node else "")
     command = [
-        sys.executable, str(half.folder / "main.py"), launcher.mode, *_documented(parser, launcher, own, rest),
-        *_placed(place, own), "--output-dir", str(run), *rest,
-    ]  # fmt: skip
+        sys.executable,
+        str(half.folder / "main.py"),
+        launcher.mode,
+        *_documented(parser, launcher, own, rest),
+        *_placed(place, own),
+        "--output-dir",
+        str(run),
+        *rest,
+    ]
     adapters = ADAPTERS[half.name] if own.device is None else ()
     return Plan(launcher, command, place.exported, output, output / f"{log}.log", run, node == 0, adapters)
 
@@ -81,22 +87,39 @@ def launcher_parser(half: str, name: str) -> Parser:
     launcher = LAUNCHERS[half][name]
     needed = "needed" if launcher.needs_checkpoint else "needed, except with --resume"
     made = Parser(
-        prog=f"{half}/test/{name}.sh", usage="bash %(prog)s --data_path=DIR [options]",
+        prog=f"{half}/test/{name}.sh",
+        usage="bash %(prog)s --data_path=DIR [options]",
         description=f"{launcher.title[0].upper()}{launcher.title[1:]}.",
         epilog="\n".join(_documented_options(half, launcher, needed)) + _EPILOG.format(half=half),
-    )  # fmt: skip
+    )
     add = made.add_argument
     if len(launcher.networks) > 1:
         default = "the checkpoint's" if launcher.needs_checkpoint else next(iter(launcher.networks))
-        add("--network", type=one_of(*launcher.networks), metavar="NAME",
-            help=f"{', '.join(launcher.networks)} (default: {default})")  # fmt: skip
+        add(
+            "--network",
+            type=one_of(*launcher.networks),
+            metavar="NAME",
+            help=f"{', '.join(launcher.networks)} (default: {default})",
+        )
     add("--device", metavar="KIND", help="npu (default), cuda, cpu, auto")
     add("--device_id", "--device-id", metavar="N", help="which one, of one alone (default: 0); ASCEND_DEVICE_ID wins")
-    add("--num_devices", "--num-devices", type=number(int, 1), default=launcher.devices, metavar="N",
-        help=f"devices on this machine (default: {launcher.devices})")  # fmt: skip
+    add(
+        "--num_devices",
+        "--num-devices",
+        type=number(int, 1),
+        default=launcher.devices,
+        metavar="N",
+        help=f"devices on this machine (default: {launcher.devices})",
+    )
     if launcher.needs_checkpoint:
-        add("--resume", "--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH",
-            help="the weights; a run's folder or a file")  # fmt: skip
+        add(
+            "--resume",
+            "--checkpoint",
+            "--ckpt_path",
+            type=on_disk,
+            metavar="PATH",
+            help="the weights; a run's folder or a file",
+        )
     else:
         add("--resume", type=on_disk, metavar="PATH", help="continue the run in this folder exactly")
     if launcher.several_machines:
@@ -106,16 +129,31 @@ def launcher_parser(half: str, name: str) -> Parser:
 
 def _add_machines(add: Any) -> None:
     add("--nnodes", type=number(int, 1), default=1, metavar="N", help="machines (default: 1)")
-    add("--node_rank", "--node-rank", type=number(int, 0), default=0, metavar="R",
-        help="this one's number, from 0 (default: 0)")  # fmt: skip
-    add("--batch_size", "--batch-size", "--train-batch", "-b", type=number(int, 1), metavar="N",
-        help="images a step of all devices of all machines, as documented for this launcher alone")  # fmt: skip
+    add(
+        "--node_rank",
+        "--node-rank",
+        type=number(int, 0),
+        default=0,
+        metavar="R",
+        help="this one's number, from 0 (default: 0)",
+    )
+    add(
+        "--batch_size",
+        "--batch-size",
+        "--train-batch",
+        "-b",
+        type=number(int, 1),
+        metavar="N",
+        help="images a step of all devices of all machines, as documented for this launcher alone",
+    )
 
 
 def _documented_options(half: str, launcher: Launcher, needed: str) -> List[str]:
     """The documented options that go on to main.py: those that it takes, and this launcher has a use for."""
-    lines = [f"options of main.py, of which these are documented; python {half}/main.py --help lists all:",
-             f"  --data_path=DIR          the data set; {needed}"]  # fmt: skip
+    lines = [
+        f"options of main.py, of which these are documented; python {half}/main.py --help lists all:",
+        f"  --data_path=DIR          the data set; {needed}",
+    ]
     if launcher.several_machines:
         lines.append("  --local_addr=A, --master_addr=A, --master_port=P    this machine's address, and machine 0's")
     else:
@@ -123,8 +161,10 @@ def _documented_options(half: str, launcher: Launcher, needed: str) -> List[str]
     if launcher.mode != "evaluate":
         lines.append("  --train_epochs=N, --total_epochs=N, --seed=N")
     if half == "tf_seresnet":
-        lines += ["  --iteration=N, --test_iteration=N    steps an epoch, batches of an evaluation",
-                  "  --ckpt_path=PATH         weights to start from"]  # fmt: skip
+        lines += [
+            "  --iteration=N, --test_iteration=N    steps an epoch, batches of an evaluation",
+            "  --ckpt_path=PATH         weights to start from",
+        ]
     return [*lines, "  --workers=N              input processes a device"]
 
 

@@ -78,9 +78,13 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee) -> int:
     """
     with _Forwarded() as forwarded:
         process = subprocess.Popen(
-            list(command), env={**os.environ, **exported, **orphans.followed()}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            list(command),
+            env={**os.environ, **exported, **orphans.followed()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         forwarded.to(process)
         pumps = [_pump(process.stdout, tee, tee.out), _pump(process.stderr, tee, tee.err)]
         status = process.wait()

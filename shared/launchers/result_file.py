@@ -32,9 +32,7 @@ def case_name(record: Mapping[str, Any], suffix: str) -> str:
     return f"{_network(record)}_bs{_batch_size(record)}_{record['device']['count']}p_{suffix}"
 
 
-def fields(
-    record: Mapping[str, Any], losses: List[float], suffix: str, machine: str, seconds: float
-) -> Dict[str, str]:
+def fields(record: Mapping[str, Any], losses: List[float], suffix: str, machine: str, seconds: float) -> Dict[str, str]:
     """The ten fields, in the documented order.
 
     `losses` is what `logged_losses` gives; an evaluation has none, and its own loss takes their place. `machine` is the

@@ -132,9 +132,16 @@ def senet154_1p() -> ImageNetRecipe:
 def _senet154(name: str, schedule: Schedule) -> ImageNetRecipe:
     # Scale 128 is the documented default; the original's code ignores its flag and uses a dynamic scale.
     return ImageNetRecipe(
-        name, "senet154", epochs=120, batch_size=128, schedule=schedule, devices=8, label_smoothing=0.1,
-        smoothing="others", loss_scale="128",
-    )  # fmt: skip
+        name,
+        "senet154",
+        epochs=120,
+        batch_size=128,
+        schedule=schedule,
+        devices=8,
+        label_smoothing=0.1,
+        smoothing="others",
+        loss_scale="128",
+    )
 
 
 # -- SE-ResNet-50 ----------------------------------------------------------------------------------------------
@@ -208,9 +215,19 @@ def pnasnet5large_finetune() -> ImageNetRecipe:
 
 def _pnasnet5large(name: str, schedule: Schedule, devices: int) -> ImageNetRecipe:
     return ImageNetRecipe(
-        name, "pnasnet5large", schedule.epochs, 32, schedule, devices=devices, weight_decay=4e-5, image_size=331,
-        label_smoothing=0.1, auxiliary_weight=0.4, drop_path=0.4, loss_scale="dynamic",
-    )  # fmt: skip
+        name,
+        "pnasnet5large",
+        schedule.epochs,
+        32,
+        schedule,
+        devices=devices,
+        weight_decay=4e-5,
+        image_size=331,
+        label_smoothing=0.1,
+        auxiliary_weight=0.4,
+        drop_path=0.4,
+        loss_scale="dynamic",
+    )
 
 
 # -- ours ------------------------------------------------------------------------------------------------
@@ -226,9 +243,16 @@ def imagenet_sample() -> ImageNetRecipe:
     schedule = Schedule("cosine", 0.01, 5, warm_up_epochs=1)
     # A mirrored digit is another sign or none, so no flips; nor crops that leave half of a digit.
     return ImageNetRecipe(
-        "imagenet_sample", "se_resnet50", 5, 32, schedule, image_size=32, crop_scale=(0.6, 1.0), flip=False,
+        "imagenet_sample",
+        "se_resnet50",
+        5,
+        32,
+        schedule,
+        image_size=32,
+        crop_scale=(0.6, 1.0),
+        flip=False,
         precision="O0",
-    )  # fmt: skip
+    )
 
 
 def imagenet_finetune() -> ImageNetRecipe:
@@ -239,20 +263,38 @@ def imagenet_finetune() -> ImageNetRecipe:
     Expected:   depends on the data set (nothing is documented: the recipe is ours); a tenth of the usual rate
     """
     return ImageNetRecipe(
-        "imagenet_finetune", "se_resnet50", 10, 64, Schedule("cosine", 0.01, 10), label_smoothing=0.1,
+        "imagenet_finetune",
+        "se_resnet50",
+        10,
+        64,
+        Schedule("cosine", 0.01, 10),
+        label_smoothing=0.1,
         loss_scale="dynamic",
-    )  # fmt: skip
+    )
 
 
 RECIPES: Dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
-        senet154_step, senet154_step45, senet154_exponential, senet154_cosine, senet154_1p, se_resnet50_8p,
-        se_resnet50_1p, pnasnet5large_8p, pnasnet5large_1p, pnasnet5large_finetune, imagenet_sample,
+        senet154_step,
+        senet154_step45,
+        senet154_exponential,
+        senet154_cosine,
+        senet154_1p,
+        se_resnet50_8p,
+        se_resnet50_1p,
+        pnasnet5large_8p,
+        pnasnet5large_1p,
+        pnasnet5large_finetune,
+        imagenet_sample,
         imagenet_finetune,
-    )  # fmt: skip
+    )
 }
-DEFAULTS = {"senet154": "senet154_1p", "se_resnet50": "se_resnet50_1p", "se_resnet50_caffe": "se_resnet50_1p",
-            "pnasnet5large": "pnasnet5large_1p"}  # fmt: skip
+DEFAULTS = {
+    "senet154": "senet154_1p",
+    "se_resnet50": "se_resnet50_1p",
+    "se_resnet50_caffe": "se_resnet50_1p",
+    "pnasnet5large": "pnasnet5large_1p",
+}
 GENERAL = ("imagenet_sample", "imagenet_finetune")  # for any network
 SMALL = ("imagenet_sample",)  # of these, at their own image size whatever the network's is

@@ -168,14 +168,8 @@ SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
 }
 _ALWAYS = ("schema", "half", "mode", "versions", "started", "seconds")
 _NETWORK = ("network", "device.kind", "device.name", "device.count")
-_TRAINING = _NETWORK + (
-    "dataset.name",
-    "precision",
-    "batch_size",
-    "global_batch_size",
-    "epochs_completed",
-    "steps_completed",
-    "images_trained",
+_TRAINING = _NETWORK + tuple(
+    "dataset.name precision batch_size global_batch_size epochs_completed steps_completed images_trained".split()
 )
 _REQUIRED_BY_MODE = {
     "train": _TRAINING,
@@ -204,9 +198,7 @@ def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
     return record
 
 
-def write_record(
-    path: Union[str, Path], record: Dict[str, Any], advice: str = "choose another --output-dir"
-) -> None:
+def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "choose another --output-dir") -> None:
     """Check the record and write it in one piece, a key a line.
 
     Raises UsageError if it is invalid or, with the `advice`, if it cannot be written.

@@ -164,8 +164,9 @@ def _other_image_size(record: Record) -> bool:
     """Whether the images were larger or smaller than the recipe's; an evaluation of bare weights has its network's."""
     name = record.get("recipe", "")
     return name in recipes.names() and record.get("image_size") not in (
-        None, getattr(recipes.get(name), "image_size", None)
-    )  # fmt: skip
+        None,
+        getattr(recipes.get(name), "image_size", None),
+    )
 
 
 def _not_measured(network: str, dataset: str, records: Sequence[Record]) -> List[Row]:

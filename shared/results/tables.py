@@ -36,12 +36,7 @@ WORDS = 4  # columns of words; the others are numbers, set flush right
 # Column and least width, in the order in which columns give way when a line gets too long.
 _GIVE_WAY = ((7, 7), (6, 7), (2, 10), (1, 16))
 LANGUAGES = ("en", "zh")
-_CHINESE = {
-    "documented": "文档值",
-    "measured": "实测",
-    "not measured": "未测",
-    "Documented in:": "文档来源：",
-}
+_CHINESE = {"documented": "文档值", "measured": "实测", "not measured": "未测", "Documented in:": "文档来源："}
 TITLES = {
     "se_resnet110": "SE-ResNet-110",
     "senet154": "SENet154",

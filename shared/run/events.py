@@ -23,14 +23,26 @@ _SPEED = {
 
 
 def log_step(
-    log: RunLog, line: str, progress: Progress, epochs: int, learning_rate: float, step_loss: float,
-    speed: Mapping[str, Any], **more: Any,
-) -> None:  # fmt: skip
+    log: RunLog,
+    line: str,
+    progress: Progress,
+    epochs: int,
+    learning_rate: float,
+    step_loss: float,
+    speed: Mapping[str, Any],
+    **more: Any,
+) -> None:
     """The step that `progress` has just counted, with its own `line`; `more` goes to events.jsonl alone."""
     values = {
-        "epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": step_loss, "top1": progress.top1,
-        "top5": progress.top5, "learning_rate": learning_rate, **more, **speed,
-    }  # fmt: skip
+        "epoch": progress.epoch + 1,
+        "loss": progress.loss,
+        "step_loss": step_loss,
+        "top1": progress.top1,
+        "top5": progress.top5,
+        "learning_rate": learning_rate,
+        **more,
+        **speed,
+    }
     tags = {f"train/{name}": values[name] for name in ("loss", "top1", "top5", "learning_rate")}
     tags.update((tag, speed[name]) for name, tag in _SPEED.items() if name in speed)
     log.event("step", progress.step, values, tags)

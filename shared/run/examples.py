@@ -78,10 +78,14 @@ def write_examples(
     def described(found: Answer) -> Dict[str, Any]:
         kind, content = picture(found.index)
         return {
-            "index": found.index, "label": found.label, "label_name": classes[found.label], "answer": found.answer,
-            "answer_name": classes[found.answer], "confidence": found.confidence,
+            "index": found.index,
+            "label": found.label,
+            "label_name": classes[found.label],
+            "answer": found.answer,
+            "answer_name": classes[found.answer],
+            "confidence": found.confidence,
             "picture": f"data:{kind};base64,{base64.b64encode(content).decode()}",
-        }  # fmt: skip
+        }
 
     content = {
         "images": surest.images,

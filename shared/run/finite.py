@@ -18,7 +18,7 @@ Named = Tuple[str, Any]  # a tensor's name, and its values as a NumPy array
 
 
 def first_not_finite(tensors: Iterable[Named]) -> str:
-    """" (layer1.bn.running_mean first, 3 tensors in all)" of those that are not finite; "" where all are.
+    """Which tensors are not finite, as in " (layer1.bn.running_mean first, 3 tensors in all)"; "" where all are.
 
     Give the statistics in the order of computation, then the weights: a forward pass spoils the statistics of the
     layers behind the faulty one and no others, the backward pass after it all weights.

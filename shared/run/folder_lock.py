@@ -70,9 +70,11 @@ def _lock(descriptor: int, folder: Path) -> None:
     except (BlockingIOError, PermissionError):
         holder = os.read(descriptor, 200).decode("utf-8", "replace") or "another process"
         os.close(descriptor)
-        raise UsageError(one_line(
-            f"{holder} is writing a run into {folder}; wait for its end, stop it, or choose another --output-dir"
-        )) from None  # fmt: skip
+        raise UsageError(
+            one_line(
+                f"{holder} is writing a run into {folder}; wait for its end, stop it, or choose another --output-dir"
+            )
+        ) from None
     except (ImportError, OSError):
         pass  # there are no locks here
 

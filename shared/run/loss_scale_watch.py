@@ -35,8 +35,9 @@ class SkippedSteps:
         full = steps_now >= self._window
         none_taken = self._static is not None and ended and 0 < steps_now == skipped_now
         if none_taken or (full and 2 * skipped_now > steps_now):
-            raise overflowing(f"{skipped_now} of the last {steps_now} steps, up to step {step}, were left out",
-                              self._static)  # fmt: skip
+            raise overflowing(
+                f"{skipped_now} of the last {steps_now} steps, up to step {step}, were left out", self._static
+            )
         if full or (ended and self._static is not None):
             self._steps, self._skipped = steps, skipped
 

@@ -34,9 +34,7 @@ class Progress:
         self.epoch_images = self.epoch_correct = self.epoch_correct5 = 0
         self.epoch_loss = 0.0
 
-    def count(
-        self, loss: float, correct: int, images: int, correct5: int = 0, where: Callable[[], str] = str
-    ) -> None:
+    def count(self, loss: float, correct: int, images: int, correct5: int = 0, where: Callable[[], str] = str) -> None:
         """One more step with this mean loss. Raises UsageError, with `where`, when the loss is not a number."""
         self.step += 1
         self.step_in_epoch += 1
@@ -84,8 +82,9 @@ def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Opti
     """Raise UsageError where a run that is so far is to be continued to an end that lies behind it."""
     begun = progress["epoch"] + (progress["step_in_epoch"] > 0)
     for option, asked, done, what in (
-        ("--epochs", epochs, begun, "epoch"), ("--max-steps", max_steps, progress["step"], "step"),
-    ):  # fmt: skip
+        ("--epochs", epochs, begun, "epoch"),
+        ("--max-steps", max_steps, progress["step"], "step"),
+    ):
         if asked is not None and asked < done:
             raise UsageError(
                 f"the run is in {what} {done} already and {option} {asked} lies before that; give {option} {done} or"

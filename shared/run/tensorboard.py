@@ -109,6 +109,11 @@ def _protocol() -> Any:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     return SimpleNamespace(
-        Event=Event, SessionLog=SessionLog, Summary=Summary, SummaryMetadata=SummaryMetadata, plugin=plugin_data_pb2,
-        SUCCESS=STATUS_SUCCESS, RecordWriter=RecordWriter,
-    )  # fmt: skip
+        Event=Event,
+        SessionLog=SessionLog,
+        Summary=Summary,
+        SummaryMetadata=SummaryMetadata,
+        plugin=plugin_data_pb2,
+        SUCCESS=STATUS_SUCCESS,
+        RecordWriter=RecordWriter,
+    )

@@ -162,10 +162,7 @@ def _is_complete_imagenet(folder: Path) -> bool:
 
 
 def _cached(
-    cache: Union[str, Path, None],
-    name: str,
-    write: Callable[[Path], None],
-    is_complete: Callable[[Path], bool],
+    cache: Union[str, Path, None], name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]
 ) -> Path:
     """Return the folder `name` below the first place that has it whole or where it can be written."""
     failures = []

@@ -14,8 +14,15 @@ from shared.text import encoded
 
 # What file systems say that sync no folders, or nothing at all (exFAT, FUSE, network mounts); no disk fails so.
 _NOT_HERE = (
-    errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF, errno.EISDIR, errno.EPERM, errno.EACCES,
-)  # fmt: skip
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.EPERM,
+    errno.EACCES,
+)
 
 
 def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:

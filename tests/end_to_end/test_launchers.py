@@ -21,8 +21,11 @@ FIELDS = [
     *["Network", "RankSize", "BatchSize", "DeviceType", "CaseName", "ActualFPS", "TrainingTime", "TrainAccuracy"],
     *["ActualLoss", "E2ETrainingTime"],
 ]
-LAUNCHERS = sorted(str(path.relative_to(ROOT)) for half in ("torch_imagenet", "tf_seresnet")
-                   for path in (ROOT / half / "test").glob("*.sh"))  # fmt: skip
+LAUNCHERS = sorted(
+    str(path.relative_to(ROOT))
+    for half in ("torch_imagenet", "tf_seresnet")
+    for path in (ROOT / half / "test").glob("*.sh")
+)
 
 
 # -- the shell part, with programs that only pretend to be Python ----------------------------------------------
@@ -135,10 +138,15 @@ class Checkout:
         for variable in ("ASCEND_DEVICE_ID", "etp_running_flag", "PYTHONPATH"):
             environment.pop(variable, None)
         return subprocess.run(
-            ["bash", str(self.root / name), *options], cwd=str(self.elsewhere), env={**environment, **settings},
-            universal_newlines=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            ["bash", str(self.root / name), *options],
+            cwd=str(self.elsewhere),
+            env={**environment, **settings},
+            universal_newlines=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             timeout=300,
-        )  # fmt: skip
+        )
 
     def fields(self, case: str) -> dict[str, str]:
         lines = (self.output / "{}.log".format(case)).read_text().splitlines()
@@ -163,9 +171,7 @@ def small(sample_folder: Path) -> list[str]:
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_full_training_runs_to_its_result_file(checkout: Checkout, small: list[str], devices: int) -> None:
     options = ["--device=cpu", "--total_epochs=2", "--iteration=4", "--print-freq=1", "--test_iteration=3"]
-    result = checkout.run(
-        "tf_seresnet/test/train_full_1p.sh", *small, *options, "--num_devices={}".format(devices)
-    )
+    result = checkout.run("tf_seresnet/test/train_full_1p.sh", *small, *options, "--num_devices={}".format(devices))
     assert (result.returncode, result.stderr) == (0, "")
     case = "senet_ID0145_for_TensorFlow_bs8_{}p_acc".format(devices)
     values = checkout.fields(case)

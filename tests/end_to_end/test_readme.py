@@ -1,4 +1,5 @@
 """What the READMEs and docs/ say, against the project: commands, options, links, tables, and one another."""
+
 from __future__ import annotations
 
 import ast
@@ -33,18 +34,23 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.once
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (
-    *READMES, "CHANGELOG.md", "docs/differences.md", "docs/checkpoints.md", "docs/imagenet.md", "docs/launchers.md",
-    "docs/shards.md", "docs/distributed.md", "docs/distributed-tensorflow.md", "docs/npu.md", "docs/reliability.md",
-)  # fmt: skip
+    *READMES,
+    "CHANGELOG.md",
+    "docs/differences.md",
+    "docs/checkpoints.md",
+    "docs/imagenet.md",
+    "docs/launchers.md",
+    "docs/shards.md",
+    "docs/distributed.md",
+    "docs/distributed-tensorflow.md",
+    "docs/npu.md",
+    "docs/reliability.md",
+)
 IMAGENET = "torch_imagenet/main.py"
 RENEW = "tests/torch_imagenet/golden/renew.py"
 OF_OTHERS = ("torch.distributed.launch",)  # modules of what is not installed here
 # What the scripts say to main.py before the options of the user.
-SCRIPTS = {
-    "run_gpu.sh": [],
-    "run_npu.sh": ["--device", "npu", "--recipe", "se_resnet110_npu"],
-    "eval.sh": ["evaluate"],
-}
+SCRIPTS = {"run_gpu.sh": [], "run_npu.sh": ["--device", "npu", "--recipe", "se_resnet110_npu"], "eval.sh": ["evaluate"]}
 
 
 def _text(name: str) -> str:

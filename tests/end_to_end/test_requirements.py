@@ -1,4 +1,5 @@
 """The requirement files: hashes behind every pin of the default set-ups, and what is made of pip-audit's findings."""
+
 from __future__ import annotations
 
 import datetime

@@ -19,8 +19,19 @@ tf = pytest.importorskip("tensorflow")
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = tuple(int(part) for part in tf.__version__.split(".")[:2])
 SMALL = ["--variant", "paper", "--depth", "8"]
-SHORT = ["--recipe", "sample", *SMALL, "--batch-size", "16", "--steps-per-epoch", "4", "--epochs", "2",
-         "--print-freq", "1"]  # fmt: skip
+SHORT = [
+    "--recipe",
+    "sample",
+    *SMALL,
+    "--batch-size",
+    "16",
+    "--steps-per-epoch",
+    "4",
+    "--epochs",
+    "2",
+    "--print-freq",
+    "1",
+]
 
 
 @pytest.fixture
@@ -104,7 +115,8 @@ class Hostile:
 
 
 @pytest.mark.parametrize(
-    "options", [("--dpeth", "11"), pytest.param(("--device", "npu"), marks=pytest.mark.slow)]  # which loads TensorFlow
+    "options",
+    [("--dpeth", "11"), pytest.param(("--device", "npu"), marks=pytest.mark.slow)],  # which loads TensorFlow
 )
 def test_a_mistake_is_one_line_and_exit_2(start, tmp_path, options):
     """The others, without a process for each, are in tests/tf_seresnet/test_main.py."""
@@ -136,8 +148,18 @@ def test_run_npu_trains_through_the_stand_in_adapter(start, tmp_path):
     stand_in = ROOT / "tests" / "fakes" / ("tf115_npu_bridge" if VERSION == (1, 15) else "tf26_npu_device")
     record = tmp_path / "sessions"
     code, out, err = finish(
-        start("run_npu.sh", *SMALL, "--batch-size", "64", "--max-steps", "3", "--output-dir", "out",
-              PYTHONPATH=str(stand_in), NPU_STAND_IN_RECORD=str(record))  # fmt: skip
+        start(
+            "run_npu.sh",
+            *SMALL,
+            "--batch-size",
+            "64",
+            "--max-steps",
+            "3",
+            "--output-dir",
+            "out",
+            PYTHONPATH=str(stand_in),
+            NPU_STAND_IN_RECORD=str(record),
+        )
     )
     assert (code, err) == (0, "")
     assert read(tmp_path / "out")["device"]["kind"] == "npu"

@@ -78,11 +78,17 @@ class Checkout:
     def start(self, script: str, *options: str, **env: str) -> subprocess.Popen[str]:
         command = [str(self.bin / "bash"), str(self.root / script), *options]
         return subprocess.Popen(
-            command, cwd=str(self.elsewhere), env={**self.env, **env}, universal_newlines=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            command,
+            cwd=str(self.elsewhere),
+            env={**self.env, **env},
+            universal_newlines=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
             # Where the tests run in the background, SIGINT is ignored from the start, and bash then cannot trap it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        )
 
     def run(self, script: str, *options: str, **env: str) -> Any:
         process = self.start(script, *options, **env)
@@ -119,11 +125,10 @@ def is_one_error(err: str) -> bool:
         ("run_gpu.sh", ["benchmark", "--seed", "1"], ["benchmark", "--seed", "1"]),
         ("run_gpu.sh", ["--device", "cpu", ""], ["train", "--device", "cpu", ""]),
         ("run_npu.sh", [], ["train", "--device", "npu"]),
-        ("run_npu.sh", ["profile", "--recipe", "x"],
-         ["profile", "--device", "npu", "--recipe", "x"]),
+        ("run_npu.sh", ["profile", "--recipe", "x"], ["profile", "--device", "npu", "--recipe", "x"]),
         ("eval.sh", ["--checkpoint", "a b*"], ["evaluate", "--checkpoint", "a b*"]),
     ],
-)  # fmt: skip
+)
 def test_options_reach_main_unchanged(
     checkout: Checkout, script: str, options: list[str], arguments: list[str]
 ) -> None:
@@ -475,10 +480,12 @@ class TestRunTests:
     @pytest.mark.parametrize(
         ("status", "asked_for", "said", "returned"),
         [
-            ("0", "", "audit: passed (", 0), ("3", "", "audit: NOT RUN (", 0), ("3", "audit", "audit: NOT RUN (", 1),
+            ("0", "", "audit: passed (", 0),
+            ("3", "", "audit: NOT RUN (", 0),
+            ("3", "audit", "audit: NOT RUN (", 1),
             ("1", "", "audit: FAILED (", 1),
         ],
-    )  # fmt: skip
+    )
     def test_an_audit_that_cannot_ask_is_loud_and_one_that_finds_something_fails(
         self, checkout: Checkout, status: str, asked_for: str, said: str, returned: int
     ) -> None:
@@ -501,9 +508,7 @@ class TestRunTests:
             (["-x", "tests/shared/test_a.py::test_b"], " -m not slow -x tests/shared/test_a.py::test_b "),
         ],
     )
-    def test_options_and_paths_reach_pytest(
-        self, checkout: Checkout, options: list[str], expected: str
-    ) -> None:
+    def test_options_and_paths_reach_pytest(self, checkout: Checkout, options: list[str], expected: str) -> None:
         result = self.run(checkout, *options, KIT_TEST_ENVS="main")
         started = [line for line in result.stdout.splitlines() if line.startswith("module -m pytest")]
         assert len(started) == 1

@@ -15,10 +15,14 @@ from unittest import mock
 
 from tests.faults.case import SHARED, TF, halves_here
 
-TF_SHORT = ["--recipe", "sample", "--variant", "paper", "--depth", "8", "--batch-size", "16", "--steps-per-epoch", "3",
-            "--epochs", "2", "--print-freq", "1", "--device", "cpu"]  # fmt: skip
-TORCH_SHORT = ["--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size", "4", "--epochs", "2", "--device",
-               "cpu", "--warm-up-epochs", "1", "--print-freq", "1", "--workers", "1"]  # fmt: skip
+TF_SHORT = (
+    "--recipe sample --variant paper --depth 8 --batch-size 16 --steps-per-epoch 3 --epochs 2 --print-freq 1 "
+    "--device cpu"
+).split()
+TORCH_SHORT = (
+    "--recipe se_resnet50_1p --image-size 32 --batch-size 4 --epochs 2 --device cpu --warm-up-epochs 1 --print-"
+    "freq 1 --workers 1"
+).split()
 
 
 OUT_OF_MEMORY = (
@@ -43,7 +47,7 @@ class Said(NamedTuple):
     err: str
 
     def refused(self, words: str) -> str:
-        """"" where it ended with 2 and one line with these words on standard error; otherwise what it did instead."""
+        """ "" where it ended with 2 and one line with these words on standard error; otherwise what it did instead."""
         lines = self.err.splitlines()
         if self.status == 2 and len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]:
             return ""

@@ -94,7 +94,9 @@ def read_only_disk(
 
 
 @contextlib.contextmanager
-def _failing(half: str, disk: small_filesystems.Disk, moment: str, number: int, part: float, until: Any) -> Iterator[None]:
+def _failing(
+    half: str, disk: small_filesystems.Disk, moment: str, number: int, part: float, until: Any
+) -> Iterator[None]:
     """Inside, the disk begins to fail before the `number`-th step or checkpoint or before the record is written."""
     from shared.checkpoint.folder import CheckpointFolder
     from shared.results import record
@@ -149,9 +151,12 @@ def _as_told(run: Path, said: Said, expected: int) -> str:
     log, events = run / "train.log", run / "events.jsonl"
     written = log.read_text() if log.exists() else ""
     missing = [line for line in said.out.splitlines() if line not in written]
-    if missing and f"{log} lacks" not in said.out and f"cannot write {log}" not in said.err and not all(
-        line.startswith("note: ") for line in missing
-    ):  # fmt: skip
+    if (
+        missing
+        and f"{log} lacks" not in said.out
+        and f"cannot write {log}" not in said.err
+        and not all(line.startswith("note: ") for line in missing)
+    ):
         return f"train.log lacks {missing[0]!r}, and nothing says so: {said.out[-500:]}"
     told = f"{events} lacks" in said.out or f"cannot write {events}" in said.err
     logged = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []

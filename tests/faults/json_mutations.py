@@ -6,10 +6,41 @@ import random
 from typing import Any, List, Tuple
 
 STRANGE: Tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2**31, 2**63, 10**30, -(10**30), 0.5, -0.5, 1e308, 1e-320, float("nan"), float("inf"),
-    "", "0", "a\nb", "\x1b[2J", "x" * 100_000, "../../..", "/etc/passwd", "__class__", "{0.__class__}", "%s%n",
-    "\udcff", [], {}, [[]], [None], {"": None}, {"__class__": "int"}, [0] * 1000,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**31,
+    2**63,
+    10**30,
+    -(10**30),
+    0.5,
+    -0.5,
+    1e308,
+    1e-320,
+    float("nan"),
+    float("inf"),
+    "",
+    "0",
+    "a\nb",
+    "\x1b[2J",
+    "x" * 100_000,
+    "../../..",
+    "/etc/passwd",
+    "__class__",
+    "{0.__class__}",
+    "%s%n",
+    "\udcff",
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    {"__class__": "int"},
+    [0] * 1000,
+)
 
 
 def changed_value(content: Any, source: random.Random) -> Tuple[Any, str]:

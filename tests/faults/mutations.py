@@ -110,7 +110,16 @@ def _spliced(content: bytearray, other: bytes, source: random.Random) -> bytearr
 
 
 _MUTATORS = (
-    ("bits", _flip_bits), ("bytes", _set_bytes), ("cut", _truncate), ("beheaded", _behead), ("deleted", _delete),
-    ("inserted", _insert), ("doubled", _duplicate), ("moved", _move), ("number", _number), ("zeros", _zeros),
-    ("longer", _append), ("spliced", None),
-)  # fmt: skip
+    ("bits", _flip_bits),
+    ("bytes", _set_bytes),
+    ("cut", _truncate),
+    ("beheaded", _behead),
+    ("deleted", _delete),
+    ("inserted", _insert),
+    ("doubled", _duplicate),
+    ("moved", _move),
+    ("number", _number),
+    ("zeros", _zeros),
+    ("longer", _append),
+    ("spliced", None),
+)

@@ -26,9 +26,15 @@ class Job:
         settings = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", _MARK: self._mark}
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(
-                list(words), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=settings,
-                cwd=str(folder), start_new_session=True, preexec_fn=_hear_of_the_terminal,
-            )  # fmt: skip
+                list(words),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=settings,
+                cwd=str(folder),
+                start_new_session=True,
+                preexec_fn=_hear_of_the_terminal,
+            )
 
     def __enter__(self) -> Job:
         return self
@@ -93,15 +99,53 @@ def _hear_of_the_terminal() -> None:
 
 def torch_training(folder: Path, data: Path, *options: str) -> Job:
     """A training of a network of 3,000 weights that does not end by itself."""
-    words = [sys.executable, TORCH_DRIVER, "train", "--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size",
-             "2", "--device", "cpu", "--warm-up-epochs", "1", "--print-freq", "1", "--epochs", "5000", "--data-path",
-             str(data), "--output-dir", str(folder / "run"), *options]  # fmt: skip
+    words = [
+        sys.executable,
+        TORCH_DRIVER,
+        "train",
+        "--recipe",
+        "se_resnet50_1p",
+        "--image-size",
+        "32",
+        "--batch-size",
+        "2",
+        "--device",
+        "cpu",
+        "--warm-up-epochs",
+        "1",
+        "--print-freq",
+        "1",
+        "--epochs",
+        "5000",
+        "--data-path",
+        str(data),
+        "--output-dir",
+        str(folder / "run"),
+        *options,
+    ]
     return Job(words, folder)
 
 
 def tf_training(folder: Path, *options: str) -> Job:
     """The same of the other half."""
-    words = [sys.executable, str(ROOT / "tf_seresnet" / "main.py"), "train", "--recipe", "sample", "--depth", "11",
-             "--batch-size", "8", "--device", "cpu", "--print-freq", "1", "--epochs", "5000", "--output-dir",
-             str(folder / "run"), *options]  # fmt: skip
+    words = [
+        sys.executable,
+        str(ROOT / "tf_seresnet" / "main.py"),
+        "train",
+        "--recipe",
+        "sample",
+        "--depth",
+        "11",
+        "--batch-size",
+        "8",
+        "--device",
+        "cpu",
+        "--print-freq",
+        "1",
+        "--epochs",
+        "5000",
+        "--output-dir",
+        str(folder / "run"),
+        *options,
+    ]
     return Job(words, folder)

@@ -16,8 +16,11 @@ def short_form(module: str) -> Any:
 
     None, which pytest does not collect, where the halves that this Python runs have none.
     """
-    cases = [case for case in importlib.import_module(f"tests.faults.cases.{module}").CASES
-             if case.half in halves_here() and case.short]  # fmt: skip
+    cases = [
+        case
+        for case in importlib.import_module(f"tests.faults.cases.{module}").CASES
+        if case.half in halves_here() and case.short
+    ]
     if not cases:
         return None
     if TORCH in halves_here():

@@ -181,11 +181,11 @@ def serve(half: str) -> None:
         folder = Path(request["folder"])
         run = getattr(disk_rounds, request["case"])
         what = lost or in_child(
-            lambda: run(  # noqa: B023
-                half, main, words, reference, request["disk"], folder, random.Random(request["seed"])  # noqa: B023
+            functools.partial(
+                run, half, main, words, reference, request["disk"], folder, random.Random(request["seed"])
             ),
             folder,
-        )  # fmt: skip
+        )
         answers.write(json.dumps(what) + "\n")
         answers.flush()
 

@@ -19,11 +19,13 @@ def _raises(folder, random):
     raise ValueError("a defect")
 
 
-CASES = {"fake": [
-    Case("kept", SHARED, lambda folder, random: "", rounds=3),
-    Case("lost now and then", SHARED, lambda folder, random: random.choice(["", "a weight"]), rounds=20),
-    Case("raising", SHARED, _raises),
-]}  # fmt: skip
+CASES = {
+    "fake": [
+        Case("kept", SHARED, lambda folder, random: "", rounds=3),
+        Case("lost now and then", SHARED, lambda folder, random: random.choice(["", "a weight"]), rounds=20),
+        Case("raising", SHARED, _raises),
+    ]
+}
 
 
 @pytest.fixture
@@ -70,8 +72,10 @@ def test_nothing_run_is_not_passed(run):
 def test_the_table_stands_between_its_marks(tmp_path):
     document = tmp_path / "document.md"
     document.write_text(f"before\n{long_form.BEGIN}\nold\n{long_form.END}\nafter\n")
-    rows = [{"fault": "a fault", "half": "shared", "rounds": 2, "lost": 0, "seconds": 1},
-            {"fault": "another", "half": "shared", "rounds": 2, "lost": 1, "seconds": 1}]  # fmt: skip
+    rows = [
+        {"fault": "a fault", "half": "shared", "rounds": 2, "lost": 0, "seconds": 1},
+        {"fault": "another", "half": "shared", "rounds": 2, "lost": 1, "seconds": 1},
+    ]
     long_form.write_into(document, rows)
     lines = document.read_text().splitlines()
     assert lines[0] == "before"

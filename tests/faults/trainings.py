@@ -1,6 +1,6 @@
 """Small trainings that end at any moment: a process imports the framework once and forks a child for each.
 
-    python -m tests.faults.trainings HALF       one request a line of standard input, one answer a line of its output
+python -m tests.faults.trainings HALF       one request a line of standard input, one answer a line of its output
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from tests.faults.worker_process import Asked
 PATIENCE = 240  # seconds
 SAVING = ["--print-freq", "1", "--save-steps", "2", "--keep", "2", "--device", "cpu"]
 # Ten steps in two epochs, a checkpoint after every second one.
-TF_WORDS = ["--recipe", "sample", "--variant", "paper", "--depth", "8", "--batch-size", "8", "--steps-per-epoch", "5",
-            "--epochs", "2"]  # fmt: skip
+TF_WORDS = "--recipe sample --variant paper --depth 8 --batch-size 8 --steps-per-epoch 5 --epochs 2".split()
 TF_EVALUATION = ["--eval-batch-size", "150"]  # two steps an evaluation; the sums of larger ones are rounded otherwise
 # Fifteen steps in three epochs.
-TORCH_WORDS = ["train", "--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size", "4", "--epochs", "3",
-               "--warm-up-epochs", "1", "--dropout", "0.3", "--drop-path", "0.3"]  # fmt: skip
+TORCH_WORDS = (
+    "train --recipe se_resnet50_1p --image-size 32 --batch-size 4 --epochs 3 --warm-up-epochs 1 --dropout 0.3 "
+    "--drop-path 0.3"
+).split()
 SAVED = "saved.txt"  # a step a line: the checkpoints that the program holds for safe
 OPERATIONS = ("mkdir", "chmod", "fsync", "rename", "replace", "symlink", "unlink", "rmdir")
 
@@ -119,8 +120,9 @@ def _answer(main: Callable[[List[str]], int], request: Dict[str, Any]) -> Dict[s
     status = _end(pid)
     return {
         "status": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
-        "out": out.read_text(errors="replace"), "seconds": time.monotonic() - (first or began),
-    }  # fmt: skip
+        "out": out.read_text(errors="replace"),
+        "seconds": time.monotonic() - (first or began),
+    }
 
 
 def _wait(pid: int, request: Dict[str, Any], events: Path) -> float:

@@ -19,9 +19,14 @@ class Asked:
     def __init__(self, module: str, half: str) -> None:
         settings = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TF_CPP_MIN_LOG_LEVEL="3")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, half], cwd=str(ROOT), env=settings, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, universal_newlines=True, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", module, half],
+            cwd=str(ROOT),
+            env=settings,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+            start_new_session=True,
+        )
         atexit.register(self._end)
 
     def answer(self, request: Any) -> Any:

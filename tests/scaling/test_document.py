@@ -80,8 +80,23 @@ def printed(capsys, *arguments):
 def test_own_numbers_take_the_place_of_the_defaults(capsys, tmp_path):
     inputs = tmp_path / "inputs.json"
     inputs.write_text(json.dumps({"decode_rate": 100, "cores_per_device": 4, "spread": 0}))
-    text = printed(capsys, "--network", "senet154", "--step-ms", "100", "--batch-size", "64", "--devices", "1,4",
-                   "--inputs", str(inputs), "--shard-gb-s", "1000", "--node-us", "0")  # fmt: skip
+    text = printed(
+        capsys,
+        "--network",
+        "senet154",
+        "--step-ms",
+        "100",
+        "--batch-size",
+        "64",
+        "--devices",
+        "1,4",
+        "--inputs",
+        str(inputs),
+        "--shard-gb-s",
+        "1000",
+        "--node-us",
+        "0",
+    )
     assert text.startswith("senet154, 64 images in 100.0 ms on one device by itself\n")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

@@ -38,9 +38,18 @@ from torch_imagenet.networks import create  # noqa: E402
 
 SMALL = Workload("small", 32, 0.1, (Bucket(25 * MIB, 0.4), Bucket(5 * MIB, 1.0)), 4096, 10**6)
 REAL = Cluster(
-    8, node_gb_s=30, node_us=10, network_gbit=100, network_us=20, network_share=0.85, cores_per_device=3,
-    decode_rate=400, shard_gb_s=2, spread=0.02, write_gb_s=1,
-)  # fmt: skip
+    8,
+    node_gb_s=30,
+    node_us=10,
+    network_gbit=100,
+    network_us=20,
+    network_share=0.85,
+    cores_per_device=3,
+    decode_rate=400,
+    shard_gb_s=2,
+    spread=0.02,
+    write_gb_s=1,
+)
 
 
 @st.composite
@@ -50,13 +59,24 @@ def cases(draw):
     sizes = draw(st.lists(st.integers(1, 40 * MIB), max_size=4))
     ready = sorted(draw(st.lists(st.floats(0, 1), min_size=len(sizes), max_size=len(sizes))))
     work = Workload(
-        "any", draw(st.integers(1, 64)), draw(st.floats(1e-3, 1)), tuple(map(Bucket, sizes, ready)),
+        "any",
+        draw(st.integers(1, 64)),
+        draw(st.floats(1e-3, 1)),
+        tuple(map(Bucket, sizes, ready)),
         draw(st.integers(0, MIB)),
-    )  # fmt: skip
+    )
     machines = Cluster(
-        draw(st.integers(1, 4)), draw(rates), draw(rates), draw(rates), draw(rates), 0.9, draw(st.integers(1, 4)),
-        draw(st.floats(10, 5000)), draw(rates), spread=draw(st.sampled_from([0.0, 0.05])),
-    )  # fmt: skip
+        draw(st.integers(1, 4)),
+        draw(rates),
+        draw(rates),
+        draw(rates),
+        draw(rates),
+        0.9,
+        draw(st.integers(1, 4)),
+        draw(st.floats(10, 5000)),
+        draw(rates),
+        spread=draw(st.sampled_from([0.0, 0.05])),
+    )
     return work, machines, draw(st.integers(1, 9))
 
 

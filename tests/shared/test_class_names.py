@@ -61,18 +61,35 @@ def test_counting_by_a_match_counts_what_the_network_answered(network, data):
         assert list(narrow.columns) == sorted(narrow.columns)
 
 
-@pytest.mark.parametrize(("network", "data", "said"), [
-    (["n1", "n2", "n3"], ["dog", "saw", "tench"],
-     "the data set has 3 classes that the network does not know (dog, saw, tench), and lacks 3 classes that it knows"
-     " (n1, n2, n3)"),
-    (["01", "02", "10"], ["1", "10", "2"],
-     "the data set has 2 classes that the network does not know (1, 2), and lacks 2 classes that it knows (01, 02)"),
-    (["a", "b", "c"], ["a", "b", "stray"],
-     "the data set has 1 class that the network does not know (stray), and lacks 1 class that it knows (c)"),
-    (["a"], ["a", "b"], "the data set has 1 class that the network does not know (b)"),
-    (["crane", "crane", "x"], ["x", "crane"], "classes of the network have the same name (crane); name each its own"),
-    (["x", "crane"], ["crane", "crane"], "classes of the data set have the same name (crane); name each its own"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("network", "data", "said"),
+    [
+        (
+            ["n1", "n2", "n3"],
+            ["dog", "saw", "tench"],
+            "the data set has 3 classes that the network does not know (dog, saw, tench), and lacks 3 classes that it"
+            " knows (n1, n2, n3)",
+        ),
+        (
+            ["01", "02", "10"],
+            ["1", "10", "2"],
+            "the data set has 2 classes that the network does not know (1, 2), and lacks 2 classes that it"
+            " knows (01, 02)",
+        ),
+        (
+            ["a", "b", "c"],
+            ["a", "b", "stray"],
+            "the data set has 1 class that the network does not know (stray), and lacks 1 class that it knows (c)",
+        ),
+        (["a"], ["a", "b"], "the data set has 1 class that the network does not know (b)"),
+        (
+            ["crane", "crane", "x"],
+            ["x", "crane"],
+            "classes of the network have the same name (crane); name each its own",
+        ),
+        (["x", "crane"], ["crane", "crane"], "classes of the data set have the same name (crane); name each its own"),
+    ],
+)
 def test_other_names_are_refused_and_named(network, data, said):
     with pytest.raises(UsageError) as caught:
         index_map(network, data, "do this")

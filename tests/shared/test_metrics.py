@@ -212,9 +212,6 @@ def test_the_confusion_matrix_handed_out_is_a_copy():
 
 def test_neighbouring_bins_of_low_confidence_do_not_cancel_out():
     logits = np.zeros((2, 40))
-    logits[0, 0], logits[1, 0] = (
-        math.log(39 * 0.05 / 0.95),
-        math.log(39 * 0.1 / 0.9),
-    )  # confidence 0.05 and 0.1
+    logits[0, 0], logits[1, 0] = (math.log(39 * 0.05 / 0.95), math.log(39 * 0.1 / 0.9))  # confidence 0.05 and 0.1
     metrics = _counted(logits, np.array([0, 1]), 40)  # the first right, the second wrong
     assert metrics.expected_calibration_error == pytest.approx(100 * (0.95 + 0.1) / 2)

@@ -35,27 +35,42 @@ def test_a_word_is_nearest_to_itself(words):
         assert closest(word, words) == word
 
 
-OPTIONS = (
-    "--addr", "--data", "--data-path", "--drop-path", "--dropout", "--ema-decay", "--epochs", "--evaluate", "--help",
-    "--image-size", "--image_size", "--learning-rate", "--nnodes", "--num-devices", "--period", "--scheduler", "--seed",
-    "--shard-size", "--test-batch", "--wd", "--wp",
-)  # fmt: skip
+OPTIONS = tuple(
+    (
+        "--addr --data --data-path --drop-path --dropout --ema-decay --epochs --evaluate --help --image-size "
+        "--image_size --learning-rate --nnodes --num-devices --period --scheduler --seed --shard-size --test-"
+        "batch --wd --wp"
+    ).split()
+)
 
 
 @pytest.mark.parametrize(
-    "word", ["--version", "--wandb", "--gpu", "--gpus", "--arch", "--model", "--rank", "--world-size", "--lr-decay",
-             "--crop-pct", "--hflip", "--test", "--fp16", "--cuda", "--verbose"]
-)  # fmt: skip
+    "word",
+    (
+        "--version --wandb --gpu --gpus --arch --model --rank --world-size --lr-decay --crop-pct --hflip --test "
+        "--fp16 --cuda --verbose"
+    ).split(),
+)
 def test_an_option_of_another_program_is_no_misspelling(word):
     assert closest(word, OPTIONS) is None
 
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("--epoch", "--epochs"), ("--epcohs", "--epochs"), ("--sede", "--seed"), ("--lerning_rate", "--learning-rate"),
-     ("--datapath", "--data-path"), ("--img-size", "--image-size"), ("--sched", "--scheduler"),
-     ("--eval", "--evaluate"), ("--num_device", "--num-devices"), ("-epochs", "--epochs"), ("--Seed", "--seed")],
-)  # fmt: skip
+    [
+        ("--epoch", "--epochs"),
+        ("--epcohs", "--epochs"),
+        ("--sede", "--seed"),
+        ("--lerning_rate", "--learning-rate"),
+        ("--datapath", "--data-path"),
+        ("--img-size", "--image-size"),
+        ("--sched", "--scheduler"),
+        ("--eval", "--evaluate"),
+        ("--num_device", "--num-devices"),
+        ("-epochs", "--epochs"),
+        ("--Seed", "--seed"),
+    ],
+)
 def test_what_was_meant_is_found(word, meant):
     assert closest(word, OPTIONS) == meant
 

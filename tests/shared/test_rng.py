@@ -1,4 +1,5 @@
 """The order of an epoch and its crops: the same numbers under every NumPy, and nothing kept between epochs."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -114,8 +115,8 @@ def test_a_place_holds_every_image_equally_often():
 @given(SEEDS, EPOCHS, st.integers(1, 40), st.integers(0, 20))
 def test_a_resumed_epoch_has_the_rest_of_the_whole_one(seed, epoch, batch, step):
     whole = epoch_order(seed, epoch, 200)
-    batches = [whole[start:start + batch] for start in range(0, 200, batch)]
-    resumed = epoch_order(seed, epoch, 200)[step * batch:]
+    batches = [whole[start : start + batch] for start in range(0, 200, batch)]
+    resumed = epoch_order(seed, epoch, 200)[step * batch :]
     assert np.array_equal(np.concatenate([*batches[step:], np.zeros(0, np.int64)]), resumed)
 
 

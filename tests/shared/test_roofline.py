@@ -1,4 +1,5 @@
 """The arithmetic of a step's floor, against numbers worked out by hand."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """Learning rates against every documented row of the four originals, and the properties that hold for all schedules."""
+
 from __future__ import annotations
 
 import math
@@ -34,21 +35,13 @@ DOCUMENTED = {
         {0: 1.0, 9: 1.0, 10: 0.45, 19: 0.45, 20: 0.2025, 30: 0.091125, 110: 1.53228e-4, 119: 1.53228e-4},
         1e-5,
     ),
-    "senet154 0.6 * 0.93^E": (
-        SENET154_EXPONENTIAL,
-        {0: 0.6, 1: 0.558, 2: 0.51894, 10: 0.290389, 119: 1.065e-4},
-        1e-3,
-    ),
+    "senet154 0.6 * 0.93^E": (SENET154_EXPONENTIAL, {0: 0.6, 1: 0.558, 2: 0.51894, 10: 0.290389, 119: 1.065e-4}, 1e-3),
     "senet154 0.3 * (1 + cos(E pi / 120))": (
         SENET154_COSINE,
         {0: 0.6, 20: 0.5598076, 40: 0.45, 60: 0.3, 80: 0.15, 119: 1.03e-4},
         5e-3,
     ),
-    "se_resnet50 warm-up 5, cosine": (
-        SE_RESNET50,
-        {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5, 5: 0.6, 99: 1.64e-4},
-        5e-3,
-    ),
+    "se_resnet50 warm-up 5, cosine": (SE_RESNET50, {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5, 5: 0.6, 99: 1.64e-4}, 5e-3),
     "se_resnet50 on one device: one epoch, all warm-up": (SE_RESNET50_1P, {0: 0.1 / 6}, 1e-12),
     "pnasnet cosine from 0.4 over 90": (PNASNET, {0: 0.4, 30: 0.3, 45: 0.2, 60: 0.1, 89: 1.22e-4}, 5e-3),
     "pnasnet finetune, epoch 90 of 91": (PNASNET_FINETUNE, {90: 1.19e-4}, 5e-3),
@@ -114,9 +107,16 @@ def schedules_of_any_kind(draw):
     milestones = tuple(sorted(draw(st.sets(st.integers(1, 200), max_size=4))))
     factors = tuple(draw(st.floats(1e-3, 1.0)) for _ in milestones)
     return Schedule(
-        draw(st.sampled_from(KINDS)), draw(BASES), draw(LENGTHS), draw(st.integers(0, 10)), milestones, factors,
-        draw(st.integers(1, 50)), draw(st.floats(0.5, 1.0)), every_step=draw(st.booleans()),
-    )  # fmt: skip
+        draw(st.sampled_from(KINDS)),
+        draw(BASES),
+        draw(LENGTHS),
+        draw(st.integers(0, 10)),
+        milestones,
+        factors,
+        draw(st.integers(1, 50)),
+        draw(st.floats(0.5, 1.0)),
+        every_step=draw(st.booleans()),
+    )
 
 
 @given(schedules_of_any_kind(), st.floats(0.0, 300.0))
@@ -250,21 +250,33 @@ def test_the_description_is_what_people_say(schedule, text):
     [
         (SE_RESNET50_1P, "the warm-up of 5 epochs is not over within the 1 asked for, so the rate stays below 0.1; "),
         (Schedule("cosine", 0.6, 5, warm_up_epochs=5), "the warm-up of 5 epochs is not over"),
-        (Schedule("piecewise", 0.1, 79, milestones=(1, 79, 119), factors=(10.0, 1.0, 0.1)),
-         "the rate's changes at epochs 80, 120 lie beyond the 79 epochs asked for; "),
+        (
+            Schedule("piecewise", 0.1, 79, milestones=(1, 79, 119), factors=(10.0, 1.0, 0.1)),
+            "the rate's changes at epochs 80, 120 lie beyond the 79 epochs asked for; ",
+        ),
         (Schedule("step", 0.6, 30, period=30), "the rate's first fall, at epoch 31, lies beyond the 30 epochs"),
     ],
-)  # fmt: skip
+)
 def test_a_schedule_that_ends_after_the_training_says_so(schedule, remark):
     assert [line.startswith(remark) for line in schedule.remarks()] == [True]
 
 
 @pytest.mark.parametrize(
     "schedule",
-    [SENET154_STEP, SENET154_045, SENET154_EXPONENTIAL, SENET154_COSINE, SE_RESNET50, PNASNET, CIFAR_GPU_SCRIPT,
-     Schedule("cosine", 0.6, 6, warm_up_epochs=5), Schedule("step", 0.6, 31, period=30), Schedule("step", 0.1, 1),
-     Schedule("piecewise", 0.1, 80, milestones=(1, 79), factors=(10.0, 1.0))],
-)  # fmt: skip
+    [
+        SENET154_STEP,
+        SENET154_045,
+        SENET154_EXPONENTIAL,
+        SENET154_COSINE,
+        SE_RESNET50,
+        PNASNET,
+        CIFAR_GPU_SCRIPT,
+        Schedule("cosine", 0.6, 6, warm_up_epochs=5),
+        Schedule("step", 0.6, 31, period=30),
+        Schedule("step", 0.1, 1),
+        Schedule("piecewise", 0.1, 80, milestones=(1, 79), factors=(10.0, 1.0)),
+    ],
+)
 def test_one_that_fits_says_nothing(schedule):
     assert schedule.remarks() == []
 

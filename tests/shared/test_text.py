@@ -1,4 +1,5 @@
 """Names and lists of others: one text for the same bytes, whatever the locale, and an escape where there is none."""
+
 from __future__ import annotations
 
 import json
@@ -18,8 +19,10 @@ from shared.system import atomic_files
 ROOT = Path(__file__).resolve().parents[2]
 CAFE, CAT = "caf\udce9", "猫"  # a name in Latin-1, as Python keeps it, and one in UTF-8
 LOCALES = [
-    {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"},
-]  # fmt: skip
+    {"LC_ALL": "C"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "ascii"},
+]
 
 
 def test_what_utf8_has_no_bytes_for_is_an_escape():
@@ -43,10 +46,19 @@ def test_a_name_is_the_same_text_and_the_same_bytes():
     assert not text.is_name("a\nb")
 
 
-@pytest.mark.parametrize(("content", "stored"), [
-    (b"\xef\xbb\xbfa\r\n", "a\r\n"), (b"\xff\xfea\0\r\0\n\0", "a\r\n"), (b"\xfe\xff\0a\0\r\0\n", "a\r\n"),
-    (b"caf\xe9", CAFE), (b"\xef\xbb\xbfcaf\xe9", CAFE), (CAT.encode(), CAT), (b"", ""), (b"\xff\xfea", "\ufffd"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "stored"),
+    [
+        (b"\xef\xbb\xbfa\r\n", "a\r\n"),
+        (b"\xff\xfea\0\r\0\n\0", "a\r\n"),
+        (b"\xfe\xff\0a\0\r\0\n", "a\r\n"),
+        (b"caf\xe9", CAFE),
+        (b"\xef\xbb\xbfcaf\xe9", CAFE),
+        (CAT.encode(), CAT),
+        (b"", ""),
+        (b"\xff\xfea", "\ufffd"),
+    ],
+)
 def test_a_list_of_any_editor(content, stored):
     assert text.decoded(content) == stored
 

@@ -24,16 +24,26 @@ class Browser:
 
     def __init__(self, path: str, folder: Path) -> None:
         command = [
-            path, "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", f"--user-data-dir={folder}",
-        ]  # fmt: skip
+            path,
+            "--headless",
+            "--remote-debugging-pipe",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={folder}",
+        ]
         asked, self._asking = os.pipe()
         self._said, said = os.pipe()
         environment = dict(os.environ, HOME=str(folder), ASKED=str(asked), SAID=str(said))
         self._process = subprocess.Popen(
-            ["bash", "-c", _WITH_PIPES, "bash", *command], env=environment, pass_fds=(asked, said),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            ["bash", "-c", _WITH_PIPES, "bash", *command],
+            env=environment,
+            pass_fds=(asked, said),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(asked)
         os.close(said)
         self._rest, self._count = b"", 0

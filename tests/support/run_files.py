@@ -12,16 +12,20 @@ import pytest
 
 from tests.support.tensorboard_reader import hyper_parameters, read
 
-SCALARS = {
-    "train/loss", "train/top1", "train/top5", "train/learning_rate", "eval/loss", "eval/top1", "eval/top5",
-    "throughput/images_per_second", "throughput/step_ms", "throughput/data_wait_share",
-}  # fmt: skip
+SCALARS = set(
+    (
+        "train/loss train/top1 train/top5 train/learning_rate eval/loss eval/top1 eval/top5 "
+        "throughput/images_per_second throughput/step_ms throughput/data_wait_share"
+    ).split()
+)
 IMAGES = {"eval/confusion"}
 # Those that every recipe has, and what both halves say beside them.
-HYPER_PARAMETERS = {
-    "name", "network", "epochs", "batch_size", "schedule.kind", "schedule.base", "schedule.epochs", "momentum",
-    "nesterov", "weight_decay", "precision", "seed", "dataset", "device", "global_batch_size",
-}  # fmt: skip
+HYPER_PARAMETERS = set(
+    (
+        "name network epochs batch_size schedule.kind schedule.base schedule.epochs momentum nesterov "
+        "weight_decay precision seed dataset device global_batch_size"
+    ).split()
+)
 
 
 def check_tensorboard(folder: Path, record: Dict[str, Any]) -> None:
@@ -30,10 +34,13 @@ def check_tensorboard(folder: Path, record: Dict[str, Any]) -> None:
     assert set(found.scalars) == SCALARS
     assert set(found.images) == IMAGES
     for tag, value in (
-        ("train/loss", record["train"]["loss"]), ("train/top1", record["train"]["top1"]),
-        ("train/top5", record["train"]["top5"]), ("eval/loss", record["evaluation"]["loss"]),
-        ("eval/top1", record["evaluation"]["top1"]), ("eval/top5", record["evaluation"]["top5"]),
-    ):  # fmt: skip
+        ("train/loss", record["train"]["loss"]),
+        ("train/top1", record["train"]["top1"]),
+        ("train/top5", record["train"]["top5"]),
+        ("eval/loss", record["evaluation"]["loss"]),
+        ("eval/top1", record["evaluation"]["top1"]),
+        ("eval/top5", record["evaluation"]["top5"]),
+    ):
         step, last = found.scalars[tag][-1]
         assert step == record["steps_completed"], tag
         assert last == pytest.approx(value, rel=1e-6), tag

@@ -54,13 +54,20 @@ def test_what_takes_too_long_fails_and_is_told_what_to_do(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", os.devnull]
     said = subprocess.run(
         [*command, "--rootdir", str(tmp_path), str(tmp_path)],
-        stdout=subprocess.PIPE, universal_newlines=True, env=dict(os.environ, PYTHONPATH=str(ROOT)),
-    ).stdout  # fmt: skip
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    ).stdout
     outcomes = {name: outcome for outcome, name in re.findall(r"^(PASSED|FAILED) \S+::test_(\w+)", said, re.MULTILINE)}
     assert outcomes == {
-        "quick": "PASSED", "waits": "PASSED", "works": "FAILED", "asks_a_child": "FAILED",
-        "uses_the_fixture_first": "FAILED", "uses_the_fixture_again": "PASSED", "says_so": "PASSED",
-    }  # fmt: skip
+        "quick": "PASSED",
+        "waits": "PASSED",
+        "works": "FAILED",
+        "asks_a_child": "FAILED",
+        "uses_the_fixture_first": "FAILED",
+        "uses_the_fixture_again": "PASSED",
+        "says_so": "PASSED",
+    }
     told = set(re.findall(r"(test_\w+) took 0\.\d s of .*; make it cheaper or mark it slow", said))  # CI repeats lines
     assert told == {f"test_{name}" for name, outcome in outcomes.items() if outcome == "FAILED"}
 

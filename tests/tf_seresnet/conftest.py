@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 pytest.importorskip("tensorflow")
 
 # The smallest network, whose graph is built in half the time: what is tested does not depend on the network.
-SHORT = ["--recipe", "sample", "--variant", "paper", "--depth", "8", "--batch-size", "16", "--steps-per-epoch", "3",
-         "--epochs", "2", "--print-freq", "1"]  # fmt: skip
+SHORT = (
+    "--recipe sample --variant paper --depth 8 --batch-size 16 --steps-per-epoch 3 --epochs 2 --print-freq 1"
+).split()
 PORT = ["--variant", "port", "--depth", "11"]  # added to it: with biases, and a gate after every convolution
 
 
@@ -87,3 +89,32 @@ def finished(_trained_once, tmp_path):
         return Run(made.status, tmp_path / "run")
 
     return copy
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """stop_after(what, count): ask the run to stop, as SIGTERM does, in its `count`-th training or inference step."""
+
+    from tf_seresnet import loop
+    from tf_seresnet.step import training_step
+
+    def arm(what: str, count: int) -> None:
+        owner = {"step": training_step.TrainingStep, "inference": training_step.Inference}[what]
+        original, calls, interrupts = owner.run, [], []
+        start = loop.Loop.run
+
+        def remember(self):
+            interrupts.append(self.interrupts)
+            return start(self)
+
+        def run(self, *arguments):
+            calls.append(1)
+            if len(calls) == count:
+                interrupts[-1].requested = signal.SIGTERM
+            return original(self, *arguments)
+
+        monkeypatch.setattr(loop.Loop, "run", remember)
+        monkeypatch.setattr(owner, "run", run)
+
+    yield arm
+    monkeypatch.undo()

@@ -48,8 +48,9 @@ def evaluate(tmp_path, capsys):
     def start(data, *options, name="evaluation"):
         folder = tmp_path / name
         capsys.readouterr()
-        status = main(["evaluate", "--device", "cpu", "--output-dir", str(folder), "--data-path", str(data),
-                       *map(str, options)])  # fmt: skip
+        status = main(
+            ["evaluate", "--device", "cpu", "--output-dir", str(folder), "--data-path", str(data), *map(str, options)]
+        )
         output = capsys.readouterr()
         return Run(status, folder), output.out + output.err
 
@@ -158,8 +159,17 @@ def test_a_new_run_takes_the_columns_of_its_classes(finished, train, sample_fold
     names = ["7", "2", "5"]
     data = relabelled(sample_folder, tmp_path / "data", names, {7: 0, 2: 1, 5: 2})
     for number, checkpoint in enumerate((run.folder, run.folder / "model.ckpt")):
-        started = train("--checkpoint", str(checkpoint), "--data-path", str(data), "--max-steps", "1",
-                        "--learning-rate", "1e-12", name=f"started{number}")  # fmt: skip
+        started = train(
+            "--checkpoint",
+            str(checkpoint),
+            "--data-path",
+            str(data),
+            "--max-steps",
+            "1",
+            "--learning-rate",
+            "1e-12",
+            name=f"started{number}",
+        )
         assert started.status == 0
         assert "note: the data set has 3 classes of the network's 10: matched by name" in capsys.readouterr().out
         before, after = run.weights(), started.weights()

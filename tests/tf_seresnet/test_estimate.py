@@ -1,4 +1,5 @@
 """What a user is told when the recipe would take days here."""
+
 from __future__ import annotations
 
 import re
@@ -12,10 +13,7 @@ from tf_seresnet.network import blocks_per_stage
 pytestmark = pytest.mark.once
 
 STEPS = 391
-RECIPES = {
-    "port": recipes.get("se_resnet110_gpu"),
-    "paper": recipes.get("se_resnet110_gpu").override(variant="paper"),
-}
+RECIPES = {"port": recipes.get("se_resnet110_gpu"), "paper": recipes.get("se_resnet110_gpu").override(variant="paper")}
 
 
 def test_a_run_that_is_over_today_gets_no_advice():

@@ -16,25 +16,31 @@ TESTS = Path(__file__).parent
 # Options of short trainings; DIR is a new folder, RUN that of a finished training.
 RUNS = {
     "schedule": "--scheduler piecewise --milestones 1 --factors 0.1 --learning-rate 0.01 --momentum 0 --weight-decay 0"
-                " --seed 7 --workers 1 --peak-flops 1e12 --memory-bandwidth 1e11",
+    " --seed 7 --workers 1 --peak-flops 1e12 --memory-bandwidth 1e11",
     "warm-up": "--scheduler cosine --warm-up-epochs 1 --network se_resnet110 --variant paper --depth 8 --layers core",
     "files": "--checkpoint RUN --save-steps 1 --keep 1 --eval-batch-size 77",
     "copied": "--train_url DIR/copy",
     "a batch of one": "--batch-size 1 --test_iteration 3 --precision O0",
     "a last batch of one": "--batch-size 747 --steps-per-epoch 3 --epochs 1",
     "resumed": "--resume RUN",
-}  # fmt: skip
+}
 QUICK = ("schedule", "a batch of one")
 
 # What a run needs several devices, an NPU or a remote storage for: the file of these tests that sets it.
 ELSEWHERE = {
-    "--distributed": "step/test_replicas.py", "--num-devices": "step/test_replicas.py",
-    "--deterministic": "devices/test_devices.py", "--loss-scale": "devices/test_devices.py",
-    "--npu-option": "devices/npu/test_session_options.py", "--data_url": "test_modelarts.py",
-    "--modelarts_data_dir": "test_modelarts.py", "--modelarts_result_dir": "test_modelarts.py",
-    "--help": "test_main.py", "--version": "../shared/cli/test_arguments.py",
-    "--restrict-classes": "test_class_names.py", "--xla": "devices/test_devices.py",
-}  # fmt: skip
+    "--distributed": "step/test_replicas.py",
+    "--num-devices": "step/test_replicas.py",
+    "--deterministic": "devices/test_devices.py",
+    "--loss-scale": "devices/test_devices.py",
+    "--npu-option": "devices/npu/test_session_options.py",
+    "--data_url": "test_modelarts.py",
+    "--modelarts_data_dir": "test_modelarts.py",
+    "--modelarts_result_dir": "test_modelarts.py",
+    "--help": "test_main.py",
+    "--version": "../shared/cli/test_arguments.py",
+    "--restrict-classes": "test_class_names.py",
+    "--xla": "devices/test_devices.py",
+}
 
 
 @pytest.mark.once

@@ -31,8 +31,9 @@ def test_a_folder_of_others_is_not_moved(train, tmp_path, capsys):
     assert train().status == 2
     assert "holds checkpoints, and no config.json of a run" in capsys.readouterr().err
     assert [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "run").rglob("*"))] == [
-        "run/checkpoints", "run/checkpoints/team.pth",
-    ]  # fmt: skip
+        "run/checkpoints",
+        "run/checkpoints/team.pth",
+    ]
 
 
 def test_a_run_whose_links_were_followed_goes_on(finished, train, tmp_path):

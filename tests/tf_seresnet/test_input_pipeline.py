@@ -1,4 +1,5 @@
 """The pipeline in the graph against a plain numpy one, image by image."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -29,9 +30,9 @@ def numpy_epoch(epoch, augmentation, images=IMAGES, labels=LABELS, seed=SEED):
         image = images[number].astype(np.float32)
         image = (image - np.array(STATISTICS.mean, np.float32)) / np.array(STATISTICS.std, np.float32)
         canvas = np.zeros((height + 2 * border, width + 2 * border, 3), np.float32)
-        canvas[border:border + height, border:border + width] = image
+        canvas[border : border + height, border : border + width] = image
         top, left = crops.top[place], crops.left[place]
-        crop = canvas[top:top + height, left:left + width]
+        crop = canvas[top : top + height, left : left + width]
         yield (crop[:, ::-1] if crops.flip[place] else crop), labels[number]
 
 
@@ -89,7 +90,7 @@ def test_an_epoch_is_numpys(pipeline, epoch):
     [(Augmentation(2, False), (32, 32)), (Augmentation(0, True), (32, 32)), (Augmentation(3, True), (9, 14))],
 )
 def test_other_augmentations_and_sizes_are_numpys(augmentation, size):
-    images = IMAGES[:, :size[0], :size[1]]
+    images = IMAGES[:, : size[0], : size[1]]
     made = Pipeline(augmentation, images)
     got = np.concatenate([batch for batch, _ in made.batches(3)])
     made.session.close()

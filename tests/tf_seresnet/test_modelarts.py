@@ -1,4 +1,5 @@
 """The ModelArts way of starting, with a `moxing` that keeps its buckets in a folder."""
+
 from __future__ import annotations
 
 import argparse

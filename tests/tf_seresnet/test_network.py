@@ -1,4 +1,5 @@
 """The two networks: what the original counted at depth 110, and what holds at every depth."""
+
 from __future__ import annotations
 
 import collections
@@ -67,16 +68,24 @@ def test_the_port_has_the_originals_parts(port110):
 @pytest.mark.slow
 def test_the_port_has_the_originals_names_and_shapes(port110):
     for name, shape in {
-        "BatchNorm/beta": (3,), "BatchNorm/gamma": (3,), "conv2d/kernel": (3, 3, 3, 16), "conv2d/bias": (16,),
-        "dense/kernel": (16, 1), "dense_1/kernel": (1, 16), "BatchNorm_108/gamma": (256,),
-        "conv2d_111/kernel": (1, 1, 128, 256), "dense_224/kernel": (256, 10),
-    }.items():  # fmt: skip
+        "BatchNorm/beta": (3,),
+        "BatchNorm/gamma": (3,),
+        "conv2d/kernel": (3, 3, 3, 16),
+        "conv2d/bias": (16,),
+        "dense/kernel": (16, 1),
+        "dense_1/kernel": (1, 16),
+        "BatchNorm_108/gamma": (256,),
+        "conv2d_111/kernel": (1, 1, 128, 256),
+        "dense_224/kernel": (256, 10),
+    }.items():
         assert port110.trainable[name] == shape, name
     for name, shape in {
-        "BatchNorm/moving_mean": (3,), "BatchNorm/moving_variance": (3,),
+        "BatchNorm/moving_mean": (3,),
+        "BatchNorm/moving_variance": (3,),
         "BatchNorm/BatchNorm/moving_mean/biased": (3,),
-        "BatchNorm/BatchNorm/moving_mean/local_step": (), "BatchNorm_6/BatchNorm_6/moving_mean/biased": (64,),
-    }.items():  # fmt: skip
+        "BatchNorm/BatchNorm/moving_mean/local_step": (),
+        "BatchNorm_6/BatchNorm_6/moving_mean/biased": (64,),
+    }.items():
         assert port110.variables[name] == shape, name
         assert name not in port110.trainable
     kinds = collections.Counter(name.rsplit("/", 1)[1] for name in port110.variables)
@@ -201,8 +210,10 @@ def test_the_stages_have_the_documented_widths():
             return super().conv(x, filters, kernel, strides, bias)
 
     se_resnet((32, 32, 3), Widths(), 11, "port")
-    stage = [[(w, 1, s, True), (w, 3, 1, True), (out, 1, 1, True), (out, 1, s, True)]
-             for w, out, s in ((16, 64, 1), (64, 128, 2), (128, 256, 2))]  # fmt: skip
+    stage = [
+        [(w, 1, s, True), (w, 3, 1, True), (out, 1, 1, True), (out, 1, s, True)]
+        for w, out, s in ((16, 64, 1), (64, 128, 2), (128, 256, 2))
+    ]
     assert seen == [(16, 3, 1, True), *stage[0], *stage[1], *stage[2]]
     seen.clear()
     se_resnet((32, 32, 3), Widths(), 8, "paper")
@@ -216,12 +227,18 @@ def test_the_stages_have_the_documented_widths():
 @pytest.mark.parametrize(
     ("depth", "variant", "nearest"),
     [
-        (111, "port", "use 110 or 119"), (109, "port", "use 101 or 110"), (8, "port", "use 11 or 20"),
-        (0, "port", "use 11 or 20"), (2, "port", "use 11 or 20"), (-7, "port", "use 11 or 20"),
+        (111, "port", "use 110 or 119"),
+        (109, "port", "use 101 or 110"),
+        (8, "port", "use 11 or 20"),
+        (0, "port", "use 11 or 20"),
+        (2, "port", "use 11 or 20"),
+        (-7, "port", "use 11 or 20"),
         (12, "port", "use 11 or 20"),
-        (111, "paper", "use 110 or 116"), (11, "paper", "use 8 or 14"), (2, "paper", "use 8 or 14"),
+        (111, "paper", "use 110 or 116"),
+        (11, "paper", "use 8 or 14"),
+        (2, "paper", "use 8 or 14"),
     ],
-)  # fmt: skip
+)
 def test_a_depth_that_does_not_exist_names_the_nearest(depth, variant, nearest):
     with pytest.raises(UsageError) as caught:
         se_resnet((32, 32, 3), Counting(), depth, variant)

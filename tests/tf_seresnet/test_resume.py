@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import shutil
-import signal
 import sys
 
 import numpy as np
@@ -15,37 +14,11 @@ tf = pytest.importorskip("tensorflow")
 
 from shared import recipes  # noqa: E402
 from tests.tf_seresnet.conftest import PORT, SHORT, Run  # noqa: E402
-from tf_seresnet import checkpoints, devices, loop  # noqa: E402
+from tf_seresnet import checkpoints, devices  # noqa: E402
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
 from tf_seresnet.step import training_step  # noqa: E402
 
 tf1 = tf.compat.v1
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """stop_after(what, count): ask the run to stop, as SIGTERM does, in its `count`-th training or inference step."""
-
-    def arm(what: str, count: int) -> None:
-        owner = {"step": training_step.TrainingStep, "inference": training_step.Inference}[what]
-        original, calls, interrupts = owner.run, [], []
-        start = loop.Loop.run
-
-        def remember(self):
-            interrupts.append(self.interrupts)
-            return start(self)
-
-        def run(self, *arguments):
-            calls.append(1)
-            if len(calls) == count:
-                interrupts[-1].requested = signal.SIGTERM
-            return original(self, *arguments)
-
-        monkeypatch.setattr(loop.Loop, "run", remember)
-        monkeypatch.setattr(owner, "run", run)
-
-    yield arm
-    monkeypatch.undo()
 
 
 def assert_same(run, reference):
@@ -114,11 +87,14 @@ def reference(undisturbed):
 @pytest.mark.parametrize(
     ("what", "count", "options"),
     [
-        ("step", 4, ()), ("inference", 1, PORT),
-        *(pytest.param(*where, (), marks=pytest.mark.once)
-          for where in (("step", 1), ("step", 3), ("step", 6), ("inference", 1), ("inference", 3))),
+        ("step", 4, ()),
+        ("inference", 1, PORT),
+        *(
+            pytest.param(*where, (), marks=pytest.mark.once)
+            for where in (("step", 1), ("step", 3), ("step", 6), ("inference", 1), ("inference", 3))
+        ),
     ],
-)  # fmt: skip
+)
 def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
     train, undisturbed, stop_after, monkeypatch, what, count, options
 ):

@@ -1,4 +1,5 @@
 """Which data set a run has: the one that is named, or an error; the embedded sample only where nothing is named."""
+
 from __future__ import annotations
 
 import shutil
@@ -70,8 +71,7 @@ def test_the_sample_of_a_run_is_made_again_where_a_cache_was_emptied(tmp_path):
 
 def test_a_new_run_from_weights_has_the_data_of_theirs(finished, capsys):
     run = finished("--epochs", "1")
-    words = ["--variant", "paper", "--depth", "8", "--recipe", "sample", "--max-steps", "1", "--device", "cpu",
-             "--output-dir", "new"]  # fmt: skip
+    words = "--variant paper --depth 8 --recipe sample --max-steps 1 --device cpu --output-dir new".split()
     assert main([*words, "--checkpoint", str(run.folder)]) == 0
     assert "where the checkpoint was trained" in capsys.readouterr().out
 

@@ -1,4 +1,5 @@
 """What SE-ResNet costs, counted without a framework, against the reference and against the graph itself."""
+
 from __future__ import annotations
 
 import json

@@ -116,8 +116,10 @@ class Run:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-SHORT = ["--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size", "4", "--epochs", "2", "--device", "cpu",
-         "--warm-up-epochs", "1", "--print-freq", "1", "--workers", "1"]  # fmt: skip
+SHORT = (
+    "--recipe se_resnet50_1p --image-size 32 --batch-size 4 --epochs 2 --device cpu --warm-up-epochs 1 --print-"
+    "freq 1 --workers 1"
+).split()
 
 
 @pytest.fixture(scope="session")
@@ -129,9 +131,7 @@ def run_in(tiny: Tiny) -> Callable[..., Run]:
     from torch_imagenet.main import main
     from torch_imagenet.networks import spec as network_spec
 
-    def start(
-        folder: Path, *options: str, plain: bool = False, mode: str = "train", real: bool = False
-    ) -> Run:
+    def start(folder: Path, *options: str, plain: bool = False, mode: str = "train", real: bool = False) -> Run:
         arguments = list(options) if plain else [*SHORT, "--data-path", str(tiny.folder), *options]
         if "--output-dir" not in arguments:
             arguments += ["--output-dir", str(folder)]
@@ -175,7 +175,12 @@ def on_npu(
 
     def found_out(*names: str) -> Dict[str, Any]:
         folder = tmp_path_factory.mktemp("npu")
-        command = [sys.executable, str(Path(__file__).parent / "devices" / "npu" / "driver.py"), str(tiny.folder), str(folder)]
+        command = [
+            sys.executable,
+            str(Path(__file__).parent / "devices" / "npu" / "driver.py"),
+            str(tiny.folder),
+            str(folder),
+        ]
         done = subprocess.run(
             [*command, *names], env=npu_environment, capture_output=True, text=True, check=False, timeout=900
         )

@@ -1,4 +1,5 @@
 """The mode check-data as it is called, and the index beside torchvision's."""
+
 from __future__ import annotations
 
 import os
@@ -30,8 +31,15 @@ def _own_place(tmp_path, monkeypatch):
 
 
 def options(**given):
-    usual = {"data_path": None, "sort_val": None, "workers": 1, "write_shards": None, "shard_size": 256,
-             "shard_cache": None, "shard_cache_size": 1.0}  # fmt: skip
+    usual = {
+        "data_path": None,
+        "sort_val": None,
+        "workers": 1,
+        "write_shards": None,
+        "shard_size": 256,
+        "shard_cache": None,
+        "shard_cache_size": 1.0,
+    }
     return SimpleNamespace(**dict(usual, **given))
 
 

@@ -15,8 +15,13 @@ from torch_imagenet import checkpoints  # noqa: E402
 
 
 def test_tensors_and_plain_values_come_back(tmp_path):
-    state = {"network": {"w": torch.randn(3, 4)}, "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2)}},
-             "param_groups": [{"lr": 0.1, "params": [0], "fused": True, "maximize": False}]}}  # fmt: skip
+    state = {
+        "network": {"w": torch.randn(3, 4)},
+        "optimizer": {
+            "state": {0: {"momentum_buffer": torch.ones(2)}},
+            "param_groups": [{"lr": 0.1, "params": [0], "fused": True, "maximize": False}],
+        },
+    }
     checkpoints.write_training(tmp_path, state)
     back = checkpoints.read_training(tmp_path)
     assert torch.equal(back["network"]["w"], state["network"]["w"])

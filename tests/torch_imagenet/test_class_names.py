@@ -114,8 +114,9 @@ def test_names_of_a_stranger_that_are_none(names):
 def test_other_names_are_refused_and_named(trained, evaluate, tiny, tmp_path):
     data = renamed(tiny, tmp_path / "data", ["tench", "dog", "saw"])
     for checkpoint in ("", "checkpoints/last", "model.pth", "checkpoint.pth.tar"):
-        run, said = evaluate(data, "--checkpoint", trained.folder / checkpoint, "--network", "se_resnet50",
-                             "--image-size", "32")  # fmt: skip
+        run, said = evaluate(
+            data, "--checkpoint", trained.folder / checkpoint, "--network", "se_resnet50", "--image-size", "32"
+        )
         assert run.status == 2
         assert "error: the data set has 3 classes that the network does not know (dog, saw, tench), and lacks" in said
         assert "(class0, class1, class2)" in said
@@ -142,8 +143,9 @@ def test_ten_beside_two_is_another_order(run_in, evaluate, tiny, tmp_path):
 @pytest.mark.parametrize("checkpoint", ["", "model.pth"])
 def test_another_order_gives_the_result_of_the_training(checkpoint, order, trained, evaluate, tiny, tmp_path):
     data = shards(tiny, tmp_path / "shards", order, order)
-    run, said = evaluate(data, "--checkpoint", trained.folder / checkpoint, "--network", "se_resnet50",
-                         "--image-size", "32")  # fmt: skip
+    run, said = evaluate(
+        data, "--checkpoint", trained.folder / checkpoint, "--network", "se_resnet50", "--image-size", "32"
+    )
     assert run.status == 0
     assert "note: the data set's classes have another order than the network's: matched by name" in said
     before, after = trained.record["evaluation"], run.record["evaluation"]
@@ -212,8 +214,20 @@ def test_a_checkpoint_of_before_names_says_so_and_goes_on(trained, evaluate, run
     fewer, said = evaluate(renamed(tiny, tmp_path / "data", ["class0", None, "class2"]), "--checkpoint", old)
     assert fewer.status == 2
     assert "the checkpoint has 3 classes and the data set 2, and the weights have no names to tell which" in said
-    longer = run_in(old, "--resume", str(old), "--epochs", "3", "--data-path", str(tiny.folder), "--device", "cpu",
-                    "--workers", "1", plain=True)  # fmt: skip
+    longer = run_in(
+        old,
+        "--resume",
+        str(old),
+        "--epochs",
+        "3",
+        "--data-path",
+        str(tiny.folder),
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+        plain=True,
+    )
     assert longer.status == 0
     assert longer.record["epochs_completed"] == 3
     assert longer.record["dataset"]["classes"] == NAMES
@@ -284,9 +298,27 @@ def test_folders_that_are_not_imagenets_are_refused(published, evaluate, tiny, t
 @pytest.fixture
 def tune(run_in, tmp_path, capsys):
     def start(checkpoint, data, *options, mode="finetune", name="tuned"):
-        arguments = ["--checkpoint", str(checkpoint), "--data-path", str(data), "--network", "se_resnet50",
-                     "--image-size", "32", "--batch-size", "4", "--max-steps", "1", "--workers", "1", "--device", "cpu",
-                     "--learning-rate", "1e-9", *options]  # fmt: skip
+        arguments = [
+            "--checkpoint",
+            str(checkpoint),
+            "--data-path",
+            str(data),
+            "--network",
+            "se_resnet50",
+            "--image-size",
+            "32",
+            "--batch-size",
+            "4",
+            "--max-steps",
+            "1",
+            "--workers",
+            "1",
+            "--device",
+            "cpu",
+            "--learning-rate",
+            "1e-9",
+            *options,
+        ]
         capsys.readouterr()
         run = run_in(tmp_path / name, *arguments, plain=True, mode=mode)
         output = capsys.readouterr()

@@ -43,10 +43,17 @@ def test_every_batch_size_counts_every_image_once(batch_size, trained, evaluate,
 def test_it_is_what_a_loop_in_plain_torch_counts(trained, evaluate, tiny):
     torchvision = import_torchvision()
     transforms = torchvision.transforms
-    folder = torchvision.datasets.ImageFolder(str(tiny.folder / "val"), transforms.Compose([
-        transforms.Resize(36), transforms.CenterCrop(32), transforms.ToTensor(),
-        transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    ]))  # fmt: skip
+    folder = torchvision.datasets.ImageFolder(
+        str(tiny.folder / "val"),
+        transforms.Compose(
+            [
+                transforms.Resize(36),
+                transforms.CenterCrop(32),
+                transforms.ToTensor(),
+                transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            ]
+        ),
+    )
     network = SmallNetwork(tiny.classes, 0.0, 0.0)
     network.load_state_dict(torch.load(trained.folder / "model.pth", weights_only=True))
     network.eval()
@@ -61,12 +68,14 @@ def test_it_is_what_a_loop_in_plain_torch_counts(trained, evaluate, tiny):
 def test_a_file_of_weights_a_checkpoint_and_a_run_give_the_same(trained, evaluate):
     results = [
         evaluate("--checkpoint", str(path), *more, name=f"e{number}").record["evaluation"]["loss"]
-        for number, (path, more) in enumerate([
-            (trained.folder, []),
-            (trained.folder / "checkpoints" / "last", []),
-            (trained.folder / "model.pth", ["--network", "se_resnet50", "--image-size", "32"]),
-        ])
-    ]  # fmt: skip
+        for number, (path, more) in enumerate(
+            [
+                (trained.folder, []),
+                (trained.folder / "checkpoints" / "last", []),
+                (trained.folder / "model.pth", ["--network", "se_resnet50", "--image-size", "32"]),
+            ]
+        )
+    ]
     assert len(set(results)) == 1
 
 

@@ -132,38 +132,56 @@ def test_every_network_has_a_summary(name, capsys):
 
 # mode, options; DIR is a new folder, RUN that of a finished training, TINY the data.
 RUNS = {
-    "network": ("train", "--network pnasnet5large --recipe pnasnet5large_1p --num-classes 3 --dropout 0.1 --drop-path"
-                         " 0.1 --auxiliary-weight 0.2 --no-zero-pad --precision O0"),
+    "network": (
+        "train",
+        "--network pnasnet5large --recipe pnasnet5large_1p --num-classes 3 --dropout 0.1 --drop-path"
+        " 0.1 --auxiliary-weight 0.2 --no-zero-pad --precision O0",
+    ),
     "documented spellings": ("train", "--network pnasnet5large --use_aux --wd-all --opt-level O0 --original-names"),
     "schedule, step": ("train", "--scheduler step --period 1 --factor 0.5 --epochs 2 --max-steps 7 --nowd-bn"),
     "schedule, piecewise": ("train", "--scheduler piecewise --milestones 1 --factors 0.5 --epochs 2 --max-steps 7"),
     "schedule, exponential": ("train", "--scheduler exponential --factor 0.9 --decayed weights"),
     "schedule, cosine": ("train", "--scheduler cosine --minimum 1e-6 --warm-up-epochs 1 --epochs 2"),
-    "optimization": ("train", "--learning-rate 0.01 --momentum 0 --weight-decay 0 --clip-norm 1 --accumulate 2"
-                              " --ema-decay 0.9 --scale-learning-rate --seed 7"),
+    "optimization": (
+        "train",
+        "--learning-rate 0.01 --momentum 0 --weight-decay 0 --clip-norm 1 --accumulate 2"
+        " --ema-decay 0.9 --scale-learning-rate --seed 7",
+    ),
     "regularization": ("train", "--label-smoothing 0.1 --smoothing others --steps-per-epoch 3 --freeze-body"),
     "torchvision's": ("train", "--mixup 0.2 --cutmix 1 --randaugment 2,30"),
     "scaled": ("train", "--amp --loss-scale dynamic --memory-format contiguous --deterministic"),
-    "files": ("train", "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --on-bad-image"
-                       " skip --eval-batch-size 3 --do-not-preserve-aspect-ratio --timeout 60"),
+    "files": (
+        "train",
+        "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --on-bad-image"
+        " skip --eval-batch-size 3 --do-not-preserve-aspect-ratio --timeout 60",
+    ),
     "resumed": ("train", "--resume RUN"),
     "limits": ("train", "--peak-flops 1e12 --memory-bandwidth 1e11 --no-affinity --nnodes 1 --local-addr 127.0.0.1"),
     "evaluation": ("train", "-e --checkpoint RUN --precision bf16"),
     "profile": ("train", "--profile"),
     "shards": ("check-data", "--write-shards DIR/shards --shard-size 1 --shard-cache DIR/cache --shard-cache-size 1"),
     "sorted": ("check-data", "--sort-val DIR/list.txt"),
-}  # fmt: skip
+}
 
 # What a run needs several processes, a compiler or an NPU for: the file of these tests that sets it.
 ELSEWHERE = {
-    "--distributed": "distributed/test_process_group.py", "--num-devices": "distributed/test_process_group.py",
-    "--nnodes": "distributed/test_faults.py", "--node-rank": "distributed/test_faults.py", "--master-addr": "distributed/test_faults.py",
-    "--master-port": "distributed/test_faults.py", "--max-restarts": "distributed/test_faults.py",
+    "--distributed": "distributed/test_process_group.py",
+    "--num-devices": "distributed/test_process_group.py",
+    "--nnodes": "distributed/test_faults.py",
+    "--node-rank": "distributed/test_faults.py",
+    "--master-addr": "distributed/test_faults.py",
+    "--master-port": "distributed/test_faults.py",
+    "--max-restarts": "distributed/test_faults.py",
     "--sync-bn": "distributed/test_run.py",  # where it is refused: it needs two GPUs
-    "--npu-fused-sgd": "devices/npu/driver.py", "--npu-jit-compile": "devices/npu/driver.py", "--npu-internal-format": "devices/npu/driver.py",
-    "--compile": "test_every_option.py", "--help": "test_modes.py", "--version": "../shared/cli/test_arguments.py",
-    "--restrict-classes": "test_class_names.py", "--local-rank": "distributed/test_environment.py",
-}  # fmt: skip
+    "--npu-fused-sgd": "devices/npu/driver.py",
+    "--npu-jit-compile": "devices/npu/driver.py",
+    "--npu-internal-format": "devices/npu/driver.py",
+    "--compile": "test_every_option.py",
+    "--help": "test_modes.py",
+    "--version": "../shared/cli/test_arguments.py",
+    "--restrict-classes": "test_class_names.py",
+    "--local-rank": "distributed/test_environment.py",
+}
 
 
 @pytest.fixture(scope="module")

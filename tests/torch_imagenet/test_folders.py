@@ -26,8 +26,9 @@ def test_classes_that_are_not_utf8_are_trained_on_and_named(run_in, tiny, tmp_pa
     assert run.status == 0
     assert (run.folder / "model.pth").is_file()
     examples = json.loads((run.folder / "examples.json").read_text(encoding="utf-8"))
-    assert BAD in {shown[key] for kind in ("right", "wrong") for shown in examples[kind]
-                   for key in ("label_name", "answer_name")}  # fmt: skip
+    assert BAD in {
+        shown[key] for kind in ("right", "wrong") for shown in examples[kind] for key in ("label_name", "answer_name")
+    }
     assert r"d\udce9" in (run.folder / "train.log").read_text(encoding="utf-8")
     assert run.record["dataset"]["path"] == str(tmp_path / "d\udce9")
     more = ["--resume", str(run.folder), "--epochs", "2", "--device", "cpu", "--workers", "1"]

@@ -13,8 +13,7 @@ from torch_imagenet.main import MODES, main
 from torch_imagenet.options import parser
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["--network", "se_resnet50", "--image-size", "32", "--batch-size", "2", "--device", "cpu", "--max-steps", "2",
-         "--num-classes", "5"]  # fmt: skip
+SMALL = "--network se_resnet50 --image-size 32 --batch-size 2 --device cpu --max-steps 2 --num-classes 5".split()
 
 
 def test_benchmark_measures_forward_and_training(run_in, tmp_path):

@@ -1,4 +1,5 @@
 """What the ImageNet networks cost, against the published tables, and what the mode prints."""
+
 from __future__ import annotations
 
 import pytest

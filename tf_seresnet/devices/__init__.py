@@ -32,9 +32,19 @@ from tf_seresnet.devices.startup_output import native_chatter_dropped
 from tf_seresnet.devices.stock import XLA_ON_CPU, CpuDevice, GpuDevice, append_flag
 
 __all__ = [
-    "PRECISIONS", "TENSORFLOW_PACKAGES", "Device", "add_options", "documented_recipe", "load_tensorflow",
-    "open_device", "open_from", "parse", "starts_ranks", "start_ranks", "with_rank_named",
-]  # fmt: skip
+    "PRECISIONS",
+    "TENSORFLOW_PACKAGES",
+    "Device",
+    "add_options",
+    "documented_recipe",
+    "load_tensorflow",
+    "open_device",
+    "open_from",
+    "parse",
+    "starts_ranks",
+    "start_ranks",
+    "with_rank_named",
+]
 
 # What TensorFlow is called by those who package it, for --version, which does not import it.
 TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "tensorflow-aarch64")
@@ -84,8 +94,13 @@ def add_options(group: Any) -> None:
     group.add_argument(
         "--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number (default: by precision)"
     )
-    group.add_argument("--npu-option", action="append", default=[], metavar="KEY=VALUE",
-                       help="any option of the Ascend adapter's session configuration; may be repeated")  # fmt: skip
+    group.add_argument(
+        "--npu-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any option of the Ascend adapter's session configuration; may be repeated",
+    )
 
 
 def documented_recipe(spec: str) -> str:

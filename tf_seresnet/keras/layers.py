@@ -42,10 +42,17 @@ class KerasLayers(Layers):
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
         return keras.layers.Conv2D(
-            filters, kernel, strides, padding="same", data_format="channels_last", use_bias=bias,
-            kernel_initializer="zeros", kernel_regularizer=self._regularizer,
-            bias_regularizer=self._regularizer, name=self._names.name("conv2d"),
-        )(x)  # fmt: skip
+            filters,
+            kernel,
+            strides,
+            padding="same",
+            data_format="channels_last",
+            use_bias=bias,
+            kernel_initializer="zeros",
+            kernel_regularizer=self._regularizer,
+            bias_regularizer=self._regularizer,
+            name=self._names.name("conv2d"),
+        )(x)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
         layer = BatchNorm(self._regularizer, name=self._names.name("BatchNorm"))
@@ -53,9 +60,12 @@ class KerasLayers(Layers):
 
     def dense(self, x: Any, units: int) -> Any:
         return keras.layers.Dense(
-            units, use_bias=False, kernel_initializer="zeros", kernel_regularizer=self._regularizer,
+            units,
+            use_bias=False,
+            kernel_initializer="zeros",
+            kernel_regularizer=self._regularizer,
             name=self._names.name("dense"),
-        )(x)  # fmt: skip
+        )(x)
 
     def global_average_pool(self, x: Any) -> Any:
         name = self._names.name("global_average_pool")

@@ -42,9 +42,13 @@ class CoreLayers(Layers):
             scale_and_shift = statistics.gamma, statistics.beta
             if not training:
                 y, _, _ = tf1.nn.fused_batch_norm(
-                    x, *scale_and_shift, mean=statistics.moving_mean, variance=statistics.moving_variance,
-                    epsilon=BATCH_NORM_EPSILON, is_training=False,
-                )  # fmt: skip
+                    x,
+                    *scale_and_shift,
+                    mean=statistics.moving_mean,
+                    variance=statistics.moving_variance,
+                    epsilon=BATCH_NORM_EPSILON,
+                    is_training=False,
+                )
                 return self._noted(scope.name, y)
             y, mean, variance = tf1.nn.fused_batch_norm(
                 x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True

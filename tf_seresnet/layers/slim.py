@@ -48,17 +48,37 @@ class SlimLayers(CoreLayers):
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
         name = self._names.name("conv2d")
-        return self._noted(name, tf1.layers.conv2d(
-            x, filters, kernel, strides, padding="same", use_bias=bias, kernel_initializer=tf1.zeros_initializer(),
-            name=name, reuse=self._reuse or None,
-        ))  # fmt: skip
+        return self._noted(
+            name,
+            tf1.layers.conv2d(
+                x,
+                filters,
+                kernel,
+                strides,
+                padding="same",
+                use_bias=bias,
+                kernel_initializer=tf1.zeros_initializer(),
+                name=name,
+                reuse=self._reuse or None,
+            ),
+        )
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
         name = self._names.name("BatchNorm")
-        return self._noted(name, self._slim.batch_norm(
-            x, decay=BATCH_NORM_DECAY, epsilon=BATCH_NORM_EPSILON, center=True, scale=True,
-            zero_debias_moving_mean=True, is_training=training, scope=name, reuse=self._reuse or None,
-        ))  # fmt: skip
+        return self._noted(
+            name,
+            self._slim.batch_norm(
+                x,
+                decay=BATCH_NORM_DECAY,
+                epsilon=BATCH_NORM_EPSILON,
+                center=True,
+                scale=True,
+                zero_debias_moving_mean=True,
+                is_training=training,
+                scope=name,
+                reuse=self._reuse or None,
+            ),
+        )
 
     def batch_statistics(self) -> List[Any]:
         """None: slim keeps them to itself, and so trains on one device alone."""
@@ -69,10 +89,17 @@ class SlimLayers(CoreLayers):
 
     def dense(self, x: Any, units: int) -> Any:
         name = self._names.name("dense")
-        return self._noted(name, tf1.layers.dense(
-            x, units, use_bias=False, kernel_initializer=tf1.zeros_initializer(), name=name,
-            reuse=self._reuse or None,
-        ))  # fmt: skip
+        return self._noted(
+            name,
+            tf1.layers.dense(
+                x,
+                units,
+                use_bias=False,
+                kernel_initializer=tf1.zeros_initializer(),
+                name=name,
+                reuse=self._reuse or None,
+            ),
+        )
 
     def global_average_pool(self, x: Any) -> Any:
         return self._global_avg_pool(x)

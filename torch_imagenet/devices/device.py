@@ -57,9 +57,8 @@ class Device:
     def autocast(self, precision: Precision) -> ContextManager[Any]:
         """The context of the forward pass."""
         return torch.autocast(
-            self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None,
-            cache_enabled=True,
-        )  # fmt: skip
+            self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None, cache_enabled=True
+        )
 
     def memory_format(self, network: str, asked: Optional[str]) -> str:
         """ "channels_last" or "contiguous": what was asked, else what is the faster for this network here.
@@ -151,9 +150,12 @@ def parse(text: str) -> Tuple[str, Optional[int]]:
 
 
 def open_device(
-    text: str, deterministic: bool = False, local_rank: Optional[int] = None, count: int = 1,
+    text: str,
+    deterministic: bool = False,
+    local_rank: Optional[int] = None,
+    count: int = 1,
     npu: NpuSettings = NO_NPU_SETTINGS,
-) -> Device:  # fmt: skip
+) -> Device:
     """The device that `text` names, checked and ready; "auto" is the first of CUDA, NPU and CPU that is there.
 
     `deterministic` makes torch refuse operators whose result may vary. A process that is one of several has the device
@@ -177,9 +179,7 @@ def open_device(
     return device
 
 
-def several(
-    text: str, number: Optional[int], count_all: int = 1, npu: NpuSettings = NO_NPU_SETTINGS
-) -> Device:
+def several(text: str, number: Optional[int], count_all: int = 1, npu: NpuSettings = NO_NPU_SETTINGS) -> Device:
     """What `number` devices of this machine have in common (None: all that are there), without opening one of them.
 
     `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are not

@@ -55,8 +55,9 @@ def training(device: Any, size: int, fits: Optional[int], accumulate: int, tried
     parts = size // fits
     same = (
         f" --accumulate {parts * accumulate}, the same {size * accumulate} images a step,"
-        if parts * fits == size else ""
-    )  # fmt: skip
+        if parts * fits == size
+        else ""
+    )
     how = "fits (tried just now)" if tried else "may fit"
     return RunEnded(f"{_nothing_left(device)} for a batch of {size}; --batch-size {fits}{same} {how}, or {_OTHERS}")
 

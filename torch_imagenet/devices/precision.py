@@ -70,9 +70,11 @@ class LossScale:
         self.static = None if setting in (None, "dynamic") else _number(str(setting))
         # On a device: the steps left out, and after each step whether it was.
         self._scaler = torch.amp.GradScaler(
-            device_type, enabled=setting is not None, init_scale=self.static or 2.0**16,
+            device_type,
+            enabled=setting is not None,
+            init_scale=self.static or 2.0**16,
             growth_interval=_STATIC if self.static else 2000,
-        )  # fmt: skip
+        )
         self.enabled = setting is not None
         self.skipped: Optional[torch.Tensor] = None  # steps left out so far, float32 scalar on the device
         self._steps = 0  # of this process

@@ -80,9 +80,12 @@ def apply(
 
 
 def share(
-    topology: Topology, allowed: Iterable[int], local_rank: int, local_size: int,
+    topology: Topology,
+    allowed: Iterable[int],
+    local_rank: int,
+    local_size: int,
     device_nodes: Sequence[Optional[int]] = (),
-) -> Tuple[int, ...]:  # fmt: skip
+) -> Tuple[int, ...]:
     """The CPUs of one of `local_size` ranks, ascending; () where there are fewer cores than ranks.
 
     `device_nodes[r]` is the NUMA node of rank r's device, None where it is unknown. Every allowed CPU is some rank's.

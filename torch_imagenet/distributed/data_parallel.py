@@ -38,9 +38,11 @@ class Replicas:
                 "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
             }
             self._parallel = DistributedDataParallel(
-                network, device_ids=[device.torch_device] if device.asynchronous else None,
-                gradient_as_bucket_view=not device.npu.fused_sgd, **own_buffers,  # it moves gradients elsewhere
-            )  # fmt: skip
+                network,
+                device_ids=[device.torch_device] if device.asynchronous else None,
+                gradient_as_bucket_view=not device.npu.fused_sgd,
+                **own_buffers,  # it moves gradients elsewhere
+            )
             self.module = self._parallel
             if averaged_statistics:
                 self._statistics = [value for value in network.buffers() if value.is_floating_point()]

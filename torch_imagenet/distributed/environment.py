@@ -38,14 +38,18 @@ def given_place(options: Any, environment: Mapping[str, str] = os.environ) -> Op
         )
     if "RANK" in environment and "WORLD_SIZE" in environment:
         place = Place(
-            _number(environment, "RANK"), _number(environment, "WORLD_SIZE"), _number(environment, "LOCAL_RANK", 0),
+            _number(environment, "RANK"),
+            _number(environment, "WORLD_SIZE"),
+            _number(environment, "LOCAL_RANK", 0),
             _number(environment, "LOCAL_WORLD_SIZE", 1),
-        )  # fmt: skip
+        )
     elif options.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
         place = Place(
-            _number(environment, "SLURM_PROCID"), _number(environment, "SLURM_STEP_NUM_TASKS"),
-            _number(environment, "SLURM_LOCALID"), _slurm_tasks_here(environment),
-        )  # fmt: skip
+            _number(environment, "SLURM_PROCID"),
+            _number(environment, "SLURM_STEP_NUM_TASKS"),
+            _number(environment, "SLURM_LOCALID"),
+            _slurm_tasks_here(environment),
+        )
     else:
         return None
     for what, number, size in (("rank", place.rank, place.size), ("local rank", place.local_rank, place.local_size)):
@@ -67,10 +71,11 @@ def meeting_point(environment: Mapping[str, str] = os.environ) -> Dict[str, str]
     else:
         job = _number(environment, "SLURM_JOB_ID", 0)
         found = {
-            "RANK": environment["SLURM_PROCID"], "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+            "RANK": environment["SLURM_PROCID"],
+            "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
             "MASTER_ADDR": environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_STEP_NODELIST", "")),
             "MASTER_PORT": environment.get("MASTER_PORT") or str(_FIRST_PORT + job % _PORTS),
-        }  # fmt: skip
+        }
     for name, value in found.items():
         if not value:
             raise UsageError(f"{name} is not set, so the processes cannot find each other; start them with torchrun")

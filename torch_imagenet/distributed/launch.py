@@ -51,15 +51,22 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
     port = options.master_port or (PORT if nodes > 1 else 0)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
         config = LaunchConfig(
-            min_nodes=nodes, max_nodes=nodes, nproc_per_node=devices, rdzv_backend="c10d",
-            rdzv_endpoint=f"{options.master_addr or address}:{port}", max_restarts=options.max_restarts,
+            min_nodes=nodes,
+            max_nodes=nodes,
+            nproc_per_node=devices,
+            rdzv_backend="c10d",
+            rdzv_endpoint=f"{options.master_addr or address}:{port}",
+            max_restarts=options.max_restarts,
             run_id=f"kit-{options.master_addr}-{port}" if nodes > 1 else os.environ[JOB],
             rdzv_configs={
-                "is_host": (options.node_rank or 0) == 0, "timeout": int(options.timeout),
+                "is_host": (options.node_rank or 0) == 0,
+                "timeout": int(options.timeout),
                 "join_timeout": int(options.timeout),
             },
-            monitor_interval=0.2, local_addr=address, logs_specs=DefaultLogsSpecs(log_dir=logs),
-        )  # fmt: skip
+            monitor_interval=0.2,
+            local_addr=address,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
         program = [os.path.abspath(sys.argv[0]), *words]
         if options.mode in ("train", "finetune") and options.resume is None and options.output_dir is None:
             # Processes that are started again must find what the first ones have left.

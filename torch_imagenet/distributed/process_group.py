@@ -91,14 +91,20 @@ class Group(Ranks):
         try:
             store, _, _ = next(dist.rendezvous("env://", timeout=self._timeout))
             dist.init_process_group(
-                device.backend, store=dist.PrefixStore("ranks", store), rank=self.rank, world_size=self.size,
+                device.backend,
+                store=dist.PrefixStore("ranks", store),
+                rank=self.rank,
+                world_size=self.size,
                 timeout=self._timeout,
-            )  # fmt: skip
+            )
             # A connection of our own: a thread that waits on the other one would hold up the tensors.
             own = dist.TCPStore(
-                meeting["MASTER_ADDR"], int(meeting["MASTER_PORT"]), is_master=False, wait_for_workers=False,
+                meeting["MASTER_ADDR"],
+                int(meeting["MASTER_PORT"]),
+                is_master=False,
+                wait_for_workers=False,
                 timeout=self._timeout,
-            )  # fmt: skip
+            )
             # Not used while all is well: its connections are whole when others have broken, and can say who is gone.
             self._watch = dist.new_group(backend="gloo", timeout=self._timeout)
         except RuntimeError as error:  # torch.distributed's exceptions are RuntimeErrors

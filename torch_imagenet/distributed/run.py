@@ -91,7 +91,7 @@ def _settle(options: Any, device: Device, place: Place) -> None:
     """Give this process its share of the machine's cores, to compute with and to decode images with."""
     placement = apply(
         place.local_rank, place.local_size, device.module if device.asynchronous else None, bind=options.affinity
-    )  # fmt: skip
+    )
     options.workers = workers(options, placement.cpus)
     if not device.asynchronous and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(placement.threads)

@@ -109,9 +109,7 @@ def _mebibytes(shape: Tuple[int, ...]) -> str:
 class _Loader:
     """Requests in, batches out, in the same order; the workers live until `close`, or until nobody can ask them."""
 
-    def __init__(
-        self, batches: _Batches, workers: int, on_bad_image: str, pin_memory: bool, patience: float
-    ) -> None:  # fmt: skip
+    def __init__(self, batches: _Batches, workers: int, on_bad_image: str, pin_memory: bool, patience: float) -> None:
         self._patience = patience
         self._waiting: Callable[[], ContextManager[None]] = contextlib.nullcontext
         self._requests: List[Request] = []
@@ -119,11 +117,16 @@ class _Loader:
         self._skip = on_bad_image == "skip"
         self._end: Optional[weakref.finalize[Any, _Loader]] = None
         self._loader: DataLoader[Any] = DataLoader(
-            batches, batch_size=None, sampler=_Current(self._requests), num_workers=workers,
+            batches,
+            batch_size=None,
+            sampler=_Current(self._requests),
+            num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type]
-            pin_memory=pin_memory, worker_init_fn=_begin_worker if workers else None, persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            worker_init_fn=_begin_worker if workers else None,
+            persistent_workers=workers > 0,
             generator=torch.Generator(),  # the loader draws from it; torch's own generator belongs to the training
-        )  # fmt: skip
+        )
 
     def run(self, requests: List[Request]) -> Iterator[Batch]:
         """The batches of these requests.
@@ -203,10 +206,18 @@ class TrainingInput(_Input):
     """
 
     def __init__(
-        self, split: Split, transform: TrainTransform, batch_size: int, seed: int, workers: int,
-        on_bad_image: str = "fatal", pin_memory: bool = False, rank: int = 0, ranks: int = 1,
+        self,
+        split: Split,
+        transform: TrainTransform,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        on_bad_image: str = "fatal",
+        pin_memory: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
         patience: float = PATIENCE,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if transform.randaugment is not None:
             rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
         self._split, self._batch_size, self._seed = split, batch_size, seed
@@ -230,9 +241,17 @@ class EvaluationInput(_Input):
     """
 
     def __init__(
-        self, split: Split, transform: EvalTransform, batch_size: int, workers: int, on_bad_image: str = "fatal",
-        pin_memory: bool = False, rank: int = 0, ranks: int = 1, patience: float = PATIENCE,
-    ) -> None:  # fmt: skip
+        self,
+        split: Split,
+        transform: EvalTransform,
+        batch_size: int,
+        workers: int,
+        on_bad_image: str = "fatal",
+        pin_memory: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+        patience: float = PATIENCE,
+    ) -> None:
         images = len(split)
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
         self._batch_size = batch_size

@@ -65,9 +65,13 @@ class EvalTransform:
     keep_aspect: bool = True
 
     def __call__(
-        self, image: Image.Image, seed: int = 0, epoch: int = 0, index: int = 0,
+        self,
+        image: Image.Image,
+        seed: int = 0,
+        epoch: int = 0,
+        index: int = 0,
         reuse: Optional[np.random.RandomState] = None,
-    ) -> np.ndarray:  # fmt: skip
+    ) -> np.ndarray:
         """RGB to uint8 [size, size, 3]. Nothing is drawn; both transforms are called alike."""
         return eval_image(image, self.image_size, self.crop_fraction, self.keep_aspect)
 

@@ -1,7 +1,7 @@
 """The ImageNet networks: `create` builds one, `NETWORKS` says what is known of each without torch.
 
-    network = create("senet154", num_classes=1000, drop_path=0.1)
-    logits = network(images)                                # float32 [B, 3, 224, 224] -> [B, 1000]
+network = create("senet154", num_classes=1000, drop_path=0.1)
+logits = network(images)                                # float32 [B, 3, 224, 224] -> [B, 1000]
 """
 
 from __future__ import annotations

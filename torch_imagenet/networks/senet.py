@@ -61,9 +61,15 @@ class SENet(nn.Module):
     """`stem`, four stages of `blocks` made by `make`, and the head; see the module."""
 
     def __init__(
-        self, stem: nn.Sequential, make: MakeBlock, blocks: Sequence[int], channels: int, num_classes: int,
-        dropout: float, drop_path: float,
-    ) -> None:  # fmt: skip
+        self,
+        stem: nn.Sequential,
+        make: MakeBlock,
+        blocks: Sequence[int],
+        channels: int,
+        num_classes: int,
+        dropout: float,
+        drop_path: float,
+    ) -> None:
         super().__init__()
         self.layer0 = stem
         self.layer1, self.layer2, self.layer3, self.layer4 = stages(make, blocks, channels, drop_path)

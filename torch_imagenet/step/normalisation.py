@@ -15,9 +15,13 @@ class Normalisation:
     """
 
     def __init__(
-        self, mean: Tuple[float, ...], std: Tuple[float, ...], device: torch.device, dtype: torch.dtype,
+        self,
+        mean: Tuple[float, ...],
+        std: Tuple[float, ...],
+        device: torch.device,
+        dtype: torch.dtype,
         channels_last: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         deviation = torch.tensor(std, dtype=torch.float64) * 255
         self._scale = (1 / deviation).float().to(device)
         self._shift = (-torch.tensor(mean, dtype=torch.float64) * 255 / deviation).float().to(device)

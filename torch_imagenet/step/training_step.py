@@ -117,9 +117,10 @@ class TrainingStep:
         self.loss_scale.unscale(self.optimizer)
         if self._recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(
-                list(self.weights.trainable().values()), self._recipe.clip_norm,
+                list(self.weights.trainable().values()),
+                self._recipe.clip_norm,
                 foreach=None if self.device.one_pass else False,
-            )  # fmt: skip
+            )
         set_rate(self.optimizer, rate)
         self.loss_scale.step(self.optimizer)
         self.weights.publish()

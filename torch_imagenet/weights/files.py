@@ -53,18 +53,26 @@ def _inert(full_name: str, holder: Optional[type] = None) -> type:
 # The data that timm's, torchvision's, our originals' and other trainings save beside the weights: options, paths,
 # times, versions, and accuracies as NumPy has them. Tensors, OrderedDict, Counter, set and bytes torch reads itself.
 _INERT = [
-    *map(_inert, (
-        "argparse.Namespace", "types.SimpleNamespace", "builtins.frozenset", "builtins.range", "builtins.slice",
-        "builtins.bool", "builtins.float", "builtins.int", "builtins.str", "builtins.list", "builtins.tuple",
-        "builtins.dict", "datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta",
-        "datetime.timezone", "decimal.Decimal", "uuid.UUID", "numpy.dtype", "numpy.ndarray",
-        "torch.torch_version.TorchVersion",
-    )),
+    *map(
+        _inert,
+        tuple(
+            (
+                "argparse.Namespace types.SimpleNamespace builtins.frozenset builtins.range builtins.slice "
+                "builtins.bool builtins.float builtins.int builtins.str builtins.list builtins.tuple "
+                "builtins.dict datetime.date datetime.datetime datetime.time datetime.timedelta datetime.timezone "
+                "decimal.Decimal uuid.UUID numpy.dtype numpy.ndarray torch.torch_version.TorchVersion"
+            ).split()
+        ),
+    ),
     *(_inert(f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-    *(_inert(f"pathlib{module}.{name}") for module in ("", "._local") for name in ("Path", "PurePath", "PosixPath",
-      "PurePosixPath", "WindowsPath", "PureWindowsPath")),
-    _inert("collections.defaultdict", dict), _inert("collections.deque", list),
-]  # fmt: skip
+    *(
+        _inert(f"pathlib{module}.{name}")
+        for module in ("", "._local")
+        for name in ("Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+    ),
+    _inert("collections.defaultdict", dict),
+    _inert("collections.deque", list),
+]
 
 
 def _read_torch(path: Path) -> Any:
@@ -83,8 +91,10 @@ def _reason(error: Exception) -> str:
     code = re.search(r"GLOBAL ([\w.]+)", text)
     if code or "TorchScript" in text:
         what = code.group(1) if code else "a TorchScript program"
-        return (f"is refused: it is more than data, loading it would run code of its own ({what}); ask its author for"
-                " a .safetensors file, or for plain tensors saved with torch.save")  # fmt: skip
+        return (
+            f"is refused: it is more than data, loading it would run code of its own ({what}); ask its author for"
+            " a .safetensors file, or for plain tensors saved with torch.save"
+        )
     if isinstance(error, PermissionError):
         return "may not be read; change its permissions"
     if isinstance(error, pickle.UnpicklingError):

@@ -47,7 +47,7 @@ SOURCES = {
         ("state_dict", "model", "net", "network", "model_state_dict", "state_dict_ema", "model_ema", "average"),
         ("module.", "_orig_mod."),
         background=True,
-    ),  # fmt: skip
+    ),
     "cadene": Form((), (), background=True),
     "timm": Form(("state_dict", "model", "state_dict_ema", "model_ema"), ("module.", "_orig_mod."), background=False),
     "original": Form(("state_dict", "net"), ("module.",), background=False),
@@ -89,8 +89,11 @@ class Report:
 
 
 def load_weights(
-    module: nn.Module, weights: Union[str, Path, Mapping[str, Any]], source: str = "auto",
-    new_head: Optional[bool] = False, rows: Optional[Sequence[int]] = None,
+    module: nn.Module,
+    weights: Union[str, Path, Mapping[str, Any]],
+    source: str = "auto",
+    new_head: Optional[bool] = False,
+    rows: Optional[Sequence[int]] = None,
 ) -> Report:
     """Copy `weights`, a file or a state dict, into the network, in the network's dtype and on its device.
 

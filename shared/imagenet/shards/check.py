@@ -33,16 +33,21 @@ class _Verdict(NamedTuple):
 
 
 def shards_to_check(
-    path: Union[str, Path], pool: ProcessPool, report: Report, shard_cache: Optional[ShardCache],
+    path: Union[str, Path],
+    pool: ProcessPool,
+    report: Report,
+    shard_cache: Optional[ShardCache],
     pause: Callable[[], None],
-) -> ShardSet:  # fmt: skip
+) -> ShardSet:
     """The set, its headers read anew where it has no index. Raises DataError where it cannot be listed.
 
     Without an index a shard that is not in order keeps all from being listed: then each of them is reported first.
     """
     if not has_index(path):
-        tasks = [(name, _Task(Shard(os.path.basename(name), name, os.path.getsize(name)), None))
-                 for name in plain_shards(path)]  # fmt: skip
+        tasks = [
+            (name, _Task(Shard(os.path.basename(name), name, os.path.getsize(name)), None))
+            for name in plain_shards(path)
+        ]
         for _, verdict in pool.results(verify, tasks, 2 * pool.workers, str):
             _report(verdict, report)
             pause()
@@ -57,9 +62,7 @@ def shards_to_check(
     return found
 
 
-def readable(
-    parts: Sequence[ShardSplit], pool: ProcessPool, report: Report
-) -> Iterator[Tuple[Split, np.ndarray]]:
+def readable(parts: Sequence[ShardSplit], pool: ProcessPool, report: Report) -> Iterator[Tuple[Split, np.ndarray]]:
     """Verify shard by shard and report; give the images of each that can be read, in the shard's order, to decode."""
     for part in parts:
         tasks = _tasks(part)

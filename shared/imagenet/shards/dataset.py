@@ -173,17 +173,30 @@ def _split(
 
 
 def _made(
-    where: str, split: str, classes: Sequence[str], shards: Sequence[Shard], table: Table, group: Optional[int],
+    where: str,
+    split: str,
+    classes: Sequence[str],
+    shards: Sequence[Shard],
+    table: Table,
+    group: Optional[int],
     numbered: bool,
-) -> ShardSplit:  # fmt: skip
+) -> ShardSplit:
     return ShardSplit(
-        folder=f"{where}/{split}", classes=tuple(classes),
-        labels=np.repeat(np.arange(len(classes), dtype=np.int32), table.counts), names=table.names,
+        folder=f"{where}/{split}",
+        classes=tuple(classes),
+        labels=np.repeat(np.arange(len(classes), dtype=np.int32), table.counts),
+        names=table.names,
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(table.lengths, dtype=np.int64)]),
-        left_out=LeftOut(), fingerprint=table.fingerprint(tuple(map(raw, classes))), part=split,
-        shards=tuple(shards), shard=table.shard, starts=table.starts, sizes=table.sizes, numbered=numbered,
+        left_out=LeftOut(),
+        fingerprint=table.fingerprint(tuple(map(raw, classes))),
+        part=split,
+        shards=tuple(shards),
+        shard=table.shard,
+        starts=table.starts,
+        sizes=table.sizes,
+        numbered=numbered,
         group=group,
-    )  # fmt: skip
+    )
 
 
 # -- without an index ---------------------------------------------------------------------------------

@@ -87,10 +87,13 @@ class Index:
     def to_json(self) -> str:
         """The file's text."""
         splits = {
-            name: {"images": split.images, "index": _entry(split.arrays, False),
-                   "shards": [_entry(shard, True) for shard in split.shards]}
+            name: {
+                "images": split.images,
+                "index": _entry(split.arrays, False),
+                "shards": [_entry(shard, True) for shard in split.shards],
+            }
             for name, split in self.splits.items()
-        }  # fmt: skip
+        }
         content = {"format": FORMAT, "version": VERSION, "name": self.name, "classes": self.classes, "splits": splits}
         return json.dumps(content, indent=1) + "\n"
 
@@ -118,9 +121,14 @@ def pack(table: Table) -> bytes:
     """The array file, the same bytes on every machine."""
     content = io.BytesIO()
     np.savez_compressed(
-        content, counts=table.counts, names=np.frombuffer(table.names, np.uint8),
-        lengths=table.lengths.astype(np.uint16), shard=table.shard, starts=table.starts, sizes=table.sizes,
-    )  # fmt: skip
+        content,
+        counts=table.counts,
+        names=np.frombuffer(table.names, np.uint8),
+        lengths=table.lengths.astype(np.uint16),
+        shard=table.shard,
+        starts=table.starts,
+        sizes=table.sizes,
+    )
     return content.getvalue()
 
 

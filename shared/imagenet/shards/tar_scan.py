@@ -147,10 +147,13 @@ def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) 
     found.sort()
     labels, names, shard, starts, sizes = zip(*found)
     return Table(
-        counts=np.bincount(labels).astype(np.int64), names=b"".join(names),
-        lengths=np.array([len(name) for name in names], np.int64), shard=np.array(shard, np.int32),
-        starts=np.array(starts, np.int64), sizes=np.array(sizes, np.int64),
-    )  # fmt: skip
+        counts=np.bincount(labels).astype(np.int64),
+        names=b"".join(names),
+        lengths=np.array([len(name) for name in names], np.int64),
+        shard=np.array(shard, np.int32),
+        starts=np.array(starts, np.int64),
+        sizes=np.array(sizes, np.int64),
+    )
 
 
 def listed_shards(
@@ -169,8 +172,9 @@ def listed_shards(
             raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
         sizes.append(status.st_size)
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
-        digest_of.update(b"%b\0%d %d %d\n" % (
-            os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))  # fmt: skip
+        digest_of.update(
+            b"%b\0%d %d %d\n" % (os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        )
     name, now = digest_of.hexdigest() + ".npz", time.time_ns()
     places = list(cache_dir.places(_SUBFOLDER, cache_folder))
     for place in places:

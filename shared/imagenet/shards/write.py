@@ -40,9 +40,13 @@ Say = Callable[[str], None]
 
 
 def write_shards(
-    name: str, parts: Sequence[Split], folder: Union[str, Path], shard_bytes: int, say: Say,
+    name: str,
+    parts: Sequence[Split],
+    folder: Union[str, Path],
+    shard_bytes: int,
+    say: Say,
     pause: Callable[[], None] = lambda: None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the splits of the set `name` to `folder`, which must not be there, in shards of about `shard_bytes`.
 
     `pause` is called between images and may raise; then, and after any other failure, nothing is left. Raises
@@ -98,9 +102,7 @@ def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Ca
                 if current is None:
                     current = _ShardFile(place / f"{part.subset}-{len(written):06d}.tar")
                 shard[index], sizes[index] = len(written), len(content)
-                starts[index] = current.add(
-                    member_name(index, part.file_name(index)), content, int(part.labels[index])
-                )
+                starts[index] = current.add(member_name(index, part.file_name(index)), content, int(part.labels[index]))
                 if time.monotonic() - spoken >= _PROGRESS_SECONDS:
                     spoken = time.monotonic()
                     say(f"{part.subset}: written {done:,} of {images:,} images")

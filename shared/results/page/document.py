@@ -96,8 +96,10 @@ def _dashes(number: int) -> str:
 
 def _tables(table_rows: Sequence[Row]) -> str:
     notes = list(dict.fromkeys(text for row in table_rows for text in row.footnotes))
-    parts = ['<section id="tables"><h2>Documented and measured</h2>',
-             '<p class="lead">Batch: over all devices. Accuracies: percent of the images evaluated.</p>']  # fmt: skip
+    parts = [
+        '<section id="tables"><h2>Documented and measured</h2>',
+        '<p class="lead">Batch: over all devices. Accuracies: percent of the images evaluated.</p>',
+    ]
     for network, dataset in dict.fromkeys((row.network, row.dataset) for row in table_rows):
         here = [row for row in table_rows if (row.network, row.dataset) == (network, dataset)]
         parts.append(f"<h3>{escaped(TITLES.get(network, network))}, {escaped(TITLES.get(dataset, dataset))}</h3>")

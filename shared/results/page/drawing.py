@@ -14,18 +14,45 @@ MATPLOTLIB = "3.5"  # the oldest that the tests run
 RUN_COLOURS = 8  # those of style.css; further runs have them again, dashed
 # matplotlib knows no CSS. It draws in colours that nobody else uses, and their names take the place of these.
 TEXT, GRID, ACCENT, PAPER, GAP = "#010203", "#010204", "#010205", "#010206", "#010207"
-_VARIABLES = {TEXT: "currentColor", GRID: "var(--grid)", ACCENT: "var(--accent)", PAPER: "var(--paper)",
-              GAP: "var(--gap)"}  # fmt: skip
+_VARIABLES = {
+    TEXT: "currentColor",
+    GRID: "var(--grid)",
+    ACCENT: "var(--accent)",
+    PAPER: "var(--paper)",
+    GAP: "var(--gap)",
+}
 _VARIABLES.update({f"#0102{16 + number:02x}": f"var(--run-{number})" for number in range(RUN_COLOURS)})
 _STYLE: Dict[str, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "page", "font.size": 10, "font.family": "sans-serif",
-    "text.color": TEXT, "axes.labelcolor": TEXT, "xtick.color": TEXT, "ytick.color": TEXT,
-    "axes.edgecolor": GRID, "grid.color": GRID, "axes.facecolor": "none", "figure.facecolor": "none",
-    "savefig.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "axes.titlesize": 11, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.titlepad": 12, "xtick.major.size": 3, "ytick.major.size": 0,
-    "lines.linewidth": 1.8,    "grid.linewidth": 0.8, "path.simplify": True, "lines.solid_capstyle": "round",
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "svg.hashsalt": "page",
+    "font.size": 10,
+    "font.family": "sans-serif",
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "axes.edgecolor": GRID,
+    "grid.color": GRID,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "grid.linewidth": 0.8,
+    "path.simplify": True,
+    "lines.solid_capstyle": "round",
+}
 
 
 def run_colour(number: int) -> Tuple[str, str]:

@@ -53,9 +53,13 @@ def _example(entry: Any) -> Example:
     if not _PICTURE.fullmatch(entry["picture"]) or not 0 <= entry["confidence"] <= 100:
         raise ValueError("no example")
     return Example(
-        entry["picture"], int(entry["label"]), str(entry["label_name"]), int(entry["answer"]),
-        str(entry["answer_name"]), float(entry["confidence"]),
-    )  # fmt: skip
+        entry["picture"],
+        int(entry["label"]),
+        str(entry["label_name"]),
+        int(entry["answer"]),
+        str(entry["answer_name"]),
+        float(entry["confidence"]),
+    )
 
 
 def examples_section(examples: Examples, evaluated: int, classes: Sequence[str]) -> str:
@@ -67,8 +71,9 @@ def examples_section(examples: Examples, evaluated: int, classes: Sequence[str])
     parts = ["<h3>Examples</h3>"]
     for title, shown in (("Surest of, and right", examples.right), ("Surest of, and wrong", examples.wrong)):
         if shown:
-            figures = "".join(_figure(one, name(one.label, one.label_name), name(one.answer, one.answer_name))
-                              for one in shown)  # fmt: skip
+            figures = "".join(
+                _figure(one, name(one.label, one.label_name), name(one.answer, one.answer_name)) for one in shown
+            )
             parts.append(f'<h4>{title}</h4><div class="examples">{figures}</div>')
     share = "" if examples.images == evaluated else f" Chosen from {examples.images:,}, the first process's part."
     parts.append(f'<p class="caption">Of each class at most one. Percent: the confidence in the answer.{share}</p>')

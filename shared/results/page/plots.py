@@ -26,9 +26,7 @@ SPEED: Tuple[Tuple[str, str, float], ...] = (
 )
 
 
-def curves(
-    drawings: Drawings, runs: Sequence[Tuple[int, Run]], wanted: Sequence[Tuple[str, str, float]]
-) -> List[str]:
+def curves(drawings: Drawings, runs: Sequence[Tuple[int, Run]], wanted: Sequence[Tuple[str, str, float]]) -> List[str]:
     """A drawing for each of the wanted values that one of the runs has; `runs` with the numbers of their colours.
 
     Lines are the training's, rings joined by a thin line the evaluations'.
@@ -44,8 +42,15 @@ def curves(
                 colour, dashes = run_colour(number)
                 scale = run.steps_per_epoch if by_epoch and run.steps_per_epoch else 1.0
                 _line(axes, run.train.get(name), scale, factor, {"color": colour, "linestyle": dashes})
-                ringed = {"color": colour, "linestyle": dashes, "linewidth": 0.9, "marker": "o", "markersize": 5,
-                          "markerfacecolor": PAPER, "markeredgewidth": 1.6}  # fmt: skip
+                ringed = {
+                    "color": colour,
+                    "linestyle": dashes,
+                    "linewidth": 0.9,
+                    "marker": "o",
+                    "markersize": 5,
+                    "markerfacecolor": PAPER,
+                    "markeredgewidth": 1.6,
+                }
                 _line(axes, run.evaluation.get(name), scale, factor, ringed)
             axes.set_xlabel("epoch" if by_epoch else "step")
             axes.margins(x=0.02)
@@ -85,13 +90,30 @@ def reliability(drawings: Drawings, bins: Dict[str, List[Any]]) -> str:
             low, high = sorted((accuracy, confidence))
             between = ACCENT if accuracy > confidence else GAP  # too little confidence, or too much
             upper.bar(left, low, width, align="edge", color=ACCENT, edgecolor=PAPER, linewidth=1)
-            upper.bar(left, high - low, width, bottom=low, align="edge", color=between, alpha=0.4, edgecolor=PAPER,
-                      linewidth=1)  # fmt: skip
+            upper.bar(
+                left,
+                high - low,
+                width,
+                bottom=low,
+                align="edge",
+                color=between,
+                alpha=0.4,
+                edgecolor=PAPER,
+                linewidth=1,
+            )
         upper.plot([0, 100], [0, 100], color=TEXT, linewidth=1, linestyle=(0, (4, 3)))
         upper.set(xlim=(0, 100), ylim=(0, 100), ylabel="accuracy (%)", title="Reliability: accuracy at each confidence")
         shares = [100 * number / total for number in images]
-        lower.bar([number * width for number in range(count)], shares, width, align="edge", color=ACCENT, alpha=0.6,
-                  edgecolor=PAPER, linewidth=1)  # fmt: skip
+        lower.bar(
+            [number * width for number in range(count)],
+            shares,
+            width,
+            align="edge",
+            color=ACCENT,
+            alpha=0.6,
+            edgecolor=PAPER,
+            linewidth=1,
+        )
         lower.set(xlabel="confidence (%)", ylabel="images (%)")
     return drawn[0]
 
@@ -111,11 +133,19 @@ def confusion(drawings: Drawings, counts: Sequence[Sequence[int]], drawn: List[s
                 share = count / total
                 colour = ACCENT if row == column else GAP
                 strength = 0.08 + 0.92 * share if row == column else min(1.0, 0.10 + 1.6 * share)
-                axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=colour, alpha=strength,
-                                         linewidth=0))  # fmt: skip
+                axes.add_patch(
+                    Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=colour, alpha=strength, linewidth=0)
+                )
                 if size <= 12:
-                    axes.text(column, row, f"{count}", ha="center", va="center", fontsize=7.5,
-                              color=PAPER if strength > 0.6 else TEXT)  # fmt: skip
+                    axes.text(
+                        column,
+                        row,
+                        f"{count}",
+                        ha="center",
+                        va="center",
+                        fontsize=7.5,
+                        color=PAPER if strength > 0.6 else TEXT,
+                    )
         axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal", xlabel="answer", ylabel="label")
         axes.set_title("Confusion matrix: images of each class")
         axes.grid(False)

@@ -15,10 +15,17 @@ from shared.results.tables import TITLES
 
 # What the numbers of the classes stand for in records of before these had names, by the data set's.
 _IMAGENETTE = {
-    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
-    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
-    "n03445777": "golf ball", "n03888257": "parachute",
-}  # fmt: skip
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
 CLASSES: Dict[str, Tuple[str, ...]] = {"cifar-10": CIFAR10, "imagenette": tuple(_IMAGENETTE.values())}
 _MOST_LISTED = 10
 _RECORD_ONLY = "This record was written before the bins of confidence were kept: no reliability diagram."
@@ -168,12 +175,19 @@ def _reproduce(run: Run) -> str:
     else:
         parts.append(note("The command is in the run's config.json, which is not here."))
     facts = [("commit", f"<code>{escaped(commit)}</code>")] if commit else []
-    keys = ("recipe", "schedule", "precision", "seed", "batch_size", "global_batch_size", "epochs_completed",
-            "steps_completed", "image_size", "machine", "started")  # fmt: skip
+    keys = tuple(
+        (
+            "recipe schedule precision seed batch_size global_batch_size epochs_completed steps_completed "
+            "image_size machine started"
+        ).split()
+    )
     facts += [(key.replace("_", " "), escaped(record[key])) for key in keys if key in record]
     facts += [(f"{name} version", escaped(version)) for name, version in record["versions"].items()]
-    facts += [("data set's fingerprint", f"<code>{escaped(mark)}</code>")
-              for mark in [record.get("dataset", {}).get("fingerprint")] if mark]  # fmt: skip
+    facts += [
+        ("data set's fingerprint", f"<code>{escaped(mark)}</code>")
+        for mark in [record.get("dataset", {}).get("fingerprint")]
+        if mark
+    ]
     parts.append(pairs(facts))
     if run.config is not None:
         whole = escaped(json.dumps(run.config, indent=2, ensure_ascii=False))

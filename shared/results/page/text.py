@@ -23,9 +23,10 @@ def table(head: Sequence[str], lines: Iterable[Tuple[str, Sequence[str]]], words
         for name, cells in lines
     ]
     return (
-        f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n' + "\n".join(body)
+        f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n'
+        + "\n".join(body)
         + "\n</tbody></table></div>"
-    )  # fmt: skip
+    )
 
 
 def pairs(lines: Iterable[Tuple[str, str]]) -> str:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HALF = ROOT / "torch_imagenet"
 
 # In these files a device's module, torch.npu for an NPU, goes by one of these names; no other file has one.
-FILES = ("devices.py", "npu_options.py", "affinity.py")
+FILES = ("devices/device.py", "devices/npu_options.py", "distributed/affinity.py")
 MODULES = ("torch.npu", "module", "self.module", "device_module")
 
 

@@ -116,8 +116,9 @@ def _interrupted(half: str, folder: Path) -> Path:
     (folder / "disk").mkdir()
     run = folder / "disk" / "run"
     operation = saved_steps(undisturbed(half).folder.parents[1])[2][1] + 1
-    trainings(half).run(folder, *fresh_words(half), "--output-dir", str(run), signal=signal.SIGKILL,
-                        operation=operation)  # fmt: skip
+    trainings(half).run(
+        folder, *fresh_words(half), "--output-dir", str(run), signal=signal.SIGKILL, operation=operation
+    )
     return run
 
 

@@ -97,14 +97,21 @@ def another_run(half: str, what: str, folder: Path, random: random.Random) -> st
     changes: Dict[str, Callable[[], Said]] = {
         "data set": lambda: _resumed(half, folder, *_other_data(half, folder)),
         "recipe": lambda: _resumed(half, folder, "--recipe", {TF: "se_resnet110_gpu", TORCH: "senet154_1p"}[half]),
-        "option": lambda: _resumed(half, folder, *random.choice(
-            [["--learning-rate", "0.3"], ["--batch-size", "2"], ["--seed", "77"], ["--momentum", "0.5"]])),
+        "option": lambda: _resumed(
+            half,
+            folder,
+            *random.choice(
+                [["--learning-rate", "0.3"], ["--batch-size", "2"], ["--seed", "77"], ["--momentum", "0.5"]]
+            ),
+        ),
         "number of devices": lambda: _resumed(half, folder, "--distributed", "--num-devices", "2"),
-    }  # fmt: skip
+    }
     words = {
-        "data set": "is not the data set that the run was trained on", "recipe": "contradicts the run",
-        "option": "contradicts the run", "number of devices": "devices",
-    }  # fmt: skip
+        "data set": "is not the data set that the run was trained on",
+        "recipe": "contradicts the run",
+        "option": "contradicts the run",
+        "number of devices": "devices",
+    }
     before = _contents(folder / "run")
     wrong = changes[what]().refused(words[what])
     if not wrong and _contents(folder / "run") != before:
@@ -178,8 +185,14 @@ CASES = [
     Case("a loss scale that trains nothing", TORCH, a_loss_scale_that_trains_nothing, rounds=3),
     *_both("a training that ends before its schedule", a_schedule_that_does_not_fit, rounds=4, short=False),
     *_both("a continuation over more epochs", a_longer_continuation, rounds=2, short=False),
-    *(case for what in ("data set", "recipe", "option", "number of devices")
-      for case in _both(f"a continuation with another {what}",
-                        lambda half, folder, random, what=what: another_run(half, what, folder, random),
-                        rounds=3, short=False)),
-]  # fmt: skip
+    *(
+        case
+        for what in ("data set", "recipe", "option", "number of devices")
+        for case in _both(
+            f"a continuation with another {what}",
+            lambda half, folder, random, what=what: another_run(half, what, folder, random),
+            rounds=3,
+            short=False,
+        )
+    ),
+]

@@ -27,8 +27,13 @@ _ORPHANS_SECONDS = 20.0  # torch's data workers look for their parent every five
 
 def a_worker_dies(folder: Path, random: random.Random) -> str:
     """A data worker is killed at a random step: one line that names it, and the continuation is exact."""
-    return _lost_worker(folder, random.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]), random,
-                        "data worker", "continue exactly with --resume")  # fmt: skip
+    return _lost_worker(
+        folder,
+        random.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]),
+        random,
+        "data worker",
+        "continue exactly with --resume",
+    )
 
 
 def a_worker_hangs(folder: Path, random: random.Random) -> str:
@@ -78,6 +83,7 @@ def _differs(one: Path, other: Path) -> str:
 
 
 # -- memory ----------------------------------------------------------------------------------------------------
+
 
 def no_memory_to_train(folder: Path, random: random.Random) -> str:
     """Memory for a random number of images a batch: the advice is followed, and trains."""
@@ -227,9 +233,10 @@ def nothing_piles_up(half: str, steps: int, folder: Path, random: random.Random)
 class _Heap(ctypes.Structure):
     """glibc's struct mallinfo2, bytes."""
 
-    _fields_ = [(name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "mapped", "usmblks", "fsmblks", "used", "free", "keepcost",
-    )]  # fmt: skip
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "mapped", "usmblks", "fsmblks", "used", "free", "keepcost")
+    ]
 
 
 class _Memory(NamedTuple):
@@ -250,8 +257,11 @@ class _Memory(NamedTuple):
 
     def beyond(self, earlier: _Memory) -> str:
         """What has grown over 7,500 steps by more than it may."""
-        grown = [f"{name} by {now - before:,}" for name, now, before, most in zip(self._fields, self, earlier, _GROWTH)
-                 if now - before > most]  # fmt: skip
+        grown = [
+            f"{name} by {now - before:,}"
+            for name, now, before, most in zip(self._fields, self, earlier, _GROWTH)
+            if now - before > most
+        ]
         return f"memory grows: {', '.join(grown)}" if grown else ""
 
 
@@ -262,14 +272,28 @@ CASES = [
     Case("no memory to train", TORCH, no_memory_to_train, rounds=10),
     Case("no memory to train", TF, no_memory_in_a_session, rounds=3, short=False),
     Case("no memory to evaluate", TORCH, no_memory_to_evaluate, rounds=10),
-    *(Case(f"ended by {how}", half, functools.partial(ends, half, how), rounds=2, short=False)
-      for half in (TF, TORCH) for how in _ENDS),
-    *(Case(f"two ranks ended by {how}", TORCH, functools.partial(ranks_end, how), rounds=2, short=False)
-      for how in _ENDS),
-    *(Case("300 steps leave nothing", half, functools.partial(nothing_piles_up, half, 300), short=half == TORCH,
-           slow=True)
-      for half in (TF, TORCH)),
-    *(Case("10,000 steps leave nothing", half, functools.partial(nothing_piles_up, half, 10_000), short=False)
-      for half in (TF, TORCH)),
+    *(
+        Case(f"ended by {how}", half, functools.partial(ends, half, how), rounds=2, short=False)
+        for half in (TF, TORCH)
+        for how in _ENDS
+    ),
+    *(
+        Case(f"two ranks ended by {how}", TORCH, functools.partial(ranks_end, how), rounds=2, short=False)
+        for how in _ENDS
+    ),
+    *(
+        Case(
+            "300 steps leave nothing",
+            half,
+            functools.partial(nothing_piles_up, half, 300),
+            short=half == TORCH,
+            slow=True,
+        )
+        for half in (TF, TORCH)
+    ),
+    *(
+        Case("10,000 steps leave nothing", half, functools.partial(nothing_piles_up, half, 10_000), short=False)
+        for half in (TF, TORCH)
+    ),
     Case("check-data is killed", SHARED, check_data_is_killed, rounds=3),
-]  # fmt: skip
+]

@@ -25,8 +25,9 @@ from tests.faults.trainings import SAVING
 
 _DRIVER = str(Path(__file__).parents[1] / "ranked_training.py")
 _RANKS = ["--distributed", "--num-devices", "2", "--workers", "1"]
-_FRESH = ["--recipe", "se_resnet50_1p", "--image-size", "32", "--batch-size", "2", "--epochs", "3", "--warm-up-epochs",
-          "1", "--dropout", "0.3", "--drop-path", "0.3"]  # fmt: skip
+_FRESH = (
+    "--recipe se_resnet50_1p --image-size 32 --batch-size 2 --epochs 3 --warm-up-epochs 1 --dropout 0.3 --drop-path 0.3"
+).split()
 _REPLICAS = ("--distributed", "--num-devices", "2")
 
 

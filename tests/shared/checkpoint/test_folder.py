@@ -368,8 +368,9 @@ def test_a_copied_run_goes_on(tmp_path, how):
     assert steps_of(copy) == [5, 5, 5, 2]
     assert numbered(copy) == [2, 4, 5]
     assert sorted(path.name for path in (copy / "checkpoints").iterdir() if not path.name.startswith("step")) == [
-        "best", "last",
-    ]  # fmt: skip
+        "best",
+        "last",
+    ]
     assert linked(copy, "last") == "step-00000005"
 
 
@@ -482,8 +483,9 @@ def killed_at(number, do, *given, **named_too):
 
 
 @pytest.mark.once
-@given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(1, 60)), min_size=1, max_size=8),
-       st.integers(1, 3))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(1, 60)), min_size=1, max_size=8), st.integers(1, 3)
+)
 @settings(max_examples=80)
 def test_best_and_last_never_go_whenever_a_run_ends(saves, keep):
     """Steps forward, best or not, each save ended at an operation; then the run goes on from what is found."""

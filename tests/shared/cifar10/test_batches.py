@@ -1,4 +1,5 @@
 """The CIFAR-10 layout: what is there is loaded exactly, what is wrong is one line."""
+
 from __future__ import annotations
 
 import builtins
@@ -134,10 +135,10 @@ def test_the_fingerprint_is_what_it_was(folder):
 FINGERPRINT = "058f08446a9623c8baca53fe977315b772b41e4668edf2bfebad2a45c779694e"
 
 
-@pytest.mark.parametrize(("given_name", "name"), [
-    ("my-set", "my-set"), ("cifar-10", "cifar-10-layout"), ("Two Words", "cifar-10-layout"),
-    ("", "cifar-10-layout"),
-])
+@pytest.mark.parametrize(
+    ("given_name", "name"),
+    [("my-set", "my-set"), ("cifar-10", "cifar-10-layout"), ("Two Words", "cifar-10-layout"), ("", "cifar-10-layout")],
+)
 def test_a_set_may_name_itself_but_not_cifar_10(folder, given_name, name):
     (folder / "batches.meta").write_bytes(batch_writer.dumps(meta(dataset_name=given_name)))
     assert cifar10.load(folder).name == name
@@ -179,8 +180,7 @@ def test_the_names_of_the_original_readme(folder):
     assert "lacks test_batch and has test_batch_1, test_batch_2, no part of CIFAR-10; " in line
 
 
-@pytest.mark.parametrize(
-    "name", ["data_batch_6", "data_batch_1 (copy)", "test_batch_2", "test_batch~", "data_batch"])
+@pytest.mark.parametrize("name", ["data_batch_6", "data_batch_1 (copy)", "test_batch_2", "test_batch~", "data_batch"])
 def test_an_extra_file_is_named(folder, name):
     shutil.copy(str(folder / "test_batch"), str(folder / name))
     assert f"has {name}, no part of CIFAR-10; remove" in fault(folder)
@@ -270,23 +270,26 @@ def test_an_unreadable_folder_is_named(folder, monkeypatch):
     assert f"cannot read {folder} (Permission denied); " in fault(folder)
 
 
-@pytest.mark.parametrize(("values", "said"), [
-    (meta(num_cases_per_batch=0), "num_cases_per_batch"),
-    (meta(num_cases_per_batch=2**31 - 1), "num_cases_per_batch"),
-    (meta(num_cases_per_batch="3"), "num_cases_per_batch"),
-    (meta(num_cases_per_batch=4), "is truncated"),
-    (meta(num_cases_per_batch=2), "has data of shape (3, 3072), not (2, 3072)"),
-    (meta(num_vis=784), "num_vis"),
-    (meta(num_vis=np.full((1, 2), 12, np.uint8)), "num_vis"),
-    (meta(label_names="cat"), "label_names"),
-    (meta(label_names=[]), "label_names"),
-    (meta(label_names=[1, 2, 3]), "label_names"),
-    (meta(label_names=["cat", "dog", "cat"]), "label_names"),
-    (meta(label_names=["cat", "dog", "two\nlines"]), "label_names"),
-    (meta(label_names=["cat", "dog"]), "label 2, not 0 to 1"),
-    ({"num_vis": 3072, "label_names": NAMES}, "num_cases_per_batch"),
-    ({}, "num_cases_per_batch"),
-])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (meta(num_cases_per_batch=0), "num_cases_per_batch"),
+        (meta(num_cases_per_batch=2**31 - 1), "num_cases_per_batch"),
+        (meta(num_cases_per_batch="3"), "num_cases_per_batch"),
+        (meta(num_cases_per_batch=4), "is truncated"),
+        (meta(num_cases_per_batch=2), "has data of shape (3, 3072), not (2, 3072)"),
+        (meta(num_vis=784), "num_vis"),
+        (meta(num_vis=np.full((1, 2), 12, np.uint8)), "num_vis"),
+        (meta(label_names="cat"), "label_names"),
+        (meta(label_names=[]), "label_names"),
+        (meta(label_names=[1, 2, 3]), "label_names"),
+        (meta(label_names=["cat", "dog", "cat"]), "label_names"),
+        (meta(label_names=["cat", "dog", "two\nlines"]), "label_names"),
+        (meta(label_names=["cat", "dog"]), "label 2, not 0 to 1"),
+        ({"num_vis": 3072, "label_names": NAMES}, "num_cases_per_batch"),
+        ({}, "num_cases_per_batch"),
+    ],
+)
 def test_a_wrong_meta_file(folder, values, said):
     (folder / "batches.meta").write_bytes(batch_writer.dumps(values))
     assert said in fault(folder)
@@ -296,18 +299,21 @@ BIG = batch(0)["data"]
 
 
 @pytest.mark.parametrize("name", [FILES[0], FILES[3], FILES[5]])
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"labels": [0, 3, 0]}, "gives image 1 the label 3, not 0 to 2"),
-    ({"labels": [0, 1]}, "no list of 3 labels"),
-    ({"labels": [0, 1, 2, 0]}, "no list of 3 labels"),
-    ({"labels": ["0", "1", "2"]}, "no list of 3 labels"),
-    ({"labels": 7}, "no list of 3 labels"),
-    ({"labels": BIG}, "no list of 3 labels"),
-    ({"data": BIG[:2], "padding": BIG}, "shape (2, 3072), not (3, 3072)"),
-    ({"data": np.ones((4, 3072), np.uint8)}, "shape (4, 3072), not (3, 3072)"),
-    ({"data": BIG.reshape(9, 1024)}, "shape (9, 1024), not (3, 3072)"),
-    ({"data": "x" * 10000}, "has no data"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": [0, 3, 0]}, "gives image 1 the label 3, not 0 to 2"),
+        ({"labels": [0, 1]}, "no list of 3 labels"),
+        ({"labels": [0, 1, 2, 0]}, "no list of 3 labels"),
+        ({"labels": ["0", "1", "2"]}, "no list of 3 labels"),
+        ({"labels": 7}, "no list of 3 labels"),
+        ({"labels": BIG}, "no list of 3 labels"),
+        ({"data": BIG[:2], "padding": BIG}, "shape (2, 3072), not (3, 3072)"),
+        ({"data": np.ones((4, 3072), np.uint8)}, "shape (4, 3072), not (3, 3072)"),
+        ({"data": BIG.reshape(9, 1024)}, "shape (9, 1024), not (3, 3072)"),
+        ({"data": "x" * 10000}, "has no data"),
+    ],
+)
 def test_a_wrong_batch(folder, name, changes, said):
     number = FILES.index(name)
     (folder / name).write_bytes(batch_writer.dumps(batch(number, **changes)))
@@ -316,19 +322,22 @@ def test_a_wrong_batch(folder, name, changes, said):
     assert line.startswith(str(folder / name))
 
 
-@pytest.mark.parametrize(("value", "said"), [
-    ({"data": BIG, "labels": [0, 1, -1]}, "label -1"),
-    ({"data": BIG, "labels": [0, 1, True]}, "no list of 3 labels"),
-    ({"data": BIG, "labels": (0, 1, 2)}, "no list of 3 labels"),
-    ({"data": BIG, "labels": [0, 1, 1.0]}, "instruction"),
-    ({"data": BIG.astype(np.float32), "labels": [0, 1, 2]}, "'f4'"),
-    ({"data": BIG.astype(np.int64), "labels": [0, 1, 2]}, "has data of int64, not of uint8"),
-    ({"data": BIG, "labels": np.array([[0, 1, 2]])}, "no list of 3 labels"),
-    ({"data": BIG, "labels": np.array([0, 1, 3])}, "gives image 2 the label 3, not 0 to 2"),
-    ({"data": np.asfortranarray(BIG), "labels": [0, 1, 2]}, "column by column"),
-    ({"fine_labels": [0, 1, 2], "data": BIG}, "no list of 3 labels"),
-    ([BIG, [0, 1, 2]], "dictionary"),
-])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"data": BIG, "labels": [0, 1, -1]}, "label -1"),
+        ({"data": BIG, "labels": [0, 1, True]}, "no list of 3 labels"),
+        ({"data": BIG, "labels": (0, 1, 2)}, "no list of 3 labels"),
+        ({"data": BIG, "labels": [0, 1, 1.0]}, "instruction"),
+        ({"data": BIG.astype(np.float32), "labels": [0, 1, 2]}, "'f4'"),
+        ({"data": BIG.astype(np.int64), "labels": [0, 1, 2]}, "has data of int64, not of uint8"),
+        ({"data": BIG, "labels": np.array([[0, 1, 2]])}, "no list of 3 labels"),
+        ({"data": BIG, "labels": np.array([0, 1, 3])}, "gives image 2 the label 3, not 0 to 2"),
+        ({"data": np.asfortranarray(BIG), "labels": [0, 1, 2]}, "column by column"),
+        ({"fine_labels": [0, 1, 2], "data": BIG}, "no list of 3 labels"),
+        ([BIG, [0, 1, 2]], "dictionary"),
+    ],
+)
 def test_a_wrong_batch_made_by_python_3(folder, value, said):
     for protocol in (2, 4):
         (folder / "data_batch_2").write_bytes(pickle.dumps(value, protocol))
@@ -391,7 +400,7 @@ def test_mutated_files_load_whole_or_are_one_fault(tmp_path_factory, seed, name,
         at = int(random.choice(edges)) if random.rand() < 0.9 else random.randint(len(content))
         action = random.randint(4)
         if action == 0:
-            del content[at:at + random.randint(1, 4)]
+            del content[at : at + random.randint(1, 4)]
         elif action == 1:
             content[at:at] = bytes(random.randint(0, 256, random.randint(1, 4)).astype(np.uint8))
         else:
@@ -451,9 +460,15 @@ def test_channel_statistics_need_little_memory():
     assert peak < images.nbytes / 4
 
 
-@pytest.mark.parametrize("images", [
-    np.zeros((2, 4, 4, 3), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 4, 1), np.uint8),
-    np.zeros((0, 4, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint8),
+        np.zeros((2, 4, 4, 1), np.uint8),
+        np.zeros((0, 4, 4, 3), np.uint8),
+    ],
+)
 def test_channel_statistics_of_something_else(images):
     with pytest.raises(ValueError, match="uint8"):
         cifar10.channel_statistics(images)

@@ -1,4 +1,5 @@
 """The reader of the CIFAR-10 pickles reads what people have, and of anything else executes nothing."""
+
 from __future__ import annotations
 
 import io
@@ -94,7 +95,9 @@ def test_reads_protocol_5_whatever_the_interpreter(module):
 def test_reads_numpys_whole_numbers_and_texts(protocol, dtype):
     """What `list(array)` leaves, and an array in the place of a list."""
     numbers, texts = np.array([3, 120], dtype), np.array(["frog", "B\xe4r"])
-    values = restricted_pickle.loads(pickle.dumps({"a": list(numbers), "b": numbers, "c": list(texts), "d": texts}, protocol))
+    values = restricted_pickle.loads(
+        pickle.dumps({"a": list(numbers), "b": numbers, "c": list(texts), "d": texts}, protocol)
+    )
     assert values["a"] == [3, 120]
     assert {type(value) for value in values["a"]} == {int}
     assert values["b"].tolist() == [3, 120]
@@ -111,7 +114,8 @@ def test_numpys_other_types_are_refused(value):
 @given(
     labels=st.lists(st.integers(0, 2**31 - 1), max_size=2100),
     names=st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), max_size=30),
-    rows=st.integers(1, 300))
+    rows=st.integers(1, 300),
+)
 @settings(max_examples=50, deadline=None)
 def test_the_writer_is_read_alike_by_this_reader_and_by_pickle(labels, names, rows):
     content = batch_writer.dumps({"labels": labels, "filenames": names, "data": np.ones((rows, 5), np.uint8)})
@@ -183,66 +187,97 @@ def test_no_module_is_imported(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [b"os\nsystem", b"builtins\neval", b"__builtin__\neval", b"numpy\nload", b"numpy\nndarray.tofile",
-             b"numpy.core.multiarray\nfromfile", b"numpy\nfrombuffer", b"_codecs\ndecode",
-             b"copyreg\n_reconstructor",
-             b"shared.cifar10.restricted_pickle\nloads", b"\x1b[2J\nred"])
+    "name",
+    [
+        b"os\nsystem",
+        b"builtins\neval",
+        b"__builtin__\neval",
+        b"numpy\nload",
+        b"numpy\nndarray.tofile",
+        b"numpy.core.multiarray\nfromfile",
+        b"numpy\nfrombuffer",
+        b"_codecs\ndecode",
+        b"copyreg\n_reconstructor",
+        b"shared.cifar10.restricted_pickle\nloads",
+        b"\x1b[2J\nred",
+    ],
+)
 def test_every_other_name_is_refused(name):
     assert "asks for" in refusal(in_dictionary(b"c" + name + b"\n"))
 
 
-@pytest.mark.parametrize(("instructions", "said"), [
-    (b"ios\nsystem\n", "0x69"),                                         # INST
-    (b"(cnumpy\ndtype\no", "0x6f"),                                     # OBJ
-    (b"cnumpy\ndtype\n)\x81", "0x81"),                                  # NEWOBJ
-    (b"cnumpy\ndtype\n)}\x92", "0x92"),                                 # NEWOBJ_EX
-    (b"\x82\x01", "0x82"),                                              # EXT1
-    (b"Pname\n", "0x50"),                                               # PERSID
-    (b"K\x01Q", "0x51"),                                                # BINPERSID
-    (b"L123L\n", "0x4c"),                                               # LONG: quadratic in its digits
-    (b"I123\n", "0x49"),                                                # INT: the same
-    (b"\x8b\xff\xff\xff\x7f", "0x8b"),                                  # LONG4
-    (b"\x97", "0x97"),                                                  # NEXT_BUFFER
-    (b"cnumpy\nndarray\nK\x01\x85R", "calls something"),                # numpy.ndarray(1)
-    (b"cnumpy\nndarray\n}U\x01xK\x01sb", "changes an object"),          # a class is left as it is
-    (b"c_codecs\nencode\nNU\x01x\x86b", "changes an object"),
-    (b"K\x01)R", "calls something"),
-    (b"]}b", "changes an object"),
-    (b"U\x01xK\x01a", "appends to something"),
-    (b"]K\x01K\x02s", "not a dictionary"),
-    (b"}]K\x02s", "not a name"),                                        # a list as a key
-    (b"}K\x01K\x02s", "not a name"),
-    (b"(K\x01K\x02\x93", "where a name belongs"),                       # STACK_GLOBAL of numbers
-    (b"h\x63", "not defined"),
-    (b"X\x02\x00\x00\x00\xff\xff", "damaged"),                          # not UTF-8
-    (b"\x80\x09", "protocol 9"),
-    (b"c_codecs\nencode\nX\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1\x86R", "damaged"),
-    (b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R", "encodes"),
-    (ARRAY, "no content"),
-    (b"cnumpy\ndtype\nU\x02O8K\x00K\x01\x87R", "'O8'"),
-    (b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R", "'f4'"),
-    (ARRAY + b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R\x89U\x02abtb", "no element type"),
-    (ARRAY + b"(K\x01K\x02\x85K\x07\x89U\x02abtb", "no element type"),
-    (ARRAY + b"(K\x01K\x02\x85" + UINT8 + b"\x88U\x02abtb", "column by column"),
-    (ARRAY + b"(K\x01K\x03\x85" + UINT8 + b"\x89U\x02abtb", "2 bytes where its shape"),
-    (ARRAY + b"(K\x01K\x00\x85" + UINT8 + b"\x89U\x00tb", "empty"),
-    (ARRAY + b"(K\x01J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86" + UINT8 + b"\x89U\x02abtb", "empty or damaged"),
-    (ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + UINT8 + b"\x89U\x02abtb", "needs"),
-    (ARRAY + b"(K\x01K\x02\x85" + UINT8 + b"\x89]tb", "damaged"),
-    (ARRAY + 2 * (b"(K\x01K\x02\x85" + UINT8 + b"\x89U\x02abtb"), "changes"),
-    (UINT8.replace(b"U\x01|", b"U\x01>"), "element type"),
-    (UINT8.replace(b"|NNN", b"|N}N"), "element type"),
-])
+@pytest.mark.parametrize(
+    ("instructions", "said"),
+    [
+        (b"ios\nsystem\n", "0x69"),  # INST
+        (b"(cnumpy\ndtype\no", "0x6f"),  # OBJ
+        (b"cnumpy\ndtype\n)\x81", "0x81"),  # NEWOBJ
+        (b"cnumpy\ndtype\n)}\x92", "0x92"),  # NEWOBJ_EX
+        (b"\x82\x01", "0x82"),  # EXT1
+        (b"Pname\n", "0x50"),  # PERSID
+        (b"K\x01Q", "0x51"),  # BINPERSID
+        (b"L123L\n", "0x4c"),  # LONG: quadratic in its digits
+        (b"I123\n", "0x49"),  # INT: the same
+        (b"\x8b\xff\xff\xff\x7f", "0x8b"),  # LONG4
+        (b"\x97", "0x97"),  # NEXT_BUFFER
+        (b"cnumpy\nndarray\nK\x01\x85R", "calls something"),  # numpy.ndarray(1)
+        (b"cnumpy\nndarray\n}U\x01xK\x01sb", "changes an object"),  # a class is left as it is
+        (b"c_codecs\nencode\nNU\x01x\x86b", "changes an object"),
+        (b"K\x01)R", "calls something"),
+        (b"]}b", "changes an object"),
+        (b"U\x01xK\x01a", "appends to something"),
+        (b"]K\x01K\x02s", "not a dictionary"),
+        (b"}]K\x02s", "not a name"),  # a list as a key
+        (b"}K\x01K\x02s", "not a name"),
+        (b"(K\x01K\x02\x93", "where a name belongs"),  # STACK_GLOBAL of numbers
+        (b"h\x63", "not defined"),
+        (b"X\x02\x00\x00\x00\xff\xff", "damaged"),  # not UTF-8
+        (b"\x80\x09", "protocol 9"),
+        (b"c_codecs\nencode\nX\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1\x86R", "damaged"),
+        (b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R", "encodes"),
+        (ARRAY, "no content"),
+        (b"cnumpy\ndtype\nU\x02O8K\x00K\x01\x87R", "'O8'"),
+        (b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R", "'f4'"),
+        (ARRAY + b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R\x89U\x02abtb", "no element type"),
+        (ARRAY + b"(K\x01K\x02\x85K\x07\x89U\x02abtb", "no element type"),
+        (ARRAY + b"(K\x01K\x02\x85" + UINT8 + b"\x88U\x02abtb", "column by column"),
+        (ARRAY + b"(K\x01K\x03\x85" + UINT8 + b"\x89U\x02abtb", "2 bytes where its shape"),
+        (ARRAY + b"(K\x01K\x00\x85" + UINT8 + b"\x89U\x00tb", "empty"),
+        (ARRAY + b"(K\x01J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86" + UINT8 + b"\x89U\x02abtb", "empty or damaged"),
+        (ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + UINT8 + b"\x89U\x02abtb", "needs"),
+        (ARRAY + b"(K\x01K\x02\x85" + UINT8 + b"\x89]tb", "damaged"),
+        (ARRAY + 2 * (b"(K\x01K\x02\x85" + UINT8 + b"\x89U\x02abtb"), "changes"),
+        (UINT8.replace(b"U\x01|", b"U\x01>"), "element type"),
+        (UINT8.replace(b"|NNN", b"|N}N"), "element type"),
+    ],
+)
 def test_refuses_what_plain_data_does_not_need(instructions, said):
     assert said in refusal(in_dictionary(instructions))
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\x80", b"\x80\x02", b"\x80\x02.", b"\x80\x02K\x01.", b"\x80\x02].", b".", b"\x1f\x8b gzip",
-    b"<html>", b"\x80\x02}.garbage", b"\x80\x02(((((", b"\x80\x02ttt", b"\x80\x02eeu", b"\x80\x02K\x01\x87.",
-    b"\x80\x02}u.",
-    pickle.dumps(BATCH, 0), pickle.dumps(BATCH, 1), b"\x80\x02}(U\x01aK\x01X\x01\x00\x00\x00aK\x02u.",
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80",
+        b"\x80\x02",
+        b"\x80\x02.",
+        b"\x80\x02K\x01.",
+        b"\x80\x02].",
+        b".",
+        b"\x1f\x8b gzip",
+        b"<html>",
+        b"\x80\x02}.garbage",
+        b"\x80\x02(((((",
+        b"\x80\x02ttt",
+        b"\x80\x02eeu",
+        b"\x80\x02K\x01\x87.",
+        b"\x80\x02}u.",
+        pickle.dumps(BATCH, 0),
+        pickle.dumps(BATCH, 1),
+        b"\x80\x02}(U\x01aK\x01X\x01\x00\x00\x00aK\x02u.",
+    ],
+)
 def test_refuses_what_is_not_a_dictionary(content):
     refusal(content)
 
@@ -320,13 +355,49 @@ def test_random_instructions_give_a_dictionary_or_a_refusal(instructions):
         dictionary_or_refusal(content)
 
 
-FRAGMENTS = st.sampled_from([
-    b"(", b")", b"N", b"\x88", b"\x89", b"K\x01", b"K\x02", b"K\x00", b"]", b"}", b"a", b"e", b"s", b"u",
-    b"t", b"\x85", b"\x86", b"\x87", b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"\x94", b"R", b"b", b"\x93",
-    b"U\x02ab", b"U\x01b", b"U\x02u1", b"\x8c\x01|", b"X\x01\x00\x00\x00c", b"X\x06\x00\x00\x00latin1",
-    b"c_codecs\nencode\n", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", ARRAY, UINT8,
-    b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy.core.numeric\n_frombuffer\n",
-])
+FRAGMENTS = st.sampled_from(
+    [
+        b"(",
+        b")",
+        b"N",
+        b"\x88",
+        b"\x89",
+        b"K\x01",
+        b"K\x02",
+        b"K\x00",
+        b"]",
+        b"}",
+        b"a",
+        b"e",
+        b"s",
+        b"u",
+        b"t",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"q\x00",
+        b"q\x01",
+        b"h\x00",
+        b"h\x01",
+        b"\x94",
+        b"R",
+        b"b",
+        b"\x93",
+        b"U\x02ab",
+        b"U\x01b",
+        b"U\x02u1",
+        b"\x8c\x01|",
+        b"X\x01\x00\x00\x00c",
+        b"X\x06\x00\x00\x00latin1",
+        b"c_codecs\nencode\n",
+        b"cnumpy\ndtype\n",
+        b"cnumpy\nndarray\n",
+        ARRAY,
+        UINT8,
+        b"cnumpy.core.multiarray\n_reconstruct\n",
+        b"cnumpy.core.numeric\n_frombuffer\n",
+    ]
+)
 
 
 @pytest.mark.once

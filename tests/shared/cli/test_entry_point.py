@@ -26,9 +26,14 @@ def _status(mode):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(UsageError("bad; mend it"), 2), (DataError("bad; mend it"), 2), (Stopped(signal.SIGTERM), 143),
-     (Stopped(signal.SIGINT), 130), (KeyboardInterrupt(), 130)],
-)  # fmt: skip
+    [
+        (UsageError("bad; mend it"), 2),
+        (DataError("bad; mend it"), 2),
+        (Stopped(signal.SIGTERM), 143),
+        (Stopped(signal.SIGINT), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
 def test_every_end_has_its_status(error, status, capsys):
     assert _status(_raises(error)) == status
     out, err = capsys.readouterr()

@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM are requests; a second one is an order."""
+
 from __future__ import annotations
 
 import io

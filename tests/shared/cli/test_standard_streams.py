@@ -24,12 +24,16 @@ sys.exit(len(sys.stdin.read()))
 
 @pytest.mark.parametrize("closed", [[], [0], [1], [2], [0, 1, 2]])
 def test_what_is_closed_leads_nowhere(closed, tmp_path):
-    shell = "exec \"$@\" " + " ".join(f"{number}>&-" for number in closed)
+    shell = 'exec "$@" ' + " ".join(f"{number}>&-" for number in closed)
     done = subprocess.run(
-        ["bash", "-c", shell, "-", sys.executable, "-c", COMPLETE, str(tmp_path / "file")], cwd=str(ROOT),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+        ["bash", "-c", shell, "-", sys.executable, "-c", COMPLETE, str(tmp_path / "file")],
+        cwd=str(ROOT),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=60,
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "file").read_text() == "content"
     assert (b"said" in done.stdout) == (1 not in closed)
@@ -37,11 +41,16 @@ def test_what_is_closed_leads_nowhere(closed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [["-m", "shared.results"], ["tf_seresnet/main.py", "summary"], ["tf_seresnet/main.py", "--help"],
-                ["torch_imagenet/main.py", "--version"]],
-)  # fmt: skip
+    "command",
+    [
+        ["-m", "shared.results"],
+        ["tf_seresnet/main.py", "summary"],
+        ["tf_seresnet/main.py", "--help"],
+        ["torch_imagenet/main.py", "--version"],
+    ],
+)
 def test_the_command_lines_need_no_standard_output(command):
-    shell = ["bash", "-c", "exec \"$@\" >&-", "-", sys.executable]
+    shell = ["bash", "-c", 'exec "$@" >&-', "-", sys.executable]
     done = subprocess.run([*shell, *command], cwd=str(ROOT), stderr=subprocess.PIPE, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -55,13 +64,21 @@ print("\\u732b", file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("environment", [
-    {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "ascii:strict"},
-    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
 def test_a_stream_that_cannot_encode_gets_escapes(environment):
     done = subprocess.run(
-        [sys.executable, "-c", ESCAPES], cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+        [sys.executable, "-c", ESCAPES],
+        cwd=str(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=60,
         env=dict(os.environ, PYTHONPATH=str(ROOT), **environment),
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\\xb1 caf\\udce9\n", b"\\u732b\n")

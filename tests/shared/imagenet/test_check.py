@@ -1,4 +1,5 @@
 """check-data: every image is opened; faults and remarks are told apart, named and counted."""
+
 from __future__ import annotations
 
 import io
@@ -30,6 +31,7 @@ def encoded(form="JPEG", mode="RGB", size=(40, 30), **options):
 
 def png_of(width, height):
     """The head of a PNG that says it is that large, and little more."""
+
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -126,7 +128,8 @@ REMARKS = {
     "named .JPEG without being one (PNG)": encoded("PNG"),
     "named .JPEG without being one (GIF)": encoded("GIF", "L"),
     "EXIF orientation, which is not applied (6)": encoded(
-        exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"),
+        exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    ),
 }
 
 
@@ -146,7 +149,8 @@ def test_damaged_exif_data_harm_nothing(tmp_path):
 
 def test_an_image_of_another_class_is_a_remark(root):
     shutil.copy(
-        str(root / "train" / "n01440764" / "n01440764_0.JPEG"), str(root / "train" / "n02102040" / "n01440764_9.JPEG"))
+        str(root / "train" / "n01440764" / "n01440764_0.JPEG"), str(root / "train" / "n02102040" / "n01440764_9.JPEG")
+    )
     said, error = run(root)
     assert error == ""
     assert "remark: train/n02102040/n01440764_9.JPEG: named as of another class (n01440764)" in said

@@ -1,4 +1,5 @@
 """The ImageNet layout: what is there is indexed exactly, what is wrong is one line."""
+
 from __future__ import annotations
 
 import hashlib
@@ -82,10 +83,15 @@ def test_a_name_can_be_given(root):
     assert imagenet.load(root, name="sample-digits").name == "sample-digits"
 
 
-@pytest.mark.parametrize(("folder", "name"), [
-    ("imagenet", "imagenet-layout"), ("ImageNet", "imagenet-layout"), ("two words", "imagenet-layout"),
-    ("imagenette2-320", "imagenette2-320"),
-])
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("imagenet", "imagenet-layout"),
+        ("ImageNet", "imagenet-layout"),
+        ("two words", "imagenet-layout"),
+        ("imagenette2-320", "imagenette2-320"),
+    ],
+)
 def test_a_set_is_named_by_its_folder_but_never_imagenet(tmp_path, folder, name):
     assert imagenet.load(write_set(tmp_path / folder)).name == name
 
@@ -140,12 +146,15 @@ def test_an_empty_file_is_an_image(root):
     assert "cat/empty.JPEG" in names(imagenet.load(root).val)
 
 
-@pytest.mark.parametrize("change", [
-    lambda root: (root / "val" / "dog" / "1.JPEG").write_bytes(b"longer"),
-    lambda root: (root / "val" / "dog" / "1.JPEG").rename(root / "val" / "dog" / "2.JPEG"),
-    lambda root: (root / "train" / "dog" / "1.JPEG").rename(root / "train" / "cat" / "2.JPEG"),
-    lambda root: (root / "train" / "dog" / "1.JPEG").unlink(),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "val" / "dog" / "1.JPEG").write_bytes(b"longer"),
+        lambda root: (root / "val" / "dog" / "1.JPEG").rename(root / "val" / "dog" / "2.JPEG"),
+        lambda root: (root / "train" / "dog" / "1.JPEG").rename(root / "train" / "cat" / "2.JPEG"),
+        lambda root: (root / "train" / "dog" / "1.JPEG").unlink(),
+    ],
+)
 def test_the_fingerprint_depends_on_names_and_sizes(root, change):
     before = imagenet.load(root).fingerprint
     change(root)
@@ -319,8 +328,10 @@ def test_tiny_imagenet_as_it_is_unpacked(tiny_imagenet):
     assert data.train.name(0) == "n01443537/images/n01443537_0.JPEG"
     assert data.val.name(0) == "n01443537/n01443537_0.JPEG"
     assert os.path.isfile(data.train.path(0))
-    assert data.remarks == ("train/: 2 files left out, hidden or no image by name",
-                            "val/: 1 file left out, hidden or no image by name")  # fmt: skip
+    assert data.remarks == (
+        "train/: 2 files left out, hidden or no image by name",
+        "val/: 1 file left out, hidden or no image by name",
+    )
 
 
 def test_empty_classes_and_splits(root):

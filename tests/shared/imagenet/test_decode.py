@@ -26,8 +26,18 @@ def _tiff(order, bits, photometric, pixels, sample_format=1):
     """A grey TIFF of one strip, tags in the order of TIFF 6.0: Pillow writes neither 12 bits nor white as 0."""
     height, width = pixels[0].shape[0], pixels[0].shape[1]
     data = pixels[1]
-    tags = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8),
-            (277, 3, 1), (278, 3, height), (279, 4, len(data)), (339, 3, sample_format)]  # fmt: skip
+    tags = [
+        (256, 3, width),
+        (257, 3, height),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, photometric),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 3, height),
+        (279, 4, len(data)),
+        (339, 3, sample_format),
+    ]
     entries = b""
     for tag, kind, value in tags:
         content = struct.pack(order + ("HH" if kind == 3 else "I"), *((value, 0) if kind == 3 else (value,)))
@@ -50,15 +60,31 @@ def _pgm(most, form=b"P5"):
 
 @pytest.mark.parametrize(
     ("made", "off"),
-    [(lambda: _saved("PNG"), 0), (lambda: _saved("TIFF"), 0), (lambda: _saved("TIFF", compression="tiff_lzw"), 0),
-     (lambda: _tiff(">", 16, 1, (RAMP, RAMP.astype(">u2").tobytes())), 0),
-     (lambda: _tiff("<", 16, 1, (RAMP, RAMP.astype("<u2").tobytes())), 0),
-     (lambda: _tiff("<", 16, 0, (RAMP, (65535 - RAMP).astype("<u2").tobytes())), 0),
-     (lambda: _tiff("<", 12, 1, (RAMP, _packed_12(RAMP))), 1),
-     (lambda: _pgm(65535), 0), (lambda: _pgm(1023), 1), (lambda: _pgm(65535, b"P2"), 0)],
-    ids=["png", "tiff", "tiff lzw", "tiff big-endian", "tiff little-endian", "tiff white is 0", "tiff 12 bits", "pgm",
-         "pgm 10 bits", "pgm as text"],
-)  # fmt: skip
+    [
+        (lambda: _saved("PNG"), 0),
+        (lambda: _saved("TIFF"), 0),
+        (lambda: _saved("TIFF", compression="tiff_lzw"), 0),
+        (lambda: _tiff(">", 16, 1, (RAMP, RAMP.astype(">u2").tobytes())), 0),
+        (lambda: _tiff("<", 16, 1, (RAMP, RAMP.astype("<u2").tobytes())), 0),
+        (lambda: _tiff("<", 16, 0, (RAMP, (65535 - RAMP).astype("<u2").tobytes())), 0),
+        (lambda: _tiff("<", 12, 1, (RAMP, _packed_12(RAMP))), 1),
+        (lambda: _pgm(65535), 0),
+        (lambda: _pgm(1023), 1),
+        (lambda: _pgm(65535, b"P2"), 0),
+    ],
+    ids=[
+        "png",
+        "tiff",
+        "tiff lzw",
+        "tiff big-endian",
+        "tiff little-endian",
+        "tiff white is 0",
+        "tiff 12 bits",
+        "pgm",
+        "pgm 10 bits",
+        "pgm as text",
+    ],
+)
 def test_grey_of_more_than_8_bits_is_scaled(made, off):
     image = decode(made())
     pixels = np.asarray(image)
@@ -71,11 +97,14 @@ def test_grey_of_more_than_8_bits_is_scaled(made, off):
 
 @pytest.mark.parametrize(
     "made",
-    [lambda: _saved("TIFF", (RAMP / 65535).astype(np.float32)), lambda: _saved("TIFF", RAMP.astype(np.int32)),
-     lambda: _tiff("<", 16, 1, (RAMP, RAMP.astype("<i2").tobytes()), sample_format=2),
-     lambda: _tiff("<", 32, 1, (RAMP, RAMP.astype("<u4").tobytes()))],
+    [
+        lambda: _saved("TIFF", (RAMP / 65535).astype(np.float32)),
+        lambda: _saved("TIFF", RAMP.astype(np.int32)),
+        lambda: _tiff("<", 16, 1, (RAMP, RAMP.astype("<i2").tobytes()), sample_format=2),
+        lambda: _tiff("<", 32, 1, (RAMP, RAMP.astype("<u4").tobytes())),
+    ],
     ids=["float", "signed 32 bits", "signed 16 bits", "unsigned 32 bits"],
-)  # fmt: skip
+)
 def test_an_image_whose_white_nobody_knows_is_bad(made):
     with pytest.raises(WhiteUnknown, match=r"known to be white \(mode [IF]\); save it with 16 bits"):
         decode(made())

@@ -140,8 +140,10 @@ def test_a_second_attempt_may_succeed(store, pauses, monkeypatch):
 
     monkeypatch.setattr(download_cache, "_download", failing)
     assert fetch(remote, notes)
-    assert notes == ["note: memory://store/a could not be fetched (ConnectionResetError: [Errno 104] Connection reset"
-                     " by peer), tried again after 1 s"]  # fmt: skip
+    assert notes == [
+        "note: memory://store/a could not be fetched (ConnectionResetError: [Errno 104] Connection reset"
+        " by peer), tried again after 1 s"
+    ]
 
 
 def test_what_is_not_there_is_not_asked_for_again(store, pauses):

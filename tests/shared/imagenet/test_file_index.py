@@ -1,4 +1,5 @@
 """The kept index: a second start gives what the first gave, every change is noticed, and a bad cache is none."""
+
 from __future__ import annotations
 
 import os
@@ -52,8 +53,15 @@ def scans(monkeypatch):
 
 def content(split):
     return (
-        split.folder, split.classes, split.labels.tolist(), split.names, split.offsets.tolist(), split.left_out,
-        split.fingerprint, split.labels.dtype, split.offsets.dtype,
+        split.folder,
+        split.classes,
+        split.labels.tolist(),
+        split.names,
+        split.offsets.tolist(),
+        split.left_out,
+        split.fingerprint,
+        split.labels.dtype,
+        split.offsets.dtype,
     )
 
 
@@ -100,8 +108,10 @@ CHANGES = {
     "a class removed": lambda folder: shutil.rmtree(str(folder / "class2")),
     "a class renamed": lambda folder: (folder / "class0").rename(folder / "class9"),
     "two classes exchanged": lambda folder: (
-        (folder / "class0").rename(folder / "x"), (folder / "class1").rename(folder / "class0"),
-        (folder / "x").rename(folder / "class1")),
+        (folder / "class0").rename(folder / "x"),
+        (folder / "class1").rename(folder / "class0"),
+        (folder / "x").rename(folder / "class1"),
+    ),
     "a loose file added": lambda folder: (folder / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"x"),
 }
 
@@ -156,7 +166,7 @@ def test_a_damaged_index_is_made_anew(tmp_path_factory, seed, cut, changes):
     whole = (base / "whole.npz").read_bytes()
     random, damaged = np.random.RandomState(seed), bytearray(whole)
     if cut:
-        del damaged[random.randint(len(damaged)):]
+        del damaged[random.randint(len(damaged)) :]
     for _ in range(changes if damaged else 0):
         damaged[random.randint(len(damaged))] = random.randint(256)
     (base / "whole.npz").write_bytes(bytes(damaged))

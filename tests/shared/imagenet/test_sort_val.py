@@ -1,4 +1,5 @@
 """A flat val/ is sorted as valprep.sh would, or nothing is moved at all."""
+
 from __future__ import annotations
 
 import os
@@ -16,7 +17,8 @@ NAMES = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 6)]
 SORTED = sorted(f"{wnid}/{name}" for wnid, name in zip(WNIDS, NAMES))
 SCRIPT = "".join(
     ["#!/bin/bash\n", *(f"mkdir -p {wnid}\n" for wnid in sorted(set(WNIDS)))]
-    + [f"mv {name} {wnid}/\n" for name, wnid in zip(NAMES, WNIDS)])
+    + [f"mv {name} {wnid}/\n" for name, wnid in zip(NAMES, WNIDS)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -66,15 +68,18 @@ def fault(root, path):
     return line
 
 
-@pytest.mark.parametrize("text", [
-    SCRIPT,
-    SCRIPT.replace("\n", "\r\n"),
-    "".join(f"{name} {wnid}\n" for name, wnid in zip(NAMES, WNIDS)),
-    "# a comment\n\n" + "".join(f"{name},{wnid}\n" for name, wnid in zip(NAMES, WNIDS)),
-    "".join(f"{name}\t{wnid}\n" for name, wnid in zip(NAMES, WNIDS)),
-    "ImageId,PredictionString\n" + "".join(
-        f"{name[:-5]},{wnid} 85 1 499 272 {wnid} 1 2 3 4 \n" for name, wnid in zip(NAMES, WNIDS)),
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        SCRIPT,
+        SCRIPT.replace("\n", "\r\n"),
+        "".join(f"{name} {wnid}\n" for name, wnid in zip(NAMES, WNIDS)),
+        "# a comment\n\n" + "".join(f"{name},{wnid}\n" for name, wnid in zip(NAMES, WNIDS)),
+        "".join(f"{name}\t{wnid}\n" for name, wnid in zip(NAMES, WNIDS)),
+        "ImageId,PredictionString\n"
+        + "".join(f"{name[:-5]},{wnid} 85 1 499 272 {wnid} 1 2 3 4 \n" for name, wnid in zip(NAMES, WNIDS)),
+    ],
+)
 def test_every_form_of_the_list_sorts(root, listed, text):
     assert run(root, listed(text)) == [f"{root / 'val'}: 5 images moved into 3 class folders"]
     assert there(root / "val") == SORTED
@@ -129,20 +134,23 @@ def test_a_missing_image_is_said(root, listed):
     assert said[1].startswith("note: 1 image of ")
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    (SCRIPT.replace(f"mv {NAMES[2]}", "# "), f"has no class for 1 image in .*{NAMES[2]}"),
-    (SCRIPT.replace("n09193705", "n00000001"), r"has 1 class that .*train has not \(n00000001\)"),
-    (f"{NAMES[0]} ../n01751748\n", "line 1 gives no image and wnid"),
-    (f"{NAMES[0]} n0175174\n", "line 1 gives no image and wnid"),
-    (f"{NAMES[0]} n01751748/..\n", "line 1 gives no image and wnid"),
-    (f"\n{NAMES[0]} n01751748 n09193705\n", "line 2 gives no image and wnid"),
-    (f"{NAMES[0]}\n", "line 1 gives no image and wnid"),
-    (f"mv -f {NAMES[0]} n01751748/\n", "line 1 gives no image and wnid"),
-    (f"../{NAMES[0]} n01751748\n", "is no plain file name"),
-    (f"{NAMES[0]} n01751748\n{NAMES[0]} n09193705\n", "line 2: .* is given two classes"),
-    ("", "is empty"),
-    ("\x00\x01\x1b", "gives no image and wnid"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SCRIPT.replace(f"mv {NAMES[2]}", "# "), f"has no class for 1 image in .*{NAMES[2]}"),
+        (SCRIPT.replace("n09193705", "n00000001"), r"has 1 class that .*train has not \(n00000001\)"),
+        (f"{NAMES[0]} ../n01751748\n", "line 1 gives no image and wnid"),
+        (f"{NAMES[0]} n0175174\n", "line 1 gives no image and wnid"),
+        (f"{NAMES[0]} n01751748/..\n", "line 1 gives no image and wnid"),
+        (f"\n{NAMES[0]} n01751748 n09193705\n", "line 2 gives no image and wnid"),
+        (f"{NAMES[0]}\n", "line 1 gives no image and wnid"),
+        (f"mv -f {NAMES[0]} n01751748/\n", "line 1 gives no image and wnid"),
+        (f"../{NAMES[0]} n01751748\n", "is no plain file name"),
+        (f"{NAMES[0]} n01751748\n{NAMES[0]} n09193705\n", "line 2: .* is given two classes"),
+        ("", "is empty"),
+        ("\x00\x01\x1b", "gives no image and wnid"),
+    ],
+)
 def test_a_wrong_list_moves_nothing(root, listed, text, said):
     assert re.search(said, fault(root, listed(text)))
 

@@ -87,25 +87,32 @@ def test_as_scipy_writes_it(tmp_path, kind, compressed):
     assert read_meta(path) == WNIDS
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"", "no MAT-file of level 5"),
-    (b"\x89HDF" + bytes(300), "no MAT-file of level 5"),
-    (file(name=b"others"), "no struct array synsets"),
-    (file(fields=("ID", *FIELDS[1:])), "its fields are not ILSVRC2012_ID, WNID, num_children"),
-    (file(rows=[(1, "n1", "", 0)]), "a name that is no wnid"),
-    (file(rows=[(1.5, "n01751748", "", 0)]), "a number is none"),
-    (file(rows=[("1", "n01751748", "", 0)]), "a number is none"),
-    (file(rows=[(float("nan"), "n01751748", "", 0)]), "a number is none"),
-    (file(rows=[(1, 7, "", 0)]), "a name that is no wnid"),
-    (file(rows=[ROWS[0], ROWS[0]]), "class 2 is there twice"),
-    (file(rows=[ROWS[2]]), "gives no wnids"),
-    (file(rows=[]), "gives no wnids"),
-    (file()[:-8], "it is cut"),
-    (file(compressed=True)[:-9], "it is cut"),
-    (file()[:128] + struct.pack("<II", 15, 8) + bytes(8), "is damaged"),
-    (file()[:128] + struct.pack("<II", 15, 16320) + zlib.compress(bytes(2**24 + 1)).ljust(16320, b"\0"), "too large"),
-    (bytes(2**24 + 1), "it is too large"),
-], ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None)  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no MAT-file of level 5"),
+        (b"\x89HDF" + bytes(300), "no MAT-file of level 5"),
+        (file(name=b"others"), "no struct array synsets"),
+        (file(fields=("ID", *FIELDS[1:])), "its fields are not ILSVRC2012_ID, WNID, num_children"),
+        (file(rows=[(1, "n1", "", 0)]), "a name that is no wnid"),
+        (file(rows=[(1.5, "n01751748", "", 0)]), "a number is none"),
+        (file(rows=[("1", "n01751748", "", 0)]), "a number is none"),
+        (file(rows=[(float("nan"), "n01751748", "", 0)]), "a number is none"),
+        (file(rows=[(1, 7, "", 0)]), "a name that is no wnid"),
+        (file(rows=[ROWS[0], ROWS[0]]), "class 2 is there twice"),
+        (file(rows=[ROWS[2]]), "gives no wnids"),
+        (file(rows=[]), "gives no wnids"),
+        (file()[:-8], "it is cut"),
+        (file(compressed=True)[:-9], "it is cut"),
+        (file()[:128] + struct.pack("<II", 15, 8) + bytes(8), "is damaged"),
+        (
+            file()[:128] + struct.pack("<II", 15, 16320) + zlib.compress(bytes(2**24 + 1)).ljust(16320, b"\0"),
+            "too large",
+        ),
+        (bytes(2**24 + 1), "it is too large"),
+    ],
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
+)
 def test_what_is_not_the_devkits_is_one_line(read, content, words):
     with pytest.raises(DataError, match=words) as error:
         read(content)

@@ -1,4 +1,5 @@
 """The device, its number and what is exported: what the originals document, and the contradictions."""
+
 from __future__ import annotations
 
 import pytest
@@ -61,10 +62,15 @@ def test_contradictions(asked, device_id, count, environment):
 def test_what_is_exported_is_the_documented_for_an_npu_alone():
     # The names and values of the originals' env_npu.sh.
     documented = {
-        "ASCEND_SLOG_PRINT_TO_STDOUT": "0", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_GLOBAL_EVENT_ENABLE": "0",
-        "TASK_QUEUE_ENABLE": "1", "PTCOPY_ENABLE": "1", "COMBINED_ENABLE": "1", "DYNAMIC_OP": "ADD#MUL",
+        "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
+        "ASCEND_GLOBAL_LOG_LEVEL": "3",
+        "ASCEND_GLOBAL_EVENT_ENABLE": "0",
+        "TASK_QUEUE_ENABLE": "1",
+        "PTCOPY_ENABLE": "1",
+        "COMBINED_ENABLE": "1",
+        "DYNAMIC_OP": "ADD#MUL",
         "HCCL_WHITELIST_DISABLE": "1",
-    }  # fmt: skip
+    }
     assert placement(HALF, "npu", None, 8, {}).exported == documented
     assert placement(HALF, "npu:1", None, 1, {}).exported == documented
     own = placement(HALF, "npu", None, 8, {"TASK_QUEUE_ENABLE": "2"}).exported
@@ -84,7 +90,9 @@ def test_what_is_exported_is_the_documented_for_an_npu_alone():
 def test_a_device_number_is_no_path(index):
     """The number names the output folder."""
     for device, number, environment in (
-        (f"npu:{index}", None, {}), ("npu", index, {}), ("npu", None, {"ASCEND_DEVICE_ID": index}),
-    ):  # fmt: skip
+        (f"npu:{index}", None, {}),
+        ("npu", index, {}),
+        ("npu", None, {"ASCEND_DEVICE_ID": index}),
+    ):
         with pytest.raises(UsageError, match="device number"):
             placement(HALF, device, number, 1, environment)

@@ -1,4 +1,5 @@
 """What a launcher turns its options into, held to the tables of the originals' scripts. Nothing is started."""
+
 from __future__ import annotations
 
 import re
@@ -77,7 +78,7 @@ def test_every_launcher_has_its_script_and_the_other_way_round():
         scripts = {path.stem: path.read_text() for path in (ROOT / half / "test").glob("*.sh")}
         assert set(scripts) == set(launchers)
         for name, text in scripts.items():
-            assert f"\nlaunch {half} {'torch' if half == 'torch_imagenet' else 'tensorflow'} {name} \"$@\"\n" in text
+            assert f'\nlaunch {half} {"torch" if half == "torch_imagenet" else "tensorflow"} {name} "$@"\n' in text
 
 
 def test_an_adapter_is_needed_where_no_device_is_named():
@@ -226,8 +227,9 @@ def test_a_launcher_takes_every_option_that_its_help_names():
     for half, launchers in LAUNCHERS.items():
         for name, launcher in launchers.items():
             values = {"--network": next(iter(launcher.networks)), "--device": "cpu", "--node_rank": "0"}
-            values.update({"--node-rank": "0", "--num_devices": "8", "--num-devices": "8",
-                           "--device_id": "0", "--device-id": "0"})
+            values.update(
+                {"--node-rank": "0", "--num_devices": "8", "--num-devices": "8", "--device_id": "0", "--device-id": "0"}
+            )
             named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", launcher_parser(half, name).format_help()))
             assert {"--data_path", "--workers"} <= named
             for option in sorted(named - {"--help", "--version", "--name", "--data_path"}):
@@ -247,8 +249,17 @@ def test_the_version_is_said_and_nothing_started(capsys):
 
 
 def test_the_global_batch_of_several_machines_is_divided():
-    made = plan("train_performance_multinodes", DATA, "--batch_size=2048", "--nnodes=2", "--node_rank=1",
-                "--local_addr=10.0.0.2", "--master_addr=10.0.0.1", "--master_port=29688", "--device=npu")  # fmt: skip
+    made = plan(
+        "train_performance_multinodes",
+        DATA,
+        "--batch_size=2048",
+        "--nnodes=2",
+        "--node_rank=1",
+        "--local_addr=10.0.0.2",
+        "--master_addr=10.0.0.1",
+        "--master_port=29688",
+        "--device=npu",
+    )
     options = options_of(made)
     assert (options.batch_size, options.num_devices, options.nnodes, options.node_rank) == (128, 8, 2, 1)
     assert (options.local_addr, options.master_addr, options.master_port) == ("10.0.0.2", "10.0.0.1", 29688)

@@ -1,4 +1,5 @@
 """The command of a launcher: its output twice, its status, signals to it once, and nobody left behind."""
+
 from __future__ import annotations
 
 import io
@@ -165,9 +166,14 @@ def test_a_console_that_nobody_reads_ends_the_command_and_the_log_goes_on(tmp_pa
 
 def started(tmp_path, program):
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path / "log"), program], cwd=str(ROOT), universal_newlines=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-c", DRIVER, str(tmp_path / "log"), program],
+        cwd=str(ROOT),
+        universal_newlines=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def test_a_log_that_cannot_be_written(tmp_path):

@@ -1,4 +1,5 @@
 """The ten fields against numbers worked out by hand, and a reader that finds them as the originals' do."""
+
 from __future__ import annotations
 
 import json
@@ -9,16 +10,23 @@ from shared.errors import UsageError
 from shared.launchers import result_file
 from shared.launchers.result_file import case_name, console_lines, fields, logged_losses, text
 
-TEN = ["Network", "RankSize", "BatchSize", "DeviceType", "CaseName", "ActualFPS", "TrainingTime", "TrainAccuracy",
-       "ActualLoss", "E2ETrainingTime"]  # fmt: skip
+TEN = (
+    "Network RankSize BatchSize DeviceType CaseName ActualFPS TrainingTime TrainAccuracy ActualLoss E2ETrainingTime"
+).split()
 
 
 def record(network="senet154", batch=128, count=8, half="torch_imagenet", **parts):
     made = {
-        "half": half, "mode": "train", "network": network, "device": {"kind": "npu", "name": "x", "count": count},
-        "batch_size": batch, "global_batch_size": batch * count, "throughput": {"images_per_second": 1522.12},
-        "train": {"loss": 2.5, "top1": 60.0}, "evaluation": {"images": 50000, "loss": 1.25, "top1": 80.048},
-    }  # fmt: skip
+        "half": half,
+        "mode": "train",
+        "network": network,
+        "device": {"kind": "npu", "name": "x", "count": count},
+        "batch_size": batch,
+        "global_batch_size": batch * count,
+        "throughput": {"images_per_second": 1522.12},
+        "train": {"loss": 2.5, "top1": 60.0},
+        "evaluation": {"images": 50000, "loss": 1.25, "top1": 80.048},
+    }
     made.update(parts)
     return {key: value for key, value in made.items() if value is not None}
 
@@ -63,8 +71,14 @@ def test_case_names_of_the_cifar_half(suffix):
 
 
 def test_the_cifar_half_has_the_same_units():
-    made = record("se_resnet110", 128, 1, half="tf_seresnet", throughput={"images_per_second": 1280.0},
-                  evaluation={"images": 10000, "loss": 0.2, "top1": 94.55})  # fmt: skip
+    made = record(
+        "se_resnet110",
+        128,
+        1,
+        half="tf_seresnet",
+        throughput={"images_per_second": 1280.0},
+        evaluation={"images": 10000, "loss": 0.2, "top1": 94.55},
+    )
     values = fields(made, [0.5], "acc", "x86_64", 3.0)
     assert (values["TrainingTime"], values["TrainAccuracy"]) == ("100.00", "94.550")  # ms and percent
 
@@ -73,8 +87,10 @@ def test_accumulated_batches_are_one_step():
     made = record("se_resnet50", 128, 1, global_batch_size=1024, throughput={"images_per_second": 512.0})
     values = fields(made, [1.0], "acc", "x86_64", 3.0)
     assert (values["BatchSize"], values["TrainingTime"], values["CaseName"]) == (
-        "1024", "2000.00", "SE_Resnet50_bs1024_1p_acc",
-    )  # fmt: skip
+        "1024",
+        "2000.00",
+        "SE_Resnet50_bs1024_1p_acc",
+    )
 
 
 def test_an_evaluation_has_no_throughput_and_its_own_loss():

@@ -1,4 +1,5 @@
 """The documented rows: their numbers, their docstrings, overriding and storing them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -193,9 +194,12 @@ def test_a_recipe_comes_back_from_json(name):
 
 
 @given(
-    st.floats(1e-9, 100.0), st.floats(0.0, 1.0, exclude_max=True), st.integers(1, 500), st.integers(0, 2**32 - 1),
+    st.floats(1e-9, 100.0),
+    st.floats(0.0, 1.0, exclude_max=True),
+    st.integers(1, 500),
+    st.integers(0, 2**32 - 1),
     st.sets(st.integers(0, 300), min_size=3, max_size=3),
-)  # fmt: skip
+)
 def test_every_overridden_recipe_comes_back_from_json(rate, momentum, epochs, seed, milestones):
     recipe = recipes.get("se_resnet110_npu").override(
         learning_rate=rate, momentum=momentum, epochs=epochs, seed=seed, milestones=tuple(sorted(milestones))
@@ -288,7 +292,7 @@ def test_a_resumed_run_may_have_more_epochs_and_may_repeat_itself():
         ({"scheduler": "cosine"}, "--scheduler cosine contradicts"),
         ({"epochs": 200, "warm_up_epochs": 5}, "--warm-up-epochs 5 contradicts"),
     ],
-)  # fmt: skip
+)
 def test_nothing_else_of_a_resumed_run_may_change(given_, named):
     assert refusal(recipes.get("se_resnet110_gpu").resumed, given_).startswith(named)
 

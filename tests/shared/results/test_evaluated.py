@@ -32,10 +32,16 @@ def test_the_line(metrics):
 def test_the_part_of_a_record(metrics):
     part = evaluated.as_record(metrics, "runs/a/checkpoints/last")
     record = build_record(
-        half="torch_imagenet", mode="evaluate", network="senet154", device={"kind": "cpu", "name": "x", "count": 1},
-        dataset={"name": "imagenet"}, evaluation=part, versions={"python": "3"},
-        started="2020-01-01T00:00:00+00:00", seconds=1.0,
-    )  # fmt: skip
+        half="torch_imagenet",
+        mode="evaluate",
+        network="senet154",
+        device={"kind": "cpu", "name": "x", "count": 1},
+        dataset={"name": "imagenet"},
+        evaluation=part,
+        versions={"python": "3"},
+        started="2020-01-01T00:00:00+00:00",
+        seconds=1.0,
+    )
     written = record["evaluation"]
     assert written["checkpoint"] == "runs/a/checkpoints/last"
     assert (written["images"], written["top1"], written["top5"]) == (4, 25.0, 75.0)

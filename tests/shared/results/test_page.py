@@ -76,24 +76,49 @@ def made_up(folder, name="run", events=None, config=None, **changes):
     run = folder / name
     run.mkdir(parents=True)
     parts = {
-        "half": "tf_seresnet", "mode": "train", "network": "se_resnet11", "recipe": "sample", "seed": 3,
-        "dataset": {"name": "three", "fingerprint": "abc"}, "device": {"kind": "cpu", "name": "Small", "count": 1},
-        "precision": "O0", "batch_size": 8, "global_batch_size": 8, "epochs_completed": 2, "steps_completed": 8,
-        "images_trained": 64, "throughput": {"images_per_second": 100.0, "step_ms_p50": 80.0, "steps_timed": 7},
+        "half": "tf_seresnet",
+        "mode": "train",
+        "network": "se_resnet11",
+        "recipe": "sample",
+        "seed": 3,
+        "dataset": {"name": "three", "fingerprint": "abc"},
+        "device": {"kind": "cpu", "name": "Small", "count": 1},
+        "precision": "O0",
+        "batch_size": 8,
+        "global_batch_size": 8,
+        "epochs_completed": 2,
+        "steps_completed": 8,
+        "images_trained": 64,
+        "throughput": {"images_per_second": 100.0, "step_ms_p50": 80.0, "steps_timed": 7},
         "evaluation": {
-            "images": 9, "loss": 0.5, "top1": 66.7, "top5": 100.0, "expected_calibration_error": 7.5,
+            "images": 9,
+            "loss": 0.5,
+            "top1": 66.7,
+            "top5": 100.0,
+            "expected_calibration_error": 7.5,
             "reliability": {"images": [0, 9], "confidence": [None, 70.0], "accuracy": [None, 66.7]},
-            "per_class_accuracy": [100.0, 66.7, None], "confusion": [[4, 0, 0], [1, 2, 2], [0, 0, 0]],
+            "per_class_accuracy": [100.0, 66.7, None],
+            "confusion": [[4, 0, 0], [1, 2, 2], [0, 0, 0]],
         },
-        "versions": {"python": "3.11"}, "started": "2024-01-02T03:04:05", "seconds": 3600.0, "commit": "c0ffee",
-    }  # fmt: skip
+        "versions": {"python": "3.11"},
+        "started": "2024-01-02T03:04:05",
+        "seconds": 3600.0,
+        "commit": "c0ffee",
+    }
     write_record(run / "result.json", build_record(**dict(parts, **changes)))
     if events is None:
         events = [
-            {"event": "step", "step": step, "loss": 2.0 / step, "top1": 5.0 * step, "learning_rate": 0.1,
-             "images_per_second": 90.0 + step, "data_wait_share": 0.01 * step}
+            {
+                "event": "step",
+                "step": step,
+                "loss": 2.0 / step,
+                "top1": 5.0 * step,
+                "learning_rate": 0.1,
+                "images_per_second": 90.0 + step,
+                "data_wait_share": 0.01 * step,
+            }
             for step in range(1, 9)
-        ]  # fmt: skip
+        ]
         events += [{"event": "evaluation", "step": step, "loss": 1.0, "top1": 8.0 * step} for step in (4, 8)]
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     (run / "config.json").write_text(json.dumps({"command": "python main.py --seed 3"} if config is None else config))
@@ -112,8 +137,18 @@ def _page(*runs):
 def test_committed_records_and_a_run(tmp_path):
     text = _page(made_up(tmp_path), ROOT / "results")
     words = " ".join(checked(text).words)
-    for wanted in ("94.79", "SE-ResNet-110, CIFAR-10", "not measured", "airplane", "golf ball", "Compared",
-                   "python main.py --seed 3", "c0ffee", "runs have no curves", "no reliability diagram"):  # fmt: skip
+    for wanted in (
+        "94.79",
+        "SE-ResNet-110, CIFAR-10",
+        "not measured",
+        "airplane",
+        "golf ball",
+        "Compared",
+        "python main.py --seed 3",
+        "c0ffee",
+        "runs have no curves",
+        "no reliability diagram",
+    ):
         assert wanted in words, wanted
     titles = re.findall(r'aria-label="([^"]*)"', text)
     curves = ["Loss (nats)", "Top-1 accuracy (%)", "Learning rate", "Images per second", "Waiting for data (% of time)"]
@@ -142,11 +177,18 @@ def test_one_run_is_compared_with_none(tmp_path):
 @pytest.mark.once
 def test_what_comes_from_files_is_escaped(tmp_path):
     run = made_up(
-        tmp_path, network=HOSTILE, recipe=HOSTILE, machine=HOSTILE, commit=HOSTILE, schedule=HOSTILE, precision=HOSTILE,
+        tmp_path,
+        network=HOSTILE,
+        recipe=HOSTILE,
+        machine=HOSTILE,
+        commit=HOSTILE,
+        schedule=HOSTILE,
+        precision=HOSTILE,
         dataset={"name": HOSTILE, "fingerprint": HOSTILE, "classes": [HOSTILE] * 3},
         device={"kind": "cpu", "name": HOSTILE, "count": 1},
-        versions={HOSTILE: HOSTILE}, config={"command": HOSTILE, HOSTILE: [HOSTILE, "\ud800", "\x1b"]},
-    )  # fmt: skip
+        versions={HOSTILE: HOSTILE},
+        config={"command": HOSTILE, HOSTILE: [HOSTILE, "\ud800", "\x1b"]},
+    )
     named = run.with_name(HOSTILE.replace("/", "|"))
     run.rename(named)
     text = _page(named, made_up(tmp_path, "beside"))
@@ -169,13 +211,21 @@ def test_curves_are_those_of_the_events(tmp_path):
 
 
 def test_curves_of_damaged_events(tmp_path):
-    run = made_up(tmp_path, events=[
-        {"event": "step", "step": 2, "loss": 1.0}, {"event": "step", "step": 1, "loss": None},
-        {"event": "step", "step": 2, "loss": 3.0}, {"event": "step", "step": 3, "loss": 10**400, "top1": "much"},
-        {"event": "step", "step": "4"}, {"event": ["step"], "step": 5, "loss": 1.0}, [1], {"event": "step"},
-    ])  # fmt: skip
+    run = made_up(
+        tmp_path,
+        events=[
+            {"event": "step", "step": 2, "loss": 1.0},
+            {"event": "step", "step": 1, "loss": None},
+            {"event": "step", "step": 2, "loss": 3.0},
+            {"event": "step", "step": 3, "loss": 10**400, "top1": "much"},
+            {"event": "step", "step": "4"},
+            {"event": ["step"], "step": 5, "loss": 1.0},
+            [1],
+            {"event": "step"},
+        ],
+    )
     with (run / "events.jsonl").open("ab") as file:
-        file.write(b'{"event": "step", "step": NaN}\n\xff\xfe\n' + b"[" * 100000 + b"\n{\"event\": \"st")
+        file.write(b'{"event": "step", "step": NaN}\n\xff\xfe\n' + b"[" * 100000 + b'\n{"event": "st')
     read = read_run(run / "result.json", read_record(run / "result.json"))
     loss = read.train["loss"]
     assert loss.steps == (1, 2, 3)
@@ -198,8 +248,13 @@ def test_examples(tmp_path):
     text = _page(made_up(tmp_path, evaluation={"images": 9, "loss": 1.0, "top1": 50.0}))
     words = " ".join(checked(text).words)
     assert text.count('<img src="data:image/png;base64,') == 3
-    for wanted in ("Surest of, and right", "Surest of, and wrong", "taken for three, 57.6\xa0%", "rightly, 78.7\xa0%",
-                   "Chosen from 3, the first process's part"):  # fmt: skip
+    for wanted in (
+        "Surest of, and right",
+        "Surest of, and wrong",
+        "taken for three, 57.6\xa0%",
+        "rightly, 78.7\xa0%",
+        "Chosen from 3, the first process's part",
+    ):
         assert wanted in words, wanted
 
 
@@ -213,8 +268,14 @@ def test_classes_are_named_as_the_record_does(tmp_path):
     assert "taken for \\udcff" in words
     assert "tench" not in words
     text.encode("utf-8")
-    evaluation = {"images": 9, "loss": 0.5, "top1": 66.7, "per_class_accuracy": [100.0, 66.7, None],
-                  "confusion": [[4, 0, 0], [1, 2, 2], [0, 0, 0]], "classes": ["fish", "fowl", "beast"]}  # fmt: skip
+    evaluation = {
+        "images": 9,
+        "loss": 0.5,
+        "top1": 66.7,
+        "per_class_accuracy": [100.0, 66.7, None],
+        "confusion": [[4, 0, 0], [1, 2, 2], [0, 0, 0]],
+        "classes": ["fish", "fowl", "beast"],
+    }
     dataset = {"name": "three", "classes": ["beast", "fish"]}
     words = " ".join(checked(_page(made_up(tmp_path, "more", dataset=dataset, evaluation=evaluation))).words)
     assert "fowl" in words
@@ -233,12 +294,19 @@ def test_known_classes_have_their_names(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"picture": "http://example.org/x.png"}, {"picture": "data:text/html;base64,AAAA"}, {"picture": 7},
-        {"picture": 'data:image/png;base64,AAAA" onerror="x'}, {"picture": "data:image/png;base64," + "A" * 300000},
-        {"confidence": float("nan")}, {"confidence": 101}, {"confidence": "much"}, {"label": "x"}, {"answer": None},
+        {"picture": "http://example.org/x.png"},
+        {"picture": "data:text/html;base64,AAAA"},
+        {"picture": 7},
+        {"picture": 'data:image/png;base64,AAAA" onerror="x'},
+        {"picture": "data:image/png;base64," + "A" * 300000},
+        {"confidence": float("nan")},
+        {"confidence": 101},
+        {"confidence": "much"},
+        {"label": "x"},
+        {"answer": None},
     ],
     ids=lambda change: str(change)[:60],
-)  # fmt: skip
+)
 def test_examples_that_are_damaged_or_hostile_are_left_out(tmp_path, change):
     run = made_up(tmp_path)
     content = json.loads((run / "examples.json").read_text())
@@ -300,7 +368,7 @@ def test_output_is_written_whole(tmp_path, capsys, monkeypatch):
 def test_inline_svg():
     svg = (
         '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="9pt" height="9pt" viewBox="0 0 9 9">\n'
-        '<metadata>x</metadata>'
+        "<metadata>x</metadata>"
         '<defs><style type="text/css">*{}</style><path id="m1" style="fill: #010203; stroke: #010204"/></defs>\n'
         '<g id="unused"><use xlink:href="#m1" clip-path="url(#m1)"/></g></svg>'
     )

@@ -48,9 +48,7 @@ def test_the_documented_record_is_written_and_read_back_unchanged(tmp_path):
 def test_build_leaves_out_what_a_mode_does_not_have():
     parts = _record()
     del parts["schema"]
-    record = build_record(
-        **dict(parts, train=None, throughput={}, recipe=None, evaluation={"images": 7, "top1": None})
-    )
+    record = build_record(**dict(parts, train=None, throughput={}, recipe=None, evaluation={"images": 7, "top1": None}))
     assert not {"train", "throughput", "recipe"} & set(record)
     assert record["evaluation"] == {"images": 7}
     assert record["schema"] == 1
@@ -69,13 +67,7 @@ def test_build_takes_numpy_and_turns_nan_of_empty_classes_into_null(tmp_path):
     }
     parts = _record()
     del parts["schema"]
-    more = {
-        "best": {"epoch": 3, "top1": 50.0},
-        "machine": machine(),
-        "depth": 20,
-        "variant": "paper",
-        "seed": 0,
-    }
+    more = {"best": {"epoch": 3, "top1": 50.0}, "machine": machine(), "depth": 20, "variant": "paper", "seed": 0}
     record = build_record(**dict(parts, evaluation=evaluation, layers="slim", **more))
     write_record(tmp_path / "result.json", record)
     back = read_record(tmp_path / "result.json")
@@ -127,9 +119,7 @@ def test_a_wrong_value_is_one_line_that_names_file_and_key(tmp_path, key, value)
         assert "\n" not in message
 
 
-@pytest.mark.parametrize(
-    "key", ["half", "mode", "network", "device", "started", "versions", "steps_completed"]
-)
+@pytest.mark.parametrize("key", ["half", "mode", "network", "device", "started", "versions", "steps_completed"])
 def test_a_missing_key_is_named(tmp_path, key):
     record = _record()
     del record[key]
@@ -176,21 +166,15 @@ def test_a_missing_file_and_a_missing_folder_are_the_users_to_mend(tmp_path):
 def test_commit_is_that_of_the_checkout_and_says_when_it_was_modified(tmp_path):
     def git(*arguments):
         identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-        subprocess.run(
-            ["git", *identity, *arguments], cwd=str(tmp_path), check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run(["git", *identity, *arguments], cwd=str(tmp_path), check=True, stdout=subprocess.DEVNULL)
 
     def found():
         code = "from shared.results.record import commit; print(commit())"
-        output = subprocess.run(
-            [sys.executable, "-c", code], cwd=str(tmp_path), check=True, stdout=subprocess.PIPE
-        )
+        output = subprocess.run([sys.executable, "-c", code], cwd=str(tmp_path), check=True, stdout=subprocess.PIPE)
         return output.stdout.decode().strip()
 
     root = Path(__file__).resolve().parents[3]
-    shutil.copytree(
-        str(root / "shared"), str(tmp_path / "shared"), ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(str(root / "shared"), str(tmp_path / "shared"), ignore=shutil.ignore_patterns("__pycache__"))
     assert found() == "None"
     git("init", "-q")
     assert found() == "None"

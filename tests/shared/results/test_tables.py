@@ -96,8 +96,7 @@ def test_a_shortened_recipe_does_not_pass_for_the_documented_one(changes):
 def test_seeds_become_mean_and_deviation():
     top1 = [94.4, 94.5, 94.9]
     records = [
-        _record(seed=seed, evaluation={"images": 10000, "top1": value, "top5": 99.5})
-        for seed, value in enumerate(top1)
+        _record(seed=seed, evaluation={"images": 10000, "top1": value, "top5": 99.5}) for seed, value in enumerate(top1)
     ]
     (row,) = _of("measured", records)
     assert (row.top1, row.top1_std) == (statistics.mean(top1), statistics.stdev(top1))
@@ -145,9 +144,7 @@ def test_a_run_cut_off_within_its_first_epoch_shows_its_steps():
 
 def test_the_text_fits_the_terminal_and_names_what_it_shows():
     records = [_record(seed=seed) for seed in range(3)] + [
-        _record(
-            device={"kind": "cpu", "name": "Some Xeon Platinum 8375C with a long name", "count": 2}, depth=20
-        )
+        _record(device={"kind": "cpu", "name": "Some Xeon Platinum 8375C with a long name", "count": 2}, depth=20)
     ]
     text = render(rows(records))
     assert max(len(line) for line in text.splitlines()) <= WIDTH
@@ -170,9 +167,7 @@ def test_csv_and_json_hold_the_same_full_numbers():
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_markdown_tables_are_rectangular(language):
-    lines = [
-        line for line in render(rows([_record()]), "markdown", language).splitlines() if line.startswith("|")
-    ]
+    lines = [line for line in render(rows([_record()]), "markdown", language).splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {13}
     assert ("| 类别 |" in lines[0]) == (language == "zh")
     assert any(("实测" if language == "zh" else "measured") in line for line in lines)
@@ -286,9 +281,7 @@ def test_readmes_are_updated_and_checked(tmp_path, capsys):
     assert main([folder, "--check"] + files) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["no block\n", "<!-- results:begin -->\nnever ended\n", BLOCK.format(" lang=fr")]
-)
+@pytest.mark.parametrize("text", ["no block\n", "<!-- results:begin -->\nnever ended\n", BLOCK.format(" lang=fr")])
 def test_a_file_without_a_proper_block_is_refused_and_left_alone(tmp_path, capsys, text):
     path = tmp_path / "README.md"
     path.write_text(text)
@@ -299,9 +292,16 @@ def test_a_file_without_a_proper_block_is_refused_and_left_alone(tmp_path, capsy
 
 def test_images_of_another_size_are_named_and_are_not_the_documented_run():
     changes = {
-        "half": "torch_imagenet", "network": "se_resnet50", "recipe": "se_resnet50_1p", "global_batch_size": 128,
-        "epochs_completed": 1, "dataset": {"name": "imagenet"}, "schedule": None, "depth": None, "variant": None,
-    }  # fmt: skip
+        "half": "torch_imagenet",
+        "network": "se_resnet50",
+        "recipe": "se_resnet50_1p",
+        "global_batch_size": 128,
+        "epochs_completed": 1,
+        "dataset": {"name": "imagenet"},
+        "schedule": None,
+        "depth": None,
+        "variant": None,
+    }
     whole, small = _record(**changes, image_size=224), _record(**changes, image_size=64)
     (row,) = _of("measured", [whole], "se_resnet50")
     assert row.settings == "se_resnet50_1p"

@@ -49,9 +49,14 @@ def test_a_step_is_an_event_then_a_line_then_the_bar(progress):
     event, line, bar = log.calls
     values = {"epoch": 3, "loss": 0.5, "step_loss": 0.5, "top1": 37.5, "top5": 75.0, "learning_rate": 0.1}
     tags = {
-        "train/loss": 0.5, "train/top1": 37.5, "train/top5": 75.0, "train/learning_rate": 0.1,
-        "throughput/images_per_second": 123.4, "throughput/step_ms": 8.0, "throughput/data_wait_share": 0.125,
-    }  # fmt: skip
+        "train/loss": 0.5,
+        "train/top1": 37.5,
+        "train/top5": 75.0,
+        "train/learning_rate": 0.1,
+        "throughput/images_per_second": 123.4,
+        "throughput/step_ms": 8.0,
+        "throughput/data_wait_share": 0.125,
+    }
     assert event == ("event", "step", 1, {**values, "loss_scale": 128.0, **SPEED}, tags)
     assert line == ("line", "the line")
     assert bar == ("bar", "epoch 3/90", {"loss": "0.500", "top1": "37.5%", "images/s": "123.4", "data wait": "12%"})
@@ -85,6 +90,10 @@ def test_the_start_is_flat_and_without_what_is_not_set():
     log_start(log, recipe, device="2 x NPU")
     ((_, values),) = log.calls
     assert values == {
-        "name": "r", "schedule.kind": "step", "schedule.milestones": "30 60", "schedule.base": 0.1, "device": "2 x NPU",
-    }  # fmt: skip
+        "name": "r",
+        "schedule.kind": "step",
+        "schedule.milestones": "30 60",
+        "schedule.base": 0.1,
+        "device": "2 x NPU",
+    }
     assert json.dumps(values)

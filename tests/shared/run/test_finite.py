@@ -37,9 +37,11 @@ def test_an_evaluation_of_numbers_is_a_result():
 
 @pytest.mark.parametrize(
     ("training", "advice"),
-    [(True, "lower --learning-rate .* start from the last good checkpoint with --checkpoint"),
-     (False, "these weights have diverged, evaluate others with --checkpoint, or use --precision O0")],
-)  # fmt: skip
+    [
+        (True, "lower --learning-rate .* start from the last good checkpoint with --checkpoint"),
+        (False, "these weights have diverged, evaluate others with --checkpoint, or use --precision O0"),
+    ],
+)
 def test_one_answer_that_is_no_number_is_none(training, advice):
     words = f"^the network's answers to 1 of 2 images are not numbers, from bn on; {advice}$"
     with pytest.raises(UsageError, match=words):

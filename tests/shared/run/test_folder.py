@@ -35,10 +35,15 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train.log", "checkpoints", "model.ckpt.index"])
-@pytest.mark.parametrize("make", [
-    lambda path, other: path.symlink_to(other), lambda path, other: path.symlink_to(other / "nothing"),
-    lambda path, other: os.mkfifo(str(path)),
-], ids=["link", "dangling link", "pipe"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path, other: path.symlink_to(other),
+        lambda path, other: path.symlink_to(other / "nothing"),
+        lambda path, other: os.mkfifo(str(path)),
+    ],
+    ids=["link", "dangling link", "pipe"],
+)
 def test_what_a_run_writes_stays_in_its_folder(tmp_path, name, make):
     (tmp_path / "run").mkdir()
     make(tmp_path / "run" / name, tmp_path)
@@ -99,11 +104,20 @@ def test_a_used_folder_gives_up_what_its_run_wrote_and_nothing_else(tmp_path, ha
     assert all((aside / name / "inner").read_text() == name for name in folders)
 
 
-@pytest.mark.parametrize(("name", "mode"), [
-    ("checkpoints/team.pth", "train"), ("checkpoints/team.pth", "finetune"), ("model.pth", "train"),
-    ("train.log", "train"), ("tensorboard/events", "evaluate"), ("result.json", "evaluate"),
-    ("events.jsonl", "benchmark"), ("config.json", "train"), ("output.prof", "profile"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("checkpoints/team.pth", "train"),
+        ("checkpoints/team.pth", "finetune"),
+        ("model.pth", "train"),
+        ("train.log", "train"),
+        ("tensorboard/events", "evaluate"),
+        ("result.json", "evaluate"),
+        ("events.jsonl", "benchmark"),
+        ("config.json", "train"),
+        ("output.prof", "profile"),
+    ],
+)
 @pytest.mark.parametrize("content", ["mine", "{}", "[1]", '{"model_type": "bert", "options": {}, "command": ""}'])
 def test_what_no_run_vouches_for_stays_where_it_is(tmp_path, name, mode, content):
     path = tmp_path / name

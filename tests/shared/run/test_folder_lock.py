@@ -33,9 +33,12 @@ time.sleep(60)
 def holder(tmp_path):
     """A process that writes into the folder, with a child."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, universal_newlines=True,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)), start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        start_new_session=True,
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,5 @@
 """One writer: what stands in train.log, events.jsonl, TensorBoard's files and on the console."""
+
 from __future__ import annotations
 
 import datetime

@@ -1,4 +1,5 @@
 """A loss scale that has failed is told from one that is still finding its place."""
+
 from __future__ import annotations
 
 import pytest

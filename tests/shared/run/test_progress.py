@@ -1,4 +1,5 @@
 """How far a run is: sums weighted by images, the best evaluation, and a JSON form that gives the same bits back."""
+
 from __future__ import annotations
 
 import json
@@ -11,8 +12,14 @@ from hypothesis import strategies as st
 from shared.errors import UsageError
 from shared.run.progress import Progress, refuse_less
 
-STEPS = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 128).flatmap(
-    lambda images: st.tuples(st.integers(0, images), st.just(images)))), min_size=1, max_size=10)  # fmt: skip
+STEPS = st.lists(
+    st.tuples(
+        st.floats(0, 1e6),
+        st.integers(1, 128).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))),
+    ),
+    min_size=1,
+    max_size=10,
+)
 
 
 def counted(steps):
@@ -52,9 +59,16 @@ def test_the_five_likeliest_are_counted_where_they_are_given():
 
 def test_a_state_of_before_the_five_likeliest_were_counted_can_be_read():
     stored = {
-        "epoch": 1, "step_in_epoch": 2, "step": 5, "images": 80, "epoch_images": 32, "epoch_correct": 8,
-        "epoch_loss": 64.0, "best_epoch": 1, "best_top1": 12.5,
-    }  # fmt: skip
+        "epoch": 1,
+        "step_in_epoch": 2,
+        "step": 5,
+        "images": 80,
+        "epoch_images": 32,
+        "epoch_correct": 8,
+        "epoch_loss": 64.0,
+        "best_epoch": 1,
+        "best_top1": 12.5,
+    }
     progress = Progress(**stored)
     assert (progress.loss, progress.top1, progress.step) == (2.0, 25.0, 5)
     assert {name: value for name, value in progress.to_json().items() if name in stored} == stored
@@ -84,10 +98,17 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(loss):
 
 @pytest.mark.parametrize(
     ("so_far", "epochs", "steps", "says"),
-    [((8, 0, 80), 3, None, "in epoch 8 already and --epochs 3"), ((7, 1, 71), 7, None, "epoch 8 already and --epochs"),
-     ((8, 0, 80), None, 79, "in step 80 already and --max-steps 79"), ((8, 0, 80), 8, 80, ""),
-     ((7, 10, 80), 8, 80, ""), ((7, 1, 71), 8, None, ""), ((8, 0, 80), None, None, ""), ((0, 0, 0), 1, 1, "")],
-)  # fmt: skip
+    [
+        ((8, 0, 80), 3, None, "in epoch 8 already and --epochs 3"),
+        ((7, 1, 71), 7, None, "epoch 8 already and --epochs"),
+        ((8, 0, 80), None, 79, "in step 80 already and --max-steps 79"),
+        ((8, 0, 80), 8, 80, ""),
+        ((7, 10, 80), 8, 80, ""),
+        ((7, 1, 71), 8, None, ""),
+        ((8, 0, 80), None, None, ""),
+        ((0, 0, 0), 1, 1, ""),
+    ],
+)
 def test_a_run_does_not_go_back(so_far, epochs, steps, says):
     progress = dict(zip(("epoch", "step_in_epoch", "step"), so_far))
     if not says:

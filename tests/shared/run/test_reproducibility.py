@@ -1,4 +1,5 @@
 """What rounds otherwise at a resumption is said, one line each, with the way back."""
+
 from __future__ import annotations
 
 from shared.run.reproducibility import changes

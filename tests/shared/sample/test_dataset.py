@@ -1,4 +1,5 @@
 """The embedded sample is the same everywhere, and whole whenever it is there."""
+
 from __future__ import annotations
 
 import hashlib
@@ -90,8 +91,10 @@ def test_enlarging_keeps_a_flat_shade(shade, value):
 def test_the_jpegs_are_the_same_split(jpeg_folder, data):
     from PIL import Image
 
-    for part, labels, images in [("train", data.train_labels, data.train_images),
-                                 ("val", data.test_labels, data.test_images)]:
+    for part, labels, images in [
+        ("train", data.train_labels, data.train_images),
+        ("val", data.test_labels, data.test_images),
+    ]:
         folders = sorted(path.name for path in (jpeg_folder / part).iterdir())
         assert folders == list("0123456789")
         counts = [len(list((jpeg_folder / part / name).iterdir())) for name in folders]
@@ -226,11 +229,12 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.once
 def test_parallel_processes_get_the_same_whole_folder(tmp_path):
-    program = ("from shared import cifar10, sample; "
-               f"print(cifar10.load(sample.cifar10_folder({str(tmp_path)!r})).fingerprint)")
+    program = (
+        f"from shared import cifar10, sample; print(cifar10.load(sample.cifar10_folder({str(tmp_path)!r})).fingerprint)"
+    )
     processes = [
-        subprocess.Popen([sys.executable, "-c", program], cwd=str(REPOSITORY), stdout=subprocess.PIPE)
-        for _ in range(4)]
+        subprocess.Popen([sys.executable, "-c", program], cwd=str(REPOSITORY), stdout=subprocess.PIPE) for _ in range(4)
+    ]
     outputs = [process.communicate()[0].decode().strip() for process in processes]
     assert outputs == [FINGERPRINT] * 4
     assert os.listdir(str(tmp_path / "se-pnas-kit" / "sample-v1")) == ["cifar-10-batches-py"]
@@ -250,7 +254,9 @@ def test_who_comes_second_takes_the_others_folder(tmp_path):
 
 
 def test_importing_asks_for_numpy_alone():
-    program = ("import sys; from shared import cifar10, sample; "
-               "print([name for name in ('sklearn', 'PIL', 'tensorflow', 'torch') if name in sys.modules])")
+    program = (
+        "import sys; from shared import cifar10, sample; "
+        "print([name for name in ('sklearn', 'PIL', 'tensorflow', 'torch') if name in sys.modules])"
+    )
     output = subprocess.check_output([sys.executable, "-c", program], cwd=str(REPOSITORY))
     assert output.strip() == b"[]"

@@ -1,4 +1,5 @@
 """Files are there whole or not at all."""
+
 from __future__ import annotations
 
 import os
@@ -43,7 +44,9 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_and_the_name_in_the_end(tm
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(atomic_files.os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1])
+        monkeypatch.setattr(
+            atomic_files.os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1]
+        )
     atomic_files.write_atomic(tmp_path / "file", "text")
     assert calls == ["fsync", "replace", "fsync"]
 
@@ -106,7 +109,7 @@ def test_sync_folder_syncs_a_descriptor_and_closes_it(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(atomic_files.os, "fsync", lambda descriptor: synced.append((descriptor, os.fstat(descriptor))))
     atomic_files.sync_folder(tmp_path)
-    (descriptor, status), = synced
+    ((descriptor, status),) = synced
     assert (status.st_dev, status.st_ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(descriptor)

@@ -1,4 +1,5 @@
 """Where caches are: the user's own folder first, then one below the temporary folder that nobody else has made."""
+
 from __future__ import annotations
 
 import os
@@ -24,8 +25,9 @@ def _own(temporary):
 
 def test_the_named_folder_first_then_the_temporary_one(temporary, tmp_path):
     assert list(cache_dir.places("index", tmp_path / "cache")) == [
-        tmp_path / "cache" / "se-pnas-kit" / "index", _own(temporary) / "se-pnas-kit" / "index",
-    ]  # fmt: skip
+        tmp_path / "cache" / "se-pnas-kit" / "index",
+        _own(temporary) / "se-pnas-kit" / "index",
+    ]
 
 
 def test_a_link_in_the_temporary_folder_is_not_followed(temporary, tmp_path):

@@ -1,4 +1,5 @@
 """~ is a home or an error, an empty value an error, in every path option of every command line; data that is gone."""
+
 from __future__ import annotations
 
 import os
@@ -37,9 +38,12 @@ def parsed(program, *words):
 
 def test_every_command_line_is_looked_at():
     assert len(PARSERS) == 3 + 10
-    assert {"--data-path", "--output-dir", "--resume", "--checkpoint", "--log-file", "--sort-val", "--write-shards",
-            "--shard-cache", "--data_url", "--train_url", "--modelarts_data_dir", "--modelarts_result_dir", "--output",
-            "--update-readme", "--check"} == {option for _, option, kind, _ in VALUES if kind in PATHS}  # fmt: skip
+    assert set(
+        (
+            "--data-path --output-dir --resume --checkpoint --log-file --sort-val --write-shards --shard-cache "
+            "--data_url --train_url --modelarts_data_dir --modelarts_result_dir --output --update-readme --check"
+        ).split()
+    ) == {option for _, option, kind, _ in VALUES if kind in PATHS}
 
 
 @pytest.mark.parametrize(("program", "option"), [value[:2] for value in VALUES])

@@ -28,8 +28,15 @@ class Outer:
     more: Dict[str, Any] = field(default_factory=dict)
 
 
-GOOD = {"name": "one", "inner": {"rate": 1, "steps": [1, 2]}, "count": 3, "share": [0.5, 1], "ratio": 0.25,
-        "flag": True, "more": {"a": [1]}}  # fmt: skip
+GOOD = {
+    "name": "one",
+    "inner": {"rate": 1, "steps": [1, 2]},
+    "count": 3,
+    "share": [0.5, 1],
+    "ratio": 0.25,
+    "flag": True,
+    "more": {"a": [1]},
+}
 
 
 def test_every_field_as_its_dataclass_has_it():

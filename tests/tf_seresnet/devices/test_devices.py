@@ -120,8 +120,14 @@ def test_spelling(text, meaning):
 
 @pytest.mark.parametrize(
     ("text", "near"),
-    [("gpuu", "did you mean 'gpu'?"), ("cpu:1", "did you mean 'cpu'?"), ("atuo", "did you mean 'auto'?"),
-     ("a\nut", "did you mean 'auto'?"), ("gpu:-1", "choose one of auto, cpu, gpu"), ("tpu", "choose one of auto")],
+    [
+        ("gpuu", "did you mean 'gpu'?"),
+        ("cpu:1", "did you mean 'cpu'?"),
+        ("atuo", "did you mean 'auto'?"),
+        ("a\nut", "did you mean 'auto'?"),
+        ("gpu:-1", "choose one of auto, cpu, gpu"),
+        ("tpu", "choose one of auto"),
+    ],
 )
 def test_unknown_spelling_is_answered_with_the_nearest_where_there_is_one(text, near):
     with pytest.raises(UsageError, match=re.escape(near)) as refused:
@@ -266,7 +272,8 @@ def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
 def test_xla_compiles_on_the_cpu_when_the_device_comes_first():
     """In a process of its own, where opening the device is what loads TensorFlow."""
     code = (
-        "import sys; from tf_seresnet import devices; import tf_seresnet.devices.graph_probe; assert 'tensorflow' not in sys.modules\n"
+        "import sys; from tf_seresnet import devices; from tf_seresnet.devices import graph_probe\n"
+        "assert 'tensorflow' not in sys.modules\n"
         "device = devices.open_device('cpu', xla=True)\n"
         "print('_XlaRun' in graph_probe.rewritten(device.session_config())[1])"
     )

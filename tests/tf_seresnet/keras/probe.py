@@ -4,6 +4,7 @@
 
 FOLDER holds images.npy, labels.npy and, for every network, weights VARIANT.npz and checkpoint VARIANT.ckpt.
 """
+
 from __future__ import annotations
 
 import sys

@@ -2,6 +2,7 @@
 
 Each backend runs once, in a process of its own (probe.py); the tests compare what it wrote with `core`.
 """
+
 from __future__ import annotations
 
 import collections
@@ -48,9 +49,13 @@ needs_keras = pytest.mark.skipif(not _keras_3(), reason="Keras 3 is not installe
 def _run(arguments, backend):
     # XLA without its optimisations compiles in half the time, and torch's threads would wait for each other.
     environment = dict(
-        os.environ, KERAS_BACKEND=backend, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="2",
-        XLA_FLAGS="--xla_backend_optimization_level=0", OMP_NUM_THREADS="1",
-    )  # fmt: skip
+        os.environ,
+        KERAS_BACKEND=backend,
+        PYTHONPATH=str(ROOT),
+        TF_CPP_MIN_LOG_LEVEL="2",
+        XLA_FLAGS="--xla_backend_optimization_level=0",
+        OMP_NUM_THREADS="1",
+    )
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

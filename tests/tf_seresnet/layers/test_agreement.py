@@ -1,4 +1,5 @@
 """`layers.slim`, the documented stack, against `layers.core`: the same numbers, the same checkpoints."""
+
 from __future__ import annotations
 
 import collections

@@ -1,4 +1,5 @@
 """Initial weights: the same numbers everywhere, with the distributions of the original."""
+
 from __future__ import annotations
 
 import math
@@ -26,10 +27,14 @@ def test_golden_numbers():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("BatchNorm/gamma", 1), ("BatchNorm_3/moving_variance", 1), ("BatchNorm/beta", 0), ("conv2d_1/bias", 0),
-        ("BatchNorm/moving_mean", 0), ("BatchNorm/BatchNorm/moving_mean/biased", 0),
+        ("BatchNorm/gamma", 1),
+        ("BatchNorm_3/moving_variance", 1),
+        ("BatchNorm/beta", 0),
+        ("conv2d_1/bias", 0),
+        ("BatchNorm/moving_mean", 0),
+        ("BatchNorm/BatchNorm/moving_mean/biased", 0),
     ],
-)  # fmt: skip
+)
 def test_batch_norm_starts_at_one_and_zero_and_biases_at_zero(name, value):
     values = initial_value(name, (16,), 7)
     assert values.dtype == np.float32

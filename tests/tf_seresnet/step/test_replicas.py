@@ -23,7 +23,7 @@ tf = pytest.importorskip("tensorflow")
 from shared import recipes, rng  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tests.tf_seresnet.conftest import SHORT, Run  # noqa: E402
-from tests.tf_seresnet.test_resume import assert_same, stop_after  # noqa: E402, F401
+from tests.tf_seresnet.test_resume import assert_same  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.devices import probe as found  # noqa: E402
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
@@ -51,9 +51,14 @@ class Trained:
             if frozen:
                 patch.setattr(CoreLayers, "batch_norm", _with_moving_averages)
             batch = TrainingInput(
-                images, labels, Normalisation.of(IMAGES), Augmentation(crops, crops > 0), batch_size, seed=0,
+                images,
+                labels,
+                Normalisation.of(IMAGES),
+                Augmentation(crops, crops > 0),
+                batch_size,
+                seed=0,
                 replicas=replicas,
-            )  # fmt: skip
+            )
             step = training_step.TrainingStep(NETWORK, batch, RECIPE, device, replicas)
             with tf1.Session(config=device.session_config()) as session:
                 training_step.initialise(session, 0)
@@ -129,9 +134,15 @@ def test_processes_share_every_step_of_the_epochs_order(images, batch, ranks, fi
     for rank in range(ranks):
         with tf.Graph().as_default():
             made = TrainingInput(
-                np.zeros((images, 4, 4, 3), np.uint8), np.zeros(images, np.int32), Normalisation((0,) * 3, (1,) * 3),
-                Augmentation(0, False), batch, seed=0, static_shapes=True, replicas=Process(rank, ranks, 1),
-            )  # fmt: skip
+                np.zeros((images, 4, 4, 3), np.uint8),
+                np.zeros(images, np.int32),
+                Normalisation((0,) * 3, (1,) * 3),
+                Augmentation(0, False),
+                batch,
+                seed=0,
+                static_shapes=True,
+                replicas=Process(rank, ranks, 1),
+            )
         assert made.steps_per_epoch == images // (batch * ranks)
         assert made.left_out == images % (batch * ranks)
         of_rank.append(made._positions(first_step).reshape(-1, batch))
@@ -144,9 +155,14 @@ def test_processes_share_every_step_of_the_epochs_order(images, batch, ranks, fi
 def test_a_step_with_fewer_images_than_devices_is_left_out(images, steps, left_out):
     with tf.Graph().as_default():
         made = TrainingInput(
-            IMAGES[:images], LABELS[:images], Normalisation.of(IMAGES), Augmentation(0, False), 3, seed=0,
+            IMAGES[:images],
+            LABELS[:images],
+            Normalisation.of(IMAGES),
+            Augmentation(0, False),
+            3,
+            seed=0,
             replicas=Process(0, 1, 3),
-        )  # fmt: skip
+        )
     assert (made.steps_per_epoch, made.left_out) == (steps, left_out)
 
 
@@ -177,9 +193,7 @@ def test_a_run_on_two_devices_is_recorded_as_one(reference):
 
 @pytest.mark.slow
 @pytest.mark.skipif(VERSION == (1, 15), reason="there the two ranks below are stopped and resumed, and take longer")
-def test_stopped_and_resumed_on_two_devices_is_the_uninterrupted_run(
-    train, reference, stop_after, monkeypatch, capsys  # noqa: F811
-):
+def test_stopped_and_resumed_on_two_devices_is_the_uninterrupted_run(train, reference, stop_after, monkeypatch, capsys):
     stop_after("step", 4)
     stopped = train("--num-devices", "2")
     assert stopped.status == 143
@@ -246,16 +260,21 @@ def ranks(tmp_path, sample_folder):
     table = {"status": "completed", "version": "1.0", "server_list": [{"server_id": "node_0", "device": listed}]}
     (tmp_path / "table.json").write_text(json.dumps(table))
     given_ = {
-        "RANK_TABLE_FILE": str(tmp_path / "table.json"), "PYTHONPATH": str(ROOT / "tests" / "fakes" / "tf115_npu_bridge"),
-        "NPU_STAND_IN_RECORD": str(tmp_path / "sessions"), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        "RANK_TABLE_FILE": str(tmp_path / "table.json"),
+        "PYTHONPATH": str(ROOT / "tests" / "fakes" / "tf115_npu_bridge"),
+        "NPU_STAND_IN_RECORD": str(tmp_path / "sessions"),
+        "OMP_NUM_THREADS": "1",
+    }
 
     def start(*options):
         command = [sys.executable, str(ROOT / "tf_seresnet" / "main.py"), "--device", "npu", "--distributed", *options]
         return subprocess.Popen(
-            [*command, "--data-path", str(sample_folder)], env={**os.environ, **given_}, universal_newlines=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [*command, "--data-path", str(sample_folder)],
+            env={**os.environ, **given_},
+            universal_newlines=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     return start
 

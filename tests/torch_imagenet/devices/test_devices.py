@@ -22,10 +22,16 @@ from torch_imagenet.devices.precision import precision  # noqa: E402
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("auto", ("auto", None)), ("cpu", ("cpu", None)), ("cuda", ("cuda", None)), ("gpu", ("cuda", None)),
-        ("cuda:0", ("cuda", 0)), ("GPU:3", ("cuda", 3)), ("npu", ("npu", None)), ("npu:7", ("npu", 7)),
+        ("auto", ("auto", None)),
+        ("cpu", ("cpu", None)),
+        ("cuda", ("cuda", None)),
+        ("gpu", ("cuda", None)),
+        ("cuda:0", ("cuda", 0)),
+        ("GPU:3", ("cuda", 3)),
+        ("npu", ("npu", None)),
+        ("npu:7", ("npu", 7)),
     ],
-)  # fmt: skip
+)
 def test_every_documented_spelling(text, wanted):
     assert parse(text) == wanted
 

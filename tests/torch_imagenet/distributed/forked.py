@@ -111,11 +111,14 @@ def serve() -> None:
 
 def _import_all() -> None:
     """What a training imports late; no thread is started, for those do not live in a fork."""
-    for name in (
-        "torch._dynamo", "torch.distributed.elastic.multiprocessing.subprocess_handler", "PIL.Image",
-        "torch_imagenet.distributed.launch", "torch_imagenet.training", "torch_imagenet.evaluation", "torch_imagenet.distributed.run",
-        "tensorboard.summary.writer.event_file_writer", "tests.torch_imagenet.distributed.driver",
-    ):  # fmt: skip
+    for name in tuple(
+        (
+            "torch._dynamo torch.distributed.elastic.multiprocessing.subprocess_handler PIL.Image "
+            "torch_imagenet.distributed.launch torch_imagenet.training torch_imagenet.evaluation "
+            "torch_imagenet.distributed.run tensorboard.summary.writer.event_file_writer "
+            "tests.torch_imagenet.distributed.driver"
+        ).split()
+    ):
         importlib.import_module(name)
     importlib.import_module("PIL.Image").init()
 

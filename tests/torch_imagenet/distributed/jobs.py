@@ -17,8 +17,7 @@ from tests.torch_imagenet.distributed.forked import MODULE, Started
 ROOT = Path(__file__).resolve().parents[3]
 DRIVER = str(ROOT / "tests" / "torch_imagenet" / "distributed" / "driver.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-SHORT = ["--recipe", "se_resnet50_1p", "--image-size", "32", "--device", "cpu", "--warm-up-epochs", "1",
-         "--print-freq", "1", "--workers", "1"]  # fmt: skip
+SHORT = ("--recipe se_resnet50_1p --image-size 32 --device cpu --warm-up-epochs 1 --print-freq 1 --workers 1").split()
 PATIENCE = 240  # seconds; a machine that does ten things at once is slow, and a deadlock must end some time
 
 
@@ -40,9 +39,13 @@ class Job:
             return
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *words], stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env=settings, cwd=log.parent,
-            )  # fmt: skip
+                [sys.executable, *words],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=settings,
+                cwd=log.parent,
+            )
 
     @property
     def text(self) -> str:

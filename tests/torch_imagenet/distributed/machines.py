@@ -47,8 +47,9 @@ def pci_bus(index: int) -> int:
     return 0x17 + 0x11 * index
 
 
-def regular(nodes: Sequence[Sequence[int]], packages: int, threads_apart: int = 0, devices: Sequence[int] = ()
-            ) -> Machine:  # fmt: skip
+def regular(
+    nodes: Sequence[Sequence[int]], packages: int, threads_apart: int = 0, devices: Sequence[int] = ()
+) -> Machine:
     """Nodes, as many to a package, of cores whose second thread, if any, has a number that much higher."""
     each = len(nodes) // packages
     cores = [
@@ -81,4 +82,4 @@ MACHINES: Dict[str, Machine] = {
     "laptop": Machine(
         (*(Core(0, 0, (cpu, cpu + 1)) for cpu in range(0, 12, 2)), *(Core(0, 0, (cpu,)) for cpu in range(12, 20)))
     ),
-}  # fmt: skip
+}

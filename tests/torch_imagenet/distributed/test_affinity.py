@@ -127,8 +127,9 @@ def test_torch_gives_the_same_cpus(name, tmp_path, monkeypatch):
     machine = MACHINES[name]
     system = machine.write(tmp_path / "sys")
     real = builtins.open
-    monkeypatch.setattr(binding, "open", lambda path, *rest: real(str(path).replace("/sys", str(system), 1), *rest),
-                        raising=False)  # fmt: skip
+    monkeypatch.setattr(
+        binding, "open", lambda path, *rest: real(str(path).replace("/sys", str(system), 1), *rest), raising=False
+    )
     monkeypatch.setattr(binding, "_get_allowed_cpu_indices_for_current_thread", lambda: set(machine.cpus))
     monkeypatch.setattr(binding.torch, "cuda", module(machine), raising=False)
     if hasattr(binding, "_get_gpu_count"):

@@ -13,11 +13,23 @@ from torch_imagenet.distributed.environment import Place, first_host, given_plac
 
 ALONE = SimpleNamespace(distributed=False, nnodes=None, node_rank=None, num_devices=None)
 DISTRIBUTED = SimpleNamespace(distributed=True, nnodes=None, node_rank=None, num_devices=None)
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "h",
-            "MASTER_PORT": "29500"}  # fmt: skip
-SLURM = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "9", "SLURM_STEP_NUM_TASKS": "16", "SLURM_LOCALID": "1",
-         "SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_STEP_NODELIST": "gpu[07,09-12]",
-         "SLURM_JOB_ID": "41234"}  # fmt: skip
+TORCHRUN = {
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+    "MASTER_ADDR": "h",
+    "MASTER_PORT": "29500",
+}
+SLURM = {
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "9",
+    "SLURM_STEP_NUM_TASKS": "16",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "8(x2)",
+    "SLURM_STEP_NODELIST": "gpu[07,09-12]",
+    "SLURM_JOB_ID": "41234",
+}
 
 
 def test_nobody_has_started_several():
@@ -66,8 +78,13 @@ def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data)
     for torch_number, node in enumerate(order):
         options = SimpleNamespace(distributed=True, nnodes=nodes, node_rank=node, num_devices=devices)
         for local in range(devices):
-            environment = {**TORCHRUN, "RANK": str(torch_number * devices + local), "LOCAL_RANK": str(local),
-                           "WORLD_SIZE": str(nodes * devices), "LOCAL_WORLD_SIZE": str(devices)}  # fmt: skip
+            environment = {
+                **TORCHRUN,
+                "RANK": str(torch_number * devices + local),
+                "LOCAL_RANK": str(local),
+                "WORLD_SIZE": str(nodes * devices),
+                "LOCAL_WORLD_SIZE": str(devices),
+            }
             place = given_place(options, environment)
             assert place.rank // devices == node
             ranks.append(place.rank)

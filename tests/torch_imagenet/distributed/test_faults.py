@@ -16,10 +16,7 @@ from tests.torch_imagenet.distributed.jobs import DRIVER, SHORT, Job, losses, re
 from tests.torch_imagenet.distributed.test_process_group import images  # noqa: E402
 from tests.torch_imagenet.distributed.two_machines import two_machines, why_not  # noqa: E402
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="starts processes as on Linux"),
-    pytest.mark.slow,
-]
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="starts processes as on Linux"), pytest.mark.slow]
 KILLS = int(os.environ.get("KIT_TEST_KILLS", "1"))
 LONG = ("--epochs", "3", "--batch-size", "4", "--dropout", "0.3", "--save-steps", "2", "--max-restarts", "3")
 
@@ -64,9 +61,26 @@ def test_two_machines_train_together_and_survive_a_kill_on_either(data, undistur
     with two_machines() as machines:
         jobs = []
         for node, machine in enumerate(machines):
-            words = [DRIVER, "train", *SHORT, "--data-path", str(data), "--output-dir", str(tmp_path / "run"), *LONG,
-                     "--num-devices", "1", "--nnodes", "2", "--node-rank", str(node), "--master-addr",
-                     machines[0].address, "--master-port", "29533"]  # fmt: skip
+            words = [
+                DRIVER,
+                "train",
+                *SHORT,
+                "--data-path",
+                str(data),
+                "--output-dir",
+                str(tmp_path / "run"),
+                *LONG,
+                "--num-devices",
+                "1",
+                "--nnodes",
+                "2",
+                "--node-rank",
+                str(node),
+                "--master-addr",
+                machines[0].address,
+                "--master-port",
+                "29533",
+            ]
             jobs.append(Job(words, tmp_path / f"machine-{node}.out", namespace=machine.namespace))
         jobs[0].wait_for("E1-B2/8")
         assert "E1-B2/8" not in jobs[1].text  # the first machine writes

@@ -21,8 +21,9 @@ from tests.torch_imagenet.conftest import Tiny
 ROOT = Path(__file__).resolve().parents[3]
 HALF = "torch_imagenet"
 SMALL = ["--device=cpu", "--image-size=32", "--batch_size=2", "--learning-rate=0.000001", "--workers=1"]
-FIELDS = ["Network", "RankSize", "BatchSize", "DeviceType", "CaseName", "ActualFPS", "TrainingTime", "TrainAccuracy",
-          "ActualLoss", "E2ETrainingTime"]  # fmt: skip
+FIELDS = (
+    "Network RankSize BatchSize DeviceType CaseName ActualFPS TrainingTime TrainAccuracy ActualLoss E2ETrainingTime"
+).split()
 
 
 class Checkout:
@@ -37,15 +38,23 @@ class Checkout:
 
     def start(self, name: str, *options: str, **settings: Any) -> subprocess.Popen[str]:
         environment = {
-            **os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
+            **os.environ,
+            "PYTHON": sys.executable,
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
             "KIT_CACHE": str(self.elsewhere / "cache"),
-        }  # fmt: skip
+        }
         for variable in ("ASCEND_DEVICE_ID", "etp_running_flag", "PYTHONPATH"):
             environment.pop(variable, None)
         return subprocess.Popen(
-            ["bash", str(self.root / HALF / "test" / f"{name}.sh"), *options], cwd=self.elsewhere, text=True,
-            env={**environment, **settings}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            ["bash", str(self.root / HALF / "test" / f"{name}.sh"), *options],
+            cwd=self.elsewhere,
+            text=True,
+            env={**environment, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, name: str, *options: str, **settings: Any) -> Tuple[int, str, str]:
         process = self.start(name, *options, **settings)
@@ -129,10 +138,19 @@ def test_several_machines_share_the_global_batch(checkout: Checkout, tiny: Tiny)
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = [
-        f"--data_path={tiny.folder}", "--device=cpu", "--image-size=32", "--workers=1", "--max-steps=1",
-        "--num_devices=1", "--nnodes=2", "--batch_size=4", "--learning-rate=0.000001", "--master_addr=127.0.0.1",
-        "--local_addr=127.0.0.1", f"--master_port={port}",
-    ]  # fmt: skip
+        f"--data_path={tiny.folder}",
+        "--device=cpu",
+        "--image-size=32",
+        "--workers=1",
+        "--max-steps=1",
+        "--num_devices=1",
+        "--nnodes=2",
+        "--batch_size=4",
+        "--learning-rate=0.000001",
+        "--master_addr=127.0.0.1",
+        "--local_addr=127.0.0.1",
+        f"--master_port={port}",
+    ]
     other = checkout.start("train_performance_multinodes", *common, "--node_rank=1")
     status, out, err = checkout.run("train_performance_multinodes", *common, "--node_rank=0")
     other_out, _ = other.communicate(timeout=300)
@@ -161,8 +179,15 @@ def test_stop_continue_evaluate_and_fine_tune(checkout: Checkout, tiny: Tiny) ->
         assert "continue exactly with --resume" in out
         assert checkout.result_files() == []
     run = checkout.output / "train_full_8p"
-    status, out, err = checkout.run("train_full_8p", f"--resume={run}", "--device=cpu", "--num_devices=2",
-                                    "--workers=1", "--max-steps=7", "--print-freq=1")  # fmt: skip
+    status, out, err = checkout.run(
+        "train_full_8p",
+        f"--resume={run}",
+        "--device=cpu",
+        "--num_devices=2",
+        "--workers=1",
+        "--max-steps=7",
+        "--print-freq=1",
+    )
     assert (status, err) == (0, "")
     case = "SE_Resnet50_bs4_2p_acc"
     trained = checkout.fields(case)

@@ -52,8 +52,9 @@ def images(folder, training, validation):
 
 def test_two_ranks_of_half_the_batch_are_one_of_the_whole(data, tmp_path):
     """Batch normalisation aside. With accumulation, averaging, momentum and smoothing; two epochs of three steps."""
-    options = ("--epochs", "2", "--accumulate", "2", "--label-smoothing", "0.1", "--ema-decay", "0.9", "--clip-norm",
-               "1", "--learning-rate", "0.05")  # fmt: skip
+    options = tuple(
+        ("--epochs 2 --accumulate 2 --label-smoothing 0.1 --ema-decay 0.9 --clip-norm 1 --learning-rate 0.05").split()
+    )
     train(tmp_path / "one", data, *options, "--batch-size", "8", RANKS_DRIVER_PLAIN="1")
     train(tmp_path / "two", data, *options, "--batch-size", "4", "--num-devices", "2", RANKS_DRIVER_PLAIN="1")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
@@ -76,8 +77,7 @@ def undisturbed(data, tmp_path_factory):
     return folder
 
 
-LONG = ("--epochs", "2", "--batch-size", "4", "--num-devices", "2", "--dropout", "0.3", "--drop-path", "0.2",
-        "--save-steps", "2")  # fmt: skip
+LONG = tuple("--epochs 2 --batch-size 4 --num-devices 2 --dropout 0.3 --drop-path 0.2 --save-steps 2".split())
 
 
 @pytest.mark.slow
@@ -91,9 +91,16 @@ def test_torchrun_gives_the_ranks_that_our_launcher_starts(data, undisturbed, tm
 
 
 def _slurm(rank, port):
-    return {"SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_STEP_NUM_TASKS": "2",
-            "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": "7",
-            "MASTER_PORT": str(port)}  # fmt: skip
+    return {
+        "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_JOB_ID": "7",
+        "MASTER_PORT": str(port),
+    }
 
 
 def _kubernetes(rank, port):
@@ -136,8 +143,22 @@ def test_evaluation_counts_are_the_same_at_any_number_of_ranks(tmp_path):
     seen = {}
     for ranks in (1, 2, 3, 4):
         folder = tmp_path / f"ranks-{ranks}"
-        words = [DRIVER, "evaluate", "--checkpoint", str(tmp_path / "trained"), "--data-path", str(data), "--workers",
-                 "1", "--device", "cpu", "--output-dir", str(folder), "--num-devices", str(ranks)]  # fmt: skip
+        words = [
+            DRIVER,
+            "evaluate",
+            "--checkpoint",
+            str(tmp_path / "trained"),
+            "--data-path",
+            str(data),
+            "--workers",
+            "1",
+            "--device",
+            "cpu",
+            "--output-dir",
+            str(folder),
+            "--num-devices",
+            str(ranks),
+        ]
         job = Job(words, tmp_path / f"{ranks}.out", RANKS_DRIVER_SIZES="1,7,33,64")
         assert job.end() == 0, job.text
         for size in (1, 7, 33, 64):

@@ -47,10 +47,13 @@ def test_the_name_of_the_job(environment, values, name):
         ({}, {"KIT_JOB": "a"}, False),
         ({"KIT_JOB": "a"}, {}, False),
         ({"SLURM_STEP_ID": "0", "SLURM_JOB_ID": "4"}, {"SLURM_STEP_ID": "1", "SLURM_JOB_ID": "4"}, False),
-        ({"SLURM_STEP_ID": "0", "SLURM_JOB_ID": "4"},
-         {"SLURM_STEP_ID": "0", "SLURM_JOB_ID": "4", "SLURM_RESTART_COUNT": "1"}, True),
+        (
+            {"SLURM_STEP_ID": "0", "SLURM_JOB_ID": "4"},
+            {"SLURM_STEP_ID": "0", "SLURM_JOB_ID": "4", "SLURM_RESTART_COUNT": "1"},
+            True,
+        ),
     ],
-)  # fmt: skip
+)
 def test_which_run_is_gone_on_with(environment, tmp_path, first, second, goes_on):
     options = SimpleNamespace(output_dir=str(tmp_path))
     environment(**first)

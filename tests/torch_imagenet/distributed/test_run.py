@@ -38,13 +38,17 @@ def _refused(capsys, *words):
         (("profile", "--num-devices", "2"), "error: the mode profile looks at one device; leave"),
         (("train", "--distributed", "--device", "cpu"), "error: --distributed on the CPU needs a number of processes;"),
         (("train", "--sync-bn", "--device", "cpu"), "error: --sync-bn is for several devices; add --distributed"),
-        (("benchmark", "--device", "cpu", "--nnodes", "2", "--num-devices", "1"),
-         "error: several machines need --node-rank (0 on the first) and --master-addr"),
-        (("benchmark", "--device", "cpu", "--nnodes", "2", "--num-devices", "1", "--node-rank", "2", "--master-addr",
-          "127.0.0.1"), "error: --node-rank 2 of --nnodes 2; it counts from 0"),
+        (
+            ("benchmark", "--device", "cpu", "--nnodes", "2", "--num-devices", "1"),
+            "error: several machines need --node-rank (0 on the first) and --master-addr",
+        ),
+        (
+            tuple("benchmark --device cpu --nnodes 2 --num-devices 1 --node-rank 2 --master-addr 127.0.0.1".split()),
+            "error: --node-rank 2 of --nnodes 2; it counts from 0",
+        ),
         (("evaluate", "--device", "cpu", "--num-devices", "2", "--checkpoint", "/nowhere"), "error: no checkpoint at"),
     ],
-)  # fmt: skip
+)
 def test_refused_in_one_line_before_anything_starts(capsys, monkeypatch, words, message):
     monkeypatch.setattr(launch, "elastic_launch", None)
     assert _refused(capsys, *words).startswith(message)
@@ -97,8 +101,11 @@ def test_the_linear_scaling_rule(tiny):
         data = run_setup.load_data(options)
         recipe = run_setup.choose_recipe(options, data, device)
         assert recipe.schedule.base == pytest.approx(rate)
-        stored = {"recipe": recipe.to_json(), "data": {"fingerprint": data.content.fingerprint},
-                  "progress": dataclasses.asdict(Progress())}  # fmt: skip
+        stored = {
+            "recipe": recipe.to_json(),
+            "data": {"fingerprint": data.content.fingerprint},
+            "progress": dataclasses.asdict(Progress()),
+        }
         assert run_setup.resumed_recipe(options, stored, data) == recipe  # the same command goes on after a restart
         assert isinstance(recipe, ImageNetRecipe)
 

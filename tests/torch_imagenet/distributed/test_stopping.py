@@ -37,12 +37,28 @@ class OneOfSeveral(Ranks):
 
 def _loop(rank, size, store, plan, asynchronous):
     step = SimpleNamespace(
-        device=SimpleNamespace(asynchronous=asynchronous), magnitude=lambda: torch.zeros([]),
-        check_numbers=lambda step, magnitude, ended: None, where_not_finite=lambda: "",
-    )  # fmt: skip
+        device=SimpleNamespace(asynchronous=asynchronous),
+        magnitude=lambda: torch.zeros([]),
+        check_numbers=lambda step, magnitude, ended: None,
+        where_not_finite=lambda: "",
+    )
     bad = SimpleNamespace(note=lambda texts: None)
-    return Loop(step, None, None, None, None, Path(), recipes.get("se_resnet50_1p"), plan, Progress(), Clock(), None,
-                Interrupts(), bad, OneOfSeveral(rank, size, store))  # fmt: skip
+    return Loop(
+        step,
+        None,
+        None,
+        None,
+        None,
+        Path(),
+        recipes.get("se_resnet50_1p"),
+        plan,
+        Progress(),
+        Clock(),
+        None,
+        Interrupts(),
+        bad,
+        OneOfSeveral(rank, size, store),
+    )
 
 
 def _training(rank, loops, begun):
@@ -67,8 +83,15 @@ def _training(rank, loops, begun):
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.data(), size=st.integers(2, 4), asynchronous=st.booleans(), total=st.integers(1, 12),
-       print_freq=st.integers(1, 5), save_steps=st.none() | st.integers(1, 4), warm_up=st.integers(0, 3))  # fmt: skip
+@given(
+    data=st.data(),
+    size=st.integers(2, 4),
+    asynchronous=st.booleans(),
+    total=st.integers(1, 12),
+    print_freq=st.integers(1, 5),
+    save_steps=st.none() | st.integers(1, 4),
+    warm_up=st.integers(0, 3),
+)
 def test_all_stop_before_the_same_step(data, size, asynchronous, total, print_freq, save_steps, warm_up):
     plan, store, begun = Plan(total, total, print_freq, save_steps, warm_up), {}, [0] * size
     loops = [_loop(rank, size, store, plan, asynchronous) for rank in range(size)]

@@ -41,9 +41,7 @@ def losses(name: str, rate: float, steps: int = STEPS) -> List[float]:
         network = spec.make()
     device = open_device("cpu")
     normalise = Normalisation((0.5,) * 3, (0.25,) * 3, device.torch_device, torch.float64, True)
-    step = TrainingStep(
-        drawn(network), recipe, CLASSES, device, precision("O0"), normalise, "contiguous", spec.head
-    )
+    step = TrainingStep(drawn(network), recipe, CLASSES, device, precision("O0"), normalise, "contiguous", spec.head)
     random = np.random.RandomState(0)
     pixels = torch.from_numpy(random.randint(0, 256, (BATCH, SIDE, SIDE, 3)).astype(np.uint8))
     batch = Batch(pixels, torch.arange(BATCH) % CLASSES, ())

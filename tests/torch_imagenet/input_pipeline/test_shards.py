@@ -236,9 +236,19 @@ def test_a_run_from_a_url_is_continued_exactly(run_in, tiny, shards, url, tmp_pa
         assert run_in(tmp_path / "part", "--data-path", url, *cache).status == 143
     given = {"url": [], "shards": ["--data-path", str(shards)], "folder": ["--data-path", str(tiny.folder)]}[place]
     resumed = run_in(
-        tmp_path / "part", "--resume", str(tmp_path / "part"), "--device", "cpu", "--print-freq", "1", "--workers", "1",
-        *cache, *given, plain=True,
-    )  # fmt: skip
+        tmp_path / "part",
+        "--resume",
+        str(tmp_path / "part"),
+        "--device",
+        "cpu",
+        "--print-freq",
+        "1",
+        "--workers",
+        "1",
+        *cache,
+        *given,
+        plain=True,
+    )
     if place == "folder":
         assert resumed.status == 2
         assert "in another order; give what it had with --data-path" in capsys.readouterr().err

@@ -53,8 +53,10 @@ def test_webdataset_reads_what_we_write(folder, tmp_path):
     for part in (data.train, data.val):
         names = sorted(str(path) for path in (tmp_path / "shards").glob(f"{part.subset}-*.tar"))
         assert len(names) > 1
-        raw = {int(sample["__key__"].split("-")[0]): (sample["jpg"], int(sample["cls"]))
-               for sample in wds.WebDataset(names, shardshuffle=False)}  # fmt: skip
+        raw = {
+            int(sample["__key__"].split("-")[0]): (sample["jpg"], int(sample["cls"]))
+            for sample in wds.WebDataset(names, shardshuffle=False)
+        }
         assert [raw[index] for index in range(len(part))] == _contents(part)
         decoded = wds.WebDataset(names, shardshuffle=False).decode("pil").to_tuple("__key__", "jpg;png", "cls")
         for key, image, label in decoded:
@@ -72,8 +74,11 @@ def test_we_read_what_webdataset_writes(folder, tmp_path, with_json):
         pattern = str(tmp_path / "wds" / f"imagenet1k-{part.subset}-%04d.tar")
         with wds.ShardWriter(pattern, maxcount=15, verbose=0) as writer:
             for index in np.random.RandomState(0).permutation(len(part)).tolist():
-                sample = {"__key__": part.file_name(index).split(".")[0], "jpg": Path(part.path(index)).read_bytes(),
-                          "cls": int(part.labels[index])}  # fmt: skip
+                sample = {
+                    "__key__": part.file_name(index).split(".")[0],
+                    "jpg": Path(part.path(index)).read_bytes(),
+                    "cls": int(part.labels[index]),
+                }
                 writer.write(dict(sample, json={"label": sample["cls"]}) if with_json else sample)
     (tmp_path / "wds" / "classes.txt").write_text("\n".join(data.classes))
     packed = imagenet.load(tmp_path / "wds")

@@ -33,8 +33,13 @@ def _image(width: int, height: int, seed: int = 0) -> Image.Image:
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-@given(width=st.integers(20, 300), height=st.integers(20, 300), size=st.sampled_from([32, 33, 64, 97]),
-       fraction=st.sampled_from([0.875, 0.9, 1.0, 1.2, 1.3]), keep_aspect=st.booleans())  # fmt: skip
+@given(
+    width=st.integers(20, 300),
+    height=st.integers(20, 300),
+    size=st.sampled_from([32, 33, 64, 97]),
+    fraction=st.sampled_from([0.875, 0.9, 1.0, 1.2, 1.3]),
+    keep_aspect=st.booleans(),
+)
 @settings(deadline=None, max_examples=150)
 def test_the_evaluation_is_torchvisions_bit_for_bit(torchvision, width, height, size, fraction, keep_aspect):
     """With a fraction above 1 the crop is larger than the image, and there is black around it."""
@@ -78,9 +83,11 @@ def test_boxes_are_distributed_as_torchvisions(torchvision):
         theirs.append(Box(left, top, width, height))
     ours = [random_resized_crop(random, 500, 375, *DEFAULTS) for _ in range(4000)]
     for measure in (
-        lambda box: box.width * box.height / (500 * 375), lambda box: math.log(box.width / box.height),
-        lambda box: box.left / 500, lambda box: box.top / 375,
-    ):  # fmt: skip
+        lambda box: box.width * box.height / (500 * 375),
+        lambda box: math.log(box.width / box.height),
+        lambda box: box.left / 500,
+        lambda box: box.top / 375,
+    ):
         mine, other = np.array([measure(box) for box in ours]), np.array([measure(box) for box in theirs])
         error = math.hypot(mine.std(), other.std()) / math.sqrt(4000)
         assert abs(mine.mean() - other.mean()) < 4 * error

@@ -115,24 +115,37 @@ def _cases() -> Dict[str, Case]:
     cases = {}
     for name in sorted(TIMM):
         big, full, own = name != "se_resnet50_caffe", (FULL[name], FULL[name]), (CADENE_SIZE[name], CADENE_SIZE[name])
-        cases.update({
-            f"{name}: timm's logits": Case(
-                lambda name=name: timm_network(name), lambda name=name: ours(name), logits((64, 96), (75, 47)),
-                name == "pnasnet5large"),
-            f"{name}: three steps of timm's": Case(
-                lambda name=name: timm_network(name), lambda name=name: ours(name), three_steps(*STEPS[name]), big),
-            f"{name}: Cadene's logits": Case(
-                lambda name=name: cadene_network(name), lambda name=name: ours(name), logits(own)),
-            f"{name}: Cadene's logits at the documented size with its own head": Case(
-                lambda name=name: cadene_network(name, any_size=False), lambda name=name: ours(name),
-                logits(full, batch=1), True),
-        })  # fmt: skip
+        cases.update(
+            {
+                f"{name}: timm's logits": Case(
+                    lambda name=name: timm_network(name),
+                    lambda name=name: ours(name),
+                    logits((64, 96), (75, 47)),
+                    name == "pnasnet5large",
+                ),
+                f"{name}: three steps of timm's": Case(
+                    lambda name=name: timm_network(name), lambda name=name: ours(name), three_steps(*STEPS[name]), big
+                ),
+                f"{name}: Cadene's logits": Case(
+                    lambda name=name: cadene_network(name), lambda name=name: ours(name), logits(own)
+                ),
+                f"{name}: Cadene's logits at the documented size with its own head": Case(
+                    lambda name=name: cadene_network(name, any_size=False),
+                    lambda name=name: ours(name),
+                    logits(full, batch=1),
+                    True,
+                ),
+            }
+        )
     cases["pnasnet5large: the port's logits, without the zero padding"] = Case(
-        port_pnasnet, lambda: ours("pnasnet5large", zero_pad=False), logits((43, 43), (64, 64)))  # fmt: skip
+        port_pnasnet, lambda: ours("pnasnet5large", zero_pad=False), logits((43, 43), (64, 64))
+    )
     cases["se_resnet50: a gated ResNet-50's logits"] = Case(
-        gated_resnet50, lambda: ours("se_resnet50"), logits((64, 64), (75, 47)))  # fmt: skip
+        gated_resnet50, lambda: ours("se_resnet50"), logits((64, 64), (75, 47))
+    )
     cases["se_resnet50: three steps of a gated ResNet-50"] = Case(
-        gated_resnet50, lambda: ours("se_resnet50"), three_steps(4, 40, 2e-4))  # fmt: skip
+        gated_resnet50, lambda: ours("se_resnet50"), three_steps(4, 40, 2e-4)
+    )
     return cases
 
 

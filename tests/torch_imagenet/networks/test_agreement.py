@@ -67,9 +67,17 @@ def test_with_the_zero_padding_pnasnet_is_not_the_ports():
 
 def test_the_auxiliary_head_is_the_ports():
     reference = nn.Sequential(
-        nn.ReLU(), nn.AvgPool2d(7, stride=2), nn.Conv2d(4320, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(),
-        nn.Conv2d(128, 768, 3, bias=False), nn.BatchNorm2d(768), nn.ReLU(), nn.Flatten(), nn.Linear(768, CLASSES),
-    ).double()  # fmt: skip
+        nn.ReLU(),
+        nn.AvgPool2d(7, stride=2),
+        nn.Conv2d(4320, 128, 1, bias=False),
+        nn.BatchNorm2d(128),
+        nn.ReLU(),
+        nn.Conv2d(128, 768, 3, bias=False),
+        nn.BatchNorm2d(768),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(768, CLASSES),
+    ).double()
     head = AuxiliaryHead(CLASSES).double()
     state = {f"features.{key}": value for key, value in reference.state_dict().items()}
     for part in ("weight", "bias"):

@@ -61,12 +61,18 @@ def test_the_names_of_the_ports_own_parts():
     assert keys["layer1.0.se.fc.0.weight"].shape == (16, 256)
     state = built("pnasnet5large", auxiliary_head=True).state_dict()
     auxiliary = {key: tuple(value.shape) for key, value in state.items() if key.startswith("aux.") and value.ndim}
-    norms = {f"aux.features.{number}.{part}": (width,) for number, width in ((3, 128), (6, 768))
-             for part in ("weight", "bias", "running_mean", "running_var")}  # fmt: skip
+    norms = {
+        f"aux.features.{number}.{part}": (width,)
+        for number, width in ((3, 128), (6, 768))
+        for part in ("weight", "bias", "running_mean", "running_var")
+    }
     assert auxiliary == {
-        "aux.features.2.weight": (128, 4320, 1, 1), "aux.features.5.weight": (768, 128, 3, 3),
-        "aux.classifier.weight": (1000, 768), "aux.classifier.bias": (1000,), **norms,
-    }  # fmt: skip
+        "aux.features.2.weight": (128, 4320, 1, 1),
+        "aux.features.5.weight": (768, 128, 3, 3),
+        "aux.classifier.weight": (1000, 768),
+        "aux.classifier.bias": (1000,),
+        **norms,
+    }
 
 
 def test_the_normalisation_is_the_documented_one():
@@ -74,8 +80,11 @@ def test_the_normalisation_is_the_documented_one():
     assert NETWORKS["se_resnet50"].std == (0.229, 0.224, 0.225)
     assert NETWORKS["pnasnet5large"].mean == NETWORKS["pnasnet5large"].std == (0.5, 0.5, 0.5)
     assert {name: spec.image_size for name, spec in NETWORKS.items()} == {
-        "senet154": 224, "se_resnet50": 224, "se_resnet50_caffe": 224, "pnasnet5large": 331,
-    }  # fmt: skip
+        "senet154": 224,
+        "se_resnet50": 224,
+        "se_resnet50_caffe": 224,
+        "pnasnet5large": 331,
+    }
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,16 @@ def one_pixel(run_in, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "size", "changes", "least"),
     [
-        ("se_resnet50", 32, {}, 2), ("se_resnet50", 33, {}, 1), ("se_resnet50_caffe", 32, {}, 2),
-        ("se_resnet50", 32, {"freeze_body": True}, 1), ("senet154", 32, {}, 2), ("senet154", 64, {}, 1),
-        ("pnasnet5large", 331, {}, 2), ("pnasnet5large", 331, {"auxiliary_weight": 0.0}, 1),
+        ("se_resnet50", 32, {}, 2),
+        ("se_resnet50", 33, {}, 1),
+        ("se_resnet50_caffe", 32, {}, 2),
+        ("se_resnet50", 32, {"freeze_body": True}, 1),
+        ("senet154", 32, {}, 2),
+        ("senet154", 64, {}, 1),
+        ("pnasnet5large", 331, {}, 2),
+        ("pnasnet5large", 331, {"auxiliary_weight": 0.0}, 1),
     ],
-)  # fmt: skip
+)
 def test_the_smallest_batch_of_every_network(name, size, changes, least):
     """PNASNet's auxiliary head ends in a map of 1 x 1 at every image size."""
     base = {"se_resnet50_caffe": "se_resnet50"}.get(name, name) + "_1p"

@@ -106,8 +106,9 @@ def test_the_gradients_of_a_loss_scale_are_those_without():
         recipe = recipes.get("se_resnet50_1p").override(precision="O0", loss_scale=scale)
         device = open_device("cpu")
         normalise = Normalisation((0.5,) * 3, (0.5,) * 3, device.torch_device, torch.float32, True)
-        step = TrainingStep(SmallNetwork(CLASSES, 0.0, 0.0), recipe, CLASSES, device, precision("O0"), normalise,
-                            "channels_last", "fc")  # fmt: skip
+        step = TrainingStep(
+            SmallNetwork(CLASSES, 0.0, 0.0), recipe, CLASSES, device, precision("O0"), normalise, "channels_last", "fc"
+        )
         step.run([_batch()], 0.1, 0, 0)
         ends.append(step.weights.state_dict())
     for name, value in ends[0].items():

@@ -202,8 +202,9 @@ def test_half_an_auxiliary_head_is_an_error():
 
 def test_with_a_new_head_the_auxiliary_classifier_is_new_too():
     report = load_weights(Network(3, auxiliary=True), drawn(classes=7, auxiliary=True), new_head=True)
-    assert set(report.left_new) == {f"{head}.{part}" for head in ("last_linear", "aux.classifier")
-                                    for part in ("weight", "bias")}  # fmt: skip
+    assert set(report.left_new) == {
+        f"{head}.{part}" for head in ("last_linear", "aux.classifier") for part in ("weight", "bias")
+    }
 
 
 class TensorFlowNetwork(nn.Module):
@@ -256,19 +257,29 @@ def test_anything_amiss_is_refused_and_nothing_is_changed(missing, unknown, resh
 
 @pytest.mark.parametrize(
     "value",
-    [torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.complex64), torch.zeros(4).to_sparse(),
-     torch.zeros(4, device="meta")],
+    [
+        torch.zeros(4, dtype=torch.int64),
+        torch.zeros(4, dtype=torch.complex64),
+        torch.zeros(4).to_sparse(),
+        torch.zeros(4, device="meta"),
+    ],
     ids=["integers", "complex", "sparse", "meta"],
-)  # fmt: skip
+)
 def test_tensors_of_other_kinds_are_refused(value):
     assert "conv.bias" in refused(Network(), {**drawn(), "conv.bias": value})
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [({}, "nothing"), ({"epoch": 3, "lr": 0.1}, "epoch, lr"), ({"state_dict": {}}, "state_dict"),
-     ({"a": torch.zeros(1), "b": 2}, "a, b"), ([torch.zeros(1)], "a list"), (None, "a NoneType")],
-)  # fmt: skip
+    [
+        ({}, "nothing"),
+        ({"epoch": 3, "lr": 0.1}, "epoch, lr"),
+        ({"state_dict": {}}, "state_dict"),
+        ({"a": torch.zeros(1), "b": 2}, "a, b"),
+        ([torch.zeros(1)], "a list"),
+        (None, "a NoneType"),
+    ],
+)
 def test_what_is_no_state_dict_is_refused(content, words):
     assert words in refused(Network(), content)
 
@@ -354,13 +365,24 @@ def _data():
     lists["a"].append(1)
     return {
         "timm's options": argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("a/b"), kind=float),
-        "a simple namespace": types.SimpleNamespace(a=1), "an accuracy": np.float64(76.1), "a count": np.int64(3),
-        "a truth": np.bool_(True), "a text": np.str_("x"), "an array": np.zeros((2, 3)), "texts": np.array(["a", "b"]),
-        "a random state": np.random.RandomState(0).get_state(), "a dtype": np.dtype("f4"), "lists": lists,
-        "a queue": deque([1, 2]), "a counter of milestones": Counter([30, 60]), "a set": {1, frozenset([2])},
-        "a time": datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc), "a path": pathlib.PureWindowsPath("a"),
-        "a version": torch.__version__, "a range": (range(3), slice(1, 2)),
-    }  # fmt: skip
+        "a simple namespace": types.SimpleNamespace(a=1),
+        "an accuracy": np.float64(76.1),
+        "a count": np.int64(3),
+        "a truth": np.bool_(True),
+        "a text": np.str_("x"),
+        "an array": np.zeros((2, 3)),
+        "texts": np.array(["a", "b"]),
+        "a random state": np.random.RandomState(0).get_state(),
+        "a dtype": np.dtype("f4"),
+        "lists": lists,
+        "a queue": deque([1, 2]),
+        "a counter of milestones": Counter([30, 60]),
+        "a set": {1, frozenset([2])},
+        "a time": datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc),
+        "a path": pathlib.PureWindowsPath("a"),
+        "a version": torch.__version__,
+        "a range": (range(3), slice(1, 2)),
+    }
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -31,8 +31,9 @@ def finetune(run_in, tiny, tmp_path):
 
 
 def test_the_body_is_taken_over_and_the_head_is_new(weights, finetune, tiny):
-    run = finetune("--checkpoint", str(weights), "--network", "se_resnet50", "--num-classes", str(tiny.classes),
-                   "--freeze-body")  # fmt: skip
+    run = finetune(
+        "--checkpoint", str(weights), "--network", "se_resnet50", "--num-classes", str(tiny.classes), "--freeze-body"
+    )
     assert run.status == 0
     assert run.record["mode"] == "finetune"
     before = torch.load(weights, weights_only=True)["state_dict"]
@@ -53,8 +54,16 @@ def test_a_head_that_fits_is_kept(finetune, tiny, tmp_path):
     torch.manual_seed(2)
     state = SmallNetwork(tiny.classes, 0.0, 0.0).state_dict()
     torch.save(state, tmp_path / "own.pth")
-    run = finetune("--checkpoint", str(tmp_path / "own.pth"), "--network", "se_resnet50", "--max-steps", "1",
-                   "--learning-rate", "1e-9")  # fmt: skip
+    run = finetune(
+        "--checkpoint",
+        str(tmp_path / "own.pth"),
+        "--network",
+        "se_resnet50",
+        "--max-steps",
+        "1",
+        "--learning-rate",
+        "1e-9",
+    )
     torch.testing.assert_close(run.training()["network"]["fc.weight"], state["fc.weight"], rtol=0, atol=1e-6)
 
 

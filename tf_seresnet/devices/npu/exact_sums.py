@@ -37,9 +37,11 @@ def unpack(digits: np.ndarray, num_classes: int) -> Metrics:
     state: Dict[str, Any] = {"num_classes": num_classes, **dict(zip(_SINGLE, numbers))}
     rest = numbers[len(_SINGLE) :]
     for name, count in (
-        ("class_images", num_classes), ("bin_images", CALIBRATION_BINS), ("bin_correct", CALIBRATION_BINS),
+        ("class_images", num_classes),
+        ("bin_images", CALIBRATION_BINS),
+        ("bin_correct", CALIBRATION_BINS),
         ("bin_confidence", CALIBRATION_BINS),
-    ):  # fmt: skip
+    ):
         state[name], rest = rest[:count], rest[count:]
     state["confusion"] = _cells(rest, num_classes)
     return Metrics.from_state(state)

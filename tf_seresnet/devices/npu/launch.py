@@ -55,9 +55,12 @@ def environments(number: Optional[int]) -> List[Environment]:
     size = number or present
     own = _own_address()
     common = {
-        "CM_CHIEF_IP": own, "CM_CHIEF_PORT": str(_free_port()), "CM_CHIEF_DEVICE": "0", "CM_WORKER_SIZE": str(size),
+        "CM_CHIEF_IP": own,
+        "CM_CHIEF_PORT": str(_free_port()),
+        "CM_CHIEF_DEVICE": "0",
+        "CM_WORKER_SIZE": str(size),
         "CM_WORKER_IP": own,
-    }  # fmt: skip
+    }
     common.update({name: os.environ[name] for name in chief})
     if common["CM_WORKER_SIZE"] != str(size):
         raise UsageError(
@@ -139,9 +142,13 @@ def _running(command: Sequence[str], ranks: Sequence[Environment], log: RunLog) 
             added = {name: value for name, value in environment.items() if value is not None}
             kept = {name: value for name, value in os.environ.items() if name not in environment}
             popen = subprocess.Popen(
-                list(command), env={**kept, **added, **orphans.followed()}, start_new_session=True,
-                universal_newlines=True, errors="backslashreplace", **others,
-            )  # fmt: skip
+                list(command),
+                env={**kept, **added, **orphans.followed()},
+                start_new_session=True,
+                universal_newlines=True,
+                errors="backslashreplace",
+                **others,
+            )
             process = _Process(rank, popen)
             processes.append(process)
             if rank:

@@ -17,35 +17,36 @@ from shared.text import closest, nearest
 Value = Union[bool, int, str]
 
 # Which TensorFlow each adapter is made for, and the module whose names a session script imports.
-ADAPTERS = {
-    (1, 15): ("npu_bridge", "npu_bridge.npu_init"),
-    (2, 6): ("npu_device", "npu_device.compat.v1.npu_init"),
-}
+ADAPTERS = {(1, 15): ("npu_bridge", "npu_bridge.npu_init"), (2, 6): ("npu_device", "npu_device.compat.v1.npu_init")}
 ADAPTER_NAMES = (  # what is used of that module
-    "npu_tf_optimizer", "NPULossScaleOptimizer", "ExponentialUpdateLossScaleManager", "FixedLossScaleManager",
-)  # fmt: skip
+    "npu_tf_optimizer",
+    "NPULossScaleOptimizer",
+    "ExponentialUpdateLossScaleManager",
+    "FixedLossScaleManager",
+)
 
 # The documented loss scale: 2**32 to start with, twice as much after 1000 good steps, half after 2 bad
 # ones. So high a start costs some skipped steps; it is what the documented run used, and `--loss-scale
 # NUMBER` replaces it.
 DYNAMIC_LOSS_SCALE = {
-    "init_loss_scale": 2**32, "incr_every_n_steps": 1000, "decr_every_n_nan_or_inf": 2, "decr_ratio": 0.5,
-}  # fmt: skip
+    "init_loss_scale": 2**32,
+    "incr_every_n_steps": 1000,
+    "decr_every_n_nan_or_inf": 2,
+    "decr_ratio": 0.5,
+}
 
 # `--precision` in the adapter's words. O0 means float32 and nothing else, which is must_keep_origin_dtype:
 # force_fp32 sounds like it, but is documented to feed convolutions float16. On a chip whose matrix unit has
 # no float32, O0 is therefore slow or refused by the adapter; `--npu-option precision_mode=force_fp32` is
 # the way out.
-PRECISION_MODES = {
-    "O0": "must_keep_origin_dtype",
-    "O1": "allow_mix_precision",
-    "bf16": "allow_mix_precision_bf16",
-}
+PRECISION_MODES = {"O0": "must_keep_origin_dtype", "O1": "allow_mix_precision", "bf16": "allow_mix_precision_bf16"}
 # Values of precision_mode and precision_mode_v2 under which float16 gradients can underflow.
-FLOAT16_MODES = (
-    "force_fp32", "allow_fp32_to_fp16", "force_fp16", "allow_mix_precision", "allow_mix_precision_fp16",
-    "cube_fp16in_fp32out", "fp16", "mixed_float16",
-)  # fmt: skip
+FLOAT16_MODES = tuple(
+    (
+        "force_fp32 allow_fp32_to_fp16 force_fp16 allow_mix_precision allow_mix_precision_fp16 "
+        "cube_fp16in_fp32out fp16 mixed_float16"
+    ).split()
+)
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,19 @@ KEYS: Dict[str, Key] = {
     "soc_config": _TEXT,
     "resource_config_path": _TEXT,
     # precision
-    "precision_mode": Key("s", values=(
-        "force_fp32", "allow_fp32_to_fp16", "force_fp16", "must_keep_origin_dtype", "allow_mix_precision",
-        "allow_mix_precision_fp16", "cube_fp16in_fp32out", "allow_mix_precision_bf16", "allow_fp32_to_bf16",
-    )),
-    "precision_mode_v2": Key("s", values=(
-        "fp16", "origin", "cube_fp16in_fp32out", "mixed_float16", "mixed_bfloat16", "cube_hif8", "mixed_hif8",
-    )),
+    "precision_mode": Key(
+        "s",
+        values=tuple(
+            (
+                "force_fp32 allow_fp32_to_fp16 force_fp16 must_keep_origin_dtype allow_mix_precision "
+                "allow_mix_precision_fp16 cube_fp16in_fp32out allow_mix_precision_bf16 allow_fp32_to_bf16"
+            ).split()
+        ),
+    ),
+    "precision_mode_v2": Key(
+        "s",
+        values=("fp16", "origin", "cube_fp16in_fp32out", "mixed_float16", "mixed_bfloat16", "cube_hif8", "mixed_hif8"),
+    ),
     "modify_mixlist": _TEXT,
     "op_precision_mode": _TEXT,
     "customize_dtypes": _TEXT,
@@ -163,7 +170,7 @@ KEYS: Dict[str, Key] = {
     "op_select_implmode": Key("s", deprecated=True),
     "optypelist_for_implmode": Key("s", deprecated=True),
     "op_debug_level": Key("i", values=("0", "1", "2", "3", "4"), deprecated=True),
-}  # fmt: skip
+}
 
 
 def session_options(

@@ -3,6 +3,7 @@
 Every exchange has a name, which is the operation's in the graph, and a number, counted up each time that it runs. Ranks
 whose graphs differ therefore wait for each other, as real ones would, until `SECONDS` are over.
 """
+
 from __future__ import annotations
 
 import os

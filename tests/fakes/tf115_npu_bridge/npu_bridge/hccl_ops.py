@@ -1,4 +1,5 @@
 """HCCL's operations on the CPU: named as the real ones, so that a graph can be asked whether it has them."""
+
 from __future__ import annotations
 
 import functools

@@ -15,6 +15,7 @@ The environment variable NPU_STAND_IN_RECORD names a file to which a JSON line i
 ({"session": {key: value}}, null without the adapter's configuration) and every optimizer ({"optimizer":
 class, "manager": class, "is_distributed": bool}). NPU_STAND_IN_OLD makes it an adapter that knows RANK_SIZE alone.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -114,9 +115,7 @@ class ExponentialUpdateLossScaleManager:
     float32 is left out, and so is a fall below 1.
     """
 
-    def __init__(
-        self, init_loss_scale, incr_every_n_steps, decr_every_n_nan_or_inf=2, incr_ratio=2, decr_ratio=0.8
-    ):
+    def __init__(self, init_loss_scale, incr_every_n_steps, decr_every_n_nan_or_inf=2, incr_ratio=2, decr_ratio=0.8):
         self._incr_every_n_steps = incr_every_n_steps
         self._decr_every_n_nan_or_inf = decr_every_n_nan_or_inf
         self._incr_ratio = incr_ratio

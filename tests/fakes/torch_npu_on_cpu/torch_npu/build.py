@@ -83,9 +83,15 @@ def _build(path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".build-", dir=str(path.parent)) as temporary:
         made = Path(temporary) / path.name
         command: List[str] = [
-            program, *FLAGS, str(HERE / "npu.cpp"), "-o", str(made), *(f"-I{folder}" for folder in includes),
-            *(f"-L{folder}" for folder in folders), *LIBRARIES,
-        ]  # fmt: skip
+            program,
+            *FLAGS,
+            str(HERE / "npu.cpp"),
+            "-o",
+            str(made),
+            *(f"-I{folder}" for folder in includes),
+            *(f"-L{folder}" for folder in folders),
+            *LIBRARIES,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"the simulated NPU does not build:\n{done.stderr[-4000:]}")

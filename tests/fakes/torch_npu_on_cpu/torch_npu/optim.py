@@ -18,9 +18,14 @@ class NpuFusedSGD(torch.optim.Optimizer):
     """Stochastic gradient descent with momentum; the arithmetic is the real one's, a block at a time."""
 
     def __init__(
-        self, params: Iterable[Any], lr: float, momentum: float = 0.0, dampening: float = 0.0,
-        weight_decay: float = 0.0, nesterov: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
         settings = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
         super().__init__(params, {**settings, "nesterov": nesterov})
         self._blocks: Optional[List[Dict[str, Optional[torch.Tensor]]]] = None

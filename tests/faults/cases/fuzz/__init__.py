@@ -5,6 +5,11 @@ from __future__ import annotations
 from tests.faults.cases.fuzz import checkpoints, cifar_batches, command_line, images, shards, tf_checkpoints, val_lists
 
 CASES = [
-    *images.CASES, *cifar_batches.CASES, *checkpoints.CASES, *shards.CASES, *val_lists.CASES,
-    *tf_checkpoints.CASES, *command_line.CASES,
-]  # fmt: skip
+    *images.CASES,
+    *cifar_batches.CASES,
+    *checkpoints.CASES,
+    *shards.CASES,
+    *val_lists.CASES,
+    *tf_checkpoints.CASES,
+    *command_line.CASES,
+]

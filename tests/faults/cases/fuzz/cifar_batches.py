@@ -49,8 +49,10 @@ def _mutated_files(folder: Path, source: random.Random) -> str:
     contents = {path.name: path.read_bytes() for path in sorted(good.iterdir())}
     inputs = []
     for name, other in ((source.choice(FILES), source.choice(FILES)) for _ in range(PER_ROUND // 10)):
-        inputs += [(content, f"{name}: {how}", name) for content, how in
-                   (mutated(contents[name], contents[other], source) for _ in range(8))]  # fmt: skip
+        inputs += [
+            (content, f"{name}: {how}", name)
+            for content, how in (mutated(contents[name], contents[other], source) for _ in range(8))
+        ]
         inputs += [(*mutated(contents["batches.meta"], contents[other], source), "batches.meta") for _ in range(2)]
     return tried(inputs, lambda one: _loaded_or_refused(good, contents, one), folder)
 

@@ -19,12 +19,65 @@ from tests.faults.mutations import mutated
 
 PER_ROUND = 100
 _VALUES = (
-    "1", "0", "-1", "7", "64", "0.1", "1e-3", "1e400", "nan", "inf", "-inf", "1e30", "99999999999999999999", "1_0", "٣",
-    "cosine", "step", "cpu", "cpu:1", "gpu", "cuda:999", "npu:0", "O1", "bf16", "dynamic", "30,60", "0.1,0.01",
-    "60,30", "2,9", ",", "", " ", "-", "--", "=", "a b", "a\nb", "$(touch marker)", "`touch marker`", "; touch marker",
-    "%s", "../..", "/dev/null", "\x00", "\udcff", "x" * 5000, "{0}", "se_resnet50", "senet154", "sample",
-    "se_resnet50_1p", "se_resnet110_gpu", "train", "evaluate", "check-data", "core", "slim", "port",
-)  # fmt: skip
+    "1",
+    "0",
+    "-1",
+    "7",
+    "64",
+    "0.1",
+    "1e-3",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "1e30",
+    "99999999999999999999",
+    "1_0",
+    "٣",
+    "cosine",
+    "step",
+    "cpu",
+    "cpu:1",
+    "gpu",
+    "cuda:999",
+    "npu:0",
+    "O1",
+    "bf16",
+    "dynamic",
+    "30,60",
+    "0.1,0.01",
+    "60,30",
+    "2,9",
+    ",",
+    "",
+    " ",
+    "-",
+    "--",
+    "=",
+    "a b",
+    "a\nb",
+    "$(touch marker)",
+    "`touch marker`",
+    "; touch marker",
+    "%s",
+    "../..",
+    "/dev/null",
+    "\x00",
+    "\udcff",
+    "x" * 5000,
+    "{0}",
+    "se_resnet50",
+    "senet154",
+    "sample",
+    "se_resnet50_1p",
+    "se_resnet110_gpu",
+    "train",
+    "evaluate",
+    "check-data",
+    "core",
+    "slim",
+    "port",
+)
 
 
 def _lines(parser: Any, count: int, source: random.Random) -> List[List[str]]:
@@ -102,8 +155,12 @@ def _tf_line(folder: Path, words: List[str]) -> str:
     from tf_seresnet.network import blocks_per_stage
 
     def locked(options: Any, interrupts: Any) -> None:
-        given = ("epochs", "batch_size", "learning_rate", "scheduler", "milestones", "factors", "warm_up_epochs",
-                 "momentum", "weight_decay", "seed", "steps_per_epoch", "depth", "variant")  # fmt: skip
+        given = tuple(
+            (
+                "epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
+                "weight_decay seed steps_per_epoch depth variant"
+            ).split()
+        )
         changes = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
         recipe: Any = recipes.get(options.recipe or "sample").override(**changes)
         blocks_per_stage(recipe.depth, recipe.variant)

@@ -15,11 +15,19 @@ from tests.faults.mutations import batch, mutated
 
 PER_ROUND = 100
 _FORMATS: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
-    ("JPEG", "RGB", {"quality": 90}), ("JPEG", "RGB", {"quality": 50, "progressive": True}), ("JPEG", "L", {}),
-    ("JPEG", "CMYK", {}), ("JPEG", "RGB", {"restart_marker_rows": 1, "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0"}),
-    ("PNG", "RGB", {}), ("PNG", "P", {}), ("BMP", "RGB", {}), ("PPM", "RGB", {}), ("GIF", "P", {}),
-    ("TIFF", "RGB", {"compression": "tiff_lzw"}), ("WEBP", "RGB", {}),
-)  # fmt: skip
+    ("JPEG", "RGB", {"quality": 90}),
+    ("JPEG", "RGB", {"quality": 50, "progressive": True}),
+    ("JPEG", "L", {}),
+    ("JPEG", "CMYK", {}),
+    ("JPEG", "RGB", {"restart_marker_rows": 1, "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0"}),
+    ("PNG", "RGB", {}),
+    ("PNG", "P", {}),
+    ("BMP", "RGB", {}),
+    ("PPM", "RGB", {}),
+    ("GIF", "P", {}),
+    ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    ("WEBP", "RGB", {}),
+)
 
 
 def good_images(source: random.Random) -> List[bytes]:

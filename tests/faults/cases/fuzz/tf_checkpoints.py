@@ -116,8 +116,9 @@ def _values() -> Dict[str, Any]:
 
     return {
         "conv2d/kernel": np.arange(3 * 3 * 3 * 16, dtype=np.float32).reshape(3, 3, 3, 16),
-        "BatchNorm/beta": np.ones(16, np.float32), "global_step": np.int64(391),
-    }  # fmt: skip
+        "BatchNorm/beta": np.ones(16, np.float32),
+        "global_step": np.int64(391),
+    }
 
 
 # -- state.json ------------------------------------------------------------------------------------------------
@@ -173,7 +174,12 @@ if __name__ == "__main__":
 
 CASES = [
     Case("mutated TensorFlow checkpoints, 20 a round", TF, functools.partial(_asked, "checkpoints", 20), slow=True),
-    Case("mutated TensorFlow checkpoints, 500 a round", TF, functools.partial(_asked, "checkpoints", 500), rounds=4,
-         short=False),
+    Case(
+        "mutated TensorFlow checkpoints, 500 a round",
+        TF,
+        functools.partial(_asked, "checkpoints", 500),
+        rounds=4,
+        short=False,
+    ),
     Case("state.json of a stranger, 100 a round", TF, functools.partial(_asked, "states", 100), rounds=20, slow=True),
-]  # fmt: skip
+]

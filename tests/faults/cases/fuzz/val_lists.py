@@ -89,8 +89,9 @@ def _sorted(folder: Path, devkit: Dict[str, bytes], one: Tuple[bytes, str, str])
 
 def _files(folder: Path) -> Dict[Path, bytes]:
     """Below the data set and the lists, with their content."""
-    return {path: path.read_bytes() for place in ("data", "set") for path in (folder / place).rglob("*")
-            if path.is_file()}  # fmt: skip
+    return {
+        path: path.read_bytes() for place in ("data", "set") for path in (folder / place).rglob("*") if path.is_file()
+    }
 
 
 CASES = [Case("mutated lists of validation images, 100 a round", SHARED, _lists, rounds=20)]

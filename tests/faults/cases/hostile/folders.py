@@ -13,10 +13,12 @@ from typing import Dict, List
 from tests.faults.case import TF, TORCH, Case
 from tests.faults.commands import remove_at_exit, train
 
-_PLACES = (
-    "train.log", "events.jsonl", "config.json", "result.json", "tensorboard", "checkpoints", "checkpoints/last",
-    "checkpoints/best", "checkpoints/STEP",
-)  # fmt: skip
+_PLACES = tuple(
+    (
+        "train.log events.jsonl config.json result.json tensorboard checkpoints checkpoints/last checkpoints/best "
+        "checkpoints/STEP"
+    ).split()
+)
 
 
 @functools.lru_cache(maxsize=None)
@@ -72,7 +74,12 @@ def _contents(folder: Path) -> Dict[str, bytes]:
 
 
 CASES: List[Case] = [
-    Case("links and pipes in a stranger's run", half, functools.partial(a_strangers_run, half), rounds=rounds,
-         short=half == TORCH)
+    Case(
+        "links and pipes in a stranger's run",
+        half,
+        functools.partial(a_strangers_run, half),
+        rounds=rounds,
+        short=half == TORCH,
+    )
     for half, rounds in ((TF, 10), (TORCH, 40))
-]  # fmt: skip
+]

@@ -11,11 +11,13 @@ from typing import Dict, List
 from tests.faults.case import SHARED, Case
 
 ROOT = Path(__file__).resolve().parents[4]
-VARIABLES = (
-    "PYTHON", "HOME", "KIT_CACHE", "XDG_CACHE_HOME", "ASCEND_DEVICE_ID", "ASCEND_INSTALL_PATH", "ASCEND_TOOLKIT_HOME",
-    "ASCEND_OPP_PATH", "PYENV_ROOT", "RANK_ID", "RANK_SIZE", "JOB_ID", "SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES",
-    "etp_running_flag", "IFS", "CDPATH", "KIT_ROOT", "python", "folder",
-)  # fmt: skip
+VARIABLES = tuple(
+    (
+        "PYTHON HOME KIT_CACHE XDG_CACHE_HOME ASCEND_DEVICE_ID ASCEND_INSTALL_PATH ASCEND_TOOLKIT_HOME "
+        "ASCEND_OPP_PATH PYENV_ROOT RANK_ID RANK_SIZE JOB_ID SLURM_JOB_ID CUDA_VISIBLE_DEVICES etp_running_flag "
+        "IFS CDPATH KIT_ROOT python folder"
+    ).split()
+)
 
 
 def launchers() -> List[str]:
@@ -28,10 +30,33 @@ def words(marker: Path) -> List[str]:
     """What a shell that does not quote would split, expand or run."""
     touch = f"touch '{marker}'"
     return [
-        f"$({touch})", f"`{touch}`", f"; {touch}", f"' ; {touch} #", f'" ; {touch} #', f"| {touch}", f"&& {touch}",
-        f"\n{touch}\n", f"x[$({touch})]", f"${{x:-$({touch})}}", f"<({touch})", f"> {marker}", "a  b", "*", "~", "\\",
-        "-c", "--", "-", "", "\x07", "ä", "%s%n", "!!", "a=b", "x" * 20_000,
-    ]  # fmt: skip
+        f"$({touch})",
+        f"`{touch}`",
+        f"; {touch}",
+        f"' ; {touch} #",
+        f'" ; {touch} #',
+        f"| {touch}",
+        f"&& {touch}",
+        f"\n{touch}\n",
+        f"x[$({touch})]",
+        f"${{x:-$({touch})}}",
+        f"<({touch})",
+        f"> {marker}",
+        "a  b",
+        "*",
+        "~",
+        "\\",
+        "-c",
+        "--",
+        "-",
+        "",
+        "\x07",
+        "ä",
+        "%s%n",
+        "!!",
+        "a=b",
+        "x" * 20_000,
+    ]
 
 
 def _words_are_handed_on(folder: Path, source: random.Random) -> str:
@@ -73,9 +98,14 @@ def _started(checkout: Path, folder: Path, name: str, given: List[str], values: 
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder / "elsewhere"), "PYTHON": str(checkout / "my python")}
     environment.update(values)
     ended = subprocess.run(
-        ["bash", str(checkout / name), *given], cwd=str(folder / "elsewhere"), env=environment,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
-    )  # fmt: skip
+        ["bash", str(checkout / name), *given],
+        cwd=str(folder / "elsewhere"),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
     where = f"{name} with {values or given}"[:600]
     if (folder / "marker").exists() or list(folder.rglob("escaped")):
         return f"{where} runs what is in them"
@@ -83,7 +113,7 @@ def _started(checkout: Path, folder: Path, name: str, given: List[str], values: 
         return f"{where} writes {os.listdir(str(folder / 'elsewhere'))}"
     started = [os.fsdecode(word) for word in ended.stdout.split(b"\0")[:-1]]
     if ended.returncode == 0 and started[-len(given) :] != given:
-        return f"{where} starts Python with {started[-len(given):]}"[:900]
+        return f"{where} starts Python with {started[-len(given) :]}"[:900]
     error = ended.stderr.decode("utf-8", "replace")
     if ended.returncode not in (0, 2) or (ended.returncode == 2 and "error: " not in error):
         return f"{where}: exit status {ended.returncode}, {error[-300:]}"

@@ -120,9 +120,11 @@ def _forms() -> Dict[str, Callable[[Any], bytes]]:
         return file.getvalue()
 
     return {
-        "zip": lambda value: saved(value, True), "legacy": lambda value: saved(value, False),
-        "pickle": lambda value: pickle.dumps(value, 2), "zip with ../ in its names": with_names,
-    }  # fmt: skip
+        "zip": lambda value: saved(value, True),
+        "legacy": lambda value: saved(value, False),
+        "pickle": lambda value: pickle.dumps(value, 2),
+        "zip with ../ in its names": with_names,
+    }
 
 
 # -- archives --------------------------------------------------------------------------------------------------
@@ -150,11 +152,15 @@ def _shards(folder: Path, source: random.Random) -> str:
 
 
 _MEMBERS: Tuple[Tuple[str, bytes, str], ...] = (
-    ("../escaped.jpg", tarfile.REGTYPE, ""), ("/tmp/escaped.jpg", tarfile.REGTYPE, ""),
-    ("a/../../escaped.jpg", tarfile.REGTYPE, ""), ("1.jpg", tarfile.SYMTYPE, "/etc/passwd"),
-    ("1.jpg", tarfile.LNKTYPE, "../escaped"), ("1.jpg", tarfile.FIFOTYPE, ""), ("1.jpg", tarfile.CHRTYPE, ""),
+    ("../escaped.jpg", tarfile.REGTYPE, ""),
+    ("/tmp/escaped.jpg", tarfile.REGTYPE, ""),
+    ("a/../../escaped.jpg", tarfile.REGTYPE, ""),
+    ("1.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+    ("1.jpg", tarfile.LNKTYPE, "../escaped"),
+    ("1.jpg", tarfile.FIFOTYPE, ""),
+    ("1.jpg", tarfile.CHRTYPE, ""),
     ("1.jpg", tarfile.BLKTYPE, ""),
-)  # fmt: skip
+)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes, kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
@@ -180,8 +186,13 @@ def _index(folder: Path, source: random.Random) -> str:
     entry = {"bytes": 10, "sha256": "0" * 64}
     for name in ("../../escaped", "/etc/passwd", "train-index.npz", "a\nb.npz", "x" * 10_000):
         split = {"images": 1, "index": dict(entry, name=name), "shards": [dict(entry, name=name, images=1)]}
-        content = {"format": "se-pnas-kit-shards", "version": 1, "name": "x", "classes": ["a"],
-                   "splits": {"train": split, "val": split}}  # fmt: skip
+        content = {
+            "format": "se-pnas-kit-shards",
+            "version": 1,
+            "name": "x",
+            "classes": ["a"],
+            "splits": {"train": split, "val": split},
+        }
         (folder / "shards.json").write_text(json.dumps(content), encoding="utf-8")
         (folder / "train-index.npz").write_bytes(arrays.getvalue())
         lost = lost or _refused(lambda: imagenet.load(folder), marker, f"an index with {name[:40]!r}")

@@ -1,4 +1,5 @@
 """check-data on shards: each is read to its end, each fault is a line, and whole images are still decoded."""
+
 from __future__ import annotations
 
 import pytest
@@ -19,10 +20,11 @@ def _own_cache(tmp_path, monkeypatch):
 
 def some_images(images=4):
     return {
-        split: {f"{name}/{name}_{number}.JPEG": encoded() for name in ("n01440764", "n02102040")
-                for number in range(images)}
+        split: {
+            f"{name}/{name}_{number}.JPEG": encoded() for name in ("n01440764", "n02102040") for number in range(images)
+        }
         for split in ("train", "val")
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -48,12 +50,15 @@ def faults(said):
 
 
 def test_whole_shards(shards):
-    assert run(shards) == ([
-        f"shards in {shards}",
-        "train: 8 images in 2 classes, per class 4 to 4, median 4.0",
-        "val: 8 images in 2 classes, per class 4 to 4, median 4.0",
-        "set: complete",
-    ], "")  # fmt: skip
+    assert run(shards) == (
+        [
+            f"shards in {shards}",
+            "train: 8 images in 2 classes, per class 4 to 4, median 4.0",
+            "val: 8 images in 2 classes, per class 4 to 4, median 4.0",
+            "set: complete",
+        ],
+        "",
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -97,8 +102,11 @@ def test_a_shard_of_other_images_is_seen_even_with_a_fitting_sha(shards, tmp_pat
 
 
 def test_shards_without_an_index(tmp_path):
-    members = [(f"{number}{end}", content) for number in range(4) for end, content in (
-        (".jpg", encoded()), (".cls", str(number % 2).encode()))]  # fmt: skip
+    members = [
+        (f"{number}{end}", content)
+        for number in range(4)
+        for end, content in ((".jpg", encoded()), (".cls", str(number % 2).encode()))
+    ]
     tar_of(tmp_path / "wds" / "train-0.tar", members)
     tar_of(tmp_path / "wds" / "val-0.tar", members)
     tar_of(tmp_path / "wds" / "val-1.tar", [("0.jpg", b""), ("0.cls", b"1")])
@@ -137,5 +145,3 @@ def test_progress_is_said(shards, monkeypatch):
     monkeypatch.setattr(imagenet_check, "_PROGRESS_SECONDS", 0.0)
     said, _ = run(shards)
     assert said[-2] == "read 16 of 16 images"
-
-

@@ -1,4 +1,5 @@
 """Tar shards: what is written is the folder again, others' are listed, and what is wrong is one line."""
+
 from __future__ import annotations
 
 import contextlib
@@ -147,8 +148,11 @@ def test_names_tell_shard_and_image(root, tmp_path):
         split.name(40)
 
 
-@given(st.integers(0, 10**7), st.text().map(lambda text: "x" + text.replace("/", "")), st.sampled_from(
-    (".JPEG", ".jpg", ".PNG", ".webp")))
+@given(
+    st.integers(0, 10**7),
+    st.text().map(lambda text: "x" + text.replace("/", "")),
+    st.sampled_from((".JPEG", ".jpg", ".PNG", ".webp")),
+)
 def test_a_member_has_a_key_without_dots_and_an_extension_that_readers_know(index, stem, extension):
     name = member_name(index, stem + extension)
     assert name == key_of(name) + os.path.splitext(name)[1]
@@ -159,9 +163,15 @@ def test_a_member_has_a_key_without_dots_and_an_extension_that_readers_know(inde
 
 
 @pytest.mark.once
-@given(st.dictionaries(st.text(st.characters(blacklist_characters="/\0.", blacklist_categories=("Cs",)), min_size=1,
-                               max_size=9), st.lists(st.binary(max_size=1500), min_size=1, max_size=5), min_size=1,
-                       max_size=3), st.integers(9000, 20_000))
+@given(
+    st.dictionaries(
+        st.text(st.characters(blacklist_characters="/\0.", blacklist_categories=("Cs",)), min_size=1, max_size=9),
+        st.lists(st.binary(max_size=1500), min_size=1, max_size=5),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(9000, 20_000),
+)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_set_comes_back(tmp_path_factory, classes, size):
     base = tmp_path_factory.mktemp("any")
@@ -288,8 +298,13 @@ def test_an_index_of_a_later_version_says_so(root, tmp_path):
 def test_no_array_leads_out_of_its_shard(seed):
     random = np.random.RandomState(seed)
     table = imagenet_shard_index.Table(
-        np.array([2, 1]), b"abc", np.array([1, 1, 1]), np.array([0, 1, 0], np.int32), np.array([512, 512, 2048]),
-        np.array([10, 20, 30]))
+        np.array([2, 1]),
+        b"abc",
+        np.array([1, 1, 1]),
+        np.array([0, 1, 0], np.int32),
+        np.array([512, 512, 2048]),
+        np.array([10, 20, 30]),
+    )
     assert imagenet_shard_index.unpack(imagenet_shard_index.pack(table), 2, (2078, 532)).names == b"abc"
     field = ("counts", "lengths", "shard", "starts", "sizes")[random.randint(5)]
     changed = getattr(table, field).copy()
@@ -326,14 +341,20 @@ def tar_of(path, members, form=tarfile.PAX_FORMAT):
 def plain_samples(split, first, count):
     members = []
     for number in range(first, first + count):
-        members += [(f"{split}{number:03d}.cls", str(number % 3).encode()),
-                    (f"{split}{number:03d}.jpg", b"image %d" % number), (f"{split}{number:03d}.json", b"{}")]
+        members += [
+            (f"{split}{number:03d}.cls", str(number % 3).encode()),
+            (f"{split}{number:03d}.jpg", b"image %d" % number),
+            (f"{split}{number:03d}.json", b"{}"),
+        ]
     return members
 
 
 NAMES = [
-    "train-000000.tar val-000000.tar", "imagenet1k-train-0000.tar imagenet1k-validation-00.tar",
-    "train/0000.tar val/0000.tar", "train/a.tar validation/b.tar", "set_train_1.tar set_val_1.tar",
+    "train-000000.tar val-000000.tar",
+    "imagenet1k-train-0000.tar imagenet1k-validation-00.tar",
+    "train/0000.tar val/0000.tar",
+    "train/a.tar validation/b.tar",
+    "set_train_1.tar set_val_1.tar",
 ]
 
 
@@ -499,13 +520,17 @@ def hostile(path, kind):
         path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
     else:
         members = {
-            "leads out": [("../a.jpg", b"x"), ("../a.cls", b"0")], "absolute": [("/a.jpg", b"x"), ("/a.cls", b"0")],
-            "class is no number": [("a.jpg", b"x"), ("a.cls", b"seven")], "negative class": [("a.jpg", b""),
-            ("a.cls", b"-1")], "huge class": [("a.jpg", b""), ("a.cls", b"9" * 19)],
-            "long class": [("a.jpg", b""), ("a.cls", b"1" * 10**5)], "no class": [("a.jpg", b"x")],
-            "no image": [("a.cls", b"1")], "two images": [("a.jpg", b""), ("a.png", b""), ("a.cls", b"1")],
+            "leads out": [("../a.jpg", b"x"), ("../a.cls", b"0")],
+            "absolute": [("/a.jpg", b"x"), ("/a.cls", b"0")],
+            "class is no number": [("a.jpg", b"x"), ("a.cls", b"seven")],
+            "negative class": [("a.jpg", b""), ("a.cls", b"-1")],
+            "huge class": [("a.jpg", b""), ("a.cls", b"9" * 19)],
+            "long class": [("a.jpg", b""), ("a.cls", b"1" * 10**5)],
+            "no class": [("a.jpg", b"x")],
+            "no image": [("a.cls", b"1")],
+            "two images": [("a.jpg", b""), ("a.png", b""), ("a.cls", b"1")],
             "key twice": [("a.jpg", b""), ("a.cls", b"1"), *good, ("a.jpg", b""), ("a.cls", b"1")],
-        }.get(kind, good)  # fmt: skip
+        }.get(kind, good)
         with tarfile.open(str(path), "w", format=tarfile.PAX_FORMAT) as archive:
             for name, content in members:
                 add(archive, name, content)
@@ -515,18 +540,30 @@ def hostile(path, kind):
 
 
 HOSTILE = {
-    "no tar": "is no plain tar archive", "empty": "is no plain tar archive", "compressed": "is no plain tar archive",
-    "cut in a header": "damaged", "cut in a file": "damaged", "cut at a member": "is cut off or damaged at byte 2,048",
-    "damaged header": "is cut off or damaged at byte 1,024", "huge size": "cut off or damaged",
-    "negative size": "cut off or damaged", "huge long name": "", "leads out": "leads out of the folder",
-    "absolute": "leads out of the folder", "link": "is a link or no plain file",
-    "symbolic link": "is a link or no plain file", "pipe": "is a link or no plain file",
-    "class is no number": "a.cls is no class index", "negative class": "a.cls is no class index",
-    "huge class": "a.cls is no class index", "long class": "a.cls is no class index",
-    "no class": "has 1 images and 0 .cls", "no image": "has 0 images and 1 .cls",
+    "no tar": "is no plain tar archive",
+    "empty": "is no plain tar archive",
+    "compressed": "is no plain tar archive",
+    "cut in a header": "damaged",
+    "cut in a file": "damaged",
+    "cut at a member": "is cut off or damaged at byte 2,048",
+    "damaged header": "is cut off or damaged at byte 1,024",
+    "huge size": "cut off or damaged",
+    "negative size": "cut off or damaged",
+    "huge long name": "",
+    "leads out": "leads out of the folder",
+    "absolute": "leads out of the folder",
+    "link": "is a link or no plain file",
+    "symbolic link": "is a link or no plain file",
+    "pipe": "is a link or no plain file",
+    "class is no number": "a.cls is no class index",
+    "negative class": "a.cls is no class index",
+    "huge class": "a.cls is no class index",
+    "long class": "a.cls is no class index",
+    "no class": "has 1 images and 0 .cls",
+    "no image": "has 0 images and 1 .cls",
     "two images": "has 2 images and 1 .cls",
     "key twice": "the key a comes twice",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -30,9 +30,12 @@ from tf_seresnet.step.replicas import AgreedInterrupts  # noqa: E402
 pytestmark = pytest.mark.once
 
 CHIEF = {
-    "CM_CHIEF_IP": "192.168.1.1", "CM_CHIEF_PORT": "6000", "CM_CHIEF_DEVICE": "0", "CM_WORKER_SIZE": "4",
+    "CM_CHIEF_IP": "192.168.1.1",
+    "CM_CHIEF_PORT": "6000",
+    "CM_CHIEF_DEVICE": "0",
+    "CM_WORKER_SIZE": "4",
     "CM_WORKER_IP": "192.168.1.1",
-}  # fmt: skip
+}
 
 
 def device(rank, number):

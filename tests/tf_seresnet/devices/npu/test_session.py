@@ -75,8 +75,14 @@ def test_a_session_is_the_documented_one(adapter, monkeypatch, case, precision):
 @pytest.mark.parametrize("way", ["rank table", "chief"])
 def test_a_rank_has_hcom_parallel_besides(adapter, monkeypatch, tmp_path, way, precision):  # noqa: F811
     """The device is the one that ASCEND_DEVICE_ID names: a rank's session has no session_device_id."""
-    ranks = {"CM_CHIEF_IP": "10.0.0.1", "CM_CHIEF_PORT": "6000", "CM_CHIEF_DEVICE": "0", "CM_WORKER_SIZE": "2",
-             "CM_WORKER_IP": "10.0.0.1", "ASCEND_DEVICE_ID": "1"}  # fmt: skip
+    ranks = {
+        "CM_CHIEF_IP": "10.0.0.1",
+        "CM_CHIEF_PORT": "6000",
+        "CM_CHIEF_DEVICE": "0",
+        "CM_WORKER_SIZE": "2",
+        "CM_WORKER_IP": "10.0.0.1",
+        "ASCEND_DEVICE_ID": "1",
+    }
     if way == "rank table":
         listed = [{"rank_id": str(number), "device_id": str(number)} for number in range(2)]
         (tmp_path / "table.json").write_text(json.dumps({"server_list": [{"device": listed}]}))

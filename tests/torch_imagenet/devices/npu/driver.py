@@ -36,8 +36,9 @@ Facts = Dict[str, Any]
 DEVICES = ("cpu", "npu:0")
 
 # A network that draws random numbers on the device, clips, averages: everything that a step can do.
-EVERYTHING = ["--dropout", "0.3", "--drop-path", "0.3", "--clip-norm", "1", "--ema-decay", "0.9", "--label-smoothing",
-              "0.1", "--memory-format", "contiguous"]  # fmt: skip
+EVERYTHING = (
+    "--dropout 0.3 --drop-path 0.3 --clip-norm 1 --ema-decay 0.9 --label-smoothing 0.1 --memory-format contiguous"
+).split()
 
 
 class Lab:
@@ -129,8 +130,24 @@ def _nothing_saved() -> Iterator[None]:
 
 def _words(name: str, device: str) -> List[str]:
     recipe = {"se_resnet50": "se_resnet50_1p", "senet154": "senet154_1p", "pnasnet5large": "pnasnet5large_1p"}[name]
-    return ["--recipe", recipe, "--batch-size", "2", "--learning-rate", "1e-6", "--max-steps", "2", "--precision", "O0",
-            "--memory-format", "contiguous", "--epochs", "1", "--device", device]  # fmt: skip
+    return [
+        "--recipe",
+        recipe,
+        "--batch-size",
+        "2",
+        "--learning-rate",
+        "1e-6",
+        "--max-steps",
+        "2",
+        "--precision",
+        "O0",
+        "--memory-format",
+        "contiguous",
+        "--epochs",
+        "1",
+        "--device",
+        device,
+    ]
 
 
 def _stopped(name: str, lab: Lab, device: str) -> Run:
@@ -178,15 +195,29 @@ def resume(lab: Lab) -> Facts:
         stopped = lab.run(*options, "--device", "npu:0")
     resumed = lab.run(
         "--resume", str(stopped.folder), "--print-freq", "2", "--device", "npu:0", plain=True, at=str(stopped.folder)
-    )  # fmt: skip
+    )
     return {"stopped": stopped.status, **compare(whole, resumed)}
 
 
 def finetune(lab: Lab) -> Facts:
     """A new head, from a checkpoint that was trained on the other device."""
     trained = lab.run("--device", "npu:0", "--memory-format", "contiguous")
-    options = ["--checkpoint", str(trained.folder), "--data-path", lab.data, "--batch-size", "4", "--epochs", "1",
-               "--workers", "1", "--precision", "O0", "--memory-format", "contiguous"]  # fmt: skip
+    options = [
+        "--checkpoint",
+        str(trained.folder),
+        "--data-path",
+        lab.data,
+        "--batch-size",
+        "4",
+        "--epochs",
+        "1",
+        "--workers",
+        "1",
+        "--precision",
+        "O0",
+        "--memory-format",
+        "contiguous",
+    ]
     return compare(*lab.pair(*options, mode="finetune", plain=True))
 
 
@@ -197,12 +228,22 @@ def evaluate(lab: Lab) -> Facts:
         run.record["device"]["kind"]: [
             _evaluation(other)
             for other in lab.pair(
-                "--checkpoint", str(run.folder), "--data-path", lab.data, "--precision", "O0", "--workers", "1",
-                "--memory-format", "contiguous", mode="evaluate", plain=True,
+                "--checkpoint",
+                str(run.folder),
+                "--data-path",
+                lab.data,
+                "--precision",
+                "O0",
+                "--workers",
+                "1",
+                "--memory-format",
+                "contiguous",
+                mode="evaluate",
+                plain=True,
             )
         ]
         for run in trained
-    }  # fmt: skip
+    }
 
 
 # -- who waits for whom ----------------------------------------------------------------------------------------
@@ -278,8 +319,10 @@ def measuring(lab: Lab) -> Facts:
         steps.append(1)
         return original(self, *arguments)
 
-    options = ["--network", "se_resnet50", "--image-size", "32", "--batch-size", "2", "--device", "npu:0",
-               "--max-steps", "2", "--num-classes", "5", "--precision", "O0"]  # fmt: skip
+    options = (
+        "--network se_resnet50 --image-size 32 --batch-size 2 --device npu:0 --max-steps 2 --num-classes 5 "
+        "--precision O0"
+    ).split()
     facts: Facts = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingStep, "run", counted)

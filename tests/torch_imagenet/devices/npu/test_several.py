@@ -12,8 +12,10 @@ from tests.torch_imagenet.distributed.jobs import losses, record, same_bits, tra
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="starts processes as on Linux")
 
-OPTIONS = ["--distributed", "--num-devices", "2", "--batch-size", "2", "--epochs", "1", "--accumulate", "2",
-           "--ema-decay", "0.9", "--clip-norm", "1", "--dropout", "0.3", "--memory-format", "contiguous"]  # fmt: skip
+OPTIONS = (
+    "--distributed --num-devices 2 --batch-size 2 --epochs 1 --accumulate 2 --ema-decay 0.9 --clip-norm 1 "
+    "--dropout 0.3 --memory-format contiguous"
+).split()
 
 
 @pytest.mark.slow

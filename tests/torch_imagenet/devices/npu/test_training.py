@@ -12,9 +12,16 @@ SCALED = ("overflow O1", "overflow O2")
 @pytest.fixture(scope="module")
 def facts(on_npu):
     return on_npu(
-        *LEVELS, *SCALED, "resume", "finetune", "evaluate", "forgotten transfer", "forgotten seed", "indices",
+        *LEVELS,
+        *SCALED,
+        "resume",
+        "finetune",
+        "evaluate",
+        "forgotten transfer",
+        "forgotten seed",
+        "indices",
         "measuring",
-    )  # fmt: skip
+    )
 
 
 def _same_as_on_the_cpu(pair):
