@@ -92,7 +92,7 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
         batch = TrainingInput(
             data.train_images,
             data.train_labels,
-            Normalisation.of(data.train_images),
+            Normalisation.from_images(data.train_images),
             Augmentation(4, True),
             recipe.batch_size,
             recipe.seed,

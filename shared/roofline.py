@@ -35,7 +35,7 @@ class Accelerator:
     bandwidth: float
 
     @classmethod
-    def of(cls, operations: Optional[float], bandwidth: Optional[float]) -> Optional[Accelerator]:
+    def from_limits(cls, operations: Optional[float], bandwidth: Optional[float]) -> Optional[Accelerator]:
         """None where one of the two is not known."""
         return cls(operations, bandwidth) if operations and bandwidth else None
 
@@ -47,7 +47,7 @@ class Accelerator:
         """The same, if nothing but moving activations took time."""
         return passes * element_bytes * cost.activations * images / self.bandwidth
 
-    def floor(self, cost: NetworkCost, images: int, element_bytes: int) -> float:
+    def roofline_seconds(self, cost: NetworkCost, images: int, element_bytes: int) -> float:
         """Seconds below which no training step can be: the larger of the two, everything fused."""
         return max(self.arithmetic_seconds(cost, images), self.memory_seconds(cost, images, element_bytes))
 

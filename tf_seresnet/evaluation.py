@@ -22,7 +22,7 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.events import log_evaluation
-from shared.run.examples import FILE, Surest, write_examples
+from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
 from shared.run.folder import named_weights, run_folder, set_aside
 from shared.run.log import RunLog, now
@@ -47,12 +47,12 @@ def count_images(
     data: str,
     training: bool,
     interrupts: Interrupts,
-    surest: Surest,
+    most_confident: MostConfident,
     replicas: Replicas = ALONE,
     columns: Optional[Sequence[int]] = None,
 ) -> Metrics:
     """Metrics over all images uint8 [N, 32, 32, 3], each on one device. Each process counts its part of them, and has
-    the counts of all; `surest` sees its part. `columns` are the outputs that can be answers; None: all.
+    the counts of all; `most_confident` sees its part. `columns` are the outputs that can be answers; None: all.
 
     Raises Stopped between two batches when a signal has come, UsageError where the images of `data` have given no
     result; see `check_evaluation`.
@@ -65,7 +65,7 @@ def count_images(
         batch = slice(start, min(start + inference.images_a_run, end))
         logits = inference.run(session, images[batch])
         answered = metrics.update(logits if columns is None else logits[:, list(columns)], labels[batch])
-        surest.update(np.arange(batch.start, batch.stop), labels[batch], answered)
+        most_confident.update(np.arange(batch.start, batch.stop), labels[batch], answered)
         if metrics.non_finite and layer is None:
             layer = inference.first_not_finite(session, images[batch])
     metrics, stopping = replicas.merged(session, metrics, interrupts.requested is not None)
@@ -74,13 +74,15 @@ def count_images(
     return metrics
 
 
-def write_pictures(log: RunLog, folder: Path, surest: Surest, data: Cifar10, names: Sequence[str]) -> None:
+def write_pictures(
+    log: RunLog, folder: Path, most_confident: MostConfident, data: Cifar10, names: Sequence[str]
+) -> None:
     """examples.json, of the test images with their classes' names; a line in the log where it cannot be written."""
 
     def picture(index: int) -> Tuple[str, bytes]:
         return "image/png", png.encode(data.test_images[index])
 
-    write = functools.partial(write_examples, folder, surest, names, picture)
+    write = functools.partial(write_examples, folder, most_confident, names, picture)
     disk_errors.optional(write, folder / FILE, log)
 
 
@@ -111,7 +113,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
     recipe = CifarRecipe.from_json(state["recipe"]) if state else run_setup.choose_recipe(options, data)
     network = run_setup.network(options, recipe, state, len(outputs.names))
     # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: this training set's.
-    normalise = Normalisation(**state["normalisation"]) if state else Normalisation.of(data.train_images)
+    normalise = Normalisation(**state["normalisation"]) if state else Normalisation.from_images(data.train_images)
 
     # -- Device and graph ----------------------------------------------------------------------------------
     device = _device(options, recipe, state)
@@ -141,7 +143,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             replicas.align(session)
 
             # -- Count -------------------------------------------------------------------------------------
-            surest = Surest()
+            most_confident = MostConfident()
             metrics = count_images(
                 session,
                 inference,
@@ -151,7 +153,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
                 data.path,
                 False,
                 replicas.interrupts(interrupts),
-                surest,
+                most_confident,
                 replicas,
                 matched.columns,
             )
@@ -159,7 +161,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         if folder is None:
             return
         log_evaluation(log, (state or {}).get("progress", {}).get("step", 0), metrics)
-        write_pictures(log, folder, surest, data, matched.names)
+        write_pictures(log, folder, most_confident, data, matched.names)
         result = records.build_record(
             half="tf_seresnet",
             mode="evaluate",

@@ -30,7 +30,7 @@ class Normalisation:
     std: Tuple[float, ...]
 
     @classmethod
-    def of(cls, images: np.ndarray) -> Normalisation:
+    def from_images(cls, images: np.ndarray) -> Normalisation:
         """The statistics of a training set, uint8 [N, height, width, 3]."""
         mean, std = channel_statistics(images)
         return cls(tuple(mean.tolist()), tuple(std.tolist()))

@@ -14,7 +14,7 @@ from shared.recipes.cifar10 import CifarRecipe
 from shared.run import disk_errors
 from shared.run.clock import Clock
 from shared.run.events import log_evaluation, log_step
-from shared.run.examples import Surest
+from shared.run.examples import MostConfident
 from shared.run.log import RunLog
 from shared.run.progress import Progress
 from tf_seresnet import estimate, evaluation
@@ -34,7 +34,7 @@ class Plan:
     print_freq: int
     save_steps: Optional[int]
     whole_recipe: bool  # nothing on the command line made the run smaller
-    floor: Optional[float] = None  # seconds that a step takes at least, where the device's limits are known
+    roofline_seconds: Optional[float] = None  # the least that a step can take, where the device's limits are known
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Loop:
     checkpoints: Optional[Checkpoints]  # the first process has them
     run_state: Dict[str, Any]  # what every checkpoint of this run says besides its progress
     replicas: Replicas
-    surest: Surest = field(default_factory=Surest)  # of the last evaluation
+    most_confident: MostConfident = field(default_factory=MostConfident)  # of the last evaluation
 
     def run(self) -> Metrics:
         """Train to the end of the plan; the metrics of the final weights. Raises Stopped, a checkpoint written."""
@@ -141,7 +141,7 @@ class Loop:
 
     def _evaluate(self) -> Metrics:
         """All test images with the moving averages. Raises UsageError where they give no result."""
-        self.surest = Surest()
+        self.most_confident = MostConfident()
         with self.clock.paused():
             metrics = evaluation.count_images(
                 self.session,
@@ -152,12 +152,12 @@ class Loop:
                 self.data.path,
                 True,
                 self.interrupts,
-                self.surest,
+                self.most_confident,
                 self.replicas,
             )
         progress, lap = self.progress, self.clock.lap()
-        if self.plan.floor and lap:
-            self.log.line(roofline.reached(self.plan.floor, lap))
+        if self.plan.roofline_seconds and lap:
+            self.log.line(roofline.reached(self.plan.roofline_seconds, lap))
         self.log.line(
             f"epoch: {progress.epoch + 1}/{self.recipe.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
             f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"

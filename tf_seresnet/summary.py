@@ -21,7 +21,7 @@ def summary(options: Any) -> None:
     given = {name: getattr(options, name) for name in _FIELDS}
     recipe = recipe.override(**{name: value for name, value in given.items() if value is not None})
     cost = network_cost(recipe.depth, recipe.variant)
-    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    accelerator = Accelerator.from_limits(options.peak_flops, options.memory_bandwidth)
     with RunLog(None) as log:
         log.line(f"network: se_resnet{recipe.depth}, variant {recipe.variant}, 10 classes, 32 x 32 pixels")
         for line in describe(cost, recipe.precision, recipe.batch_size, accelerator):

@@ -54,7 +54,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
     given = _start(options)
     data, remark = run_setup.load_data(options, found.state if found else given.state if given else None)
     recipe = run_setup.resumed_recipe(options, state, data) if state else run_setup.choose_recipe(options, data)
-    normalise = Normalisation.of(data.train_images)
+    normalise = Normalisation.from_images(data.train_images)
     network = run_setup.network(options, recipe, state, len(data.label_names))
     own = Classes(data.label_names)
     outputs = checkpoints.classes(given) if given else None  # without a head it is refused when it is restored
@@ -149,7 +149,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
                 return
             model = folder / "model.ckpt"
             disk_errors.required(lambda: checkpoints.save_weights(session, model, variables, own.names), model, folder)
-            evaluation.write_pictures(log, folder, loop.surest, data, own.names)
+            evaluation.write_pictures(log, folder, loop.most_confident, data, own.names)
 
         # -- Record ----------------------------------------------------------------------------------------
         result = records.build_record(
@@ -232,11 +232,11 @@ def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int, device: Any) 
 
 
 def _floor(options: Any, recipe: CifarRecipe, device: Any) -> Optional[float]:
-    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    accelerator = Accelerator.from_limits(options.peak_flops, options.memory_bandwidth)
     if accelerator is None:
         return None
     cost = network_cost(recipe.depth, recipe.variant)
-    return accelerator.floor(cost, recipe.batch_size, element_bytes(device.precision))
+    return accelerator.roofline_seconds(cost, recipe.batch_size, element_bytes(device.precision))
 
 
 def _run_state(

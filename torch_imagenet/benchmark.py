@@ -151,7 +151,7 @@ def check(options: Any, device: Device) -> None:
 
 def _spec(options: Any, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:
     """The network that is measured. Raises UsageError where the recipe's batch is too small for it."""
-    spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
+    spec = NetworkSpec.from_recipe(recipe, options.num_classes or CLASSES)
     if recipe.batch_size == 1:
         least_batch(spec, recipe, options.sync_bn and device.count > 1)
     return spec
@@ -174,7 +174,7 @@ def _timed(
 ) -> Dict[str, Any]:
     """The `throughput` part of a record: each step is waited for, so that its time is its own."""
     device.synchronize()
-    ranks.meet()
+    ranks.barrier()
     clock = Clock(device.warm_up_steps)
     for _ in range(device.warm_up_steps + steps):
         interrupts.raise_if_requested()

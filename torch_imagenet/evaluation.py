@@ -24,7 +24,7 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.events import log_evaluation
-from shared.run.examples import FILE, Surest, write_examples
+from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
 from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now, open_log
@@ -32,7 +32,7 @@ from torch_imagenet import run_setup
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, precision, to_half
-from torch_imagenet.distributed.data_parallel import spread
+from torch_imagenet.distributed.data_parallel import broadcast
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.bad_images import BadImages
 from torch_imagenet.input_pipeline.loader import Batch, EvaluationInput
@@ -59,9 +59,9 @@ def count_images(
     normalise: Normalisation,
     interrupts: Interrupts,
     bad: BadImages,
-    surest: Surest,
+    most_confident: MostConfident,
 ) -> Tuple[Metrics, Optional[str]]:
-    """Metrics over all images by `forward`, the `network` in evaluation mode; `surest` sees the same.
+    """Metrics over all images by `forward`, the `network` in evaluation mode; `most_confident` sees the same.
 
     Beside them the first layer whose output is not finite, None where every answer is. Raises Stopped between two
     batches, RunEnded where memory runs out.
@@ -78,7 +78,7 @@ def count_images(
             bad.note(batch.bad)
             labels = batch.labels.numpy()
             answered = metrics.update(out_of_memory.limited(logits, batch.images, device).numpy(), labels)
-            surest.update(batch.indices, labels, answered)
+            most_confident.update(batch.indices, labels, answered)
             if metrics.non_finite and layer is None:
                 layer = not_finite.layer_of(network, partial(logits, batch.images, network))
     return metrics, layer
@@ -106,7 +106,7 @@ def together(
 
 
 def write_pictures(
-    log: RunLog, folder: Path, surest: Surest, data: run_setup.Data, validation: EvaluationInput
+    log: RunLog, folder: Path, most_confident: MostConfident, data: run_setup.Data, validation: EvaluationInput
 ) -> None:
     """examples.json, of the validation images; a line in the log where it cannot be written."""
 
@@ -116,7 +116,7 @@ def write_pictures(
         image.save(file, "JPEG", quality=85)
         return "image/jpeg", file.getvalue()
 
-    write = partial(write_examples, folder, surest, data.content.classes, picture)
+    write = partial(write_examples, folder, most_confident, data.content.classes, picture)
     disk_errors.optional(write, folder / FILE, log)
 
 
@@ -143,7 +143,7 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
     matched = weights.load(network) if ranks.is_first else []
     memory_format = device.memory_format(spec.name, options.memory_format)
     device.place(network, memory_format)
-    spread(network.state_dict().values(), ranks)
+    broadcast(network.state_dict().values(), ranks)
     if level.weights != torch.float32:
         to_half(network, level.weights)
     network.eval()
@@ -169,7 +169,7 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             run_setup.write_config(folder, options, recipe, spec, device, data)
 
         # -- Count ---------------------------------------------------------------------------------------------
-        bad, surest = BadImages(log), Surest()
+        bad, most_confident = BadImages(log), MostConfident()
         with EvaluationInput(
             labelled.content.val,
             run_setup.eval_transform(options, recipe, spec),
@@ -193,11 +193,11 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
                 normalise,
                 interrupts,
                 bad,
-                surest,
+                most_confident,
             )
             metrics = together(count, bad, ranks, data.content.path, training=False)
             if ranks.is_first:
-                write_pictures(log, folder, surest, labelled, batches)
+                write_pictures(log, folder, most_confident, labelled, batches)
         if not ranks.is_first:
             return
         for line in documented_lines(metrics):

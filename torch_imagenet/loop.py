@@ -44,7 +44,7 @@ class Plan:
     print_freq: int
     save_steps: Optional[int]
     warm_up_steps: int  # left out of throughput
-    floor: Optional[float] = None  # seconds that a step takes at least, where the device's limits are known
+    roofline_seconds: Optional[float] = None  # the least that a step can take, where the device's limits are known
     least_batch: int = 1  # images without which a batch cannot be trained on
 
 
@@ -184,7 +184,7 @@ class Loop:
         if not self._pending:
             return
         if self.step.device.asynchronous:  # or a process that does not come would only be missed by the device
-            self.ranks.meet()
+            self.ranks.barrier()
         pending, self._pending = self._pending, []
         waited, self._waited = self._waited, 0.0
         # The one point that waits for the device.
@@ -195,7 +195,7 @@ class Loop:
                 self._last = (loss, 100 * correct1 / images, 100 * correct5 / images)
         self.step.check_numbers(self.progress.step, magnitude, self._ends(0))
         self.clock.steps(len(pending), sum(int(row[3]) for row in rows), waited)
-        self.bad.note(self.ranks.told())
+        self.bad.note(self.ranks.received())
 
     def _stop_if_asked(self) -> None:
         """Raise Stopped where this process, or the processes together, end before the next step."""
@@ -245,8 +245,8 @@ class Loop:
                 f"Training Epoch #{self.progress.epoch + 1}:\tAvg. Batch time: {seconds:.3f}\t"
                 f"Avg. FPS: {summary['images_per_second']:.3f}\t"
             )
-            if self.plan.floor:
-                self.log.line(roofline.reached(self.plan.floor, summary))
+            if self.plan.roofline_seconds:
+                self.log.line(roofline.reached(self.plan.roofline_seconds, summary))
         with self.clock.paused():
             metrics = self.evaluate()
         log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)

@@ -1,4 +1,4 @@
-"""The mode `profile`: a Chrome trace of warmed-up training steps (`output.prof`) and the ten dearest operators."""
+"""The mode `profile`: a Chrome trace of warmed-up training steps (`output.prof`) and the ten most expensive operators."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
         profiler.export_chrome_trace(str(temporary))
         write_atomic(folder / TRACE, temporary.read_bytes())
         temporary.unlink()
-        for line in dearest(profiler, device, steps):
+        for line in most_expensive(profiler, device, steps):
             log.line(line)
         log.line(f"trace: {folder / TRACE}; open it in https://ui.perfetto.dev or chrome://tracing")
         result = records.build_record(
@@ -64,7 +64,7 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
         write(log, folder, result)
 
 
-def dearest(profiler: torch.profiler.profile, device: Device, steps: int) -> List[str]:
+def most_expensive(profiler: torch.profiler.profile, device: Device, steps: int) -> List[str]:
     """The operators that took the most time of the device itself: milliseconds a step, share, calls a step."""
     attribute = "self_device_time_total" if device.asynchronous else "self_cpu_time_total"
     events = [(event, float(getattr(event, attribute))) for event in profiler.key_averages()]

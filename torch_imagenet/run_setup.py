@@ -253,7 +253,7 @@ def network_spec(
             f"--num-classes {asked}, but the {whose} has {classes} classes; leave it out, or check the data"
         )
     if state is None:
-        return NetworkSpec.of(recipe, classes)
+        return NetworkSpec.from_recipe(recipe, classes)
     stored = NetworkSpec(**state["network"])
     if stored.num_classes != classes:
         raise UsageError(

@@ -17,8 +17,8 @@ def summary(options: Any) -> None:
     """Print it. Raises UsageError for a network that does not exist."""
     device = open_device("cpu")
     recipe = run_setup.synthetic_recipe(options, device)
-    spec = NetworkSpec.of(recipe, options.num_classes or CLASSES)
-    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    spec = NetworkSpec.from_recipe(recipe, options.num_classes or CLASSES)
+    accelerator = Accelerator.from_limits(options.peak_flops, options.memory_bandwidth)
     with RunLog(None) as log:
         log.line(f"network: {spec.text()}, {recipe.image_size} x {recipe.image_size} pixels")
         for line in describe(network_cost(spec, recipe.image_size), recipe.precision, recipe.batch_size, accelerator):

@@ -20,7 +20,7 @@ from shared.results import record as records
 from shared.run import disk_errors
 from shared.run.clock import Clock
 from shared.run.events import log_start
-from shared.run.examples import Surest
+from shared.run.examples import MostConfident
 from shared.run.folder import is_run_of, run_folder, set_aside
 from shared.run.log import RunLog, now, open_log
 from shared.run.progress import Progress
@@ -84,7 +84,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
     arithmetic = run_setup.arithmetic(device, memory_format, options.compile)
     remarks = [*recipe.schedule.remarks(), *(run_setup.resumption_remarks(state, recipe, arithmetic) if state else [])]
-    step.spread()
+    step.broadcast()
 
     # -- Folder and log; from here on something is left behind -------------------------------------------------
     folder, aside = ranks.from_first(lambda: _folder(options, spec, found))
@@ -132,7 +132,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             )
             metrics = loop.run()
             if ranks.is_first:
-                evaluation.write_pictures(log, folder, evaluator.surest, data, validation)
+                evaluation.write_pictures(log, folder, evaluator.most_confident, data, validation)
         if not ranks.is_first:
             return
         model, names = folder / checkpoints.MODEL, data.classes.stored()
@@ -289,7 +289,7 @@ class _Evaluator:
         log: RunLog,
         ranks: Ranks,
     ) -> None:
-        self._bad, self.surest = BadImages(log), Surest()
+        self._bad, self.most_confident = BadImages(log), MostConfident()
         self._step, self._validation, self._data, self._spec = step, validation, data, spec
         self._device, self._normalise, self._interrupts, self._ranks = device, normalise, interrupts, ranks
 
@@ -299,8 +299,8 @@ class _Evaluator:
         return self._bad.count
 
     def run(self) -> Metrics:
-        """The metrics over all validation images; `surest` is then of these. Raises as `evaluation.together` does."""
-        self.surest = Surest()
+        """The metrics over all validation images, and their `most_confident`. Raises as `evaluation.together` does."""
+        self.most_confident = MostConfident()
         average = self._step.average
         with average.applied() if average is not None else contextlib.nullcontext():
             count = partial(
@@ -314,7 +314,7 @@ class _Evaluator:
                 self._normalise,
                 self._interrupts,
                 self._bad,
-                self.surest,
+                self.most_confident,
             )
             return evaluation.together(count, self._bad, self._ranks, self._data, training=True)
 

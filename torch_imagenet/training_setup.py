@@ -52,7 +52,9 @@ class Setup:
         spec = run_setup.network_spec(options, recipe, state, len(data.content.classes), "data set")
         plan = _plan(options, recipe, len(data.train), device)
         plan = dataclasses.replace(
-            plan, floor=_floor(options, recipe, spec), least_batch=_least_batch(options, recipe, spec, device)
+            plan,
+            roofline_seconds=_floor(options, recipe, spec),
+            least_batch=_least_batch(options, recipe, spec, device),
         )
         return cls(data, recipe, spec, plan)
 
@@ -112,8 +114,8 @@ def _least_batch(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device
 
 
 def _floor(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec) -> Optional[float]:
-    accelerator = Accelerator.of(options.peak_flops, options.memory_bandwidth)
+    accelerator = Accelerator.from_limits(options.peak_flops, options.memory_bandwidth)
     if accelerator is None:
         return None
     cost = network_cost(spec, recipe.image_size)
-    return accelerator.floor(cost, recipe.batch_size * recipe.accumulate, element_bytes(recipe.precision))
+    return accelerator.roofline_seconds(cost, recipe.batch_size * recipe.accumulate, element_bytes(recipe.precision))

@@ -53,7 +53,7 @@ def count(network: str, level: str = "") -> Counted:
 @functools.lru_cache(maxsize=None)  # making a network takes a second
 def _count(recipe: ImageNetRecipe, weights: torch.dtype, classes: int) -> Counted:
     with torch.device("meta"):
-        made = NetworkSpec.of(recipe, classes).make()
+        made = NetworkSpec.from_recipe(recipe, classes).make()
         images = torch.empty(2, 3, recipe.image_size, recipe.image_size)
         parameters = sum(parameter.numel() for parameter in made.parameters())
         statistics = sum(value.numel() for value in made.buffers() if value.is_floating_point())

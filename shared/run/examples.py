@@ -27,8 +27,8 @@ class Answer:
     answer: int
 
 
-class Surest:
-    """The answers that the network is surest of, right and wrong, of each label at most one.
+class MostConfident:
+    """The most confident predictions, right and wrong, of each label at most one.
 
     Of equally sure ones the image with the lower index stands, so that the choice does not depend on the batches.
     """
@@ -54,12 +54,12 @@ class Surest:
 
     @property
     def right(self) -> List[Answer]:
-        """At most `MOST`, the surest first."""
+        """At most `MOST`, the most_confident first."""
         return sorted(self._of_label[True].values(), key=_surest_first)[:MOST]
 
     @property
     def wrong(self) -> List[Answer]:
-        """At most `MOST`, the surest first."""
+        """At most `MOST`, the most_confident first."""
         return sorted(self._of_label[False].values(), key=_surest_first)[:MOST]
 
 
@@ -68,7 +68,7 @@ def _surest_first(answer: Answer) -> Tuple[float, int]:
 
 
 def write_examples(
-    folder: Path, surest: Surest, classes: Sequence[str], picture: Callable[[int], Tuple[str, bytes]]
+    folder: Path, most_confident: MostConfident, classes: Sequence[str], picture: Callable[[int], Tuple[str, bytes]]
 ) -> None:
     """Write examples.json, whole or not at all.
 
@@ -88,8 +88,8 @@ def write_examples(
         }
 
     content = {
-        "images": surest.images,
-        "right": [described(found) for found in surest.right],
-        "wrong": [described(found) for found in surest.wrong],
+        "images": most_confident.images,
+        "right": [described(found) for found in most_confident.right],
+        "wrong": [described(found) for found in most_confident.wrong],
     }
     write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")

@@ -20,8 +20,8 @@ def test_a_step_moves_each_activation_seven_times_or_fourteen():
 
 
 def test_the_floor_is_whichever_is_longer():
-    assert ACCELERATOR.floor(COST, 10, 2) == ACCELERATOR.arithmetic_seconds(COST, 10)
-    assert Accelerator(1e12, 1e9).floor(COST, 10, 2) == Accelerator(1e12, 1e9).memory_seconds(COST, 10, 2)
+    assert ACCELERATOR.roofline_seconds(COST, 10, 2) == ACCELERATOR.arithmetic_seconds(COST, 10)
+    assert Accelerator(1e12, 1e9).roofline_seconds(COST, 10, 2) == Accelerator(1e12, 1e9).memory_seconds(COST, 10, 2)
 
 
 @pytest.mark.parametrize(("precision", "size"), [("O0", 4), ("O1", 2), ("O2", 2), ("bf16", 2)])
@@ -31,7 +31,7 @@ def test_bytes_of_an_activation(precision, size):
 
 @pytest.mark.parametrize(("operations", "bandwidth"), [(None, 1.0), (1.0, None), (None, None)])
 def test_an_accelerator_has_both_limits_or_none(operations, bandwidth):
-    assert Accelerator.of(operations, bandwidth) is None
+    assert Accelerator.from_limits(operations, bandwidth) is None
 
 
 def test_the_summarys_lines():

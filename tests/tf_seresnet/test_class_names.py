@@ -193,7 +193,7 @@ def test_a_run_goes_on_with_its_own_names_alone(finished, train, sample_folder, 
 
 def test_answers_are_counted_over_the_columns_that_are_left():
     from shared.cli.signals import Interrupts
-    from shared.run.examples import Surest
+    from shared.run.examples import MostConfident
     from tf_seresnet.evaluation import count_images
 
     class Inference:
@@ -203,7 +203,9 @@ def test_answers_are_counted_over_the_columns_that_are_left():
             return np.tile(np.array([[0.0, 9.0, 1.0]], np.float32), (len(images), 1))
 
     images, labels = np.zeros((3, 32, 32, 3), np.uint8), np.array([0, 1, 1], np.int32)
-    metrics = count_images(None, Inference(), images, labels, 2, "data", False, Interrupts(), Surest(), columns=(0, 2))
+    metrics = count_images(
+        None, Inference(), images, labels, 2, "data", False, Interrupts(), MostConfident(), columns=(0, 2)
+    )
     assert isinstance(metrics, Metrics)
     assert metrics.confusion.tolist() == [[0, 1], [0, 2]]
 

@@ -74,7 +74,7 @@ def test_the_moving_averages_are_used_and_test_images_never_change_them(finished
 
     run = finished()
     data = load(run.record["dataset"]["path"])
-    normalise = Normalisation.of(data.train_images)
+    normalise = Normalisation.from_images(data.train_images)
     with tf.Graph().as_default():
         network = training_step.NetworkSpec(8, "paper", "core", 10)
         inference = training_step.Inference(network, normalise, 8, reuse=False)

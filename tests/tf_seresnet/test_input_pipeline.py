@@ -225,7 +225,7 @@ def test_the_wait_for_data_can_be_switched_off():
 
 
 def test_normalisation_of_a_training_set():
-    normalise = Normalisation.of(IMAGES)
+    normalise = Normalisation.from_images(IMAGES)
     pixels = IMAGES.reshape(-1, 3).astype(np.float64)
     assert normalise.mean == pytest.approx(tuple(pixels.mean(0)), rel=1e-12)
     assert normalise.std == pytest.approx(tuple(pixels.std(0)), rel=1e-12)

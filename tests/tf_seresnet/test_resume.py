@@ -40,7 +40,7 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
     random = np.random.RandomState(0)
     images, labels = random.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20, dtype=np.int32) % 10
     with tf.Graph().as_default():
-        batch = TrainingInput(images, labels, Normalisation.of(images), Augmentation(2, True), 8, seed=0)
+        batch = TrainingInput(images, labels, Normalisation.from_images(images), Augmentation(2, True), 8, seed=0)
         network, device = training_step.NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
         step, kept = training_step.TrainingStep(network, batch, recipes.get("sample"), device), None
         ended = []

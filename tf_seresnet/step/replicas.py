@@ -85,7 +85,7 @@ class Mirrored(Replicas):
         def total(strategy: Any, vector: Any) -> Any:
             return strategy.extended.reduce_to(tf.distribute.ReduceOp.SUM, vector, destinations=vector)
 
-        return parted(tf.distribute.get_replica_context().merge_call(total, args=(joined(tensors),)), tensors)
+        return unflatten(tf.distribute.get_replica_context().merge_call(total, args=(flatten(tensors),)), tensors)
 
     def assign(self, number: int, variable: Any, value: Any) -> Any:
         return self.strategy.experimental_local_results(variable)[number].assign(value)
@@ -108,12 +108,12 @@ class AgreedInterrupts(Interrupts):
             raise Stopped(self.requested or signal.SIGTERM)
 
 
-def joined(tensors: List[Any]) -> Any:
+def flatten(tensors: List[Any]) -> Any:
     """All of them as one vector: one exchange instead of many."""
     return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
 
 
-def parted(vector: Any, tensors: List[Any]) -> List[Any]:
-    """A vector of `joined` as tensors again, of the shapes of these."""
+def unflatten(vector: Any, tensors: List[Any]) -> List[Any]:
+    """A vector of `flatten` as tensors again, of the shapes of these."""
     sizes = [tensor.shape.num_elements() for tensor in tensors]
     return [tf.reshape(part, tensor.shape) for part, tensor in zip(tf.split(vector, sizes), tensors)]

@@ -81,7 +81,7 @@ class Device:
         return documented if self.asynchronous else "O0"
 
     @property
-    def one_pass(self) -> bool:
+    def supports_foreach(self) -> bool:
         """Whether operators on lists of tensors work: torch_npu has none for tensors in its internal formats."""
         return not self.npu.internal_format
 
@@ -94,7 +94,7 @@ class Device:
         if self.kind != "npu":
             return True
         kernel = torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_sgd_", "PrivateUse1")
-        return self.one_pass and momentum > 0 and bool(kernel)
+        return self.supports_foreach and momentum > 0 and bool(kernel)
 
     @property
     def own_sgd(self) -> Any:

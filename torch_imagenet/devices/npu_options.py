@@ -25,7 +25,7 @@ class NpuSettings:
     internal_format: bool = False
 
     @classmethod
-    def of(cls, options: Any) -> NpuSettings:
+    def from_options(cls, options: Any) -> NpuSettings:
         """Those of the command line."""
         return cls(options.npu_fused_sgd, options.npu_jit_compile, options.npu_internal_format)
 

@@ -27,7 +27,7 @@ class Replicas:
 
     def __init__(self, network: nn.Module, ranks: Ranks, device: Device, averaged_statistics: bool = True) -> None:
         self._ranks = ranks
-        self._one_pass = device.one_pass
+        self._one_pass = device.supports_foreach
         self.module: nn.Module = network
         self._parallel = None
         self._statistics: List[torch.Tensor] = []
@@ -68,7 +68,7 @@ class Replicas:
         return parts[0]
 
 
-def spread(tensors: Iterable[torch.Tensor], ranks: Ranks) -> None:
+def broadcast(tensors: Iterable[torch.Tensor], ranks: Ranks) -> None:
     """Every process's tensors become the first one's; all have the same number of them, of the same shapes."""
     if ranks.size > 1:
         for tensor in tensors:

@@ -14,7 +14,7 @@ _FIRST_PORT, _PORTS = 20000, 20000
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessEnvironment:
     """`rank` of `size` processes in all, `local_rank` of `local_size` on this machine."""
 
     rank: int = 0
@@ -23,7 +23,7 @@ class Place:
     local_size: int = 1
 
 
-def given_place(options: Any, environment: Mapping[str, str] = os.environ) -> Optional[Place]:
+def process_environment(options: Any, environment: Mapping[str, str] = os.environ) -> Optional[ProcessEnvironment]:
     """The place that the environment gives to this process; None where nobody started several.
 
     torchrun sets RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; Kubernetes' training operator may leave out the
@@ -37,14 +37,14 @@ def given_place(options: Any, environment: Mapping[str, str] = os.environ) -> Op
             f" {environment.get('LOCAL_RANK', 'not set')}; start the processes with torchrun, and leave it out"
         )
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        place = Place(
+        place = ProcessEnvironment(
             _number(environment, "RANK"),
             _number(environment, "WORLD_SIZE"),
             _number(environment, "LOCAL_RANK", 0),
             _number(environment, "LOCAL_WORLD_SIZE", 1),
         )
     elif options.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
-        place = Place(
+        place = ProcessEnvironment(
             _number(environment, "SLURM_PROCID"),
             _number(environment, "SLURM_STEP_NUM_TASKS"),
             _number(environment, "SLURM_LOCALID"),
@@ -58,7 +58,7 @@ def given_place(options: Any, environment: Mapping[str, str] = os.environ) -> Op
     if (options.nnodes or 1) > 1 and options.num_devices:
         # Our own launcher: the machines are numbered as the user has numbered them, so that the first rank, which
         # writes, is on the first machine; torch's launcher numbers them by their addresses.
-        return Place(
+        return ProcessEnvironment(
             options.node_rank * options.num_devices + place.local_rank, place.size, place.local_rank, place.local_size
         )
     return place

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from torch_imagenet.devices.device import Device
-from torch_imagenet.distributed.environment import Place, meeting_point
+from torch_imagenet.distributed.environment import ProcessEnvironment, meeting_point
 
 T = TypeVar("T")
 
@@ -54,10 +54,10 @@ class Ranks:
         """
         return metrics, texts
 
-    def tell(self, text: str) -> None:
-        """A bad image for the first process to write down, which asks for them with `told`."""
+    def send_to_first(self, text: str) -> None:
+        """A bad image for the first process to write down, which asks for them with `received`."""
 
-    def told(self) -> List[str]:
+    def received(self) -> List[str]:
         """What the others have told since the last call."""
         return []
 
@@ -68,7 +68,7 @@ class Ranks:
         """The signal's number if all processes stop before `step`, else None."""
         return None
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process is here. Raises UsageError naming those that do not come in time."""
 
     @contextlib.contextmanager
@@ -83,7 +83,7 @@ ALONE = Ranks()
 class Group(Ranks):
     """One of several processes, connected to the others."""
 
-    def __init__(self, place: Place, device: Device, timeout: float) -> None:
+    def __init__(self, place: ProcessEnvironment, device: Device, timeout: float) -> None:
         self.rank, self.size = place.rank, place.size
         self._timeout = timedelta(seconds=timeout)
         meeting = meeting_point()
@@ -144,10 +144,10 @@ class Group(Ranks):
             whole.merge(Metrics.from_state(state))
         return whole, [sorted({text for one in lists for text in one}) for lists in zip(*(own for _, own in parts))]
 
-    def tell(self, text: str) -> None:
+    def send_to_first(self, text: str) -> None:
         self._store.set(f"told-{self._store.add('told', 1)}", text)
 
-    def told(self) -> List[str]:
+    def received(self) -> List[str]:
         number = self._store.add("told", 0)
         texts = [self._store.get(f"told-{index}").decode() for index in range(self._told + 1, number + 1)]
         self._told = number
@@ -162,7 +162,7 @@ class Group(Ranks):
         number, last = json.loads(self._store.get("stop"))
         return int(number) if step >= last else None
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         try:
             dist.monitored_barrier(self._watch, timeout=self._timeout, wait_all_ranks=True)
         except RuntimeError as error:

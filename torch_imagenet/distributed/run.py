@@ -12,7 +12,7 @@ from shared.errors import UsageError
 from torch_imagenet.devices.device import Device, open_device, several
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.distributed.affinity import apply
-from torch_imagenet.distributed.environment import Place, given_place
+from torch_imagenet.distributed.environment import ProcessEnvironment, process_environment
 from torch_imagenet.distributed.process_group import ALONE, Group, Ranks, lost_connection
 from torch_imagenet.options import workers
 
@@ -25,12 +25,12 @@ def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], 
 
     Raises what the mode raises. A mode without `check` runs on one device alone.
     """
-    place = given_place(options)
+    place = process_environment(options)
     wanted = options.distributed or (options.num_devices or 1) > 1 or (options.nnodes or 1) > 1
     if check is None and (wanted or (place is not None and place.size > 1)):
         raise UsageError(f"the mode {options.mode} looks at one device; leave --distributed and --num-devices out")
     if place is None and wanted:
-        devices = several(options.device, options.num_devices, options.nnodes or 1, NpuSettings.of(options))
+        devices = several(options.device, options.num_devices, options.nnodes or 1, NpuSettings.from_options(options))
         if devices.count > 1:
             assert check is not None
             check(options, devices)
@@ -47,13 +47,13 @@ def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], 
     if place is None or place.size == 1:
         if options.sync_bn:
             raise UsageError("--sync-bn is for several devices; add --distributed, or leave it out")
-        device = open_device(options.device, options.deterministic, npu=NpuSettings.of(options))
+        device = open_device(options.device, options.deterministic, npu=NpuSettings.from_options(options))
         mode(options, device, ALONE, interrupts)
     else:
         _run_one_of_several(mode, options, place, interrupts)
 
 
-def _run_one_of_several(mode: Mode, options: Any, place: Place, interrupts: Interrupts) -> None:
+def _run_one_of_several(mode: Mode, options: Any, place: ProcessEnvironment, interrupts: Interrupts) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
     interrupts.once()  # whoever started the processes may send its signal after the terminal's
@@ -61,7 +61,7 @@ def _run_one_of_several(mode: Mode, options: Any, place: Place, interrupts: Inte
     handler.initialize()
     group: Optional[Group] = None
     try:
-        npu = NpuSettings.of(options)
+        npu = NpuSettings.from_options(options)
         device = open_device(options.device, options.deterministic, place.local_rank, place.size, npu)
         _settle(options, device, place)
         group = Group(place, device, options.timeout)
@@ -87,7 +87,7 @@ def _run_one_of_several(mode: Mode, options: Any, place: Place, interrupts: Inte
         raise UsageError(message) from error
 
 
-def _settle(options: Any, device: Device, place: Place) -> None:
+def _settle(options: Any, device: Device, place: ProcessEnvironment) -> None:
     """Give this process its share of the machine's cores, to compute with and to decode images with."""
     placement = apply(
         place.local_rank, place.local_size, device.module if device.asynchronous else None, bind=options.affinity

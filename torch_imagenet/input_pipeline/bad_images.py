@@ -27,7 +27,7 @@ class BadImages:
             if text not in self._known:
                 self._known.add(text)
                 if not self._ranks.is_first:
-                    self._ranks.tell(text)
+                    self._ranks.send_to_first(text)
                 self._log.line(f"bad image left out: {text}")
 
     def to_state(self) -> List[str]:

@@ -25,7 +25,7 @@ class NetworkSpec:
     options: Dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: ImageNetRecipe, num_classes: int) -> NetworkSpec:
+    def from_recipe(cls, recipe: ImageNetRecipe, num_classes: int) -> NetworkSpec:
         """The network that a recipe trains. Raises UsageError for what this network does not have."""
         wanted = {"zero_pad": recipe.zero_pad, "auxiliary_head": recipe.auxiliary_weight > 0}
         known = NETWORKS[recipe.network].options

@@ -25,7 +25,7 @@ class Mixing:
         self._rank = rank
 
     @classmethod
-    def of(cls, recipe: ImageNetRecipe, num_classes: int, rank: int = 0) -> Optional[Mixing]:
+    def from_recipe(cls, recipe: ImageNetRecipe, num_classes: int, rank: int = 0) -> Optional[Mixing]:
         """What the recipe asks for; None where that is nothing. Raises UsageError where torchvision does not load."""
         choices = []
         if recipe.mixup:

@@ -16,9 +16,9 @@ from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.devices.device import Device
 
 
-def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], one_pass: bool) -> None:
+def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], supports_foreach: bool) -> None:
     """Each target becomes its source, of the same shape; in one pass where the device can."""
-    if one_pass and targets:  # the fused operators refuse to do nothing
+    if supports_foreach and targets:  # the fused operators refuse to do nothing
         torch._foreach_copy_(list(targets), list(sources))
         return
     for target, source in zip(targets, sources):
@@ -29,13 +29,13 @@ class Weights:
     """The trainable weights as the optimizer sees them: float32, beside the network's own where those are half.
 
     At O2 every half parameter has a float32 master. Gradients are copied to the masters before the update and the
-    updated masters back, each in one pass where the device can (`one_pass`); elsewhere parameters are their own masters
-    and nothing is copied.
+    updated masters back, each in one pass where the device can (`supports_foreach`); elsewhere parameters are their
+    own masters and nothing is copied.
     """
 
-    def __init__(self, network: nn.Module, one_pass: bool = True) -> None:
+    def __init__(self, network: nn.Module, supports_foreach: bool = True) -> None:
         self._network = network
-        self.one_pass = one_pass
+        self.supports_foreach = supports_foreach
         self.masters: Dict[str, torch.Tensor] = {}
         self._halves: List[torch.Tensor] = []
         self._copies: List[torch.Tensor] = []
@@ -57,13 +57,13 @@ class Weights:
         halves = [half for half in self._halves if half.grad is not None]
         if halves:
             masters = [copy for half, copy in zip(self._halves, self._copies) if half.grad is not None]
-            copy_all([_gradient(m) for m in masters], [_gradient(half) for half in halves], self.one_pass)
+            copy_all([_gradient(m) for m in masters], [_gradient(half) for half in halves], self.supports_foreach)
 
-    def publish(self) -> None:
+    def copy_to_model(self) -> None:
         """The updated weights, rounded, where the network finds them."""
         if self._halves:
             with torch.no_grad():
-                copy_all(self._halves, self._copies, self.one_pass)
+                copy_all(self._halves, self._copies, self.supports_foreach)
 
     def clear_gradients(self, keeper: Optional[torch.optim.Optimizer] = None) -> None:
         """Drop the network's gradients; the masters' own memory is kept for the next step.
@@ -127,7 +127,7 @@ def _optimizer(
     if device.has_fused_sgd(settings["momentum"]):
         with contextlib.suppress(RuntimeError):  # the device has no fused kernel
             return torch.optim.SGD(groups, fused=True, **settings), True
-    return torch.optim.SGD(groups, foreach=None if device.one_pass else False, **settings), False
+    return torch.optim.SGD(groups, foreach=None if device.supports_foreach else False, **settings), False
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

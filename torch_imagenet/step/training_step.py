@@ -14,7 +14,7 @@ from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import LossScale, Precision, to_half
-from torch_imagenet.distributed.data_parallel import Replicas, spread, with_synchronised_statistics
+from torch_imagenet.distributed.data_parallel import Replicas, broadcast, with_synchronised_statistics
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import not_finite
@@ -58,11 +58,11 @@ class TrainingStep:
         self._loss = Loss(
             uniform_epsilon(recipe.label_smoothing, recipe.smoothing, num_classes), recipe.auxiliary_weight
         )
-        self._mixing = Mixing.of(recipe, num_classes, ranks.rank)
+        self._mixing = Mixing.from_recipe(recipe, num_classes, ranks.rank)
         self._ranks = ranks
         self._replicas = Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = torch.compile(self._replicas.module) if compiled else self._replicas.module
-        self.weights = Weights(self.network, device.one_pass)
+        self.weights = Weights(self.network, device.supports_foreach)
         self.optimizer, self.fused = sgd(self.weights, recipe, device)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device.type)
         self.average = WeightAverage(self.weights, recipe.ema_decay) if recipe.ema_decay else None
@@ -119,11 +119,11 @@ class TrainingStep:
             torch.nn.utils.clip_grad_norm_(
                 list(self.weights.trainable().values()),
                 self._recipe.clip_norm,
-                foreach=None if self.device.one_pass else False,
+                foreach=None if self.device.supports_foreach else False,
             )
         set_rate(self.optimizer, rate)
         self.loss_scale.step(self.optimizer)
-        self.weights.publish()
+        self.weights.copy_to_model()
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
         if self.average is not None:
             self.average.update()
@@ -161,7 +161,11 @@ class TrainingStep:
         """
         numbers = [weight.detach() for weight in self.weights.masters.values()]
         numbers += [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
-        sums = torch._foreach_norm(numbers, 1) if self.device.one_pass else [value.abs().sum() for value in numbers]
+        sums = (
+            torch._foreach_norm(numbers, 1)
+            if self.device.supports_foreach
+            else [value.abs().sum() for value in numbers]
+        )
         return torch.stack([value.float() for value in sums]).sum()
 
     def check_numbers(self, step: int, magnitude: float, ended: bool) -> None:
@@ -198,13 +202,13 @@ class TrainingStep:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
-    def spread(self) -> None:
+    def broadcast(self) -> None:
         """The first process's state in all of them; done once, before the first step."""
         scale = self._ranks.from_first(self.loss_scale.state_dict)
         if not self._ranks.is_first:
             self.loss_scale.load_state_dict(scale, self.device.torch_device)
-        spread(self._state_tensors(), self._ranks)
-        self.weights.publish()
+        broadcast(self._state_tensors(), self._ranks)
+        self.weights.copy_to_model()
 
     def _state_tensors(self) -> Iterator[torch.Tensor]:
         yield from (weight.detach() for weight in self.weights.masters.values())

@@ -27,7 +27,7 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take the weights of the step that has just been done into the average."""
-        if self._weights.one_pass:
+        if self._weights.supports_foreach:
             torch._foreach_lerp_(self._averages, self._sources, 1.0 - self._decay)
             return
         for average, source in zip(self._averages, self._sources):

@@ -1,4 +1,4 @@
-"""The images of examples.json on the page: what the network is surest of, right and wrong."""
+"""The images of examples.json on the page: the most confident predictions, correct and wrong."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def examples_section(examples: Examples, evaluated: int, classes: Sequence[str])
         return classes[label] if 0 <= label < len(classes) else own
 
     parts = ["<h3>Examples</h3>"]
-    for title, shown in (("Surest of, and right", examples.right), ("Surest of, and wrong", examples.wrong)):
+    for title, shown in (("Most confident and right", examples.right), ("Most confident and wrong", examples.wrong)):
         if shown:
             figures = "".join(
                 _figure(one, name(one.label, one.label_name), name(one.answer, one.answer_name)) for one in shown

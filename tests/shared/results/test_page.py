@@ -16,7 +16,7 @@ from shared.results.page.curves import MOST_POINTS, read_run
 from shared.results.page.document import page
 from shared.results.page.drawing import inline
 from shared.results.record import build_record, read_record, write_record
-from shared.run.examples import Surest, write_examples
+from shared.run.examples import MostConfident, write_examples
 from shared.system import png
 from tests.shared.run.test_examples import look
 
@@ -122,9 +122,11 @@ def made_up(folder, name="run", events=None, config=None, **changes):
         events += [{"event": "evaluation", "step": step, "loss": 1.0, "top1": 8.0 * step} for step in (4, 8)]
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     (run / "config.json").write_text(json.dumps({"command": "python main.py --seed 3"} if config is None else config))
-    surest = Surest()
-    look(surest, [0, 1, 2], [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [0, 1, 1])
-    write_examples(run, surest, ["one", HOSTILE, "three"], lambda index: ("image/png", png.encode(PIXELS + index)))
+    most_confident = MostConfident()
+    look(most_confident, [0, 1, 2], [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [0, 1, 1])
+    write_examples(
+        run, most_confident, ["one", HOSTILE, "three"], lambda index: ("image/png", png.encode(PIXELS + index))
+    )
     return run
 
 
@@ -249,8 +251,8 @@ def test_examples(tmp_path):
     words = " ".join(checked(text).words)
     assert text.count('<img src="data:image/png;base64,') == 3
     for wanted in (
-        "Surest of, and right",
-        "Surest of, and wrong",
+        "Most confident and right",
+        "Most confident and wrong",
         "taken for three, 57.6\xa0%",
         "rightly, 78.7\xa0%",
         "Chosen from 3, the first process's part",

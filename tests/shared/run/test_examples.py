@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.metrics import Metrics
-from shared.run.examples import FILE, MOST, Surest, write_examples
+from shared.run.examples import FILE, MOST, MostConfident, write_examples
 
 
-def look(surest, indices, logits, labels):
+def look(most_confident, indices, logits, labels):
     """As an evaluation has it look at a batch."""
-    surest.update(indices, labels, Metrics(np.shape(logits)[1]).update(logits, labels))
+    most_confident.update(indices, labels, Metrics(np.shape(logits)[1]).update(logits, labels))
 
 
 def softmax(logits):
@@ -25,7 +25,7 @@ def softmax(logits):
 
 
 def chosen(logits, labels, right):
-    """(index, label, answer) of the surest, picked one by one from the whole list.
+    """(index, label, answer) of the most_confident, picked one by one from the whole list.
 
     How sure they are is the metrics' word, in percent: in a softmax of our own, or in another unit, two rows could
     differ in their last bit that are equal there, and the other way round.
@@ -48,36 +48,36 @@ def test_any_split_into_batches_finds_the_same(seed, classes, images, cuts):
     random = np.random.RandomState(seed)
     logits = np.round(random.randn(images, classes) * 2)  # whole numbers: equally sure ones are frequent
     labels = random.randint(0, classes, images)
-    surest = Surest()
+    most_confident = MostConfident()
     bounds = sorted({0, images, *(min(cut, images) for cut in cuts)})
     for begin, end in zip(bounds, bounds[1:]):
-        look(surest, np.arange(begin, end), logits[begin:end], labels[begin:end])
-    assert surest.images == images
-    assert told(surest.right) == chosen(logits, labels, True)
-    assert told(surest.wrong) == chosen(logits, labels, False)
+        look(most_confident, np.arange(begin, end), logits[begin:end], labels[begin:end])
+    assert most_confident.images == images
+    assert told(most_confident.right) == chosen(logits, labels, True)
+    assert told(most_confident.wrong) == chosen(logits, labels, False)
 
 
 def test_confidence_is_the_softmax_in_percent():
-    surest = Surest()
-    look(surest, [7], np.array([[1.0, 3.0, 2.0]], np.float32), [2])
-    assert not surest.right
-    (one,) = surest.wrong
+    most_confident = MostConfident()
+    look(most_confident, [7], np.array([[1.0, 3.0, 2.0]], np.float32), [2])
+    assert not most_confident.right
+    (one,) = most_confident.wrong
     assert (one.index, one.label, one.answer) == (7, 2, 1)
     assert one.confidence == pytest.approx(100 * softmax(np.array([[1.0, 3.0, 2.0]]))[0, 1], rel=1e-12)
 
 
 def test_what_gave_no_answer_is_passed_over():
-    surest = Surest()
-    look(surest, [0, 1, 2], [[np.nan, 1.0], [np.inf, 0.0], [1e30, -1e30]], [0, 0, 0])
-    assert told(surest.right) == [(2, 0, 0)]
-    assert not surest.wrong
-    assert surest.images == 3
+    most_confident = MostConfident()
+    look(most_confident, [0, 1, 2], [[np.nan, 1.0], [np.inf, 0.0], [1e30, -1e30]], [0, 0, 0])
+    assert told(most_confident.right) == [(2, 0, 0)]
+    assert not most_confident.wrong
+    assert most_confident.images == 3
 
 
 def test_the_file(tmp_path):
-    surest = Surest()
-    look(surest, [4, 9], [[3.0, 0.0], [0.0, 1.0]], [0, 0])
-    write_examples(tmp_path, surest, ("Katze", "größer"), lambda index: ("image/png", b"picture %d" % index))
+    most_confident = MostConfident()
+    look(most_confident, [4, 9], [[3.0, 0.0], [0.0, 1.0]], [0, 0])
+    write_examples(tmp_path, most_confident, ("Katze", "größer"), lambda index: ("image/png", b"picture %d" % index))
     content = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
     assert content["images"] == 2
     (right,), (wrong,) = content["right"], content["wrong"]
@@ -89,12 +89,12 @@ def test_the_file(tmp_path):
 
 
 def test_a_picture_that_cannot_be_read_leaves_no_file(tmp_path):
-    surest = Surest()
-    look(surest, [0], [[1.0, 0.0]], [0])
+    most_confident = MostConfident()
+    look(most_confident, [0], [[1.0, 0.0]], [0])
 
     def gone(index):
         raise OSError("an image cannot be read again")
 
     with pytest.raises(OSError, match="again"):
-        write_examples(tmp_path, surest, ("a", "b"), gone)
+        write_examples(tmp_path, most_confident, ("a", "b"), gone)
     assert list(tmp_path.iterdir()) == []

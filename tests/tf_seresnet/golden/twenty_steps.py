@@ -34,7 +34,7 @@ def losses(weights: dict, layers: str, steps: int = STEPS) -> list:
         batch = TrainingInput(
             data.train_images,
             data.train_labels,
-            Normalisation.of(data.train_images),
+            Normalisation.from_images(data.train_images),
             Augmentation(recipe.crop_padding, recipe.flip),
             BATCH,
             seed=0,

@@ -53,7 +53,7 @@ class Trained:
             batch = TrainingInput(
                 images,
                 labels,
-                Normalisation.of(IMAGES),
+                Normalisation.from_images(IMAGES),
                 Augmentation(crops, crops > 0),
                 batch_size,
                 seed=0,
@@ -157,7 +157,7 @@ def test_a_step_with_fewer_images_than_devices_is_left_out(images, steps, left_o
         made = TrainingInput(
             IMAGES[:images],
             LABELS[:images],
-            Normalisation.of(IMAGES),
+            Normalisation.from_images(IMAGES),
             Augmentation(0, False),
             3,
             seed=0,

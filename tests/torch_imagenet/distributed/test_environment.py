@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UsageError
-from torch_imagenet.distributed.environment import Place, first_host, given_place, meeting_point
+from torch_imagenet.distributed.environment import ProcessEnvironment, first_host, meeting_point, process_environment
 
 ALONE = SimpleNamespace(distributed=False, nnodes=None, node_rank=None, num_devices=None)
 DISTRIBUTED = SimpleNamespace(distributed=True, nnodes=None, node_rank=None, num_devices=None)
@@ -33,30 +33,30 @@ SLURM = {
 
 
 def test_nobody_has_started_several():
-    assert given_place(ALONE, {}) is None
-    assert given_place(DISTRIBUTED, {}) is None
+    assert process_environment(ALONE, {}) is None
+    assert process_environment(DISTRIBUTED, {}) is None
 
 
 def test_torchrun():
-    assert given_place(ALONE, TORCHRUN) == Place(5, 8, 1, 4)
+    assert process_environment(ALONE, TORCHRUN) == ProcessEnvironment(5, 8, 1, 4)
     assert meeting_point(TORCHRUN)["MASTER_ADDR"] == "h"
 
 
 def test_torch_distributed_launch_passes_the_local_rank_as_an_option_too():
     options = SimpleNamespace(**{**vars(ALONE), "local_rank": 1})  # --local-rank 1
-    assert given_place(options, TORCHRUN) == Place(5, 8, 1, 4)
+    assert process_environment(options, TORCHRUN) == ProcessEnvironment(5, 8, 1, 4)
     for environment in ({}, {**TORCHRUN, "LOCAL_RANK": "2"}):
         with pytest.raises(UsageError, match="--local-rank 1 is what torch.distributed.launch passes.*; .*torchrun"):
-            given_place(options, environment)
+            process_environment(options, environment)
 
 
 def test_a_kubernetes_pod_with_one_process_has_no_local_rank():
     environment = {key: TORCHRUN[key] for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
-    assert given_place(ALONE, environment) == Place(5, 8, 0, 1)
+    assert process_environment(ALONE, environment) == ProcessEnvironment(5, 8, 0, 1)
 
 
 def test_slurm():
-    assert given_place(DISTRIBUTED, SLURM) == Place(9, 16, 1, 8)
+    assert process_environment(DISTRIBUTED, SLURM) == ProcessEnvironment(9, 16, 1, 8)
     assert meeting_point(SLURM) == {"RANK": "9", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "21234"}
     assert meeting_point({**SLURM, "MASTER_ADDR": "10.0.0.1"})["MASTER_ADDR"] == "10.0.0.1"
 
@@ -66,8 +66,8 @@ def test_slurm():
     [{}, {key: SLURM[key] for key in SLURM if key != "SLURM_STEP_ID"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}],
 )
 def test_a_batch_script_of_slurm_is_no_step_and_starts_the_ranks_itself(environment):
-    assert given_place(DISTRIBUTED, environment) is None
-    assert given_place(ALONE, SLURM) is None
+    assert process_environment(DISTRIBUTED, environment) is None
+    assert process_environment(ALONE, SLURM) is None
 
 
 @given(nodes=st.integers(2, 9), devices=st.integers(1, 9), data=st.data())
@@ -85,7 +85,7 @@ def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data)
                 "WORLD_SIZE": str(nodes * devices),
                 "LOCAL_WORLD_SIZE": str(devices),
             }
-            place = given_place(options, environment)
+            place = process_environment(options, environment)
             assert place.rank // devices == node
             ranks.append(place.rank)
     assert sorted(ranks) == list(range(nodes * devices))
@@ -101,7 +101,7 @@ def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data)
 )
 def test_what_makes_no_sense_is_one_line(environment, message):
     with pytest.raises(UsageError, match=message):
-        given_place(ALONE, environment)
+        process_environment(ALONE, environment)
 
 
 def test_a_missing_address_is_one_line():

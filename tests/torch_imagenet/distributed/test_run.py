@@ -159,6 +159,6 @@ def test_one_process_alone_needs_nobody():
     assert ALONE.from_first(lambda: 7) == 7
     ALONE.same("data set", "x")
     assert ALONE.merged(None, [["a"]]) == (None, [["a"]])
-    assert ALONE.told() == []
+    assert ALONE.received() == []
     assert ALONE.agreed_stop(0) is None
-    ALONE.meet()
+    ALONE.barrier()

@@ -37,7 +37,7 @@ def losses(name: str, rate: float, steps: int = STEPS) -> List[float]:
     """The mean loss of each step, before its update."""
     recipe = recipes.get(f"{name}_1p").override(precision="O0", loss_scale=None)
     with torch.device("meta"):
-        spec = dataclasses.replace(NetworkSpec.of(recipe, CLASSES), dropout=0.0, drop_path=0.0)
+        spec = dataclasses.replace(NetworkSpec.from_recipe(recipe, CLASSES), dropout=0.0, drop_path=0.0)
         network = spec.make()
     device = open_device("cpu")
     normalise = Normalisation((0.5,) * 3, (0.25,) * 3, device.torch_device, torch.float64, True)

@@ -59,7 +59,7 @@ def test_the_smallest_batch_of_every_network(name, size, changes, least):
     """PNASNet's auxiliary head ends in a map of 1 x 1 at every image size."""
     base = {"se_resnet50_caffe": "se_resnet50"}.get(name, name) + "_1p"
     recipe = recipes.get(base).override(network=name, image_size=size, batch_size=2, **changes)
-    spec = NetworkSpec.of(recipe, 3)
+    spec = NetworkSpec.from_recipe(recipe, 3)
     assert least_batch(spec, recipe) == least
     network = spec.make()
     if changes.get("freeze_body"):
@@ -183,5 +183,5 @@ def test_memory_that_runs_out_over_the_smallest_batch_is_one_line(one_pixel, tmp
 def test_a_batch_of_two_is_no_mistake():
     recipe = recipes.get("se_resnet50_1p").override(image_size=32, batch_size=1)
     with pytest.raises(UsageError, match="with images of 32 pixels layer4.0.bn2 would normalise"):
-        least_batch(NetworkSpec.of(recipe, 3), recipe)
-    assert least_batch(NetworkSpec.of(recipe, 3), recipe.override(batch_size=2)) == 2
+        least_batch(NetworkSpec.from_recipe(recipe, 3), recipe)
+    assert least_batch(NetworkSpec.from_recipe(recipe, 3), recipe.override(batch_size=2)) == 2

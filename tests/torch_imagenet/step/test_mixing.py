@@ -14,7 +14,7 @@ from torch_imagenet.step.mixing import Mixing  # noqa: E402
 
 
 def _mixing(**changes):
-    return Mixing.of(recipes.get("se_resnet50_1p").override(**changes), 5)
+    return Mixing.from_recipe(recipes.get("se_resnet50_1p").override(**changes), 5)
 
 
 def _batch():

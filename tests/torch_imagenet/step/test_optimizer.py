@@ -66,7 +66,7 @@ def test_half_weights_follow_float32_masters():
     weights.take_gradients()
     gradients = {name: value.grad.clone() for name, value in weights.masters.items()}
     optimizer.step()
-    weights.publish()
+    weights.copy_to_model()
     weights.clear_gradients()
     for name, parameter in network.named_parameters():
         wanted = reference[name] - 0.1 * (gradients[name] + 0.01 * reference[name])
@@ -86,7 +86,7 @@ def test_small_updates_are_not_lost_in_half_weights():
         network(torch.ones(1, 1, dtype=torch.float16)).mul(2**-12 * 10).sum().backward()
         weights.take_gradients()
         optimizer.step()
-        weights.publish()
+        weights.copy_to_model()
         weights.clear_gradients()
     assert float(network.weight.detach()) == pytest.approx(1 - 100 * 2**-12, abs=2**-10)
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
 from tf_seresnet.devices.npu import exact_sums
-from tf_seresnet.step.replicas import AgreedInterrupts, Replicas, joined, parted
+from tf_seresnet.step.replicas import AgreedInterrupts, Replicas, flatten, unflatten
 
 tf1 = tf.compat.v1
 
@@ -32,7 +32,7 @@ class AdapterRanks(Replicas):
 
     def summed(self, tensors: List[Any]) -> List[Any]:
         # fusion=0: not to be mixed with the gradients, which come at another time.
-        return parted(self._hccl.allreduce(joined(tensors), "sum", fusion=0), tensors)
+        return unflatten(self._hccl.allreduce(flatten(tensors), "sum", fusion=0), tensors)
 
     def align(self, session: Any) -> None:
         # The other variables count steps, which all ranks do alike.
