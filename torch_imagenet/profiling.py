@@ -1,4 +1,4 @@
-"""The mode `profile`: a Chrome trace of warmed-up training steps (`output.prof`) and the ten most expensive operators."""
+"""The mode `profile`: a Chrome trace of warmed-up training steps (`output.prof`) and the most expensive operators."""
 
 from __future__ import annotations
 
