@@ -19,7 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.imagenet.layout import counted, some
 from shared.system.atomic_files import write_atomic
 
@@ -131,7 +131,7 @@ def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple
     for whose, names in (("network", network), ("data set", data)):
         twice = sorted(name for name, count in collections.Counter(names).items() if count > 1)
         if twice:
-            raise UsageError(one_line(f"classes of the {whose} have the same name ({some(twice)}); name each its own"))
+            raise UsageError(f"classes of the {whose} have the same name ({some(twice)}); name each its own")
     own, others = _composed(network), _composed(data)
     if own is None or others is None:
         own, others = list(network), list(data)
@@ -143,7 +143,7 @@ def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple
         what = f"the data set has {_counted(unknown)} that the network does not know ({some(unknown)})"
         if missing:
             what += f", and lacks {_counted(missing)} that it knows ({some(missing)})"
-        raise UsageError(one_line(f"{what}; {advice}"))
+        raise UsageError(f"{what}; {advice}")
     return tuple(places[key] for key in others)
 
 
@@ -161,10 +161,8 @@ def check_same(stored: Optional[Sequence[str]], data: Classes, path: str) -> Non
     ]
     others = others or [f"{len(data.names)} and were {len(stored)}"]
     raise UsageError(
-        one_line(
-            f"{path} is not the data set that the run was trained on, its classes are others ({some(others)}); give"
-            " that one with --data-path, or start a new run with --checkpoint"
-        )
+        f"{path} is not the data set that the run was trained on, its classes are others ({some(others)}); give"
+        " that one with --data-path, or start a new run with --checkpoint"
     )
 
 

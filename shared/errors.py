@@ -12,16 +12,17 @@ from shared.text import printable
 
 
 class UsageError(Exception):
-    """The command, the data or the environment is at fault. The message is one line: what is wrong; what to do."""
+    """The command, the data or the environment is at fault: what is wrong; what to do.
+
+    The message becomes one line, whatever the names of files in it are.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class DataError(UsageError):
     """A data set is missing, incomplete, damaged or hostile."""
-
-
-def fault(message: str) -> DataError:
-    """Return the error with a message of one line, whatever the names of the files in it are."""
-    return DataError(one_line(message))
 
 
 def one_line(text: str) -> str:

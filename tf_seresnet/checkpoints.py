@@ -21,7 +21,7 @@ from shared.checkpoint import folder as checkpoint_folder
 from shared.checkpoint.folder import CheckpointFolder
 from shared.checkpoint.state import check_state, not_ours
 from shared.class_names import Classes, of_state, read_beside, write_beside
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
 from shared.run.folder import moved_with
 from shared.run.progress import not_a_number
@@ -160,7 +160,7 @@ def native(path: Union[str, Path]) -> str:
     """The path as TensorFlow takes it, in UTF-8 whatever the locale. Raises UsageError where its bytes are none."""
     text = in_utf8(str(path))
     if printable(text) != text:
-        raise UsageError(one_line(f"{path} is not UTF-8, and TensorFlow opens no such path; choose or rename a folder"))
+        raise UsageError(f"{path} is not UTF-8, and TensorFlow opens no such path; choose or rename a folder")
     return text
 
 
@@ -227,7 +227,7 @@ def _reading(prefix: str) -> Iterator[Any]:
     try:
         yield tf1.train.load_checkpoint(native(prefix))
     except UNREADABLE as error:
-        raise UsageError(one_line(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint")) from error
+        raise UsageError(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint") from error
 
 
 def first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ import torch
 from shared.checkpoint import folder as checkpoint_folder
 from shared.checkpoint.folder import Found
 from shared.checkpoint.state import check_state, not_ours
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.system.atomic_files import sync, sync_folder
 from torch_imagenet.networks.registry import NETWORKS
@@ -59,7 +59,7 @@ def read_training(folder: Path) -> Dict[str, Any]:
         reason = " ".join(str(error).split())[:150]
         if isinstance(error, pickle.UnpicklingError):  # torch's advice, to read it all the same, is not passed on
             reason = "it is damaged, or holds more than plain tensors and would run code of its own"
-        raise UsageError(one_line(f"{path} cannot be read ({reason}); use another checkpoint")) from error
+        raise UsageError(f"{path} cannot be read ({reason}); use another checkpoint") from error
 
 
 def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:

@@ -153,7 +153,7 @@ def find(path: Union[str, Path]) -> Found:
         raise UsageError(f"no checkpoint at {path}; name a run's folder, or a folder step-NNNNNNNN in it")
     if (path / STATE).is_file():
         if path.parent.name == FOLDER and _leads_out(path):
-            raise UsageError(one_line(f"{path} is a link to {path.resolve()}, of another run; name the folder itself"))
+            raise UsageError(f"{path} is a link to {path.resolve()}, of another run; name the folder itself")
         return Found(path, _checked_state(path), [])
     return _newest_intact(path / FOLDER if (path / FOLDER).is_dir() else path)
 
@@ -189,7 +189,7 @@ def _checked_state(path: Path) -> Dict[str, Any]:
         state = json.loads(_plain(path / STATE).read_text(encoding="utf-8"))
         if state["format"] not in (1, FORMAT):
             this = f"{path} is of format {str(state['format'])[:20]}; this version reads format {FORMAT}"
-            raise UsageError(one_line(this))
+            raise UsageError(this)
         if (state["format"] == FORMAT or _CHECKSUM in state) and state.pop(_CHECKSUM) != _checksum(state):
             raise _damaged(path, f"{STATE} is not what was written")
         for name, digest in state["files"].items():
@@ -213,7 +213,7 @@ def _plain(path: Path) -> Path:
 
 
 def _damaged(path: Path, what: str) -> UsageError:
-    return UsageError(one_line(f"{path} is damaged ({what}); use another checkpoint"))
+    return UsageError(f"{path} is damaged ({what}); use another checkpoint")
 
 
 def _checksum(state: Dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from shared.class_names import are_names
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.run.progress import Progress
 from shared.system.strict_json import entries
 
@@ -71,4 +71,4 @@ def check_state(folder: Path, state: Dict[str, Any], **kinds: Any) -> Dict[str, 
 
 def not_ours(folder: Path, what: str) -> UsageError:
     """The error for a checkpoint that says what none of this version says."""
-    return UsageError(one_line(f"{folder} is no checkpoint of this version ({what}); use another checkpoint"))
+    return UsageError(f"{folder} is no checkpoint of this version ({what}); use another checkpoint")

@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterator, List, Tuple, Union
 import numpy as np
 
 from shared.cifar10 import restricted_pickle
-from shared.errors import fault
+from shared.errors import DataError
 from shared.system.paths import expanded
 from shared.text import printable
 
@@ -74,17 +74,17 @@ def find(path: Union[str, Path]) -> Path:
         if any(name == META_FILE or _is_batch(name) for name in names):
             return folder
     if given.name == _ARCHIVE and os.path.isfile(str(given)):
-        raise fault(f"{given} is still packed; extract it (tar -xzf {given}) and give the folder {FOLDER}")
+        raise DataError(f"{given} is still packed; extract it (tar -xzf {given}) and give the folder {FOLDER}")
     if not os.path.isdir(str(given)):
         what = "is not a folder" if os.path.exists(str(given)) else "does not exist"
-        raise fault(f"{given} {what}; give the folder {FOLDER} or its parent")
+        raise DataError(f"{given} {what}; give the folder {FOLDER} or its parent")
     for folder in (given, given / FOLDER):
         archive = folder / _ARCHIVE
         if os.path.isfile(str(archive)):
-            raise fault(f"{archive} is still packed; extract it (tar -xzf {archive} -C {folder})")
+            raise DataError(f"{archive} is still packed; extract it (tar -xzf {archive} -C {folder})")
     if {"train", "test", "meta"} <= set(_listed(given)):
-        raise fault(f"{given} holds CIFAR-100, and this network is trained on CIFAR-10; give the folder {FOLDER}")
-    raise fault(f"{given} holds no CIFAR-10 python batches; give the folder {FOLDER} or its parent")
+        raise DataError(f"{given} holds CIFAR-100, and this network is trained on CIFAR-10; give the folder {FOLDER}")
+    raise DataError(f"{given} holds no CIFAR-10 python batches; give the folder {FOLDER} or its parent")
 
 
 def check(path: Union[str, Path]) -> Path:
@@ -106,7 +106,7 @@ def _listed(folder: Path) -> List[str]:
     try:
         return sorted(os.listdir(str(folder)))
     except OSError as error:
-        raise fault(f"cannot read {folder} ({error.strerror}); check its permissions") from error
+        raise DataError(f"cannot read {folder} ({error.strerror}); check its permissions") from error
 
 
 def check_names(folder: Path) -> None:
@@ -115,7 +115,7 @@ def check_names(folder: Path) -> None:
     missing = [name for name in wanted if name not in present]
     extra = [name for name in present if _is_batch(name) and name not in wanted]
     if any(name.endswith(".bin") for name in extra):
-        raise fault(f"{folder} holds the binary version of CIFAR-10; get the python version, {_ARCHIVE}")
+        raise DataError(f"{folder} holds the binary version of CIFAR-10; get the python version, {_ARCHIVE}")
     faults = []
     if missing:
         faults.append(f"lacks {', '.join(missing)}")
@@ -124,14 +124,14 @@ def check_names(folder: Path) -> None:
         faults.append(f"has {', '.join(shown)}, no part of CIFAR-10")
     if faults:
         remedy = "remove what is extra" if not missing else _remedy(folder)
-        raise fault(f"{folder} {' and '.join(faults)}; {remedy}")
+        raise DataError(f"{folder} {' and '.join(faults)}; {remedy}")
 
 
 def check_sizes(folder: Path, meta: Meta) -> None:
     for name in TRAIN_FILES + (TEST_FILE,):
         size, needed = _size(folder / name), meta.cases * _PIXELS
         if size < needed:
-            raise fault(
+            raise DataError(
                 f"{folder / name} is truncated: {size} bytes, where {meta.cases} images "
                 f"need {needed} and more; {_remedy(folder)}"
             )
@@ -154,13 +154,13 @@ def _size(path: Path) -> int:
     try:
         status = os.stat(str(path))
     except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror}); {_remedy(path.parent)}") from error
+        raise DataError(f"cannot read {path} ({error.strerror}); {_remedy(path.parent)}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise fault(f"{path} is not a file; {_remedy(path.parent)}")
+        raise DataError(f"{path} is not a file; {_remedy(path.parent)}")
     if status.st_size == 0:
-        raise fault(f"{path} is empty; {_remedy(path.parent)}")
+        raise DataError(f"{path} is empty; {_remedy(path.parent)}")
     if status.st_size > MAX_FILE_BYTES:
-        raise fault(f"{path} is too large for a CIFAR-10 file ({status.st_size} bytes); {_remedy(path.parent)}")
+        raise DataError(f"{path} is too large for a CIFAR-10 file ({status.st_size} bytes); {_remedy(path.parent)}")
     return status.st_size
 
 
@@ -174,14 +174,14 @@ def read(folder: Path, name: str) -> bytes:
         with open(str(path), "rb") as file:
             return file.read(MAX_FILE_BYTES)
     except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror}); check its permissions") from error
+        raise DataError(f"cannot read {path} ({error.strerror}); check its permissions") from error
 
 
 def _unpickled(path: Path, content: bytes) -> Dict[str, Any]:
     try:
         return restricted_pickle.loads(content)
     except restricted_pickle.Refused as error:
-        raise fault(f"{path} is not a CIFAR-10 file: {error}; {_remedy(path.parent)}") from error
+        raise DataError(f"{path} is not a CIFAR-10 file: {error}; {_remedy(path.parent)}") from error
 
 
 def read_meta(folder: Path) -> Meta:
@@ -189,18 +189,18 @@ def read_meta(folder: Path) -> Meta:
     values = _unpickled(path, read(folder, META_FILE))
     cases = values.get("num_cases_per_batch")
     if type(cases) is not int or not 1 <= cases <= MAX_FILE_BYTES // _PIXELS:
-        raise fault(f"{path} gives no valid num_cases_per_batch; {_remedy(path.parent)}")
+        raise DataError(f"{path} gives no valid num_cases_per_batch; {_remedy(path.parent)}")
     vis = values.get("num_vis")
     if type(vis) is not int or vis != _PIXELS:
-        raise fault(f"{path} gives no num_vis of {_PIXELS}, 32 x 32 pixels of 3 colours; {_remedy(path.parent)}")
+        raise DataError(f"{path} gives no num_vis of {_PIXELS}, 32 x 32 pixels of 3 colours; {_remedy(path.parent)}")
     names = values.get("label_names")
     if isinstance(names, np.ndarray) and names.ndim == 1:
         names = names.tolist()
     if type(names) is not list or not 1 <= len(names) <= 1000:
-        raise fault(f"{path} gives no list of label_names; {_remedy(path.parent)}")
+        raise DataError(f"{path} gives no list of label_names; {_remedy(path.parent)}")
     label_names = tuple(_decoded(name) for name in names)
     if not all(label_names) or len(set(label_names)) != len(label_names):
-        raise fault(f"{path} gives label_names that are empty, repeated or not text; {_remedy(path.parent)}")
+        raise DataError(f"{path} gives label_names that are empty, repeated or not text; {_remedy(path.parent)}")
     dataset_name = _decoded(values.get("dataset_name"))
     if not re.match(r"[a-z0-9][a-z0-9._-]{0,63}\Z", dataset_name) or dataset_name == OFFICIAL_NAME:
         dataset_name = UNNAMED  # only the md5s can make it official
@@ -221,18 +221,18 @@ def batches(folder: Path, meta: Meta) -> Iterator[Batch]:
         values = _unpickled(path, content)
         pixels, labels = values.get("data"), values.get("labels")
         if isinstance(pixels, np.ndarray) and pixels.dtype != np.uint8:
-            raise fault(f"{path} has data of {pixels.dtype}, not of uint8, 0 to 255; {_remedy(path.parent)}")
+            raise DataError(f"{path} has data of {pixels.dtype}, not of uint8, 0 to 255; {_remedy(path.parent)}")
         if not isinstance(pixels, np.ndarray) or pixels.shape != (meta.cases, _PIXELS):
             found = f"has data of shape {pixels.shape}" if isinstance(pixels, np.ndarray) else "has no data"
-            raise fault(f"{path} {found}, not {(meta.cases, _PIXELS)} as {META_FILE} says; {_remedy(path.parent)}")
+            raise DataError(f"{path} {found}, not {(meta.cases, _PIXELS)} as {META_FILE} says; {_remedy(path.parent)}")
         if isinstance(labels, np.ndarray) and labels.ndim == 1:
             labels = labels.tolist()
         if type(labels) is not list or len(labels) != meta.cases or set(map(type, labels)) != {int}:
-            raise fault(f"{path} has no list of {meta.cases} labels; {_remedy(path.parent)}")
+            raise DataError(f"{path} has no list of {meta.cases} labels; {_remedy(path.parent)}")
         array = np.array(labels, np.int64)
         outside = np.flatnonzero((array < 0) | (array >= len(meta.label_names)))
         if len(outside):
-            raise fault(
+            raise DataError(
                 f"{path} gives image {outside[0]} the label {array[outside[0]]}, "
                 f"not 0 to {len(meta.label_names) - 1}; {_remedy(path.parent)}"
             )

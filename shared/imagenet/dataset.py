@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple, Union
 
-from shared.errors import fault
+from shared.errors import DataError
 from shared.imagenet.download_cache import ShardCache, shown
 from shared.imagenet.file_index import indexed
 from shared.imagenet.layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, present, remarks
@@ -62,7 +62,7 @@ def load(
     if holds_shards(path):
         found = load_shards(path, splits, cache, shard_cache)
         for line in missing_shards(found.parts.values()):
-            raise fault(line)
+            raise DataError(line)
         parts = dict(found.parts)
         where, own_name, notes, named = found.where, found.name, found.notes, found.named
     else:
@@ -72,7 +72,7 @@ def load(
         where, own_name, notes, named = str(root), None, (), True
     loaded = list(parts.values())
     for line in faults(loaded):
-        raise fault(line)
+        raise DataError(line)
     digest = hashlib.sha256("".join(f"{split} {part.fingerprint}\n" for split, part in parts.items()).encode())
     official = is_official(loaded)
     return ImageNet(

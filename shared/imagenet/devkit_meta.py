@@ -13,7 +13,7 @@ import struct
 import zlib
 from typing import Dict, Iterator, List, Tuple, Union
 
-from shared.errors import fault
+from shared.errors import DataError
 
 WNID = re.compile(r"n\d{8}\Z")
 _FIELDS = ("ILSVRC2012_ID", "WNID", "num_children")
@@ -36,15 +36,15 @@ def read_meta(path: str) -> Dict[int, str]:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror}); extract the devkit afresh") from error
+        raise DataError(f"cannot read {path} ({error.strerror}); extract the devkit afresh") from error
     try:
         wnids = dict(_leaves(content))
     except (UnicodeError, OverflowError, struct.error, zlib.error) as error:
-        raise fault(f"{path} is damaged; extract the devkit afresh") from error
+        raise DataError(f"{path} is damaged; extract the devkit afresh") from error
     except ValueError as error:
-        raise fault(f"{path} is not the devkit's ({error}); extract the devkit afresh") from error
+        raise DataError(f"{path} is not the devkit's ({error}); extract the devkit afresh") from error
     if not wnids:
-        raise fault(f"{path} gives no wnids; extract the devkit afresh")
+        raise DataError(f"{path} gives no wnids; extract the devkit afresh")
     return wnids
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from shared.cli.signals import Stopped
-from shared.errors import UsageError, fault, one_line
+from shared.errors import DataError, UsageError, one_line
 from shared.system import cache_dir as cache
 from shared.system.paths import expanded
 
@@ -116,7 +116,7 @@ def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = Fals
                 _attempts(remote, notes)
             return held
     except OSError as error:
-        raise fault(
+        raise DataError(
             f"cannot keep {shown(remote.url)} in {remote.cache.folder} ({error.strerror or error}); lower"
             " --shard-cache-size, or name another folder with --shard-cache"
         ) from error
@@ -132,7 +132,7 @@ def read_small(url: str, limit: int, notes: List[str]) -> bytes:
 
     content = _patiently(url, read, notes)
     if len(content) > limit:
-        raise fault(f"{shown(url)} is larger than {limit:,} bytes; that is no index of shards")
+        raise DataError(f"{shown(url)} is larger than {limit:,} bytes; that is no index of shards")
     return content
 
 
@@ -204,7 +204,7 @@ def _patiently(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
                 reason = str(error)
             if pause is None or isinstance(error, (FileNotFoundError, PermissionError)):
                 what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be fetched ({reason})"
-                raise fault(f"{shown(url)} {what}; check the URL and the network") from error
+                raise DataError(f"{shown(url)} {what}; check the URL and the network") from error
             notes.append(f"note: {shown(url)} could not be fetched ({reason}), tried again after {pause:g} s")
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")

@@ -20,7 +20,7 @@ from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
-from shared.errors import fault
+from shared.errors import DataError
 from shared.imagenet.split import INNER, LeftOut, Split, class_folders, scan
 from shared.system import cache_dir
 from shared.system.atomic_files import write_atomic
@@ -65,7 +65,7 @@ def _state(folder: str) -> Tuple[Tuple[str, ...], str, int]:
         except OSError as error:
             if name.endswith(f"/{INNER}"):  # which few sets have
                 continue
-            raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
+            raise DataError(f"cannot read {path} ({error.strerror or error}); check the disk") from error
         digest.update(b"%b\0%d %d\n" % (raw(name), status.st_mtime_ns, status.st_ctime_ns))
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
     return classes, digest.hexdigest(), newest

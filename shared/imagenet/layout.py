@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import List, Sequence, Tuple, Union
 
-from shared.errors import fault
+from shared.errors import DataError
 from shared.imagenet.split import INNER, LeftOut, Split, entries, is_folder, is_image
 from shared.system.paths import expanded
 from shared.text import look_alikes
@@ -48,18 +48,18 @@ def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
     given = Path(os.path.abspath(expanded(path)))
     if not os.path.isdir(str(given)):
         if os.path.isfile(str(given)) and given.name.lower().endswith(_PACKED):
-            raise fault(
+            raise DataError(
                 f"{given} is still packed; extract it and give the folder that holds train/ and val/ (of tar shards,"
                 " give the folder that they are in)"
             )
         what = "is not a folder" if os.path.lexists(str(given)) else "does not exist"
-        raise fault(f"{given} {what}; give the folder that holds train/ and val/ with --data-path")
+        raise DataError(f"{given} {what}; give the folder that holds train/ and val/ with --data-path")
     places = [given] + [given / name for name in _SUBFOLDERS]
     found = [place for place in places if any(os.path.isdir(str(place / split)) for split in SPLITS)]
     root = found[0] if found and (found[0] == given or len(found) == 1) else given
     for split in splits:
         if not os.path.isdir(str(root / split)):
-            raise fault(_missing(root, split))
+            raise DataError(_missing(root, split))
     return root
 
 

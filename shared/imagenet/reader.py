@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from typing import BinaryIO, List, NamedTuple, Optional, Sequence, Union
 
-from shared.errors import UsageError, fault
+from shared.errors import DataError, UsageError
 from shared.imagenet.download_cache import Remote, fetch, opened, shown
 
 OPEN_SHARDS = 32  # that a process keeps open at most
@@ -50,9 +50,11 @@ class ExtentReader:
         try:
             content = self._read(extent)
         except OSError as error:
-            raise fault(f"cannot read {name} ({error.strerror or error}); check the disk, run check-data") from error
+            raise DataError(
+                f"cannot read {name} ({error.strerror or error}); check the disk, run check-data"
+            ) from error
         if extent.size is not None and len(content) != extent.size:
-            raise fault(f"{name} is shorter than it was; run check-data on it")
+            raise DataError(f"{name} is shorter than it was; run check-data on it")
         return content
 
     def _read(self, extent: Extent) -> bytes:

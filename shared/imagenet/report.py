@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Tuple
 
-from shared.errors import fault, one_line
+from shared.errors import DataError, one_line
 from shared.imagenet.decode import Finding
 from shared.imagenet.layout import counted
 
@@ -41,7 +41,9 @@ class Report:
             if number > _SHOWN:
                 self.say(f"{'fault' if is_fault else 'remark'}: ... and {number - _SHOWN:,} more: {kind}")
         if self.faults:
-            raise fault(f"{name}: {counted(self.faults, 'fault')}, the first: {self.first}; mend what is named above")
+            raise DataError(
+                f"{name}: {counted(self.faults, 'fault')}, the first: {self.first}; mend what is named above"
+            )
 
     def _count(self, what: str) -> None:
         self.faults += 1

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence, Tuple, Union
 
-from shared.errors import fault
+from shared.errors import DataError
 from shared.imagenet.layout import counted, find, some
 from shared.imagenet.split import INNER, class_folders, entries, is_folder, is_image
 from shared.imagenet.val_labels import read_list
@@ -38,7 +38,9 @@ def sort_val(path: Union[str, Path], list_path: str, say: Callable[[str], None])
             os.makedirs(str(target.parent), exist_ok=True)
             os.rename(str(source), str(target))
         except OSError as error:
-            raise fault(f"cannot move {source} to {target} ({error.strerror}); mend that and run it again") from error
+            raise DataError(
+                f"cannot move {source} to {target} ({error.strerror}); mend that and run it again"
+            ) from error
     if source_folder != val:
         with contextlib.suppress(OSError):  # something else is in it
             source_folder.rmdir()
@@ -57,21 +59,21 @@ def _check_classes(val: Path, names: Sequence[str], wnids: Dict[str, str], list_
     unknown = [name for name in names if name not in wnids]
     if unknown:
         images = counted(len(unknown), "image")
-        raise fault(f"{list_path} has no class for {images} in {val} ({some(unknown)}); give a list that has all")
+        raise DataError(f"{list_path} has no class for {images} in {val} ({some(unknown)}); give a list that has all")
     train = val.parent / "train"
     if os.path.isdir(str(train)):
         classes, _ = class_folders(str(train))
         foreign = sorted({wnids[name] for name in names} - set(classes))
         if foreign:
             named = counted(len(foreign), "class", "classes")
-            raise fault(f"{list_path} has {named} that {train} has not ({some(foreign)}); complete train/ first")
+            raise DataError(f"{list_path} has {named} that {train} has not ({some(foreign)}); complete train/ first")
 
 
 def _check_moves(moves: Sequence[Tuple[Path, Path]]) -> None:
     for source, target in moves:
         if os.path.lexists(str(target)):
-            raise fault(f"{target} is there already; compare it with {source} and keep one of them")
+            raise DataError(f"{target} is there already; compare it with {source} and keep one of them")
         if os.path.lexists(str(target.parent)) and not os.path.isdir(str(target.parent)):
-            raise fault(f"{target.parent} is in the way of a class folder; move it elsewhere")
+            raise DataError(f"{target.parent} is in the way of a class folder; move it elsewhere")
         if os.path.islink(str(source)) and not os.path.isabs(os.readlink(str(source))):
-            raise fault(f"{source} is a relative link, which a move would break; make it an absolute one")
+            raise DataError(f"{source} is a relative link, which a move would break; make it an absolute one")

@@ -18,7 +18,7 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from shared.errors import UsageError, fault
+from shared.errors import DataError, UsageError
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.reader import OPEN_SHARDS, Extent
 from shared.rng import epoch_order
@@ -192,7 +192,9 @@ def entries(folder: str) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             yield from found
     except OSError as error:
-        raise fault(f"cannot read {folder} ({error.strerror or error}); check the disk and the permissions") from error
+        raise DataError(
+            f"cannot read {folder} ({error.strerror or error}); check the disk and the permissions"
+        ) from error
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

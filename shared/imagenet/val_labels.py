@@ -14,7 +14,7 @@ import os
 import re
 from typing import Dict, List, Tuple
 
-from shared.errors import fault
+from shared.errors import DataError
 from shared.imagenet.devkit_meta import WNID, read_meta
 from shared.imagenet.split import EXTENSIONS
 from shared.system.paths import expanded
@@ -35,17 +35,17 @@ def read_list(path: str) -> Dict[str, str]:
         places = [os.path.join(path, _GROUND_TRUTH), os.path.join(path, "data", _GROUND_TRUTH)]
         found = [place for place in places if os.path.isfile(place)]
         if not found:
-            raise fault(f"{path} holds no {_GROUND_TRUTH}; {_FORMS}")
+            raise DataError(f"{path} holds no {_GROUND_TRUTH}; {_FORMS}")
         path = found[0]
     lines = _lines(path)
     if not lines:
-        raise fault(f"{path} is empty; {_FORMS}")
+        raise DataError(f"{path} is empty; {_FORMS}")
     if all(_NUMBER.match(text) for _, text in lines):
         return _from_devkit(path, [int(text) for _, text in lines])
     wnids: Dict[str, str] = {}
     for number, name, wnid in _pairs(path, lines):
         if wnids.setdefault(name, wnid) != wnid:
-            raise fault(f"{path}, line {number}: {name} is given two classes; {_FORMS}")
+            raise DataError(f"{path}, line {number}: {name} is given two classes; {_FORMS}")
     return wnids
 
 
@@ -55,9 +55,9 @@ def _lines(path: str) -> List[Tuple[int, str]]:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror}); {_FORMS}") from error
+        raise DataError(f"cannot read {path} ({error.strerror}); {_FORMS}") from error
     if len(content) > _MAX_BYTES:
-        raise fault(f"{path} is too large for a list of images; {_FORMS}")
+        raise DataError(f"{path} is too large for a list of images; {_FORMS}")
     texts = re.split("\r\n|\r|\n", of_system(decoded(content)))
     return [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
 
@@ -75,7 +75,7 @@ def _pairs(path: str, lines: List[Tuple[int, str]]) -> List[Tuple[int, str, str]
         wnid = fields[1].rstrip("/") if len(fields) > 1 else ""
         boxes = fields[2:]
         if not WNID.match(wnid) or not all(field.isdigit() or field == wnid for field in boxes) or (moves and boxes):
-            raise fault(f"{path}, line {number} gives no image and wnid, {text[:60]!r}; {_FORMS}")
+            raise DataError(f"{path}, line {number} gives no image and wnid, {text[:60]!r}; {_FORMS}")
         pairs.append((number, _file_name(path, number, fields[0]), wnid))
     return pairs
 
@@ -83,7 +83,7 @@ def _pairs(path: str, lines: List[Tuple[int, str]]) -> List[Tuple[int, str, str]
 def _file_name(path: str, number: int, name: str) -> str:
     """Return the name with its extension, which Kaggle leaves out."""
     if "/" in name or os.sep in name or name.startswith("."):
-        raise fault(f"{path}, line {number}: {name} is no plain file name; {_FORMS}")
+        raise DataError(f"{path}, line {number}: {name} is no plain file name; {_FORMS}")
     return name if os.path.splitext(name)[1].lower() in EXTENSIONS else name + ".JPEG"
 
 
@@ -91,5 +91,5 @@ def _from_devkit(path: str, labels: List[int]) -> Dict[str, str]:
     wnids = read_meta(os.path.join(os.path.dirname(path), _META))
     unknown = sorted(set(labels) - set(wnids))
     if unknown:
-        raise fault(f"{path} gives the class {unknown[0]}, which {_META} does not have; extract the devkit afresh")
+        raise DataError(f"{path} gives the class {unknown[0]}, which {_META} does not have; extract the devkit afresh")
     return {f"ILSVRC2012_val_{number:08d}.JPEG": wnids[label] for number, label in enumerate(labels, 1)}

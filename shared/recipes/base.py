@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Type, TypeVar
 
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.schedules import Schedule
 from shared.system.strict_json import typed
 from shared.text import nearest
@@ -78,7 +78,7 @@ class Recipe:
         try:
             return typed(cls, content).checked()
         except ValueError as error:
-            raise UsageError(one_line(f"the stored recipe cannot be read ({error}); train anew")) from error
+            raise UsageError(f"the stored recipe cannot be read ({error}); train anew") from error
 
     def checked(self: R) -> R:
         """Itself, if its numbers make sense; raises UsageError otherwise. A half's recipe adds its own to these."""

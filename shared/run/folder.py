@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from shared.checkpoint.folder import FOLDER, newest
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.run.folder_lock import refuse_taken
 from shared.system.atomic_files import make_folder
 from shared.text import in_utf8
@@ -40,7 +40,7 @@ def run_folder(output_dir: Optional[str], name: str) -> Path:
     for path in sorted(folder.iterdir()):
         if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns) and not _is_plain(path):
             raise UsageError(
-                one_line(f"{path} is a link or a device where a run writes; remove it, or choose another --output-dir")
+                f"{path} is a link or a device where a run writes; remove it, or choose another --output-dir"
             )
     refuse_taken(folder)
     return folder
@@ -79,10 +79,8 @@ def refuse_others(folder: Path, half: str, mode: str, option: str = "--output-di
     for path in _matching(folder, written(half, mode)):
         if path not in own and not _is_empty(path):
             raise UsageError(
-                one_line(
-                    f"{folder} holds {path.name}, and no config.json of a run that has written it; choose another"
-                    f" {option}, or move it elsewhere"
-                )
+                f"{folder} holds {path.name}, and no config.json of a run that has written it; choose another"
+                f" {option}, or move it elsewhere"
             )
 
 

@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 from typing import Optional
 
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 
 _NAME = ".lock"
 
@@ -71,9 +71,7 @@ def _lock(descriptor: int, folder: Path) -> None:
         holder = os.read(descriptor, 200).decode("utf-8", "replace") or "another process"
         os.close(descriptor)
         raise UsageError(
-            one_line(
-                f"{holder} is writing a run into {folder}; wait for its end, stop it, or choose another --output-dir"
-            )
+            f"{holder} is writing a run into {folder}; wait for its end, stop it, or choose another --output-dir"
         ) from None
     except (ImportError, OSError):
         pass  # there are no locks here

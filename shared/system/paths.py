@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Union
 
-from shared.errors import UsageError, fault, one_line
+from shared.errors import DataError, UsageError
 
 
 def expanded(path: Union[str, Path]) -> str:
@@ -25,13 +25,13 @@ def expanded(path: Union[str, Path]) -> str:
         if os.path.isabs(whole) and (name != "~" or os.environ.get("HOME") != ""):
             return whole
     why = "HOME is unset or no absolute path" if name == "~" else "there is no such user"
-    raise UsageError(one_line(f"{text} begins with {name}, whose folder nobody knows ({why}); write the whole path"))
+    raise UsageError(f"{text} begins with {name}, whose folder nobody knows ({why}); write the whole path")
 
 
 def on_disk(path: str) -> str:
     """`path`, `expanded`, of what is read from a disk alone. Raises UsageError for a URL, which Path would garble."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise UsageError(one_line(f"{path} is a URL and is not read from there; download it and name the file"))
+        raise UsageError(f"{path} is a URL and is not read from there; download it and name the file")
     return expanded(path)
 
 
@@ -42,4 +42,6 @@ def check_there(path: str) -> None:
     except ValueError:  # Python 3.7's, for what cannot be a path, as in a stranger's checkpoint
         there = False
     if not there:
-        raise fault(f"{path}, where the checkpoint was trained, is gone; say with --data-path where its data is now")
+        raise DataError(
+            f"{path}, where the checkpoint was trained, is gone; say with --data-path where its data is now"
+        )

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Callable, Deque, Iterable, Iterator, Optional, Tuple, TypeVar
 
-from shared.errors import fault
+from shared.errors import DataError
 from shared.system import orphans
 
 T = TypeVar("T")  # a tag, which stays here
@@ -61,7 +61,9 @@ def _result(tag: T, future: Future[R], name: Callable[[T], str]) -> Tuple[T, R]:
     try:
         return tag, future.result()
     except BrokenProcessPool as error:
-        raise fault(f"a process died near {name(tag)}, out of memory or of a hostile file; try --workers 1") from error
+        raise DataError(
+            f"a process died near {name(tag)}, out of memory or of a hostile file; try --workers 1"
+        ) from error
 
 
 def _begin(started_by: int) -> None:

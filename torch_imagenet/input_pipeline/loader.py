@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from shared.cli.signals import REQUESTS
-from shared.errors import UsageError, fault, one_line
+from shared.errors import DataError, UsageError, one_line
 from shared.imagenet.dataset import Split
 from shared.imagenet.decode import BadImage, read_rgb
 from shared.imagenet.download_cache import Remote
@@ -153,7 +153,7 @@ class _Loader:
         if isinstance(batch, UsageError):
             raise batch
         if batch.bad and not self._skip:
-            raise fault(
+            raise DataError(
                 f"an image in {self._batches.split.folder} cannot be read: {batch.bad[0]}; replace it, or leave such"
                 " images out with --on-bad-image skip"
             )

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from shared.class_names import Classes, are_names
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.text import nearest
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weights.files import read_weight_file
@@ -129,7 +129,7 @@ def load_weights(
     problems = _problems(wanted, offered)
     if problems:
         problem = f"{name} does not fit the network: {', '.join(problems)}; {_advice(own, state)}"
-        raise UsageError(one_line(problem))  # the names are the file's
+        raise UsageError(problem)  # the names are the file's
 
     with torch.no_grad():
         for key, value in offered.items():
@@ -186,7 +186,7 @@ def _unwrapped(content: Any, form: Form, name: str) -> Tuple[Tensors, Optional[s
     if not found:
         holds = _some([str(key) for key in content]) if content else "nothing"
         problem = f"no weights found in {name}, which holds {holds}; give a state dict, or one in 'state_dict'"
-        raise UsageError(one_line(problem))
+        raise UsageError(problem)
     return dict(content[found[0]]), found[0], found[1:]
 
 

@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 
 import numpy as np
 
-from shared.errors import UsageError, fault
+from shared.errors import DataError, UsageError
 from shared.imagenet.download_cache import Remote, ShardCache, digest, fetch
 from shared.imagenet.layout import counted
 from shared.imagenet.report import Report
@@ -53,7 +53,7 @@ def shards_to_check(
             pause()
         if report.faults:
             faults = counted(report.faults, "fault")
-            raise fault(f"{path}: {faults}, the first: {report.first}; mend what is named above")
+            raise DataError(f"{path}: {faults}, the first: {report.first}; mend what is named above")
     found = load_shards(path, None, None, shard_cache, pause)
     for part in found.parts.values():
         repeated = _repeated_keys(part)

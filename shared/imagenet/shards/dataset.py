@@ -17,7 +17,7 @@ from typing import Callable, Container, Dict, Iterable, Iterator, List, NamedTup
 
 import numpy as np
 
-from shared.errors import fault, one_line
+from shared.errors import DataError, one_line
 from shared.imagenet.download_cache import Remote, ShardCache, is_url, make_cache, opened, read_small, shown
 from shared.imagenet.shards.index import FILE, MAX_BYTES, Index, Listed, Table, read_index, unpack
 from shared.imagenet.shards.split import Shard, ShardSplit
@@ -93,7 +93,7 @@ def _indexed(folder: str, splits: Optional[Sequence[str]]) -> ShardSet:
         with open(place, "rb") as file:
             index = read_index(file.read(MAX_BYTES), place)
     except OSError as error:
-        raise fault(f"cannot read {place} ({error.strerror or error}); check the disk") from error
+        raise DataError(f"cannot read {place} ({error.strerror or error}); check the disk") from error
     parts = {}
     for split in _asked(index, splits, folder):
         found = index.splits[split]
@@ -127,7 +127,7 @@ def _asked(index: Index, splits: Optional[Sequence[str]], where: str) -> Sequenc
     splits = _present(splits, index.splits)
     for split in splits:
         if split not in index.splits:
-            raise fault(f"{where} holds no shards of {split}; give a set that has them with --data-path")
+            raise DataError(f"{where} holds no shards of {split}; give a set that has them with --data-path")
     return splits
 
 
@@ -142,9 +142,9 @@ def _arrays(path: str, listed: Listed) -> bytes:
         with open(path, "rb") as file:
             content = file.read(listed.size + 1)
     except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror or error}), which {FILE} names; bring it back") from error
+        raise DataError(f"cannot read {path} ({error.strerror or error}), which {FILE} names; bring it back") from error
     if hashlib.sha256(content).hexdigest() != listed.sha256:
-        raise fault(f"{path} is damaged, its SHA-256 is not that of {FILE}; write the shards anew")
+        raise DataError(f"{path} is damaged, its SHA-256 is not that of {FILE}; write the shards anew")
     return content
 
 
@@ -168,7 +168,9 @@ def _split(
         if len(table.lengths) != index.splits[split].images:
             raise ValueError("images")
     except ValueError as error:
-        raise fault(f"the index of {split} in {where} does not fit its shards ({error}); write them anew") from error
+        raise DataError(
+            f"the index of {split} in {where} does not fit its shards ({error}); write them anew"
+        ) from error
     return _made(where, split, index.classes, shards, table, group, numbered=True)
 
 
@@ -232,13 +234,15 @@ def _plain(
     splits = _present(splits, [split for split in paths if paths[split]])
     for split in splits:
         if not paths[split]:
-            raise fault(f"{folder} holds no shards of {split}; give a folder with {split}-000000.tar, ...")
+            raise DataError(f"{folder} holds no shards of {split}; give a folder with {split}-000000.tar, ...")
     tables = {split: listed_shards(paths[split], cache_folder, pause) for split in splits}
     most = max(len(table.counts) for table in tables.values())
     names = _class_names(folder)
     classes = names or [str(number) for number in range(most)]
     if len(classes) < most:
-        raise fault(f"{folder} has images of class {most - 1} and {len(classes)} names of classes; complete the names")
+        raise DataError(
+            f"{folder} has images of class {most - 1} and {len(classes)} names of classes; complete the names"
+        )
     parts = {}
     for split, table in tables.items():
         shards = [Shard(os.path.relpath(path, folder), path, os.path.getsize(path)) for path in paths[split]]

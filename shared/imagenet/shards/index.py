@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from shared.errors import DataError, fault
+from shared.errors import DataError
 from shared.text import decoded
 
 FILE = "shards.json"
@@ -105,7 +105,7 @@ def read_index(content: bytes, where: str) -> Index:
         if found["format"] != FORMAT:
             raise ValueError("format")
         if found["version"] != VERSION:
-            raise fault(f"{where} is of version {found['version']}; use a newer version of this project")
+            raise DataError(f"{where} is of version {found['version']}; use a newer version of this project")
         classes = tuple(_text(name) for name in found["classes"])
         splits = {name: _split(found["splits"][name]) for name in ("train", "val") if name in found["splits"]}
         if not classes or len(set(classes)) != len(classes) or not splits:
@@ -114,7 +114,7 @@ def read_index(content: bytes, where: str) -> Index:
     except DataError:
         raise
     except Exception as error:  # whatever another or a damaged file leads to
-        raise fault(f"{where} is no index of shards, or a damaged one; write the shards anew") from error
+        raise DataError(f"{where} is no index of shards, or a damaged one; write the shards anew") from error
 
 
 def pack(table: Table) -> bytes:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Seq
 import numpy as np
 
 from shared.cli.signals import Stopped
-from shared.errors import DataError, fault
+from shared.errors import DataError
 from shared.imagenet.shards.index import Table, pack, unpack
 from shared.imagenet.shards.split import key_of
 from shared.imagenet.split import is_hidden, is_image
@@ -56,13 +56,13 @@ def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> 
             for key, members in _grouped(_members(file, shard)):
                 pause()
                 if key in seen:
-                    raise fault(f"{shard}: the key {key} comes twice; {_MEND}")
+                    raise DataError(f"{shard}: the key {key} comes twice; {_MEND}")
                 seen.add(key)
                 sample = _sample(file, f"{shard}:{key}", members)
                 if sample is not None:
                     yield sample
     except OSError as error:
-        raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
+        raise DataError(f"cannot read {path} ({error.strerror or error}); check the disk") from error
 
 
 def _sample(file: BinaryIO, name: str, members: List[_Member]) -> Optional[Sample]:
@@ -71,12 +71,12 @@ def _sample(file: BinaryIO, name: str, members: List[_Member]) -> Optional[Sampl
     if not images and not classes:
         return None
     if len(images) != 1 or len(classes) != 1:
-        raise fault(f"{name} has {len(images)} images and {len(classes)} .cls, not one of each; {_MEND}")
+        raise DataError(f"{name} has {len(images)} images and {len(classes)} .cls, not one of each; {_MEND}")
     file.seek(classes[0].start)
     text = file.read(min(classes[0].size, _CLS_BYTES))
     number = decoded(text).strip()
     if classes[0].size > _CLS_BYTES or not re.match("[0-9]+\\Z", number) or int(number) >= MAX_CLASSES:
-        raise fault(f"{name}.cls is no class index ({text[:_CLS_BYTES]!r}); {_MEND}")
+        raise DataError(f"{name}.cls is no class index ({text[:_CLS_BYTES]!r}); {_MEND}")
     return Sample(images[0].name, images[0].start, images[0].size, int(number))
 
 
@@ -103,7 +103,9 @@ def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
                 break
             archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
             if info.offset <= reached or info.size < 0 or info.offset_data + info.size > end:
-                raise fault(f"{shard}: {info.name[:80]} reaches beyond the file, which is cut off or damaged; {_MEND}")
+                raise DataError(
+                    f"{shard}: {info.name[:80]} reaches beyond the file, which is cut off or damaged; {_MEND}"
+                )
             reached = info.offset
             if info.isdir():
                 continue
@@ -113,22 +115,22 @@ def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
             yield _Member(info.name, info.offset_data, info.size)
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the reader takes a damaged header for the end
-            raise fault(f"{shard} is cut off or damaged at byte {archive.offset:,}; {_MEND}")
+            raise DataError(f"{shard} is cut off or damaged at byte {archive.offset:,}; {_MEND}")
     except (DataError, Stopped):
         raise
     except (OSError, EOFError) as error:
-        raise fault(f"cannot read {shard} ({getattr(error, 'strerror', None) or error}); check the disk") from error
+        raise DataError(f"cannot read {shard} ({getattr(error, 'strerror', None) or error}); check the disk") from error
     except Exception as error:  # tarfile raises what it likes at damaged headers
-        raise fault(f"{shard} is no plain tar archive, or a damaged one ({str(error)[:80]}); {_MEND}") from error
+        raise DataError(f"{shard} is no plain tar archive, or a damaged one ({str(error)[:80]}); {_MEND}") from error
 
 
 def _check(shard: str, info: tarfile.TarInfo) -> None:
     if info.issparse() or not info.isreg():
-        raise fault(f"{shard}: {info.name[:80]} is a link or no plain file; {_MEND}")
+        raise DataError(f"{shard}: {info.name[:80]} is a link or no plain file; {_MEND}")
     if len(info.name) > _NAME_CHARACTERS:
-        raise fault(f"{shard}: a name of {len(info.name):,} characters, {info.name[:40]}...; {_MEND}")
+        raise DataError(f"{shard}: a name of {len(info.name):,} characters, {info.name[:40]}...; {_MEND}")
     if info.name.startswith("/") or ".." in info.name.split("/"):
-        raise fault(f"{shard}: {info.name[:80]} leads out of the folder; {_MEND}")
+        raise DataError(f"{shard}: {info.name[:80]} leads out of the folder; {_MEND}")
 
 
 _SUBFOLDER = "imagenet-shards-v1"  # another number for another content
@@ -143,7 +145,7 @@ def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) 
         for sample in samples(path, os.path.basename(path), pause)
     ]
     if not found:
-        raise fault(f"{os.path.dirname(paths[0])} holds shards without an image; give others with --data-path")
+        raise DataError(f"{os.path.dirname(paths[0])} holds shards without an image; give others with --data-path")
     found.sort()
     labels, names, shard, starts, sizes = zip(*found)
     return Table(
@@ -169,7 +171,7 @@ def listed_shards(
         try:
             status = os.stat(path)
         except OSError as error:
-            raise fault(f"cannot read {path} ({error.strerror or error}); check the disk") from error
+            raise DataError(f"cannot read {path} ({error.strerror or error}); check the disk") from error
         sizes.append(status.st_size)
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
         digest_of.update(
