@@ -1,6 +1,6 @@
-"""Which class each image of the validation set belongs to, read from the lists that are in use.
+"""Read the classes of the validation images from a list. The validation archive is flat and does not have them.
 
-The validation archive is flat: the classes of its images come from elsewhere, as one of
+The formats in use:
 
     valprep.sh                                    lines "mv ILSVRC2012_val_00000293.JPEG n01440764/"
     a text of pairs                               lines "ILSVRC2012_val_00000293.JPEG n01440764", with space, tab or
@@ -29,7 +29,7 @@ _FORMS = "give valprep.sh, a text of 'name wnid' lines, or the devkit's folder d
 
 
 def read_list(path: str) -> Dict[str, str]:
-    """Return the wnid of each image by its file name. Raises DataError, one line, where the list is not one."""
+    """Return the wnid of each image by file name. Raises DataError, one line, for anything but such a list."""
     path = os.path.abspath(expanded(path))
     if os.path.isdir(path):
         places = [os.path.join(path, _GROUND_TRUTH), os.path.join(path, "data", _GROUND_TRUTH)]
@@ -50,7 +50,7 @@ def read_list(path: str) -> Dict[str, str]:
 
 
 def _lines(path: str) -> List[Tuple[int, str]]:
-    """Return the lines that say something, with their numbers from 1."""
+    """Return the lines that are not blank, with their numbers from 1."""
     try:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -63,7 +63,7 @@ def _lines(path: str) -> List[Tuple[int, str]]:
 
 
 def _pairs(path: str, lines: List[Tuple[int, str]]) -> List[Tuple[int, str, str]]:
-    """Return line number, file name and wnid; of a script, its mv commands alone."""
+    """Return (line number, file name, wnid) of each entry. Of a script, only mv commands count."""
     moves = [(number, text) for number, text in lines if text.startswith("mv ")]
     if moves:
         lines = [(number, text[3:]) for number, text in moves]
@@ -81,7 +81,7 @@ def _pairs(path: str, lines: List[Tuple[int, str]]) -> List[Tuple[int, str, str]
 
 
 def _file_name(path: str, number: int, name: str) -> str:
-    """Return the name with its extension, which Kaggle leaves out."""
+    """The name with its extension, which Kaggle's list omits."""
     if "/" in name or os.sep in name or name.startswith("."):
         raise DataError(f"{path}, line {number}: {name} is no plain file name; {_FORMS}")
     return name if os.path.splitext(name)[1].lower() in EXTENSIONS else name + ".JPEG"

@@ -3,7 +3,7 @@
 Source: the test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI Machine
 Learning Repository, https://archive.ics.uci.edu/ml/datasets/Optical+Recognition+of+Handwritten+Digits, licensed
 CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); unchanged, in the order of scikit-learn's `load_digits`.
-The file is zlib-compressed: the pixels of all images, a byte each, then all labels.
+The file is zlib-compressed: the pixels of all images, one byte each, then all labels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHA256 = "ebdc9ff3d40ea662f807a776c2029e3a6f5eca5e57cd67e770f28bce43a16d1e"
 def load() -> Tuple[np.ndarray, np.ndarray]:
     """Return uint8 [1797, 8, 8] in 0 .. 16 and int64 labels [1797] in 0 .. 9.
 
-    Raises DataError where the file is not the one that belongs to this version.
+    Raises DataError if the file is missing or damaged.
     """
     try:
         stored = _FILE.read_bytes()
