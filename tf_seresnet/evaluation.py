@@ -20,7 +20,7 @@ from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.events import log_evaluation
 from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
@@ -172,7 +172,7 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             layers=network.layers,
             dataset=run_setup.describe_data(data),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=device.precision,
             batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,

@@ -21,7 +21,7 @@ from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.roofline import Accelerator, element_bytes
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.clock import Clock
 from shared.run.events import log_start
 from shared.run.folder import is_run_of, run_folder, run_of, set_aside
@@ -164,7 +164,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             schedule=recipe.schedule.describe(),
             dataset=run_setup.describe_data(data),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=device.precision,
             batch_size=recipe.batch_size,
             global_batch_size=recipe.batch_size * device.count,

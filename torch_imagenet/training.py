@@ -17,7 +17,7 @@ from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import evaluated
 from shared.results import record as records
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.clock import Clock
 from shared.run.events import log_start
 from shared.run.examples import MostConfident
@@ -149,7 +149,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             image_size=recipe.image_size,
             dataset=data.describe(),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=level.name,
             batch_size=recipe.batch_size,
             global_batch_size=recipe.batch_size * recipe.accumulate * device.count,

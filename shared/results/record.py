@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import re
-import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Union
 
 import numpy as np
 
 from shared.errors import UsageError
+from shared.run.provenance import commit
 from shared.system.atomic_files import write_atomic
 from shared.text import closest, decoded
 
@@ -268,44 +266,3 @@ def _plain(value: Any, key: str) -> Any:
     if key == "per_class_accuracy":
         return [None if isinstance(item, float) and math.isnan(item) else item for item in value]
     return list(value) if isinstance(value, tuple) else value
-
-
-def commit() -> Optional[str]:
-    """Commit of the checkout that holds this package, None outside one; "-dirty" if tracked files differ."""
-    root = Path(__file__).resolve().parents[2]
-    top = _git(root, "rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != root:  # installed somewhere inside another project's checkout
-        return None
-    head = _git(root, "rev-parse", "--verify", "HEAD")
-    if not head:
-        return None
-    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(root: Path, *arguments: str) -> Optional[str]:
-    # Inside a git hook GIT_DIR and friends point elsewhere; the checkout asked about is the one at root.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(root)] + list(arguments),
-            env=environment,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.decode("utf-8", "replace").strip() if result.returncode == 0 else None
-
-
-def machine() -> str:
-    """The processor's model and how many cores this process may use, as in "Kunpeng-920, 48 cores"."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        described = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
-    model = found.group(1).strip() if found else platform.processor() or platform.machine() or "processor not known"
-    return f"{model}, {cores} core{'' if cores == 1 else 's'}"
