@@ -16,7 +16,6 @@ from shared.class_names import Classes, match
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
@@ -173,7 +172,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             images_trained=progress.images,
             throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last")),
+            evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last")),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1},
             parameters=training_step.parameters(),
             versions=run_setup.versions(),
@@ -182,7 +181,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
         )
         records.write_record(folder / "result.json", result, disk_errors.advice(folder))
         log.succeeded()
-        log.line(evaluated.summary(metrics))
+        log.line(records.evaluation_line(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
 

@@ -18,7 +18,6 @@ from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
@@ -217,8 +216,8 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             precision=level.name,
             batch_size=batch_size,
             evaluation=dict(
-                evaluated.as_record(metrics, str(weights.path), bad.count),
-                **evaluated.classes(found, data.content.classes),
+                records.evaluation_part(metrics, str(weights.path), bad.count),
+                **records.evaluated_classes(found, data.content.classes),
             ),
             parameters=run_setup.parameters(network),
             versions=run_setup.versions(),
@@ -275,7 +274,7 @@ def finish(
     trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
     if trained or tested:
         log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(evaluated.summary(metrics, tested or 0))
+    log.line(records.evaluation_line(metrics, tested or 0))
     log.line(f"record: {folder / 'result.json'}")
     log.line("\n" + render(beside_documented(result)).rstrip())
 

@@ -10,11 +10,13 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 
+from shared.class_names import Match
 from shared.errors import UsageError
+from shared.metrics import Metrics
 from shared.run.provenance import commit
 from shared.system.atomic_files import write_atomic
 from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind, check
@@ -143,6 +145,42 @@ def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
     record = {key: value for key, value in record.items() if value != {}}
     validate(record, "result.json")
     return record
+
+
+def evaluation_part(metrics: Metrics, checkpoint: Optional[str] = None, skipped: int = 0) -> Dict[str, Any]:
+    """The `evaluation` part of a record; `skipped` images could not be read."""
+    return {
+        "images": metrics.images,
+        "skipped": skipped or None,
+        "loss": metrics.loss,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "checkpoint": checkpoint,
+        "expected_calibration_error": metrics.expected_calibration_error,
+        "reliability": metrics.reliability,
+        "per_class_accuracy": metrics.per_class_accuracy,
+        "confusion": metrics.confusion,
+    }
+
+
+def evaluated_classes(match: Match, data_classes: Sequence[str]) -> Dict[str, Any]:
+    """The classes of `confusion` and `per_class_accuracy` in the `evaluation` part of a record.
+
+    They are the network's, in its order; None where those are the data set's.
+    """
+    return {
+        "classes": list(match.names) if match.names != tuple(data_classes) else None,
+        "restricted": True if match.columns is not None else None,
+    }
+
+
+def evaluation_line(metrics: Metrics, skipped: int = 0) -> str:
+    """The line of the log about an evaluation: percent, nats, images counted, and images skipped as unreadable."""
+    left_out = f", {skipped} of {metrics.images + skipped} could not be read and are not counted" if skipped else ""
+    return (
+        f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
+        f" loss {metrics.loss:.4f} on {metrics.images} images{left_out}"
+    )
 
 
 def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "choose another --output-dir") -> None:
