@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import warnings
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
@@ -28,13 +28,14 @@ from tf_seresnet.devices.base import loss_scale as checked_loss_scale
 from tf_seresnet.devices.npu import environment, launch
 from tf_seresnet.devices.npu.adapter import adapter_for
 from tf_seresnet.devices.npu.device import NpuDevice
+from tf_seresnet.devices.options import DeviceConfig, add_options
 from tf_seresnet.devices.startup_output import native_chatter_dropped
 from tf_seresnet.devices.stock import XLA_ON_CPU, CpuDevice, GpuDevice, append_flag
 
 __all__ = [
     "PRECISIONS",
-    "TENSORFLOW_PACKAGES",
     "Device",
+    "DeviceConfig",
     "add_options",
     "documented_recipe",
     "load_tensorflow",
@@ -45,9 +46,6 @@ __all__ = [
     "start_ranks",
     "with_rank_named",
 ]
-
-# What TensorFlow is called by those who package it, for --version, which does not import it.
-TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "tensorflow-aarch64")
 
 
 def parse(text: str) -> Tuple[str, Optional[int]]:
@@ -88,33 +86,18 @@ def open_device(
     return _OPENERS[kind](index, request)
 
 
-def add_options(group: Any) -> None:
-    """The options that belong to a device of this half."""
-    group.add_argument("--xla", action="store_true", help="compile with XLA (CPU, GPU)")
-    group.add_argument(
-        "--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number (default: by precision)"
-    )
-    group.add_argument(
-        "--npu-option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any option of the Ascend adapter's session configuration; may be repeated",
-    )
-
-
 def documented_recipe(spec: str) -> str:
     """The documented row of this kind of device; "auto" never prefers an NPU to a GPU, so it has the GPU's."""
     return "se_resnet110_npu" if parse(spec)[0] == "npu" else "se_resnet110_gpu"
 
 
-def load_tensorflow(options: Any) -> None:
-    """Import TensorFlow with what must be in the environment before it, and without its start-up chatter.
+def load_tensorflow(device: str, xla: bool) -> None:
+    """Import TensorFlow for a `--device` value, with its environment set first and its start-up chatter dropped.
 
     Raises UsageError where it is not installed or does not load.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; a setting of the user's own is left alone
-    if options.xla and parse(options.device)[0] in ("auto", "cpu"):
+    if xla and parse(device)[0] in ("auto", "cpu"):
         append_flag("TF_XLA_FLAGS", XLA_ON_CPU)
     warnings.filterwarnings("ignore", category=FutureWarning)  # TensorFlow 1.15 and 2.6 on the numpy of their day
     try:
@@ -129,42 +112,43 @@ def load_tensorflow(options: Any) -> None:
     except ImportError as error:
         reason = " ".join(str(error).split())[:200]
         hint = "pip install -r requirements/cpu.txt, or start with bash run_gpu.sh"
-        if parse(options.device)[0] == "npu":
+        if parse(device)[0] == "npu":
             hint = "set PYTHON to the Python that has TensorFlow 1.15 with npu_bridge, or 2.6 with npu_device"
         raise UsageError(f"TensorFlow does not load in {sys.executable} ({reason}); {hint}") from error
 
 
-def open_from(options: Any, precision: str, loss_scale: Optional[str]) -> Device:
+def open_from(config: DeviceConfig, precision: str, loss_scale: Optional[str]) -> Device:
     """`open_device` with the command line's options and the recipe's precision and loss scale."""
     return open_device(
-        options.device, precision, options.xla, options.deterministic, options.npu_option, loss_scale, _number(options)
+        config.device,
+        precision,
+        config.xla,
+        config.deterministic,
+        config.npu_option,
+        loss_scale,
+        config.requested_devices,
     )
 
 
-def _number(options: Any) -> Optional[int]:
-    """How many devices of this machine the command line asks for; None: all."""
-    return options.num_devices or (None if options.distributed else 1)
-
-
-def starts_ranks(options: Any) -> bool:
+def starts_ranks(config: DeviceConfig) -> bool:
     """Whether this command is to start processes, one a device, instead of training itself.
 
     So it is with several NPUs; the adapter wants a process for each. A process that is one of several trains. Needs
     `load_tensorflow` where the device is "auto".
     """
-    if _number(options) == 1 or environment.started():
+    if config.requested_devices == 1 or environment.started():
         return False
-    kind, _ = parse(options.device)
+    kind, _ = parse(config.device)
     return (_best() if kind == "auto" else _OPENERS[kind]) is NpuDevice
 
 
-def start_ranks(options: Any, interrupts: Interrupts) -> None:
+def start_ranks(config: DeviceConfig, interrupts: Interrupts) -> None:
     """Start this program once for every NPU asked for, and wait. Raises UsageError, Stopped, or SystemExit with the
     status of the first that failed otherwise.
     """
-    _, index = parse(options.device)
+    _, index = parse(config.device)
     refuse_index(NpuDevice.kind, index)
-    launch.start([sys.executable, *sys.argv], launch.environments(_number(options)), interrupts)
+    launch.start([sys.executable, *sys.argv], launch.environments(config.requested_devices), interrupts)
 
 
 @contextlib.contextmanager
