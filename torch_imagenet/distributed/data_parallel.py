@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shared.errors import UsageError
 from torch_imagenet.devices.device import Device
+from torch_imagenet.devices.foreach import copy_all
 from torch_imagenet.distributed.process_group import Ranks
-from torch_imagenet.step.optimizer import copy_all
 
 
 class Replicas:
