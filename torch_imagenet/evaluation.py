@@ -175,11 +175,11 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             run_setup.eval_transform(options, recipe, spec),
             batch_size,
             workers(options),
-            options.on_bad_image,
-            device.asynchronous,
-            ranks.rank,
-            ranks.size,
-            patience(options, ranks.size),
+            on_bad_image=options.on_bad_image,
+            pin_memory=device.asynchronous,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            patience=patience(options, ranks.size),
         ) as batches:
             normalise = run_setup.normalisation(spec, device, level, memory_format)
             count = partial(

@@ -250,11 +250,11 @@ def _training_input(
         recipe.batch_size,
         recipe.seed,
         workers(options),
-        options.on_bad_image,
-        device.asynchronous,
-        ranks.rank,
-        ranks.size,
-        patience(options, ranks.size),
+        on_bad_image=options.on_bad_image,
+        pin_memory=device.asynchronous,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        patience=patience(options, ranks.size),
     )
 
 
@@ -266,11 +266,11 @@ def _evaluation_input(
         run_setup.eval_transform(options, recipe, spec),
         options.eval_batch_size or recipe.batch_size,
         workers(options),
-        options.on_bad_image,
-        device.asynchronous,
-        ranks.rank,
-        ranks.size,
-        patience(options, ranks.size),
+        on_bad_image=options.on_bad_image,
+        pin_memory=device.asynchronous,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        patience=patience(options, ranks.size),
     )
 
 

@@ -1,8 +1,8 @@
-"""Starting the processes of a run, one a device, through torch's elastic launcher, and what their end means.
+"""Starts one process per device with torch's elastic launcher and explains how they ended.
 
-`--distributed --num-devices N` starts N of them here; on several machines the same command is given on each, with
-`--nnodes` and `--node-rank`. Each process is this program again, with the same options. Under torchrun, Slurm or a
-Kubernetes operator nothing is started: the processes are there (`torch_imagenet.distributed.environment`).
+`--distributed --num-devices N` starts N processes on this machine. For several machines the same command runs on each,
+with `--nnodes` and `--node-rank`. Each process runs this program with the same options. Under torchrun, Slurm or the
+Kubernetes training operator the processes exist already (`torch_imagenet.distributed.environment`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch_imagenet.devices.device import network_environment
 from torch_imagenet.distributed.restart import JOB
 
 PORT = 29500  # torch's own default
-# A port of its own for each attempt: what is left of a broken connection must not be met by the next.
+# Each restart gets a new port, so that it does not meet the remains of a broken connection.
 _OWN_PORTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
@@ -69,7 +69,7 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
         )
         program = [os.path.abspath(sys.argv[0]), *words]
         if options.mode in ("train", "finetune") and options.resume is None and options.output_dir is None:
-            # Processes that are started again must find what the first ones have left.
+            # A restarted process must find the folder of the first attempt.
             options.output_dir = str(new_folder_name(f"{options.network or options.recipe or 'run'}-{options.mode}"))
             program += ["--output-dir", options.output_dir]
         try:
@@ -88,9 +88,9 @@ def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interru
 
 
 def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
-    """Raise what the failure that came first means; the others are of processes that it has taken along."""
+    """Raise the error of the first failure; the later ones are its consequences."""
     told = [failure for failure in failures if Path(failure.error_file).is_file()]
-    # SIGTERM is what torch's launcher ends the others with.
+    # torch's launcher ends the other processes with SIGTERM.
     killed = [failure for failure in failures if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM]
     ended = [failure for failure in failures if failure.exitcode > 0]
     first = min(told or killed or ended or failures, key=lambda failure: failure.timestamp)
@@ -117,7 +117,7 @@ def _rank(failure: ProcessFailure, options: Any) -> int:
 
 
 def _quieten(prefix: str) -> None:
-    """Leave to LOGLEVEL what torch's launcher says of its own doings; what matters is said here, in one line."""
+    """Hide the log of torch's launcher unless LOGLEVEL is set: the error is reported here, in one line."""
     level = os.environ.get("LOGLEVEL", "CRITICAL").upper()
     for name in [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]:
         logging.getLogger(name).setLevel(level)
@@ -127,7 +127,7 @@ def _quieten(prefix: str) -> None:
 
 
 def _own_address(options: Any) -> str:
-    """This machine's address as the others reach it: --local-addr, else the one that leads to --master-addr."""
+    """The address of this machine for the others: --local-addr, else that of the route to --master-addr."""
     if options.node_rank is None or options.master_addr is None:
         raise UsageError("several machines need --node-rank (0 on the first) and --master-addr (the first's); add them")
     if not options.node_rank < options.nnodes:
@@ -144,7 +144,7 @@ def _own_address(options: Any) -> str:
 
 
 def _interface(address: str) -> Optional[str]:
-    """The name of the network interface that has this IPv4 address; None where the system does not tell."""
+    """The network interface with this IPv4 address; None where it is unknown."""
     try:
         import fcntl
     except ImportError:
