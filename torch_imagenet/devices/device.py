@@ -89,8 +89,8 @@ class Device:
     def has_fused_sgd(self, momentum: float) -> bool:
         """Whether torch.optim.SGD(fused=True) has a kernel here.
 
-        torch assumes so for every PrivateUse1 device. torch_npu has one from 2.13 on, for a momentum above 0; before that
-        the operator silently runs on the host, on copies of all weights.
+        torch assumes so for every PrivateUse1 device. torch_npu has one from 2.13 on, for a momentum above 0; before
+        that, the operator silently runs on the host, on copies of all weights.
         """
         if self.kind != "npu":
             return True
