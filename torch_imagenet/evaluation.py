@@ -174,11 +174,11 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
             run_setup.eval_transform(config, recipe, spec),
             batch_size,
             workers(config),
-            config.on_bad_image,
-            device.asynchronous,
-            ranks.rank,
-            ranks.size,
-            patience(config, ranks.size),
+            on_bad_image=config.on_bad_image,
+            pin_memory=device.asynchronous,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            patience=patience(config, ranks.size),
         ) as batches:
             normalise = run_setup.normalisation(spec, device, level, memory_format)
             count = partial(

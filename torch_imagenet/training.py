@@ -254,11 +254,11 @@ def _training_input(
         recipe.batch_size,
         recipe.seed,
         workers(config),
-        config.on_bad_image,
-        device.asynchronous,
-        ranks.rank,
-        ranks.size,
-        patience(config, ranks.size),
+        on_bad_image=config.on_bad_image,
+        pin_memory=device.asynchronous,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        patience=patience(config, ranks.size),
     )
 
 
@@ -270,11 +270,11 @@ def _evaluation_input(
         run_setup.eval_transform(config, recipe, spec),
         config.eval_batch_size or recipe.batch_size,
         workers(config),
-        config.on_bad_image,
-        device.asynchronous,
-        ranks.rank,
-        ranks.size,
-        patience(config, ranks.size),
+        on_bad_image=config.on_bad_image,
+        pin_memory=device.asynchronous,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        patience=patience(config, ranks.size),
     )
 
 
