@@ -23,12 +23,11 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.text import nearest
 from tf_seresnet.devices import probe
-from tf_seresnet.devices.base import PRECISIONS, Device, Request, refuse_index
-from tf_seresnet.devices.base import loss_scale as checked_loss_scale
+from tf_seresnet.devices.base import PRECISIONS, Device, Request, parse_loss_scale, refuse_index
 from tf_seresnet.devices.npu import environment, launch
 from tf_seresnet.devices.npu.adapter import adapter_for
 from tf_seresnet.devices.npu.device import NpuDevice
-from tf_seresnet.devices.startup_output import native_chatter_dropped
+from tf_seresnet.devices.startup_output import startup_messages_dropped
 from tf_seresnet.devices.stock import XLA_ON_CPU, CpuDevice, GpuDevice, append_flag
 
 __all__ = [
@@ -84,7 +83,7 @@ def open_device(
     Raises UsageError where the machine, TensorFlow or the adapter cannot do what is asked.
     """
     kind, index = parse(spec)
-    request = Request(precision, xla, deterministic, tuple(npu_options), checked_loss_scale(loss_scale), number)
+    request = Request(precision, xla, deterministic, tuple(npu_options), parse_loss_scale(loss_scale), number)
     return _OPENERS[kind](index, request)
 
 
@@ -118,7 +117,7 @@ def load_tensorflow(options: Any) -> None:
         append_flag("TF_XLA_FLAGS", XLA_ON_CPU)
     warnings.filterwarnings("ignore", category=FutureWarning)  # TensorFlow 1.15 and 2.6 on the numpy of their day
     try:
-        with native_chatter_dropped():
+        with startup_messages_dropped():
             import tensorflow as tf
 
             tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
@@ -152,7 +151,7 @@ def starts_ranks(options: Any) -> bool:
     So it is with several NPUs; the adapter wants a process for each. A process that is one of several trains. Needs
     `load_tensorflow` where the device is "auto".
     """
-    if _number(options) == 1 or environment.started():
+    if _number(options) == 1 or environment.is_rank():
         return False
     kind, _ = parse(options.device)
     return (_best() if kind == "auto" else _OPENERS[kind]) is NpuDevice
@@ -164,7 +163,7 @@ def start_ranks(options: Any, interrupts: Interrupts) -> None:
     """
     _, index = parse(options.device)
     refuse_index(NpuDevice.kind, index)
-    launch.start([sys.executable, *sys.argv], launch.environments(_number(options)), interrupts)
+    launch.run_ranks([sys.executable, *sys.argv], launch.rank_environments(_number(options)), interrupts)
 
 
 @contextlib.contextmanager
@@ -174,7 +173,7 @@ def with_rank_named() -> Iterator[None]:
         yield
     except UsageError as error:
         rank = os.environ.get("RANK_ID") or os.environ.get("ASCEND_DEVICE_ID")
-        raise UsageError(f"rank {rank}: {error}" if environment.started() else str(error)) from error
+        raise UsageError(f"rank {rank}: {error}" if environment.is_rank() else str(error)) from error
 
 
 def _best() -> Opener:
@@ -188,7 +187,7 @@ def _best() -> Opener:
 
 def _open_automatic(index: Optional[int], request: Request) -> Device:
     device = _best()(None, request)
-    device.notes += probe.passed_over() if device.kind == CpuDevice.kind else []
+    device.notes += probe.unused_accelerators() if device.kind == CpuDevice.kind else []
     return device
 
 
