@@ -599,8 +599,6 @@ def test_the_search_finds_devices(source, count):
 
 @pytest.mark.parametrize(("device", "hint"), [("npu", "npu_bridge"), ("auto", "run_gpu.sh")])
 def test_no_tensorflow_is_one_line_that_fits_the_device(monkeypatch, device, hint):
-    from types import SimpleNamespace
-
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # makes the import fail
     with pytest.raises(UsageError, match="TensorFlow does not load in .*; .*" + hint):
-        devices.load_tensorflow(SimpleNamespace(device=device, xla=False))
+        devices.load_tensorflow(device, xla=False)
