@@ -23,7 +23,7 @@ import numpy as np
 
 from shared.cifar10 import restricted_pickle
 from shared.errors import DataError
-from shared.system.paths import expanded
+from shared.system.paths import expanded, reading
 from shared.text import printable
 
 FOLDER = "cifar-10-batches-py"
@@ -106,10 +106,8 @@ def _is_batch(name: str) -> bool:
 
 
 def _listed(folder: Path) -> List[str]:
-    try:
+    with reading(folder, "check its permissions"):
         return sorted(os.listdir(str(folder)))
-    except OSError as error:
-        raise DataError(f"cannot read {folder} ({error.strerror}); check its permissions") from error
 
 
 def check_names(folder: Path) -> None:
@@ -172,11 +170,8 @@ def _size(path: Path) -> int:
 def read(folder: Path, name: str) -> bytes:
     path = folder / name
     _size(path)
-    try:
-        with open(str(path), "rb") as file:
-            return file.read(MAX_FILE_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); check its permissions") from error
+    with reading(path, "check its permissions"), open(str(path), "rb") as file:
+        return file.read(MAX_FILE_BYTES)
 
 
 def _unpickled(path: Path, content: bytes) -> Dict[str, Any]:

@@ -76,11 +76,11 @@ def _opened(
         found = shards_to_check(path, pool, report, shard_cache, pause)
         report.say(f"shards in {shown(found.where)}")
         parts = list(found.parts.values())
-        return _Found(found.name or name_of(Path(found.where), False), parts, readable(parts, pool, report))
+        return _Found(found.name or name_of(Path(found.where)), parts, readable(parts, pool, report))
     root = find(path, ("val",))
     folders = [scan(str(root / split)) for split in present(root)]
     report.say(f"folder {root}")
-    return _Found(name_of(root, False), folders, ((part, np.arange(len(part))) for part in folders))
+    return _Found(name_of(root), folders, ((part, np.arange(len(part))) for part in folders))
 
 
 # -- images --------------------------------------------------------------------------------------

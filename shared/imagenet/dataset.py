@@ -75,7 +75,7 @@ def load(
     digest = hashlib.sha256("".join(f"{split} {part.fingerprint}\n" for split, part in parts.items()).encode())
     official = is_official(loaded)
     return ImageNet(
-        name=name or (OFFICIAL_NAME if official else own_name or name_of(Path(shown(where)), False)),
+        name=name or (OFFICIAL_NAME if official else own_name or name_of(Path(shown(where)))),
         path=where,
         classes=parts["val"].classes,
         train=parts.get("train"),

@@ -13,6 +13,7 @@ import zlib
 from typing import Dict, Iterator, List, Tuple, Union
 
 from shared.errors import DataError
+from shared.system.paths import reading
 
 WNID = re.compile(r"n\d{8}\Z")
 _FIELDS = ("ILSVRC2012_ID", "WNID", "num_children")
@@ -31,11 +32,8 @@ def read_meta(path: str) -> Dict[int, str]:
 
     Raises DataError, one line, if the file is not the devkit's.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); extract the devkit afresh") from error
+    with reading(path, "extract the devkit afresh"), open(path, "rb") as file:
+        content = file.read(_MAX_BYTES + 1)
     try:
         wnids = dict(_leaves(content))
     except (UnicodeError, OverflowError, struct.error, zlib.error) as error:

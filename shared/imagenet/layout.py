@@ -85,10 +85,8 @@ def is_official(parts: Sequence[Split]) -> bool:
     )
 
 
-def name_of(root: Path, official: bool) -> str:
-    """'imagenet' for the official set only, else the name of the folder if that is a plain one."""
-    if official:
-        return OFFICIAL_NAME
+def name_of(root: Path) -> str:
+    """The name of a set in this folder that is not the official one: the folder's, if that is a plain one."""
     plain = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", root.name)
     return root.name if plain and root.name.lower() != OFFICIAL_NAME else UNNAMED
 

@@ -18,10 +18,11 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from shared.errors import DataError, UsageError
+from shared.errors import UsageError
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.reader import OPEN_SHARDS, Extent
 from shared.rng import epoch_order
+from shared.system.paths import reading
 from shared.text import in_utf8, of_system, raw
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -186,13 +187,8 @@ def class_folders(folder: str) -> Tuple[Tuple[str, ...], LeftOut]:
 
 def entries(folder: str) -> Iterator[os.DirEntry[str]]:
     """Yield the entries of a folder, unordered. Raises DataError if it cannot be read."""
-    try:
-        with os.scandir(folder) as found:
-            yield from found
-    except OSError as error:
-        raise DataError(
-            f"cannot read {folder} ({error.strerror or error}); check the disk and the permissions"
-        ) from error
+    with reading(folder, "check the disk and the permissions"), os.scandir(folder) as found:
+        yield from found
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

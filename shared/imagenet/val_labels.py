@@ -17,7 +17,7 @@ from typing import Dict, List, Tuple
 from shared.errors import DataError
 from shared.imagenet.devkit_meta import WNID, read_meta
 from shared.imagenet.split import EXTENSIONS
-from shared.system.paths import expanded
+from shared.system.paths import expanded, reading
 from shared.text import decoded, of_system
 
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -51,11 +51,8 @@ def read_list(path: str) -> Dict[str, str]:
 
 def _lines(path: str) -> List[Tuple[int, str]]:
     """Return the lines that are not blank, with their numbers from 1."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); {_FORMS}") from error
+    with reading(path, _FORMS), open(path, "rb") as file:
+        content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise DataError(f"{path} is too large for a list of images; {_FORMS}")
     texts = re.split("\r\n|\r|\n", of_system(decoded(content)))

@@ -16,6 +16,7 @@ from typing import Tuple
 import numpy as np
 
 from shared.errors import DataError
+from shared.system.paths import reading
 
 IMAGES = 1797
 _FILE = Path(__file__).with_name("digits.bin")
@@ -27,10 +28,8 @@ def load() -> Tuple[np.ndarray, np.ndarray]:
 
     Raises DataError if the file is missing or damaged.
     """
-    try:
+    with reading(_FILE, "install this project again"):
         stored = _FILE.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {_FILE} ({error.strerror or error}); install this project again") from error
     if hashlib.sha256(stored).hexdigest() != _SHA256:
         raise DataError(f"{_FILE} is damaged; install this project again, or give --data-path")
     content = np.frombuffer(zlib.decompress(stored), np.uint8)

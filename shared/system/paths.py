@@ -1,4 +1,4 @@
-"""Checks of paths that come from users and from checkpoints."""
+"""Paths that come from users and from checkpoints, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Union
+from typing import Iterator, Union
 
 from shared.errors import DataError, UsageError
 
@@ -26,6 +26,15 @@ def expanded(path: Union[str, Path]) -> str:
             return result
     why = "HOME is unset or no absolute path" if name == "~" else "there is no such user"
     raise UsageError(f"{text} begins with {name}, whose folder nobody knows ({why}); write the whole path")
+
+
+@contextlib.contextmanager
+def reading(path: object, remedy: str) -> Iterator[None]:
+    """Turn an OSError in the block into a DataError: "cannot read PATH (reason); REMEDY"."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror or error}); {remedy}") from error
 
 
 def on_disk(path: str) -> str:

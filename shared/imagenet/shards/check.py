@@ -98,7 +98,7 @@ def _report(verdict: _Verdict, report: Report) -> None:
 
 
 def _repeated_keys(part: ShardSplit) -> int:
-    """The number of images whose key is another image's too. Numbered members have unique keys."""
+    """The number of images whose member has the name of another one. Numbered members have unique names."""
     if part.numbered:
         return 0
     names = [part.member(index) for index in range(len(part))]
