@@ -60,8 +60,8 @@ class ExtentReader:
     def _read(self, extent: Extent) -> bytes:
         if extent.size is None:
             assert isinstance(extent.file, str)
-            with open(extent.file, "rb") as whole:
-                return whole.read()
+            with open(extent.file, "rb") as image:
+                return image.read()
         file = self._opened(extent.file)
         file.seek(extent.start)
         content = file.read(extent.size)

@@ -79,8 +79,8 @@ def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
         weight = weight.reshape((-1, 1) if axis == 1 else (1, -1))
         below, above = np.clip(low, 0, size - 1), np.clip(low + 1, 0, size - 1)
         wide = wide.take(below, axis) * (2 * factor - weight) + wide.take(above, axis) * weight
-    whole = 16 * (2 * factor) ** 2
-    return ((wide * 255 + whole // 2) // whole).astype(np.uint8)
+    white = 16 * (2 * factor) ** 2
+    return ((wide * 255 + white // 2) // white).astype(np.uint8)
 
 
 # -- the two layouts -----------------------------------------------------------------------------
