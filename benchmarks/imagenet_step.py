@@ -74,19 +74,19 @@ def main() -> None:
     ours = SyntheticStep(config, device)
     images = ours.normalise(ours.batch.images).float().contiguous()
     theirs = timms_step(
-        ours.spec.name,
-        ours.spec.num_classes,
+        ours.setup.spec.name,
+        ours.setup.spec.num_classes,
         images,
         ours.batch.labels,
         device,
-        ours.level.name,
+        ours.setup.precision.name,
         own.timm_memory_format == "channels_last",
     )
     times = [(_timed(theirs, device), _timed(ours.train, device)) for _ in range(own.rounds + 2)]
     timm_ms, our_ms = (statistics.median(column) for column in zip(*times[2:]))
     ratios = sorted(first / second for first, second in times[2:])
     sys.stdout.write(
-        f"{ours.line()}, {device.name}, {ours.level.name}\n"
+        f"{ours.line()}, {device.name}, {ours.setup.precision.name}\n"
         f"timm ({own.timm_memory_format}): {timm_ms:.1f} ms a step; ours: {our_ms:.1f} ms a step\n"
         f"ours is {statistics.median(ratios):.2f} times as fast (range {ratios[0]:.2f} to {ratios[-1]:.2f},"
         f" {len(ratios)} rounds)\n"

@@ -10,8 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shared.roofline import NetworkCost
-from torch_imagenet import run_setup
-from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.networks.spec import NetworkSpec, parameters
 
 
 def network_cost(spec: NetworkSpec, image_size: int) -> NetworkCost:
@@ -30,4 +29,4 @@ def network_cost(spec: NetworkSpec, image_size: int) -> NetworkCost:
             layer.register_forward_hook(note)
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         network(images)
-    return NetworkCost(run_setup.parameters(network), counted.get_total_flops() // 2, sum(outputs))
+    return NetworkCost(parameters(network), counted.get_total_flops() // 2, sum(outputs))
