@@ -17,7 +17,6 @@ from shared.class_names import Match, match
 from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
@@ -167,12 +166,12 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         log_evaluation(log, weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
-        counted = evaluated.as_record(metrics, str(weights.path), bad.count)
+        counted = records.evaluation_part(metrics, str(weights.path), bad.count)
         result = records.build_record(
             half="torch_imagenet",
             mode="evaluate",
             batch_size=setup.eval_batch_size,
-            evaluation={**counted, **evaluated.classes(classes, data.content.classes)},
+            evaluation={**counted, **records.evaluated_classes(classes, data.content.classes)},
             started=started,
             seconds=time.time() - begin,
             **setup.describe(network),
@@ -239,7 +238,7 @@ def finish(
     trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
     if trained or tested:
         log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(evaluated.summary(metrics, tested or 0))
+    log.line(records.evaluation_line(metrics, tested or 0))
     log.line(f"record: {folder / 'result.json'}")
     log.line("\n" + render(beside_documented(result)).rstrip())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -15,9 +14,8 @@ from shared.checkpoint.folder import Found
 from shared.errors import UsageError
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.results import record as records
 from shared.roofline import element_bytes
-from shared.run import config_file
+from shared.run import config_file, provenance
 from shared.run import reproducibility as rounding
 from shared.run.loop import Plan
 from torch_imagenet.devices.device import Device
@@ -91,11 +89,11 @@ class RunSetup:
             EvalTransform(self.recipe.image_size, NETWORKS[self.spec.name].crop_fraction, config.keep_aspect),
             self.eval_batch_size,
             workers(config),
-            config.on_bad_image,
-            self.device.asynchronous,
-            ranks.rank,
-            ranks.size,
-            patience(config, ranks.size),
+            on_bad_image=config.on_bad_image,
+            pin_memory=self.device.asynchronous,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            patience=patience(config, ranks.size),
         )
 
     @property
@@ -121,7 +119,7 @@ class RunSetup:
             "image_size": self.recipe.image_size,
             "dataset": self.data.describe() if self.data is not None else {"name": "synthetic"},
             "device": self.device.describe(),
-            "machine": records.machine(),
+            "machine": provenance.machine(),
             "precision": self.precision.name,
             "parameters": parameters(network),
             "versions": versions(),
@@ -176,6 +174,20 @@ class TrainingSetup(RunSetup):
             least = least_batch(spec, recipe, config.sync_bn and device.count > 1)
         return cls(config, device, recipe, spec, precision(recipe.precision), data, plan, least, state)
 
+    def describe(self, network: nn.Module) -> Dict[str, Any]:
+        """What the record of a training run says about what was decided."""
+        return {
+            **super().describe(network),
+            "half": "torch_imagenet",
+            "mode": self.config.mode,
+            "seed": self.recipe.seed,
+            "schedule": self.recipe.schedule.describe(),
+            "batch_size": self.recipe.batch_size,
+            "global_batch_size": self.global_batch_size,
+            "memory_format": self.memory_format,
+            "compiled": self.config.compile,
+        }
+
     def training_input(self, ranks: Ranks) -> TrainingInput:
         """The training images: random crops, flips and, where the recipe has it, RandAugment."""
         recipe, config = self.recipe, self.config
@@ -185,11 +197,11 @@ class TrainingSetup(RunSetup):
             recipe.batch_size,
             recipe.seed,
             workers(config),
-            config.on_bad_image,
-            self.device.asynchronous,
-            ranks.rank,
-            ranks.size,
-            patience(config, ranks.size),
+            on_bad_image=config.on_bad_image,
+            pin_memory=self.device.asynchronous,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            patience=patience(config, ranks.size),
         )
 
     def rounding(self) -> Dict[str, Any]:
@@ -302,9 +314,4 @@ def versions() -> Dict[str, str]:
     """What the numbers depend on."""
     import PIL
 
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }
+    return provenance.versions(torch=torch.__version__, numpy=np.__version__, pillow=PIL.__version__)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -15,7 +14,6 @@ from shared.checkpoint.folder import Found
 from shared.cli.signals import Interrupts
 from shared.errors import DataError
 from shared.metrics import Metrics
-from shared.results import evaluated
 from shared.results import record as records
 from shared.run import disk_errors
 from shared.run.events import log_start
@@ -67,28 +65,15 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
             log.line(line)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
-        state, keep = setup.state, config.keep
-        bad, bad_in_evaluation = BadImages(log, state["bad_images"] if state else (), ranks), BadImages(log)
-        write = checkpoints.writer(folder, keep, step, setup.checkpoint_state(), bad) if ranks.is_first else None
-        run = Run(setup.plan, step, log, interrupts, folder, write, state, ranks, lambda: bad.note(ranks.received()))
+        bad, bad_in_evaluation = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks), BadImages(log)
+        write = checkpoints.writer(folder, config.keep, step, setup.checkpoint_state(), bad) if ranks.is_first else None
+        run = Run(setup.plan, step, log, interrupts, folder, write, setup.state, ranks, bad.receive)
         with setup.training_input(ranks) as batches, setup.evaluation_input(data, ranks) as images, run:
             for epoch in run.epochs():
-                rate = recipe.schedule.at(epoch)
-                for group in run.steps(partial(_start_epoch, run, setup, batches, bad, ranks, rate)):
-                    position = run.progress.step_in_epoch + run.ahead
-                    run.count(step.run(group, rate, epoch, position) if group else step.left_out())
-                    if run.should_sync():  # the one place that waits for the device
-                        run.read()
-                    if run.should_log():
-                        run.log_step(rate, step_line, **step.loss_scale.events())
-                    else:
-                        log.advance_bar()
-                    if run.should_save():
-                        run.save()
-                run.log_epoch(epoch_line)
+                _train_epoch(run, setup, step, batches, bad, ranks)
                 most_confident = MostConfident()
-                evaluate = partial(count_together, setup, images, ranks, interrupts, bad_in_evaluation, most_confident)
-                metrics = run.evaluate(partial(_with_averages, step, evaluate))
+                count = partial(count_together, setup, images, ranks, interrupts, bad_in_evaluation, most_confident)
+                metrics = run.evaluate(partial(step.evaluate, count))
                 for line in evaluation_lines(metrics, epoch + 1):
                     log.line(line)
                 best = run.end_epoch(metrics)
@@ -96,30 +81,56 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
                     _save_with_original_names(run, setup, step, folder, best)
             if ranks.is_first:
                 write_pictures(log, folder, most_confident, data, images)
-        if not ranks.is_first:
-            return
 
         # -- Record --------------------------------------------------------------------------------------------
-        model, names = folder / checkpoints.MODEL, data.classes.stored()
-        disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
-        result = records.build_record(
-            half="torch_imagenet",
-            mode=config.mode,
-            seed=recipe.seed,
-            schedule=recipe.schedule.describe(),
-            batch_size=recipe.batch_size,
-            global_batch_size=setup.global_batch_size,
-            memory_format=setup.memory_format,
-            compiled=config.compile,
-            bad_images=bad.count,
-            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last"), bad_in_evaluation.count),
-            peak_memory=device.peak_memory(),
-            started=started,
-            seconds=time.time() - begin,
-            **run.record(),
-            **setup.describe(step.network),
-        )
-        finish(log, folder, result, metrics, disk_errors.advice(folder))
+        if ranks.is_first:
+            images_left_out = {"bad_images": bad.count, "skipped": bad_in_evaluation.count}
+            _record(setup, run, step, metrics, folder, images_left_out, started, time.time() - begin)
+
+
+def _train_epoch(
+    run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages, ranks: Ranks
+) -> None:
+    """What is left of this epoch's training."""
+    epoch = run.progress.epoch
+    rate = setup.recipe.schedule.at(epoch)
+    for group in run.steps(partial(_start_epoch, run, setup, batches, bad, ranks, rate)):
+        position = run.progress.step_in_epoch + run.ahead
+        run.count(step.run(group, rate, epoch, position) if group else step.left_out())
+        if run.should_sync():  # the one place that waits for the device
+            run.read()
+        if run.should_log():
+            run.log_step(rate, step_line, **step.loss_scale.events())
+        else:
+            run.log.advance_bar()
+        if run.should_save():
+            run.save()
+    run.log_epoch(epoch_line)
+
+
+def _record(
+    setup: TrainingSetup,
+    run: Run,
+    step: TrainingStep,
+    metrics: Metrics,
+    folder: Path,
+    left_out: Dict[str, int],
+    started: str,
+    seconds: float,
+) -> None:
+    """Write model.pth and result.json."""
+    model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
+    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
+    result = records.build_record(
+        bad_images=left_out["bad_images"],
+        evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last"), left_out["skipped"]),
+        peak_memory=setup.device.peak_memory(),
+        started=started,
+        seconds=seconds,
+        **run.record(),
+        **setup.describe(step.network),
+    )
+    finish(run.log, folder, result, metrics, disk_errors.advice(folder))
 
 
 def _training_step(
@@ -167,12 +178,6 @@ def _groups(
                 raise DataError(f"{what}; run check-data on the data set")
             run.log.line(f"note: {what}; it is left out")
         yield readable
-
-
-def _with_averages(step: TrainingStep, evaluate: Callable[..., Metrics]) -> Metrics:
-    """Evaluate the weights of now, or their averages where the recipe has them."""
-    with step.average.applied() if step.average is not None else contextlib.nullcontext():
-        return evaluate(step.forward, step.network)
 
 
 def _save_with_original_names(run: Run, setup: TrainingSetup, step: TrainingStep, folder: Path, best: bool) -> None:

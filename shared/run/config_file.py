@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from shared.recipes.base import Recipe
-from shared.results import record as records
-from shared.run.folder import command
+from shared.run import provenance
 from shared.system.atomic_files import write_atomic
 
 
@@ -20,13 +19,13 @@ def write_config(folder: Path, recipe: Recipe, identity: Dict[str, Any], **parts
     """
     versions = parts.pop("versions")
     content = {
-        "command": command(),
+        "command": provenance.command(),
         **identity,
-        "commit": records.commit(),
+        "commit": provenance.commit(),
         "recipe": recipe.to_json(),
         "learning_rate": recipe.schedule.describe(),
         **parts,
-        "machine": records.machine(),
+        "machine": provenance.machine(),
         "versions": versions,
     }
     write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TypeVar
 
 import torch
 from torch import nn
@@ -14,16 +15,19 @@ from shared.run.loop import Step, StepResult
 from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.precision import LossScale, Precision, to_half
+from torch_imagenet.devices.precision import Precision, to_half
 from torch_imagenet.distributed.data_parallel import Replicas, broadcast, with_synchronised_statistics
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import not_finite
+from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
 from torch_imagenet.step.mixing import Mixing
 from torch_imagenet.step.normalisation import Normalisation
 from torch_imagenet.step.optimizer import Weights, load_optimizer, set_rate, sgd
 from torch_imagenet.step.weight_average import WeightAverage
+
+T = TypeVar("T")
 
 
 class TrainingStep(Step):
@@ -156,6 +160,11 @@ class TrainingStep(Step):
         """The logits of normalised images, as an evaluation computes them."""
         self.network.eval()
         return self._forward(images)
+
+    def evaluate(self, count: Callable[[Callable[[torch.Tensor], torch.Tensor], nn.Module], T]) -> T:
+        """What `count(forward, network)` returns, with the averages of the weights where the recipe has them."""
+        with self.average.applied() if self.average is not None else contextlib.nullcontext():
+            return count(self.forward, self.network)
 
     def magnitude(self) -> torch.Tensor:
         """The sum of all weights' and statistics' magnitudes, not finite where one is not: float32 [] on the device."""
