@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from shared.errors import UsageError
 from shared.metrics import Metrics
+from shared.run.loop import StopAgreement
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.environment import ProcessEnvironment, meeting_point
 
@@ -30,7 +31,7 @@ _NAMING_SECONDS = 10  # how long the others have for answering once one of them 
 _LISTENING_SECONDS = 0.5
 
 
-class Ranks:
+class Ranks(StopAgreement):
     """A process by itself: the first of one."""
 
     rank, size = 0, 1
@@ -60,16 +61,6 @@ class Ranks:
     def received(self) -> List[str]:
         """What the others have told since the last call."""
         return []
-
-    def propose_stop(self, number: int, step: int) -> None:
-        """This process was asked by a signal to stop: all do before `step`, unless another proposal was earlier."""
-
-    def agreed_stop(self, step: int) -> Optional[int]:
-        """The signal's number if all processes stop before `step`, else None."""
-        return None
-
-    def barrier(self) -> None:
-        """Wait until every process is here. Raises UsageError naming those that do not come in time."""
 
     @contextlib.contextmanager
     def listening(self, line: Callable[[str], None]) -> Iterator[None]:

@@ -8,12 +8,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from torch import nn
 
-from shared.checkpoint.folder import holds_one
+from shared.checkpoint.folder import Found, holds_one
 from shared.class_names import Classes, match, of_state
 from shared.errors import UsageError
-from shared.run.folder import named_weights
+from shared.run.folder import named_weights, run_of
 from torch_imagenet import checkpoints
 from torch_imagenet.checkpoints import TRAINING, check_stored, read_training
+from torch_imagenet.distributed.restart import continued_job
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.weights.load import head_classes, load_weights
@@ -61,6 +62,26 @@ def found_weights(config: RunConfig) -> FoundWeights:
     check_stored(found)
     classes = of_state(found.state, found.state["network"]["num_classes"])
     return FoundWeights(found.folder, found.state, found.notes, classes)
+
+
+def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[FoundWeights]]:
+    """Where a training run begins: the configuration with what follows, the checkpoint to resume, the weights to load.
+
+    A process of a job that was started again resumes the job's run. Raises UsageError where there is no such thing.
+    """
+    if continued_job(config):
+        config = replace(config, resume=config.output_dir, checkpoint=None)
+    if config.resume is None:
+        config, weights = starting_weights(config)
+        return config, None, weights
+    if config.checkpoint is not None:
+        raise UsageError(
+            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
+        )
+    found = checkpoints.find(config.resume)
+    check_stored(found)
+    output_dir = config.output_dir or str(run_of(found.folder))
+    return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
 
 
 RECIPES = {"pnasnet5large": "pnasnet5large_finetune"}  # documented; the other networks' is ours

@@ -51,16 +51,16 @@ def test_a_training_ends_without_a_result(mode, weights, run_in, tmp_path, capsy
 
 
 def test_a_later_epoch_leaves_the_checkpoint_of_the_one_before(run_in, tmp_path, capsys, monkeypatch):
-    from torch_imagenet.loop import Loop
+    from shared.run.loop import Run
 
-    original = Loop._train_epoch
+    original = Run.log_epoch
 
-    def train_epoch(self):
-        original(self)
+    def log_epoch(self, line):
+        original(self, line)
         if self.progress.epoch == 1:
             _overflowing(self.step.network)
 
-    monkeypatch.setattr(Loop, "_train_epoch", train_epoch)
+    monkeypatch.setattr(Run, "log_epoch", log_epoch)
     run = run_in(tmp_path / "run")
     assert "from layer1.1 (" in _refused(run, capsys)
     assert sorted(path.name for path in (run.folder / "checkpoints").glob("step-*")) == ["step-00000005"]
