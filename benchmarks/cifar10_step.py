@@ -49,7 +49,7 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
 
     from tf_seresnet.layers.core import CoreLayers, l2_loss
     from tf_seresnet.network import se_resnet
-    from tf_seresnet.step import training_step
+    from tf_seresnet.step import variables
 
     tf1 = tf.compat.v1
     mean, std = cifar10.channel_statistics(data.train_images)
@@ -67,7 +67,7 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
         with tf.control_dependencies(layers.update_averages(layers.batch_statistics())):
             update = optimizer.minimize(loss + recipe.weight_decay * l2_loss(tf1.trainable_variables()))
         session = tf1.Session(config=device.session_config())
-        training_step.initialise(session, recipe.seed)
+        variables.initialise(session, recipe.seed)
     position = [0]
 
     def step() -> None:
@@ -82,11 +82,13 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
 
 
 def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
-    """One step of `tf_seresnet.loop`, over as many epochs as it takes."""
+    """One step of `tf_seresnet.training`, over as many epochs as it takes."""
     import tensorflow as tf
 
     from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-    from tf_seresnet.step import training_step as training_step
+    from tf_seresnet.network_spec import NetworkSpec
+    from tf_seresnet.step import variables
+    from tf_seresnet.step.training_step import TrainingStep
 
     with tf.Graph().as_default():
         batch = TrainingInput(
@@ -98,10 +100,10 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
             recipe.seed,
             static_shapes=True,
         )
-        network = training_step.NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
-        training = training_step.TrainingStep(network, batch, recipe, device)
+        network = NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
+        training = TrainingStep(network, batch, recipe, device)
         session = tf.compat.v1.Session(config=device.session_config())
-        training_step.initialise(session, recipe.seed)
+        variables.initialise(session, recipe.seed)
     count = [0]
 
     def step() -> None:
