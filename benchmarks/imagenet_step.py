@@ -12,6 +12,8 @@ Needs timm (requirements/test-imagenet.txt).
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import statistics
 import sys
 import time
@@ -28,8 +30,7 @@ from tests.torch_imagenet.conftest import import_torchvision  # noqa: E402
 from torch_imagenet.benchmark import SyntheticStep  # noqa: E402
 from torch_imagenet.devices.device import Device, open_device  # noqa: E402
 from torch_imagenet.devices.precision import precision  # noqa: E402
-from torch_imagenet.main import MODES  # noqa: E402
-from torch_imagenet.options import parser  # noqa: E402
+from torch_imagenet.options import RunConfig  # noqa: E402
 
 TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50", "pnasnet5large": "pnasnet5large"}
 
@@ -63,31 +64,30 @@ def timms_step(
 
 def main() -> None:
     """Run the rounds and print the figures."""
-    made = parser(tuple(MODES))
+    made = argparse.ArgumentParser(allow_abbrev=False, epilog="The other options are those of main.py.")
     made.add_argument("--rounds", type=number(int, 3), default=15)
     made.add_argument("--timm-memory-format", type=one_of("channels_last", "contiguous"), default="contiguous")
-    options = made.parse_args()
-    options.network = options.network or "se_resnet50_caffe"
-    options.batch_size, options.image_size = options.batch_size or 32, options.image_size or 128
-    options.precision = options.precision or "O0"
-    device = open_device(options.device)
-    ours = SyntheticStep(options, device)
+    own, rest = made.parse_known_args()
+    config = RunConfig.from_argv(["--batch-size=32", "--image-size=128", "--precision=O0", *rest])
+    config = dataclasses.replace(config, network=config.network or "se_resnet50_caffe")
+    device = open_device(config.device)
+    ours = SyntheticStep(config, device)
     images = ours.normalise(ours.batch.images).float().contiguous()
     theirs = timms_step(
-        options.network,
+        ours.spec.name,
         ours.spec.num_classes,
         images,
         ours.batch.labels,
         device,
-        options.precision,
-        options.timm_memory_format == "channels_last",
+        ours.level.name,
+        own.timm_memory_format == "channels_last",
     )
-    times = [(_timed(theirs, device), _timed(ours.train, device)) for _ in range(options.rounds + 2)]
+    times = [(_timed(theirs, device), _timed(ours.train, device)) for _ in range(own.rounds + 2)]
     timm_ms, our_ms = (statistics.median(column) for column in zip(*times[2:]))
     ratios = sorted(first / second for first, second in times[2:])
     sys.stdout.write(
-        f"{ours.line()}, {device.name}, {options.precision}\n"
-        f"timm ({options.timm_memory_format}): {timm_ms:.1f} ms a step; ours: {our_ms:.1f} ms a step\n"
+        f"{ours.line()}, {device.name}, {ours.level.name}\n"
+        f"timm ({own.timm_memory_format}): {timm_ms:.1f} ms a step; ours: {our_ms:.1f} ms a step\n"
         f"ours is {statistics.median(ratios):.2f} times as fast (range {ratios[0]:.2f} to {ratios[-1]:.2f},"
         f" {len(ratios)} rounds)\n"
     )

@@ -79,7 +79,7 @@ def _commands(name: str) -> List[List[str]]:
 
 
 def _imagenet_parser() -> Any:
-    return torch_options.parser(tuple(MODES))
+    return torch_options.parser()
 
 
 def _parsed(words: List[str]) -> None:

@@ -24,11 +24,6 @@ class NpuSettings:
     jit_compile: bool = False
     internal_format: bool = False
 
-    @classmethod
-    def from_options(cls, options: Any) -> NpuSettings:
-        """Those of the command line."""
-        return cls(options.npu_fused_sgd, options.npu_jit_compile, options.npu_internal_format)
-
     def apply(self, module: Any) -> None:
         """Tell `module`, torch.npu, before the first device is opened."""
         module.set_compile_mode(jit_compile=self.jit_compile)

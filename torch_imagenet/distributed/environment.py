@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional
 
 from shared.errors import UsageError
+from torch_imagenet.options import RunConfig
 
 # Slurm names no port; a job's own keeps two jobs on one machine apart.
 _FIRST_PORT, _PORTS = 20000, 20000
@@ -23,14 +24,14 @@ class ProcessEnvironment:
     local_size: int = 1
 
 
-def process_environment(options: Any, environment: Mapping[str, str] = os.environ) -> Optional[ProcessEnvironment]:
+def process_environment(config: RunConfig, environment: Mapping[str, str] = os.environ) -> Optional[ProcessEnvironment]:
     """The place that the environment gives to this process; None where nobody started several.
 
     torchrun sets RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; Kubernetes' training operator may leave out the
     last two, with one process a pod. Slurm's variables count where --distributed is given in a job step. Raises
     UsageError where they make no sense.
     """
-    passed = getattr(options, "local_rank", None)
+    passed = config.local_rank
     if passed is not None and environment.get("LOCAL_RANK") != str(passed):
         raise UsageError(
             f"--local-rank {passed} is what torch.distributed.launch passes, together with LOCAL_RANK, which is"
@@ -43,7 +44,7 @@ def process_environment(options: Any, environment: Mapping[str, str] = os.enviro
             _number(environment, "LOCAL_RANK", 0),
             _number(environment, "LOCAL_WORLD_SIZE", 1),
         )
-    elif options.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
+    elif config.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
         place = ProcessEnvironment(
             _number(environment, "SLURM_PROCID"),
             _number(environment, "SLURM_STEP_NUM_TASKS"),
@@ -55,11 +56,14 @@ def process_environment(options: Any, environment: Mapping[str, str] = os.enviro
     for what, number, size in (("rank", place.rank, place.size), ("local rank", place.local_rank, place.local_size)):
         if number >= size:
             raise UsageError(f"{what} {number} of {size} makes no sense; look at RANK, WORLD_SIZE and LOCAL_RANK")
-    if (options.nnodes or 1) > 1 and options.num_devices:
+    if (config.nnodes or 1) > 1 and config.num_devices:
         # Our own launcher: the machines are numbered as the user has numbered them, so that the first rank, which
         # writes, is on the first machine; torch's launcher numbers them by their addresses.
         return ProcessEnvironment(
-            options.node_rank * options.num_devices + place.local_rank, place.size, place.local_rank, place.local_size
+            (config.node_rank or 0) * config.num_devices + place.local_rank,
+            place.size,
+            place.local_rank,
+            place.local_size,
         )
     return place
 

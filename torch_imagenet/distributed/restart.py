@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from shared.checkpoint.folder import newest
+from torch_imagenet.options import RunConfig
 
 JOB = "KIT_JOB"  # set by our launcher, or by the user: the same for all processes of a job, restarted ones too
 _SLURM = "slurm-"
 
 
-def continued_job(options: Any) -> bool:
+def continued_job(config: RunConfig) -> bool:
     """Whether this process was started again after a failure, and its run has a checkpoint to go on from."""
     job = job_name()
-    if job is None or options.output_dir is None:
+    if job is None or config.output_dir is None:
         return False
     if job.startswith(_SLURM) and not os.environ.get("SLURM_RESTART_COUNT", "0").strip("0"):
         return False  # another command in the same allocation, not the same one requeued
-    folder = Path(options.output_dir)
+    folder = Path(config.output_dir)
     try:
         earlier = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("job")
     except (OSError, ValueError, AttributeError):
