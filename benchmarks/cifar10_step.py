@@ -82,7 +82,7 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
 
 
 def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
-    """One step of `tf_seresnet.training`, over as many epochs as it takes."""
+    """The step of `tf_seresnet.training`, over as many epochs as it takes."""
     import tensorflow as tf
 
     from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput

@@ -17,8 +17,7 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import evaluated
-from shared.results.record import write_record
+from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run import disk_errors
@@ -75,8 +74,8 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
             evaluation={
-                **evaluated.as_record(metrics, checkpoint.prefix),
-                **evaluated.classes(setup.classes, data.label_names),
+                **records.evaluation_part(metrics, checkpoint.prefix),
+                **records.evaluated_classes(setup.classes, data.label_names),
             },
             parameters=variables.parameters(),
             started=started,
@@ -147,9 +146,9 @@ def write_pictures(
 def write_result(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str) -> None:
     """Write result.json and log what it says. Raises UsageError, with the `advice`, where the disk does not take it."""
     path = folder / "result.json"
-    write_record(path, result, advice)
+    records.write_record(path, result, advice)
     log.succeeded()
-    log.line(evaluated.summary(metrics))
+    log.line(records.evaluation_line(metrics))
     log.line(f"record: {path}")
     log.line("\n" + render(beside_documented(result)).rstrip())
 

@@ -1,7 +1,7 @@
-"""The ModelArts way of starting: data copied in from object storage, results copied out.
+"""Runs on the ModelArts service: data is copied in from object storage, results are copied out.
 
-`--data_url` and `--train_url` are what the service passes. Paths of the service's object storage (`obs://`, `s3://`)
-go through its `moxing`; local paths are used as they are, so the same command works on one's own machine.
+The service passes `--data_url` and `--train_url`. URLs of its object storage (`obs://`, `s3://`) go through its package
+`moxing`; local paths are used directly, so that the same command works on any machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REMOTE = ("obs://", "s3://")
 
 
 def refuse_remote(config: RunConfig) -> None:
-    """Raise UsageError where several processes would each copy from or to object storage."""
+    """Raise UsageError if several ranks would each copy from or to object storage."""
     if any((url or "").startswith(REMOTE) for url in (config.data_url, config.train_url)):
         raise UsageError(
             "several ranks do not copy from or to object storage; copy the data first and give --data-path and"
@@ -31,9 +31,9 @@ def refuse_remote(config: RunConfig) -> None:
 
 
 def with_local_data(config: RunConfig) -> RunConfig:
-    """The config with --data_url as its data path, copied here first where it names object storage.
+    """The config with --data_url as its data path, copied from object storage first if necessary.
 
-    --data-path wins over --data_url. Raises UsageError where a URL needs moxing and it is not there.
+    --data-path overrides --data_url. Raises UsageError if a URL needs moxing and it is missing.
     """
     if config.data_url is None or config.data_path is not None:
         return config
@@ -45,9 +45,9 @@ def with_local_data(config: RunConfig) -> RunConfig:
 
 @contextlib.contextmanager
 def staged(config: RunConfig) -> Iterator[RunConfig]:
-    """The config of a run with local data and a local output folder, whose content is copied to --train_url at the end.
+    """Yields the config with local data and a local output folder; copies that folder to --train_url at the end.
 
-    It is copied after a failure, too. Raises UsageError where a URL needs moxing and it is not there.
+    The folder is copied after a failure, too. Raises UsageError if a URL needs moxing and it is missing.
     """
     config = with_local_data(config)
     url, folder = config.train_url, config.output_dir
@@ -56,7 +56,7 @@ def staged(config: RunConfig) -> Iterator[RunConfig]:
     if url is not None and folder is None:
         folder = "/cache/output" if url.startswith(REMOTE) else url
     if url is not None and url.startswith(REMOTE):
-        _moxing()  # hours of training must not end in "no moxing"
+        _moxing()  # fail before hours of training, not after
     elif url is not None and url != folder:
         refuse_others(Path(url), "tf_seresnet", config.mode, "--train_url")
     try:
@@ -74,9 +74,9 @@ def _copy(source: str, target: str) -> None:
 
 
 def _copy_local(source: str, target: str) -> None:
-    """Copy a folder into one that may exist (shutil.copytree can do that from Python 3.8 on).
+    """Copy a folder into one that may exist already (shutil.copytree can since Python 3.8).
 
-    `last` and `best` stay names of checkpoints; a file system that keeps no times or permissions does without.
+    `last` and `best` keep pointing to checkpoints. Times and permissions are kept if the file system supports them.
     """
     if os.path.realpath(source) == os.path.realpath(target):
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -19,10 +18,9 @@ from shared.class_names import Classes, Match, check_same, match
 from shared.errors import UsageError
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import record as records
+from shared.results.record import build_record
 from shared.roofline import element_bytes
-from shared.run import reproducibility
-from shared.run.folder import command
+from shared.run import provenance, reproducibility
 from shared.run.loop import Plan
 from shared.run.progress import refuse_less
 from shared.system.atomic_files import write_atomic
@@ -167,8 +165,8 @@ class RunSetup:
     def write_config(self, path: Path) -> None:
         """Write config.json: everything that decided what this run does, as it was resolved."""
         content = {
-            "command": command(),
-            "commit": records.commit(),
+            "command": provenance.command(),
+            "commit": provenance.commit(),
             "recipe": self.recipe.to_json(),
             "learning_rate": self.recipe.schedule.describe(),
             "network": dataclasses.asdict(self.network),
@@ -176,14 +174,14 @@ class RunSetup:
             "device": self.device.settings(),
             "global_batch_size": self.global_batch_size,
             "data": describe_data(self.data),
-            "machine": records.machine(),
+            "machine": provenance.machine(),
             "versions": versions(),
         }
         write_atomic(path, json.dumps(content, indent=2) + "\n")
 
     def record(self, mode: str, **parts: Any) -> Dict[str, Any]:
         """result.json of this run: what the setup decided, and the `parts` that the mode measured."""
-        return records.build_record(
+        return build_record(
             half="tf_seresnet",
             mode=mode,
             network=self.recipe.network,
@@ -193,7 +191,7 @@ class RunSetup:
             layers=self.network.layers,
             dataset=describe_data(self.data),
             device=self.device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=self.device.precision,
             versions=versions(),
             **parts,
@@ -305,7 +303,7 @@ def _overrides(config: RunConfig) -> Dict[str, Any]:
 
 def versions() -> Dict[str, str]:
     """The versions that the numbers depend on."""
-    return {"python": platform.python_version(), "tensorflow": str(tf.__version__), "numpy": np.__version__}
+    return provenance.versions(tensorflow=str(tf.__version__), numpy=np.__version__)
 
 
 def describe_data(data: Cifar10) -> Dict[str, Any]:

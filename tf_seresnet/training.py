@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
-from shared.results import evaluated
+from shared.results.record import evaluation_part
 from shared.run import disk_errors
 from shared.run.examples import MostConfident
 from shared.run.log import RunLog, now
@@ -156,7 +156,7 @@ def _result(setup: RunSetup, run: Run, metrics: Metrics, checkpoint: str, **part
         schedule=setup.recipe.schedule.describe(),
         batch_size=setup.recipe.batch_size,
         global_batch_size=setup.global_batch_size,
-        evaluation=evaluated.as_record(metrics, checkpoint),
+        evaluation=evaluation_part(metrics, checkpoint),
         **run.record(),
         **parts,
     )

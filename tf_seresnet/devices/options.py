@@ -1,17 +1,17 @@
-"""What the command line says about devices."""
+"""The command line's options for devices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-# The distributions that contain TensorFlow, for --version, which does not import it.
+# Distributions that contain TensorFlow, for --version, which does not import it.
 TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "tensorflow-aarch64")
 
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """The device of a run, by the parser's names. None: not given."""
+    """The device options of a run under the parser's names. None: not set."""
 
     device: str
     precision: Optional[str]
@@ -24,12 +24,12 @@ class DeviceConfig:
 
     @property
     def requested_devices(self) -> Optional[int]:
-        """How many devices of this machine are to train together; None: all of them."""
+        """Number of devices of this machine that train together; None: all."""
         return self.num_devices or (None if self.distributed else 1)
 
 
 def add_options(group: Any) -> None:
-    """The options that belong to a device of this half."""
+    """Add the device options of this half to a parser or group."""
     add = group.add_argument
     add("--xla", action="store_true", help="compile with XLA (CPU, GPU)")
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number (default: by precision)")

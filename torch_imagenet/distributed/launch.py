@@ -1,8 +1,8 @@
-"""Starting the processes of a run, one a device, through torch's elastic launcher, and what their end means.
+"""Starts one process per device with torch's elastic launcher and explains how they ended.
 
-`--distributed --num-devices N` starts N of them here; on several machines the same command is given on each, with
-`--nnodes` and `--node-rank`. Each process is this program again, with the same config. Under torchrun, Slurm or a
-Kubernetes operator nothing is started: the processes are there (`torch_imagenet.distributed.environment`).
+`--distributed --num-devices N` starts N processes on this machine. For several machines the same command runs on each,
+with `--nnodes` and `--node-rank`. Each process runs this program with the same config. Under torchrun, Slurm or the
+Kubernetes training operator the processes exist already (`torch_imagenet.distributed.environment`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch_imagenet.distributed.restart import JOB
 from torch_imagenet.options import RunConfig
 
 PORT = 29500  # torch's own default
-# A port of its own for each attempt: what is left of a broken connection must not be met by the next.
+# Each restart gets a new port, so that it does not meet the remains of a broken connection.
 _OWN_PORTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
@@ -90,9 +90,9 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
 
 
 def _explain(failures: Sequence[ProcessFailure], config: RunConfig) -> None:
-    """Raise what the failure that came first means; the others are of processes that it has taken along."""
+    """Raise the error of the first failure; the later ones are its consequences."""
     told = [failure for failure in failures if Path(failure.error_file).is_file()]
-    # SIGTERM is what torch's launcher ends the others with.
+    # torch's launcher ends the other processes with SIGTERM.
     killed = [failure for failure in failures if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM]
     ended = [failure for failure in failures if failure.exitcode > 0]
     first = min(told or killed or ended or failures, key=lambda failure: failure.timestamp)
@@ -119,7 +119,7 @@ def _rank(failure: ProcessFailure, config: RunConfig) -> int:
 
 
 def _quieten(prefix: str) -> None:
-    """Leave to LOGLEVEL what torch's launcher says of its own doings; what matters is said here, in one line."""
+    """Hide the log of torch's launcher unless LOGLEVEL is set: the error is reported here, in one line."""
     level = os.environ.get("LOGLEVEL", "CRITICAL").upper()
     for name in [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]:
         logging.getLogger(name).setLevel(level)
@@ -129,7 +129,7 @@ def _quieten(prefix: str) -> None:
 
 
 def _own_address(config: RunConfig) -> str:
-    """This machine's address as the others reach it: --local-addr, else the one that leads to --master-addr."""
+    """The address of this machine for the others: --local-addr, else that of the route to --master-addr."""
     if config.node_rank is None or config.master_addr is None:
         raise UsageError("several machines need --node-rank (0 on the first) and --master-addr (the first's); add them")
     if not config.node_rank < (config.nnodes or 1):
@@ -146,7 +146,7 @@ def _own_address(config: RunConfig) -> str:
 
 
 def _interface(address: str) -> Optional[str]:
-    """The name of the network interface that has this IPv4 address; None where the system does not tell."""
+    """The network interface with this IPv4 address; None where it is unknown."""
     try:
         import fcntl
     except ImportError:

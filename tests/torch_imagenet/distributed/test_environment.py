@@ -96,8 +96,8 @@ def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data)
     ("environment", "message"),
     [
         ({**TORCHRUN, "RANK": "eight"}, "RANK is 'eight' in the environment, not a number"),
-        ({**TORCHRUN, "RANK": "8"}, "rank 8 of 8 makes no sense"),
-        ({**TORCHRUN, "LOCAL_RANK": "4"}, "local rank 4 of 4 makes no sense"),
+        ({**TORCHRUN, "RANK": "8"}, "rank 8 of 8 is impossible"),
+        ({**TORCHRUN, "LOCAL_RANK": "4"}, "local rank 4 of 4 is impossible"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(environment, message):
