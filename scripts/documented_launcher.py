@@ -29,12 +29,10 @@ def plan(half: str, name: str, words: List[str]) -> Plan:
 def _parser(half: str) -> Parser:
     """The parser of the half's main.py. No framework is loaded."""
     if half == "tf_seresnet":
-        from tf_seresnet import options as tensorflow_options
-
-        return tensorflow_options.parser()
-    from torch_imagenet import options
-
-    return options.parser()
+        from tf_seresnet.options import parser
+    else:
+        from torch_imagenet.options import parser
+    return parser()
 
 
 if __name__ == "__main__":
