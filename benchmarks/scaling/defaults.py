@@ -1,4 +1,4 @@
-"""The inputs of the scaling model, each with where it comes from: measured, documented or assumed, never in between."""
+"""The inputs of the scaling model, each with its source: measured, documented or assumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STATUSES = ("measured", "documented", "assumed")
 
 
 class Input(NamedTuple):
-    """A value, its unit, and what stands behind it."""
+    """A value, its unit, its status and its source."""
 
     value: float
     unit: str
@@ -37,13 +37,13 @@ DEFAULTS: Dict[str, Input] = {
 
 
 def measured() -> Dict[str, Any]:
-    """What inputs.py has measured."""
+    """The content of measured.json, which inputs.py writes."""
     content: Dict[str, Any] = json.loads(MEASURED_FILE.read_text(encoding="utf-8"))
     return content
 
 
 def decode_rate(image_size: int) -> float:
-    """Images a second and core, as measured at the size nearest to this one."""
+    """Images per second and core, measured at the nearest image size."""
     rates = measured()["decode"]["images_per_second_and_core"]
     size = min(rates, key=lambda size: abs(int(size) - image_size))
     return float(rates[size]["median"])
