@@ -11,10 +11,9 @@ event by event.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 MIB = 2**20
 FIRST_BUCKET, BUCKET = MIB, 25 * MIB  # bytes, as in torch's DistributedDataParallel
@@ -173,10 +172,3 @@ def epoch_seconds(
     image = max(forward, *image_seconds(cluster, devices))
     evaluation = math.ceil(workload.eval_images / devices) * image
     return training, evaluation, 8 * workload.parameters / (cluster.write_gb_s * 1e9)
-
-
-def without_limits(cluster: Cluster) -> Cluster:
-    """The cluster with free communication, images and files, and with devices of equal speed."""
-    names = ("node_gb_s", "network_gbit", "cores_per_device", "decode_rate", "shard_gb_s", "write_gb_s")
-    limits: Dict[str, Any] = dict.fromkeys(names, math.inf)
-    return dataclasses.replace(cluster, node_us=0.0, network_us=0.0, spread=0.0, **limits)

@@ -25,9 +25,9 @@ CHANGES: Tuple[Change, ...] = (
     ("gradients in float32 (O0, O1, bf16)", {}, "O1", "ascend910"),
     ("network of 25 Gbit/s", {"network_gbit": 25}, "", "ascend910"),
     ("network of 400 Gbit/s", {"network_gbit": 400}, "", "ascend910"),
-    ("4 cores a device", {"cores_per_device": 4}, "", "ascend910"),
-    ("1 core a device", {"cores_per_device": 1}, "", "ascend910"),
-    ("storage of 0.5 GB/s a node", {"shard_gb_s": 0.5}, "", "ascend910"),
+    ("4 cores per device", {"cores_per_device": 4}, "", "ascend910"),
+    ("1 core per device", {"cores_per_device": 1}, "", "ascend910"),
+    ("storage of 0.5 GB/s per node", {"shard_gb_s": 0.5}, "", "ascend910"),
     ("no spread", {"spread": 0.0}, "", "ascend910"),
     ("a spread of 5 %", {"spread": 0.05}, "", "ascend910"),
     ("steps of an RTX 3090", {}, "", "rtx3090"),
@@ -36,7 +36,7 @@ CHANGES: Tuple[Change, ...] = (
     ("H200, storage of 8 GB/s", {"shard_gb_s": 8}, "", "h200"),
     ("H200, 8 GB/s, 400 Gbit/s, NVLink", FAST, "", "h200"),
     ("the same, gradients in float32", FAST, "bf16", "h200"),
-    ("the same at O2, 8 cores a device", {**FAST, "cores_per_device": 8}, "", "h200"),
+    ("the same at O2, 8 cores per device", {**FAST, "cores_per_device": 8}, "", "h200"),
 )
 
 
