@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.set_defaults(deterministic=False)
     options = parser.parse_args()
-    devices.load_tensorflow(options)
+    devices.load_tensorflow(options.device, options.xla)
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
     device = devices.open_device(

@@ -29,9 +29,9 @@ def plan(half: str, name: str, words: List[str]) -> Plan:
 def _parser(half: str) -> Parser:
     """The parser of the half's main.py. No framework is loaded."""
     if half == "tf_seresnet":
-        from tf_seresnet import main as tensorflow_main
+        from tf_seresnet import options as tensorflow_options
 
-        return tensorflow_main.parser()
+        return tensorflow_options.parser()
     from torch_imagenet import options
 
     return options.parser()

@@ -14,6 +14,7 @@ import torch
 from shared.cli.signals import Interrupts
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
+from shared.run import provenance
 from shared.run.clock import Clock
 from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now, open_log
@@ -92,7 +93,7 @@ class SyntheticStep:
             "recipe": recipe.name,
             "image_size": recipe.image_size,
             "device": self.device.describe(),
-            "machine": records.machine(),
+            "machine": provenance.machine(),
             "precision": self.level.name,
             "memory_format": self.memory_format,
             "batch_size": recipe.batch_size,

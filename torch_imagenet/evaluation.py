@@ -18,11 +18,10 @@ from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.events import log_evaluation
 from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
@@ -213,12 +212,12 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
             image_size=recipe.image_size,
             dataset=data.describe(),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=level.name,
             batch_size=batch_size,
             evaluation=dict(
-                evaluated.as_record(metrics, str(weights.path), bad.count),
-                **evaluated.classes(found, data.content.classes),
+                records.evaluation_part(metrics, str(weights.path), bad.count),
+                **records.evaluated_classes(found, data.content.classes),
             ),
             parameters=run_setup.parameters(network),
             versions=run_setup.versions(),
@@ -275,7 +274,7 @@ def finish(
     trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
     if trained or tested:
         log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(evaluated.summary(metrics, tested or 0))
+    log.line(records.evaluation_line(metrics, tested or 0))
     log.line(f"record: {folder / 'result.json'}")
     log.line("\n" + render(beside_documented(result)).rstrip())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -20,9 +19,8 @@ from shared.imagenet.dataset import ImageNet, Split
 from shared.imagenet.download_cache import is_url, shown
 from shared.imagenet.split import WHOLE
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
-from shared.results import record as records
+from shared.run import provenance
 from shared.run import reproducibility as rounding
-from shared.run.folder import command
 from shared.run.progress import refuse_less
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import check_there
@@ -307,12 +305,7 @@ def versions() -> Dict[str, str]:
     """What the numbers depend on."""
     import PIL
 
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }
+    return provenance.versions(torch=torch.__version__, numpy=np.__version__, pillow=PIL.__version__)
 
 
 def write_config(
@@ -325,9 +318,9 @@ def write_config(
 ) -> None:
     """config.json: everything that decided what this run does, as it was resolved. Without `data` it made its own."""
     content = {
-        "command": command(),
+        "command": provenance.command(),
         "job": job_name(),
-        "commit": records.commit(),
+        "commit": provenance.commit(),
         "recipe": recipe.to_json(),
         "learning_rate": recipe.schedule.describe(),
         "network": spec.to_json(),
@@ -335,7 +328,7 @@ def write_config(
         "device": device.describe(),
         "global_batch_size": recipe.batch_size * recipe.accumulate * device.count,
         "data": data.describe() if data is not None else {"name": "synthetic"},
-        "machine": records.machine(),
+        "machine": provenance.machine(),
         "versions": versions(),
     }
     write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

@@ -15,9 +15,8 @@ from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.results import evaluated
 from shared.results import record as records
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.clock import Clock
 from shared.run.events import log_start
 from shared.run.examples import MostConfident
@@ -148,7 +147,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
             image_size=recipe.image_size,
             dataset=data.describe(),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=level.name,
             batch_size=recipe.batch_size,
             global_batch_size=recipe.batch_size * recipe.accumulate * device.count,
@@ -160,7 +159,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
             bad_images=bad.count,
             throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
+            evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1},
             parameters=run_setup.parameters(network),
             peak_memory=device.peak_memory(),

@@ -242,7 +242,7 @@ def test_a_checkpoint_whose_names_are_none_is_refused(names, trained, evaluate, 
     path.write_text(json.dumps(state))
     run, said = evaluate(tiny.folder, "--checkpoint", old)
     assert run.status == 2
-    assert "data: classes" in said
+    assert "data.classes" in said
 
 
 # -- weights of ImageNet -----------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import nn
 
 from shared.errors import UsageError
-from shared.results.record import machine
+from shared.run.provenance import machine
 from shared.text import nearest
 from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
 from torch_imagenet.devices.precision import Precision

@@ -142,7 +142,7 @@ def _torch_line(folder: Path, words: List[str]) -> str:
 
 
 def _tf_lines(folder: Path, source: random.Random) -> str:
-    from tf_seresnet.main import parser
+    from tf_seresnet.options import parser
 
     os.makedirs(str(folder / "here"))
     return tried(_lines(parser(), PER_ROUND, source), lambda line: _tf_line(folder / "here", line), folder)
