@@ -32,10 +32,9 @@ def _parser(half: str) -> Parser:
         from tf_seresnet import options as tensorflow_options
 
         return tensorflow_options.parser()
-    from torch_imagenet import main as torch_main
     from torch_imagenet import options
 
-    return options.parser(tuple(torch_main.MODES))
+    return options.parser()
 
 
 if __name__ == "__main__":

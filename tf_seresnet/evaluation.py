@@ -17,11 +17,10 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.events import log_evaluation
 from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
@@ -174,18 +173,20 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             layers=network.layers,
             dataset=run_setup.describe_data(data),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=device.precision,
             batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
-            evaluation=dict(evaluated.as_record(metrics, found.prefix), **evaluated.classes(matched, data.label_names)),
+            evaluation=dict(
+                records.evaluation_part(metrics, found.prefix), **records.evaluated_classes(matched, data.label_names)
+            ),
             parameters=parameters(),
             versions=run_setup.versions(),
             started=started,
             seconds=time.time() - begin,
         )
         records.write_record(folder / "result.json", result)
-        log.line(evaluated.summary(metrics))
+        log.line(records.evaluation_line(metrics))
         log.succeeded()
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())

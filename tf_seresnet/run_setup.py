@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -17,9 +16,8 @@ from shared.class_names import Classes, check_same
 from shared.errors import UsageError
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import record as records
+from shared.run import provenance
 from shared.run import reproducibility as rounding
-from shared.run.folder import command
 from shared.run.progress import refuse_less
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import check_there
@@ -153,7 +151,7 @@ def versions() -> Dict[str, str]:
     """What the numbers depend on."""
     import tensorflow as tf
 
-    return {"python": platform.python_version(), "tensorflow": str(tf.__version__), "numpy": np.__version__}
+    return provenance.versions(tensorflow=str(tf.__version__), numpy=np.__version__)
 
 
 def describe_data(data: Cifar10) -> Dict[str, Any]:
@@ -173,8 +171,8 @@ def write_config(
 ) -> None:
     """config.json: everything that decided what this run does, as it was resolved."""
     content = {
-        "command": command(),
-        "commit": records.commit(),
+        "command": provenance.command(),
+        "commit": provenance.commit(),
         "recipe": recipe.to_json(),
         "learning_rate": recipe.schedule.describe(),
         "network": dataclasses.asdict(spec),
@@ -182,7 +180,7 @@ def write_config(
         "device": device.settings(),
         "global_batch_size": recipe.batch_size * device.count,
         "data": describe_data(data),
-        "machine": records.machine(),
+        "machine": provenance.machine(),
         "versions": versions(),
     }
     write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

@@ -16,12 +16,11 @@ from shared.class_names import Classes, match
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.roofline import element_bytes
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.clock import Clock
 from shared.run.events import log_start
 from shared.run.folder import is_run_of, run_folder, run_of, set_aside
@@ -165,7 +164,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             schedule=recipe.schedule.describe(),
             dataset=run_setup.describe_data(data),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=device.precision,
             batch_size=recipe.batch_size,
             global_batch_size=recipe.batch_size * device.count,
@@ -174,7 +173,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             images_trained=progress.images,
             throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last")),
+            evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last")),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1},
             parameters=training_step.parameters(),
             versions=run_setup.versions(),
@@ -183,7 +182,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
         )
         records.write_record(folder / "result.json", result, disk_errors.advice(folder))
         log.succeeded()
-        log.line(evaluated.summary(metrics))
+        log.line(records.evaluation_line(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
 

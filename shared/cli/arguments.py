@@ -12,8 +12,8 @@ import sys
 from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared import schedules
-from shared.cli.version import version_line
 from shared.errors import UsageError, one_line
+from shared.run.provenance import version_line
 from shared.system.paths import expanded, on_disk
 from shared.text import nearest
 

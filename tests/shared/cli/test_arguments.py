@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from shared import schedules
 from shared.cli import arguments
-from shared.cli.version import VERSION
 from shared.errors import UsageError
+from shared.run.provenance import VERSION
 from tf_seresnet.main import MODES
 from tf_seresnet.options import parser
 
