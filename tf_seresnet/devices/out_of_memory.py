@@ -14,8 +14,8 @@ from shared.errors import RunEnded
 def limited(batch_size: int, option: str, consequence: str) -> Iterator[None]:
     """Around a session call with a batch of `batch_size` images per device, which `option` sets.
 
-    Raises RunEnded if memory runs out. A graph has one batch size, so the advice is an estimate: half or less, a power of
-    two. `consequence` says what a smaller batch means.
+    Raises RunEnded if memory runs out. A graph has one batch size, so the advice is an estimate: half or less, a power
+    of two. `consequence` says what a smaller batch means.
     """
     try:
         yield
