@@ -16,7 +16,8 @@ from shared import schedules
 from shared.cli import arguments
 from shared.errors import UsageError
 from shared.run.provenance import VERSION
-from tf_seresnet.main import MODES, parser
+from tf_seresnet.main import MODES
+from tf_seresnet.options import parser
 
 ROOT = Path(__file__).resolve().parents[3]
 

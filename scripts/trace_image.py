@@ -1,0 +1,161 @@
+"""Which files of the project handle an image on its way from the disk to a row of the table of results.
+
+    python scripts/trace_image.py HALF                   prints them in the order in which they first handle an image
+    python scripts/trace_image.py HALF --update FILE.md  writes them as a table between the marks in a Markdown file
+
+Trains two steps on the embedded sample, evaluates, and makes the table of results of that run, under a profiler. A file
+counts if one of its functions takes or returns an image or its numbers: a PIL image, an array of images of SIDE x SIDE
+pixels, an array whose first dimension is the batch (images, activations, logits, labels), or, in the table, the top-1
+of the run. Helpers on the way (paths, clocks, log lines) do not count. Needs the framework of the half.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import re
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, Callable, List, Set
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # instead of this folder
+
+from scripts.imports import PACKAGES, parse  # noqa: E402
+from shared import sample  # noqa: E402
+from shared.results.__main__ import main as results  # noqa: E402
+
+BATCH = 37  # no other dimension of the networks, the sample or the run is 37
+SIDE = 32
+SIZES = f"--batch-size {BATCH} --eval-batch-size {BATCH} --epochs 1 --steps-per-epoch 2 --device cpu".split()
+SMALL = {
+    "tf_seresnet": ["--depth", "11", "--recipe", "sample", *SIZES],
+    "torch_imagenet": ["--image-size", str(SIDE), "--recipe", "imagenet_sample", "--workers", "1", *SIZES],
+}
+DEPTH = 3  # how many levels of tuples, lists, dicts and objects are searched
+
+
+class Tracer:
+    """Collects the project files that have a function for whose arguments or result `is_wanted` holds.
+
+    The names go into a file, because the processes that decode images inherit the profiler and not the memory.
+    """
+
+    def __init__(self, is_wanted: Callable[[Any], bool], names: Path) -> None:
+        self._is_wanted = is_wanted
+        self._names = names
+        self._seen: Set[str] = set()
+
+    def files(self) -> List[str]:
+        """What has been found so far in all processes, in the order in which it was found."""
+        return list(dict.fromkeys(self._names.read_text(encoding="utf-8").split()))
+
+    def __enter__(self) -> Tracer:
+        threading.setprofile(self._event)
+        sys.setprofile(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+
+    def _event(self, frame: FrameType, event: str, result: Any) -> None:
+        if event not in ("call", "return"):
+            return
+        path = frame.f_code.co_filename
+        if not path.startswith(str(ROOT)):
+            return
+        name = Path(path).relative_to(ROOT).as_posix()
+        if name in self._seen or name.split("/")[0] not in PACKAGES:
+            return
+        values = list(frame.f_locals.values()) if event == "call" else [result]
+        if any(_any(value, self._is_wanted, DEPTH) for value in values):
+            self._seen.add(name)
+            with self._names.open("a", encoding="utf-8") as file:
+                file.write(name + "\n")
+
+
+def _any(value: Any, is_wanted: Callable[[Any], bool], depth: int) -> bool:
+    if is_wanted(value):
+        return True
+    if depth == 0:
+        return False
+    if isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, (tuple, list)):
+        parts = list(value[:16])
+    else:
+        parts = list(vars(value).values()) if _is_ours(value) else []
+    return any(_any(part, is_wanted, depth - 1) for part in parts)
+
+
+def _is_ours(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] in PACKAGES and hasattr(value, "__dict__")
+
+
+def _is_image(value: Any) -> bool:
+    """A PIL image, an array of images, or an array whose first dimension is the batch."""
+    kind = type(value)
+    if kind.__module__.startswith("PIL."):
+        return True
+    if kind.__name__ not in ("ndarray", "Tensor", "EagerTensor", "SymbolicTensor"):
+        return False
+    try:
+        shape = [None if size is None else int(size) for size in value.shape]
+    except (TypeError, ValueError):  # a TensorFlow tensor of unknown rank
+        return False
+    images = shape[-3:] in ([SIDE, SIDE, 3], [3, SIDE, SIDE]) or shape[1:] == [3 * SIDE * SIDE]
+    return images or (bool(shape) and shape[0] == BATCH) or (len(shape) == 4 and shape[0] is None)
+
+
+def trace(half: str) -> List[str]:
+    """The files of the half and of `shared` that handle an image, in the order in which they first do."""
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        run, cache = Path(name) / "run", Path(name) / "cache"
+        if half == "tf_seresnet":
+            from tf_seresnet.main import main
+
+            data = sample.cifar10_folder(cache)
+        else:
+            from torch_imagenet.main import main
+
+            data = sample.imagenet_folder(cache)
+        with Tracer(_is_image, Path(name) / "files") as tracer:
+            status = main(["train", "--data-path", str(data), "--output-dir", str(run), *SMALL[half]])
+        assert status == 0, f"the traced training ended with status {status}"
+        top1 = json.loads((run / "result.json").read_text(encoding="utf-8"))["evaluation"]["top1"]
+        with Tracer(lambda value: isinstance(value, float) and value == top1, Path(name) / "files") as tracer:
+            assert results([str(run)]) == 0
+        return tracer.files()
+
+
+def table(files: List[str]) -> str:
+    """A Markdown table: each file, and the first line of its docstring."""
+    rows = [f"| `{name}` | {(ast.get_docstring(parse(name)) or '').splitlines()[0]} |" for name in files]
+    return "\n".join(["| file | what it is |", "|---|---|", *rows]) + "\n"
+
+
+def with_table(text: str, half: str, files: List[str]) -> str:
+    """The Markdown text with the table between the marks of the half."""
+    marks = re.compile(rf"(<!-- {half}:begin -->\n).*?(<!-- {half}:end -->)", re.DOTALL)
+    return marks.sub(lambda match: match.group(1) + table(files) + match.group(2), text)
+
+
+def main(argv: List[str]) -> int:
+    """The exit status."""
+    files = trace(argv[0])
+    sys.stdout.write("\n".join([*files, f"{len(files)} files"]) + "\n")
+    if argv[1:2] == ["--update"]:
+        path = Path(argv[2])
+        path.write_text(with_table(path.read_text(encoding="utf-8"), argv[0], files), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
