@@ -163,7 +163,7 @@ def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> st
         for value, number in known
     )
     empty = sum(value is None for value in accuracies)
-    more = f'<p class="caption">{empty} classes without images.</p>' if empty else ""
+    more = f'<p class="caption">{empty} class{"" if empty == 1 else "es"} without images.</p>' if empty else ""
     return f'<figcaption>{title}</figcaption><ol class="bars">{bars}</ol>{more}'
 
 

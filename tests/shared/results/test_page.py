@@ -281,7 +281,7 @@ def test_classes_are_named_as_the_record_does(tmp_path):
     dataset = {"name": "three", "classes": ["beast", "fish"]}
     words = " ".join(checked(_page(made_up(tmp_path, "more", dataset=dataset, evaluation=evaluation))).words)
     assert "fowl" in words
-    assert "1 classes without images" in words
+    assert "1 class without images" in words
 
 
 @pytest.mark.once
