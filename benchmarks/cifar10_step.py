@@ -1,18 +1,17 @@
-"""A training step as the original ran it against a step of ours, interleaved in one process.
+"""A training step of the original program against one of this program, alternating in one process.
 
-    python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15]
+    python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15] [--device auto]
 
-Both train the same network from the same weights on the embedded sample. The original's step crops and mirrors image
-by image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md);
-ours has the input pipeline in the graph and counts from the one forward pass. Prints the median of each, and the median
-and range of the ratio over the rounds; a machine's speed drifts, ratios of neighbouring steps hardly do.
+Both train the same network from the same weights on the embedded sample. The original's step crops and flips image by
+image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md). This
+program has the input pipeline in the graph and counts in the same forward pass. Prints the median of each, and the
+median and range of the ratio over the rounds.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable, List
 
@@ -21,11 +20,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from shared import (  # noqa: E402
-    cifar10,
-    recipes,
-    sample,  # noqa: E402
-)
+from benchmarks.timing import median_and_range, milliseconds  # noqa: E402
+from shared import cifar10, recipes, sample  # noqa: E402
 from shared.cli.arguments import Parser, number  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
@@ -44,7 +40,7 @@ def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.nda
 
 
 def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
-    """One step of the original's loop: its feed, its update, its second forward pass."""
+    """The step of the original: its feed, its update, its second forward pass."""
     import tensorflow as tf
 
     from tf_seresnet.layers.core import CoreLayers, l2_loss
@@ -82,11 +78,11 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
 
 
 def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
-    """One step of `tf_seresnet.loop`, over as many epochs as it takes."""
+    """The step of `tf_seresnet.training`, over as many epochs as it takes."""
     import tensorflow as tf
 
     from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-    from tf_seresnet.step import training_step as training_step
+    from tf_seresnet.step import training_step
 
     with tf.Graph().as_default():
         batch = TrainingInput(
@@ -114,23 +110,17 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
     return step
 
 
-def timed(step: Callable[[], None]) -> float:
-    """Milliseconds of one call."""
-    begin = time.perf_counter()
-    step()
-    return 1000 * (time.perf_counter() - begin)
-
-
 def main() -> None:
-    """Warm up both, time them in turn, print."""
+    """Warm up both, time them in turn and print the figures."""
     parser = Parser(description=__doc__)
     parser.add_argument("--depth", type=number(int, 8), default=11)
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
     devices.add_options(parser)
-    parser.set_defaults(device="auto", deterministic=False)
+    parser.add_argument("--device", default="auto")
+    parser.set_defaults(deterministic=False)
     options = parser.parse_args()
-    devices.load_tensorflow(options)
+    devices.load_tensorflow(options.device, options.xla)
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
     device = devices.open_device(
@@ -139,12 +129,12 @@ def main() -> None:
     steps = [originals_step(data, recipe, device), our_step(data, recipe, device)]
     for step in steps * 3:
         step()
-    rounds: List[List[float]] = [[timed(step) for step in steps] for _ in range(options.rounds)]
-    ratios = sorted(original / ours for original, ours in rounds)
+    rounds: List[List[float]] = [[milliseconds(step) for step in steps] for _ in range(options.rounds)]
+    ratios = [original / ours for original, ours in rounds]
     original, ours = (statistics.median(values) for values in zip(*rounds))
     print(f"{device.kind}, {device.name}; depth {options.depth}, batch {options.batch_size}, {options.rounds} rounds")
     print(f"original's step {original:.0f} ms, ours {ours:.0f} ms (medians)")
-    print(f"ratio {statistics.median(ratios):.2f} (range {ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(f"ratio {median_and_range(ratios)}")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,26 @@
-"""The first start on ImageNet, which lists every file, against the later ones, which ask for the folders' times alone.
+"""The first start on ImageNet, which lists every file, against later ones, which check the times of the folders alone.
 
     python benchmarks/imagenet_index.py [--train-images 1281167] [--val-images 50000] [--classes 1000] [--rounds 5]
 
-Makes that many empty files below --folder (default: the system's temporary folder), measures `imagenet.load` in fresh
-processes, from the start of Python to its end, prints the median and range of each and the ratio, and removes the files
-again. What the operating system has read once it keeps in memory: on a cold disk or a network the first start is slower
-still.
+Creates empty files below --folder (default: the system's temporary folder), times `imagenet.load` in new processes,
+from the start of Python to its end, prints the median and range of each and of the ratio, and removes the files. The
+folders are in the page cache: on a cold disk or a network file system the first start is slower still.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import List
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.timing import median_and_range  # noqa: E402
 from shared.cli.arguments import Parser, number  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
 
@@ -35,7 +33,7 @@ print(len(data.train) + len(data.val), data.fingerprint)
 
 
 def make_split(folder: Path, classes: int, images: int) -> None:
-    """Spread empty files over class folders, named about as long as the official ones."""
+    """Create empty files in class folders, with names as long as the official ones."""
     for label in range(classes):
         target = folder / f"n{label:08d}"
         target.mkdir(parents=True)
@@ -46,7 +44,7 @@ def make_split(folder: Path, classes: int, images: int) -> None:
 
 
 def seconds(data: Path, cache: Path, expected: int) -> float:
-    """Load in a fresh process and return the wall time."""
+    """The wall time of loading in a new process."""
     started = time.perf_counter()
     command = [sys.executable, "-c", LOAD, str(data), str(cache)]
     output = subprocess.run(command, cwd=str(ROOT), check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
@@ -54,10 +52,6 @@ def seconds(data: Path, cache: Path, expected: int) -> float:
     if int(output.split()[0]) != expected:
         raise AssertionError(f"{output.split()[0]} images, not {expected}")
     return elapsed
-
-
-def described(values: List[float]) -> str:
-    return f"median {statistics.median(values):.2f} s, {min(values):.2f} to {max(values):.2f} s"
 
 
 def main() -> None:
@@ -68,26 +62,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=number(int, 1), default=5)
     parser.add_argument("--folder", type=expanded)
     options = parser.parse_args()
-    workshop = Path(tempfile.mkdtemp(prefix="imagenet-index-", dir=options.folder))
+    scratch = Path(tempfile.mkdtemp(prefix="imagenet-index-", dir=options.folder))
     try:
-        make_split(workshop / "data" / "train", options.classes, options.train_images)
-        make_split(workshop / "data" / "val", options.classes, options.val_images)
-        time.sleep(3)  # an index of folders that have just changed is not kept
+        make_split(scratch / "data" / "train", options.classes, options.train_images)
+        make_split(scratch / "data" / "val", options.classes, options.val_images)
+        time.sleep(3)  # folders that have just changed are not indexed
         total = options.train_images + options.val_images
         first, later = [], []
         for attempt in range(options.rounds):
-            cache = workshop / f"cache-{attempt}"
-            first.append(seconds(workshop / "data", cache, total))
-            later.append(seconds(workshop / "data", cache, total))
+            cache = scratch / f"cache-{attempt}"
+            first.append(seconds(scratch / "data", cache, total))
+            later.append(seconds(scratch / "data", cache, total))
         size = sum(path.stat().st_size for path in cache.glob("*/*/*"))
         ratios = [slow / quick for slow, quick in zip(first, later)]
         index = f"index {size / 2**20:.1f} MiB"
         print(f"{total:,} files in 2 x {options.classes:,} folders, {index}, {options.rounds} rounds")
-        print(f"first start: {described(first)}")
-        print(f"later starts: {described(later)}")
-        print(f"ratio: median {statistics.median(ratios):.1f}, {min(ratios):.1f} to {max(ratios):.1f}")
+        print(f"first start: {median_and_range(first)} s")
+        print(f"later starts: {median_and_range(later)} s")
+        print(f"ratio: {median_and_range(ratios, 1)}")
     finally:
-        shutil.rmtree(str(workshop))
+        shutil.rmtree(str(scratch))
 
 
 if __name__ == "__main__":

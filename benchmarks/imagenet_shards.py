@@ -1,30 +1,29 @@
-"""The same images from class folders and from tar shards through the same input pipeline, interleaved in one process.
+"""The input pipeline on class folders against the same images in tar shards, alternating in one process.
 
     python benchmarks/imagenet_shards.py --data-path FOLDER [--workers 0,2] [--batch-size 64] [--rounds 7]
 
-FOLDER holds train/ and val/, which are written as shards into --folder (default: the system's temporary folder) and
-removed again. A round times one epoch of each, in turn first; 0 workers means one core, timed by the processor's
-clock, so that other programs hardly count. Printed are medians over the rounds, and the median and range of the ratio
-to the folders in the same round; then the same for reading alone, without decoding. What the operating system has read
-once it keeps in memory: on a cold disk, and on a network file system above all, opening 1.28 million files costs more.
+FOLDER holds train/ and val/. Their shards are written into --folder (default: the system's temporary folder) and
+removed afterwards. A round times one epoch of each; 0 workers measure one core. Prints the medians over the rounds and
+the median and range of the ratio to the folders in the same round; then the same for reading without decoding. The
+files are in the page cache: on a cold disk, and above all on a network file system, shards gain more.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from benchmarks.timing import Epoch, compare_epochs  # noqa: E402
 from shared import imagenet  # noqa: E402
 from shared.cli.arguments import Parser, number, whole_numbers  # noqa: E402
 from shared.imagenet.reader import ExtentReader  # noqa: E402
@@ -34,17 +33,15 @@ from shared.system.paths import expanded  # noqa: E402
 from torch_imagenet.input_pipeline.loader import TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
-Epoch = Callable[[int], int]  # zero-based epoch -> images seen
-
 
 def pipeline(split: Split, options: Any, workers: int) -> Epoch:
-    """An epoch of training images."""
+    """Batches of training images."""
     batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, workers)
     return lambda epoch: sum(len(batch.labels) for batch in batches.epoch(epoch))
 
 
 def reading(split: Split) -> Epoch:
-    """The bytes of every image, in the order of an epoch."""
+    """The bytes of every image in the order of an epoch, not decoded."""
     reader = ExtentReader()
 
     def epoch(number: int) -> int:
@@ -53,25 +50,6 @@ def reading(split: Split) -> Epoch:
         return len(split)
 
     return epoch
-
-
-def compare(contenders: Dict[str, Epoch], rounds: int, clock: Callable[[], float]) -> None:
-    """Time them in turn and print; the first is what the others are compared with."""
-    for epoch in contenders.values():
-        epoch(0)
-    speeds: Dict[str, List[float]] = {name: [] for name in contenders}
-    for attempt in range(rounds):
-        for name in list(contenders)[:: 1 if attempt % 2 else -1]:
-            begin = clock()
-            images = contenders[name](1 + attempt)
-            speeds[name].append(images / (clock() - begin))
-    base = speeds[next(iter(contenders))]
-    for name, values in speeds.items():
-        ratios = sorted(value / reference for value, reference in zip(values, base))
-        print(
-            f"  {name:<10} {statistics.median(values):8.0f} images/s   ratio {statistics.median(ratios):.3f}"
-            f" ({ratios[0]:.3f} to {ratios[-1]:.3f})"
-        )
 
 
 def main() -> None:
@@ -86,27 +64,28 @@ def main() -> None:
     parser.add_argument("--folder", type=expanded)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    workshop = Path(tempfile.mkdtemp(prefix="imagenet-shards-", dir=options.folder))
+    scratch = Path(tempfile.mkdtemp(prefix="imagenet-shards-", dir=options.folder))
     try:
         data = imagenet.load(options.data_path)
         assert data.train is not None
         begin = time.perf_counter()
-        write_shards(data.name, (data.train, data.val), workshop / "shards", options.shard_size * 2**20, print)
+        write_shards(data.name, (data.train, data.val), scratch / "shards", options.shard_size * 2**20, print)
         seconds = time.perf_counter() - begin
-        size = sum(path.stat().st_size for path in (workshop / "shards").iterdir()) / 2**20
+        size = sum(path.stat().st_size for path in (scratch / "shards").iterdir()) / 2**20
         print(f"written in {seconds:.1f} s, {size / seconds:.0f} MiB/s, with SHA-256 and fsync")
-        shards = imagenet.load(workshop / "shards").train
+        shards = imagenet.load(scratch / "shards").train
         assert shards is not None
         for workers in options.workers:
             print(f"{workers} workers" if workers else "one core")
             contenders = {
                 name: pipeline(split, options, workers) for name, split in (("folders", data.train), ("shards", shards))
             }
-            compare(contenders, options.rounds, time.perf_counter if workers else time.process_time)
+            print("\n".join(compare_epochs(contenders, workers, options.rounds)))
         print("reading alone, one core")
-        compare({"folders": reading(data.train), "shards": reading(shards)}, options.rounds, time.process_time)
+        contenders = {"folders": reading(data.train), "shards": reading(shards)}
+        print("\n".join(compare_epochs(contenders, 0, options.rounds)))
     finally:
-        shutil.rmtree(str(workshop))
+        shutil.rmtree(str(scratch))
 
 
 if __name__ == "__main__":

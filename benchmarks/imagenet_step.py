@@ -1,20 +1,21 @@
-"""A training step of timm's script against a step of ours, interleaved in one process.
+"""A training step of timm against one of this program, alternating in one process.
 
     python benchmarks/imagenet_step.py [--network se_resnet50_caffe] [--device cpu] [--precision O0]
                                        [--batch-size 32] [--image-size 128] [--rounds 15]
 
-Both train the same network from the same weights on the same synthetic images. timm's step is that of its train.py with
-its own network: float32 images normalised beforehand, forward under autocast, scaler, SGD, and the loss read on the
-host after every step (`loss.item()`). Ours is the step of `python torch_imagenet/main.py`: uint8 images normalised on
-the device, fused SGD, nothing read. Prints the median of each and the median and range of the ratio over the rounds.
-Needs timm (requirements/test-imagenet.txt).
+Both train the same network on the same synthetic images. timm's step is that of its train.py with its own network:
+float32 images normalised beforehand, forward under autocast, scaler, SGD, and the loss read on the host after every
+step (`loss.item()`). The step of this program normalises uint8 images on the device, uses fused SGD and reads nothing.
+Prints the median of each, and the median and range of the ratio over the rounds. Needs timm
+(requirements/test-imagenet.txt). The other options are those of torch_imagenet/main.py.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Callable, List
 
@@ -23,13 +24,13 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from benchmarks.timing import median_and_range, milliseconds  # noqa: E402
+from benchmarks.torchvision_import import import_torchvision  # noqa: E402
 from shared.cli.arguments import number, one_of  # noqa: E402
-from tests.torch_imagenet.conftest import import_torchvision  # noqa: E402
 from torch_imagenet.benchmark import SyntheticStep  # noqa: E402
 from torch_imagenet.devices.device import Device, open_device  # noqa: E402
 from torch_imagenet.devices.precision import precision  # noqa: E402
-from torch_imagenet.main import MODES  # noqa: E402
-from torch_imagenet.options import parser  # noqa: E402
+from torch_imagenet.options import RunConfig  # noqa: E402
 
 TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50", "pnasnet5large": "pnasnet5large"}
 
@@ -37,7 +38,7 @@ TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50",
 def timms_step(
     name: str, classes: int, images: torch.Tensor, labels: torch.Tensor, device: Device, level: str, channels_last: bool
 ) -> Callable[[], None]:
-    """One step as timm's train.py has it. `images` float32 [B, 3, H, W], on the device like `labels` int64 [B]."""
+    """The step of timm's train.py, on images float32 [B, 3, H, W] and labels int64 [B] of this device."""
     import_torchvision()
     import timm
 
@@ -62,44 +63,34 @@ def timms_step(
 
 
 def main() -> None:
-    """Run the rounds and print the figures."""
-    made = parser(tuple(MODES))
-    made.add_argument("--rounds", type=number(int, 3), default=15)
-    made.add_argument("--timm-memory-format", type=one_of("channels_last", "contiguous"), default="contiguous")
-    options = made.parse_args()
-    options.network = options.network or "se_resnet50_caffe"
-    options.batch_size, options.image_size = options.batch_size or 32, options.image_size or 128
-    options.precision = options.precision or "O0"
-    device = open_device(options.device)
-    ours = SyntheticStep(options, device)
+    """Parse the options, run the rounds and print the figures."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, epilog="The other options are those of main.py.")
+    parser.add_argument("--rounds", type=number(int, 3), default=15)
+    parser.add_argument("--timm-memory-format", type=one_of("channels_last", "contiguous"), default="contiguous")
+    own, rest = parser.parse_known_args()
+    config = RunConfig.from_argv(["--batch-size=32", "--image-size=128", "--precision=O0", *rest])
+    config = dataclasses.replace(config, network=config.network or "se_resnet50_caffe")
+    device = open_device(config.device)
+    ours = SyntheticStep(config, device)
     images = ours.normalise(ours.batch.images).float().contiguous()
     theirs = timms_step(
-        options.network,
+        ours.spec.name,
         ours.spec.num_classes,
         images,
         ours.batch.labels,
         device,
-        options.precision,
-        options.timm_memory_format == "channels_last",
+        ours.level.name,
+        own.timm_memory_format == "channels_last",
     )
-    times = [(_timed(theirs, device), _timed(ours.train, device)) for _ in range(options.rounds + 2)]
+    wait = device.synchronize
+    times = [(milliseconds(theirs, wait), milliseconds(ours.train, wait)) for _ in range(own.rounds + 2)]
     timm_ms, our_ms = (statistics.median(column) for column in zip(*times[2:]))
-    ratios = sorted(first / second for first, second in times[2:])
+    ratios = [first / second for first, second in times[2:]]
     sys.stdout.write(
-        f"{ours.line()}, {device.name}, {options.precision}\n"
-        f"timm ({options.timm_memory_format}): {timm_ms:.1f} ms a step; ours: {our_ms:.1f} ms a step\n"
-        f"ours is {statistics.median(ratios):.2f} times as fast (range {ratios[0]:.2f} to {ratios[-1]:.2f},"
-        f" {len(ratios)} rounds)\n"
+        f"{ours.line()}, {device.name}, {ours.level.name}\n"
+        f"timm ({own.timm_memory_format}): {timm_ms:.1f} ms per step; ours: {our_ms:.1f} ms per step\n"
+        f"speed-up {median_and_range(ratios)} over {len(ratios)} rounds\n"
     )
-
-
-def _timed(step: Callable[[], None], device: Device) -> float:
-    """Milliseconds of one step, everything queued included."""
-    device.synchronize()
-    begin = time.perf_counter()
-    step()
-    device.synchronize()
-    return 1000 * (time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

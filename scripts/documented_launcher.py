@@ -29,13 +29,12 @@ def plan(half: str, name: str, words: List[str]) -> Plan:
 def _parser(half: str) -> Parser:
     """The parser of the half's main.py. No framework is loaded."""
     if half == "tf_seresnet":
-        from tf_seresnet import main as tensorflow_main
+        from tf_seresnet import options as tensorflow_options
 
-        return tensorflow_main.parser()
-    from torch_imagenet import main as torch_main
+        return tensorflow_options.parser()
     from torch_imagenet import options
 
-    return options.parser(tuple(torch_main.MODES))
+    return options.parser()
 
 
 if __name__ == "__main__":

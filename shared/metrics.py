@@ -27,7 +27,7 @@ CALIBRATION_BINS = 15
 TOP_K = 5
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """What a batch was taken for, where the logits were finite: `rows` int64 [A], of the batch as it was counted.
 
     `classes` int64 [A], and their softmax, `confidence` float64 [A], 0 to 1.
@@ -59,7 +59,7 @@ class Metrics:
         self._bin_correct = [0] * CALIBRATION_BINS
         self._bin_confidence = [0] * CALIBRATION_BINS  # in units of 2**-40
 
-    def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> Answers:
+    def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> Predictions:
         """Count a batch: float logits [B, K], integer labels [B], optional bool mask [B]. What was answered to it.
 
         Rows where the mask is False (padding) count as nothing, whatever they hold. A row with a non-finite
@@ -74,7 +74,7 @@ class Metrics:
         # Rows are picked into fresh C-contiguous memory, so that the sum over classes runs the same way in
         # every batch.
         logits, labels = np.ascontiguousarray(logits[finite]), labels[finite]
-        return Answers(np.flatnonzero(finite), *self._count_answers(logits, labels))
+        return Predictions(np.flatnonzero(finite), *self._count_answers(logits, labels))
 
     def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
         logits, labels = np.asarray(logits), np.asarray(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from pathlib import Path
@@ -16,11 +17,10 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.events import log_evaluation
 from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
@@ -30,6 +30,7 @@ from shared.system import png
 from tf_seresnet import checkpoints, devices, run_setup
 from tf_seresnet.checkpoints import check_stored
 from tf_seresnet.input_pipeline import Normalisation
+from tf_seresnet.options import RunConfig
 from tf_seresnet.step.replicas import ALONE, Replicas
 from tf_seresnet.step.training_step import Inference, model_variables, parameters
 
@@ -86,41 +87,41 @@ def write_pictures(
     disk_errors.optional(write, folder / FILE, log)
 
 
-def batch_size(options: Any, images: int, count: int) -> int:
+def batch_size(config: RunConfig, images: int, count: int) -> int:
     """Images a step and device: --eval-batch-size; or as many steps as the documented --test_iteration asks for; never
     more than the part of one of `count` devices.
     """
     part = -(-images // count)
-    if options.test_iteration:
-        return -(-part // options.test_iteration)
-    return min(options.eval_batch_size or BATCH_SIZE, part)
+    if config.test_iteration:
+        return -(-part // config.test_iteration)
+    return min(config.eval_batch_size or BATCH_SIZE, part)
 
 
-def evaluate(options: Any, interrupts: Interrupts) -> None:
+def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the test images. Writes result.json under the output folder."""
     started, begin = now(), time.time()
 
     # -- What is evaluated ---------------------------------------------------------------------------------
-    found = checkpoints.find(named_weights(options, checkpoints.WEIGHTS + ".index"))
+    found = checkpoints.find(named_weights(config, checkpoints.WEIGHTS + ".index"))
     state = found.state
     if state:
         check_stored(found)
-    data, remark = run_setup.load_data(options, state)
+    data, remark = run_setup.load_data(config, state)
     own = Classes(data.label_names)
     outputs = checkpoints.classes(found) or own  # a checkpoint without a head is refused when it is restored
     matched = match(outputs, own, "check --data-path and label_names in batches.meta")
-    matched = matched.for_evaluation(options.restrict_classes)
-    recipe = CifarRecipe.from_json(state["recipe"]) if state else run_setup.choose_recipe(options, data)
-    network = run_setup.network(options, recipe, state, len(outputs.names))
+    matched = matched.for_evaluation(config.restrict_classes)
+    recipe = CifarRecipe.from_json(state["recipe"]) if state else run_setup.choose_recipe(config, data)
+    network = run_setup.network(config, recipe, state, len(outputs.names))
     # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: this training set's.
     normalise = Normalisation(**state["normalisation"]) if state else Normalisation.from_images(data.train_images)
 
     # -- Device and graph ----------------------------------------------------------------------------------
-    device = _device(options, recipe, state)
+    device = _device(config, recipe, state)
     run_setup.check_devices(device, network)
-    folder = _folder(options) if device.rank == 0 else None  # the others write nothing
-    if options.batch_size:
-        options.eval_batch_size = options.batch_size
+    folder = _folder(config) if device.rank == 0 else None  # the others write nothing
+    if config.batch_size:
+        config = dataclasses.replace(config, eval_batch_size=config.batch_size)
     with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
         notes = [f"note: {note}" for note in [*matched.notes, *device.notes]]
         for line in [
@@ -132,12 +133,12 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
         ]:
             log.line(line)
         if folder:
-            run_setup.write_config(folder, options, recipe, network, device, data)
+            run_setup.write_config(folder, config, recipe, network, device, data)
         inference = Inference(
-            network, normalise, batch_size(options, len(data.test_images), device.count), reuse=False, replicas=replicas
+            network, normalise, batch_size(config, len(data.test_images), device.count), reuse=False, replicas=replicas
         )
         variables = model_variables()
-        found = found.moved_with(options.output_dir)
+        found = found.moved_with(config.output_dir)
         with tf1.Session(config=device.session_config()) as session:
             checkpoints.restore_weights(session, found, variables)
             replicas.align(session)
@@ -172,35 +173,37 @@ def evaluate(options: Any, interrupts: Interrupts) -> None:
             layers=network.layers,
             dataset=run_setup.describe_data(data),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=device.precision,
             batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
-            evaluation=dict(evaluated.as_record(metrics, found.prefix), **evaluated.classes(matched, data.label_names)),
+            evaluation=dict(
+                records.evaluation_part(metrics, found.prefix), **records.evaluated_classes(matched, data.label_names)
+            ),
             parameters=parameters(),
             versions=run_setup.versions(),
             started=started,
             seconds=time.time() - begin,
         )
         records.write_record(folder / "result.json", result)
-        log.line(evaluated.summary(metrics))
+        log.line(records.evaluation_line(metrics))
         log.succeeded()
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
 
 
-def _folder(options: Any) -> Path:
+def _folder(config: RunConfig) -> Path:
     """Where the record goes. Raises UsageError for the folder of a training, whose record is not to be replaced."""
-    folder = run_folder(options.output_dir, "evaluate")
+    folder = run_folder(config.output_dir, "evaluate")
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
     set_aside(folder, "tf_seresnet", "evaluate")
     return folder
 
 
-def _device(options: Any, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) -> Any:
+def _device(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) -> Any:
     """The device, with the precision of the training where that was on the same kind of device, else float32."""
-    device = devices.open_from(options, options.precision or "O0", None)
-    if options.precision is None and state is not None and state["device"]["kind"] == device.kind:
-        return devices.open_from(options, recipe.precision, None)
+    device = devices.open_from(config, config.precision or "O0", None)
+    if config.precision is None and state is not None and state["device"]["kind"] == device.kind:
+        return devices.open_from(config, recipe.precision, None)
     return device

@@ -1,13 +1,13 @@
-"""The ModelArts way of starting: data copied in from object storage, results copied out.
+"""Runs on the ModelArts service: data is copied in from object storage, results are copied out.
 
-`--data_url` and `--train_url` are what the service passes. Paths of the service's object storage (`obs://`, `s3://`)
-go through its `moxing`; local paths are used as they are, so the same command works on one's own machine.
+The service passes `--data_url` and `--train_url`. URLs of its object storage (`obs://`, `s3://`) go through its package
+`moxing`; local paths are used directly, so that the same command works on any machine.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -16,59 +16,54 @@ from typing import Any, Iterator
 from shared.checkpoint import names
 from shared.errors import UsageError
 from shared.run.folder import refuse_others
-from shared.system.paths import expanded
+from tf_seresnet.options import RunConfig
 
 REMOTE = ("obs://", "s3://")
-LOCAL_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
 
-def add_options(group: Any) -> None:
-    """The documented flags of the original's modelart_senet.py."""
-    add = functools.partial(group.add_argument, type=expanded)
-    add("--data_url", metavar="URL", help="data set in object storage, or a folder")
-    add("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
-    add("--modelarts_data_dir", metavar="DIR", default=LOCAL_DATA, help=f"default: {LOCAL_DATA}")
-    add("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
-
-
-def refuse_remote(options: Any) -> None:
-    """Raise UsageError where several processes would each copy from or to object storage."""
-    if any((url or "").startswith(REMOTE) for url in (options.data_url, options.train_url)):
+def refuse_remote(config: RunConfig) -> None:
+    """Raise UsageError if several ranks would each copy from or to object storage."""
+    if any((url or "").startswith(REMOTE) for url in (config.data_url, config.train_url)):
         raise UsageError(
             "several ranks do not copy from or to object storage; copy the data first and give --data-path and"
             " --output-dir, or let the service start its own processes"
         )
 
 
-def stage_data(options: Any) -> None:
-    """Let --data-path be what --data_url names, copied here from object storage. Raises as `staged`."""
-    if options.data_url is not None and options.data_path is None:
-        options.data_path = options.data_url
-        if options.data_url.startswith(REMOTE):
-            _copy(options.data_url, options.modelarts_data_dir)
-            options.data_path = options.modelarts_data_dir
+def with_local_data(config: RunConfig) -> RunConfig:
+    """The config with --data_url as its data path, copied from object storage first if necessary.
+
+    --data-path overrides --data_url. Raises UsageError if a URL needs moxing and it is missing.
+    """
+    if config.data_url is None or config.data_path is not None:
+        return config
+    if not config.data_url.startswith(REMOTE):
+        return dataclasses.replace(config, data_path=config.data_url)
+    _copy(config.data_url, config.modelarts_data_dir)
+    return dataclasses.replace(config, data_path=config.modelarts_data_dir)
 
 
 @contextlib.contextmanager
-def staged(options: Any) -> Iterator[None]:
-    """Around a run: the data set is local when it starts; afterwards, even after a failure, results are copied out.
+def staged(config: RunConfig) -> Iterator[RunConfig]:
+    """Yields the config with local data and a local output folder; copies that folder to --train_url at the end.
 
-    Raises UsageError where a URL needs moxing and it is not there.
+    The folder is copied after a failure, too. Raises UsageError if a URL needs moxing and it is missing.
     """
-    stage_data(options)
-    if options.output_dir is None:
-        options.output_dir = options.modelarts_result_dir
-    if options.train_url is not None and options.output_dir is None:
-        options.output_dir = "/cache/output" if options.train_url.startswith(REMOTE) else options.train_url
-    if options.train_url is not None and options.train_url.startswith(REMOTE):
-        _moxing()  # hours of training must not end in "no moxing"
-    elif options.train_url not in (None, options.output_dir):
-        refuse_others(Path(options.train_url), "tf_seresnet", options.mode, "--train_url")
+    config = with_local_data(config)
+    url, folder = config.train_url, config.output_dir
+    if folder is None:
+        folder = config.modelarts_result_dir
+    if url is not None and folder is None:
+        folder = "/cache/output" if url.startswith(REMOTE) else url
+    if url is not None and url.startswith(REMOTE):
+        _moxing()  # fail before hours of training, not after
+    elif url is not None and url != folder:
+        refuse_others(Path(url), "tf_seresnet", config.mode, "--train_url")
     try:
-        yield
+        yield dataclasses.replace(config, output_dir=folder)
     finally:
-        if options.train_url not in (None, options.output_dir) and os.path.isdir(options.output_dir):
-            _copy(options.output_dir, options.train_url)
+        if url is not None and folder is not None and url != folder and os.path.isdir(folder):
+            _copy(folder, url)
 
 
 def _copy(source: str, target: str) -> None:
@@ -79,9 +74,9 @@ def _copy(source: str, target: str) -> None:
 
 
 def _copy_local(source: str, target: str) -> None:
-    """Copy a folder into one that may exist (shutil.copytree can do that from Python 3.8 on).
+    """Copy a folder into one that may exist already (shutil.copytree can since Python 3.8).
 
-    `last` and `best` stay names of checkpoints; a file system that keeps no times or permissions does without.
+    `last` and `best` keep pointing to checkpoints. Times and permissions are kept if the file system supports them.
     """
     if os.path.realpath(source) == os.path.realpath(target):
         return

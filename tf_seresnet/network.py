@@ -1,9 +1,9 @@
 """SE-ResNet for 32 x 32 images, written once over a small set of layers.
 
-`layers` is any object with the methods of `Layers` below: `layers.core` builds a TensorFlow 1.x graph from primitives,
-`layers.slim` the documented stack of tf-slim and tflearn, `layers.keras_layers` a Keras model. The network asks for
-its layers in one fixed order and the sets number them in that order (`conv2d`, `conv2d_1`, ...), so that all three
-carry the variable names of the original's checkpoints.
+`layers` is any implementation of `Layers` below: `layers.core` builds a TensorFlow 1.x graph from primitives,
+`layers.slim` builds it from the documented tf-slim and tflearn, `keras.layers` builds a Keras model. The network
+creates its layers in one fixed order and the layer sets number them in that order (`conv2d`, `conv2d_1`, ...), so that
+all three have the variable names of the original's checkpoints.
 
 Sources: He et al., "Identity Mappings in Deep Residual Networks" (arXiv 1603.05027) for the pre-activation bottleneck
 of `port`; He et al., "Deep Residual Learning" (arXiv 1512.03385), section 4.2, for the basic blocks of `paper`; Hu et
@@ -13,7 +13,7 @@ al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507) for the gate.
 from __future__ import annotations
 
 import abc
-from typing import Any, Optional, Tuple
+from typing import Any, Optional
 
 from shared.errors import UsageError
 
@@ -27,7 +27,7 @@ Tensor = Any  # a tf.Tensor or a keras.KerasTensor: this file imports neither
 
 
 class Layers(abc.ABC):
-    """What a network needs. Images and feature maps are [batch, height, width, channels]."""
+    """The layers of a network. Images and feature maps are [batch, height, width, channels]."""
 
     @abc.abstractmethod
     def conv(self, x: Tensor, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Tensor:
@@ -74,8 +74,8 @@ def se_resnet(
 
     `variant="port"` is the original's network: pre-activation bottlenecks of depth 9n+2 with a gate after every
     convolution (3,504,422 trainable parameters at depth 110). `variant="paper"` is the SE paper's: basic blocks of
-    depth 6n+2 with one gate each (1.74 M). `training` says which statistics batch normalisation uses: the batch's
-    (True), the moving averages (False); None leaves it to the call of the Keras model.
+    depth 6n+2 with one gate each (1.74 M). `training` selects the statistics of batch normalisation: the batch's
+    (True) or the moving averages (False); None leaves it to the call of the Keras model.
 
     Raises UsageError for a variant or a depth that does not exist.
     """
@@ -89,8 +89,8 @@ def blocks_per_stage(depth: int, variant: str) -> int:
     if variant not in LAYERS_PER_N:
         raise UsageError(f"unknown variant {variant!r}; choose one of {', '.join(LAYERS_PER_N)}")
     period = LAYERS_PER_N[variant]
-    blocks, rest = divmod(depth - 2, period)
-    if rest or blocks < 1:
+    blocks, remainder = divmod(depth - 2, period)
+    if remainder or blocks < 1:
         lower = max(blocks, 1) * period + 2
         raise UsageError(
             f"depth {depth} does not exist in variant {variant} (it is {period}n+2); use {lower} or {lower + period}"
@@ -105,7 +105,7 @@ LAYERS_PER_N = {"port": 9, "paper": 6}
 
 
 def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
-    """Feature map [batch, 8, 8, 256]. The stem too is BN-ReLU-conv, straight on the image, as the original has it."""
+    """Feature map [batch, 8, 8, 256]. As in the original, the stem is BN-ReLU-conv directly on the image."""
     width = STEM_FILTERS
     x = _unit(x, layers, training, width, kernel=3)
     for stage in range(STAGES):
@@ -113,7 +113,7 @@ def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> T
         for block in range(blocks):
             first = block == 0
             strides = 2 if first and stage > 0 else 1
-            # The very first unit comes right after the stem's gate and the original leaves its BN out.
+            # The very first unit follows the stem's gate; the original leaves out its batch normalisation.
             y = _unit(x, layers, training, width, kernel=1, strides=strides, batch_norm=stage > 0 or not first)
             y = _unit(y, layers, training, width, kernel=3)
             y = _unit(y, layers, training, out, kernel=1)
@@ -143,7 +143,7 @@ def _unit(
 
 
 def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
-    """Feature map [batch, 8, 8, 64]: conv-BN-ReLU twice a block, the gate on the branch before the addition."""
+    """Feature map [batch, 8, 8, 64]: conv-BN-ReLU twice per block, the gate on the branch before the addition."""
     x = layers.relu(layers.batch_norm(layers.conv(x, STEM_FILTERS, 3, bias=False), training))
     for stage in range(STAGES):
         filters = STEM_FILTERS * 2**stage
@@ -166,11 +166,3 @@ def _excite(x: Tensor, layers: Layers, channels: int) -> Tensor:
     squeezed = layers.global_average_pool(x)
     hidden = layers.relu(layers.dense(squeezed, channels // REDUCTION))
     return layers.gate(x, layers.dense(hidden, channels))
-
-
-def layer_counts(depth: int, variant: str) -> Tuple[int, int, int]:
-    """How many convolutions, batch normalisations and dense layers the network has, head included."""
-    n = blocks_per_stage(depth, variant) * STAGES
-    if variant == "port":
-        return 3 * n + 1 + STAGES, 3 * n + 1, 2 * (3 * n + 1 + STAGES) + 1
-    return 2 * n + 1, 2 * n + 1, 2 * n + 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -17,14 +16,14 @@ from shared.class_names import Classes, check_same
 from shared.errors import UsageError
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import record as records
+from shared.run import provenance
 from shared.run import reproducibility as rounding
-from shared.run.folder import command
 from shared.run.progress import refuse_less
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import check_there
 from shared.text import in_utf8, of_system
 from tf_seresnet import devices
+from tf_seresnet.options import RunConfig
 from tf_seresnet.step.training_step import NetworkSpec
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
@@ -36,14 +35,14 @@ RECIPE_OPTIONS = tuple(
 )
 
 
-def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
+def load_data(config: RunConfig, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
     """The data set and a line about where it came from.
 
     In this order: --data-path, the folder that the checkpoint's run used, ./cifar-10-batches-py, and where nobody has
     named data or weights the embedded sample. Raises UsageError where what is named is not there.
     """
-    if options.data_path is not None:
-        data = cifar10.load(options.data_path)
+    if config.data_path is not None:
+        data = cifar10.load(config.data_path)
         return data, f"data: {data.name} from {data.path}"
     if state is not None:
         data = _trained_on(state["data"])
@@ -51,7 +50,7 @@ def load_data(options: Any, state: Optional[Dict[str, Any]] = None) -> Tuple[Cif
     if os.path.lexists(cifar10.FOLDER):
         data = cifar10.load(cifar10.FOLDER)
         return data, f"data: {data.name} from ./{cifar10.FOLDER}"
-    if options.checkpoint is not None or options.resume is not None:
+    if config.checkpoint is not None or config.resume is not None:
         raise UsageError(f"no data set is named, and there is no ./{cifar10.FOLDER}; name one with --data-path DIR")
     data = cifar10.load(sample.cifar10_folder())
     return data, (
@@ -69,17 +68,17 @@ def _trained_on(stored: Dict[str, Any]) -> Cifar10:
     return cifar10.load(path)
 
 
-def choose_recipe(options: Any, data: Cifar10) -> CifarRecipe:
+def choose_recipe(config: RunConfig, data: Cifar10) -> CifarRecipe:
     """--recipe, else the device's documented one; a short one for the sample. Options override its fields."""
-    recipe = recipes.get(options.recipe or devices.documented_recipe(options.device))
-    if data.name == sample.NAME and not options.recipe:
+    recipe = recipes.get(config.recipe or devices.documented_recipe(config.device))
+    if data.name == sample.NAME and not config.recipe:
         recipe = recipes.get("sample").override(precision=recipe.precision, loss_scale=recipe.loss_scale)
     assert isinstance(recipe, CifarRecipe)  # the command line knows no others
-    recipe = recipe.override(**_given(options))
+    recipe = recipe.override(**_given(config))
     return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
 
 
-def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> CifarRecipe:
+def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Cifar10) -> CifarRecipe:
     """The recipe of the interrupted run, of which only the number of epochs may change.
 
     Raises UsageError where an option or the data set would make it another run.
@@ -90,26 +89,26 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Cifar10) -> CifarR
             " a new run with --checkpoint"
         )
     check_same(state["data"].get("classes"), Classes(data.label_names), data.path)
-    refuse_less(state["progress"], options.epochs, options.max_steps)
-    return CifarRecipe.from_json(state["recipe"]).resumed(_given(options), options.recipe)
+    refuse_less(state["progress"], config.epochs, config.max_steps)
+    return CifarRecipe.from_json(state["recipe"]).resumed(_given(config), config.recipe)
 
 
-def network(options: Any, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+def network(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
     """The network of the recipe, or the one that a checkpoint was made with; only its layer set can be chosen anew.
 
     Raises UsageError where an option contradicts the checkpoint.
     """
     if state is None:
-        return NetworkSpec(recipe.depth, recipe.variant, options.layers or "core", classes).checked()
+        return NetworkSpec(recipe.depth, recipe.variant, config.layers or "core", classes).checked()
     stored = NetworkSpec(**state["network"])
     for name in ("depth", "variant"):
-        if getattr(options, name) not in (None, getattr(stored, name)):
-            raise contradiction(name, getattr(options, name), f"{name} {getattr(stored, name)}")
+        if getattr(config, name) not in (None, getattr(stored, name)):
+            raise contradiction(name, getattr(config, name), f"{name} {getattr(stored, name)}")
     if stored.num_classes != classes:
         raise UsageError(
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
         )
-    return dataclasses.replace(stored, layers=options.layers or stored.layers).checked()
+    return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:
@@ -143,8 +142,8 @@ def resumption_remarks(state: Dict[str, Any], recipe: CifarRecipe, device: Any) 
     ]
 
 
-def _given(options: Any) -> Dict[str, Any]:
-    values = {name: getattr(options, name, None) for name in RECIPE_OPTIONS}
+def _given(config: RunConfig) -> Dict[str, Any]:
+    values = {name: getattr(config, name) for name in RECIPE_OPTIONS}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -152,7 +151,7 @@ def versions() -> Dict[str, str]:
     """What the numbers depend on."""
     import tensorflow as tf
 
-    return {"python": platform.python_version(), "tensorflow": str(tf.__version__), "numpy": np.__version__}
+    return provenance.versions(tensorflow=str(tf.__version__), numpy=np.__version__)
 
 
 def describe_data(data: Cifar10) -> Dict[str, Any]:
@@ -168,20 +167,20 @@ def describe_data(data: Cifar10) -> Dict[str, Any]:
 
 
 def write_config(
-    folder: Path, options: Any, recipe: CifarRecipe, spec: NetworkSpec, device: Any, data: Cifar10
+    folder: Path, config: RunConfig, recipe: CifarRecipe, spec: NetworkSpec, device: Any, data: Cifar10
 ) -> None:
     """config.json: everything that decided what this run does, as it was resolved."""
     content = {
-        "command": command(),
-        "commit": records.commit(),
+        "command": provenance.command(),
+        "commit": provenance.commit(),
         "recipe": recipe.to_json(),
         "learning_rate": recipe.schedule.describe(),
         "network": dataclasses.asdict(spec),
-        "options": {name: value for name, value in sorted(vars(options).items()) if value is not None},
+        "options": config.to_json(),
         "device": device.settings(),
         "global_batch_size": recipe.batch_size * device.count,
         "data": describe_data(data),
-        "machine": records.machine(),
+        "machine": provenance.machine(),
         "versions": versions(),
     }
     write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The mode `train`: one straight line from the options to the record."""
+"""The mode `train`: one straight line from the config to the record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
@@ -16,12 +16,11 @@ from shared.class_names import Classes, match
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.roofline import Accelerator, element_bytes
-from shared.run import disk_errors
+from shared.roofline import element_bytes
+from shared.run import disk_errors, provenance
 from shared.run.clock import Clock
 from shared.run.events import log_start
 from shared.run.folder import is_run_of, run_folder, run_of, set_aside
@@ -33,6 +32,7 @@ from tf_seresnet.checkpoints import Checkpoints, Found, check_stored
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
 from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.loop import Loop, Plan
+from tf_seresnet.options import RunConfig
 from tf_seresnet.step import training_step
 from tf_seresnet.step.training_step import Inference, NetworkSpec, TrainingStep
 
@@ -41,28 +41,28 @@ tf1 = tf.compat.v1
 WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
 
 
-def train(options: Any, interrupts: Interrupts) -> None:
-    """Train and evaluate as the options say; everything is written under the run's folder.
+def train(config: RunConfig, interrupts: Interrupts) -> None:
+    """Train and evaluate as the config says; everything is written under the run's folder.
 
     Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
     """
     started, begin = now(), time.time()
 
     # -- Checkpoint to resume, data, recipe, device --------------------------------------------------------
-    found = _resumed(options)
+    config, found = _resumed(config)
     state = found.state if found else None
-    given = _start(options)
-    data, remark = run_setup.load_data(options, found.state if found else given.state if given else None)
-    recipe = run_setup.resumed_recipe(options, state, data) if state else run_setup.choose_recipe(options, data)
+    given = _start(config)
+    data, remark = run_setup.load_data(config, found.state if found else given.state if given else None)
+    recipe = run_setup.resumed_recipe(config, state, data) if state else run_setup.choose_recipe(config, data)
     normalise = Normalisation.from_images(data.train_images)
-    network = run_setup.network(options, recipe, state, len(data.label_names))
+    network = run_setup.network(config, recipe, state, len(data.label_names))
     own = Classes(data.label_names)
     outputs = checkpoints.classes(given) if given else None  # without a head it is refused when it is restored
     kept = match(outputs or own, own, "check --data-path and label_names in batches.meta")
-    device = devices.open_from(options, recipe.precision, recipe.loss_scale)
+    device = devices.open_from(config, recipe.precision, recipe.loss_scale)
     run_setup.check_devices(device, network, state)
     progress = Progress(**state["progress"]) if state else Progress()
-    folder = run_folder(options.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
+    folder = run_folder(config.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
     checkpoints.native(os.path.abspath(str(folder or "")))
     in_place = folder and found and is_run_of(folder, Path(found.prefix).parent)
     aside = set_aside(folder, "tf_seresnet", "train") if folder and not in_place else None
@@ -73,7 +73,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
         if aside:
             log.line(f"note: the run that was in {folder} is now in {aside}")
         if folder:
-            write_config = functools.partial(run_setup.write_config, folder, options, recipe, network, device, data)
+            write_config = functools.partial(run_setup.write_config, folder, config, recipe, network, device, data)
             disk_errors.optional(write_config, folder / "config.json", log)
         batch = TrainingInput(
             data.train_images,
@@ -82,7 +82,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             Augmentation(recipe.crop_padding, recipe.flip),
             recipe.batch_size,
             recipe.seed,
-            options.workers or 2,
+            config.workers or 2,
             device.static_shapes,
             device.times_data_wait,
             replicas,
@@ -92,11 +92,11 @@ def train(options: Any, interrupts: Interrupts) -> None:
         inference = Inference(
             network,
             normalise,
-            evaluation.batch_size(options, len(data.test_images), device.count),
+            evaluation.batch_size(config, len(data.test_images), device.count),
             reuse=True,
             replicas=replicas,
         )
-        plan = _plan(options, recipe, batch.steps_per_epoch, device)
+        plan = _plan(config, recipe, batch.steps_per_epoch, device)
         log_start(
             log,
             recipe.to_json(),
@@ -115,7 +115,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             # -- Weights: new, given or resumed ------------------------------------------------------------
             training_step.initialise(session, recipe.seed)
             if given:
-                given = given.moved_with(options.output_dir)
+                given = given.moved_with(config.output_dir)
                 checkpoints.restore_weights(session, given, variables, None if kept.in_place else kept.outputs)
                 for line in [f"weights: {given.prefix}", *(f"note: {note}" for note in kept.notes)]:
                     log.line(line)
@@ -140,7 +140,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
                 clock,
                 log,
                 replicas.interrupts(interrupts),
-                Checkpoints(folder, options.keep) if folder else None,
+                Checkpoints(folder, config.keep) if folder else None,
                 _run_state(recipe, network, normalise, data, device),
                 replicas,
             )
@@ -164,7 +164,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             schedule=recipe.schedule.describe(),
             dataset=run_setup.describe_data(data),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=device.precision,
             batch_size=recipe.batch_size,
             global_batch_size=recipe.batch_size * device.count,
@@ -173,7 +173,7 @@ def train(options: Any, interrupts: Interrupts) -> None:
             images_trained=progress.images,
             throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last")),
+            evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last")),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1},
             parameters=training_step.parameters(),
             versions=run_setup.versions(),
@@ -182,61 +182,60 @@ def train(options: Any, interrupts: Interrupts) -> None:
         )
         records.write_record(folder / "result.json", result, disk_errors.advice(folder))
         log.succeeded()
-        log.line(evaluated.summary(metrics))
+        log.line(records.evaluation_line(metrics))
         log.line(f"record: {folder / 'result.json'}")
         log.line("\n" + render(beside_documented(result)).rstrip())
 
 
-def _resumed(options: Any) -> Optional[Found]:
-    """The checkpoint that --resume names; the run goes on in its folder unless --output-dir says otherwise."""
-    if options.resume is None:
-        return None
-    if options.checkpoint is not None:
+def _resumed(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
+    """The checkpoint that --resume names, and the config with the folder of its run unless --output-dir is given."""
+    if config.resume is None:
+        return config, None
+    if config.checkpoint is not None:
         raise UsageError(
             "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
         )
-    found = checkpoints.find(options.resume)
+    found = checkpoints.find(config.resume)
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
     check_stored(found)
-    if options.output_dir is None:
-        options.output_dir = str(run_of(Path(found.prefix).parent))
-    return found
+    if config.output_dir is None:
+        config = dataclasses.replace(config, output_dir=str(run_of(Path(found.prefix).parent)))
+    return config, found
 
 
-def _start(options: Any) -> Optional[Found]:
+def _start(config: RunConfig) -> Optional[Found]:
     """The weights that --checkpoint names for a run that starts."""
-    if options.checkpoint is None:
+    if config.checkpoint is None:
         return None
-    given = checkpoints.find(options.checkpoint)
+    given = checkpoints.find(config.checkpoint)
     if given.state is not None:
         check_stored(given)
     return given
 
 
-def _plan(options: Any, recipe: CifarRecipe, steps_per_epoch: int, device: Any) -> Plan:
+def _plan(config: RunConfig, recipe: CifarRecipe, steps_per_epoch: int, device: Any) -> Plan:
     steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
     if steps_per_epoch < 1:
         batch = f"{recipe.batch_size} on {device.count} devices" if device.count > 1 else str(recipe.batch_size)
         raise UsageError(f"a batch of {batch} is larger than the training set; lower --batch-size")
     total = steps_per_epoch * recipe.epochs
-    smaller = options.max_steps or recipe.steps_per_epoch or options.epochs
+    smaller = config.max_steps or recipe.steps_per_epoch or config.epochs
     return Plan(
         steps_per_epoch,
-        min(total, options.max_steps or total),
-        options.print_freq,
-        options.save_steps,
+        min(total, config.max_steps or total),
+        config.print_freq,
+        config.save_steps,
         not smaller,
-        _floor(options, recipe, device),
+        _floor(config, recipe, device),
     )
 
 
-def _floor(options: Any, recipe: CifarRecipe, device: Any) -> Optional[float]:
-    accelerator = Accelerator.from_limits(options.peak_flops, options.memory_bandwidth)
-    if accelerator is None:
+def _floor(config: RunConfig, recipe: CifarRecipe, device: Any) -> Optional[float]:
+    if config.accelerator is None:
         return None
     cost = network_cost(recipe.depth, recipe.variant)
-    return accelerator.roofline_seconds(cost, recipe.batch_size, element_bytes(device.precision))
+    return config.accelerator.roofline_seconds(cost, recipe.batch_size, element_bytes(device.precision))
 
 
 def _run_state(

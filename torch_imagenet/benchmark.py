@@ -14,6 +14,7 @@ import torch
 from shared.cli.signals import Interrupts
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
+from shared.run import provenance
 from shared.run.clock import Clock
 from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now, open_log
@@ -24,6 +25,7 @@ from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.options import RunConfig
 from torch_imagenet.step.batch_norm import least_batch
 from torch_imagenet.step.training_step import TrainingStep
 
@@ -43,12 +45,12 @@ def synthetic_batch(recipe: ImageNetRecipe, num_classes: int, device: Device) ->
 class SyntheticStep:
     """Network, step and one batch of the recipe that the options ask for, for the modes that need no data."""
 
-    def __init__(self, options: Any, device: Device, ranks: Ranks = ALONE) -> None:
-        self.recipe = recipe = run_setup.synthetic_recipe(options, device)
+    def __init__(self, config: RunConfig, device: Device, ranks: Ranks = ALONE) -> None:
+        self.recipe = recipe = run_setup.synthetic_recipe(config, device)
         self.device = device
         self.level = precision(recipe.precision)
-        self.spec = _spec(options, recipe, device)
-        self.memory_format = device.memory_format(self.spec.name, options.memory_format)
+        self.spec = _spec(config, recipe, device)
+        self.memory_format = device.memory_format(self.spec.name, config.memory_format)
         torch.manual_seed(recipe.seed)
         self.normalise = run_setup.normalisation(self.spec, device, self.level, self.memory_format)
         self.step = TrainingStep(
@@ -60,9 +62,9 @@ class SyntheticStep:
             self.normalise,
             self.memory_format,
             self.spec.head,
-            options.compile,
+            config.compile,
             ranks,
-            options.sync_bn,
+            config.sync_bn,
         )
         self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
         self._loss, self._steps = torch.zeros(()), 0
@@ -91,7 +93,7 @@ class SyntheticStep:
             "recipe": recipe.name,
             "image_size": recipe.image_size,
             "device": self.device.describe(),
-            "machine": records.machine(),
+            "machine": provenance.machine(),
             "precision": self.level.name,
             "memory_format": self.memory_format,
             "batch_size": recipe.batch_size,
@@ -106,17 +108,17 @@ class SyntheticStep:
         return f"network: {self.spec.text()}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
 
 
-def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
+def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Print both rates and write result.json. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
-    synthetic = SyntheticStep(options, device, ranks)
-    folder = ranks.from_first(lambda: _folder(options))
-    with open_log(folder, 0, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    synthetic = SyntheticStep(config, device, ranks)
+    folder = ranks.from_first(lambda: _folder(config))
+    with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [*run_setup.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
         if ranks.is_first:
-            run_setup.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
-        steps = options.max_steps or STEPS
+            run_setup.write_config(folder, config, synthetic.recipe, synthetic.spec, device)
+        steps = config.max_steps or STEPS
         images = synthetic.recipe.batch_size * device.count
         forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
         log.line(_rate("forward", forward))
@@ -132,7 +134,7 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
             half="torch_imagenet",
             mode="benchmark",
             dataset={"name": "synthetic"},
-            compiled=options.compile,
+            compiled=config.compile,
             steps_completed=steps,
             throughput=trained,
             forward=forward,
@@ -144,21 +146,21 @@ def benchmark(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts
         write(log, folder, result)
 
 
-def check(options: Any, device: Device) -> None:
+def check(config: RunConfig, device: Device) -> None:
     """Raise UsageError for what every process of a benchmark would find wrong."""
-    _spec(options, run_setup.synthetic_recipe(options, device), device)
+    _spec(config, run_setup.synthetic_recipe(config, device), device)
 
 
-def _spec(options: Any, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:
+def _spec(config: RunConfig, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:
     """The network that is measured. Raises UsageError where the recipe's batch is too small for it."""
-    spec = NetworkSpec.from_recipe(recipe, options.num_classes or CLASSES)
+    spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     if recipe.batch_size == 1:
-        least_batch(spec, recipe, options.sync_bn and device.count > 1)
+        least_batch(spec, recipe, config.sync_bn and device.count > 1)
     return spec
 
 
-def _folder(options: Any) -> Path:
-    folder = run_folder(options.output_dir, "benchmark")
+def _folder(config: RunConfig) -> Path:
+    folder = run_folder(config.output_dir, "benchmark")
     set_aside(folder, "torch_imagenet", "benchmark")
     return folder
 

@@ -18,11 +18,10 @@ from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.results import evaluated
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.events import log_evaluation
 from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
@@ -37,7 +36,7 @@ from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.bad_images import BadImages
 from torch_imagenet.input_pipeline.loader import Batch, EvaluationInput
 from torch_imagenet.networks.spec import NetworkSpec
-from torch_imagenet.options import patience, workers
+from torch_imagenet.options import RunConfig, patience, workers
 from torch_imagenet.step import not_finite
 from torch_imagenet.step.normalisation import Normalisation
 from torch_imagenet.weights.source import FoundWeights, found_weights
@@ -126,32 +125,32 @@ def documented_lines(metrics: Metrics, epoch: Optional[int] = None) -> List[str]
     return [RULE, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", RULE]
 
 
-def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
+def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the validation images. The first process writes result.json."""
     started, begin = now(), time.time()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
-    weights = ranks.from_first(lambda: found_weights(options))
-    data, recipe, spec, found = _subject(options, weights)
+    weights = ranks.from_first(lambda: found_weights(config))
+    data, recipe, spec, found = _subject(config, weights)
     labelled = data.labelled(found)
     ranks.same("data set", data.content.fingerprint)
-    level = precision(_precision(options, recipe.precision, weights.state, device))
-    batch_size = options.eval_batch_size or options.batch_size or recipe.batch_size
+    level = precision(_precision(config, recipe.precision, weights.state, device))
+    batch_size = config.eval_batch_size or config.batch_size or recipe.batch_size
 
     # -- Network -----------------------------------------------------------------------------------------------
     network = spec.make()
     matched = weights.load(network) if ranks.is_first else []
-    memory_format = device.memory_format(spec.name, options.memory_format)
+    memory_format = device.memory_format(spec.name, config.memory_format)
     device.place(network, memory_format)
     broadcast(network.state_dict().values(), ranks)
     if level.weights != torch.float32:
         to_half(network, level.weights)
     network.eval()
-    forward = _answering(torch.compile(network) if options.compile else network, found, device)
+    forward = _answering(torch.compile(network) if config.compile else network, found, device)
 
     # -- Folder and log ----------------------------------------------------------------------------------------
-    folder, aside = ranks.from_first(lambda: _folder(options))
-    with open_log(folder, 0, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    folder, aside = ranks.from_first(lambda: _folder(config))
+    with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
         for line in [
             data.remark,
@@ -166,20 +165,20 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         ]:
             log.line(line)
         if ranks.is_first:
-            run_setup.write_config(folder, options, recipe, spec, device, data)
+            run_setup.write_config(folder, config, recipe, spec, device, data)
 
         # -- Count ---------------------------------------------------------------------------------------------
         bad, most_confident = BadImages(log), MostConfident()
         with EvaluationInput(
             labelled.content.val,
-            run_setup.eval_transform(options, recipe, spec),
+            run_setup.eval_transform(config, recipe, spec),
             batch_size,
-            workers(options),
-            options.on_bad_image,
-            device.asynchronous,
-            ranks.rank,
-            ranks.size,
-            patience(options, ranks.size),
+            workers(config),
+            on_bad_image=config.on_bad_image,
+            pin_memory=device.asynchronous,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            patience=patience(config, ranks.size),
         ) as batches:
             normalise = run_setup.normalisation(spec, device, level, memory_format)
             count = partial(
@@ -213,12 +212,12 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
             image_size=recipe.image_size,
             dataset=data.describe(),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=level.name,
             batch_size=batch_size,
             evaluation=dict(
-                evaluated.as_record(metrics, str(weights.path), bad.count),
-                **evaluated.classes(found, data.content.classes),
+                records.evaluation_part(metrics, str(weights.path), bad.count),
+                **records.evaluated_classes(found, data.content.classes),
             ),
             parameters=run_setup.parameters(network),
             versions=run_setup.versions(),
@@ -228,23 +227,23 @@ def evaluate(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts)
         finish(log, folder, result, metrics)
 
 
-def check(options: Any, device: Device) -> None:
+def check(config: RunConfig, device: Device) -> None:
     """Raise UsageError for what every process of an evaluation would find wrong; nothing is changed."""
-    _subject(options, found_weights(options))
+    _subject(config, found_weights(config))
 
 
-def _subject(options: Any, weights: FoundWeights) -> Tuple[run_setup.Data, ImageNetRecipe, NetworkSpec, Match]:
+def _subject(config: RunConfig, weights: FoundWeights) -> Tuple[run_setup.Data, ImageNetRecipe, NetworkSpec, Match]:
     """The images, the recipe of the weights' training, the network, and which outputs the images' classes are.
 
     Raises UsageError where they do not fit.
     """
     state = weights.state
-    data = run_setup.load_data(options, state, need_train=False)
-    recipe = run_setup.evaluated_recipe(options, state, data)
+    data = run_setup.load_data(config, state, need_train=False)
+    recipe = run_setup.evaluated_recipe(config, state, data)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
     found = match(outputs, data.classes, _OTHER_CLASSES)
-    spec = run_setup.network_spec(options, recipe, state, len(outputs.names), "network")
-    return data, recipe, spec, found.for_evaluation(options.restrict_classes)
+    spec = run_setup.network_spec(config, recipe, state, len(outputs.names), "network")
+    return data, recipe, spec, found.for_evaluation(config.restrict_classes)
 
 
 def _answering(network: Forward, found: Match, device: Device) -> Forward:
@@ -255,9 +254,9 @@ def _answering(network: Forward, found: Match, device: Device) -> Forward:
     return lambda images: network(images)[:, columns]
 
 
-def _folder(options: Any) -> Tuple[Path, Optional[Path]]:
+def _folder(config: RunConfig) -> Tuple[Path, Optional[Path]]:
     """The folder of the evaluation, and where the files of an earlier one went that was in it."""
-    folder = run_folder(options.output_dir, "evaluate")
+    folder = run_folder(config.output_dir, "evaluate")
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
     return folder, set_aside(folder, "torch_imagenet", "evaluate")
@@ -275,14 +274,14 @@ def finish(
     trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
     if trained or tested:
         log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(evaluated.summary(metrics, tested or 0))
+    log.line(records.evaluation_line(metrics, tested or 0))
     log.line(f"record: {folder / 'result.json'}")
     log.line("\n" + render(beside_documented(result)).rstrip())
 
 
-def _precision(options: Any, recipe_precision: str, state: Optional[Any], device: Device) -> str:
+def _precision(config: RunConfig, recipe_precision: str, state: Optional[Dict[str, Any]], device: Device) -> str:
     """What was asked for; else the training's where that was on the same kind of device; else float32."""
-    if options.precision is not None:
-        return str(options.precision)
+    if config.precision is not None:
+        return config.precision
     trained_here = state is not None and state["device"]["kind"] == device.kind
     return recipe_precision if trained_here else "O0"

@@ -6,11 +6,10 @@ README.md has examples.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 if not __package__:
     # Run as a script from a bare checkout: the packages are found from the checkout's root, and this folder must not
@@ -21,16 +20,73 @@ if not __package__:
 from shared.cli.entry_point import run
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from torch_imagenet.options import parser
+from torch_imagenet.options import RunConfig
 
 
-def _torch(options: Any) -> None:
-    """Import torch. Raises UsageError where it, numpy's companion Pillow, or a new enough torch is missing."""
-    if options.distributed or options.num_devices:
-        # Every process's account of a broken connection; its reason is said in one line. Read when torch loads.
+def _train(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.distributed.run import run_on_devices
+    from torch_imagenet.training import train
+    from torch_imagenet.training_setup import check
+
+    run_on_devices(train, config, interrupts, check)
+
+
+def _evaluate(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.distributed.run import run_on_devices
+    from torch_imagenet.evaluation import check, evaluate
+
+    run_on_devices(evaluate, config, interrupts, check)
+
+
+def _benchmark(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.benchmark import benchmark, check
+    from torch_imagenet.distributed.run import run_on_devices
+
+    run_on_devices(benchmark, config, interrupts, check)
+
+
+def _profile(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.distributed.run import run_on_devices
+    from torch_imagenet.profiling import profile
+
+    run_on_devices(profile, config, interrupts)
+
+
+def _check_data(config: RunConfig, interrupts: Interrupts) -> None:
+    from torch_imagenet.check_data import check_data
+
+    check_data(config, interrupts)
+
+
+def _summary(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.summary import summary
+
+    summary(config)
+
+
+MODES = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "finetune": _train,
+    "benchmark": _benchmark,
+    "profile": _profile,
+    "check-data": _check_data,
+    "summary": _summary,
+}
+
+
+def _load_torch(config: RunConfig) -> None:
+    """Import torch. Raises UsageError where torch or Pillow is missing, or torch is too old."""
+    if config.distributed or config.num_devices:
+        # Without it every process logs its own account of a broken connection. Read when torch loads.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    # Threads that wait for each other sleep: by default they spin, and on a machine that is shared, with the processes
-    # that decode images for instance, they take the processor from whom they are waiting for. Read when torch loads.
+    # OpenMP threads that wait spin by default, and on a shared machine take cores from the processes that decode
+    # images. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import PIL  # noqa: F401
@@ -44,47 +100,9 @@ def _torch(options: Any) -> None:
         raise UsageError(f"torch {torch.__version__} is too old; this half needs 2.6 or newer")
 
 
-# Where each mode's function is, and whose `check` looks at its options before several processes start; None: it has
-# one device.
-MODES = {
-    "train": ("training", "train", "training_setup"),
-    "evaluate": ("evaluation", "evaluate", "evaluation"),
-    "finetune": ("training", "train", "training_setup"),
-    "benchmark": ("benchmark", "benchmark", "benchmark"),
-    "profile": ("profiling", "profile", None),
-    "check-data": ("check_data", "check_data", None),
-    "summary": ("summary", "summary", None),
-}
-
-
-def _run(options: Any, interrupts: Interrupts) -> None:
-    module, function, checking = MODES[options.mode]
-    if options.mode == "check-data":
-        from torch_imagenet.check_data import check_data
-
-        check_data(options, interrupts)
-        return
-    _torch(options)
-    mode = getattr(importlib.import_module(f"torch_imagenet.{module}"), function)
-    if options.mode == "summary":
-        mode(options)
-        return
-    from torch_imagenet.distributed import run as ranked
-
-    check = importlib.import_module(f"torch_imagenet.{checking}").check if checking else None
-    ranked.run(mode, check, options, options.words, interrupts)
-
-
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The exit status; see `shared.cli.entry_point`."""
-    return run(lambda: _options(argv), dict.fromkeys(MODES, _run))
-
-
-def _options(argv: Optional[Sequence[str]]) -> Any:
-    options = parser(tuple(MODES)).parse_args(argv)
-    options.words = list(sys.argv[1:] if argv is None else argv)  # to start other processes with
-    options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
-    return options
+    return run(lambda: RunConfig.from_argv(argv), MODES)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, Optional, Sequence, Tuple
+import sys
+from dataclasses import dataclass, fields
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
 from shared.cli.arguments import Parser, common_parser, number, one_of
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.recipes.imagenet import DECAYED, SMOOTHING
+from shared.roofline import Accelerator
 from shared.system.paths import expanded
 from torch_imagenet.devices import npu_options
+from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
 DESCRIPTION = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
@@ -19,13 +23,134 @@ ON_BAD_IMAGE = ("fatal", "skip")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 
+MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "summary")
 
-def parser(modes: Sequence[str]) -> Parser:
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The command line, parsed once. What follows from a checkpoint or from the devices is a `replace`d copy.
+
+    None is "not given": for a field of the recipe the recipe's value stands.
+    """
+
+    mode: str
+    argv: Tuple[str, ...]  # as it was typed, to start other processes with
+    # What to run.
+    recipe: Optional[str]
+    network: Optional[str]
+    data_path: Optional[str]
+    device: str
+    precision: Optional[str]
+    deterministic: bool
+    workers: Optional[int]
+    restrict_classes: bool
+    distributed: bool
+    num_devices: Optional[int]
+    # Training.
+    epochs: Optional[int]
+    max_steps: Optional[int]
+    batch_size: Optional[int]
+    learning_rate: Optional[float]
+    scheduler: Optional[str]
+    milestones: Optional[Tuple[int, ...]]
+    factors: Optional[Tuple[float, ...]]
+    warm_up_epochs: Optional[int]
+    momentum: Optional[float]
+    weight_decay: Optional[float]
+    seed: Optional[int]
+    # Files, reports and the limits of the device.
+    output_dir: Optional[str]
+    resume: Optional[str]
+    checkpoint: Optional[str]
+    save_steps: Optional[int]
+    keep: int
+    print_freq: int
+    peak_flops: Optional[float]
+    memory_bandwidth: Optional[float]
+    # The network.
+    num_classes: Optional[int]
+    image_size: Optional[int]
+    dropout: Optional[float]
+    drop_path: Optional[float]
+    auxiliary_weight: Optional[float]
+    zero_pad: Optional[bool]
+    # Training of this half.
+    loss_scale: Optional[str]
+    label_smoothing: Optional[float]
+    smoothing: Optional[str]
+    decayed: Optional[str]
+    period: Optional[int]
+    factor: Optional[float]
+    minimum: Optional[float]
+    clip_norm: Optional[float]
+    accumulate: Optional[int]
+    ema_decay: Optional[float]
+    mixup: Optional[float]
+    cutmix: Optional[float]
+    randaugment: Optional[Tuple[int, int]]
+    steps_per_epoch: Optional[int]
+    freeze_body: Optional[bool]
+    # Images.
+    on_bad_image: str
+    eval_batch_size: Optional[int]
+    keep_aspect: bool
+    sort_val: Optional[str]
+    write_shards: Optional[str]
+    shard_size: int
+    shard_cache: Optional[str]
+    shard_cache_size: float
+    # Device and speed.
+    memory_format: Optional[str]
+    compile: bool
+    # Several devices.
+    nnodes: Optional[int]
+    node_rank: Optional[int]
+    master_addr: Optional[str]
+    master_port: Optional[int]
+    local_addr: Optional[str]
+    local_rank: Optional[int]
+    max_restarts: int
+    timeout: float
+    scale_learning_rate: bool
+    sync_bn: bool
+    affinity: bool
+    # Ascend NPU.
+    npu_fused_sgd: bool
+    npu_jit_compile: bool
+    npu_internal_format: bool
+    # More files.
+    log_file: Optional[str]
+    original_names: bool
+
+    @classmethod
+    def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
+        """Parse a command line, by default this process's. Raises UsageError."""
+        options = parser().parse_args(argv)
+        options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
+        options.argv = tuple(sys.argv[1:] if argv is None else argv)
+        return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
+
+    @property
+    def npu(self) -> NpuSettings:
+        """What only an Ascend NPU has."""
+        return NpuSettings(self.npu_fused_sgd, self.npu_jit_compile, self.npu_internal_format)
+
+    @property
+    def accelerator(self) -> Optional[Accelerator]:
+        """The limits of the device for the roofline of a step; None where they are not given."""
+        return Accelerator.from_limits(self.peak_flops, self.memory_bandwidth)
+
+    def to_json(self) -> Dict[str, Any]:
+        """What was given or has a default, by name, for config.json."""
+        return {name: value for name, value in sorted(vars(self).items()) if value is not None and name != "argv"}
+
+
+def parser() -> Parser:
     """All options; those that the recipe has a field for are None unless given."""
     made = common_parser(
         "torch_imagenet/main.py",
         DESCRIPTION,
-        modes,
+        MODES,
         tuple(NETWORKS),
         recipes.names("torch_imagenet"),
         ("torch",),
@@ -212,20 +337,20 @@ def _add_files(group: Any) -> None:
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
 
 
-def shard_cache(options: Any, path: str) -> Optional[ShardCache]:
+def shard_cache(config: RunConfig, path: str) -> Optional[ShardCache]:
     """Where shards of the data set are kept; None for one that is on this machine."""
-    return make_cache(options.shard_cache, options.shard_cache_size) if is_url(path) else None
+    return make_cache(config.shard_cache, config.shard_cache_size) if is_url(path) else None
 
 
-def patience(options: Any, ranks: int) -> float:
+def patience(config: RunConfig, ranks: int) -> float:
     """Seconds in which a data worker must have given a batch: --timeout; among ranks less, so that it is told of before
     the others give this one up.
     """
-    return float(options.timeout) * (0.9 if ranks > 1 else 1.0)
+    return config.timeout * (0.9 if ranks > 1 else 1.0)
 
 
-def workers(options: Any, cpus: Optional[int] = None) -> int:
+def workers(config: RunConfig, cpus: Optional[int] = None) -> int:
     """Processes that decode images: --workers, else one for each of `cpus` (default: this process's), 16 at most."""
     if cpus is None:
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(options.workers or min(cpus, 16))
+    return config.workers or min(cpus, 16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, List
+from typing import List
 
 import torch
 
@@ -16,27 +16,28 @@ from torch_imagenet import run_setup
 from torch_imagenet.benchmark import SyntheticStep, write
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.options import RunConfig
 
 TRACE = "output.prof"  # the documented name; chrome://tracing and Perfetto read it
 STEPS = 1  # profiled ones, as in the originals, unless --max-steps says otherwise
 OPERATORS = 10
 
 
-def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
+def profile(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Write trace and record, print the table. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
-    synthetic = SyntheticStep(options, device, ranks)
-    folder = run_folder(options.output_dir, "profile")
+    synthetic = SyntheticStep(config, device, ranks)
+    folder = run_folder(config.output_dir, "profile")
     set_aside(folder, "torch_imagenet", "profile")
-    with RunLog(folder, text_file=options.log_file) as log:
+    with RunLog(folder, text_file=config.log_file) as log:
         for line in [*run_setup.device_lines(device, synthetic.level), synthetic.line()]:
             log.line(line)
-        run_setup.write_config(folder, options, synthetic.recipe, synthetic.spec, device)
+        run_setup.write_config(folder, config, synthetic.recipe, synthetic.spec, device)
         for _ in range(device.warm_up_steps):
             interrupts.raise_if_requested()
             synthetic.train()
         device.synchronize()
-        steps = options.max_steps or STEPS
+        steps = config.max_steps or STEPS
         activities = [torch.profiler.ProfilerActivity.CPU, device.profiler_activity()]
         with torch.profiler.profile(activities=[one for one in activities if one is not None]) as profiler:
             for _ in range(steps):
@@ -55,7 +56,7 @@ def profile(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) 
             half="torch_imagenet",
             mode="profile",
             dataset={"name": "synthetic"},
-            compiled=options.compile,
+            compiled=config.compile,
             steps_completed=steps,
             started=started,
             seconds=time.time() - begin,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -20,9 +19,8 @@ from shared.imagenet.dataset import ImageNet, Split
 from shared.imagenet.download_cache import is_url, shown
 from shared.imagenet.split import WHOLE
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
-from shared.results import record as records
+from shared.run import provenance
 from shared.run import reproducibility as rounding
-from shared.run.folder import command
 from shared.run.progress import refuse_less
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import check_there
@@ -33,7 +31,7 @@ from torch_imagenet.distributed.restart import job_name
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
-from torch_imagenet.options import shard_cache
+from torch_imagenet.options import RunConfig, shard_cache
 from torch_imagenet.step.normalisation import Normalisation
 
 DEFAULT_NETWORK = "se_resnet50"
@@ -86,7 +84,7 @@ class Data:
 
 
 def load_data(
-    options: Any,
+    config: RunConfig,
     state: Optional[Dict[str, Any]] = None,
     need_train: bool = True,
     start: Optional[Dict[str, Any]] = None,
@@ -97,24 +95,24 @@ def load_data(
     With the `state` of a run that is to be continued the training images have the order that they had in it; `start` is
     that of a run whose weights alone are taken. Raises UsageError where what is named is not there.
     """
-    data = _found_data(options, state or start, ("train", "val") if need_train else ("val",))
+    data = _found_data(config, state or start, ("train", "val") if need_train else ("val",))
     if state is None or not need_train:
         return data
     train = data.train.ordered(state["data"].get("order", WHOLE))
     return replace(data, content=replace(data.content, train=train))
 
 
-def _found_data(options: Any, state: Optional[Dict[str, Any]], splits: Sequence[str]) -> Data:
-    if options.data_path is not None:
-        content = imagenet.load(options.data_path, splits, shard_cache=shard_cache(options, options.data_path))
+def _found_data(config: RunConfig, state: Optional[Dict[str, Any]], splits: Sequence[str]) -> Data:
+    if config.data_path is not None:
+        content = imagenet.load(config.data_path, splits, shard_cache=shard_cache(config, config.data_path))
         return Data(content, f"data: {content.name} from {shown(content.path)}")
     if state is not None:
-        content = _trained_on(options, state["data"], splits)
+        content = _trained_on(config, state["data"], splits)
         return Data(content, f"data: {content.name} from {shown(content.path)}, where the checkpoint was trained")
     if os.path.lexists(imagenet.FOLDER):
         content = imagenet.load(imagenet.FOLDER, splits=splits)
         return Data(content, f"data: {content.name} from ./{imagenet.FOLDER}")
-    if options.checkpoint is not None or options.resume is not None:
+    if config.checkpoint is not None or config.resume is not None:
         raise UsageError(f"no data set is named, and there is no ./{imagenet.FOLDER}; name one with --data-path DIR")
     content = imagenet.load(sample.imagenet_folder(), splits=splits, name=sample.NAME)
     return Data(
@@ -126,38 +124,38 @@ def _found_data(options: Any, state: Optional[Dict[str, Any]], splits: Sequence[
     )
 
 
-def _trained_on(options: Any, stored: Dict[str, Any], splits: Sequence[str]) -> ImageNet:
+def _trained_on(config: RunConfig, stored: Dict[str, Any], splits: Sequence[str]) -> ImageNet:
     """The data set that a checkpoint names. The embedded sample is made again where its folder is gone."""
     place = of_system(stored["path"])
     if sample.is_cached(place) and not os.path.lexists(place):
         place = str(sample.imagenet_folder())
     if not is_url(place):
         check_there(place)
-    return imagenet.load(place, splits, stored["name"], shard_cache=shard_cache(options, place))
+    return imagenet.load(place, splits, stored["name"], shard_cache=shard_cache(config, place))
 
 
 # -- recipe ----------------------------------------------------------------------------------------------------
 
 
-def choose_recipe(options: Any, data: Data, device: Device) -> ImageNetRecipe:
+def choose_recipe(config: RunConfig, data: Data, device: Device) -> ImageNetRecipe:
     """--recipe, else the network's documented one for one device; a short one for the sample. Options override it."""
-    name = options.recipe or ("imagenet_sample" if data.content.name == sample.NAME else _documented(options))
-    return _overridden(name, options, device)
+    name = config.recipe or ("imagenet_sample" if data.content.name == sample.NAME else _documented(config))
+    return _overridden(name, config, device)
 
 
-def synthetic_recipe(options: Any, device: Device) -> ImageNetRecipe:
+def synthetic_recipe(config: RunConfig, device: Device) -> ImageNetRecipe:
     """The recipe that is measured where no data is read. Options override it."""
-    return _overridden(options.recipe or _documented(options), options, device)
+    return _overridden(config.recipe or _documented(config), config, device)
 
 
-def _documented(options: Any) -> str:
-    return DEFAULTS[options.network or DEFAULT_NETWORK]
+def _documented(config: RunConfig) -> str:
+    return DEFAULTS[config.network or DEFAULT_NETWORK]
 
 
-def _overridden(name: str, options: Any, device: Device) -> ImageNetRecipe:
+def _overridden(name: str, config: RunConfig, device: Device) -> ImageNetRecipe:
     recipe = recipes.get(name)
     assert isinstance(recipe, ImageNetRecipe)  # the command line knows no others
-    given = given_options(options)
+    given = given_options(config)
     documented_step = recipe.batch_size * recipe.devices
     network = given.get("network", recipe.network)
     if network != recipe.network:
@@ -169,14 +167,14 @@ def _overridden(name: str, options: Any, device: Device) -> ImageNetRecipe:
     if PRECISIONS.get(given["precision"], Precision("")).loss_scale is None:
         given.setdefault("loss_scale", None)  # float32's range needs none
     chosen = recipe.override(**given)
-    if options.scale_learning_rate:
+    if config.scale_learning_rate:
         # The linear scaling rule (Goyal et al., arXiv 1706.02677, section 2.1), from the step that the rate is for.
         step = chosen.batch_size * chosen.accumulate * device.count
         chosen = chosen.override(learning_rate=chosen.schedule.base * step / documented_step)
     return chosen
 
 
-def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
+def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
     """The recipe of the interrupted run, of which only the number of epochs may change.
 
     Raises UsageError where an option or the data set would make it another run.
@@ -187,12 +185,12 @@ def resumed_recipe(options: Any, state: Dict[str, Any], data: Data) -> ImageNetR
             " start a new run with --checkpoint"
         )
     check_same(state["data"].get("classes"), data.classes, data.content.path)
-    refuse_less(state["progress"], options.epochs, options.max_steps)
+    refuse_less(state["progress"], config.epochs, config.max_steps)
     stored = ImageNetRecipe.from_json(state["recipe"])
-    given = given_options(options)
-    if options.scale_learning_rate:
+    given = given_options(config)
+    if config.scale_learning_rate:
         given.pop("learning_rate", None)  # the stored one is already scaled
-    return stored.resumed(given, options.recipe)
+    return stored.resumed(given, config.recipe)
 
 
 def arithmetic(device: Device, memory_format: str, compiled: bool) -> Dict[str, Any]:
@@ -215,25 +213,25 @@ def resumption_remarks(state: Dict[str, Any], recipe: ImageNetRecipe, now: Dict[
     ]
 
 
-def evaluated_recipe(options: Any, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:
+def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:
     """The recipe that a checkpoint was trained with; for bare weights, the network's with its own image size."""
     if state is not None:
         trained = ImageNetRecipe.from_json(state["recipe"])
-        if options.network not in (None, trained.network):
-            raise UsageError(f"the checkpoint is of {trained.network}; leave --network {options.network} out")
-        return trained.override(image_size=options.image_size or trained.image_size)
-    network = options.network or DEFAULT_NETWORK
+        if config.network not in (None, trained.network):
+            raise UsageError(f"the checkpoint is of {trained.network}; leave --network {config.network} out")
+        return trained.override(image_size=config.image_size or trained.image_size)
+    network = config.network or DEFAULT_NETWORK
     recipe = recipes.get(DEFAULTS[network])
     assert isinstance(recipe, ImageNetRecipe)
-    changes = {"network": network, "image_size": options.image_size or NETWORKS[network].image_size}
-    if options.zero_pad is not None:
-        changes["zero_pad"] = options.zero_pad
+    changes = {"network": network, "image_size": config.image_size or NETWORKS[network].image_size}
+    if config.zero_pad is not None:
+        changes["zero_pad"] = config.zero_pad
     return recipe.override(auxiliary_weight=0.0, **changes)
 
 
-def given_options(options: Any) -> Dict[str, Any]:
+def given_options(config: RunConfig) -> Dict[str, Any]:
     """What the command line says about the recipe."""
-    values = {name: getattr(options, name, None) for name in RECIPE_OPTIONS}
+    values = {name: getattr(config, name, None) for name in RECIPE_OPTIONS}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -241,13 +239,13 @@ def given_options(options: Any) -> Dict[str, Any]:
 
 
 def network_spec(
-    options: Any, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int, whose: str
+    config: RunConfig, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int, whose: str
 ) -> NetworkSpec:
     """The recipe's network for so many classes, or the one that a checkpoint was made with.
 
     Raises UsageError where the numbers of classes differ; `whose` says what has so many, the data set or the weights.
     """
-    asked = options.num_classes
+    asked = config.num_classes
     if asked not in (None, classes):
         raise UsageError(
             f"--num-classes {asked}, but the {whose} has {classes} classes; leave it out, or check the data"
@@ -274,9 +272,9 @@ def _pair(numbers: Sequence[int]) -> Optional[Tuple[int, int]]:
     return (numbers[0], numbers[1]) if numbers else None
 
 
-def eval_transform(options: Any, recipe: ImageNetRecipe, spec: NetworkSpec) -> EvalTransform:
+def eval_transform(config: RunConfig, recipe: ImageNetRecipe, spec: NetworkSpec) -> EvalTransform:
     """Resize and centre crop, by the network's documented fraction."""
-    return EvalTransform(recipe.image_size, NETWORKS[spec.name].crop_fraction, options.keep_aspect)
+    return EvalTransform(recipe.image_size, NETWORKS[spec.name].crop_fraction, config.keep_aspect)
 
 
 def normalisation(spec: NetworkSpec, device: Device, level: Precision, memory_format: str) -> Normalisation:
@@ -307,30 +305,30 @@ def versions() -> Dict[str, str]:
     """What the numbers depend on."""
     import PIL
 
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-    }
+    return provenance.versions(torch=torch.__version__, numpy=np.__version__, pillow=PIL.__version__)
 
 
 def write_config(
-    folder: Path, options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device, data: Optional[Data] = None
+    folder: Path,
+    config: RunConfig,
+    recipe: ImageNetRecipe,
+    spec: NetworkSpec,
+    device: Device,
+    data: Optional[Data] = None,
 ) -> None:
     """config.json: everything that decided what this run does, as it was resolved. Without `data` it made its own."""
     content = {
-        "command": command(),
+        "command": provenance.command(),
         "job": job_name(),
-        "commit": records.commit(),
+        "commit": provenance.commit(),
         "recipe": recipe.to_json(),
         "learning_rate": recipe.schedule.describe(),
         "network": spec.to_json(),
-        "options": {key: value for key, value in sorted(vars(options).items()) if value is not None and key != "words"},
+        "options": config.to_json(),
         "device": device.describe(),
         "global_batch_size": recipe.batch_size * recipe.accumulate * device.count,
         "data": data.describe() if data is not None else {"name": "synthetic"},
-        "machine": records.machine(),
+        "machine": provenance.machine(),
         "versions": versions(),
     }
     write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from shared.roofline import Accelerator, describe
+from shared.roofline import describe
 from shared.run.log import RunLog
 from torch_imagenet import run_setup
 from torch_imagenet.benchmark import CLASSES
 from torch_imagenet.devices.device import open_device
 from torch_imagenet.networks.cost import network_cost
 from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.options import RunConfig
 
 
-def summary(options: Any) -> None:
+def summary(config: RunConfig) -> None:
     """Print it. Raises UsageError for a network that does not exist."""
     device = open_device("cpu")
-    recipe = run_setup.synthetic_recipe(options, device)
-    spec = NetworkSpec.from_recipe(recipe, options.num_classes or CLASSES)
-    accelerator = Accelerator.from_limits(options.peak_flops, options.memory_bandwidth)
+    recipe = run_setup.synthetic_recipe(config, device)
+    spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     with RunLog(None) as log:
         log.line(f"network: {spec.text()}, {recipe.image_size} x {recipe.image_size} pixels")
-        for line in describe(network_cost(spec, recipe.image_size), recipe.precision, recipe.batch_size, accelerator):
+        for line in describe(
+            network_cost(spec, recipe.image_size), recipe.precision, recipe.batch_size, config.accelerator
+        ):
             log.line(line)

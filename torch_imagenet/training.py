@@ -15,9 +15,8 @@ from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.results import evaluated
 from shared.results import record as records
-from shared.run import disk_errors
+from shared.run import disk_errors, provenance
 from shared.run.clock import Clock
 from shared.run.events import log_start
 from shared.run.examples import MostConfident
@@ -34,7 +33,7 @@ from torch_imagenet.input_pipeline.bad_images import BadImages
 from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput
 from torch_imagenet.loop import Loop, Plan
 from torch_imagenet.networks.spec import NetworkSpec
-from torch_imagenet.options import patience, workers
+from torch_imagenet.options import RunConfig, patience, workers
 from torch_imagenet.step.losses import smoothing_text
 from torch_imagenet.step.normalisation import Normalisation
 from torch_imagenet.step.training_step import TrainingStep, needs_host
@@ -42,7 +41,7 @@ from torch_imagenet.training_setup import Setup, origin_of
 from torch_imagenet.weights import source
 
 
-def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
+def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Train and evaluate as the options say; everything is written under the run's folder, by the first process.
 
     Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
@@ -50,8 +49,8 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     started, begin = now(), time.time()
 
     # -- Checkpoint to resume, data, recipe, network -----------------------------------------------------------
-    options, found, given = ranks.from_first(lambda: origin_of(options))
-    setup = Setup.of(options, device, found, given)
+    config, found, given = ranks.from_first(lambda: origin_of(config))
+    setup = Setup.of(config, device, found, given)
     recipe, spec, data, plan = setup.recipe, setup.spec, setup.data, setup.plan
     ranks.same("data set", data.content.fingerprint)
     ranks.same("order of the images", data.train.order)
@@ -62,9 +61,9 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
     # -- Network: fresh, given or resumed ----------------------------------------------------------------------
     torch.manual_seed(recipe.seed)
     network = spec.make()
-    kept = source.head(given, data.classes, options) if given is not None else None
+    kept = source.head(given, data.classes, config) if given is not None else None
     origin = source.load(given, network, spec, kept) if given is not None and kept and ranks.is_first else []
-    memory_format = device.memory_format(spec.name, options.memory_format)
+    memory_format = device.memory_format(spec.name, config.memory_format)
     normalise = run_setup.normalisation(spec, device, level, memory_format)
     step = TrainingStep(
         network,
@@ -75,25 +74,25 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         normalise,
         memory_format,
         spec.head,
-        options.compile,
+        config.compile,
         ranks,
-        options.sync_bn,
+        config.sync_bn,
     )
     if found and ranks.is_first:
         load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
-    arithmetic = run_setup.arithmetic(device, memory_format, options.compile)
+    arithmetic = run_setup.arithmetic(device, memory_format, config.compile)
     remarks = [*recipe.schedule.remarks(), *(run_setup.resumption_remarks(state, recipe, arithmetic) if state else [])]
     step.broadcast()
 
     # -- Folder and log; from here on something is left behind -------------------------------------------------
-    folder, aside = ranks.from_first(lambda: _folder(options, spec, found))
-    with open_log(folder, progress.step, options.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    folder, aside = ranks.from_first(lambda: _folder(config, spec, found))
+    with open_log(folder, progress.step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:
-            write_config = partial(run_setup.write_config, folder, options, recipe, spec, device, data)
+            write_config = partial(run_setup.write_config, folder, config, recipe, spec, device, data)
             disk_errors.optional(write_config, folder / "config.json", log)
         log_start(
             log,
@@ -108,13 +107,13 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         # -- Train and evaluate --------------------------------------------------------------------------------
         clock = Clock.from_state(state["clock"], device.warm_up_steps) if state else Clock(device.warm_up_steps)
         bad = BadImages(log, state["bad_images"] if state else (), ranks)
-        run_state = _run_state(options.mode, recipe, spec, data, device, arithmetic)
-        saver = _Saver(folder, options, step, bad, run_state, ranks)
-        with _training_input(options, recipe, data, device, ranks) as batches, _evaluation_input(
-            options, recipe, spec, data, device, ranks
+        run_state = _run_state(config.mode, recipe, spec, data, device, arithmetic)
+        saver = _Saver(folder, config, step, bad, run_state, ranks)
+        with _training_input(config, recipe, data, device, ranks) as batches, _evaluation_input(
+            config, recipe, spec, data, device, ranks
         ) as validation:
             evaluator = _Evaluator(step, validation, data.content.path, spec, device, normalise, interrupts, log, ranks)
-            loop = Loop(
+            metrics = Loop(
                 step,
                 batches,
                 evaluator.run,
@@ -129,8 +128,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
                 interrupts,
                 bad,
                 ranks,
-            )
-            metrics = loop.run()
+            ).run()
             if ranks.is_first:
                 evaluation.write_pictures(log, folder, evaluator.most_confident, data, validation)
         if not ranks.is_first:
@@ -141,7 +139,7 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         # -- Record --------------------------------------------------------------------------------------------
         result = records.build_record(
             half="torch_imagenet",
-            mode=options.mode,
+            mode=config.mode,
             network=spec.name,
             recipe=recipe.name,
             seed=recipe.seed,
@@ -149,19 +147,19 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
             image_size=recipe.image_size,
             dataset=data.describe(),
             device=device.describe(),
-            machine=records.machine(),
+            machine=provenance.machine(),
             precision=level.name,
             batch_size=recipe.batch_size,
             global_batch_size=recipe.batch_size * recipe.accumulate * device.count,
             memory_format=memory_format,
-            compiled=options.compile,
+            compiled=config.compile,
             epochs_completed=progress.epoch,
             steps_completed=progress.step,
             images_trained=progress.images,
             bad_images=bad.count,
             throughput=clock.summary(),
             train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=evaluated.as_record(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
+            evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
             best={"epoch": progress.best_epoch, "top1": progress.best_top1},
             parameters=run_setup.parameters(network),
             peak_memory=device.peak_memory(),
@@ -172,11 +170,11 @@ def train(options: Any, device: Device, ranks: Ranks, interrupts: Interrupts) ->
         evaluation.finish(log, folder, result, metrics, disk_errors.advice(folder))
 
 
-def _folder(options: Any, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
+def _folder(config: RunConfig, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
     """The run's folder, and where the files of another run went that was in it."""
-    folder = run_folder(options.output_dir, f"{spec.name}-{options.mode}")
+    folder = run_folder(config.output_dir, f"{spec.name}-{config.mode}")
     in_place = found is not None and is_run_of(folder, found.folder)
-    return folder, None if in_place else set_aside(folder, "torch_imagenet", options.mode)
+    return folder, None if in_place else set_aside(folder, "torch_imagenet", config.mode)
 
 
 def _run_state(
@@ -209,11 +207,17 @@ class _Saver:
     """Writes the checkpoints of a run, and the originals' files where they were asked for."""
 
     def __init__(
-        self, folder: Path, options: Any, step: TrainingStep, bad: BadImages, run_state: Dict[str, Any], ranks: Ranks
+        self,
+        folder: Path,
+        config: RunConfig,
+        step: TrainingStep,
+        bad: BadImages,
+        run_state: Dict[str, Any],
+        ranks: Ranks,
     ) -> None:
         self._folder = folder
-        self._checkpoints = CheckpointFolder(folder, options.keep) if ranks.is_first else None
-        self._original_names = options.original_names
+        self._checkpoints = CheckpointFolder(folder, config.keep) if ranks.is_first else None
+        self._original_names = config.original_names
         self._step, self._bad, self._run_state = step, bad, run_state
 
     def save(self, progress: Progress, clock: Clock, best: bool) -> None:
@@ -242,35 +246,35 @@ class _Saver:
 
 
 def _training_input(
-    options: Any, recipe: ImageNetRecipe, data: run_setup.Data, device: Device, ranks: Ranks
+    config: RunConfig, recipe: ImageNetRecipe, data: run_setup.Data, device: Device, ranks: Ranks
 ) -> TrainingInput:
     return TrainingInput(
         data.train,
         run_setup.train_transform(recipe),
         recipe.batch_size,
         recipe.seed,
-        workers(options),
-        options.on_bad_image,
-        device.asynchronous,
-        ranks.rank,
-        ranks.size,
-        patience(options, ranks.size),
+        workers(config),
+        on_bad_image=config.on_bad_image,
+        pin_memory=device.asynchronous,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        patience=patience(config, ranks.size),
     )
 
 
 def _evaluation_input(
-    options: Any, recipe: ImageNetRecipe, spec: NetworkSpec, data: run_setup.Data, device: Device, ranks: Ranks
+    config: RunConfig, recipe: ImageNetRecipe, spec: NetworkSpec, data: run_setup.Data, device: Device, ranks: Ranks
 ) -> EvaluationInput:
     return EvaluationInput(
         data.content.val,
-        run_setup.eval_transform(options, recipe, spec),
-        options.eval_batch_size or recipe.batch_size,
-        workers(options),
-        options.on_bad_image,
-        device.asynchronous,
-        ranks.rank,
-        ranks.size,
-        patience(options, ranks.size),
+        run_setup.eval_transform(config, recipe, spec),
+        config.eval_batch_size or recipe.batch_size,
+        workers(config),
+        on_bad_image=config.on_bad_image,
+        pin_memory=device.asynchronous,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        patience=patience(config, ranks.size),
     )
 
 
@@ -351,6 +355,5 @@ def _notes(recipe: ImageNetRecipe, step: TrainingStep, whole: int) -> List[str]:
             f"the recipe's learning rate is for {recipe.devices} devices, {recipe.batch_size * recipe.devices} images a"
             f" step; here it is {whole}: --accumulate {recipe.devices} makes them the same"
         )
-    smoothing = smoothing_text(recipe.label_smoothing, recipe.smoothing)
-    waits = needs_host(step)
-    return [*notes, *([smoothing] if smoothing else []), *([waits] if waits else [])]
+    more = (smoothing_text(recipe.label_smoothing, recipe.smoothing), needs_host(step))
+    return [*notes, *(note for note in more if note)]

@@ -39,7 +39,7 @@ from shared.cli.arguments import Parser, number, one_of  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet.reader import ExtentReader  # noqa: E402
 from shared.imagenet.split import Split, scan  # noqa: E402
-from shared.results import record as records  # noqa: E402
+from shared.run import provenance  # noqa: E402
 from shared.run.log import now  # noqa: E402
 from shared.system.atomic_files import write_atomic  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
@@ -229,7 +229,7 @@ def measured(options: Any) -> Dict[str, Any]:
         "step": lambda: step_spread(options.rounds),
         "ranks": lambda: two_ranks(options.rounds),
     }
-    origin = {"machine": records.machine(), "date": now()[:10], "torch": torch.__version__, "rounds": options.rounds}
+    origin = {"machine": provenance.machine(), "date": now()[:10], "torch": torch.__version__, "rounds": options.rounds}
     return {part: {**origin, "load": round(os.getloadavg()[0], 1), **work[part]()} for part in options.parts}
 
 

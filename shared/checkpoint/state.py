@@ -1,74 +1,62 @@
-"""What `state.json` must say before a run goes on from it: a stranger's file is asked first and believed then.
-
-Its checksums say that a checkpoint is what was written, not who wrote it.
-"""
+"""Validation of `state.json`, which may be a stranger's: its checksums say what was written, not who wrote it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from shared.class_names import are_names
 from shared.errors import UsageError
 from shared.run.progress import Progress
-from shared.system.strict_json import entries
+from shared.system.strict_json import COUNT, NUMBER, check, typed
 
-_CELLS = 10_000  # of a clock's histogram: e^50 seconds
-
-
-@dataclass(frozen=True)
-class _Data:
-    path: str
-    fingerprint: str
-    name: str = ""
-    order: str = ""
-
-
-@dataclass(frozen=True)
-class _Device:
-    kind: str
-    count: int = 1
-
-
-@dataclass(frozen=True)
-class _Clock:
-    steps: int
-    images: int
-    seconds: float
-    waited: float
-    seconds_observed: float
-    longest: float
-    shortest: Optional[float]
-    cells: List[Tuple[int, int]]
+_PROGRESS = "epoch step_in_epoch step images epoch_images epoch_correct epoch_correct5".split()
+# What both halves store. `data.classes` is absent in older checkpoints, and null for shards without class names.
+_SHAPE: Dict[str, Any] = {
+    "data": {"path": str, "fingerprint": str, "name": str, "order": str},
+    "device": {"kind": str, "count": COUNT},
+    "arithmetic": dict,
+    "clock": {
+        "steps": COUNT,
+        "images": COUNT,
+        "seconds": NUMBER,
+        "waited": NUMBER,
+        "seconds_observed": NUMBER,
+        "longest": NUMBER,
+        "shortest": Optional[float],
+        "cells": List[Tuple[int, int]],
+    },
+    "progress": dict.fromkeys(_PROGRESS, COUNT),
+}
+_REQUIRED = (
+    "data.path",
+    "data.fingerprint",
+    "device.kind",
+    *(f"clock.{key}" for key in _SHAPE["clock"]),
+    *(f"progress.{key}" for key in _PROGRESS if key != "epoch_correct5"),  # absent in older checkpoints
+)
+_LARGEST_CELL = 10_000  # of a clock's histogram: e^50 seconds
 
 
 def check_state(folder: Path, state: Dict[str, Any], **kinds: Any) -> Dict[str, Any]:
-    """The entries of `kinds`, those of the half whose checkpoint is in `folder`, as their dataclasses.
+    """Check the state of the checkpoint in `folder`; return the entries named in `kinds` as these dataclasses.
 
-    Raises UsageError where one of them, or of what both halves store, is missing or no such thing.
+    Raises UsageError where one of them, or an entry that both halves store, is missing or invalid.
     """
     try:
-        clock = entries(state, lenient=True, data=_Data, device=_Device, clock=_Clock)["clock"]
-        found = entries(state, lenient=False, progress=Progress, **kinds)
-        progress, most = found["progress"], max((abs(cell) for cell, _ in clock.cells), default=0)
-        if most > _CELLS:
-            raise ValueError(f"clock: a cell of {most}")
-        for name in ("epoch", "step_in_epoch", "step", "images", "epoch_images", "epoch_correct", "epoch_correct5"):
-            if name not in state["progress"] and not name.endswith("5"):  # which is not as old as the others
-                raise ValueError(f"progress: no {name}")
-            if getattr(progress, name) < 0:
-                raise ValueError(f"progress: {name} is {getattr(progress, name)}")
-        names = state["data"].get("classes")  # of before they were stored, or of shards without names: none
+        check(state, _SHAPE, (*_REQUIRED, *kinds), lenient=True)
+        found = {name: typed(kind, state[name], name) for name, kind in kinds.items()}
+        typed(Progress, state["progress"], "progress")
+        if any(abs(cell) > _LARGEST_CELL for cell, _ in state["clock"]["cells"]):
+            raise ValueError("clock.cells is out of range")
+        names = state["data"].get("classes")
         if names is not None and not are_names(names, found["network"].num_classes):
-            raise ValueError("data: classes")
-        if not isinstance(state.get("arithmetic", {}), dict):
-            raise ValueError("arithmetic")
+            raise ValueError("data.classes does not name the network's classes")
         return found
     except ValueError as error:
         raise not_ours(folder, str(error)) from error
 
 
 def not_ours(folder: Path, what: str) -> UsageError:
-    """The error for a checkpoint that says what none of this version says."""
+    """The error for a checkpoint whose state no version up to this one writes; `what` is invalid."""
     return UsageError(f"{folder} is no checkpoint of this version ({what}); use another checkpoint")

@@ -1,84 +1,258 @@
-"""The dialect of pickle that the CIFAR-10 files are written in, read without a pickle machine.
+"""Pickled dictionaries of plain values and NumPy arrays, read without running anything that the file names.
 
-A pickle is a program, and the usual unpickler runs whatever it names. This reader knows the few instructions
-with which Python 2 and 3 write a dictionary of numbers, strings, lists and NumPy's arrays and scalars (protocols 2
-to 5). It imports nothing and calls nothing that the file names: the six names such files contain stand for inert
-tokens of ours, and an array is made by `np.frombuffer` once its type, shape, order and byte count have been
-checked (`pickled_arrays`). Work and memory are bounded by the size of the file, so a small file cannot ask for
-absurd amounts.
+A pickle is a program for a stack machine that can import and call whatever it names. `loads` walks through the opcodes
+first, and refuses the file unless each is on a list, is used as plain data uses it, and has sizes and memo indices that
+fit the file. Only then the standard `Unpickler` reads it, with stand-ins for the few names that NumPy's arrays need.
 
-The instructions are described in CPython's `pickletools.py`.
+Protocols 2 to 5 are read as Python 2 and 3 and NumPy 1 and 2 write them, by any Python from 3.7 on. The opcodes are
+described in CPython's `pickletools`, the states of dtypes and arrays in NumPy's `__reduce__` and `__setstate__`.
 """
 
 from __future__ import annotations
 
-import enum
-import struct
-from typing import Any, Callable, Dict, List, Tuple
+import io
+import pickle
+import pickletools
+import re
+from typing import Any, Dict, List, Optional
 
-from shared.system.pickled_arrays import Array, Dtype, Refused, array, shown
+import numpy as np
 
-MAX_INSTRUCTIONS = 1_000_000  # the official files have 30,098; copies made by Python 3 about 110,000
+MAX_OPCODES = 1_000_000  # the official files have 30,098; copies made by Python 3 about 110,000
 
-
-class _Token(enum.Enum):
-    """What a name in the file turns into."""
-
-    RECONSTRUCT = "an empty array, filled afterwards"
-    FROM_BUFFER = "an array around bytes (protocol 5)"
-    NDARRAY = "the type of an array"
-    DTYPE = "the type of an array's elements"
-    SCALAR = "one element of an array"
-    ENCODE = "bytes, as Python 3 writes them in protocol 2"
-
-
-_NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"): _Token.RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _Token.RECONSTRUCT,
-    ("numpy.core.numeric", "_frombuffer"): _Token.FROM_BUFFER,
-    ("numpy._core.numeric", "_frombuffer"): _Token.FROM_BUFFER,
-    ("numpy.core.multiarray", "scalar"): _Token.SCALAR,
-    ("numpy._core.multiarray", "scalar"): _Token.SCALAR,
-    ("numpy", "ndarray"): _Token.NDARRAY,
-    ("numpy", "dtype"): _Token.DTYPE,
-    ("_codecs", "encode"): _Token.ENCODE,
+_STRINGS = "SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES BINBYTES8 SHORT_BINUNICODE BINUNICODE".split()
+_ALLOWED = (
+    "PROTO FRAME MARK STOP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
+    "EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET "
+    "GLOBAL STACK_GLOBAL REDUCE BUILD"
+).split()
+_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes if opcode.name in _STRINGS + _ALLOWED}
+_BYTEARRAY8, _BINBYTES8 = 0x96, 0x8E
+_OPCODES[_BYTEARRAY8] = _OPCODES[_BINBYTES8]  # Python 3.7 knows only the latter, whose argument is the same
+_FIRST_OPERAND = {  # of the opcodes that change or call something: what must have made it
+    "APPEND": ("EMPTY_LIST",),
+    "APPENDS": ("EMPTY_LIST",),
+    "SETITEM": ("EMPTY_DICT",),
+    "SETITEMS": ("EMPTY_DICT",),
+    "REDUCE": ("GLOBAL", "STACK_GLOBAL"),
+    "BUILD": ("REDUCE",),
 }
+_NUMBERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+_TEXT = re.compile(r"U[1-9][0-9]{0,3}\Z")
+
+
+class Refused(ValueError):
+    """The bytes are not a pickle of plain data. The message is one line, without the name of the file."""
 
 
 def loads(data: bytes) -> Dict[str, Any]:
-    """Read the dictionary that one of the CIFAR-10 files holds.
+    """Return the dictionary that one of the CIFAR-10 files holds. Raises Refused for anything else.
 
-    Keys come back as str, whether Python 2 wrote them as bytes or Python 3 as text. Values are None, bool,
-    int, str, bytes, lists, tuples and dictionaries of these, and read-only arrays of whole numbers or text; NumPy's
-    scalars come back as int and str. Else raises Refused.
+    Keys are str, whether Python 2 wrote them as bytes or Python 3 as text. Values are None, bool, int, str, bytes,
+    lists, tuples and dictionaries of these, and read-only arrays of integers or text; NumPy's scalars become int and
+    str. Time and memory are bounded by the size of the file.
     """
     try:
-        return _plain_dictionary(_Reader(data).run())
+        values = _Unpickler(_checked(data)).load()
+        if not isinstance(values, dict):
+            raise Refused("it does not hold a dictionary")
+        result: Dict[str, Any] = {}
+        for key, value in values.items():
+            name = _text(key)
+            if name in result:
+                raise Refused(f"it holds {_shown(name)} twice")
+            result[name] = value.content if isinstance(value, _Array) else value
+        return result
     except Refused:
         raise
-    except (IndexError, struct.error):
-        raise Refused("it ends too early or is damaged") from None
     except Exception as error:  # whatever the bytes provoke is the fault of the bytes
-        raise Refused(f"it is damaged ({type(error).__name__})") from error
+        raise Refused(f"it ends too early or is damaged ({type(error).__name__})") from error
 
 
-def _plain_dictionary(value: object) -> Dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Refused("it does not hold a dictionary")
-    result: Dict[str, Any] = {}
-    for key, item in value.items():
-        name = _text(key)
-        if name in result:
-            raise Refused(f"it holds {shown(name)} twice")
-        if isinstance(item, Array):
-            if item.value is None:
-                raise Refused(f"the array {shown(name)} has no content")
-            item = item.value
-        result[name] = item
-    return result
+# -- the opcodes -----------------------------------------------------------------------------------------------
 
 
-def _text(value: object) -> str:
+def _checked(data: bytes) -> bytes:
+    """Return the pickle, in opcodes that Python 3.7 knows too, if each is harmless; else raise an exception.
+
+    The walk follows the stack, as the names of the opcodes that made its items. So only stand-ins are called, and only
+    strings become keys: hash() has no limit on its depth, and deeply nested tuples would end the process. Frames lose
+    their sizes, which are hints: by a wrong one the `Unpickler` would see other opcodes than this walk.
+    """
+    if data[:1] != b"\x80":
+        raise Refused("it is not a pickle of protocol 2 to 5")
+    file, content = io.BytesIO(data), bytearray(data)
+    stack: List[str] = []
+    memo: Dict[int, str] = {}
+    for _ in range(MAX_OPCODES):
+        code = file.read(1)[0]
+        if code not in _OPCODES:
+            raise Refused(f"it uses the pickle instruction 0x{code:02x}, which plain data does not need")
+        opcode, position = _OPCODES[code], file.tell()
+        name = opcode.name
+        argument: Any = opcode.arg.reader(file) if opcode.arg else None
+        if name == "STOP":
+            if position != len(data):
+                raise Refused(f"{len(data) - position} bytes follow its end")
+            return bytes(content)
+        if name == "PROTO":
+            if not 2 <= argument <= 5:
+                raise Refused(f"it is a pickle of protocol {argument}, not 2 to 5")
+            content[position] = min(argument, 4)
+        elif name == "FRAME":
+            if argument > len(data) - position - 8:
+                raise Refused("it ends too early or is damaged")
+            content[position : position + 8] = bytes(8)
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            index = len(memo) if argument is None else argument
+            if index >= MAX_OPCODES:
+                raise Refused(f"it has the memo index {index}, and fewer opcodes")
+            memo[index] = _operands(stack[-1:], [pickletools.anyobject])[0]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif not opcode.stack_before:
+            stack.extend([name] * len(opcode.stack_after))
+            if code == _BYTEARRAY8:
+                content[position - 1] = _BINBYTES8
+        else:
+            stack.append(_result(name, _operands(stack, opcode.stack_before)))
+    raise Refused(f"it has more than {MAX_OPCODES} instructions")
+
+
+def _operands(stack: List[str], before: List[pickletools.StackObject]) -> List[str]:
+    """Take the operands of an opcode from the stack: a fixed number, or all down to the mark and those below it."""
+    taken = []
+    if pickletools.markobject in before:
+        while stack[-1] != "MARK":
+            taken.append(stack.pop())
+        stack.pop()
+        before = before[: before.index(pickletools.markobject)]
+    taken += [stack.pop() for _ in before]
+    if "MARK" in taken:
+        raise Refused("it is damaged")
+    return taken[::-1]
+
+
+def _result(name: str, operands: List[str]) -> str:
+    """The name of the opcode that made what an opcode leaves on the stack."""
+    if name not in _FIRST_OPERAND:
+        return name
+    if operands[0] not in _FIRST_OPERAND[name]:
+        raise Refused(f"it uses {name} on the result of {operands[0]}, which plain data does not need")
+    if name in ("SETITEM", "SETITEMS") and not all(key in _STRINGS or key == "REDUCE" for key in operands[1::2]):
+        raise Refused("a key of its dictionary is not a name")
+    return name if name == "REDUCE" else operands[0]
+
+
+# -- the names -------------------------------------------------------------------------------------------------
+
+_NDARRAY = "numpy.ndarray"
+
+
+class _Unpickler(pickle.Unpickler):
+    """Gives stand-ins for the names of arrays, dtypes and encoded bytes, and refuses all others."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._bytes_left = 4 * len(data)
+
+    def find_class(self, module: str, name: str) -> Any:
+        stand_ins = {
+            _NDARRAY: _NDARRAY,
+            "numpy.dtype": _Dtype,
+            "numpy.core.multiarray._reconstruct": self._reconstruct,
+            "numpy.core.multiarray.scalar": self._scalar,
+            "numpy.core.numeric._frombuffer": self._frombuffer,
+            "_codecs.encode": self._encode,
+        }
+        path = f"{module}.{name}"
+        found = stand_ins.get(path.replace("numpy._core.", "numpy.core.", 1))  # the names of NumPy 2 and 1
+        if found is None:
+            raise Refused(f"it asks for {_shown(path)}, which plain data does not need")
+        return found
+
+    def _reconstruct(self, kind: Any, shape: Any, code: Any) -> _Array:
+        if kind != _NDARRAY or shape != (0,):
+            raise Refused("an array in it is damaged")
+        return _Array(self)
+
+    def _frombuffer(self, content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+        array = _Array(self)
+        array.__setstate__((1, shape, dtype, _text(order) != "C", content))
+        return array
+
+    def _scalar(self, dtype: Any, content: Any) -> Any:
+        return self._frombuffer(content, dtype, (1,), "C").content.item()
+
+    def _encode(self, text: Any, codec: Any) -> bytes:
+        """Bytes, as Python 3 writes them in protocol 2."""
+        if type(text) is not str or _text(codec) != "latin1":
+            raise Refused("it encodes text in a way that plain data does not need")
+        self.spend(len(text))
+        return text.encode("latin-1")
+
+    def spend(self, size: int) -> None:
+        """Count bytes that are made or checked, as memory and time: one string may be used again and again."""
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise Refused("it uses the same bytes in too many places")
+
+
+class _Dtype:
+    """Stands for a `numpy.dtype` of integers or text; `value` is None until its byte order is known."""
+
+    def __init__(self, name: Any, align: Any, copy: Any) -> None:
+        self.name = _text(name)
+        if (self.name not in _NUMBERS and not _TEXT.match(self.name)) or (align, copy) != (0, 1):
+            raise Refused(f"it holds an array of {_shown(self.name)}, not of 'u1' (uint8) or other whole numbers")
+        self.value: Optional[np.dtype] = None
+
+    def __setstate__(self, state: Any) -> None:
+        is_text, size = self.name[0] == "U", int(self.name[1:])
+        orders = ("|",) if self.name in ("i1", "u1") else ("<", ">")
+        rest = (None, None, None, 4 * size, 4, 8) if is_text else (None, None, None, -1, -1, 0)
+        if len(state) != 8 or _text(state[1]) not in orders or state[2:] != rest:
+            raise Refused("the element type of an array in it is damaged or not plain whole numbers")
+        self.value = np.dtype(_text(state[1]) + self.name)
+
+
+class _Array:
+    """Stands for a `numpy.ndarray`; `content` is the array, read-only, as soon as its state is known."""
+
+    def __init__(self, unpickler: _Unpickler) -> None:
+        self._unpickler = unpickler
+        self._content: Optional[np.ndarray] = None
+
+    @property
+    def content(self) -> np.ndarray:
+        if self._content is None:
+            raise Refused("an array in it has no content")
+        return self._content
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, is_fortran, content = state
+        if self._content is not None:
+            raise Refused("it changes an array")
+        if not isinstance(dtype, _Dtype) or dtype.value is None:
+            raise Refused("an array in it has no element type")
+        if is_fortran:
+            raise Refused("an array in it is stored column by column, not row by row")
+        if type(content) is not bytes or type(shape) is not tuple or not 1 <= len(shape) <= 4:
+            raise Refused("an array in it is damaged")
+        size = dtype.value.itemsize
+        for extent in shape:
+            if type(extent) is not int or extent < 1:
+                raise Refused("an array in it is empty or damaged")
+            size *= extent
+        if size != len(content):
+            raise Refused(f"an array in it has {len(content)} bytes where its shape {shape} needs {size}")
+        self._unpickler.spend(size)
+        self._content = np.frombuffer(content, dtype.value).reshape(shape)
+        if dtype.value.kind == "U":
+            self._content.tolist()  # raises ValueError for what are no characters
+
+
+def _text(value: Any) -> str:
     """Python 2 wrote bytes where Python 3 writes text."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
@@ -87,218 +261,6 @@ def _text(value: object) -> str:
     raise Refused("it holds something else where a name belongs")
 
 
-class _Reader:
-    """A stack, its marks, a memo and a position in the bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.position = 0
-        self.stack: List[Any] = []
-        self.marks: List[int] = []
-        self.memo: Dict[int, Any] = {}
-        self.encodable = 2 * len(data)  # one long text could be encoded again and again
-
-    def run(self) -> object:
-        if self.data[:1] != b"\x80":
-            raise Refused("it is not a pickle of protocol 2 to 5")
-        instructions, data = _INSTRUCTIONS, self.data
-        for _ in range(MAX_INSTRUCTIONS):
-            code = data[self.position]
-            self.position += 1
-            if code == _STOP:
-                if self.position != len(data):
-                    raise Refused(f"{len(data) - self.position} bytes follow its end")
-                return self.stack.pop()
-            instruction = instructions.get(code)
-            if instruction is None:
-                raise Refused(f"it uses the pickle instruction 0x{code:02x}, which plain data does not need")
-            instruction(self)
-        raise Refused(f"it has more than {MAX_INSTRUCTIONS} instructions")
-
-    def take(self, count: int) -> bytes:
-        end = self.position + count
-        if count < 0 or end > len(self.data):
-            raise Refused("it ends too early or is damaged")
-        taken = self.data[self.position : end]
-        self.position = end
-        return taken
-
-    def number(self, form: str) -> int:
-        (value,) = struct.unpack(form, self.take(struct.calcsize(form)))
-        return int(value)
-
-    def line(self) -> str:
-        end = self.data.find(b"\n", self.position, self.position + 256)
-        if end < 0:
-            raise Refused("it is damaged: a name without an end")
-        return self.take(end + 1 - self.position)[:-1].decode("latin-1")
-
-    def since_mark(self) -> List[Any]:
-        mark = self.marks.pop()
-        items = self.stack[mark:]
-        del self.stack[mark:]
-        return items
-
-    # -- the instructions -------------------------------------------------------------------------
-
-    def protocol(self) -> None:
-        version = self.take(1)[0]
-        if not 2 <= version <= 5:
-            raise Refused(f"it is a pickle of protocol {version}, not 2 to 5")
-
-    def frame(self) -> None:
-        if self.number("<Q") > len(self.data) - self.position:
-            raise Refused("it ends too early or is damaged")
-
-    def mark(self) -> None:
-        self.marks.append(len(self.stack))
-
-    def byte(self) -> None:  # the labels: half of all instructions
-        self.stack.append(self.data[self.position])
-        self.position += 1
-
-    def tuple_of_mark(self) -> None:
-        self.stack.append(tuple(self.since_mark()))
-
-    def tuple_of(self, count: int) -> None:
-        items = tuple(self.stack[-count:])
-        if len(items) != count:
-            raise Refused("it is damaged")
-        self.stack[-count:] = [items]
-
-    def extend(self, items: List[Any]) -> None:
-        if type(self.stack[-1]) is not list:
-            raise Refused("it appends to something that is not a list")
-        self.stack[-1].extend(items)
-
-    def set_items(self, items: List[Any]) -> None:
-        target = self.stack[-1]
-        if type(target) is not dict or len(items) % 2:
-            raise Refused("it sets entries of something that is not a dictionary")
-        for key, value in zip(items[::2], items[1::2]):
-            if not isinstance(key, (bytes, str)):
-                raise Refused("a key of its dictionary is not a name")
-            target[key] = value
-
-    def append_one(self) -> None:
-        item = self.stack.pop()
-        self.extend([item])
-
-    def set_one(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self.set_items([key, value])
-
-    def put(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
-
-    def get(self, index: int) -> None:
-        if index not in self.memo:
-            raise Refused("it is damaged: it refers to something that it has not defined")
-        self.stack.append(self.memo[index])
-
-    def look_up(self, module: str, name: str) -> None:
-        token = _NAMES.get((module, name))
-        if token is None:
-            raise Refused(f"it asks for {shown(module + '.' + name)}, which plain data does not need")
-        self.stack.append(token)
-
-    def global_line(self) -> None:
-        module = self.line()
-        self.look_up(module, self.line())
-
-    def global_of_stack(self) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
-        self.look_up(_text(module), _text(name))
-
-    def reduce(self) -> None:
-        """A call, if this were the usual machine; here one of four tokens becomes what it stands for."""
-        arguments, token = self.stack.pop(), self.stack.pop()
-        if not isinstance(token, _Token) or type(arguments) is not tuple:
-            raise Refused("it calls something that is not a name")
-        self.stack.append(self.made(token, arguments))
-
-    def made(self, token: _Token, arguments: Tuple[Any, ...]) -> Any:
-        if token is _Token.ENCODE:
-            text, codec = arguments
-            self.encodable -= len(text)
-            if _text(codec) != "latin1" or type(text) is not str or self.encodable < 0:
-                raise Refused("it encodes text in a way that plain data does not need")
-            return text.encode("latin-1")
-        if token is _Token.RECONSTRUCT:
-            if arguments[:2] != (_Token.NDARRAY, (0,)) or len(arguments) != 3:
-                raise Refused("an array in it is damaged")
-            return Array()
-        if token is _Token.DTYPE:
-            return Dtype(_text(arguments[0]), arguments[1:])
-        if token is _Token.SCALAR:
-            dtype, content = arguments
-            return array((1,), dtype, False, content).item()
-        if token is _Token.FROM_BUFFER:
-            content, dtype, shape, order = arguments
-            return Array(array(shape, dtype, _text(order) != "C", content))
-        raise Refused("it calls something that plain data does not need")
-
-    def build(self) -> None:
-        state, target = self.stack.pop(), self.stack[-1]
-        if type(state) is not tuple:
-            raise Refused("it changes an object in a way that plain data does not need")
-        if isinstance(target, Dtype):
-            target.complete(state)
-        elif isinstance(target, Array) and target.value is None:
-            _, shape, dtype, is_fortran, content = state
-            target.value = array(shape, dtype, is_fortran, content)
-        else:
-            raise Refused("it changes an object in a way that plain data does not need")
-
-
-def _pushing(form: str) -> Callable[[_Reader], None]:
-    return lambda reader: reader.stack.append(reader.number(form))
-
-
-def _pushing_bytes(form: str) -> Callable[[_Reader], None]:
-    return lambda reader: reader.stack.append(reader.take(reader.number(form)))
-
-
-def _pushing_text(form: str) -> Callable[[_Reader], None]:
-    return lambda reader: reader.stack.append(reader.take(reader.number(form)).decode("utf-8", "surrogatepass"))
-
-
-_STOP = ord(".")
-_INSTRUCTIONS: Dict[int, Callable[[_Reader], None]] = {
-    0x80: _Reader.protocol,
-    0x95: _Reader.frame,
-    ord("("): _Reader.mark,
-    ord("N"): lambda reader: reader.stack.append(None),
-    0x88: lambda reader: reader.stack.append(True),
-    0x89: lambda reader: reader.stack.append(False),
-    ord("K"): _Reader.byte,
-    ord("M"): _pushing("<H"),
-    ord("J"): _pushing("<i"),
-    ord("U"): _pushing_bytes("<B"),
-    ord("T"): _pushing_bytes("<i"),
-    ord("C"): _pushing_bytes("<B"),
-    ord("B"): _pushing_bytes("<I"),
-    0x96: _pushing_bytes("<Q"),
-    0x8C: _pushing_text("<B"),
-    ord("X"): _pushing_text("<I"),
-    ord(")"): lambda reader: reader.stack.append(()),
-    0x85: lambda reader: reader.tuple_of(1),
-    0x86: lambda reader: reader.tuple_of(2),
-    0x87: lambda reader: reader.tuple_of(3),
-    ord("t"): _Reader.tuple_of_mark,
-    ord("]"): lambda reader: reader.stack.append([]),
-    ord("a"): _Reader.append_one,
-    ord("e"): lambda reader: reader.extend(reader.since_mark()),
-    ord("}"): lambda reader: reader.stack.append({}),
-    ord("s"): _Reader.set_one,
-    ord("u"): lambda reader: reader.set_items(reader.since_mark()),
-    ord("q"): lambda reader: reader.put(reader.take(1)[0]),
-    ord("r"): lambda reader: reader.put(reader.number("<I")),
-    0x94: lambda reader: reader.put(len(reader.memo)),
-    ord("h"): lambda reader: reader.get(reader.take(1)[0]),
-    ord("j"): lambda reader: reader.get(reader.number("<I")),
-    ord("c"): _Reader.global_line,
-    0x93: _Reader.global_of_stack,
-    ord("R"): _Reader.reduce,
-    ord("b"): _Reader.build,
-}
+def _shown(name: str) -> str:
+    """A name from the file, fit for a terminal: one line, ASCII, at most 60 characters before escapes."""
+    return ascii(name if len(name) <= 60 else name[:57] + "...")

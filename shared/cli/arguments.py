@@ -12,8 +12,8 @@ import sys
 from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared import schedules
-from shared.cli.version import version_line
 from shared.errors import UsageError, one_line
+from shared.run.provenance import version_line
 from shared.system.paths import expanded, on_disk
 from shared.text import nearest
 
@@ -38,7 +38,9 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("allow_abbrev", False)
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**settings)
-        self.add_argument("--version", action=_Version, nargs=0, help="show the versions and exit")
+        self.add_argument(
+            "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the versions and exit"
+        )
 
     def error(self, message: str) -> NoReturn:
         message = one_line(" ".join(message.splitlines()))

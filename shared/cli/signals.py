@@ -1,23 +1,15 @@
-"""Ctrl-C, SIGTERM and a closed terminal as requests: the loop finishes its step, writes a checkpoint and leaves.
-
-So does a closed pipe.
-"""
+"""Ctrl-C, SIGTERM, a closed terminal and a closed pipe as requests to finish the step, write a checkpoint and stop."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from typing import Any, Dict, Iterator, Optional, TextIO, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, TextIO
 
 # What asks a process to end. SIGHUP: the terminal, or the connection to it, is gone; Windows has none.
 REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-
-def heard() -> Tuple[int, ...]:
-    """Those of `REQUESTS` that this process listens to: nohup has SIGHUP ignored, and that stays so."""
-    hangup = getattr(signal, "SIGHUP", None)
-    return tuple(one for one in REQUESTS if one != hangup or signal.getsignal(one) != signal.SIG_IGN)
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(Exception):
@@ -29,57 +21,73 @@ class Stopped(Exception):
 
 
 def reader_gone(stream: TextIO) -> Stopped:
-    """What a BrokenPipeError on this stream, as in `| head`, means: stopped by SIGPIPE, which Python turns into it.
+    """The exception for a BrokenPipeError on this stream, as in `| head`: stopped by SIGPIPE, which Python ignores.
 
-    What is still written to the stream goes nowhere, so that neither the way out nor Python's end fails on it again.
+    Later output to the stream is discarded, so that no flush fails on it again, Python's last one included.
     """
     with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
         descriptor = stream.fileno()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        null = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, descriptor)
+            os.dup2(null, descriptor)
         finally:
-            os.close(nowhere)
+            os.close(null)
     return Stopped(signal.SIGPIPE)
 
 
 class Interrupts:
-    """While entered, the first of `REQUESTS` is noted in `requested`; a second one raises Stopped on the spot."""
+    """While entered, the first of `REQUESTS` is stored in `requested`; a second one raises Stopped immediately."""
 
     def __init__(self) -> None:
         self.requested: Optional[int] = None
-        self._before: Dict[int, Any] = {}
-        self._at_once = False
-        self._once = False
+        self._previous: Dict[int, Any] = {}
+        self._immediate = False
+        self._first_only = False
+        self._receiver: Optional[Callable[[int], Any]] = None
 
     def __enter__(self) -> Interrupts:
-        for number in heard():
-            self._before[number] = signal.signal(number, self._note)
+        for number in REQUESTS:
+            if number in _ALWAYS or signal.getsignal(number) != signal.SIG_IGN:  # nohup has SIGHUP ignored
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, the first signal raises Stopped on the spot too: nothing here has a step to finish."""
-        self._at_once = True
+        """Inside, the first signal raises Stopped immediately, too: there is no step to finish."""
+        self._immediate = True
         try:
             yield
         finally:
-            self._at_once = False
+            self._immediate = False
+
+    @contextlib.contextmanager
+    def forwarded(self, receiver: Callable[[int], Any]) -> Iterator[None]:
+        """Inside, `receiver` is called with every signal, and with one that has come before."""
+        self._receiver = receiver
+        try:
+            if self.requested is not None:
+                receiver(self.requested)
+            yield
+        finally:
+            self._receiver = None
 
     def once(self) -> None:
-        """From here on the first signal alone counts; for a process whose parent ends it when it takes too long."""
-        self._once = True
+        """From here on only the first signal counts; for a process that its parent ends if it takes too long."""
+        self._first_only = True
 
     def raise_if_requested(self) -> None:
         """Raises Stopped if a signal has come."""
         if self.requested is not None:
             raise Stopped(self.requested)
 
-    def _note(self, number: int, frame: Any) -> None:
-        if self._at_once or (self.requested is not None and not self._once):
+    def _handle(self, number: int, frame: Any) -> None:
+        if self._receiver is not None:
+            self._receiver(number)
+        elif self._immediate or (self.requested is not None and not self._first_only):
             raise Stopped(number)
-        self.requested = self.requested or number
+        else:
+            self.requested = self.requested or number

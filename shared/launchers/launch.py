@@ -36,7 +36,7 @@ def launch(plan: Plan, interrupts: Interrupts) -> None:
         if aside:
             tee.lines([f"note: what an earlier launcher left in {plan.output} is now in {aside}"])
         interrupts.raise_if_requested()
-        status = run(plan.command, plan.exported, tee)
+        status = run(plan.command, plan.exported, tee, interrupts)
         if status == 128 + signal.SIGKILL:
             raise UsageError(f"main.py was killed (out of memory?); continue with --resume={plan.run}, or start again")
         if status:

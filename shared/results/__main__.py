@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
 import sys
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from shared.cli import standard_streams
 from shared.cli.arguments import Parser, one_of
@@ -25,14 +26,11 @@ _BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the command. Exit status: 0, 1 when `--check` found a difference, 2 for a mistake of the user.
-
-    141, as of SIGPIPE, where nobody reads to the end.
-    """
+    """Run the command. Exit status: 0; 1 if `--check` found a difference; 2 for a user's mistake; 141 for SIGPIPE."""
     standard_streams.prepare()
     try:
         status = _run(_parser().parse_args(arguments))
-        sys.stdout.flush()  # Python's own, at its end, is too late to answer for
+        sys.stdout.flush()  # here, where a BrokenPipeError can be handled, and not at Python's exit
         return status
     except BrokenPipeError:
         return reader_gone(sys.stdout).exit_status
@@ -62,8 +60,8 @@ def _parser() -> Parser:
         nargs="+",
         type=expanded,
         metavar="FILE",
-        help="replace what stands between <!-- results:begin --> and <!-- results:end --> in these files; "
-        "<!-- results:begin lang=zh --> asks for Chinese headings",
+        help="replace the text between <!-- results:begin --> and <!-- results:end --> in these files; "
+        "<!-- results:begin lang=zh --> gives Chinese headings",
     )
     parser.add_argument(
         "--publish", action="store_true", help="copy the named runs' records to results/, to be committed"
@@ -74,39 +72,31 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(options: object) -> int:
-    runs, update, check = (getattr(options, name) for name in ("runs", "update_readme", "check"))
-    if getattr(options, "publish"):  # noqa: B009
-        if not runs:
+def _run(options: argparse.Namespace) -> int:
+    records = find_records(options.runs)
+    if options.publish:
+        if not options.runs:
             raise UsageError("--publish needs the runs to publish; name their folders")
-        for path in find_records(runs):
-            sys.stdout.write(f"{publish(read_record(path), COMMITTED)}\n")
+        sys.stdout.writelines(f"{publish(read_record(path), COMMITTED)}\n" for path in records)
         return 0
-    paths, form = find_records(runs), getattr(options, "format")  # noqa: B009
-    table_rows = rows([read_record(path) for path in paths])
-    for file in update or []:
-        text, wanted = _with_block(Path(file), table_rows)
-        if text != wanted:
-            _write(Path(file), wanted)
-    if check:
-        return max([_differs(Path(file), table_rows) for file in check])
-    if not update:
-        _give(page(paths) if form == "html" else render(table_rows, form), getattr(options, "output"))  # noqa: B009
+    table_rows = rows([read_record(path) for path in records])
+    for file in map(Path, options.update_readme or []):
+        before, after = _with_block(file, table_rows)
+        if before != after:
+            _write(file, after)
+    if options.check:
+        return max([_differs(Path(file), table_rows) for file in options.check])
+    if not options.update_readme:
+        text = page(records) if options.format == "html" else render(table_rows, options.format)
+        if options.output is None:
+            sys.stdout.write(text)
+        else:
+            _write(Path(options.output), text)
     return 0
 
 
-def _give(text: str, output: Optional[str]) -> None:
-    if output is not None:
-        _write(Path(output), text)
-    else:
-        sys.stdout.write(text)
-
-
 def find_records(runs: Sequence[str]) -> List[Path]:
-    """The record files that the arguments name, each once, in a fixed order.
-
-    Raises UsageError where there is none.
-    """
+    """The record files that the arguments name, each once, in a fixed order. Raises UsageError where there is none."""
     if not runs:
         return sorted(COMMITTED.rglob("*.json"))
     found: List[Path] = []
@@ -120,13 +110,13 @@ def find_records(runs: Sequence[str]) -> List[Path]:
 
 
 def _in_folder(folder: Path) -> List[Path]:
-    """Its own record, those below it, or all JSON files of a folder that holds records alone, as results/ does."""
+    """The folder's own record, those below it, or all JSON files of a folder of records alone, as results/ is."""
     if (folder / "result.json").is_file():
         return [folder / "result.json"]
-    if (folder / "config.json").is_file():  # a run that has not ended; below it may be what was there before
+    if (folder / "config.json").is_file():  # an unfinished run, with earlier ones below it
         return []
-    of_runs = any(path.name in ("config.json", "state.json") for path in folder.rglob("*.json"))
-    return sorted(folder.rglob("result.json")) or ([] if of_runs else sorted(folder.rglob("[!.]*.json")))
+    has_runs = any(path.name in ("config.json", "state.json") for path in folder.rglob("*.json"))
+    return sorted(folder.rglob("result.json")) or ([] if has_runs else sorted(folder.rglob("[!.]*.json")))
 
 
 def _no_record(path: Path) -> str:
@@ -137,8 +127,8 @@ def _no_record(path: Path) -> str:
     return one_line(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
 
 
-def _with_block(path: Path, table_rows: Sequence[Row]) -> List[str]:
-    """The text of a Markdown file, and the same with its results block up to date."""
+def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:
+    """The text of a Markdown file, and the same with up-to-date results blocks."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -151,14 +141,14 @@ def _with_block(path: Path, table_rows: Sequence[Row]) -> List[str]:
             f"{path} has no results block; put <!-- results:begin --> and <!-- results:end --> on lines of "
             "their own where the tables belong"
         )
-    wanted = text
+    updated = text
     for block in reversed(blocks):
         language = block.group("lang") or "en"
         if language not in LANGUAGES:
             raise UsageError(f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}")
         table = block.group(1) + "\n" + render(table_rows, "markdown", language) + "\n" + block.group(3)
-        wanted = wanted[: block.start()] + table + wanted[block.end() :]
-    return [text, wanted]
+        updated = updated[: block.start()] + table + updated[block.end() :]
+    return text, updated
 
 
 def _write(path: Path, text: str) -> None:
@@ -169,11 +159,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def _differs(path: Path, table_rows: Sequence[Row]) -> int:
-    text, wanted = _with_block(path, table_rows)
-    if text == wanted:
+    text, updated = _with_block(path, table_rows)
+    if text == updated:
         return 0
     sys.stdout.writelines(
-        difflib.unified_diff(text.splitlines(True), wanted.splitlines(True), str(path), "as measured", n=0)
+        difflib.unified_diff(text.splitlines(True), updated.splitlines(True), str(path), "as measured", n=0)
     )
     print(
         f"{path}: its results block is out of date; run python -m shared.results --update-readme {path}",

@@ -1,13 +1,13 @@
 """The result tables of the four originals, row by row, as data.
 
-A number is here only if its document gives it. Batch sizes, image counts and footnotes come from reading the
-originals' scripts: they say what a number is not. `None` means that the document leaves it open.
+Every accuracy and throughput is a document's own number; `None` means that the document does not give it. Batch sizes,
+image counts and footnotes come from the originals' scripts and say how a number was measured.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Documented:
     network: str
     dataset: str
     hardware: str
-    devices: Optional[int]
-    batch_size: Optional[int]  # over all devices
-    epochs: Optional[int]
-    schedule: Optional[str]  # learning rate; E is the epoch, counted from 0
-    precision: Optional[str]
-    source: str  # title of the document
-    footnotes: Tuple[str, ...]
+    devices: Optional[int] = None
+    batch_size: Optional[int] = None  # over all devices
+    epochs: Optional[int] = None
+    schedule: Optional[str] = None  # learning rate; E is the epoch, counted from 0
+    precision: Optional[str] = None
+    source: str = ""  # title of the document
+    footnotes: Tuple[str, ...] = ()
     top1: Optional[float] = None
     top5: Optional[float] = None
     images_per_second: Optional[float] = None
@@ -78,137 +78,85 @@ _CIFAR_SCHEDULE = "0.01, then 0.1 from epoch 2, 0.01 from 80, 0.001 from 120"
 
 
 def _senet154(hardware: str, schedule: str, images_per_second: float, top1: float, top5: float) -> Documented:
-    notes: Tuple[str, ...] = _SENET154_NOTES
-    notes += () if schedule == _COSINE else (_STEPPED_NOTE,)
-    notes += (_SENET154_LATER_NOTE,) if hardware == "NPU" else ()
     return Documented(
-        network="senet154",
-        dataset="imagenet",
-        hardware=hardware,
-        devices=8,
-        batch_size=1024,
-        epochs=120,
-        schedule=schedule,
-        precision="O2",
-        source="SENet154",
+        "senet154",
+        "imagenet",
+        hardware,
+        8,
+        1024,
+        120,
+        schedule,
+        "O2",
+        "SENet154",
+        _SENET154_NOTES
+        + (() if schedule == _COSINE else (_STEPPED_NOTE,))
+        + ((_SENET154_LATER_NOTE,) if hardware == "NPU" else ()),
         top1=top1,
         top5=top5,
         images_evaluated=6250,
         images_per_second=images_per_second,
         recipe=_SENET154_RECIPES[schedule],
-        footnotes=notes,
     )
 
 
-def _se_resnet50(
-    hardware: str,
-    devices: int,
-    epochs: int,
-    framework: str,
-    precision: Optional[str] = None,
-    images_per_second: Optional[float] = None,
-    top1: Optional[float] = None,
-) -> Documented:
+def _se_resnet50(hardware: str, devices: int, epochs: int, framework: str, **measured: Any) -> Documented:
     return Documented(
-        network="se_resnet50",
-        dataset="imagenet",
-        hardware=hardware,
-        devices=devices,
-        batch_size=128 * devices,
-        epochs=epochs,
-        schedule=f"cosine from {0.6 if devices == 8 else 0.1}, 5 epochs warm-up",
-        precision=precision,
-        source="SE-ResNet-50 for PyTorch",
-        top1=top1,
-        images_per_second=images_per_second,
+        "se_resnet50",
+        "imagenet",
+        hardware,
+        devices,
+        128 * devices,
+        epochs,
+        f"cosine from {0.6 if devices == 8 else 0.1}, 5 epochs warm-up",
+        "O2" if measured else None,
+        "SE-ResNet-50 for PyTorch",
+        _SE_RESNET50_NOTES if measured else _COMPETITOR_NOTES,
         framework=framework,
-        images_evaluated=None if top1 is None else 49664,
+        images_evaluated=49664 if "top1" in measured else None,
         recipe=f"se_resnet50_{devices}p",
-        footnotes=_COMPETITOR_NOTES if images_per_second is None else _SE_RESNET50_NOTES,
+        **measured,
     )
 
 
-def _pnasnet(
-    framework: str, devices: int, epochs: int, images_per_second: float, top1: Optional[float] = None
-) -> Documented:
+def _pnasnet(framework: str, devices: int, epochs: int, images_per_second: float, **measured: Any) -> Documented:
     return Documented(
-        network="pnasnet5large",
-        dataset="imagenet",
-        hardware="NPU",
-        devices=devices,
-        batch_size=32 * devices,
-        epochs=epochs,
-        schedule="cosine from 0.4",
-        precision="O2",
-        source="PnasNet5Large",
-        top1=top1,
+        "pnasnet5large",
+        "imagenet",
+        "NPU",
+        devices,
+        32 * devices,
+        epochs,
+        "cosine from 0.4",
+        "O2",
+        "PnasNet5Large",
+        _PNASNET_NOTES if measured else _PNASNET_SHORT_NOTES,
         images_per_second=images_per_second,
         framework=framework,
-        images_evaluated=None if top1 is None else 49920,
+        images_evaluated=49920 if measured else None,
         recipe=f"pnasnet5large_{devices}p",
-        footnotes=_PNASNET_SHORT_NOTES if top1 is None else _PNASNET_NOTES,
+        **measured,
     )
 
 
-def _cifar(
-    hardware: str,
-    error: float,
-    *footnotes: str,
-    devices: Optional[int] = None,
-    batch_size: Optional[int] = None,
-    epochs: Optional[int] = None,
-    schedule: Optional[str] = None,
-    precision: Optional[str] = None,
-    step_ms: Optional[float] = None,
-    hours: Optional[float] = None,
-    recipe: Optional[str] = None,
-) -> Documented:
-    return Documented(
-        network="se_resnet110",
-        dataset="cifar-10",
-        hardware=hardware,
-        devices=devices,
-        batch_size=batch_size,
-        epochs=epochs,
-        schedule=schedule,
-        precision=precision,
-        source="SENet-Tensorflow",
-        footnotes=footnotes,
-        top1=round(100 - error, 2),
-        step_ms=step_ms,
-        hours=hours,
-        recipe=recipe,
-        images_evaluated=10000 if devices else None,
-    )
+def _cifar(hardware: str, error: float, footnotes: Tuple[str, ...], **trained: Any) -> Documented:
+    if trained:
+        trained.update(devices=1, batch_size=128, epochs=160, schedule=_CIFAR_SCHEDULE, images_evaluated=10000)
+    top1 = round(100 - error, 2)
+    source = "SENet-Tensorflow"
+    return Documented("se_resnet110", "cifar-10", hardware, source=source, footnotes=footnotes, top1=top1, **trained)
 
 
 ROWS: Tuple[Documented, ...] = (
-    _cifar("paper", 5.21, _CIFAR_PAPER_NOTE),
-    _cifar(
-        "V100",
-        5.21,
-        _CIFAR_NOTE,
-        _CIFAR_GPU_NOTE,
-        devices=1,
-        batch_size=128,
-        epochs=160,
-        step_ms=141.0,
-        recipe="se_resnet110_gpu",
-        schedule=_CIFAR_SCHEDULE,
-    ),
+    _cifar("paper", 5.21, (_CIFAR_PAPER_NOTE,)),
+    _cifar("V100", 5.21, (_CIFAR_NOTE, _CIFAR_GPU_NOTE), step_ms=141.0, recipe="se_resnet110_gpu"),
     _cifar(
         "Ascend 910",
         5.45,
-        _CIFAR_NOTE,
-        _CIFAR_NPU_NOTE,
-        devices=1,
-        batch_size=128,
-        epochs=160,
+        (_CIFAR_NOTE, _CIFAR_NPU_NOTE),
         step_ms=91.0,
         hours=8.0,
         precision="mixed",
         recipe="se_resnet110_npu",
-        schedule=_CIFAR_SCHEDULE,
     ),
     _senet154("GPU", _STEP, 955.433, 79.130, 94.058),
     _senet154("GPU", "1*0.45^floor(E/10)", 954.725, 78.341, 93.945),
@@ -218,10 +166,10 @@ ROWS: Tuple[Documented, ...] = (
     _senet154("NPU", _COSINE, 1522.120, 80.048, 94.799),
     _se_resnet50("competitor V", 1, 1, "torch 1.5"),
     _se_resnet50("competitor V", 8, 100, "torch 1.5"),
-    _se_resnet50("NPU", 1, 1, "torch 1.8", "O2", 747.41),
-    _se_resnet50("NPU", 8, 100, "torch 1.8", "O2", 5306.66, 77.521),
+    _se_resnet50("NPU", 1, 1, "torch 1.8", images_per_second=747.41),
+    _se_resnet50("NPU", 8, 100, "torch 1.8", images_per_second=5306.66, top1=77.521),
     _pnasnet("torch 1.5", 1, 1, 45.0),
-    _pnasnet("torch 1.5", 8, 90, 353.0, 78.842),
+    _pnasnet("torch 1.5", 8, 90, 353.0, top1=78.842),
     _pnasnet("torch 1.8", 1, 1, 69.0),
-    _pnasnet("torch 1.8", 8, 90, 353.0, 79.625),
+    _pnasnet("torch 1.8", 8, 90, 353.0, top1=79.625),
 )

@@ -8,163 +8,112 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import re
-import subprocess
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 
+from shared.class_names import Match
 from shared.errors import UsageError
+from shared.metrics import Metrics
+from shared.run.provenance import commit
 from shared.system.atomic_files import write_atomic
-from shared.text import closest, decoded
+from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind, check
+from shared.text import decoded
 
 SCHEMA = 1
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "export", "check-data", "check-port")
-Check = Callable[[Any], Optional[str]]  # what is wrong with the value, None if nothing
 
 
-def _count(value: Any) -> Optional[str]:
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return None if good else "is not a whole number of at least 0"
+def _is_list(value: Any, kind: Kind, null: bool = False) -> bool:
+    return isinstance(value, list) and all(null if item is None else kind.accepts(item) for item in value)
 
 
-def _number(value: Any) -> Optional[str]:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "is not a number"
-    if not math.isfinite(value):
-        return "is not a finite number"
-    return None if value >= 0 else "is negative"
+def _is_square(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_list(row, COUNT) and len(row) == len(value) for row in value)
 
 
-def _percent(value: Any) -> Optional[str]:
-    return _number(value) or (None if value <= 100 else "is more than 100 percent")
+def _is_reliability(value: Any) -> bool:
+    """Lists of equal length, an entry per bin of confidence; null where a bin has no images."""
+    if not isinstance(value, dict) or set(value) != {"images", "confidence", "accuracy"}:
+        return False
+    columns = [value["confidence"], value["accuracy"]]
+    return _is_list(value["images"], COUNT) and all(
+        _is_list(column, PERCENT, null=True) and len(column) == len(value["images"]) for column in columns
+    )
 
 
-def _share(value: Any) -> Optional[str]:
-    return _number(value) or (None if value <= 1 else "is more than 1")
-
-
-def _text(value: Any) -> Optional[str]:
-    return None if isinstance(value, str) and value else "is not a text"
-
-
-def _time(value: Any) -> Optional[str]:
-    good = isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value)
-    return None if good else "is not a time in ISO 8601"
-
-
-def _texts(value: Any) -> Optional[str]:
-    good = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-    return None if good else "is not a table of texts"
-
-
-def _names(value: Any) -> Optional[str]:
-    good = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-    return None if good else "is not a list of names"
-
-
-def _truth(value: Any) -> Optional[str]:
-    return None if isinstance(value, bool) else "is neither true nor false"
-
-
-def _percents(value: Any) -> Optional[str]:
-    """A list of percentages; null where a class has no images."""
-    good = isinstance(value, list) and not any(item is not None and _percent(item) for item in value)
-    return None if good else "is not a list of percentages"
-
-
-def _square(value: Any) -> Optional[str]:
-    good = isinstance(value, list) and all(isinstance(row, list) and len(row) == len(value) for row in value)
-    if good and not any(_count(cell) for row in value for cell in row):
-        return None
-    return "is not a square table of counts"
-
-
-def _reliability(value: Any) -> Optional[str]:
-    """Columns of equal length, an entry a bin of confidence; null where a bin has no images."""
-    good = isinstance(value, dict) and set(value) == {"images", "confidence", "accuracy"}
-    if good and isinstance(value["images"], list) and not any(_count(count) for count in value["images"]):
-        percents = [value["confidence"], value["accuracy"]]
-        if all(not _percents(column) and len(column) == len(value["images"]) for column in percents):
-            return None
-    return "is not a table of images, confidence and accuracy of as many bins each"
-
-
-def _mode(value: Any) -> Optional[str]:
-    return None if value in MODES else f"is none of {', '.join(MODES)}"
-
-
-def _schema(value: Any) -> Optional[str]:
-    return None if value == SCHEMA and not isinstance(value, bool) else f"is not {SCHEMA}"
-
-
-_THROUGHPUT: Dict[str, Check] = {
-    "images_per_second": _number,
-    "step_ms_p50": _number,
-    "step_ms_p95": _number,
-    "data_wait_share": _share,
-    "steps_timed": _count,
+_MODE = Kind(lambda value: value in MODES, f"one of {', '.join(MODES)}")
+_NAMES = Kind(lambda value: bool(value) and _is_list(value, Kind(lambda name: isinstance(name, str), "")), "names")
+_TIME = Kind(
+    lambda value: isinstance(value, str) and bool(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value)),
+    "a time in ISO 8601",
+)
+_THROUGHPUT = {
+    "images_per_second": NUMBER,
+    "step_ms_p50": NUMBER,
+    "step_ms_p95": NUMBER,
+    "data_wait_share": SHARE,
+    "steps_timed": COUNT,
 }
 
 # Every key there is, in the order in which a record shows them; a nested table is a part.
-SHAPE: Dict[str, Union[Check, Dict[str, Check]]] = {
-    "schema": _schema,
-    "half": _text,
-    "mode": _mode,
-    "network": _text,
-    "recipe": _text,
-    "depth": _count,
-    "variant": _text,
-    "layers": _text,
-    "seed": _count,
-    "schedule": _text,
-    "image_size": _count,
+_SHAPE: Dict[str, Any] = {
+    "schema": Kind(lambda value: value == SCHEMA and value is not True, str(SCHEMA)),
+    "half": TEXT,
+    "mode": _MODE,
+    "network": TEXT,
+    "recipe": TEXT,
+    "depth": COUNT,
+    "variant": TEXT,
+    "layers": TEXT,
+    "seed": COUNT,
+    "schedule": TEXT,
+    "image_size": COUNT,
     "dataset": {
-        "name": _text,
-        "path": _text,
-        "train_images": _count,
-        "eval_images": _count,
-        "fingerprint": _text,
-        "classes": _names,
+        "name": TEXT,
+        "path": TEXT,
+        "train_images": COUNT,
+        "eval_images": COUNT,
+        "fingerprint": TEXT,
+        "classes": _NAMES,
     },
-    "device": {"kind": _text, "name": _text, "count": _count},
-    "machine": _text,
-    "precision": _text,
-    "memory_format": _text,
-    "compiled": _truth,
-    "batch_size": _count,
-    "global_batch_size": _count,
-    "epochs_completed": _count,
-    "steps_completed": _count,
-    "images_trained": _count,
-    "bad_images": _count,
+    "device": {"kind": TEXT, "name": TEXT, "count": COUNT},
+    "machine": TEXT,
+    "precision": TEXT,
+    "memory_format": TEXT,
+    "compiled": bool,
+    "batch_size": COUNT,
+    "global_batch_size": COUNT,
+    "epochs_completed": COUNT,
+    "steps_completed": COUNT,
+    "images_trained": COUNT,
+    "bad_images": COUNT,
     "throughput": _THROUGHPUT,
     "forward": _THROUGHPUT,
-    "peak_memory": _count,
-    "train": {"loss": _number, "top1": _percent, "top5": _percent},
+    "peak_memory": COUNT,
+    "train": {"loss": NUMBER, "top1": PERCENT, "top5": PERCENT},
     "evaluation": {
-        "images": _count,
-        "skipped": _count,
-        "loss": _number,
-        "top1": _percent,
-        "top5": _percent,
-        "checkpoint": _text,
-        "classes": _names,
-        "restricted": _truth,
-        "expected_calibration_error": _percent,
-        "reliability": _reliability,
-        "per_class_accuracy": _percents,
-        "confusion": _square,
+        "images": COUNT,
+        "skipped": COUNT,
+        "loss": NUMBER,
+        "top1": PERCENT,
+        "top5": PERCENT,
+        "checkpoint": TEXT,
+        "classes": _NAMES,
+        "restricted": bool,
+        "expected_calibration_error": PERCENT,
+        "reliability": Kind(_is_reliability, "images, confidence and accuracy of as many bins each"),
+        "per_class_accuracy": Kind(lambda value: _is_list(value, PERCENT, null=True), "a list of percentages"),
+        "confusion": Kind(_is_square, "a square matrix of counts"),
     },
-    "best": {"epoch": _count, "top1": _percent},
-    "parameters": _count,
-    "versions": _texts,
-    "commit": _text,
-    "started": _time,
-    "seconds": _number,
+    "best": {"epoch": COUNT, "top1": PERCENT},
+    "parameters": COUNT,
+    "versions": Dict[str, str],
+    "commit": TEXT,
+    "started": _TIME,
+    "seconds": NUMBER,
 }
 _ALWAYS = ("schema", "half", "mode", "versions", "started", "seconds")
 _NETWORK = ("network", "device.kind", "device.name", "device.count")
@@ -184,18 +133,54 @@ _REQUIRED_BY_MODE = {
 
 
 def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
-    """The record of a run from its parts, the keys of `SHAPE`. A None, at either level, is left out.
+    """The record of a run from its parts, the keys of `_SHAPE`. A None, at either level, is left out.
 
     numpy numbers and arrays become Python's; nan in `per_class_accuracy` (no images) becomes null. `commit`
     is filled in. Raises UsageError as `read_record` does.
     """
     parts = dict(parts, schema=SCHEMA, half=half, mode=mode)
     parts.setdefault("commit", commit())
-    ordered = [key for key in SHAPE if key in parts] + [key for key in parts if key not in SHAPE]
+    ordered = [key for key in _SHAPE if key in parts] + [key for key in parts if key not in _SHAPE]
     record = {key: _plain(parts[key], key) for key in ordered if parts[key] is not None}
     record = {key: value for key, value in record.items() if value != {}}
     validate(record, "result.json")
     return record
+
+
+def evaluation_part(metrics: Metrics, checkpoint: Optional[str] = None, skipped: int = 0) -> Dict[str, Any]:
+    """The `evaluation` part of a record; `skipped` images could not be read."""
+    return {
+        "images": metrics.images,
+        "skipped": skipped or None,
+        "loss": metrics.loss,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "checkpoint": checkpoint,
+        "expected_calibration_error": metrics.expected_calibration_error,
+        "reliability": metrics.reliability,
+        "per_class_accuracy": metrics.per_class_accuracy,
+        "confusion": metrics.confusion,
+    }
+
+
+def evaluated_classes(match: Match, data_classes: Sequence[str]) -> Dict[str, Any]:
+    """The classes of `confusion` and `per_class_accuracy` in the `evaluation` part of a record.
+
+    They are the network's, in its order; None where those are the data set's.
+    """
+    return {
+        "classes": list(match.names) if match.names != tuple(data_classes) else None,
+        "restricted": True if match.columns is not None else None,
+    }
+
+
+def evaluation_line(metrics: Metrics, skipped: int = 0) -> str:
+    """The line of the log about an evaluation: percent, nats, images counted, and images skipped as unreadable."""
+    left_out = f", {skipped} of {metrics.images + skipped} could not be read and are not counted" if skipped else ""
+    return (
+        f"test: top-1 {metrics.top1:.3f} % (error {100 - metrics.top1:.3f} %), top-5 {metrics.top5:.3f} %,"
+        f" loss {metrics.loss:.4f} on {metrics.images} images{left_out}"
+    )
 
 
 def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "choose another --output-dir") -> None:
@@ -230,33 +215,13 @@ def read_record(path: Union[str, Path]) -> Dict[str, Any]:
 
 def validate(record: Any, name: str) -> None:
     """Raise UsageError with `name` and the first key that is unknown, missing, mistyped or out of range."""
+    advice = "name the result.json that a run wrote"
     if not isinstance(record, dict) or "schema" not in record:
-        raise UsageError(f"{name} is not a record; name the result.json that a run wrote")
-    _validate_part(record, SHAPE, "", name)
-    for key in _ALWAYS + _REQUIRED_BY_MODE[record.get("mode", "check-port")]:
-        part, _, inner = key.partition(".")
-        if part not in record or (inner and inner not in record[part]):
-            raise UsageError(f"{name}: {key} is missing; a record of mode {record.get('mode')!r} needs it")
-
-
-def _validate_part(part: Dict[str, Any], shape: Dict[str, Any], prefix: str, name: str) -> None:
-    for key, value in part.items():
-        if key not in shape:
-            near = closest(str(key), shape)
-            hint = f"did you mean {prefix}{near}?" if near else f"known keys: {', '.join(shape)}"
-            raise UsageError(f"{name}: {prefix}{key} is not a key of a record; {hint}")
-        check = shape[key]
-        if isinstance(check, dict):
-            if not isinstance(value, dict):
-                raise UsageError(f"{name}: {prefix}{key} is not a table; it holds {', '.join(check)}")
-            _validate_part(value, check, prefix + key + ".", name)
-        elif check(value):
-            raise UsageError(f"{name}: {prefix}{key} {check(value)}; it is {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+        raise UsageError(f"{name} is not a record; {advice}")
+    try:
+        check(record, _SHAPE, (*_ALWAYS, *_REQUIRED_BY_MODE.get(str(record.get("mode")), ())))
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}; {advice}") from error
 
 
 def _plain(value: Any, key: str) -> Any:
@@ -268,44 +233,3 @@ def _plain(value: Any, key: str) -> Any:
     if key == "per_class_accuracy":
         return [None if isinstance(item, float) and math.isnan(item) else item for item in value]
     return list(value) if isinstance(value, tuple) else value
-
-
-def commit() -> Optional[str]:
-    """Commit of the checkout that holds this package, None outside one; "-dirty" if tracked files differ."""
-    root = Path(__file__).resolve().parents[2]
-    top = _git(root, "rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != root:  # installed somewhere inside another project's checkout
-        return None
-    head = _git(root, "rev-parse", "--verify", "HEAD")
-    if not head:
-        return None
-    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(root: Path, *arguments: str) -> Optional[str]:
-    # Inside a git hook GIT_DIR and friends point elsewhere; the checkout asked about is the one at root.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(root)] + list(arguments),
-            env=environment,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.decode("utf-8", "replace").strip() if result.returncode == 0 else None
-
-
-def machine() -> str:
-    """The processor's model and how many cores this process may use, as in "Kunpeng-920, 48 cores"."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        described = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
-    model = found.group(1).strip() if found else platform.processor() or platform.machine() or "processor not known"
-    return f"{model}, {cores} core{'' if cores == 1 else 's'}"

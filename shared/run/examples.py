@@ -1,4 +1,4 @@
-"""Images that a classifier gets right and wrong, to be looked at: examples.json in a run's folder."""
+"""The most confident correct and incorrect predictions, with their images: examples.json in a run's folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from shared.metrics import Answers
+from shared.metrics import Predictions
 from shared.system.atomic_files import write_atomic
 
 FILE = "examples.json"
@@ -18,78 +18,78 @@ MOST = 8  # of each of the two kinds
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was answered to one image of the data set; confidence, the answer's softmax, in percent."""
+class Prediction:
+    """The prediction for image `index` of the data set; confidence, its softmax, in percent."""
 
     confidence: float
     index: int
     label: int
-    answer: int
+    predicted: int
 
 
 class MostConfident:
-    """The most confident predictions, right and wrong, of each label at most one.
+    """The most confident predictions, correct and incorrect, of each label at most one.
 
-    Of equally sure ones the image with the lower index stands, so that the choice does not depend on the batches.
+    Of equally confident ones the image with the lower index is kept, so that the choice does not depend on the batches.
     """
 
     def __init__(self) -> None:
-        self.images = 0  # among which was chosen
-        self._of_label: Tuple[Dict[int, Answer], Dict[int, Answer]] = ({}, {})  # wrong, right
+        self.images = 0  # seen so far
+        self._by_label: Tuple[Dict[int, Prediction], Dict[int, Prediction]] = ({}, {})  # incorrect, correct
 
-    def update(self, indices: Any, labels: Any, answered: Answers) -> None:
-        """Look at a batch: integer indices [B] into the data set, integer labels [B], what `Metrics.update` gave.
+    def update(self, indices: Any, labels: Any, predictions: Predictions) -> None:
+        """Add a batch: integer indices [B] into the data set, integer labels [B], what `Metrics.update` returned.
 
-        A row with a logit that is not finite gave no answer and is passed over.
+        A row with a logit that is not finite has no prediction and is skipped.
         """
         self.images += len(labels)
-        indices, labels = np.asarray(indices)[answered.rows], np.asarray(labels)[answered.rows]
-        answers, confidence = answered.classes, 100 * answered.confidence
-        for right, kept in enumerate(self._of_label):
-            rows = np.flatnonzero((answers == labels) == bool(right))
+        indices, labels = np.asarray(indices)[predictions.rows], np.asarray(labels)[predictions.rows]
+        classes, confidence = predictions.classes, 100 * predictions.confidence
+        for correct, kept in enumerate(self._by_label):
+            rows = np.flatnonzero((classes == labels) == bool(correct))
             rows = rows[np.lexsort((indices[rows], -confidence[rows]))]
             for row in rows[np.unique(labels[rows], return_index=True)[1]]:  # the first of each label
-                found = Answer(float(confidence[row]), int(indices[row]), int(labels[row]), int(answers[row]))
-                kept[found.label] = min(kept.get(found.label, found), found, key=_surest_first)
+                new = Prediction(float(confidence[row]), int(indices[row]), int(labels[row]), int(classes[row]))
+                kept[new.label] = min(kept.get(new.label, new), new, key=_most_confident_first)
 
     @property
-    def right(self) -> List[Answer]:
-        """At most `MOST`, the most_confident first."""
-        return sorted(self._of_label[True].values(), key=_surest_first)[:MOST]
+    def correct(self) -> List[Prediction]:
+        """At most `MOST`, the most confident first."""
+        return sorted(self._by_label[True].values(), key=_most_confident_first)[:MOST]
 
     @property
-    def wrong(self) -> List[Answer]:
-        """At most `MOST`, the most_confident first."""
-        return sorted(self._of_label[False].values(), key=_surest_first)[:MOST]
+    def incorrect(self) -> List[Prediction]:
+        """At most `MOST`, the most confident first."""
+        return sorted(self._by_label[False].values(), key=_most_confident_first)[:MOST]
 
 
-def _surest_first(answer: Answer) -> Tuple[float, int]:
-    return -answer.confidence, answer.index
+def _most_confident_first(prediction: Prediction) -> Tuple[float, int]:
+    return -prediction.confidence, prediction.index
 
 
 def write_examples(
     folder: Path, most_confident: MostConfident, classes: Sequence[str], picture: Callable[[int], Tuple[str, bytes]]
 ) -> None:
-    """Write examples.json, whole or not at all.
+    """Write examples.json atomically. `picture(index)` returns the media type and bytes of a thumbnail of the image.
 
-    `picture(index)` gives an image's media type and file, which is as small as it is to be shown. Raises OSError.
+    Raises OSError.
     """
 
-    def described(found: Answer) -> Dict[str, Any]:
+    def described(found: Prediction) -> Dict[str, Any]:
         kind, content = picture(found.index)
         return {
             "index": found.index,
             "label": found.label,
             "label_name": classes[found.label],
-            "answer": found.answer,
-            "answer_name": classes[found.answer],
+            "answer": found.predicted,
+            "answer_name": classes[found.predicted],
             "confidence": found.confidence,
             "picture": f"data:{kind};base64,{base64.b64encode(content).decode()}",
         }
 
     content = {
         "images": most_confident.images,
-        "right": [described(found) for found in most_confident.right],
-        "wrong": [described(found) for found in most_confident.wrong],
+        "right": [described(found) for found in most_confident.correct],
+        "wrong": [described(found) for found in most_confident.incorrect],
     }
     write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")

@@ -7,8 +7,6 @@ import fnmatch
 import glob
 import json
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -16,7 +14,6 @@ from shared.checkpoint.folder import FOLDER, newest
 from shared.errors import UsageError
 from shared.run.folder_lock import refuse_taken
 from shared.system.atomic_files import make_folder
-from shared.text import in_utf8
 
 RUNS = "runs"
 # What a run writes into its folder: of every mode, besides by half, and by mode.
@@ -184,8 +181,3 @@ def newest_run(weights: str) -> Path:
     if not found:
         raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
     return max(found, key=lambda pair: pair[1].stat().st_mtime)[0]
-
-
-def command() -> str:
-    """The command line as it could be typed again."""
-    return in_utf8(" ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv]))

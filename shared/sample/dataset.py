@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple, Union
+from typing import Any, Callable, Dict, List, Tuple, Union
 
 import numpy as np
 
-from shared import batch_writer
 from shared.cifar10 import batches
 from shared.errors import UsageError
 from shared.sample import digits
@@ -91,26 +91,24 @@ def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
 def _write_cifar10(folder: Path) -> None:
     small, labels = _digits()
     pixels = np.tile(_enlarged(small, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
-    meta: Dict[str, batch_writer.Value] = {
+    meta = {
         "num_cases_per_batch": CASES,
         "label_names": [str(label) for label in range(CLASSES)],
         "num_vis": 3072,
         "dataset_name": NAME,
     }
-    files = {batches.META_FILE: batch_writer.dumps(meta)}
+    files: Dict[str, Dict[str, Any]] = {batches.META_FILE: meta}
     for number, name in enumerate(batches.TRAIN_FILES + (batches.TEST_FILE,)):
         part = slice(number * CASES, (number + 1) * CASES)
-        files[name] = batch_writer.dumps(
-            {
-                "batch_label": f"{NAME}, {name}",
-                "labels": [int(label) for label in labels[part]],
-                "data": pixels[part],
-                "filenames": _file_names(part, labels),
-            }
-        )
-    for name, content in files.items():
+        files[name] = {
+            "batch_label": f"{NAME}, {name}",
+            "labels": labels[part].tolist(),
+            "data": pixels[part],
+            "filenames": _file_names(part, labels),
+        }
+    for name, values in files.items():
         with open(str(folder / name), "wb") as file:
-            file.write(content)
+            pickle.dump(values, file, protocol=2)
             file.flush()
             sync(file.fileno())
 

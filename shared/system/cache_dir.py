@@ -1,4 +1,4 @@
-"""Where things are kept that can be made again: the embedded sample, the index of a large data set."""
+"""The cache: folders for files that can be made again, such as the embedded sample or the index of a large data set."""
 
 from __future__ import annotations
 
@@ -7,47 +7,81 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Callable, Iterator, Optional, Tuple, TypeVar, Union
 
 from shared.errors import UsageError
+from shared.system.atomic_files import write_atomic
 from shared.system.paths import expanded
+
+# How far two changes of a file can be apart and leave the same time: FAT's clock is the coarsest in use.
+TICK_NS = 2 * 10**9
 
 _NAME = "se-pnas-kit"
 
+T = TypeVar("T")
+
 
 def places(subfolder: str, cache: Union[str, Path, None] = None) -> Iterator[Path]:
-    """Where `subfolder` of the cache may be, the preferred place first. Nothing is made here.
+    """Yield the folders in which `subfolder` of the cache may be, the preferred one first. Creates nothing.
 
-    `cache` takes the place of KIT_CACHE in the environment, that of XDG_CACHE_HOME, and that of ~/.cache, if there is a
-    home. The second place is below the system's temporary folder, unless somebody else has made a folder, or a link, of
-    that name there. Raises UsageError for a KIT_CACHE that is empty or begins with a home that nobody knows.
+    `cache` overrides KIT_CACHE in the environment, which overrides XDG_CACHE_HOME, which overrides ~/.cache; where
+    there is no home either, this folder is left out. The second folder is below the system's temporary folder, unless
+    another user has created a folder or link of that name. Raises UsageError for a KIT_CACHE that is empty or begins
+    with an unknown home.
     """
     base = _base(os.environ.get("KIT_CACHE") if cache is None else str(cache))
     if base is not None:
         yield Path(os.path.abspath(base)) / _NAME / subfolder
-    user = str(os.getuid()) if hasattr(os, "getuid") else "user"  # users must not stand in each other's way
+    user = str(os.getuid()) if hasattr(os, "getuid") else "user"  # one folder per user: the temporary folder is shared
     with contextlib.suppress(OSError):  # there may be no temporary folder either
         own = Path(tempfile.gettempdir()) / f"{_NAME}-{user}"
-        if _is_ours_or_absent(own):
+        if _is_own_or_absent(own):
             yield own / _NAME / subfolder
 
 
+def cached(
+    file: Tuple[str, str, Union[str, Path, None]],
+    load: Callable[[bytes], T],
+    make: Callable[[], T],
+    dump: Callable[[T], bytes],
+    keep: bool,
+) -> T:
+    """Return what `load` makes of a file in the cache, or, if it raises, the result of `make`.
+
+    `file` is (subfolder, name, cache), as in `places`. A new result is written with `dump` if `keep` is true: it must
+    be false where the source may change once more within `TICK_NS` and look the same. A cache that can be neither read
+    nor written is ignored.
+    """
+    subfolder, name, cache = file
+    folders = list(places(subfolder, cache))
+    for folder in folders:
+        with contextlib.suppress(Exception):  # OSError, and whatever a damaged file provokes
+            return load((folder / name).read_bytes())
+    made = make()
+    for folder in folders if keep else ():
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / name, dump(made))
+            break
+    return made
+
+
 def _base(named: Optional[str]) -> Optional[str]:
-    """The preferred folder of all caches; None where nobody has named one and there is no home."""
+    """The preferred folder of all caches; None where none is named and there is no home."""
     if named is not None:
         if not named.strip():
             raise UsageError("KIT_CACHE is empty; name a folder for what is kept between runs, or unset it")
         return expanded(named)
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # the XDG rules say to ignore others
+    if os.path.isabs(base):  # the XDG Base Directory Specification says to ignore relative paths
         return base
     with contextlib.suppress(UsageError):  # as in a container whose user has no home
         return expanded("~/.cache")
     return None
 
 
-def _is_ours_or_absent(folder: Path) -> bool:
-    """Whether what is made in the folder stays out of others' reach."""
+def _is_own_or_absent(folder: Path) -> bool:
+    """Whether no other user can change what is created in the folder."""
     try:
         found = os.lstat(str(folder))
     except FileNotFoundError:

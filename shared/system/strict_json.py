@@ -1,14 +1,16 @@
-"""Dataclasses from JSON that anybody may have written: every field has the type that its dataclass names, or it is an
-error, so that a text where a number belongs is found here and not somewhere in a training.
+"""Validation of JSON from untrusted files: every value is of the kind that a dataclass or a shape names.
+
+A shape is a dictionary from key to `Kind`, type hint or another shape. All functions raise ValueError, one line, with
+the dotted name of the value; so a text where a number belongs is found here and not in the middle of a training.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import Any, Dict, List, Type, TypeVar, Union
+from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Type, TypeVar, Union
 
-from shared.text import is_name
+from shared.text import closest, is_name
 
 _TEXT = 4096  # characters; a path is the longest text that is stored
 _INT = 2**63
@@ -17,80 +19,101 @@ _FLOAT = 1e300
 T = TypeVar("T")
 
 
-def typed(kind: Type[T], content: Any, lenient: bool = False) -> T:
-    """The dataclass with these fields; those that are left out have its defaults. Raises ValueError, a line.
+class Kind(NamedTuple):
+    """Which values are valid, as a predicate and in words."""
 
-    Lists become tuples where the dataclass has these, and none may be left out, as one that was lost would be taken for
-    an empty one. Dictionaries become dataclasses. `lenient` passes over fields that it has not.
+    accepts: Callable[[Any], bool]
+    description: str
+
+
+def _number(least: float, most: float, description: str) -> Kind:
+    """NaN is in no range, and a bool is no number."""
+    return Kind(lambda value: type(value) in (int, float) and least <= value <= most, description)
+
+
+COUNT = Kind(lambda value: type(value) is int and 0 <= value < _INT, "a whole number of at least 0")
+NUMBER = _number(0, _FLOAT, "a finite number of at least 0")
+PERCENT = _number(0, 100, "a percentage")
+SHARE = _number(0, 1, "a number between 0 and 1")
+TEXT = Kind(lambda value: isinstance(value, str) and value != "", "a text")
+_OF_TYPE = {
+    int: Kind(lambda value: type(value) is int and -_INT < value < _INT, "a whole number"),
+    float: _number(-_FLOAT, _FLOAT, "a finite number"),
+    str: Kind(lambda value: isinstance(value, str) and len(value) <= _TEXT and is_name(value), "a printable text"),
+}
+
+
+def typed(kind: Type[T], content: Any, name: str = "") -> T:
+    """The dataclass with the fields in `content`, an object of JSON that is called `name`.
+
+    A field that is absent has its default, but a list must be there: a lost one would pass for an empty one. Lists
+    become tuples and objects become dataclasses where the dataclass has these.
     """
-    if not isinstance(content, dict):
-        raise ValueError(f"a {type(content).__name__} where fields belong")
     hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = [name for name in content if name not in fields]
-    if unknown and not lenient:
-        raise ValueError(f"unknown field {unknown[0][:60]!r}")
-    values = {name: _converted(name, value, hints[name]) for name, value in content.items() if name in fields}
-    for name, field in fields.items():
-        if name not in values and (_is_required(field) or _is_sequence(hints[name])):
-            raise ValueError(f"no {name}")
+    values = _values(content, {field.name: hints[field.name] for field in dataclasses.fields(kind)}, name)  # type: ignore[arg-type]
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.name not in values and not (optional and not _is_sequence(hints[field.name])):
+            raise ValueError(f"{_join(name, field.name)} is missing")
     return kind(**values)
 
 
-def _is_required(field: Any) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def check(content: Any, shape: Mapping[str, Any], required: Iterable[str] = (), lenient: bool = False) -> None:
+    """Check an object of JSON against a shape. `required` are dotted names; `lenient` ignores keys not in the shape."""
+    _values(content, shape, "", lenient)
+    for name in required:
+        part, _, key = name.partition(".")
+        if part not in content or (key and key not in content[part]):
+            raise ValueError(f"{name} is missing")
+
+
+def _values(content: Any, shape: Mapping[str, Any], name: str, lenient: bool = False) -> Any:
+    """The values of an object, as the shape has them."""
+    if not isinstance(content, dict):
+        raise _invalid(name or "the content", content, f"an object with {', '.join(shape)}")
+    for key in content:
+        if key not in shape and not lenient:
+            near = closest(str(key)[:60], shape)
+            hint = f", did you mean {_join(name, near)}?" if near is not None else ""
+            raise ValueError(f"unknown key {_join(name, str(key)[:60])}{hint}")
+    return {key: _value(content[key], shape[key], _join(name, key), lenient) for key in content if key in shape}
+
+
+def _value(value: Any, hint: Any, name: str, lenient: bool = False) -> Any:
+    """The value as a `Kind`, a type hint or a shape has it."""
+    origin, arguments = getattr(hint, "__origin__", None), list(getattr(hint, "__args__", ()))
+    if isinstance(hint, dict):
+        return _values(value, hint, name, lenient)
+    if dataclasses.is_dataclass(hint):
+        return typed(hint, value, name)  # type: ignore[arg-type]
+    if origin is Union:  # an Optional
+        return None if value is None and type(None) in arguments else _value(value, arguments[0], name)
+    if _is_sequence(hint) and isinstance(value, (list, tuple)):
+        return _sequence(value, origin, arguments, name)
+    if origin is dict and isinstance(value, dict):
+        return {key: _value(item, arguments[1], _join(name, key[:60])) for key, item in value.items()}
+    kind = hint if isinstance(hint, Kind) else _OF_TYPE.get(hint)
+    if hint is not Any and not (kind.accepts(value) if kind else type(value) is hint):
+        raise _invalid(name, value, kind.description if kind else f"a {getattr(origin or hint, '__name__', hint)}")
+    return value
+
+
+def _sequence(value: Any, origin: Any, hints: List[Any], name: str) -> Any:
+    if origin is list or hints[-1] is Ellipsis:
+        hints = [hints[0]] * len(value)
+    if len(hints) != len(value):
+        raise ValueError(f"{name} has {len(value)} items in place of {len(hints)}")
+    return origin(_value(item, hint, name) for item, hint in zip(value, hints))
 
 
 def _is_sequence(hint: Any) -> bool:
     return getattr(hint, "__origin__", None) in (tuple, list)
 
 
-def _converted(name: str, value: Any, hint: Any) -> Any:
-    """The value as the hint has it. Raises ValueError."""
-    origin, arguments = getattr(hint, "__origin__", None), list(getattr(hint, "__args__", ()))
-    if origin is Union:  # an Optional
-        if value is None and type(None) in arguments:
-            return None
-        return _converted(name, value, arguments[0])
-    if dataclasses.is_dataclass(hint):
-        return typed(hint, value)  # type: ignore[arg-type]
-    if _is_sequence(hint) and isinstance(value, (list, tuple)):
-        return _sequence(name, value, origin, arguments)
-    if origin is dict and isinstance(value, dict):
-        return {key: _converted(f"{name}.{key[:60]}", item, arguments[1]) for key, item in value.items()}
-    if hint is not Any and not _is_plain(value, hint):
-        raise ValueError(f"{name} is {repr(value)[:60]}")
-    return value
+def _invalid(name: str, value: Any, description: str) -> ValueError:
+    text = " ".join(repr(value).split())
+    return ValueError(f"{name} is {text if len(text) <= 60 else text[:57] + '...'}, not {description}")
 
 
-def _sequence(name: str, value: Any, origin: Any, kinds: List[Any]) -> Any:
-    if origin is list or kinds[-1] is Ellipsis:
-        kinds = [kinds[0]] * len(value)
-    if len(kinds) != len(value):
-        raise ValueError(f"{name} has {len(value)} items in place of {len(kinds)}")
-    return origin(_converted(name, item, kind) for item, kind in zip(value, kinds))
-
-
-def _is_plain(value: Any, hint: Any) -> bool:
-    if hint is float:
-        return type(value) in (int, float) and -_FLOAT < value < _FLOAT  # and so no NaN
-    if hint is int:
-        return type(value) is int and -_INT < value < _INT
-    if hint is str:
-        return isinstance(value, str) and len(value) <= _TEXT and is_name(value)
-    return type(value) is hint
-
-
-def entries(content: Any, lenient: bool, **kinds: Any) -> Dict[str, Any]:
-    """These entries of a dictionary, each as the dataclass that is named here; see `typed`. Raises ValueError."""
-    if not isinstance(content, dict):
-        raise ValueError(f"a {type(content).__name__} where fields belong")
-    found = {}
-    for name, kind in kinds.items():
-        if name not in content:
-            raise ValueError(f"no {name}")
-        try:
-            found[name] = typed(kind, content[name], lenient)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-    return found
+def _join(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key

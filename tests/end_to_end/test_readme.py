@@ -25,7 +25,7 @@ from shared.results.__main__ import COMMITTED, find_records
 from shared.results.__main__ import _parser as results_parser
 from shared.results.__main__ import main as results
 from tests.faults.__main__ import parser as fault_parser
-from tf_seresnet.main import parser
+from tf_seresnet.options import parser
 from torch_imagenet import options as torch_options
 from torch_imagenet.main import MODES
 from torch_imagenet.networks.registry import NETWORKS
@@ -67,7 +67,7 @@ def _commands(name: str) -> List[List[str]]:
 
 
 def _imagenet_parser() -> Any:
-    return torch_options.parser(tuple(MODES))
+    return torch_options.parser()
 
 
 def _parsed(words: List[str]) -> None:

@@ -19,7 +19,6 @@ from benchmarks.scaling.model import Cluster  # noqa: E402
 from benchmarks.scaling.networks import DOCUMENTED  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from torch_imagenet import options as torch_options  # noqa: E402
-from torch_imagenet.main import MODES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "benchmarks" / "scaling" / "README.md"
@@ -50,7 +49,7 @@ def test_every_input_has_an_origin():
 
 
 def test_every_command_and_option_of_the_document_exists():
-    parsers = (__main__._parser(), scaling_inputs._parser(), torch_options.parser(tuple(MODES)))
+    parsers = (__main__._parser(), scaling_inputs._parser(), torch_options.parser())
     known = {option for made in parsers for option in made._option_string_actions}
     code = re.findall(r"`([^`\n]+)`|^    (.*)$", TEXT, re.MULTILINE)
     named = re.findall(r"(?<![\w-])--[a-z][\w-]*", "\n".join(span + line for span, line in code))

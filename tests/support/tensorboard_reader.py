@@ -6,6 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, Tuple
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat import tf
+from tensorboard.plugins.hparams import api_pb2, metadata
+
+# TensorBoard imports TensorFlow at its first use: here, while tests are collected, and not in the time of a test.
+getattr(tf, "io")  # noqa: B009
+
 
 def read(folder: Path) -> Any:
     """`scalars` {tag: [(step, value)]} and `images` {tag: [(step, image)]}."""
@@ -19,8 +26,6 @@ def read(folder: Path) -> Any:
 
 def hyper_parameters(folder: Path) -> Tuple[Dict[str, Any], bool]:
     """The run's hyper-parameters, and whether it says that it has succeeded; raises KeyError without them."""
-    from tensorboard.plugins.hparams import api_pb2, metadata
-
     content = _accumulated(folder).PluginTagToContent(metadata.PLUGIN_NAME)
     started = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
@@ -31,8 +36,6 @@ def hyper_parameters(folder: Path) -> Tuple[Dict[str, Any], bool]:
 
 
 def _accumulated(folder: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     return accumulator

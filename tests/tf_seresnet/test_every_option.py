@@ -9,7 +9,8 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from tests.tf_seresnet.conftest import Run  # noqa: E402
-from tf_seresnet.main import main, parser  # noqa: E402
+from tf_seresnet.main import main  # noqa: E402
+from tf_seresnet.options import parser  # noqa: E402
 
 TESTS = Path(__file__).parent
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.errors import UsageError
-from tf_seresnet.network import LAYERS_PER_N, Layers, blocks_per_stage, layer_counts, se_resnet
+from tf_seresnet.network import LAYERS_PER_N, STAGES, Layers, blocks_per_stage, se_resnet
 
 tf = pytest.importorskip("tensorflow")
 from tf_seresnet.layers.core import CoreLayers  # noqa: E402  (needs TensorFlow)
@@ -57,7 +57,7 @@ def test_the_port_has_the_originals_counts(port110):
 
 
 @pytest.mark.slow
-def test_the_port_has_the_originals_parts(port110):
+def test_the_port_has_the_originals_parameters_by_kind(port110):
     parts = collections.Counter()
     for name, shape in port110.trainable.items():
         kind = "head" if name.startswith("dense_224") else name.split("/")[0].split("_")[0]
@@ -98,35 +98,29 @@ def test_the_papers_network_has_its_documented_size():
     paper = Graph(110, "paper")
     assert paper.parameters == 1_740_048  # "1.74 M"
     assert paper.operations["Conv2D"] == paper.operations["FusedBatchNormV3"] == 109
-    assert paper.operations["Sigmoid"] == 54  # one gate a basic block
+    assert paper.operations["Sigmoid"] == 54  # one gate per basic block
     assert not any(name.endswith("conv2d/bias") for name in paper.variables)
-
-
-@pytest.mark.slow
-def test_counting_alone_agrees_at_depth_110():
-    assert layer_counts(110, "port") == (112, 109, 225)
-    assert layer_counts(110, "paper") == (109, 109, 109)
 
 
 # -- every depth -----------------------------------------------------------------------------------------------
 
 
 class Counting(Layers):
-    """Computes nothing: counts what a network asks for, and follows shapes (height, width, channels)."""
+    """Counts the layers that a network creates, and follows the shapes (height, width, channels)."""
 
     def __init__(self):
-        self.asked = collections.Counter()
+        self.layers = collections.Counter()
 
     def conv(self, x, filters, kernel, strides=1, bias=True):
-        self.asked["conv"] += 1
+        self.layers["conv"] += 1
         return -(-x[0] // strides), -(-x[1] // strides), filters
 
     def batch_norm(self, x, training):
-        self.asked["batch_norm"] += 1
+        self.layers["batch_norm"] += 1
         return x
 
     def dense(self, x, units):
-        self.asked["dense"] += 1
+        self.layers["dense"] += 1
         return (units,)
 
     def global_average_pool(self, x):
@@ -137,7 +131,7 @@ class Counting(Layers):
 
     def gate(self, x, excitation):
         assert excitation == x[2:]
-        self.asked["gate"] += 1
+        self.layers["gate"] += 1
         return x
 
     def add(self, x, y):
@@ -148,22 +142,35 @@ class Counting(Layers):
         return -(-x[0] // strides), -(-x[1] // strides), filters
 
 
+def layer_counts(depth, variant):
+    """Numbers of convolutions, batch normalisations and dense layers, head included."""
+    n = blocks_per_stage(depth, variant) * STAGES
+    if variant == "port":
+        return 3 * n + 1 + STAGES, 3 * n + 1, 2 * (3 * n + 1 + STAGES) + 1
+    return 2 * n + 1, 2 * n + 1, 2 * n + 1
+
+
+def test_the_formula_has_the_originals_counts_at_depth_110():
+    assert layer_counts(110, "port") == (112, 109, 225)
+    assert layer_counts(110, "paper") == (109, 109, 109)
+
+
 @pytest.mark.parametrize("variant", sorted(LAYERS_PER_N))
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 12, 18, 100])
-def test_layer_counts_are_what_the_network_asks_for(variant, n):
+def test_layer_counts_at_every_depth(variant, n):
     depth = LAYERS_PER_N[variant] * n + 2
-    layers = Counting()
-    assert se_resnet((33, 47, 3), layers, depth, variant, num_classes=7) == (7,)
-    asked = layers.asked
-    assert (asked["conv"], asked["batch_norm"], asked["dense"]) == layer_counts(depth, variant)
-    assert asked["dense"] == 2 * asked["gate"] + 1
-    # Depth counts the layers with weights on the longest path: gates, shortcuts and their like are left out.
+    counting = Counting()
+    assert se_resnet((33, 47, 3), counting, depth, variant, num_classes=7) == (7,)
+    count = counting.layers
+    assert (count["conv"], count["batch_norm"], count["dense"]) == layer_counts(depth, variant)
+    assert count["dense"] == 2 * count["gate"] + 1
+    # Depth counts the layers with weights on the longest path, without gates and shortcuts.
     assert blocks_per_stage(depth, variant) == n
-    assert asked["conv"] - (3 if variant == "port" else 0) + 1 == depth
+    assert count["conv"] - (3 if variant == "port" else 0) + 1 == depth
 
 
 @pytest.mark.parametrize(("variant", "depth"), DEPTHS)
-def test_layer_counts_are_those_of_the_graph(variant, depth):
+def test_layer_counts_of_the_graph(variant, depth):
     built = Graph(depth, variant)
     convolutions, norms, dense = layer_counts(depth, variant)
     assert built.operations["Conv2D"] == convolutions
@@ -198,7 +205,7 @@ def test_logits_of_any_image_size(variant, depth, size, classes):
 def test_the_defaults_are_the_originals():
     layers = Counting()
     assert se_resnet((32, 32, 3), layers) == (10,)
-    assert layers.asked["conv"] == 112
+    assert layers.layers["conv"] == 112
 
 
 def test_the_stages_have_the_documented_widths():
@@ -221,7 +228,7 @@ def test_the_stages_have_the_documented_widths():
     assert seen == [(16, 3, 1, False), *basic[0], *basic[1], *basic[2]]
 
 
-# -- what does not exist ---------------------------------------------------------------------------------------
+# -- depths and variants that do not exist ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -255,6 +262,6 @@ def test_a_variant_that_does_not_exist_names_those_that_do():
         se_resnet((32, 32, 3), Counting(), 110, "papre")
 
 
-def test_a_graph_must_know_whether_it_trains():
+def test_a_graph_is_built_for_training_or_for_inference():
     with tf.Graph().as_default(), pytest.raises(ValueError, match="training or for inference"):
         se_resnet(tf1.placeholder(tf.float32, (None, 32, 32, 3)), CoreLayers(), 11)

@@ -14,7 +14,8 @@ from shared import (
 )
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import run_setup  # noqa: E402
-from tf_seresnet.main import main, parser  # noqa: E402
+from tf_seresnet.main import main  # noqa: E402
+from tf_seresnet.options import RunConfig  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def own(sample_folder, tmp_path):
 
 
 def load(*words, state=None):
-    return run_setup.load_data(parser().parse_args(list(words)), state)
+    return run_setup.load_data(RunConfig.from_argv(words), state)
 
 
 def state_of(path):

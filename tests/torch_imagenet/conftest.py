@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import importlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,32 +15,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks import torchvision_import  # noqa: E402
 from tests.torch_imagenet.small_network import create_small  # noqa: E402
 
 importlib.import_module("torch._dynamo")  # the first optimizer loads it, in seconds that some test would pay for
 torch.set_num_threads(1)  # pytest-xdist has a process for every core
-_kept: List[object] = []  # a torch.library.Library undoes its definitions when it is collected
 
 
 def import_torchvision() -> ModuleType:
-    """torchvision; skips where it is not installed.
-
-    Beside a torch for CPU the wheel for CUDA cannot load its compiled operators and does not import for want of two
-    names. They are declared here; transforms, networks and timm never call them.
-    """
-    if "torchvision" not in sys.modules:
-        spec = importlib.util.find_spec("torchvision")
-        if spec is None or not spec.submodule_search_locations:
-            pytest.skip("torchvision is not installed")
-        try:
-            for library in glob.glob(spec.submodule_search_locations[0] + "/_C*.so"):
-                torch.ops.load_library(library)
-        except OSError:
-            library = torch.library.Library("torchvision", "DEF")
-            for name in ("nms", "qnms"):
-                library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _kept.append(library)
-    return importlib.import_module("torchvision")
+    """torchvision; skips where it is not installed."""
+    try:
+        return torchvision_import.import_torchvision()
+    except ModuleNotFoundError:
+        pytest.skip("torchvision is not installed")
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +16,7 @@ from shared.errors import DataError, UsageError
 from shared.imagenet.val_labels import read_list
 from tests.shared.imagenet.test_sort_val import write_devkit
 from torch_imagenet.check_data import check_data
+from torch_imagenet.options import RunConfig
 
 Image = pytest.importorskip("PIL.Image", reason="images are made and read with Pillow")
 
@@ -30,17 +31,8 @@ def _own_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
 
 
-def options(**given):
-    usual = {
-        "data_path": None,
-        "sort_val": None,
-        "workers": 1,
-        "write_shards": None,
-        "shard_size": 256,
-        "shard_cache": None,
-        "shard_cache_size": 1.0,
-    }
-    return SimpleNamespace(**dict(usual, **given))
+def config(**given):
+    return replace(RunConfig.from_argv(["check-data", "--workers", "1", "--shard-cache-size", "1"]), **given)
 
 
 def write_set(root):
@@ -53,9 +45,9 @@ def write_set(root):
 
 def test_the_usual_folder_and_a_given_one(tmp_path, capsys):
     write_set(tmp_path / "here" / "imagenet")
-    check_data(options(), Interrupts())
+    check_data(config(), Interrupts())
     assert capsys.readouterr().out.splitlines()[-1] == "imagenet-layout: complete"
-    check_data(options(data_path=str(write_set(tmp_path / "pets")), workers=2), Interrupts())
+    check_data(config(data_path=str(write_set(tmp_path / "pets")), workers=2), Interrupts())
     assert capsys.readouterr().out.splitlines()[-1] == "pets: complete"
 
 
@@ -63,12 +55,12 @@ def test_a_fault_is_the_users(tmp_path):
     root = write_set(tmp_path / "pets")
     (root / "val" / "n02102040" / "a.JPEG").write_bytes(b"")
     with pytest.raises(DataError, match="pets: 1 fault, the first: val/n02102040/a.JPEG: empty; "):
-        check_data(options(data_path=str(root)), Interrupts())
+        check_data(config(data_path=str(root)), Interrupts())
 
 
 @pytest.mark.slow
 def test_the_embedded_sample(capsys):
-    check_data(options(workers=2), Interrupts())
+    check_data(config(workers=2), Interrupts())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("data: no ImageNet here, so the embedded sample is checked; ")
     assert lines[2].startswith(f"train: {sample.TRAIN_IMAGES:,} images in 10 classes")
@@ -79,7 +71,7 @@ def test_val_is_sorted(tmp_path, capsys):
     root = write_set(tmp_path / "pets")
     (root / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"x")
     (tmp_path / "valprep.sh").write_text("mv ILSVRC2012_val_00000001.JPEG n02102040/\n")
-    check_data(options(data_path=str(root), sort_val=str(tmp_path / "valprep.sh")), Interrupts())
+    check_data(config(data_path=str(root), sort_val=str(tmp_path / "valprep.sh")), Interrupts())
     assert capsys.readouterr().out == f"{root / 'val'}: 1 image moved into 1 class folder\n"
     assert imagenet.load(root).val.class_counts().tolist() == [1, 2]
 
@@ -95,7 +87,7 @@ def test_what_evaluation_takes_is_written_as_shards_and_checked(tmp_path, layout
             (folder / "a.JPEG").rename(folder / "images" / "a.JPEG")
     if layout == "val alone":
         (root / "train").rmdir()
-    check_data(options(data_path=str(root), write_shards=str(tmp_path / "shards")), Interrupts())
+    check_data(config(data_path=str(root), write_shards=str(tmp_path / "shards")), Interrupts())
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "pets: complete"
     assert any("there is no train part" in line for line in lines) == (layout == "val alone")
@@ -108,7 +100,7 @@ def test_what_evaluation_takes_is_written_as_shards_and_checked(tmp_path, layout
 
 def test_there_must_be_something_to_sort():
     with pytest.raises(UsageError, match="no ./imagenet to sort; name the folder"):
-        check_data(options(sort_val="valprep.sh"), Interrupts())
+        check_data(config(sort_val="valprep.sh"), Interrupts())
 
 
 def test_labels_and_order_are_torchvisions(tmp_path, torchvision):

@@ -242,7 +242,7 @@ def test_a_checkpoint_whose_names_are_none_is_refused(names, trained, evaluate, 
     path.write_text(json.dumps(state))
     run, said = evaluate(tiny.folder, "--checkpoint", old)
     assert run.status == 2
-    assert "data: classes" in said
+    assert "data.classes" in said
 
 
 # -- weights of ImageNet -----------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_other_classes_need_another_head(trained, tune, tiny, tmp_path):
         assert not run.folder.exists()
     run, said = tune(trained.folder, data, "--num-classes", "3")
     assert run.status == 0
-    assert "left new: fc.weight, fc.bias" in said
+    assert "newly initialised: fc.weight, fc.bias" in said
     assert run.record["dataset"]["classes"] == ["dog", "saw", "tench"]
 
 
@@ -358,7 +358,7 @@ def test_other_classes_of_another_number_get_a_new_head(trained, tune, tiny, tmp
     data = renamed(tiny, tmp_path / "data", ["tench", "dog", None], ("train", "val"))
     run, said = tune(trained.folder, data)
     assert run.status == 0
-    assert "left new: fc.weight, fc.bias" in said
+    assert "newly initialised: fc.weight, fc.bias" in said
     assert "note: the weights' 3 classes are not the data set's 2: a new head" in said
 
 

@@ -18,7 +18,6 @@ from shared.results.__main__ import main as results  # noqa: E402
 from shared.results.rows import beside_documented  # noqa: E402
 from shared.results.tables import render  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
-from torch_imagenet.main import MODES  # noqa: E402
 from torch_imagenet.networks import create as real_network  # noqa: E402
 from torch_imagenet.networks import spec  # noqa: E402
 from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
@@ -229,7 +228,7 @@ def _flatten(data, labels):
 def test_no_option_is_set_nowhere():
     runs = " ".join(text for _, text in RUNS.values()) + " --image-size --batch-size --max-steps --device --workers"
     set_here = {*runs.split(), "--data-path", "--output-dir"}
-    actions = [action for action in parser(tuple(MODES))._actions if action.option_strings]
+    actions = [action for action in parser()._actions if action.option_strings]
     missing = [action.option_strings for action in actions if not set_here & set(action.option_strings)]
     for spellings in missing:
         files = [ELSEWHERE[spelling] for spelling in spellings if spelling in ELSEWHERE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from torch_imagenet import options as options_module
 from torch_imagenet.main import MODES, main
-from torch_imagenet.options import parser
+from torch_imagenet.options import RunConfig, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--network se_resnet50 --image-size 32 --batch-size 2 --device cpu --max-steps 2 --num-classes 5".split()
@@ -54,15 +56,26 @@ def test_profile_writes_a_trace_that_chrome_reads(run_in, tmp_path, capsys):
         (["--use_aux"], "auxiliary_weight", 0.4),
         (["--wd-all"], "decayed", "all"),
         (["--manualSeed", "3"], "seed", 3),
-        (["-e"], "mode_flag", "evaluate"),
-        (["--profile"], "mode_flag", "profile"),
+        (["-e"], "mode", "evaluate"),
+        (["--profile"], "mode", "profile"),
         (["--warm_up_epochs", "5"], "warm_up_epochs", 5),
         (["--label-smoothing-factor", "0.1"], "label_smoothing", 0.1),
         (["--randaugment", "2,9"], "randaugment", (2, 9)),
     ],
 )
 def test_a_documented_spelling_reaches_its_option(words, name, value):
-    assert getattr(parser(tuple(MODES)).parse_args(words), name) == value
+    assert getattr(RunConfig.from_argv(words), name) == value
+
+
+def test_every_option_is_a_field_of_the_configuration_and_no_one_assigns_to_it():
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    options = {action.dest for action in parser()._actions} - {"help", "version", "mode_flag"}
+    assert fields - {"argv"} == options
+    config = RunConfig.from_argv(["--resume", "runs/one"])
+    assert config.argv == ("--resume", "runs/one")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.resume = None
+    assert tuple(MODES) == options_module.MODES
 
 
 def test_help_is_grouped_and_says_what_there_is(capsys):
@@ -101,9 +114,8 @@ def test_the_command_line_needs_no_torch():
 def test_the_words_of_the_command_line_are_those_of_the_program():
     """The command line is read without torch, so it lists them itself."""
     pytest.importorskip("torch")
-    from torch_imagenet import options
     from torch_imagenet.devices import device as devices
     from torch_imagenet.devices import precision
 
-    assert tuple(devices.MEMORY_FORMATS) == options.MEMORY_FORMATS
-    assert tuple(precision.PRECISIONS) == options.PRECISIONS
+    assert tuple(devices.MEMORY_FORMATS) == options_module.MEMORY_FORMATS
+    assert tuple(precision.PRECISIONS) == options_module.PRECISIONS

@@ -9,8 +9,7 @@ pytest.importorskip("torch")
 from shared import sample  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from torch_imagenet import run_setup  # noqa: E402
-from torch_imagenet.main import MODES  # noqa: E402
-from torch_imagenet.options import parser  # noqa: E402
+from torch_imagenet.options import RunConfig  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +19,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def load(*words, **states):
-    return run_setup.load_data(parser(tuple(MODES)).parse_args(list(words)), **states)
+    return run_setup.load_data(RunConfig.from_argv(list(words)), **states)
 
 
 def state(path, name="tiny"):

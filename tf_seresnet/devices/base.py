@@ -1,4 +1,4 @@
-"""What every device is to the rest of the program, and what the command line asks of it."""
+"""The interface of a device of this half, and the options that every device takes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from shared.errors import UsageError
 from shared.text import nearest
 
 PRECISIONS = ("O0", "O1", "bf16")
-LossScale = Union[None, str, float]  # nothing, "dynamic" or a number
+LossScale = Union[None, str, float]  # None, "dynamic" or a number
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks of a device, whichever it is."""
+    """The options of the command line that configure a device."""
 
     precision: str = "O0"
     xla: bool = False
     deterministic: bool = False
     npu_options: Tuple[str, ...] = ()
     loss_scale: LossScale = None
-    number: Optional[int] = 1  # of devices; None: all that are there
+    number: Optional[int] = 1  # of devices; None: all available
 
 
 class Device(abc.ABC):
-    """What the rest of the program knows of the machine it runs on.
+    """The device, or the devices, that a graph runs on.
 
-    `count`: devices that train together, those of other processes included, of which this process is the one of
-    number `rank`; the first one writes. `static_shapes`: every batch must have the same shape. `times_data_wait`: the
-    graph may have a tf.timestamp. `notes`: lines for the user, for example that a rewrite is slow here. `loss_scale`:
-    None, "dynamic", a number.
+    `count`: devices that train together, including those of other processes. `rank`: the number of this process; rank 0
+    writes the files. `static_shapes`: every batch must have the same shape. `times_data_wait`: the graph may contain a
+    tf.timestamp. `notes`: lines for the user, for example that a rewrite is slow here.
     """
 
     kind: str = ""
@@ -55,38 +54,38 @@ class Device(abc.ABC):
         self.request = request
         self.notes: List[str] = []
         if request.deterministic:
-            self.times_data_wait = False  # a clock is one of the operators that TensorFlow then refuses
+            self.times_data_wait = False  # TensorFlow then refuses tf.timestamp
             _make_deterministic()
 
     @abc.abstractmethod
     def session_config(self) -> Any:
-        """A fresh tf.compat.v1.ConfigProto for every session of the run."""
+        """A new tf.compat.v1.ConfigProto for a session of the run."""
 
     @abc.abstractmethod
     def wrap_optimizer(self, optimizer: Any) -> Any:
-        """The tf.compat.v1.train.Optimizer with loss scaling, or as it is where the precision needs none.
+        """The tf.compat.v1.train.Optimizer with loss scaling, or unchanged if the precision needs none.
 
-        A scaled optimizer adds its scale and step counts to the global variables of the default graph. A step
-        that overflows changes no weight and does not advance the `global_step` given to `apply_gradients`.
+        A loss-scaling optimizer adds its scale and step counts to the global variables of the default graph. A step
+        that overflows changes no weight and does not advance the `global_step` of `apply_gradients`.
         """
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Any]:
-        """The `Replicas` of this device; the default graph and its sessions are made inside."""
+        """Yields the `Replicas` of this device; build the default graph and its sessions inside."""
         from tf_seresnet.step.replicas import ALONE
 
         yield ALONE
 
     def threads(self) -> Optional[int]:
-        """On how many threads a sum is split up, where that decides how it is rounded."""
+        """Number of threads that share one sum, if floating-point rounding depends on it."""
         return None
 
     def describe(self) -> Dict[str, Any]:
-        """The device of the record: {"kind", "name", "count"}."""
+        """The device in result.json: {"kind", "name", "count"}."""
         return {"kind": self.kind, "name": self.name, "count": self.count}
 
     def settings(self) -> Dict[str, Any]:
-        """Everything that was configured, for config.json."""
+        """The whole configuration of the device, for config.json."""
         return {
             "kind": self.kind,
             "index": self.index,
@@ -99,8 +98,8 @@ class Device(abc.ABC):
         }
 
 
-def loss_scale(text: Optional[str]) -> LossScale:
-    """Raises UsageError for anything but None, "dynamic" and a finite number from 1 on."""
+def parse_loss_scale(text: Optional[str]) -> LossScale:
+    """The value of --loss-scale. Raises UsageError unless it is None, "dynamic" or a finite number of at least 1."""
     if text is None or text == "dynamic":
         return text
     try:
@@ -108,24 +107,24 @@ def loss_scale(text: Optional[str]) -> LossScale:
     except ValueError:
         number = math.nan
     if not 1 <= number < math.inf:
-        raise UsageError(f"loss scale {text!r} is no number from 1 on; write --loss-scale dynamic, or 1024")
+        raise UsageError(f"loss scale {text!r} is not a number of at least 1; write --loss-scale dynamic, or 1024")
     return number
 
 
 def refuse_index(kind: str, index: Optional[int]) -> None:
-    """Raise UsageError where one device is named and several are asked for."""
+    """Raise UsageError if --device names one device and several are requested."""
     if index is not None:
         raise UsageError(f"--device {kind}:{index} is one device, and several are asked for; write --device {kind}")
 
 
-def refuse_more(kind: str, asked: Optional[int], present: int) -> None:
-    """Raise UsageError where more devices are asked for than there are."""
-    if asked is not None and asked > present:
-        raise UsageError(f"--num-devices {asked}, but this machine has {present} {kind}; lower it")
+def check_count(kind: str, requested: Optional[int], available: int) -> None:
+    """Raise UsageError if more devices are requested than are available."""
+    if requested is not None and requested > available:
+        raise UsageError(f"--num-devices {requested}, but this machine has {available} {kind}; lower it")
 
 
 def _make_deterministic() -> None:
-    """For the whole process: TensorFlow has no narrower switch."""
+    """Make TensorFlow deterministic in the whole process: it has no narrower switch."""
     enable = determinism_switch()
     if enable is not None:
         enable()
@@ -135,7 +134,7 @@ def _make_deterministic() -> None:
 
 
 def determinism_switch() -> Optional[Callable[[], None]]:
-    """TensorFlow's own, since 2.8; None before."""
+    """TensorFlow's function that enables determinism, since 2.8; None before."""
     import tensorflow as tf
 
     return getattr(tf.config.experimental, "enable_op_determinism", None)

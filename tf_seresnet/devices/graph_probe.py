@@ -1,7 +1,7 @@
-"""What TensorFlow really does with a session configuration.
+"""What TensorFlow actually does with a session configuration.
 
-It ignores, without a word, a rewrite that its build or the machine cannot do; so a rewrite is tried on a small graph
-and its outcome read back.
+TensorFlow silently ignores a graph rewrite that its build or the machine does not support. So a rewrite is tried on a
+small graph and the rewritten graph is inspected.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Optional, Sequence, Set, Tuple
 
 
 def rewritten(config: Any) -> Tuple[Set[str], Set[str]]:
-    """Data types and operations that TensorFlow, under `config`, makes of a small network with gradient."""
+    """Data types and operation types in the graph that TensorFlow runs under `config`, for a small network."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -32,13 +32,14 @@ def rewritten(config: Any) -> Tuple[Set[str], Set[str]]:
 
 
 def first_field(names: Sequence[str]) -> Optional[str]:
-    """The first of these RewriterConfig fields that this TensorFlow has."""
+    """The first of these RewriterConfig fields that exists in this TensorFlow; None if none does."""
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
     return next((name for name in names if name in RewriterConfig.DESCRIPTOR.fields_by_name), None)
 
 
 def switch(rewrite_options: Any, field: str, on: bool) -> None:
+    """Set a field of a RewriterConfig to ON or OFF."""
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
     setattr(rewrite_options, field, RewriterConfig.ON if on else RewriterConfig.OFF)

@@ -1,4 +1,4 @@
-"""A device that has no memory left for a batch, as one line that estimates what would fit: a graph has one size."""
+"""Out-of-memory errors as one line with an estimate of the batch size that fits."""
 
 from __future__ import annotations
 

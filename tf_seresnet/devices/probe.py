@@ -1,4 +1,4 @@
-"""What this machine has: the names and numbers of its processors and devices."""
+"""Names and numbers of the processors and devices of this machine."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import subprocess
 import sys
 from typing import Any, List
 
-CPU_THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow reads it when it starts
+CPU_THREADS = "TF_NUM_INTRAOP_THREADS"  # read by TensorFlow at start
 
 
 def tensorflow_version() -> str:
-    """For example "1.15.5"."""
+    """TensorFlow's version, for example "1.15.5"."""
     import tensorflow as tf
 
     return str(tf.__version__)
 
 
 def cpu_name() -> str:
-    """The model name that the kernel tells, else the architecture."""
+    """The model name from /proc/cpuinfo, else the architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             models = re.findall(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
@@ -31,21 +31,21 @@ def cpu_name() -> str:
 
 
 def cpu_threads() -> int:
-    """On how many threads TensorFlow runs one operation on the CPU."""
-    given = os.environ.get(CPU_THREADS, "")
+    """Number of threads that TensorFlow uses for one operation on the CPU."""
+    configured = os.environ.get(CPU_THREADS, "")
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(given) if given.isdigit() and int(given) else cpus
+    return int(configured) if configured.isdigit() and int(configured) else cpus
 
 
 def visible_gpus() -> List[Any]:
-    """TensorFlow's physical devices, in the order of their indices."""
+    """TensorFlow's physical GPUs, ordered by index."""
     import tensorflow as tf
 
     return list(tf.config.experimental.list_physical_devices("GPU"))
 
 
 def gpu_name(physical: Any, index: int) -> str:
-    """What the maker calls the GPU that `visible_gpus` has at this index."""
+    """The product name of the GPU at this index of `visible_gpus`."""
     import tensorflow as tf
 
     details = getattr(tf.config.experimental, "get_device_details", None)  # since 2.3
@@ -57,7 +57,7 @@ def gpu_name(physical: Any, index: int) -> str:
 
 
 def driver_gpus() -> List[str]:
-    """Names of the GPUs that the driver lists, in its order; none where there is no driver."""
+    """Names of the GPUs in the order of nvidia-smi; empty without a driver."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         listing = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=20)
@@ -67,7 +67,7 @@ def driver_gpus() -> List[str]:
 
 
 def why_no_gpu() -> str:
-    """One line on why TensorFlow sees none, and what to do."""
+    """One line that says why TensorFlow sees no GPU and what to do."""
     import tensorflow as tf
 
     version = f"TensorFlow {tensorflow_version()}"
@@ -86,10 +86,10 @@ def why_no_gpu() -> str:
     )
 
 
-def passed_over() -> List[str]:
-    """Lines on what this machine has and TensorFlow cannot use, where `auto` has taken the CPU."""
+def unused_accelerators() -> List[str]:
+    """Notes on accelerators of this machine that TensorFlow cannot use, for `auto` on the CPU."""
     lines = [f"{why_no_gpu()}; this runs on the CPU"] if driver_gpus() else []
-    if npu_nodes():
+    if npu_count():
         lines.append(
             f"an Ascend NPU is here, but {sys.executable} has no adapter for TensorFlow {tensorflow_version()}; this"
             " runs on the CPU, and bash run_npu.sh on the NPU"
@@ -97,6 +97,6 @@ def passed_over() -> List[str]:
     return lines
 
 
-def npu_nodes() -> int:
-    """How many NPUs the driver has made device files for; 0 where it says nothing, as in some containers."""
+def npu_count() -> int:
+    """Number of the driver's NPU device files; 0 if there are none, as in some containers with NPUs."""
     return len(glob.glob("/dev/davinci[0-9]*"))

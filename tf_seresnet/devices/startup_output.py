@@ -1,4 +1,4 @@
-"""What native libraries write to standard error while they start."""
+"""Start-up messages of native libraries on standard error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import Iterator
 
-_CHATTER = (
+_STARTUP_MESSAGES = (
     "All log messages before absl::InitializeLog() is called",
     "oneDNN custom operations are on",
     "TensorFlow binary is optimized",
@@ -18,19 +18,19 @@ _CHATTER = (
 
 
 @contextlib.contextmanager
-def native_chatter_dropped() -> Iterator[None]:
-    """Hold back what native code writes to standard error, known start-up messages apart; show the rest afterwards."""
+def startup_messages_dropped() -> Iterator[None]:
+    """Inside, hold back standard error, native code's included; afterwards write all but known start-up messages."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
             held.seek(0)
             for line in held.read().decode("utf-8", "replace").splitlines():
-                if line.strip() and not any(known in line for known in _CHATTER):
+                if line.strip() and not any(message in line for message in _STARTUP_MESSAGES):
                     print(line, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The devices of stock TensorFlow: the CPU and NVIDIA GPUs, one of them or several in one process."""
+"""The devices of stock TensorFlow: the CPU and NVIDIA GPUs, one or several per process."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from shared.errors import UsageError
 from tf_seresnet.devices import probe
-from tf_seresnet.devices.base import Device, Request, refuse_index, refuse_more
+from tf_seresnet.devices.base import Device, Request, check_count, refuse_index
 from tf_seresnet.devices.graph_probe import first_field, rewritten, switch
 
 XLA_ON_CPU = "--tf_xla_cpu_global_jit"
 
 
 class _StockDevice(Device):
-    """Precision by graph rewrite, XLA by the session's optimizer options, several devices by tf.distribute."""
+    """Sets precision by graph rewrite and XLA by session options; uses several devices through tf.distribute."""
 
-    # RewriterConfig fields by precision, the newest name first
+    # RewriterConfig fields by precision, the newest name first.
     rewrites: Dict[str, Tuple[str, ...]] = {}
     reduced_type = {"O1": "float16", "bf16": "bfloat16"}
     jit_level = "ON_1"
 
     def _prepare(self) -> None:
-        """Refuse what has no effect here. Called once name, index and count are known."""
+        """Refuse options without effect on this device. Called once name, index and count are known."""
         if self.request.npu_options:
             raise UsageError(f"--npu-option is for --device npu, and this is {self.kind}; leave it out")
         self.loss_scale = self.request.loss_scale or ("dynamic" if self.precision == "O1" else None)
         self.rewrite = first_field(self.rewrites.get(self.precision, ()))
         if self.precision != "O0" and self.rewrite is None:
-            raise self._no_precision()
+            raise self._precision_error()
         if self.precision == "O0" and not self.request.xla:
             return
         types, operations = rewritten(self.session_config())
         if self.precision != "O0" and self.reduced_type[self.precision] not in types:
-            raise self._no_precision()
+            raise self._precision_error()
         if self.request.xla and "_XlaRun" not in operations:
             raise UsageError(
                 f"XLA has no effect on {self.name} under TensorFlow {probe.tensorflow_version()}; leave out "
                 f"--xla, or set TF_XLA_FLAGS={XLA_ON_CPU} before Python starts"
             )
 
-    def _no_precision(self) -> UsageError:
+    def _precision_error(self) -> UsageError:
         return UsageError(
             f"precision {self.precision} ({self.reduced_type[self.precision]} by graph rewrite) has no "
             f"effect on {self.name} under TensorFlow {probe.tensorflow_version()}; use --precision O0"
@@ -52,7 +52,7 @@ class _StockDevice(Device):
         import tensorflow as tf
 
         config = tf.compat.v1.ConfigProto()
-        self._place(config)
+        self._select_devices(config)
         if self.rewrite is not None:
             switch(config.graph_options.rewrite_options, self.rewrite, on=True)
         if self.request.xla:
@@ -61,16 +61,16 @@ class _StockDevice(Device):
         return config
 
     @abc.abstractmethod
-    def _place(self, config: Any) -> None:
-        """Let the sessions of `config` use this device and no other."""
+    def _select_devices(self, config: Any) -> None:
+        """Restrict the sessions of `config` to the devices of this object."""
 
     def wrap_optimizer(self, optimizer: Any) -> Any:
         if self.loss_scale is None:
             return optimizer
         import tensorflow as tf
 
-        # Not enable_mixed_precision_graph_rewrite: it wraps in the same way, but switches the rewrite on for
-        # every later session of the process; here `session_config` does it for this run's sessions alone.
+        # Not enable_mixed_precision_graph_rewrite: it enables the rewrite for every later session of the process;
+        # `session_config` enables it for the sessions of this run only.
         experimental = tf.compat.v1.train.experimental
         return experimental.MixedPrecisionLossScaleOptimizer(optimizer, self.loss_scale)
 
@@ -88,14 +88,14 @@ class _StockDevice(Device):
 
     @abc.abstractmethod
     def _reduction(self) -> Any:
-        """How tf.distribute adds up over devices of this kind. Named, so that it need not try the devices to choose."""
+        """tf.distribute's reduction for devices of this kind, so that it does not probe the devices to choose one."""
 
     def settings(self) -> Dict[str, Any]:
         return {**super().settings(), "rewrite": self.rewrite}
 
 
 class CpuDevice(_StockDevice):
-    """The CPU, with every GPU hidden; several are TensorFlow's logical CPU devices, for trying a run out."""
+    """The CPU, with every GPU hidden. Several are TensorFlow's logical CPU devices, for trials of a distributed run."""
 
     kind = "cpu"
     index = 0
@@ -120,7 +120,7 @@ class CpuDevice(_StockDevice):
     def threads(self) -> Optional[int]:
         return probe.cpu_threads()
 
-    def _place(self, config: Any) -> None:
+    def _select_devices(self, config: Any) -> None:
         config.device_count["GPU"] = 0
         if self.count > 1:
             config.device_count["CPU"] = self.count
@@ -132,7 +132,7 @@ class CpuDevice(_StockDevice):
 
 
 class GpuDevice(_StockDevice):
-    """NVIDIA GPUs of this machine, whose memory is taken as it is needed."""
+    """NVIDIA GPUs of this machine. GPU memory is allocated as needed."""
 
     kind = "gpu"
     rewrites = {"O1": ("auto_mixed_precision",)}
@@ -144,7 +144,7 @@ class GpuDevice(_StockDevice):
             raise UsageError(probe.why_no_gpu())
         if request.number != 1:
             refuse_index(self.kind, index)
-            refuse_more(self.kind, request.number, len(visible))
+            check_count(self.kind, request.number, len(visible))
             self.count = request.number or len(visible)
         self.index = index or 0
         if self.index >= len(visible):
@@ -157,7 +157,7 @@ class GpuDevice(_StockDevice):
     def _indices(self) -> List[int]:
         return [self.index + number for number in range(self.count)]
 
-    def _place(self, config: Any) -> None:
+    def _select_devices(self, config: Any) -> None:
         config.allow_soft_placement = True
         config.gpu_options.allow_growth = True
         config.gpu_options.visible_device_list = ",".join(map(str, self._indices))
@@ -169,7 +169,7 @@ class GpuDevice(_StockDevice):
 
 
 def append_flag(variable: str, flag: str) -> None:
-    """Add one to the flags in an environment variable that TensorFlow reads when it is loaded."""
+    """Append a flag to an environment variable that TensorFlow reads at import."""
     flags = os.environ.get(variable, "").split()
     if flag not in flags:
         os.environ[variable] = " ".join(flags + [flag])

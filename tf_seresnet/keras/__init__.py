@@ -7,8 +7,8 @@
     model.fit(images, labels, batch_size=128)
     save_checkpoint(model, "model.ckpt")  # and evaluate it with eval.sh
 
-`KERAS_BACKEND` chooses the backend, as everywhere in Keras. TensorFlow is imported by its own backend and
-by the two checkpoint functions, by nothing else.
+`KERAS_BACKEND` selects the backend, as everywhere in Keras. Only the TensorFlow backend and the two checkpoint
+functions import TensorFlow.
 """
 
 from __future__ import annotations

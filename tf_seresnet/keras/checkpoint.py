@@ -1,33 +1,34 @@
-"""Weights between a model of `tf_seresnet.keras.model` and the TensorFlow checkpoints of the graph, bit for bit.
+"""Exchange of weights between `tf_seresnet.keras` models and the graph's TensorFlow checkpoints, bit for bit.
 
-Reading and writing need TensorFlow under every Keras backend, and import it only then.
+Reading and writing need TensorFlow under every Keras backend; it is imported only then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Callable, Container, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Container, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from shared.class_names import write_beside
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 
-# biased and local_step stand where tf-slim puts them: BatchNorm_2/BatchNorm_2/moving_mean/biased
+# The zero-debiasing state of a moving mean; tf-slim names it BatchNorm_2/BatchNorm_2/moving_mean/biased.
 _DEBIASING = ("biased", "local_step")
-# Steps after which the zero-debiasing divides by exactly 1: 0.9^1000 is below float32's smallest number.
+# Number of steps after which zero-debiasing divides by exactly 1: 0.9^1000 underflows in float32.
 SETTLED_STEPS = 1000.0
-# A variable of a network of this family. Momentum slots, is_training, global_step and loss scales are not.
-_OF_A_NETWORK = re.compile(
+# Names of network variables; momentum slots, is_training, global_step and loss scales do not match.
+_NETWORK_VARIABLE = re.compile(
     r"(conv2d|dense)(_\d+)?/(kernel|bias)|BatchNorm(_\d+)?/(beta|gamma|moving_mean|moving_variance)"
 )
-_SHOWN = 5  # variables named in an error: the rest are counted
+_MAX_LISTED = 5  # mismatches listed in an error; the others are counted
 
 
 def graph_variables(model: Any) -> Dict[str, Any]:
-    """The model's weights under the names of the graph's variables, in the order of the model's layers."""
+    """The model's weights by the names of the graph's variables, in the order of the layers."""
     weights = ((layer.name, weight) for layer in model.layers for weight in layer.weights)
     return {_graph_name(layer, weight.name): weight for layer, weight in weights}
 
@@ -37,41 +38,37 @@ def _graph_name(layer: str, weight: str) -> str:
 
 
 def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
-    """Give the model the weights of a checkpoint of the graph, `core` or `slim`, of TensorFlow 1.x or 2.x.
+    """Load a checkpoint of a `core` or `slim` graph, written by TensorFlow 1.x or 2.x, into the model.
 
-    `path` is a checkpoint's prefix or folder, or a run's folder (`tf_seresnet.checkpoints.find`). Momentum
-    slots, the step and other state of training are ignored. A checkpoint without zero-debiasing state (of a
-    graph that was saved for inference alone) gives biased = moving_mean and local_step = 1000, so that
-    training on continues from the moving mean itself.
+    `path` is a checkpoint's prefix or folder, or a run's folder (`tf_seresnet.checkpoints.find`). Momentum slots, the
+    step and other training state are ignored. Where zero-debiasing state is missing, because the graph was saved for
+    inference, biased = moving_mean and local_step = 1000, so that further training starts from the moving mean.
 
-    Raises UsageError, and leaves the model as it was, when there is no such checkpoint or it is of another
-    network.
+    Raises UsageError, and leaves the model unchanged, if there is no such checkpoint or it belongs to another network.
     """
-    read = _reader(Path(path))
-    shapes = {name: tuple(shape) for name, shape in read("get_variable_to_shape_map").items()}
     variables = graph_variables(model)
-    settled = _settled(variables, shapes)
-    wanted = {name: tuple(variable.shape) for name, variable in variables.items() if name not in settled}
-    problems = _problems(wanted, shapes)
-    if problems:
-        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UsageError(
-            f"{path} is not a checkpoint of {model.name}: {', '.join(problems[:_SHOWN])}{more}; build the"
-            " model with the depth, variant and number of classes of the checkpoint"
-        )
-    values = {name: read("get_tensor", settled.get(name, name)) for name in variables}
+    with _reader(Path(path)) as reader:
+        found = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+        substitutes = _substitutes(variables, found)
+        expected = {name: tuple(variable.shape) for name, variable in variables.items() if name not in substitutes}
+        mismatches = _mismatches(expected, found)
+        if mismatches:
+            more = f" and {len(mismatches) - _MAX_LISTED} more" if len(mismatches) > _MAX_LISTED else ""
+            raise UsageError(
+                f"{path} is not a checkpoint of {model.name}: {', '.join(mismatches[:_MAX_LISTED])}{more}; build the"
+                " model with the depth, variant and number of classes of the checkpoint"
+            )
+        values = {name: reader.get_tensor(substitutes.get(name, name)) for name in variables}
     for name, variable in variables.items():
-        value = values[name]
-        if name in settled and name.endswith("/local_step"):
-            value = np.float32(SETTLED_STEPS)
-        variable.assign(value)
+        is_step = name in substitutes and name.endswith("/local_step")
+        variable.assign(np.float32(SETTLED_STEPS) if is_step else values[name])
 
 
 def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Optional[Sequence[str]] = None) -> str:
-    """Write TensorFlow's files at `prefix`, which restore into `core` and `slim` graphs. Returns the prefix.
+    """Write a TensorFlow checkpoint that `core` and `slim` graphs can restore. Returns its prefix.
 
-    `class_names`, those of the model's outputs in their order, stand in a file beside them; an evaluation compares them
-    with its data set's. Raises UsageError without TensorFlow or when the folder cannot be written.
+    `class_names`, in the order of the model's outputs, are written to a file beside it; an evaluation compares them
+    with those of its data set. Raises UsageError without TensorFlow or if the folder cannot be written.
     """
     tf = _tensorflow()
     tf1 = tf.compat.v1
@@ -80,12 +77,11 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Op
         saved = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
         session.run(tf1.global_variables_initializer())
         try:
-            write_beside(os.path.abspath(prefix), class_names)  # those of other weights must not stand beside these
+            write_beside(os.path.abspath(prefix), class_names)  # first, so that no other weights' names stay
             return str(tf1.train.Saver(saved).save(session, os.path.abspath(prefix), write_meta_graph=False))
         except (ValueError, tf.errors.OpError, OSError) as error:
             reason = str(error).splitlines()[0]
-            message = f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to"
-            raise UsageError(message) from error
+            raise UsageError(f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to") from error
 
 
 def _numpy(variable: Any) -> np.ndarray:
@@ -94,48 +90,41 @@ def _numpy(variable: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
 
 
-def _reader(path: Path) -> Callable[..., Any]:
-    """What calls the methods of TensorFlow's reader of the checkpoint that `path` means; its errors are UsageErrors."""
+@contextlib.contextmanager
+def _reader(path: Path) -> Iterator[Any]:
+    """TensorFlow's reader of the checkpoint at `path`; inside, its errors become UsageError."""
     tf = _tensorflow()
     from tf_seresnet.checkpoints import UNREADABLE, find, first_line, native  # it imports TensorFlow
 
-    # The first format of TensorFlow 1.x has no index: it is one file of the prefix's own name.
+    # The first format of TensorFlow 1.x has no index: the prefix is the name of its one file.
     first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name
     prefix = str(path) if first_format else find(path).prefix
-    opened: List[Any] = []
-
-    def read(method: str, *arguments: str) -> Any:
-        try:
-            if not opened:
-                opened.append(tf.train.load_checkpoint(native(prefix)))
-            return getattr(opened[0], method)(*arguments)
-        except UNREADABLE as error:
-            message = one_line(f"cannot read the checkpoint {path} ({first_line(error)}); give another one")
-            raise UsageError(message) from error
-
-    return read
+    try:
+        yield tf.train.load_checkpoint(native(prefix))
+    except UNREADABLE as error:
+        raise UsageError(f"cannot read the checkpoint {path} ({first_line(error)}); give another one") from error
 
 
-def _settled(variables: Iterable[str], shapes: Container[str]) -> Dict[str, str]:
-    """Zero-debiasing variables that the checkpoint leaves out in pairs, each with its layer's moving mean."""
-    settled = {}
+def _substitutes(variables: Iterable[str], found: Container[str]) -> Dict[str, str]:
+    """Zero-debiasing variables of which a checkpoint has neither, with the moving mean to read in their place."""
+    substitutes = {}
     for name in variables:
         scope, kind = name.rsplit("/", 1)
-        if kind in _DEBIASING and not any(f"{scope}/{other}" in shapes for other in _DEBIASING):
-            settled[name] = scope.split("/", 1)[1]
-    return settled
+        if kind in _DEBIASING and not any(f"{scope}/{other}" in found for other in _DEBIASING):
+            substitutes[name] = scope.split("/", 1)[1]
+    return substitutes
 
 
-def _problems(wanted: Dict[str, Tuple[int, ...]], found: Dict[str, Tuple[int, ...]]) -> List[str]:
-    """What keeps a checkpoint with the variables `found` from being one of a network with those `wanted`."""
-    problems = [f"{name} is missing" for name in wanted if name not in found]
-    problems += [
+def _mismatches(expected: Dict[str, Tuple[int, ...]], found: Dict[str, Tuple[int, ...]]) -> List[str]:
+    """How the variables `found` in a checkpoint differ from the network's, both as shapes by name."""
+    mismatches = [f"{name} is missing" for name in expected if name not in found]
+    mismatches += [
         f"{name} has shape {list(found[name])} instead of {list(shape)}"
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if name in found and found[name] != shape
     ]
-    foreign = (name for name in sorted(found) if name not in wanted and _OF_A_NETWORK.fullmatch(name))
-    return problems + [f"{name} is too many" for name in foreign]
+    unexpected = (name for name in sorted(found) if name not in expected and _NETWORK_VARIABLE.fullmatch(name))
+    return mismatches + [f"{name} is unexpected" for name in unexpected]
 
 
 def _tensorflow() -> Any:

@@ -1,6 +1,6 @@
-"""Layers of a `keras.Model` for Keras 3 on TensorFlow, JAX or torch: names and arithmetic of `layers.core`.
+"""Layers of a `keras.Model` for Keras 3's TensorFlow, JAX and torch backends, in agreement with `layers.core`.
 
-Nothing here imports a framework: `keras.ops` alone, so that a JAX or torch process never loads TensorFlow.
+Only `keras.ops` is used here, so that a JAX or torch process never loads TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from shared.errors import UsageError
-from tf_seresnet.layers.numbered import Numbered
+from tf_seresnet.layers.layer_names import LayerNames
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 
 try:
@@ -23,21 +23,20 @@ if int(keras.__version__.split(".")[0]) < 3:
 ops = keras.ops
 _registered = keras.saving.register_keras_serializable(package="tf_seresnet")
 
-# float32(1 - decay) first and 1 minus that afterwards: the graph's constants, rounding included.
+# First float32(1 - decay), then 1 minus that: the graph's constants, with the graph's rounding.
 _RATE = np.float32(1.0 - BATCH_NORM_DECAY)
-_KEPT = np.float32(1.0) - _RATE
+_DECAY = np.float32(1.0) - _RATE
 
 
 class KerasLayers(Layers):
-    """Builds a functional model. One object builds one network: its layers are numbered as they are made.
+    """Builds one functional model and numbers its layers in the order of creation.
 
-    Weights start at zero: `tf_seresnet.keras.model` fills them with the graph's initial values. `weight_decay` w
-    adds w times half the sum of squares of every trainable variable to the model's losses, as
-    `tf.nn.l2_loss` counts it.
+    Weights start at zero; `tf_seresnet.keras.model` fills them with the graph's initial values. `weight_decay` times
+    half the sum of squares of every trainable variable (`tf.nn.l2_loss`) is added to the model's losses.
     """
 
     def __init__(self, weight_decay: float = 0.0) -> None:
-        self._names = Numbered()
+        self._names = LayerNames()
         self._regularizer = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
@@ -51,11 +50,11 @@ class KerasLayers(Layers):
             kernel_initializer="zeros",
             kernel_regularizer=self._regularizer,
             bias_regularizer=self._regularizer,
-            name=self._names.name("conv2d"),
+            name=self._names.next("conv2d"),
         )(x)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
-        layer = BatchNorm(self._regularizer, name=self._names.name("BatchNorm"))
+        layer = BatchNorm(self._regularizer, name=self._names.next("BatchNorm"))
         return layer(x) if training is None else layer(x, training=training)
 
     def dense(self, x: Any, units: int) -> Any:
@@ -64,38 +63,37 @@ class KerasLayers(Layers):
             use_bias=False,
             kernel_initializer="zeros",
             kernel_regularizer=self._regularizer,
-            name=self._names.name("dense"),
+            name=self._names.next("dense"),
         )(x)
 
     def global_average_pool(self, x: Any) -> Any:
-        name = self._names.name("global_average_pool")
+        name = self._names.next("global_average_pool")
         return keras.layers.GlobalAveragePooling2D(data_format="channels_last", name=name)(x)
 
     def relu(self, x: Any) -> Any:
-        return keras.layers.Activation("relu", name=self._names.name("relu"))(x)
+        return keras.layers.Activation("relu", name=self._names.next("relu"))(x)
 
     def gate(self, x: Any, excitation: Any) -> Any:
-        return Gate(name=self._names.name("gate"))([x, excitation])
+        return Gate(name=self._names.next("gate"))([x, excitation])
 
     def add(self, x: Any, y: Any) -> Any:
-        return keras.layers.Add(name=self._names.name("add"))([x, y])
+        return keras.layers.Add(name=self._names.next("add"))([x, y])
 
     def shortcut(self, x: Any, filters: int, strides: int) -> Any:
-        return Shortcut(filters, strides, name=self._names.name("shortcut"))(x)
+        return Shortcut(filters, strides, name=self._names.next("shortcut"))(x)
 
 
 @_registered
 class BatchNorm(keras.layers.Layer):
-    """Batch normalisation over [batch, height, width]; statistics kept as fused_batch_norm and tf-slim do.
+    """Batch normalisation over [batch, height, width], with the moving averages of fused_batch_norm and tf-slim.
 
-    Unlike `keras.layers.BatchNormalization` the moving mean is zero-debiased (weights `biased`,
-    `local_step`) and the moving variance takes the sample variance with Bessel's correction. It computes in
-    float32 under every mixed-precision policy. A frozen layer (`trainable=False`) uses its moving averages,
-    as Keras's own does.
+    Unlike in `keras.layers.BatchNormalization`, the moving mean is zero-debiased (weights `biased`, `local_step`), and
+    the moving variance uses the sample variance with Bessel's correction. It computes in float32 under every
+    mixed-precision policy. A frozen layer (`trainable=False`) uses its moving averages, as Keras's own does.
     """
 
     def __init__(self, regularizer: Any = None, **options: Any) -> None:
-        # Without autocast float32 images reach the first layer whole and no statistic is rounded to float16.
+        # Without autocast, float32 images reach the first layer unrounded and no statistic is rounded to float16.
         super().__init__(autocast=False, **options)
         self.regularizer = keras.regularizers.get(regularizer)
 
@@ -115,7 +113,7 @@ class BatchNorm(keras.layers.Layer):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         if training and self.trainable:
             mean = ops.mean(x, axis=(0, 1, 2))
-            # Two passes: the mean of squares less the squared mean loses too many digits in float32.
+            # Two passes: E[x^2] - E[x]^2 loses too many digits in float32.
             variance = ops.mean(ops.square(x - mean), axis=(0, 1, 2))
             self._update(x, ops.stop_gradient(mean), ops.stop_gradient(variance))
         else:
@@ -124,13 +122,13 @@ class BatchNorm(keras.layers.Layer):
         return ops.cast((x - mean) * scale + ops.cast(self.beta, x.dtype), self.compute_dtype)
 
     def _update(self, x: Any, mean: Any, variance: Any) -> None:
-        """Move the averages towards one batch's statistics, term for term as `layers.core` does."""
+        """Update the moving averages with one batch's statistics, term for term as `layers.core` does."""
         batch, height, width = ops.shape(x)[:3]
         count = ops.cast(batch * height * width, x.dtype)
         variance = variance * (count / ops.maximum(count - 1, 1))
         biased = self.biased - (self.biased - mean) * _RATE
         steps = self.local_step + 1
-        debiased = biased / (1 - ops.power(_KEPT, steps))
+        debiased = biased / (1 - ops.power(_DECAY, steps))
         self.biased.assign(biased)
         self.local_step.assign(steps)
         self.moving_mean.assign(debiased)
@@ -145,7 +143,7 @@ class BatchNorm(keras.layers.Layer):
 
 @_registered
 class Gate(keras.layers.Layer):
-    """Of x [batch, height, width, channels] and excitation [batch, channels]: x times sigmoid(excitation)."""
+    """x [batch, height, width, channels] times sigmoid(excitation [batch, channels])."""
 
     def call(self, inputs: Any) -> Any:
         x, excitation = inputs
@@ -157,7 +155,7 @@ class Gate(keras.layers.Layer):
 
 @_registered
 class Shortcut(keras.layers.Layer):
-    """Every `strides`-th pixel, and zeros for the channels that x has not (He et al. 2015, option A)."""
+    """Every `strides`-th pixel, zeros for the new channels (He et al. 2015, option A)."""
 
     def __init__(self, filters: int, strides: int, **options: Any) -> None:
         super().__init__(**options)

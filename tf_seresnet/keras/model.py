@@ -1,4 +1,4 @@
-"""The network as a `keras.Model`: the layers of `network` with Keras's variables."""
+"""`tf_seresnet.network` as a `keras.Model`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def se_resnet(
 ) -> Any:
     """A `keras.Model` from normalised images [batch, *input_shape] to logits [batch, num_classes], float32.
 
-    Its initial weights are those of a fresh graph with the same `seed`, bit for bit. `weight_decay` adds
-    that many times half the sum of squares of all trainable variables to the loss (the documented recipe
-    has 1e-4). Raises UsageError for a variant or depth that does not exist, or without Keras 3.
+    Its initial weights are those of a new graph with the same `seed`, bit for bit. `weight_decay` times half the sum of
+    squares of all trainable variables is added to the loss (1e-4 in the documented recipe). Raises UsageError for a
+    variant or depth that does not exist, or without Keras 3.
     """
     images = keras.Input(input_shape, name="images")
     logits = network.se_resnet(images, KerasLayers(weight_decay), depth, variant, num_classes)
-    # Under a mixed-precision policy the loss needs float32 logits; otherwise this changes nothing.
+    # The loss needs float32 logits under a mixed-precision policy; otherwise this changes nothing.
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
     model = keras.Model(images, logits, name=f"se_resnet{depth}")
     for name, variable in graph_variables(model).items():

@@ -1,1 +1,1 @@
-"""The three sets of layers that `tf_seresnet.network` can be built from: core, slim and keras_layers."""
+"""Layer sets for `tf_seresnet.network`: `core` and `slim` build a graph, `counting` counts operations."""

@@ -1,7 +1,7 @@
-"""Layers from primitives of `tf.compat.v1` that exist from TensorFlow 1.15 to 2.21: the default set.
+"""The default layer set: `tf.compat.v1` primitives that exist from TensorFlow 1.15 to 2.21.
 
-No tf.layers, tf_slim or tflearn: the first ends with Keras 3, the others at TensorFlow 2.12. Variable names, their
-order and the arithmetic are those of `layers.slim`, so that either set restores the other's checkpoints.
+It uses neither tf.layers, which Keras 3 removed, nor tf_slim and tflearn, which end at TensorFlow 2.12. Variable names,
+their order and the arithmetic are those of `layers.slim`, so that each set restores the other's checkpoints.
 """
 
 from __future__ import annotations
@@ -10,71 +10,72 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from tf_seresnet.layers.numbered import Numbered
+from tf_seresnet.layers.layer_names import LayerNames
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 
 tf1 = tf.compat.v1
 
 
 class CoreLayers(Layers):
-    """Builds into the default graph. One object builds one network: its layers are numbered as they are made.
+    """Builds one network in the default graph and numbers its layers in the order of creation.
 
-    `reuse=True` shares the variables of a network that was built before in the same graph, as evaluation does.
+    `reuse=True` shares the variables of a network that already exists in the same graph, as evaluation does.
     """
 
     def __init__(self, reuse: bool = False) -> None:
-        self._names = Numbered()
+        self._names = LayerNames()
         self._reuse = reuse
-        self._observed: List[Tuple[_Statistics, Any, Any]] = []  # a training batch's mean and variance, by layer
-        self.outputs: List[Tuple[str, Any]] = []  # of the layers with variables, by the prefix of the variables' names
+        self._batch_norms: List[Tuple[_BatchNormVariables, Any, Any]] = []  # with the batch's mean and variance
+        self.outputs: List[Tuple[str, Any]] = []  # of the layers with variables: (name prefix of the variables, output)
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
         with self._scope("conv2d") as scope:
             weights = _variable("kernel", (kernel, kernel, int(x.shape[-1]), filters))
             x = tf.nn.conv2d(x, weights, strides=[1, strides, strides, 1], padding="SAME")
-            return self._noted(scope.name, tf.nn.bias_add(x, _variable("bias", (filters,))) if bias else x)
+            return self._record(scope.name, tf.nn.bias_add(x, _variable("bias", (filters,))) if bias else x)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
         if training is None:
             raise ValueError("a graph is built either for training or for inference")
         with self._scope("BatchNorm") as scope:
-            statistics = _Statistics(scope.name, int(x.shape[-1]))
-            scale_and_shift = statistics.gamma, statistics.beta
+            variables = _BatchNormVariables(scope.name, int(x.shape[-1]))
+            scale_and_shift = variables.gamma, variables.beta
             if not training:
                 y, _, _ = tf1.nn.fused_batch_norm(
                     x,
                     *scale_and_shift,
-                    mean=statistics.moving_mean,
-                    variance=statistics.moving_variance,
+                    mean=variables.moving_mean,
+                    variance=variables.moving_variance,
                     epsilon=BATCH_NORM_EPSILON,
                     is_training=False,
                 )
-                return self._noted(scope.name, y)
+                return self._record(scope.name, y)
             y, mean, variance = tf1.nn.fused_batch_norm(
                 x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True
             )
-            self._observed.append((statistics, mean, variance))
-            return self._noted(scope.name, y)
+            self._batch_norms.append((variables, mean, variance))
+            return self._record(scope.name, y)
 
     def batch_statistics(self) -> List[Any]:
-        """Mean and variance of this batch in every batch normalisation built for training, float32 [channels] each."""
-        return [tensor for _, mean, variance in self._observed for tensor in (mean, variance)]
+        """The batch's mean and variance, float32 [channels], of every batch normalisation in training mode."""
+        return [tensor for _, mean, variance in self._batch_norms for tensor in (mean, variance)]
 
     def update_averages(self, batch_statistics: Sequence[Any], assign: Callable[[Any, Any], Any] = tf1.assign) -> Any:
-        """The operations that take `batch_statistics`, of one device or of many, into the moving averages.
+        """The operations that update the moving averages with `batch_statistics`, ordered as `batch_statistics()`.
 
-        `assign(variable, value)` gives the operation that sets a variable.
+        With several devices these are the means over the devices. `assign(variable, value)` returns the operation that
+        sets a variable.
         """
-        pairs = zip(self._observed, batch_statistics[::2], batch_statistics[1::2])
+        layers = zip(self._batch_norms, batch_statistics[::2], batch_statistics[1::2])
         return [
-            update
-            for (statistics, _, _), mean, variance in pairs
-            for update in statistics.update(mean, variance, assign)
+            operation
+            for (variables, _, _), mean, variance in layers
+            for operation in variables.update(mean, variance, assign)
         ]
 
     def dense(self, x: Any, units: int) -> Any:
         with self._scope("dense") as scope:
-            return self._noted(scope.name, tf.linalg.matmul(x, _variable("kernel", (int(x.shape[-1]), units))))
+            return self._record(scope.name, tf.linalg.matmul(x, _variable("kernel", (int(x.shape[-1]), units))))
 
     def global_average_pool(self, x: Any) -> Any:
         return tf.reduce_mean(x, axis=[1, 2])
@@ -92,38 +93,38 @@ class CoreLayers(Layers):
         new = filters - int(x.shape[-1])
         return tf.pad(x[:, ::strides, ::strides], [[0, 0], [0, 0], [0, 0], [new // 2, new - new // 2]])
 
-    def _noted(self, name: str, output: Any) -> Any:
+    def _record(self, name: str, output: Any) -> Any:
         self.outputs.append((name, output))
         return output
 
     def _scope(self, kind: str) -> Any:
-        return tf1.variable_scope(self._names.name(kind), reuse=self._reuse or None)
+        return tf1.variable_scope(self._names.next(kind), reuse=self._reuse or None)
 
 
-class _Statistics:
-    """The variables of one batch normalisation, in the order in which slim makes them."""
+class _BatchNormVariables:
+    """The variables of one batch normalisation, in the order in which slim creates them."""
 
     def __init__(self, scope: str, channels: int) -> None:
         self.beta = _variable("beta", (channels,))
         self.gamma = _variable("gamma", (channels,))
         self.moving_mean = _variable("moving_mean", (channels,), trainable=False)
         self.moving_variance = _variable("moving_variance", (channels,), trainable=False)
-        # slim opens a scope named after the mean's full name inside its own: BatchNorm/BatchNorm/moving_mean/biased.
+        # slim opens a scope with the mean's full name inside the layer's own: BatchNorm/BatchNorm/moving_mean/biased.
         self.biased = _variable(f"{scope}/moving_mean/biased", (channels,), trainable=False)
         self.local_step = _variable(f"{scope}/moving_mean/local_step", (), trainable=False)
 
     def update(self, mean: Any, variance: Any, assign: Callable[[Any, Any], Any]) -> List[Any]:
-        """The moving averages' updates, to be run once, with the step that trains.
+        """The operations that update the moving averages, to be run once per training step.
 
-        The mean is zero-debiased as in Kingma and Ba (arXiv 1412.6980), section 3: `biased` starts at zero and is
-        divided by 1 - decay^steps. The arithmetic is tf.train's assign_moving_average, term for term.
+        The mean is zero-debiased (Kingma and Ba, "Adam", arXiv 1412.6980, section 3): `biased` starts at zero and is
+        divided by 1 - decay^steps. The arithmetic is that of TensorFlow's `assign_moving_average`, term for term.
         """
         rate = tf.constant(1.0 - BATCH_NORM_DECAY, tf.float32)
         biased = self.biased - (self.biased - mean) * rate
         steps = self.local_step + 1.0
         debiased = biased / (1.0 - tf.pow(1.0 - rate, steps))
         new_variance = self.moving_variance - (self.moving_variance - variance) * rate
-        # All are computed before one is set: what is read must be what was there before the step.
+        # Compute all values before the first assignment: the reads must see the variables as they were.
         with tf.control_dependencies([debiased, new_variance]):
             return [
                 assign(self.biased, biased),
@@ -134,7 +135,7 @@ class _Statistics:
 
 
 def _variable(name: str, shape: Tuple[int, ...], trainable: bool = True) -> Any:
-    """A float32 variable. It starts at zero: `initial_values` fills it, so that the graph holds no random operator."""
+    """A float32 variable that starts at zero; `initial_values` fills it, so the graph needs no random operators."""
     return tf1.get_variable(name, shape, tf.float32, tf1.zeros_initializer(), trainable=trainable)
 
 

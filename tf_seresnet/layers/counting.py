@@ -1,4 +1,4 @@
-"""A set of layers that computes nothing and counts what it would: `tf_seresnet.network` without any framework."""
+"""A layer set that counts parameters and operations of `tf_seresnet.network` without any framework."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Shape = Tuple[int, ...]  # of one image's feature map (height, width, channels),
 
 
 class CountingLayers(Layers):
-    """Feature maps are their shapes, without the batch."""
+    """Represents feature maps by their shapes, without the batch dimension."""
 
     def __init__(self) -> None:
         self.parameters = self.multiply_adds = self.activations = 0
@@ -54,7 +54,7 @@ class CountingLayers(Layers):
 
 
 def network_cost(depth: int, variant: str, num_classes: int = 10) -> NetworkCost:
-    """Of SE-ResNet at 32 x 32 pixels; the parameters are the trainable ones. Raises UsageError as `se_resnet` does."""
+    """Cost of an SE-ResNet on one 32 x 32 image, trainable parameters only. Raises UsageError as `se_resnet` does."""
     layers = CountingLayers()
     se_resnet((32, 32, 3), layers, depth, variant, num_classes)
     return NetworkCost(layers.parameters, layers.multiply_adds, layers.activations)

@@ -1,8 +1,9 @@
 """Initial weights as a pure function of (seed, variable name, shape).
 
-Every layer set and every TensorFlow version starts from the same numbers, so that runs can be compared from the first
-step on, and the graph carries no random operators. The distributions are the original's: He normal for convolutions,
-Glorot uniform for dense layers (both as Keras defines them), BN at 1 and 0, biases at 0.
+Every layer set and every TensorFlow version starts from the same numbers, so that runs are comparable from the first
+step, and the graph holds no random operators. The distributions are the original's: He normal for convolutions (He et
+al., arXiv 1502.01852) and Glorot uniform for dense layers (Glorot and Bengio, 2010), both as Keras defines them; batch
+normalisation starts at scale 1 and shift 0, biases start at 0.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from typing import Sequence
 
 import numpy as np
 
-# Standard deviation of a unit normal cut at two standard deviations: what Keras divides by so that the cut
-# distribution has the variance that was asked for (keras VarianceScaling, "truncated_normal").
+# Standard deviation of the unit normal truncated at two standard deviations. Keras divides by it so that the truncated
+# distribution has the intended variance (keras VarianceScaling, "truncated_normal").
 _TRUNCATED_STD = 0.87962566103423978
 
 
 def initial_value(name: str, shape: Sequence[int], seed: int) -> np.ndarray:
     """Float32 initial value of the variable `name`, for example "conv2d_3/kernel" or "BatchNorm/gamma".
 
-    RandomState's stream is frozen across NumPy releases (NEP 19), unlike Generator's.
-    Raises ValueError for a variable that the networks do not have.
+    RandomState's stream is frozen across NumPy releases (NEP 19), Generator's is not. Raises ValueError for a variable
+    that the networks do not have.
     """
     kind = name.rsplit("/", 1)[-1]
     if kind in ("gamma", "moving_variance"):
@@ -39,7 +40,7 @@ def initial_value(name: str, shape: Sequence[int], seed: int) -> np.ndarray:
 
 
 def _he_normal(random: np.random.RandomState, shape: Sequence[int]) -> np.ndarray:
-    """Normal of variance 2 / fan_in, cut at two standard deviations by drawing again."""
+    """Normal of variance 2 / fan_in, truncated at two standard deviations by redrawing."""
     values = random.standard_normal(shape)
     outside = np.abs(values) > 2
     while outside.any():

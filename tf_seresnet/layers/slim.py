@@ -1,7 +1,7 @@
-"""The documented stack: tf-slim, tflearn and tf.layers, as the original's seresnetv2.py used them.
+"""The documented layer set: tf-slim, tflearn and tf.layers, as in the original's seresnetv2.py.
 
-Runs from TensorFlow 1.15 to 2.12. From 2.13 on tf_slim's batch_norm and `import tflearn` fail, from 2.16 on `tf.layers`
-is gone, so above 2.12 this set is refused in one line instead of failing somewhere inside.
+It runs on TensorFlow 1.15 to 2.12. From 2.13 on tf_slim's batch_norm and `import tflearn` fail, and from 2.16 on
+`tf.layers` is gone, so a newer TensorFlow is refused with one line instead of a failure deep inside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ tf1 = tf.compat.v1
 
 
 class SlimLayers(CoreLayers):
-    """`CoreLayers` with its parametrised layers and pooling taken from the three packages.
+    """`CoreLayers` whose layers with variables, and whose pooling, come from the three packages.
 
     Raises UsageError where TensorFlow is too new or a package is missing.
     """
@@ -34,7 +34,7 @@ class SlimLayers(CoreLayers):
                 " same network with the same checkpoints"
             )
         try:
-            # tflearn makes a variable in the default graph when it is imported: let it be one that nobody uses.
+            # Importing tflearn creates a variable in the default graph: give it a graph that is thrown away.
             with tf.Graph().as_default():
                 import tf_slim
                 from tflearn.layers.conv import global_avg_pool
@@ -47,59 +47,38 @@ class SlimLayers(CoreLayers):
         self._global_avg_pool = global_avg_pool
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
-        name = self._names.name("conv2d")
-        return self._noted(
-            name,
-            tf1.layers.conv2d(
-                x,
-                filters,
-                kernel,
-                strides,
-                padding="same",
-                use_bias=bias,
-                kernel_initializer=tf1.zeros_initializer(),
-                name=name,
-                reuse=self._reuse or None,
-            ),
-        )
+        return self._layer("conv2d", tf1.layers.conv2d, x, filters, kernel, strides, padding="same", use_bias=bias)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
-        name = self._names.name("BatchNorm")
-        return self._noted(
-            name,
-            self._slim.batch_norm(
-                x,
-                decay=BATCH_NORM_DECAY,
-                epsilon=BATCH_NORM_EPSILON,
-                center=True,
-                scale=True,
-                zero_debias_moving_mean=True,
-                is_training=training,
-                scope=name,
-                reuse=self._reuse or None,
-            ),
+        name = self._names.next("BatchNorm")
+        y = self._slim.batch_norm(
+            x,
+            decay=BATCH_NORM_DECAY,
+            epsilon=BATCH_NORM_EPSILON,
+            center=True,
+            scale=True,
+            zero_debias_moving_mean=True,
+            is_training=training,
+            scope=name,
+            reuse=self._reuse or None,
         )
+        return self._record(name, y)
 
     def batch_statistics(self) -> List[Any]:
-        """None: slim keeps them to itself, and so trains on one device alone."""
+        """Empty: slim does not expose them, so it trains on one device only."""
         return []
 
     def update_averages(self, batch_statistics: Sequence[Any], assign: Callable[[Any, Any], Any] = tf1.assign) -> Any:
         return tf1.get_collection(tf1.GraphKeys.UPDATE_OPS)
 
     def dense(self, x: Any, units: int) -> Any:
-        name = self._names.name("dense")
-        return self._noted(
-            name,
-            tf1.layers.dense(
-                x,
-                units,
-                use_bias=False,
-                kernel_initializer=tf1.zeros_initializer(),
-                name=name,
-                reuse=self._reuse or None,
-            ),
-        )
+        return self._layer("dense", tf1.layers.dense, x, units, use_bias=False)
 
     def global_average_pool(self, x: Any) -> Any:
         return self._global_avg_pool(x)
+
+    def _layer(self, kind: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """A layer of tf.layers under the next name of its kind."""
+        name = self._names.next(kind)
+        options.update(kernel_initializer=tf1.zeros_initializer(), name=name, reuse=self._reuse or None)
+        return self._record(name, function(*arguments, **options))

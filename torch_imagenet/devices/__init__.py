@@ -1,1 +1,1 @@
-"""Devices, their precisions and options: the only place of this half that names a kind of device."""
+"""Devices, precision levels and device options: the only package here that names a kind of device."""

@@ -1,10 +1,10 @@
-"""CPU, NVIDIA GPU and Ascend NPU behind one object; no other file of this half names a device.
+"""One interface to CPU, NVIDIA GPU and Ascend NPU; no file outside this package names a device.
 
     device = open_device("auto")
     network.to(device.torch_device)
 
-Everything is asked of torch in its device-neutral form (`torch.get_device_module`, `torch.autocast(device.type)`), so a
-device is told apart only where it is found, named and given its defaults.
+It uses torch's device-neutral functions (`torch.get_device_module`, `torch.autocast(device.type)`) wherever there is
+one. Devices differ only in how they are found and named and in their defaults.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ import torch.distributed as dist
 from torch import nn
 
 from shared.errors import UsageError
-from shared.results.record import machine
+from shared.run.provenance import machine
 from shared.text import nearest
 from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
 from torch_imagenet.devices.precision import Precision
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-# Grouped convolutions lose with channels_last on CUDA (timm's tables: SENet154 trains at 111 against 170 images/s);
-# on a CPU all three networks win (1.10 to 1.30 times).
+# channels_last slows grouped convolutions down on CUDA (timm's tables: SENet154 trains at 111 instead of 170 images/s).
+# On a CPU it makes all three networks faster (1.10 to 1.30 times).
 _CONTIGUOUS = {("cuda", "senet154")}
 
 
 @dataclass
 class Device:
-    """What the rest of the program knows of the machine it runs on.
+    """A device that is open, or the common properties of several.
 
-    `asynchronous`: work is queued, so a step's time is only known where the host waits. `notes`: lines for the user.
+    `asynchronous` devices queue their work: a time is only valid after `synchronize`. `count` is the number of devices
+    of the run. `notes` are lines for the user.
     """
 
     kind: str
@@ -51,45 +52,45 @@ class Device:
 
     @property
     def module(self) -> Any:
-        """`torch.cpu`, `torch.cuda`, `torch.npu`."""
+        """`torch.cpu`, `torch.cuda` or `torch.npu`."""
         return torch.get_device_module(self.torch_device)
 
     def autocast(self, precision: Precision) -> ContextManager[Any]:
-        """The context of the forward pass."""
+        """The autocast context of the forward pass."""
         return torch.autocast(
             self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None, cache_enabled=True
         )
 
-    def memory_format(self, network: str, asked: Optional[str]) -> str:
-        """ "channels_last" or "contiguous": what was asked, else what is the faster for this network here.
+    def memory_format(self, network: str, requested: Optional[str]) -> str:
+        """The requested memory format; by default the faster of "channels_last" and "contiguous" for this network.
 
-        Raises UsageError for channels_last on an NPU: torch_npu allocates contiguous tensors alone.
+        Raises UsageError for channels_last on an NPU: torch_npu has contiguous tensors only.
         """
         if self.kind == "npu":
-            if asked == "channels_last":
+            if requested == "channels_last":
                 raise UsageError("torch_npu has no channels_last tensors; leave --memory-format out")
             return "contiguous"
-        return asked or ("contiguous" if (self.kind, network) in _CONTIGUOUS else "channels_last")
+        return requested or ("contiguous" if (self.kind, network) in _CONTIGUOUS else "channels_last")
 
     def place(self, network: nn.Module, memory_format: str) -> nn.Module:
-        """The network on this device, its convolutions' weights in this format."""
+        """Move the network to this device and its convolution weights to this memory format."""
         network.to(self.torch_device)
         return network.to(memory_format=MEMORY_FORMATS[memory_format])  # type: ignore[call-overload]
 
     def training_precision(self, documented: str) -> str:
-        """The precision of a recipe on this device: half precisions are slower than float32 on a CPU."""
+        """The default precision of a recipe here: O0 on a CPU, where the 16-bit levels are slower than float32."""
         return documented if self.asynchronous else "O0"
 
     @property
     def supports_foreach(self) -> bool:
-        """Whether operators on lists of tensors work: torch_npu has none for tensors in its internal formats."""
+        """Whether torch._foreach operators work: torch_npu has none for tensors in its internal formats."""
         return not self.npu.internal_format
 
     def has_fused_sgd(self, momentum: float) -> bool:
         """Whether torch.optim.SGD(fused=True) has a kernel here.
 
-        torch itself takes every PrivateUse1 device for one that has it. torch_npu does from 2.13 on, for a momentum
-        above 0; before, the operator would run on the host, on copies of all weights, without an error.
+        torch assumes so for every PrivateUse1 device. torch_npu has one from 2.13 on, for a momentum above 0; before
+        that, the operator silently runs on the host, on copies of all weights.
         """
         if self.kind != "npu":
             return True
@@ -98,36 +99,36 @@ class Device:
 
     @property
     def own_sgd(self) -> Any:
-        """The optimizer class of --npu-fused-sgd; None unless asked for."""
+        """The optimizer class of --npu-fused-sgd; None without that option."""
         return importlib.import_module("torch_npu.optim").NpuFusedSGD if self.npu.fused_sgd else None
 
     @property
     def warm_up_steps(self) -> int:
-        """Steps left out of timings: the first ones compile operators and fill caches. The originals skip up to 10."""
+        """Steps excluded from timings, because the first ones compile operators. The originals skip up to 10."""
         return 10 if self.kind == "npu" else 5
 
     def synchronize(self) -> None:
-        """Wait until everything queued is done."""
+        """Wait until all queued work is done."""
         self.module.synchronize()
 
     def seed(self, value: int) -> None:
-        """Begin the generators that training draws from, the CPU's and the device's own, without waiting for it."""
+        """Seed the generators of the CPU and of the device, without waiting for the device."""
         torch.default_generator.manual_seed(value)
         if self.asynchronous:
             self.module.manual_seed(value)
 
     def peak_memory(self) -> Optional[int]:
-        """The most bytes that tensors have taken on the device; None where it does not count them."""
+        """Peak memory of tensors on the device, in bytes; None for a CPU, which does not count it."""
         return int(self.module.max_memory_allocated(self.torch_device)) if self.asynchronous else None
 
     def profiler_activity(self) -> Any:
-        """What torch.profiler must watch to see this device's kernels, besides the CPU; None for the CPU itself."""
+        """The torch.profiler activity of the kernels of this device; None for a CPU."""
         activities = torch.profiler.ProfilerActivity
         return {"cuda": activities.CUDA, "npu": activities.PrivateUse1}.get(self.kind)
 
     @property
     def backend(self) -> str:
-        """What torch.distributed carries tensors with: the device's own backend, and gloo for the host's."""
+        """The backends of torch.distributed: the default one of the device, and gloo for tensors on the host."""
         own = dist.get_default_backend_for_device(self.torch_device)
         return own if self.torch_device.type == "cpu" else f"cpu:gloo,{self.torch_device.type}:{own}"
 
@@ -137,9 +138,9 @@ class Device:
 
 
 def parse(text: str) -> Tuple[str, Optional[int]]:
-    """Kind ("auto", "cpu", "cuda", "npu") and index, None where none was given, of a `--device` value.
+    """Kind ("auto", "cpu", "cuda" or "npu") and index (None without one) of a `--device` value.
 
-    "gpu" is "cuda". Raises UsageError with the nearest valid spelling.
+    "gpu" means "cuda". Raises UsageError with the nearest valid spelling.
     """
     match = re.fullmatch(r"(auto|cpu)|(gpu|cuda|npu)(?::(\d{1,4}))?", text.strip().lower())
     if match is None:
@@ -156,23 +157,23 @@ def open_device(
     count: int = 1,
     npu: NpuSettings = NO_NPU_SETTINGS,
 ) -> Device:
-    """The device that `text` names, checked and ready; "auto" is the first of CUDA, NPU and CPU that is there.
+    """Open the device that `text` names; "auto" is the first available of CUDA, NPU and CPU.
 
-    `deterministic` makes torch refuse operators whose result may vary. A process that is one of several has the device
-    of its number on this machine, `local_rank`; `count` is the number of them all. Raises UsageError where the device
-    is not there, or is no NPU and `npu` asks for something.
+    `deterministic` makes torch refuse operators whose results may vary. With `local_rank`, the device of that index on
+    this machine is opened; `count` is the number of devices of the run. Raises UsageError where there is no such
+    device, and where `npu` has options for another kind.
     """
-    kind, index = _found(text)
-    npu.refuse_elsewhere(kind == "npu", kind)
+    kind, index = _resolve(text)
+    npu.refuse_elsewhere(kind)
     if local_rank is not None:
         _refuse_index(kind, index)
         index = local_rank
     device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0, npu)
     device.count, device.npu = count, npu
     if kind == "cpu" and parse(text)[0] == "auto":
-        device.notes += _passed_over()
+        device.notes += _unusable_devices()
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
         torch.use_deterministic_algorithms(True)
     if kind == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
@@ -180,13 +181,13 @@ def open_device(
 
 
 def several(text: str, number: Optional[int], count_all: int = 1, npu: NpuSettings = NO_NPU_SETTINGS) -> Device:
-    """What `number` devices of this machine have in common (None: all that are there), without opening one of them.
+    """The common properties of `number` devices of this machine (None: all of them), without opening one.
 
-    `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are not
-    so many, or where `npu` asks for something of another device.
+    `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are
+    fewer, and where `npu` has options for another kind of device.
     """
-    kind, index = _found(text)
-    npu.refuse_elsewhere(kind == "npu", kind)
+    kind, index = _resolve(text)
+    npu.refuse_elsewhere(kind)
     if kind == "cpu":
         if number is None:
             raise UsageError("--distributed on the CPU needs a number of processes; add --num-devices N")
@@ -200,12 +201,12 @@ def several(text: str, number: Optional[int], count_all: int = 1, npu: NpuSettin
 
 
 def network_environment(address: str, interface: Optional[str]) -> Dict[str, str]:
-    """The variables that make gloo, NCCL and HCCL talk to other machines from this address."""
+    """The environment variables that make gloo, NCCL and HCCL use this IP address and network interface."""
     named = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
     return {**named, "HCCL_IF_IP": address}
 
 
-def _found(text: str) -> Tuple[str, Optional[int]]:
+def _resolve(text: str) -> Tuple[str, Optional[int]]:
     """`parse` with "auto" resolved."""
     kind, index = parse(text)
     if kind == "auto":
@@ -226,8 +227,8 @@ def _cpu() -> Device:
 def _accelerator(kind: str, index: int, npu: NpuSettings) -> Device:
     present, module = _present(kind), getattr(torch, kind)
     if index >= present:
-        there = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
-        raise UsageError(f"there is no {kind}:{index} here; choose {there}")
+        choices = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
+        raise UsageError(f"there is no {kind}:{index} here; choose {choices}")
     if kind == "npu":
         npu.apply(module)
     torch_device = torch.device(kind, index)
@@ -236,7 +237,7 @@ def _accelerator(kind: str, index: int, npu: NpuSettings) -> Device:
 
 
 def _present(kind: str) -> int:
-    """How many of them there are. Raises UsageError where there is none."""
+    """The number of devices of this kind. Raises UsageError where there is none."""
     if kind == "npu":
         _load_npu()
     module = getattr(torch, kind)
@@ -252,8 +253,8 @@ _WHY_NOT = {
 }
 
 
-def _passed_over() -> List[str]:
-    """Lines on what this machine has and `auto` could not use. The driver's device files tell, without the driver."""
+def _unusable_devices() -> List[str]:
+    """Lines about accelerators that torch cannot use. Their device files show that they exist."""
     lines = []
     if glob.glob("/dev/nvidia[0-9]*"):
         lines.append(f"an NVIDIA GPU is here, but torch cannot use it{_WHY_NOT['cuda']}; this runs on the CPU")
@@ -276,12 +277,12 @@ def _npu_is_available() -> bool:
 
 
 def _load_npu() -> None:
-    """torch_npu adds `torch.npu` and the device's name. Raises UsageError where it is missing or does not load."""
+    """Import torch_npu, which adds `torch.npu` and the device type. Raises UsageError where it does not load."""
     if hasattr(torch, "npu"):
         return
     try:
         importlib.import_module("torch_npu")
-    except Exception as error:  # without CANN it fails in many ways, not with ImportError alone
+    except Exception as error:  # without CANN it raises more than ImportError
         reason = " ".join(str(error).split())[:150]
         raise UsageError(
             f"torch_npu does not load ({reason}); install the torch_npu that fits torch {torch.__version__} on Python"

@@ -1,4 +1,4 @@
-"""What only an Ascend NPU has, as options: each is off unless asked for. docs/npu.md says what they do and why."""
+"""Options that only an Ascend NPU has, all off by default; docs/npu.md explains them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shared.errors import UsageError
 
 
 def add_options(group: Any) -> None:
-    """The options, to a group of an argparse parser."""
+    """Add the options to a group of an argparse parser."""
     add = group.add_argument
     add("--npu-fused-sgd", action="store_true", help="torch_npu's own SGD, which keeps all weights in one block")
     add("--npu-jit-compile", action="store_true", help="compile operators as they come; else the kernels of CANN")
@@ -18,27 +18,22 @@ def add_options(group: Any) -> None:
 
 @dataclass(frozen=True)
 class NpuSettings:
-    """The options as given."""
+    """The values of the options."""
 
     fused_sgd: bool = False
     jit_compile: bool = False
     internal_format: bool = False
 
-    @classmethod
-    def from_options(cls, options: Any) -> NpuSettings:
-        """Those of the command line."""
-        return cls(options.npu_fused_sgd, options.npu_jit_compile, options.npu_internal_format)
-
     def apply(self, module: Any) -> None:
-        """Tell `module`, torch.npu, before the first device is opened."""
+        """Configure `module`, torch.npu; must run before the first device is opened."""
         module.set_compile_mode(jit_compile=self.jit_compile)
         module.config.allow_internal_format = self.internal_format
 
-    def refuse_elsewhere(self, here: bool, kind: str) -> None:
-        """Raises UsageError where one of them is asked for, and the device, of this kind, is no NPU: not `here`."""
-        asked = [f"--npu-{name.replace('_', '-')}" for name, on in asdict(self).items() if on]
-        if asked and not here:
-            raise UsageError(f"{asked[0]} is for an NPU, and this is {kind}; leave it out, or choose --device npu")
+    def refuse_elsewhere(self, kind: str) -> None:
+        """Raise UsageError where an option is set and the device, of this `kind`, is no NPU."""
+        options = [f"--npu-{name.replace('_', '-')}" for name, on in asdict(self).items() if on]
+        if options and kind != "npu":
+            raise UsageError(f"{options[0]} is for an NPU, and this is {kind}; leave it out, or choose --device npu")
 
 
 NO_NPU_SETTINGS = NpuSettings()

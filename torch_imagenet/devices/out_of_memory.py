@@ -1,4 +1,4 @@
-"""A device, or the machine, that has no memory left for a batch: found, and a batch that fits found by trying."""
+"""Out of memory: recognises the error, and finds by trial a batch size that fits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from shared.errors import RunEnded
 
-# CUDA's, torch_npu's, and what the CPU's allocator says; torch_npu and the allocator raise plain RuntimeErrors.
-_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "could not allocate", "std::bad_alloc")
+# Of CUDA, torch_npu and the CPU allocator; the last two raise plain RuntimeErrors.
+_MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "could not allocate", "std::bad_alloc")
 
 
 def is_out(error: BaseException) -> bool:
-    """Whether memory has run out, the device's or the machine's."""
+    """Whether the device or the host has run out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in text for word in _WORDS)
+    return isinstance(error, RuntimeError) and any(message in text for message in _MESSAGES)
 
 
 def forget(error: BaseException, device: Any) -> None:
-    """Give back what the calls that failed were holding."""
+    """Free the tensors that the frames of the failed calls hold."""
     chained: Optional[BaseException] = error
     while chained is not None:
         traceback.clear_frames(chained.__traceback__)
@@ -34,14 +34,14 @@ def forget(error: BaseException, device: Any) -> None:
 
 
 def fitting(size: int, attempt: Callable[[int], Any], device: Any) -> Optional[int]:
-    """The first of half the size, a quarter and so on at which `attempt` finds memory; None where none does."""
+    """The largest of half the size, a quarter, and so on, for which `attempt` succeeds; None if none does."""
     while size > 1:
         size = (size + 1) // 2
         try:
             attempt(size)
             device.synchronize()
             return size
-        except (RuntimeError, MemoryError, ValueError) as error:  # the last of a batch of one that cannot be normalised
+        except (RuntimeError, MemoryError, ValueError) as error:  # ValueError: batch normalisation of one value
             if not is_out(error):
                 return None
             forget(error, device)
@@ -49,21 +49,23 @@ def fitting(size: int, attempt: Callable[[int], Any], device: Any) -> Optional[i
 
 
 def training(device: Any, size: int, fits: Optional[int], accumulate: int, tried: bool = True) -> RunEnded:
-    """The error of a step of `accumulate` batches with `size` images each, of which `fits` would fit."""
+    """The error of a step of `accumulate` batches with `size` images each, where batches of `fits` images would fit."""
     if fits is None:
         return RunEnded(f"{_nothing_left(device)} for a batch of {size}, nor for a smaller one; {_OTHERS}")
     parts = size // fits
-    same = (
+    equivalent = (
         f" --accumulate {parts * accumulate}, the same {size * accumulate} images a step,"
         if parts * fits == size
         else ""
     )
     how = "fits (tried just now)" if tried else "may fit"
-    return RunEnded(f"{_nothing_left(device)} for a batch of {size}; --batch-size {fits}{same} {how}, or {_OTHERS}")
+    return RunEnded(
+        f"{_nothing_left(device)} for a batch of {size}; --batch-size {fits}{equivalent} {how}, or {_OTHERS}"
+    )
 
 
 def evaluation(device: Any, size: int, fits: Optional[int]) -> RunEnded:
-    """The error of an evaluation with `size` images a batch."""
+    """The error of an evaluation with batches of `size` images."""
     if fits is None:
         return RunEnded(f"{_nothing_left(device)} to evaluate a batch of {size}, nor one image; {_OTHERS}")
     return RunEnded(
@@ -73,7 +75,7 @@ def evaluation(device: Any, size: int, fits: Optional[int]) -> RunEnded:
 
 
 def limited(logits: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, device: Any) -> torch.Tensor:
-    """`logits` of these images. Raises RunEnded, which names a number of images that fits, where memory runs out."""
+    """`logits` of these images. Raises RunEnded, naming a batch size that fits, where memory runs out."""
     try:
         return logits(images)
     except (RuntimeError, MemoryError) as error:
@@ -92,5 +94,5 @@ def _nothing_left(device: Any) -> str:
 
 
 def of_first_step(weights: List[torch.Tensor], optimizer: Any) -> List[torch.Tensor]:
-    """As much memory as a first step will still take for the optimizer's own numbers, so that a trial counts it."""
+    """Allocates what the first step allocates for the optimizer's state, so that a trial includes it."""
     return [] if optimizer.state else [torch.empty_like(weight) for weight in weights]

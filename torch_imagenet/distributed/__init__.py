@@ -1,1 +1,1 @@
-"""Several processes: one per device, over several machines where they are started so."""
+"""Distributed training: one process per device, on one machine or several."""

@@ -1,11 +1,10 @@
-"""Which CPUs each of several ranks on one machine uses, from the machine's real topology.
+"""CPU affinity: distributes the cores of a machine over its ranks by the topology that Linux reports.
 
-The cores are shared out in whole (both hardware threads of one go to the same rank), NUMA node by NUMA node, so that a
-rank's memory, which Linux places on the node of the CPU that first touches it, stays near. Where the system knows to
-which node a device is connected, the ranks of that device's node share its cores. What a scheduler, a container or
-taskset has taken away from the process is never given back to it.
+Cores are distributed whole, with all their hardware threads, and by NUMA node, because Linux allocates memory on the
+node of the CPU that first touches it. Where the node of each device is known, the ranks of its devices share its cores.
+CPUs that a scheduler, a container or taskset has excluded stay excluded.
 
-Linux's documents: Documentation/ABI/stable/sysfs-devices-system-cpu and -node, testing/sysfs-bus-pci (`numa_node`).
+Linux: Documentation/ABI/stable/sysfs-devices-system-cpu and -node, and testing/sysfs-bus-pci (`numa_node`).
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-Slots = Dict[int, List["Core"]]  # NUMA node to its cores
+NodeCores = Dict[int, List["Core"]]  # the cores of each NUMA node
 
 
 class Core(NamedTuple):
-    """A physical core: its package (socket), its NUMA node, and its CPUs, which are its hardware threads."""
+    """A physical core: its package (socket), NUMA node, and CPUs (hardware threads)."""
 
     package: int
     node: int
@@ -29,40 +28,40 @@ class Core(NamedTuple):
 
 
 class Topology(NamedTuple):
-    """The cores of a machine, by node and lowest CPU."""
+    """The cores of a machine, sorted by node and lowest CPU."""
 
     cores: Tuple[Core, ...]
 
     def restricted(self, allowed: Iterable[int]) -> Topology:
-        """The same with no other CPUs than these."""
+        """The topology of these CPUs alone."""
         left = set(allowed)
         cores = (core._replace(cpus=tuple(cpu for cpu in core.cpus if cpu in left)) for core in self.cores)
         return Topology(tuple(core for core in cores if core.cpus))
 
-    def nodes(self) -> Slots:
+    def nodes(self) -> NodeCores:
         """The cores of each NUMA node that has any."""
-        found: Slots = {}
+        found: NodeCores = {}
         for core in self.cores:
             found.setdefault(core.node, []).append(core)
         return found
 
 
 class Placement(NamedTuple):
-    """Where a rank computes: what to say of it, how many threads to compute with, how many CPUs its workers have."""
+    """The CPUs of a rank: a line for the log, the number of compute threads, the number of CPUs."""
 
     line: Optional[str]
-    threads: int  # physical cores: two hardware threads of one share its arithmetic units
+    threads: int  # one per core: hardware threads share its arithmetic units
     cpus: int
 
 
 def apply(
     local_rank: int, local_size: int, device_module: Any = None, system: Path = Path("/sys"), bind: bool = True
 ) -> Placement:
-    """Bind this process, with all threads it has and will have, to its share of the CPUs.
+    """Bind this process, with its present and future threads, to its share of the CPUs.
 
-    `device_module` is `torch.get_device_module(device)`, whose device i belongs to local rank i. Nothing is bound where
-    one rank has the machine for itself, where there are fewer cores than ranks, where the rank has been bound by what
-    started it (Slurm, mpirun, numactl), on systems that bind no process, and without `bind`.
+    `device_module` is `torch.get_device_module(device)`; local rank i uses its device i. Nothing is bound for a single
+    rank, with fewer cores than ranks, where Slurm, mpirun or numactl has bound the rank already, on systems without
+    sched_setaffinity, and without `bind`.
     """
     allowed = available()
     topology = read_topology(allowed, system)
@@ -86,37 +85,37 @@ def share(
     local_size: int,
     device_nodes: Sequence[Optional[int]] = (),
 ) -> Tuple[int, ...]:
-    """The CPUs of one of `local_size` ranks, ascending; () where there are fewer cores than ranks.
+    """The CPUs of rank `local_rank` of `local_size`, ascending; () where there are fewer cores than ranks.
 
-    `device_nodes[r]` is the NUMA node of rank r's device, None where it is unknown. Every allowed CPU is some rank's.
+    `device_nodes[r]` is the NUMA node of the device of rank r, None if unknown. Every allowed CPU belongs to some rank.
     """
     nodes = topology.restricted(allowed).nodes()
     if sum(map(len, nodes.values())) < local_size:
         return ()
-    groups = _groups_of_devices(nodes, device_nodes, local_size) or _groups_of_nodes(nodes, local_size)
+    groups = _groups_by_device(nodes, device_nodes, local_size) or _groups_by_node(nodes, local_size)
     for group, ranks in groups:
         if local_rank in ranks:
             number, parts = ranks.index(local_rank), len(ranks)
-            turns = itertools.cycle((number, parts - 1 - number))  # the ranks of a node's longer parts take turns
+            turns = itertools.cycle((number, parts - 1 - number))  # alternates the ranks that get an odd core
             cores = (core for node, turn in zip(group, turns) for core in _slice(nodes[node], turn, parts))
             return tuple(sorted(cpu for core in cores for cpu in core.cpus))
     raise ValueError(f"rank {local_rank} is not one of {local_size}")
 
 
 def _slice(cores: List[Core], number: int, parts: int) -> List[Core]:
-    """A part of a list cut as evenly as it can be, the first parts being the longer ones."""
+    """Part `number` of `parts` nearly equal ones; the first parts are the longer ones."""
     size, longer = divmod(len(cores), parts)
     start = number * size + min(number, longer)
     return cores[start : start + size + (number < longer)]
 
 
-Group = Tuple[List[int], List[int]]  # NUMA nodes and the ranks that share each of them evenly
+Group = Tuple[List[int], List[int]]  # NUMA nodes, and the ranks that share each of them equally
 
 
-def _groups_of_devices(nodes: Slots, device_nodes: Sequence[Optional[int]], size: int) -> List[Group]:
-    """A group for every node with devices; [] where a node is unknown, not allowed, or has too few cores.
+def _groups_by_device(nodes: NodeCores, device_nodes: Sequence[Optional[int]], size: int) -> List[Group]:
+    """One group for every node with devices; [] where a node is unknown, excluded, or has too few cores.
 
-    The cores of a node without devices go to the group of the same package that has the fewest for each rank.
+    A node without devices joins the group of its package with the fewest cores per rank.
     """
     groups: Dict[int, Group] = {}
     for rank, node in enumerate(device_nodes[:size]):
@@ -136,17 +135,17 @@ def _groups_of_devices(nodes: Slots, device_nodes: Sequence[Optional[int]], size
     return list(groups.values())
 
 
-def _groups_of_nodes(nodes: Slots, size: int) -> List[Group]:
-    """Ranks in their order over the nodes in theirs, so that the rank with the fewest cores has as many as can be."""
+def _groups_by_node(nodes: NodeCores, size: int) -> List[Group]:
+    """Distributes consecutive ranks over consecutive nodes; maximises the cores of the rank that has the fewest."""
     groups = [[node] for node in sorted(nodes)]
     cores = [len(nodes[node]) for node in sorted(nodes)]
-    while len(groups) > size:  # a rank has several nodes: join neighbours, of one package first, the smallest first
-        apart = [nodes[left[-1]][0].package != nodes[right[0]][0].package for left, right in zip(groups, groups[1:])]
-        first = min(range(len(apart)), key=lambda at: (apart[at], cores[at] + cores[at + 1]))
+    while len(groups) > size:  # more nodes than ranks: merge neighbours, within a package first, the smallest first
+        separate = [nodes[left[-1]][0].package != nodes[right[0]][0].package for left, right in zip(groups, groups[1:])]
+        first = min(range(len(separate)), key=lambda at: (separate[at], cores[at] + cores[at + 1]))
         groups[first : first + 2] = [groups[first] + groups[first + 1]]
         cores[first : first + 2] = [cores[first] + cores[first + 1]]
     ranks = [1] * len(groups)
-    for _ in range(size - len(groups)):  # D'Hondt's method, which makes the smallest share as large as possible
+    for _ in range(size - len(groups)):  # D'Hondt's method maximises the smallest share
         ranks[max(range(len(groups)), key=lambda at: cores[at] / (ranks[at] + 1))] += 1
     starts = [sum(ranks[:at]) for at in range(len(ranks))]
     return [(group, list(range(start, start + count))) for group, start, count in zip(groups, starts, ranks)]
@@ -159,51 +158,51 @@ def describe(topology: Topology, cpus: Iterable[int], local_rank: int) -> str:
     return f"CPUs {ranges(cpus)} (NUMA node{plural} {ranges(nodes)}) for rank {local_rank}"
 
 
-# -- what the system says --------------------------------------------------------------------------------------
+# -- what Linux reports ----------------------------------------------------------------------------------------
 
 
 def available() -> Set[int]:
-    """The CPUs that this process may use."""
+    """The CPUs on which this process may run."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))
 
 
 def read_topology(cpus: Iterable[int], system: Path = Path("/sys")) -> Topology:
-    """The cores that these CPUs belong to. What the system does not tell is taken to be one core a CPU, on node 0."""
+    """The cores of these CPUs. Without information every CPU counts as a core of node 0."""
     folder = system / "devices" / "system"
     node_of: Dict[int, int] = {}
     for path in (folder / "node").glob("node[0-9]*"):
         node_of.update(dict.fromkeys(_listed(path / "cpulist"), int(path.name[4:])))
     cores: Dict[Tuple[int, ...], Core] = {}
-    wanted = set(cpus)
-    for cpu in sorted(wanted):
+    known = set(cpus)
+    for cpu in sorted(known):
         details = folder / "cpu" / f"cpu{cpu}" / "topology"
-        siblings = tuple(sorted(wanted.intersection(_listed(details / "thread_siblings_list")) | {cpu}))
+        siblings = tuple(sorted(known.intersection(_listed(details / "thread_siblings_list")) | {cpu}))
         package = _number(details / "physical_package_id") or 0
         cores.setdefault(siblings, Core(package, node_of.get(cpu, 0), siblings))
     return Topology(tuple(sorted(cores.values(), key=lambda core: (core.node, core.cpus))))
 
 
 def device_nodes(device_module: Any, count: int, system: Path = Path("/sys")) -> Tuple[Optional[int], ...]:
-    """The NUMA nodes of the devices 0 to `count` - 1, None where torch or the system does not know one's."""
+    """The NUMA node of each device from 0 to `count` - 1; None where torch or Linux does not know it."""
     properties = getattr(device_module, "get_device_properties", None)
-    if properties is None or device_module.device_count() < count:  # the CPU; each rank sees its own device alone
+    if properties is None or device_module.device_count() < count:  # a CPU, or each rank sees only its own device
         return (None,) * count
     return tuple(_device_node(properties(index), system) for index in range(count))
 
 
 def _device_node(properties: Any, system: Path) -> Optional[int]:
     domain, bus, device = (getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device"))
-    if domain is None or bus is None or device is None:  # torch_npu, and torch before it told them
+    if domain is None or bus is None or device is None:  # torch_npu, and older versions of torch
         return None
     name = f"{domain:04x}:{bus:02x}:{device:02x}.0"
     node = _number(system / "bus" / "pci" / "devices" / name / "numa_node")
-    return node if node is not None and node >= 0 else None  # -1: the firmware does not say
+    return node if node is not None and node >= 0 else None  # -1: unknown to the firmware
 
 
 def _listed(path: Path) -> Set[int]:
-    """The CPUs of a list such as "0-3,8-11"; none where there is no such file."""
+    """The numbers of a file such as "0-3,8-11"; empty where there is no file."""
     found: Set[int] = set()
     with contextlib.suppress(OSError):
         for first, last in re.findall(r"(\d+)(?:-(\d+))?", path.read_text(encoding="ascii")):
@@ -218,7 +217,7 @@ def _number(path: Path) -> Optional[int]:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers as the system writes them: "0-3,8-11"."""
+    """Integers as ranges in Linux's notation: "0-3,8-11"."""
     runs: List[List[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:
@@ -232,19 +231,19 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def _bind(cpus: Sequence[int]) -> None:
-    """Bind every thread of the process: what NumPy's libraries have started before has its own mask."""
+    """Bind every thread of the process; threads that NumPy's libraries have started have masks of their own."""
     threads = [0]
     with contextlib.suppress(OSError):
         threads += [int(name) for name in os.listdir("/proc/self/task")]
     for thread in threads:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
+        with contextlib.suppress(ProcessLookupError):  # the thread has ended
             os.sched_setaffinity(thread, cpus)
 
 
 def _is_bound(allowed: Set[int]) -> bool:
-    """Whether what started this process has taken CPUs away from it alone: they are its share already.
+    """Whether this process was bound when it was started: it has fewer CPUs than its parent.
 
-    torch's launcher hands its own CPUs on to all ranks; a scheduler that binds each task keeps the others for itself.
+    Under torch's launcher all ranks inherit the CPUs of the launcher. A scheduler that binds each task keeps more.
     """
     with contextlib.suppress(OSError):
         return allowed < os.sched_getaffinity(os.getppid())
@@ -252,6 +251,6 @@ def _is_bound(allowed: Set[int]) -> bool:
 
 
 def _unbound(topology: Topology, local_size: int, line: Optional[str]) -> Placement:
-    """All ranks on all CPUs: each counts on its part of them."""
+    """No binding: every rank runs on all CPUs, and counts on an equal part of them."""
     cpus = sum(len(core.cpus) for core in topology.cores)
     return Placement(line, max(1, len(topology.cores) // local_size), max(1, cpus // local_size))

@@ -1,8 +1,8 @@
-"""The copies of a network on several devices: gradients averaged by torch's DistributedDataParallel, the rest here.
+"""Data parallelism: torch's DistributedDataParallel averages the gradients; running statistics are averaged here.
 
-After every step all copies are equal: the gradients are those of the whole batch, and the running statistics of batch
-normalisation, which each device gathers from its own images, are averaged. So any copy can be evaluated or saved, and a
-checkpoint needs no more than one of them.
+After every step all replicas are equal: gradients are those of the global batch, and the running statistics of batch
+normalisation, which each device computes from its own images, are averaged. Any replica can therefore be evaluated or
+saved.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shared.errors import UsageError
 from torch_imagenet.devices.device import Device
+from torch_imagenet.devices.foreach import copy_all
 from torch_imagenet.distributed.process_group import Ranks
-from torch_imagenet.step.optimizer import copy_all
 
 
 class Replicas:
-    """This process's copy. `module` is what a training step's forward pass calls, float [B, 3, H, W] -> logits."""
+    """The replica of this process. `module` is for the forward pass: float [B, 3, H, W] -> logits."""
 
     def __init__(self, network: nn.Module, ranks: Ranks, device: Device, averaged_statistics: bool = True) -> None:
         self._ranks = ranks
-        self._one_pass = device.supports_foreach
+        self._supports_foreach = device.supports_foreach
         self.module: nn.Module = network
         self._parallel = None
         self._statistics: List[torch.Tensor] = []
         if ranks.size > 1:
-            # torch 2.13 has given the option another name. Buffers are averaged here, not the first one's taken.
+            # torch 2.13 renamed the option. Buffers are averaged in `reduced` instead of broadcast from rank 0.
             known = inspect.signature(DistributedDataParallel).parameters
             own_buffers: Dict[str, Any] = {
                 "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
@@ -40,22 +40,22 @@ class Replicas:
             self._parallel = DistributedDataParallel(
                 network,
                 device_ids=[device.torch_device] if device.asynchronous else None,
-                gradient_as_bucket_view=not device.npu.fused_sgd,
-                **own_buffers,  # it moves gradients elsewhere
+                gradient_as_bucket_view=not device.npu.fused_sgd,  # that optimizer moves gradients elsewhere
+                **own_buffers,
             )
             self.module = self._parallel
             if averaged_statistics:
                 self._statistics = [value for value in network.buffers() if value.is_floating_point()]
 
     def exchange(self, now: bool) -> ContextManager[object]:
-        """Around a backward pass: whether its gradients, with those gathered before, are averaged over all devices."""
+        """The context of a backward pass: `now` averages the accumulated gradients over all devices at its end."""
         return contextlib.nullcontext() if now or self._parallel is None else self._parallel.no_sync()
 
     @torch.no_grad()
     def reduced(self, values: torch.Tensor) -> torch.Tensor:
-        """`values` float32 [4] of the whole step: a mean loss, averaged, and three counts, summed.
+        """All-reduce `values` float32 [4]: a mean loss, which is averaged, and three counts, which are summed.
 
-        The running statistics travel in the same exchange. Nothing waits for the device.
+        The same all-reduce averages the running statistics. Nothing waits for the device.
         """
         if self._parallel is None:
             return values
@@ -64,24 +64,24 @@ class Replicas:
         flat = torch.cat([values, *(statistic.flatten() * share for statistic in self._statistics)])
         dist.all_reduce(flat)
         parts = flat.split([4, *(statistic.numel() for statistic in self._statistics)])
-        copy_all(self._statistics, [p.view_as(s) for p, s in zip(parts[1:], self._statistics)], self._one_pass)
+        copy_all(self._statistics, [p.view_as(s) for p, s in zip(parts[1:], self._statistics)], self._supports_foreach)
         return parts[0]
 
 
 def broadcast(tensors: Iterable[torch.Tensor], ranks: Ranks) -> None:
-    """Every process's tensors become the first one's; all have the same number of them, of the same shapes."""
+    """Broadcast the tensors of rank 0; every rank passes as many, of the same shapes."""
     if ranks.size > 1:
         for tensor in tensors:
             dist.broadcast(tensor, 0)
 
 
 def with_synchronised_statistics(network: nn.Module, device: Device) -> nn.Module:
-    """Batch normalisation over the images of all devices, in torch's SyncBatchNorm, in place of each device's own."""
+    """Replace batch normalisation by SyncBatchNorm. Raises UsageError where the device has none."""
     check_synchronised_statistics(device)
     return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def check_synchronised_statistics(device: Device) -> None:
-    """Raise UsageError where the device has none."""
+    """Raise UsageError where torch has no SyncBatchNorm for the device."""
     if not device.asynchronous:
         raise UsageError("--sync-bn needs a GPU or NPU: torch has none for the CPU; leave it out")

@@ -1,21 +1,22 @@
-"""Which of several processes this one is, as whoever started it says: torchrun, Slurm, or a Kubernetes operator."""
+"""The rank of this process, from the environment of torchrun, Slurm or the Kubernetes training operator."""
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional
 
 from shared.errors import UsageError
+from torch_imagenet.options import RunConfig
 
-# Slurm names no port; a job's own keeps two jobs on one machine apart.
+# Slurm sets no port. One that depends on the job keeps two jobs on one machine apart.
 _FIRST_PORT, _PORTS = 20000, 20000
 
 
 @dataclass(frozen=True)
 class ProcessEnvironment:
-    """`rank` of `size` processes in all, `local_rank` of `local_size` on this machine."""
+    """`rank` among all `size` processes, and `local_rank` among the `local_size` of this machine."""
 
     rank: int = 0
     size: int = 1
@@ -23,14 +24,14 @@ class ProcessEnvironment:
     local_size: int = 1
 
 
-def process_environment(options: Any, environment: Mapping[str, str] = os.environ) -> Optional[ProcessEnvironment]:
-    """The place that the environment gives to this process; None where nobody started several.
+def process_environment(config: RunConfig, environment: Mapping[str, str] = os.environ) -> Optional[ProcessEnvironment]:
+    """Rank and world size from the environment; None where this process was started alone.
 
-    torchrun sets RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; Kubernetes' training operator may leave out the
-    last two, with one process a pod. Slurm's variables count where --distributed is given in a job step. Raises
-    UsageError where they make no sense.
+    torchrun sets RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; the Kubernetes training operator, with one process
+    per pod, may leave out the last two. Slurm's variables are used with --distributed in a job step. Raises UsageError
+    where the variables are inconsistent.
     """
-    passed = getattr(options, "local_rank", None)
+    passed = config.local_rank
     if passed is not None and environment.get("LOCAL_RANK") != str(passed):
         raise UsageError(
             f"--local-rank {passed} is what torch.distributed.launch passes, together with LOCAL_RANK, which is"
@@ -43,7 +44,7 @@ def process_environment(options: Any, environment: Mapping[str, str] = os.enviro
             _number(environment, "LOCAL_RANK", 0),
             _number(environment, "LOCAL_WORLD_SIZE", 1),
         )
-    elif options.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
+    elif config.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
         place = ProcessEnvironment(
             _number(environment, "SLURM_PROCID"),
             _number(environment, "SLURM_STEP_NUM_TASKS"),
@@ -54,18 +55,21 @@ def process_environment(options: Any, environment: Mapping[str, str] = os.enviro
         return None
     for what, number, size in (("rank", place.rank, place.size), ("local rank", place.local_rank, place.local_size)):
         if number >= size:
-            raise UsageError(f"{what} {number} of {size} makes no sense; look at RANK, WORLD_SIZE and LOCAL_RANK")
-    if (options.nnodes or 1) > 1 and options.num_devices:
-        # Our own launcher: the machines are numbered as the user has numbered them, so that the first rank, which
-        # writes, is on the first machine; torch's launcher numbers them by their addresses.
+            raise UsageError(f"{what} {number} of {size} is impossible; check RANK, WORLD_SIZE and LOCAL_RANK")
+    if (config.nnodes or 1) > 1 and config.num_devices:
+        # Started by `launch`: --node-rank orders the machines, so that rank 0, which writes, is on the first one.
+        # torch's launcher orders them by address.
         return ProcessEnvironment(
-            options.node_rank * options.num_devices + place.local_rank, place.size, place.local_rank, place.local_size
+            (config.node_rank or 0) * config.num_devices + place.local_rank,
+            place.size,
+            place.local_rank,
+            place.local_size,
         )
     return place
 
 
 def meeting_point(environment: Mapping[str, str] = os.environ) -> Dict[str, str]:
-    """The variables by which torch's `env://` rendezvous finds the others. Raises UsageError where one is missing."""
+    """The variables of torch's `env://` rendezvous. Raises UsageError where one is missing."""
     if "RANK" in environment:
         found = {name: environment.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
     else:
@@ -83,13 +87,13 @@ def meeting_point(environment: Mapping[str, str] = os.environ) -> Dict[str, str]
 
 
 def first_host(nodes: str) -> str:
-    """The first name of a Slurm node list, as in "node[03-07,11],other2": node03."""
+    """The first host of a Slurm node list: "node03" of "node[03-07,11],other2"."""
     match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", nodes)
     return "".join(part or "" for part in match.groups()) if match else ""
 
 
 def _slurm_tasks_here(environment: Mapping[str, str]) -> int:
-    """The processes of this step on this machine, of a text such as "8(x2),4"; the first group's where they differ."""
+    """The tasks of this step per node, from a text such as "8(x2),4"; the first number where nodes differ."""
     match = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
     return int(match.group()) if match else 1
 

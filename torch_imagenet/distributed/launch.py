@@ -1,8 +1,8 @@
-"""Starting the processes of a run, one a device, through torch's elastic launcher, and what their end means.
+"""Starts one process per device with torch's elastic launcher and explains how they ended.
 
-`--distributed --num-devices N` starts N of them here; on several machines the same command is given on each, with
-`--nnodes` and `--node-rank`. Each process is this program again, with the same options. Under torchrun, Slurm or a
-Kubernetes operator nothing is started: the processes are there (`torch_imagenet.distributed.environment`).
+`--distributed --num-devices N` starts N processes on this machine. For several machines the same command runs on each,
+with `--nnodes` and `--node-rank`. Each process runs this program with the same config. Under torchrun, Slurm or the
+Kubernetes training operator the processes exist already (`torch_imagenet.distributed.environment`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import socket
 import sys
 import tempfile
 import uuid
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -29,68 +30,69 @@ from shared.run.folder import new_folder_name
 from shared.system import orphans
 from torch_imagenet.devices.device import network_environment
 from torch_imagenet.distributed.restart import JOB
+from torch_imagenet.options import RunConfig
 
 PORT = 29500  # torch's own default
-# A port of its own for each attempt: what is left of a broken connection must not be met by the next.
+# Each restart gets a new port, so that it does not meet the remains of a broken connection.
 _OWN_PORTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
-def launch(options: Any, words: Sequence[str], devices: int, interrupts: Interrupts) -> None:
-    """Run `words`, this program's arguments, in a process for each of `devices` of this machine, to their end.
+def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
+    """Run this program, with the same arguments, in one process per device of this machine, to their end.
 
     Raises UsageError, Stopped, or SystemExit with the status of the process that failed first and has said why.
     """
-    nodes = options.nnodes or 1
-    address = _own_address(options) if nodes > 1 else "127.0.0.1"
+    nodes = config.nnodes or 1
+    config = replace(config, num_devices=devices, argv=(*config.argv, "--num-devices", str(devices)))
+    if config.mode in ("train", "finetune") and config.resume is None and config.output_dir is None:
+        # Processes that are started again must find what the first ones have left.
+        folder = str(new_folder_name(f"{config.network or config.recipe or 'run'}-{config.mode}"))
+        config = replace(config, output_dir=folder, argv=(*config.argv, "--output-dir", folder))
+    address = _own_address(config) if nodes > 1 else "127.0.0.1"
     network = network_environment(address, _interface(address)) if nodes > 1 else {}
     for name, value in {**_OWN_PORTS, **network}.items():
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
     os.environ.update(orphans.followed())
     _quieten("torch.distributed.elastic")
-    port = options.master_port or (PORT if nodes > 1 else 0)
+    port = config.master_port or (PORT if nodes > 1 else 0)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
-        config = LaunchConfig(
+        launcher = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
             nproc_per_node=devices,
             rdzv_backend="c10d",
-            rdzv_endpoint=f"{options.master_addr or address}:{port}",
-            max_restarts=options.max_restarts,
-            run_id=f"kit-{options.master_addr}-{port}" if nodes > 1 else os.environ[JOB],
+            rdzv_endpoint=f"{config.master_addr or address}:{port}",
+            max_restarts=config.max_restarts,
+            run_id=f"kit-{config.master_addr}-{port}" if nodes > 1 else os.environ[JOB],
             rdzv_configs={
-                "is_host": (options.node_rank or 0) == 0,
-                "timeout": int(options.timeout),
-                "join_timeout": int(options.timeout),
+                "is_host": (config.node_rank or 0) == 0,
+                "timeout": int(config.timeout),
+                "join_timeout": int(config.timeout),
             },
             monitor_interval=0.2,
             local_addr=address,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
-        program = [os.path.abspath(sys.argv[0]), *words]
-        if options.mode in ("train", "finetune") and options.resume is None and options.output_dir is None:
-            # Processes that are started again must find what the first ones have left.
-            options.output_dir = str(new_folder_name(f"{options.network or options.recipe or 'run'}-{options.mode}"))
-            program += ["--output-dir", options.output_dir]
         try:
-            elastic_launch(config, sys.executable)(*program)
+            elastic_launch(launcher, sys.executable)(os.path.abspath(sys.argv[0]), *config.argv)
         except SignalException as asked:
             raise Stopped(int(asked.sigval)) from None
         except ChildFailedError as failed:
-            _explain(list(failed.failures.values()), options)
+            _explain(list(failed.failures.values()), config)
         except (RendezvousError, RuntimeError) as error:
             if not isinstance(error, RendezvousError) and "rendezvous" not in str(error).lower():
                 raise
             raise UsageError(
-                f"the {nodes} machines did not find each other at {config.rdzv_endpoint} within {options.timeout:g}"
+                f"the {nodes} machines did not find each other at {launcher.rdzv_endpoint} within {config.timeout:g}"
                 " seconds; start the command on each, with its --node-rank, and check address and port"
             ) from error
 
 
-def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
-    """Raise what the failure that came first means; the others are of processes that it has taken along."""
+def _explain(failures: Sequence[ProcessFailure], config: RunConfig) -> None:
+    """Raise the error of the first failure; the later ones are its consequences."""
     told = [failure for failure in failures if Path(failure.error_file).is_file()]
-    # SIGTERM is what torch's launcher ends the others with.
+    # torch's launcher ends the other processes with SIGTERM.
     killed = [failure for failure in failures if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM]
     ended = [failure for failure in failures if failure.exitcode > 0]
     first = min(told or killed or ended or failures, key=lambda failure: failure.timestamp)
@@ -99,25 +101,25 @@ def _explain(failures: Sequence[ProcessFailure], options: Any) -> None:
     if first.exitcode < 0:
         name = signal.Signals(-first.exitcode).name
         raise UsageError(
-            f"rank {_rank(first, options)} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
-            f" {_way_on(options)}, or let --max-restarts N do so"
+            f"rank {_rank(first, config)} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
+            f" {_way_on(config)}, or let --max-restarts N do so"
         )
     raise SystemExit(first.exitcode)
 
 
-def _way_on(options: Any) -> str:
-    folder = options.resume if options.output_dir is None else options.output_dir
+def _way_on(config: RunConfig) -> str:
+    folder = config.resume if config.output_dir is None else config.output_dir
     if folder is not None and newest(Path(folder)) is not None:
         return f"go on with --resume {folder}"
     return "start it again"
 
 
-def _rank(failure: ProcessFailure, options: Any) -> int:
-    return (options.node_rank or 0) * (options.num_devices or 0) + failure.local_rank
+def _rank(failure: ProcessFailure, config: RunConfig) -> int:
+    return (config.node_rank or 0) * (config.num_devices or 0) + failure.local_rank
 
 
 def _quieten(prefix: str) -> None:
-    """Leave to LOGLEVEL what torch's launcher says of its own doings; what matters is said here, in one line."""
+    """Hide the log of torch's launcher unless LOGLEVEL is set: the error is reported here, in one line."""
     level = os.environ.get("LOGLEVEL", "CRITICAL").upper()
     for name in [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]:
         logging.getLogger(name).setLevel(level)
@@ -126,25 +128,25 @@ def _quieten(prefix: str) -> None:
 # -- addresses -------------------------------------------------------------------------------------------------
 
 
-def _own_address(options: Any) -> str:
-    """This machine's address as the others reach it: --local-addr, else the one that leads to --master-addr."""
-    if options.node_rank is None or options.master_addr is None:
+def _own_address(config: RunConfig) -> str:
+    """The address of this machine for the others: --local-addr, else that of the route to --master-addr."""
+    if config.node_rank is None or config.master_addr is None:
         raise UsageError("several machines need --node-rank (0 on the first) and --master-addr (the first's); add them")
-    if not options.node_rank < options.nnodes:
-        raise UsageError(f"--node-rank {options.node_rank} of --nnodes {options.nnodes}; it counts from 0")
-    if options.local_addr is not None:
-        return str(options.local_addr)
+    if not config.node_rank < (config.nnodes or 1):
+        raise UsageError(f"--node-rank {config.node_rank} of --nnodes {config.nnodes}; it counts from 0")
+    if config.local_addr is not None:
+        return config.local_addr
     try:
-        found = socket.getaddrinfo(options.master_addr, options.master_port or PORT, type=socket.SOCK_DGRAM)[0]
+        found = socket.getaddrinfo(config.master_addr, config.master_port or PORT, type=socket.SOCK_DGRAM)[0]
         with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
             probe.connect(found[4])  # sends nothing
             return str(probe.getsockname()[0])
     except OSError as error:
-        raise UsageError(f"no way to --master-addr {options.master_addr} ({error}); check it") from error
+        raise UsageError(f"no way to --master-addr {config.master_addr} ({error}); check it") from error
 
 
 def _interface(address: str) -> Optional[str]:
-    """The name of the network interface that has this IPv4 address; None where the system does not tell."""
+    """The network interface with this IPv4 address; None where it is unknown."""
     try:
         import fcntl
     except ImportError:

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Optional, Sequence
+from dataclasses import replace
+from typing import Callable, Optional
 
 import torch
 
 from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from torch_imagenet.devices.device import Device, open_device, several
-from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.distributed.affinity import apply
 from torch_imagenet.distributed.environment import ProcessEnvironment, process_environment
 from torch_imagenet.distributed.process_group import ALONE, Group, Ranks, lost_connection
-from torch_imagenet.options import workers
+from torch_imagenet.options import RunConfig, workers
 
-Mode = Callable[[Any, Device, Ranks, Interrupts], None]
-Check = Callable[[Any, Device], None]
+Mode = Callable[[RunConfig, Device, Ranks, Interrupts], None]
+Check = Callable[[RunConfig, Device], None]
 
 
-def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], interrupts: Interrupts) -> None:
-    """Run the mode. `words` are the command line, `check` what can be found wrong before several processes start.
+def run_on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts, check: Optional[Check] = None) -> None:
+    """Run the mode; `check` finds what is wrong before several processes start.
 
     Raises what the mode raises. A mode without `check` runs on one device alone.
     """
-    place = process_environment(options)
-    wanted = options.distributed or (options.num_devices or 1) > 1 or (options.nnodes or 1) > 1
+    place = process_environment(config)
+    wanted = config.distributed or (config.num_devices or 1) > 1 or (config.nnodes or 1) > 1
     if check is None and (wanted or (place is not None and place.size > 1)):
-        raise UsageError(f"the mode {options.mode} looks at one device; leave --distributed and --num-devices out")
+        raise UsageError(f"the mode {config.mode} looks at one device; leave --distributed and --num-devices out")
     if place is None and wanted:
-        devices = several(options.device, options.num_devices, options.nnodes or 1, NpuSettings.from_options(options))
+        devices = several(config.device, config.num_devices, config.nnodes or 1, config.npu)
         if devices.count > 1:
             assert check is not None
-            check(options, devices)
+            check(config, devices)
             try:
                 from torch_imagenet.distributed.launch import launch
             except ImportError as error:  # on Python 3.9 it needs a package that torch does not bring
@@ -41,19 +41,18 @@ def run(mode: Mode, check: Optional[Check], options: Any, words: Sequence[str], 
             except ValueError as error:  # torch reads this variable as it loads
                 level = os.environ.get("LOGLEVEL")
                 raise UsageError(f"torch's launcher does not load (LOGLEVEL={level}: {error}); unset it") from error
-            options.num_devices = devices.count // (options.nnodes or 1)
-            launch(options, [*words, "--num-devices", str(options.num_devices)], options.num_devices, interrupts)
+            launch(config, devices.count // (config.nnodes or 1), interrupts)
             return
     if place is None or place.size == 1:
-        if options.sync_bn:
+        if config.sync_bn:
             raise UsageError("--sync-bn is for several devices; add --distributed, or leave it out")
-        device = open_device(options.device, options.deterministic, npu=NpuSettings.from_options(options))
-        mode(options, device, ALONE, interrupts)
+        device = open_device(config.device, config.deterministic, npu=config.npu)
+        mode(config, device, ALONE, interrupts)
     else:
-        _run_one_of_several(mode, options, place, interrupts)
+        _run_one_of_several(mode, config, place, interrupts)
 
 
-def _run_one_of_several(mode: Mode, options: Any, place: ProcessEnvironment, interrupts: Interrupts) -> None:
+def _run_one_of_several(mode: Mode, config: RunConfig, place: ProcessEnvironment, interrupts: Interrupts) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
     interrupts.once()  # whoever started the processes may send its signal after the terminal's
@@ -61,11 +60,10 @@ def _run_one_of_several(mode: Mode, options: Any, place: ProcessEnvironment, int
     handler.initialize()
     group: Optional[Group] = None
     try:
-        npu = NpuSettings.from_options(options)
-        device = open_device(options.device, options.deterministic, place.local_rank, place.size, npu)
-        _settle(options, device, place)
-        group = Group(place, device, options.timeout)
-        mode(options, device, group, interrupts)
+        device = open_device(config.device, config.deterministic, place.local_rank, place.size, config.npu)
+        config = _with_share_of_cores(config, device, place)
+        group = Group(place, device, config.timeout)
+        mode(config, device, group, interrupts)
         group.leave()
     except UsageError as error:
         if group is not None and not group.report(str(error)):
@@ -87,13 +85,13 @@ def _run_one_of_several(mode: Mode, options: Any, place: ProcessEnvironment, int
         raise UsageError(message) from error
 
 
-def _settle(options: Any, device: Device, place: ProcessEnvironment) -> None:
-    """Give this process its share of the machine's cores, to compute with and to decode images with."""
+def _with_share_of_cores(config: RunConfig, device: Device, place: ProcessEnvironment) -> RunConfig:
+    """Bind this process to its share of the machine's cores; the configuration with as many workers."""
     placement = apply(
-        place.local_rank, place.local_size, device.module if device.asynchronous else None, bind=options.affinity
+        place.local_rank, place.local_size, device.module if device.asynchronous else None, bind=config.affinity
     )
-    options.workers = workers(options, placement.cpus)
     if not device.asynchronous and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(placement.threads)
     if placement.line is not None:
         device.notes.append(placement.line)
+    return replace(config, workers=workers(config, placement.cpus))

@@ -1,4 +1,4 @@
-"""Images that could not be read: each is named once and counted once, whoever meets it however often."""
+"""Images that could not be read: each is reported and counted once per run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch_imagenet.distributed.process_group import ALONE, Ranks
 
 
 class BadImages:
-    """The bad images of a run, by what the input pipeline says of them ("name (reason)")."""
+    """The bad images of a run, each as the text "name (reason)" of the input pipeline."""
 
     def __init__(self, log: RunLog, known: Iterable[str] = (), ranks: Ranks = ALONE) -> None:
         self._log = log
@@ -18,11 +18,11 @@ class BadImages:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of bad images."""
         return len(self._known)
 
     def note(self, bad: Sequence[str]) -> None:
-        """Name those that have not been named before; a process that does not write tells the first one."""
+        """Log the images that are new. Other ranks also send them to rank 0, which keeps the log."""
         for text in bad:
             if text not in self._known:
                 self._known.add(text)
@@ -31,5 +31,5 @@ class BadImages:
                 self._log.line(f"bad image left out: {text}")
 
     def to_state(self) -> List[str]:
-        """For a checkpoint."""
+        """The texts, sorted, for a checkpoint."""
         return sorted(self._known)

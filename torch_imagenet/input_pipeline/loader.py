@@ -1,7 +1,7 @@
-"""Batches of uint8 images from files, decoded by worker processes; which images, and how they are cut, is no state.
+"""Stateless data loading: batches of uint8 images, decoded from files by worker processes.
 
-The order follows from (seed, epoch), the augmentation from (seed, epoch, image). So a run that is resumed in the middle
-of an epoch asks for the rest of that epoch's batches and gets them, pixel for pixel, whatever the number of workers.
+The order of the images depends on (seed, epoch) alone, their augmentation on (seed, epoch, image). A run resumed in the
+middle of an epoch therefore gets the remaining batches bit for bit, whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, wi
 
 
 class Batch(NamedTuple):
-    """Images uint8 [B, H, W, 3], labels int64 [B], what is said of images that could not be read, and of fetching.
+    """Images uint8 [B, H, W, 3] and labels int64 [B].
 
-    `indices` are those of the images in their split, int64 [B], where they come from one.
+    `bad` has a text for each image that could not be read, `notes` lines for the log about downloads. `indices`
+    int64 [B] are the positions of the images in their split; empty for synthetic images.
     """
 
     images: torch.Tensor
@@ -42,7 +43,7 @@ class Batch(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One batch to be made: zero-based epoch, indices into the split, int64 [B], and what to fetch meanwhile."""
+    """A request for one batch: zero-based epoch, indices into the split int64 [B], and files to download ahead."""
 
     epoch: int
     indices: np.ndarray
@@ -50,16 +51,16 @@ class Request(NamedTuple):
 
 
 class _Batches(Dataset[Union[Batch, UsageError]]):
-    """Makes whole batches; a worker holds nothing but the split and the transform."""
+    """A map-style dataset whose items are whole batches. It pickles to the split and the transform."""
 
     def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
         self.split, self._transform, self._seed = split, transform, seed
         self.reader = ExtentReader(split.open_shards)
 
     def __getitem__(self, request: Request) -> Union[Batch, UsageError]:
-        """The batch, or what is wrong: an exception raised in a worker would arrive as a traceback in a message."""
+        """The batch, or the error as a value: DataLoader would add the traceback of the worker to the message."""
         split, reader = self.split, self.reader
-        if get_worker_info() is not None:  # a thread in the main process would be in the way of its end
+        if get_worker_info() is not None:  # downloads in a thread, which in the main process would delay its exit
             reader.expect(request.ahead)
         try:
             images = _allocate((len(request.indices), self._transform.image_size, self._transform.image_size, 3))
@@ -86,7 +87,7 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
-    """An uninitialised uint8 tensor; a worker's lies in the memory it shares with the main process from the start."""
+    """An uninitialised uint8 tensor, in a worker in shared memory, so that it is not copied there later."""
     try:
         images = torch.empty(shape, dtype=torch.uint8)
     except RuntimeError as error:
@@ -107,7 +108,7 @@ def _mebibytes(shape: Tuple[int, ...]) -> str:
 
 
 class _Loader:
-    """Requests in, batches out, in the same order; the workers live until `close`, or until nobody can ask them."""
+    """Runs requests through a DataLoader, in order. The workers live until `close` or until it is collected."""
 
     def __init__(self, batches: _Batches, workers: int, on_bad_image: str, pin_memory: bool, patience: float) -> None:
         self._patience = patience
@@ -119,19 +120,19 @@ class _Loader:
         self._loader: DataLoader[Any] = DataLoader(
             batches,
             batch_size=None,
-            sampler=_Current(self._requests),
+            sampler=_RequestSampler(self._requests),
             num_workers=workers,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            collate_fn=_identity,  # type: ignore[arg-type]
             pin_memory=pin_memory,
-            worker_init_fn=_begin_worker if workers else None,
+            worker_init_fn=_ignore_signals if workers else None,
             persistent_workers=workers > 0,
-            generator=torch.Generator(),  # the loader draws from it; torch's own generator belongs to the training
+            generator=torch.Generator(),  # DataLoader would draw from torch's default one, which training uses
         )
 
     def run(self, requests: List[Request]) -> Iterator[Batch]:
         """The batches of these requests.
 
-        Raises DataError at a bad image, unless those are to be left out, RunEnded where a worker dies or hangs.
+        Raises DataError at a bad image unless they are skipped, and RunEnded where a worker dies or hangs.
         """
         ahead = self._batches.split.ahead([request.indices for request in requests])
         self._requests[:] = [request._replace(ahead=files) for request, files in zip(requests, ahead)]
@@ -140,7 +141,7 @@ class _Loader:
         if self._loader.num_workers and self._end is None:
             self._waiting = WorkerWatch(batches, self._patience).waiting
             self._end = weakref.finalize(self, _end_workers, batches, os.getpid())
-            # Ahead of what torch does when Python ends: wait five seconds for each worker in turn.
+            # At exit torch would wait five seconds for each worker in turn; this runs before.
             atexit.register(self._end)
         while True:
             with self._waiting():
@@ -160,10 +161,10 @@ class _Loader:
         return batch
 
     def close(self) -> None:
-        """End the workers; each finishes at most the batch it has in hand."""
+        """Stop the workers; each finishes at most its current batch."""
         self._batches.reader.close()
         if self._end is not None:
-            self._loader._iterator = None  # so that a further epoch starts new workers
+            self._loader._iterator = None  # a further epoch starts new workers
             self._waiting = contextlib.nullcontext
             self._end()
             atexit.unregister(self._end)
@@ -171,23 +172,23 @@ class _Loader:
 
 
 def _end_workers(iterator: Any, owner: int) -> None:
-    if os.getpid() != owner:  # in a forked process that has its own copy of everything, this too
+    if os.getpid() != owner:  # a forked process inherits the finalizer
         return
-    with contextlib.suppress(Exception):  # a worker may be dead already
+    with contextlib.suppress(Exception):  # a worker may be dead
         iterator._shutdown_workers()
     for worker in iterator._workers:
-        if worker.is_alive():  # it ignores the signal that torch sends
+        if worker.is_alive():  # it ignores the SIGTERM of torch
             worker.kill()
             worker.join()
 
 
 class _Input:
-    """What both inputs have: a loader that is closed at the end of a `with`."""
+    """The context manager of both inputs: it stops the workers at the end."""
 
     _loader: _Loader
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._loader.close()
 
     def __enter__(self: Any) -> Any:
@@ -198,11 +199,12 @@ class _Input:
 
 
 class TrainingInput(_Input):
-    """Whole batches of a split, in a new order every epoch; what is left over at the end of an epoch is left out.
+    """Full batches of a split, shuffled anew every epoch; a last partial batch is dropped.
 
-    With `ranks` of them training together, each batch is this `rank`'s part of a `ranks` times larger one, so that the
-    images of a step do not depend on how many devices share it. `on_bad_image` "fatal" raises DataError, "skip" makes
-    the batch shorter and says so in its `bad`. A batch is waited for `patience` seconds.
+    Each batch is the part of this `rank` in a global batch of `ranks` times the size, so the images of a step do not
+    depend on the number of devices that share it. With `on_bad_image` "fatal" an unreadable image raises DataError;
+    with "skip" it is left out and named in `Batch.bad`. A worker that gives no batch for `patience` seconds raises
+    RunEnded.
     """
 
     def __init__(
@@ -212,6 +214,7 @@ class TrainingInput(_Input):
         batch_size: int,
         seed: int,
         workers: int,
+        *,
         on_bad_image: str = "fatal",
         pin_memory: bool = False,
         rank: int = 0,
@@ -219,15 +222,15 @@ class TrainingInput(_Input):
         patience: float = PATIENCE,
     ) -> None:
         if transform.randaugment is not None:
-            rand_augment(transform.randaugment)  # a worker should not be the first to miss torchvision
+            rand_augment(transform.randaugment)  # raises here, not in a worker, where torchvision is missing
         self._split, self._batch_size, self._seed = split, batch_size, seed
         self._rank, self._ranks = rank, ranks
         self.steps_per_epoch = len(split) // (batch_size * ranks)
-        used = min(workers, self.steps_per_epoch)  # a worker makes whole batches: more would have nothing to do
+        used = min(workers, self.steps_per_epoch)  # a worker makes whole batches; more of them would be idle
         self._loader = _Loader(_Batches(split, transform, seed), used, on_bad_image, pin_memory, patience)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of this zero-based epoch from `first_step` on."""
+        """The batches of this zero-based epoch, from the zero-based `first_step` on."""
         order = self._split.epoch_order(self._seed, epoch)
         size = self._batch_size
         starts = [(step * self._ranks + self._rank) * size for step in range(first_step, self.steps_per_epoch)]
@@ -235,9 +238,10 @@ class TrainingInput(_Input):
 
 
 class EvaluationInput(_Input):
-    """Every image of a split once, in order; the last batch is short where it must be. May be run through again.
+    """Every image of a split once, in order; the last batch may be smaller. It can be iterated repeatedly.
 
-    With `ranks` of them evaluating together, this `rank` has its share of the images, one more or less than the others.
+    Each `rank` of `ranks` has a contiguous share of the images; the shares differ by one image at most. The other
+    arguments are as in `TrainingInput`.
     """
 
     def __init__(
@@ -246,6 +250,7 @@ class EvaluationInput(_Input):
         transform: EvalTransform,
         batch_size: int,
         workers: int,
+        *,
         on_bad_image: str = "fatal",
         pin_memory: bool = False,
         rank: int = 0,
@@ -265,9 +270,9 @@ class EvaluationInput(_Input):
         return self._loader.run([Request(0, self._indices[start : start + size]) for start in starts])
 
     def image(self, index: int) -> np.ndarray:
-        """The image with this index in the split as the network sees it, uint8 [S, S, 3].
+        """The image at this index of the split, cropped as for the network: uint8 [S, S, 3].
 
-        Raises OSError where it cannot be read any more.
+        Raises OSError where it can no longer be read.
         """
         batch = self._batches[Request(0, np.array([index]))]
         if isinstance(batch, UsageError) or batch.bad:
@@ -275,8 +280,8 @@ class EvaluationInput(_Input):
         return np.asarray(batch.images[0])
 
 
-class _Current:
-    """A sampler over a list that changes from epoch to epoch."""
+class _RequestSampler:
+    """A sampler over a list that is replaced for every epoch."""
 
     def __init__(self, requests: List[Request]) -> None:
         self._requests = requests
@@ -288,11 +293,11 @@ class _Current:
         return len(self._requests)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _identity(batch: Batch) -> Batch:
     return batch
 
 
-def _begin_worker(number: int) -> None:
-    """A worker finishes its batch whatever the terminal or a scheduler sends to all processes; the main one decides."""
-    for one in REQUESTS:
-        signal.signal(one, signal.SIG_IGN)
+def _ignore_signals(worker: int) -> None:
+    """Ignore the signals that a terminal or scheduler sends to all processes: the main process decides when to stop."""
+    for number in REQUESTS:
+        signal.signal(number, signal.SIG_IGN)

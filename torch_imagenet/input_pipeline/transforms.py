@@ -1,7 +1,7 @@
-"""From a decoded image to the square that the network sees: uint8 [size, size, 3]. Pure functions of their arguments.
+"""Image transforms, from a decoded image to uint8 [size, size, 3]. All are pure functions.
 
-Training: a random part of the image, resized (Szegedy et al., arXiv 1409.4842, section 6; torchvision's
-RandomResizedCrop), and a flip. Evaluation: torchvision's Resize and CenterCrop, bit for bit.
+Training: a random resized crop (Szegedy et al., arXiv 1409.4842, section 6; torchvision's RandomResizedCrop) and a
+horizontal flip. Evaluation: torchvision's Resize and CenterCrop, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TRIES = 10
 
 
 class Box(NamedTuple):
-    """A part of an image, in pixels."""
+    """A crop of an image, in pixels."""
 
     left: int
     top: int
@@ -30,7 +30,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """How a training image is cut out. `randaugment` is (number of operations, magnitude), None for none."""
+    """The augmentation of training. `randaugment` is (number of operations, magnitude), or None."""
 
     image_size: int
     crop_scale: Tuple[float, float] = (0.08, 1.0)  # share of the image's area
@@ -41,7 +41,7 @@ class TrainTransform:
     def __call__(
         self, image: Image.Image, seed: int, epoch: int, index: int, reuse: Optional[np.random.RandomState] = None
     ) -> np.ndarray:
-        """RGB to uint8 [size, size, 3]; the draws follow from seed, zero-based epoch and the image's index alone.
+        """RGB to uint8 [size, size, 3]. The random numbers depend on seed, zero-based epoch and image index alone.
 
         `reuse` is as in `shared.rng.image_random`.
         """
@@ -51,14 +51,14 @@ class TrainTransform:
         image = cut_out(image, box, self.image_size)
         if self.randaugment is not None:
             image = _rand_augmented(image, self.randaugment, int(random.randint(2**31 - 1)))
-        if mirrored:  # by Pillow: NumPy takes four times as long to copy rows that are read backwards
+        if mirrored:  # by Pillow: NumPy takes four times as long to copy reversed rows
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return np.asarray(image)
 
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resize to image_size / crop_fraction, then the centre; without `keep_aspect` squeezed to a square."""
+    """Resize to image_size / crop_fraction, then a centre crop; without `keep_aspect` the image becomes a square."""
 
     image_size: int
     crop_fraction: float = 0.875
@@ -72,14 +72,14 @@ class EvalTransform:
         index: int = 0,
         reuse: Optional[np.random.RandomState] = None,
     ) -> np.ndarray:
-        """RGB to uint8 [size, size, 3]. Nothing is drawn; both transforms are called alike."""
+        """RGB to uint8 [size, size, 3]. The other arguments are unused: both transforms have the same signature."""
         return eval_image(image, self.image_size, self.crop_fraction, self.keep_aspect)
 
 
 def random_resized_crop(
     random: np.random.RandomState, width: int, height: int, scale: Tuple[float, float], ratio: Tuple[float, float]
 ) -> Box:
-    """A box of random area and aspect inside the image; if ten tries fail, the largest central one that will do."""
+    """A box of random area and aspect ratio. After ten failed attempts: the largest central box in that range."""
     area = width * height
     for _ in range(_TRIES):
         target = area * random.uniform(*scale)
@@ -95,17 +95,17 @@ def random_resized_crop(
 
 
 def cut_out(image: Image.Image, box: Box, size: int) -> Image.Image:
-    """The box, resized to size x size with antialiasing, in one pass: no intermediate image is made.
+    """The box, resized to size x size with antialiasing, without an intermediate image.
 
-    The image is decoded in full size. JPEG's decoding at a half or less needs a box of twice `size`: at 224 pixels one
-    in forty of ImageNet's, for another set of pixels and no measurable gain.
+    Images are decoded at full size. Decoding a JPEG at half size needs a box of at least twice `size`, which one in
+    forty images of ImageNet has at 224 pixels: it changes the pixels and saves no measurable time.
     """
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=corners)
 
 
 def eval_image(image: Image.Image, size: int, crop_fraction: float, keep_aspect: bool = True) -> np.ndarray:
-    """uint8 [size, size, 3], as torchvision's Resize(int(size / crop_fraction)) and CenterCrop(size) give it."""
+    """uint8 [size, size, 3]: torchvision's Resize(int(size / crop_fraction)) and CenterCrop(size)."""
     side = int(size / crop_fraction)
     width, height = side, side
     if keep_aspect:
@@ -114,17 +114,17 @@ def eval_image(image: Image.Image, size: int, crop_fraction: float, keep_aspect:
         width, height = (side, longer) if image.width <= image.height else (longer, side)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = _centred(width, size), _centred(height, size)
-    return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros where it reaches beyond the image
+    left, top = _crop_start(width, size), _crop_start(height, size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros outside the image
 
 
-def _centred(length: int, size: int) -> int:
-    """Where a crop of `size` begins; torchvision rounds one way inside an image, and another around a smaller one."""
+def _crop_start(length: int, size: int) -> int:
+    """The start of a centre crop. torchvision rounds differently where the image is smaller than the crop."""
     return round((length - size) / 2) if length >= size else -((size - length) // 2)
 
 
 def _rand_augmented(image: Image.Image, setting: Tuple[int, int], seed: int) -> Image.Image:
-    """torchvision's RandAugment, which draws from torch's global generator: seeded for this image, then put back."""
+    """torchvision's RandAugment. It draws from torch's default generator, which is seeded for it and then restored."""
     import torch
 
     augment = rand_augment(setting)
@@ -134,13 +134,13 @@ def _rand_augmented(image: Image.Image, setting: Tuple[int, int], seed: int) -> 
 
 
 def rand_augment(setting: Tuple[int, int]) -> Any:
-    """torchvision's transform (Cubuk et al., arXiv 1909.13719). Raises UsageError where torchvision does not load."""
+    """torchvision's RandAugment (Cubuk et al., arXiv 1909.13719). Raises UsageError without torchvision."""
     operations, magnitude = setting
     return torchvision_transforms("--randaugment").RandAugment(operations, magnitude)
 
 
 def torchvision_transforms(option: str) -> Any:
-    """torchvision.transforms.v2, which alone of this project's options these need. Raises UsageError without it."""
+    """torchvision.transforms.v2. Raises UsageError, naming `option`, where torchvision does not load."""
     try:
         from torchvision.transforms import v2
     except Exception as error:  # a wheel that does not fit torch fails with RuntimeError, not with ImportError

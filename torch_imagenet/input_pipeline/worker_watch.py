@@ -1,7 +1,7 @@
-"""A data worker that dies or hangs ends the run with one line, where a batch is waited for and nowhere else.
+"""Detects data workers that die or hang, but only while the main process waits for a batch.
 
-torch raises a worker's death from a signal handler, wherever the main process is: in the middle of a step, or of a
-checkpoint. Here that handler is put away, and as long as a batch is waited for a timer looks at the workers.
+torch reports the death of a worker from a SIGCHLD handler, wherever the main process is, even in the middle of a step
+or a checkpoint. Here that handler is removed, and a timer checks the workers during each wait.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Iterator, Optional, Tuple
 from shared.errors import RunEnded
 
 PATIENCE = 600.0  # seconds; the default of --timeout
-_SECONDS = 0.5  # between two looks
-_REAPED_SECONDS = 2.0  # a process that was killed may take this long to be gone
+_SECONDS = 0.5  # between two checks
+_REAPED_SECONDS = 2.0  # the longest time in which a killed process becomes visible as dead
 
 
 class WorkerWatch:
@@ -24,34 +24,36 @@ class WorkerWatch:
 
     def __init__(self, iterator: Any, patience: float) -> None:
         self._iterator, self._workers, self._patience = iterator, iterator._workers, patience
-        self._began: Optional[float] = None  # when the wait began; None while nothing is waited for
+        self._began: Optional[float] = None  # start of the current wait; None outside one
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Inside, a batch is waited for: a worker that is dead, or gives none in time, raises RunEnded."""
-        if threading.current_thread() is not threading.main_thread():  # it gets no signals; torch looks now and then
+        """Around the wait for a batch: raises RunEnded where a worker is dead or gives no batch in time."""
+        if (
+            threading.current_thread() is not threading.main_thread()
+        ):  # only the main thread gets signals; here torch polls by itself
             yield
             return
         self._began = time.monotonic()
-        before = signal.signal(signal.SIGALRM, self._look)
+        before = signal.signal(signal.SIGALRM, self._check)
         signal.setitimer(signal.ITIMER_REAL, _SECONDS, _SECONDS)
         try:
             yield
         except RunEnded:
-            self._end_all()
+            self._kill_all()
             raise
-        except (RuntimeError, OSError, EOFError) as error:  # what a half of a message reads like, and what torch says
+        except (RuntimeError, OSError, EOFError) as error:  # of torch, and of a message cut short
             lost = self._lost_soon()
             if lost is None:
                 raise
-            self._end_all()
+            self._kill_all()
             raise lost from error
         finally:
             self._began = None
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
-    def _look(self, number: int, frame: Any) -> None:
+    def _check(self, number: int, frame: Any) -> None:
         if self._began is None:
             return
         lost = self._lost()
@@ -85,15 +87,15 @@ class WorkerWatch:
     def _name(self, number: int) -> str:
         return f"data worker {number} of {len(self._workers)} (process {self._workers[number].pid})"
 
-    def _end_all(self) -> None:
-        for worker in self._workers:  # torch's way out would wait for one that hangs, and for a message cut in two
+    def _kill_all(self) -> None:
+        for worker in self._workers:  # torch's shutdown would wait for a worker that hangs and for a message cut short
             with contextlib.suppress(OSError):
                 worker.kill()
 
 
 @contextlib.contextmanager
 def without_torchs_handler() -> Iterator[None]:
-    """Around the making of an iterator: what handled SIGCHLD before does so afterwards."""
+    """Restores the handler of SIGCHLD, which torch replaces when it creates an iterator with workers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -105,7 +107,7 @@ def without_torchs_handler() -> Iterator[None]:
 
 
 def _ended(status: Optional[int]) -> Tuple[str, str]:
-    """What has happened to a worker with this exit status, and what to do."""
+    """What happened to a worker with this exit status, and what to do."""
     if status is None or status >= 0:
         return f"has ended with status {status}", "look above for its reason"
     number = -status

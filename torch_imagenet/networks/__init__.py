@@ -1,4 +1,4 @@
-"""The ImageNet networks: `create` builds one, `NETWORKS` says what is known of each without torch.
+"""The ImageNet networks: `create` builds one; `NETWORKS` describes each of them without importing torch.
 
 network = create("senet154", num_classes=1000, drop_path=0.1)
 logits = network(images)                                # float32 [B, 3, 224, 224] -> [B, 1000]
@@ -21,13 +21,13 @@ __all__ = ["NETWORKS", "Spec", "create", "find"]
 def create(
     name: str, num_classes: int = 1000, dropout: Optional[float] = None, drop_path: float = 0.0, **options: Any
 ) -> nn.Module:
-    """The network of this name with freshly drawn weights, in training mode.
+    """Build a network by name, with random initial weights, in training mode.
 
-    `dropout` is the rate before the head; None is the network's own. `drop_path` is the rate of stochastic depth at
-    the deepest block. `options`, for pnasnet5large alone: `zero_pad=False` pads as the port of the original does,
-    `auxiliary_head=True` adds the second classifier, whose logits are returned beside the first's in training.
+    `dropout` is the rate before the classifier; None is the network's default. `drop_path` is the rate of stochastic
+    depth at the deepest block. Only pnasnet5large has `options`: `zero_pad=False` pads as the original port does,
+    `auxiliary_head=True` adds the auxiliary classifier, whose logits are returned as a second output in training.
 
-    Raises UsageError for a name or an option that does not exist (with the nearest) and for values out of range.
+    Raises UsageError for an unknown name or option, with the nearest valid one, and for values out of range.
     """
     spec = find(name)
     for option in options:
@@ -44,7 +44,7 @@ def create(
 
 
 def _builders() -> Any:
-    """Torch is imported here: the command line explains itself, and recipes are read, where it is not installed."""
+    """Imports torch only here, because --help and the recipes must work where it is not installed."""
     from torch_imagenet.networks.pnasnet import PNASNet5Large
     from torch_imagenet.networks.se_resnet50 import SEResNet50
     from torch_imagenet.networks.senet import se_resnet50_caffe, senet154

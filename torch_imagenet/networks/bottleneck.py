@@ -1,4 +1,7 @@
-"""The residual bottleneck that all SE networks share, and the four stages made of it."""
+"""The residual bottleneck block that all SE networks share, and the four stages built of it.
+
+He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ EXPANSION = 4  # a stage's output has 4 times its planes: 256, 512, 1024, 2048 c
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with batch normalisation, a gate, stochastic depth, then the shortcut is added.
+    """1x1, 3x3 and 1x1 convolutions, each with batch normalisation; an SE gate; stochastic depth; the shortcut.
 
-    He et al., arXiv 1512.03385, section 4.1; the gate sits on the branch (Hu et al., arXiv 1709.01507, figure 3). The
-    subclass adds the gate, whose name is part of the weights' names, and then the shortcut.
+    He et al., arXiv 1512.03385, section 4.1, with the gate on the residual branch (Hu et al., arXiv 1709.01507,
+    figure 3). A subclass adds the gate, whose attribute name is part of the state dict's keys, and `downsample`.
     """
 
     downsample: Optional[nn.Module]
@@ -56,24 +59,25 @@ class MakeBlock(Protocol):
 
 
 def stages(make: MakeBlock, blocks: Sequence[int], channels: int, drop_path: float) -> Iterator[nn.Sequential]:
-    """Four stages of so many `blocks`: planes 64, 128, 256, 512; the first block of all but the first stage halves.
+    """Four stages with these numbers of `blocks` and 64, 128, 256 and 512 planes.
 
-    The rate of stochastic depth grows linearly, to `drop_path` at the last block (Huang et al., section 3).
+    The first block of every stage but the first has stride 2. The rate of stochastic depth grows linearly with the
+    depth, to `drop_path` at the last block (Huang et al., arXiv 1603.09382, section 3).
     """
-    done = 0
+    depth = 0
     for stage, count in enumerate(blocks):
         planes = 64 * 2**stage
-        made = []
+        layers = []
         for block in range(count):
-            done += 1
+            depth += 1
             stride = 2 if stage > 0 and block == 0 else 1
-            made.append(make(channels, planes, stride, drop_path * done / sum(blocks)))
+            layers.append(make(channels, planes, stride, drop_path * depth / sum(blocks)))
             channels = EXPANSION * planes
-        yield nn.Sequential(*made)
+        yield nn.Sequential(*layers)
 
 
 def projection(channels: int, planes: int, stride: int, kernel: int = 1) -> Optional[nn.Sequential]:
-    """The shortcut's convolution and batch normalisation where the branch changes the shape, else None."""
+    """The projection shortcut: convolution and batch normalisation. None where the branch keeps the shape."""
     out = EXPANSION * planes
     if stride == 1 and channels == out:
         return None

@@ -1,4 +1,7 @@
-"""What a network of this half costs, counted on torch's meta device: nothing is computed and no memory is taken."""
+"""Parameters, multiply-adds and activations of a network, counted on torch's meta device.
+
+The meta device knows shapes alone: nothing is computed and no memory is allocated.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shared.roofline import NetworkCost
-from torch_imagenet import run_setup
 from torch_imagenet.networks.spec import NetworkSpec
 
 
 def network_cost(spec: NetworkSpec, image_size: int) -> NetworkCost:
-    """Of the network as it is evaluated, without an auxiliary head, with square images of this side in pixels."""
+    """The cost of one image of `image_size` x `image_size` pixels in evaluation, without an auxiliary head."""
     options = {name: value for name, value in spec.options.items() if name != "auxiliary_head"}
     with torch.device("meta"):
         network = dataclasses.replace(spec, options=options).make().eval()
         images = torch.empty(1, 3, image_size, image_size)
-    outputs: List[int] = []
+    activations: List[int] = []
 
-    def note(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        outputs.append(output.numel())
+    def record(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        activations.append(output.numel())
 
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            layer.register_forward_hook(note)
-    with FlopCounterMode(display=False) as counted, torch.no_grad():
+            layer.register_forward_hook(record)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images)
-    return NetworkCost(run_setup.parameters(network), counted.get_total_flops() // 2, sum(outputs))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return NetworkCost(parameters, counter.get_total_flops() // 2, sum(activations))

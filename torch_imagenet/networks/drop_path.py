@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al., arXiv 1603.09382): in training, a branch is left out for some of the samples."""
+"""Stochastic depth (Huang et al., arXiv 1603.09382): training drops a residual branch for some of the samples."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import nn
 
 
 class DropPath(nn.Module):
-    """Zeroes x [B, ...] for each sample with probability `rate` and divides what is left by 1 - rate, in training.
+    """In training, zeroes x [B, ...] per sample with probability `rate` and divides the rest by 1 - rate.
 
-    The expectation is x, so nothing is to be scaled in evaluation. At rate 0 it is not in the graph at all. It has
-    neither parameters nor buffers: state dicts do not know of it.
+    The expectation is x, so evaluation needs no scaling. At rate 0 it adds nothing to the graph. It has no parameters
+    or buffers, so state dicts do not contain it.
     """
 
     def __init__(self, rate: float) -> None:
@@ -18,7 +18,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x or a part of its samples, same shape and dtype."""
+        """x with the dropped samples zeroed; same shape and dtype."""
         if self.rate == 0 or not self.training:
             return x
         keep = 1 - self.rate
@@ -26,5 +26,5 @@ class DropPath(nn.Module):
         return x * (mask / keep)
 
     def extra_repr(self) -> str:
-        """The rate, where the network is printed."""
+        """Shows the rate where the network is printed."""
         return f"rate={self.rate:g}"

@@ -1,7 +1,8 @@
-"""PNASNet-5-Large (Liu et al., "Progressive Neural Architecture Search", arXiv 1712.00559), in Cadene's names.
+"""PNASNet-5-Large (Liu et al., "Progressive Neural Architecture Search", arXiv 1712.00559).
 
-At 331 x 331. A cell takes the outputs of the two before it, left the earlier; an asterisk marks a left input that is
-twice as large as the right one.
+The names of the weights are those of Cadene's pretrained-models.pytorch. A cell takes the outputs of the two cells
+before it; the left input is the earlier one. An asterisk marks a left input twice as large as the right one. Output
+shapes are [C x H x W] at 331 x 331:
 
     conv_0          3x3/2, no padding, BN            96 x 165 x 165
     cell_stem_0     halves                          270 x  83 x  83
@@ -26,16 +27,16 @@ from torch.nn import functional
 from torch_imagenet.networks.pnasnet_cells import EPSILON, Cell, CellStem0
 
 CELLS = 12
-REDUCTIONS = (4, 8)  # the cells that halve the sides and double the channels
+REDUCTIONS = (4, 8)  # the cells that halve height and width and double the channels
 AUXILIARY_AFTER = 8
 OUT = 216  # channels of each of the five branches of cells 0 to 3
 FEATURES = 4320
 
 
 class AuxiliaryPool(nn.Module):
-    """Averages windows of 7 x 7 with stride 2, as the original does: 11 x 11 at 331 to 3 x 3.
+    """7 x 7 average pooling with stride 2, as in the original: 11 x 11, at image size 331, becomes 3 x 3.
 
-    A map with a side below 11 is averaged to 3 x 3 too, in equal parts, because the next convolution needs that much.
+    A map with a side below 11 is pooled adaptively to 3 x 3, the smallest input of the convolution that follows.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -46,7 +47,10 @@ class AuxiliaryPool(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """The port's second classifier (after Szegedy et al., arXiv 1409.4842, section 5): 2,208,488 parameters at 1000."""
+    """The port's auxiliary classifier (Szegedy et al., arXiv 1409.4842, section 5).
+
+    2,208,488 parameters at 1000 classes.
+    """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -63,7 +67,7 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [B, num_classes] of cell_8's output [B, 4320, H, W]; the mean over what a map above 11 x 11 leaves."""
+        """Logits [B, num_classes] of cell_8's output [B, 4320, H, W]."""
         x = functional.adaptive_avg_pool2d(self.features(x), 1)
         logits: torch.Tensor = self.classifier(x.flatten(1))
         return logits
@@ -72,8 +76,8 @@ class AuxiliaryHead(nn.Module):
 class PNASNet5Large(nn.Module):
     """86,057,668 parameters at 1000 classes (88,266,156 with the auxiliary head), 24.9 GMAC; see the module.
 
-    `drop_path` is the rate of every separable branch of the last cell; it grows linearly with the cells and is 0 in the
-    stem (Zoph et al., arXiv 1707.07012, "ScheduledDropPath").
+    The drop-path rate of the separable branches grows linearly with the cells, from 0 in the stem to `drop_path` in the
+    last cell (Zoph et al., arXiv 1707.07012, "ScheduledDropPath").
     """
 
     def __init__(
@@ -84,14 +88,14 @@ class PNASNet5Large(nn.Module):
         self.conv_0 = nn.Sequential(OrderedDict([("conv", conv), ("bn", nn.BatchNorm2d(96, eps=EPSILON))]))
         self.cell_stem_0 = CellStem0(96, 54, zero_pad)
         self.cell_stem_1 = Cell(96, 270, 108, 2, halve_left=True, zero_pad=zero_pad, drop_path=0.0)
-        before, last, out, halved = 270, 540, OUT, True
+        left, right, out, halve_left = 270, 540, OUT, True
         for number in range(CELLS):
             reduces = number in REDUCTIONS
             out = 2 * out if reduces else out
             rate = drop_path * (number + 1) / CELLS
-            cell = Cell(before, last, out, 2 if reduces else 1, halved, zero_pad, rate)
+            cell = Cell(left, right, out, 2 if reduces else 1, halve_left, zero_pad, rate)
             self.add_module(f"cell_{number}", cell)
-            before, last, halved = last, 5 * out, reduces
+            left, right, halve_left = right, 5 * out, reduces
         self.dropout = nn.Dropout(dropout)
         self.last_linear = nn.Linear(FEATURES, num_classes)
         self.aux = AuxiliaryHead(num_classes) if auxiliary_head else None
@@ -99,7 +103,7 @@ class PNASNet5Large(nn.Module):
     def forward(self, images: torch.Tensor) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]:
         """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on.
 
-        In training with the auxiliary head: the pair of the logits and the auxiliary logits, both [B, num_classes].
+        In training with the auxiliary head: the pair (logits, auxiliary logits), both [B, num_classes].
         """
         left = self.conv_0(images)
         right = self.cell_stem_0(left)

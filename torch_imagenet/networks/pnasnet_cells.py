@@ -2,9 +2,10 @@
 
 The weights' names are those of Cadene's pretrained-models.pytorch. All feature maps are [B, C, H, W].
 
-Padding: the networks come from TensorFlow, whose "SAME" padding with stride 2 starts one pixel later where the side is
-even. Cadene writes that as a pad and a crop in the one cell where the side is even at 331 x 331. Here it follows the
-side, so that every image size gets TensorFlow's arithmetic. The port dropped it (`zero_pad=False`): always symmetric.
+Padding: the networks come from TensorFlow, whose "SAME" padding with stride 2 starts one pixel later than symmetric
+padding where the side is even. Cadene's code pads and crops in the one cell where the side is even at 331 x 331. Here
+the shift follows from the side, so every image size computes what TensorFlow does. The original port always pads
+symmetrically (`zero_pad=False`).
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ from torch_imagenet.networks.drop_path import DropPath
 
 EPSILON = 1e-3
 
-Shift = Tuple[int, int]  # by how many pixels, down and right, the first window starts later; each 0 or 1
+Shift = Tuple[int, int]  # offset of the first window in pixels, down and right; each 0 or 1
 
 
 def same_shift(x: torch.Tensor) -> Shift:
-    """Where TensorFlow's "SAME" windows of stride 2 start, against symmetric padding."""
+    """The offset of TensorFlow's "SAME" windows of stride 2 from those of symmetric padding."""
     return 1 - x.shape[2] % 2, 1 - x.shape[3] % 2
 
 
 class ShiftedConv2d(nn.Conv2d):
-    """A convolution whose windows can start a pixel later: it is padded by one more and the first output dropped."""
+    """A convolution whose windows can start one pixel later.
+
+    The padding grows by one pixel and the first output is dropped.
+    """
 
     def forward(self, x: torch.Tensor, shift: Shift = (0, 0)) -> torch.Tensor:
-        """Zeros stand beyond the edges of x."""
+        """x [B, C, H, W], padded with zeros, to [B, C', H', W']."""
         down, right = shift
         padding = (int(self.padding[0]) + down, int(self.padding[1]) + right)
         y = functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
@@ -40,7 +44,7 @@ class ShiftedConv2d(nn.Conv2d):
 
 
 class MaxPool(nn.Module):
-    """3x3 max pool with padding 1; nothing beyond the edges is ever the maximum."""
+    """3x3 max pooling with padding 1; padding is never the maximum."""
 
     def __init__(self, stride: int, zero_pad: bool) -> None:
         super().__init__()
@@ -50,12 +54,12 @@ class MaxPool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C, H / stride, W / stride], rounded up."""
         down, right = same_shift(x) if self.shifted else (0, 0)
-        # Without the padding on the left the window starts later; rounding up stands for the padding on the right.
+        # Less padding on the left shifts the windows; ceil_mode replaces the padding on the right.
         return functional.max_pool2d(x, 3, self.stride, (1 - down, 1 - right), ceil_mode=self.shifted)
 
 
 class SeparableConv2d(nn.Module):
-    """A depthwise k x k convolution, then a pointwise one."""
+    """A depthwise k x k convolution, then a pointwise (1x1) one."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -71,7 +75,7 @@ class SeparableConv2d(nn.Module):
 
 
 class BranchSeparables(nn.Module):
-    """ReLU, separable convolution, BN, twice (Zoph et al., arXiv 1707.07012, appendix A.4), then drop path."""
+    """ReLU, separable convolution and BN, twice (Zoph et al., arXiv 1707.07012, appendix A.4); then drop path."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, zero_pad: bool, drop_path: float) -> None:
         super().__init__()
@@ -92,7 +96,7 @@ class BranchSeparables(nn.Module):
 
 
 class ReluConvBn(nn.Module):
-    """ReLU, 1x1 convolution, BN. With stride 2 every second pixel, which is "SAME" padding at any size."""
+    """ReLU, 1x1 convolution, BN. Stride 2 takes every second pixel, as "SAME" padding does at any size."""
 
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
         super().__init__()
@@ -106,9 +110,10 @@ class ReluConvBn(nn.Module):
 
 
 class FactorizedReduction(nn.Module):
-    """Halves the sides: one half of the channels sees the even pixels, the other the odd ones (the port: even, twice).
+    """Halves height and width: half of the output channels see the even pixels, the other half the odd ones.
 
-    The originals average windows of one pixel and then convolve; a 1x1 convolution of stride 2 is the same.
+    In the original port both halves see the even pixels. The originals pool windows of one pixel and then convolve; a
+    1x1 convolution with stride 2 computes the same.
     """
 
     def __init__(self, channels: int, out: int, zero_pad: bool) -> None:
@@ -127,13 +132,13 @@ class FactorizedReduction(nn.Module):
 
 
 class CellBase(nn.Module):
-    """Five pairs of operations on two inputs, added in pairs and concatenated."""
+    """Five pairs of operations on two inputs. The outputs of each pair are added, the five sums concatenated."""
 
     comb_iter_0_right: nn.Module
     comb_iter_4_right: Optional[nn.Module]
 
     def add_pairs(self, left: int, right: int, out: int, stride: int, zero_pad: bool, drop_path: float) -> None:
-        """The operations, from inputs of `left` and `right` channels to `out` channels each."""
+        """Add the operations; the inputs have `left` and `right` channels, each output has `out`."""
 
         def separable(channels: int, kernel: int, stride: int = stride) -> BranchSeparables:
             return BranchSeparables(channels, out, kernel, stride, zero_pad, drop_path)
@@ -144,13 +149,13 @@ class CellBase(nn.Module):
         self.comb_iter_1_right = MaxPool(stride, zero_pad)
         self.comb_iter_2_left = separable(right, 5)
         self.comb_iter_2_right = separable(right, 3)
-        self.comb_iter_3_left = separable(out, 3, stride=1)  # of the sum of pair 2
+        self.comb_iter_3_left = separable(out, 3, stride=1)  # its input is the sum of pair 2
         self.comb_iter_3_right = MaxPool(stride, zero_pad)
         self.comb_iter_4_left = separable(left, 3)
         self.comb_iter_4_right = ReluConvBn(right, out, stride) if stride == 2 else None
 
     def pool_of_left(self, left: int, out: int, pool: MaxPool) -> nn.Module:
-        """The first pair's right operation; the stem's also changes the number of channels."""
+        """The right operation of pair 0; that of the stem also changes the number of channels."""
         return pool
 
     def combine(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -159,13 +164,13 @@ class CellBase(nn.Module):
         pair_1 = self.comb_iter_1_left(right) + self.comb_iter_1_right(right)
         pair_2 = self.comb_iter_2_left(right) + self.comb_iter_2_right(right)
         pair_3 = self.comb_iter_3_left(pair_2) + self.comb_iter_3_right(right)
-        as_right = right if self.comb_iter_4_right is None else self.comb_iter_4_right(right)
-        pair_4 = self.comb_iter_4_left(left) + as_right
+        shortcut = right if self.comb_iter_4_right is None else self.comb_iter_4_right(right)
+        pair_4 = self.comb_iter_4_left(left) + shortcut
         return torch.cat([pair_0, pair_1, pair_2, pair_3, pair_4], 1)
 
 
 class CellStem0(CellBase):
-    """The first cell of the stem, whose two inputs are one: [B, channels, H, W] to [B, 5 * out, H / 2, W / 2]."""
+    """The first cell of the stem: [B, channels, H, W], both inputs of the cell, to [B, 5 * out, H / 2, W / 2]."""
 
     def __init__(self, channels: int, out: int, zero_pad: bool) -> None:
         super().__init__()
@@ -185,7 +190,8 @@ class CellStem0(CellBase):
 class Cell(CellBase):
     """[B, left, H', W'] and [B, right, H, W] to [B, 5 * out, H / stride, W / stride], rounded up.
 
-    The left input is the cell's before last. With `halve_left` it is twice as large as the right one, and is reduced.
+    `left` and `right` are the channels of the outputs of the last cell but one and of the last one. With `halve_left`
+    the left input is twice as large as the right one and is reduced first.
     """
 
     def __init__(

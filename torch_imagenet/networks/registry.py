@@ -1,4 +1,4 @@
-"""What is known of each network without building it: its input, its head, its options. Imports no framework."""
+"""Facts about each network that need no torch: its input, its head, its options."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Spec:
-    """One network's facts.
+    """Facts about one network.
 
-    `image_size` is the side of its square input, in pixels; for evaluation the image's shorter side is scaled to
-    `image_size / crop_fraction` before the crop. `mean` and `std` normalise RGB in 0..1. `head` names the last linear
-    layer, `auxiliary_head` the auxiliary one's where `create` can add one. `dropout` is the network's own rate;
-    `options` are the further arguments of `create`.
+    `image_size` is the side of its square input in pixels. Evaluation scales the shorter side of an image to
+    `image_size / crop_fraction` before the centre crop. `mean` and `std` normalise RGB values in [0, 1]. `head` is the
+    name of the last linear layer, `auxiliary_head` that of the auxiliary classifier where there can be one. `dropout`
+    is the default rate; `options` are the further arguments of `create`.
     """
 
     image_size: int = 224
@@ -48,7 +48,7 @@ NETWORKS: Dict[str, Spec] = {
 
 
 def find(name: str) -> Spec:
-    """The facts of the network of this name. Raises UsageError with the nearest name where there is none."""
+    """Look up a network by name. Raises UsageError with the nearest name where there is none."""
     if name not in NETWORKS:
         raise UsageError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
     return NETWORKS[name]

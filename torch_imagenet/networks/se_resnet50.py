@@ -1,14 +1,15 @@
-"""The port's SE-ResNet-50: torchvision's ResNet-50 with a bias-free linear gate in every block (after moskomule's).
+"""The original port's SE-ResNet-50: torchvision's ResNet-50 with a bias-free SE gate in every block.
 
-It differs from `se_resnet50_caffe` in three ways: the 3x3 strides, not the first 1x1; the gate has no bias; the stem's
-max pool is padded by 1. He et al., arXiv 1512.03385, table 1, and Hu et al., arXiv 1709.01507. At 224 x 224:
+He et al., arXiv 1512.03385, table 1, and Hu et al., arXiv 1709.01507; the code follows moskomule's senet.pytorch. It
+differs from `se_resnet50_caffe` in three ways: the stride is in the 3x3 convolution, not in the first 1x1; the gate has
+no bias; the max pooling of the stem has padding 1. Output sizes at 224 x 224:
 
     conv1    7x7/2 64; max pool 3/2                           56 x 56
     layer1   3 x (1x1 64, 3x3 64, 1x1 256, gate)              56 x 56
     layer2   4 x (1x1 128, 3x3 128, 1x1 512, gate)            28 x 28
     layer3   6 x (1x1 256, 3x3 256, 1x1 1024, gate)           14 x 14
     layer4   3 x (1x1 512, 3x3 512, 1x1 2048, gate)            7 x  7
-    head     mean, linear                                     classes
+    head     global mean, linear                              classes
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch_imagenet.networks.squeeze_excitation import LinearGate
 
 
 class LinearGateBottleneck(Bottleneck):
-    """The port's: the 3x3 strides, the gate is linear."""
+    """The port's bottleneck: stride in the 3x3 convolution, linear gate."""
 
     def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
         out = EXPANSION * planes
@@ -48,7 +49,7 @@ class SEResNet50(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(512 * EXPANSION, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as torchvision's ResNet
+            if isinstance(module, nn.Conv2d):  # as in torchvision's ResNet
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""SENet154 and SE-ResNet-50 of "Squeeze-and-Excitation Networks" (Hu et al., arXiv 1709.01507), after the Caffe code.
+"""SENet154 and SE-ResNet-50 of "Squeeze-and-Excitation Networks" (Hu et al., arXiv 1709.01507), as in the Caffe code.
 
-The weights' names, and the numbers, are those of Cadene's pretrained-models.pytorch. At 224 x 224:
+The names of the weights and the arithmetic are those of Cadene's pretrained-models.pytorch. Output sizes at 224 x 224:
 
     stage    senet154                                              se_resnet50_caffe                       output
     layer0   3x3/2 64, 3x3 64, 3x3 128; max pool 3/2               7x7/2 64; max pool 3/2                  56 x 56
@@ -8,10 +8,10 @@ The weights' names, and the numbers, are those of Cadene's pretrained-models.pyt
     layer2   8 x, twice as wide                                    4 x, twice as wide                      28 x 28
     layer3   36 x, twice as wide                                   6 x, twice as wide                      14 x 14
     layer4   3 x, twice as wide                                    3 x, twice as wide                       7 x  7
-    head     mean, dropout 0.2, linear                             mean, linear                            classes
-    halving  in the 3x3; shortcut 3x3                              in the first 1x1; shortcut 1x1
+    head     global mean, dropout 0.2, linear                      global mean, linear                     classes
+    stride   in the 3x3; shortcut 3x3                              in the first 1x1; shortcut 1x1
 
-The head's mean is over the whole map, whatever its size: the originals' 7 x 7 window is the same at 224 x 224.
+The head averages over the whole map at any image size; at 224 x 224 that is the 7 x 7 window of the originals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch_imagenet.networks.squeeze_excitation import ConvGate
 
 
 class SENetBottleneck(Bottleneck):
-    """SENet154's: the 3x3 is twice as wide, in 64 groups, and strides; so does a 3x3 shortcut."""
+    """SENet154's bottleneck: a 3x3 convolution of twice the width in 64 groups, with the stride; 3x3 shortcuts."""
 
     def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
         out = EXPANSION * planes
@@ -43,7 +43,7 @@ class SENetBottleneck(Bottleneck):
 
 
 class CaffeBottleneck(Bottleneck):
-    """SE-ResNet-50's, as in Caffe: the first 1x1 strides."""
+    """SE-ResNet-50's bottleneck as in Caffe: the stride is in the first 1x1 convolution."""
 
     def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
         out = EXPANSION * planes
@@ -58,7 +58,7 @@ class CaffeBottleneck(Bottleneck):
 
 
 class SENet(nn.Module):
-    """`stem`, four stages of `blocks` made by `make`, and the head; see the module."""
+    """`stem`, four stages of `blocks` that `make` builds, and the head; see the module."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ def se_resnet50_caffe(num_classes: int, dropout: float, drop_path: float) -> SEN
 
 
 def _stem(widths: Sequence[int], kernel: int) -> nn.Sequential:
-    """Convolutions from each width to the next, the first with stride 2, then the max pool, rounding up as Caffe's."""
+    """Convolutions from each width to the next, the first with stride 2; then max pooling, rounding up as in Caffe."""
     layers: "OrderedDict[str, nn.Module]" = OrderedDict()
     for number in range(1, len(widths)):
         stride = 2 if number == 1 else 1

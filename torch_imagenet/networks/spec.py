@@ -1,4 +1,4 @@
-"""Which network a run has, as a checkpoint stores it: everything that `networks.create` needs to make it again."""
+"""The network of a run, as a checkpoint stores it: the arguments of `networks.create`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch_imagenet.networks.registry import NETWORKS
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Name, number of classes and the options of `create`."""
+    """Arguments of `create`."""
 
     name: str
     num_classes: int
@@ -26,33 +26,33 @@ class NetworkSpec:
 
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe, num_classes: int) -> NetworkSpec:
-        """The network that a recipe trains. Raises UsageError for what this network does not have."""
-        wanted = {"zero_pad": recipe.zero_pad, "auxiliary_head": recipe.auxiliary_weight > 0}
+        """The network that a recipe trains. Raises UsageError for an option that this network does not have."""
+        settings = {"zero_pad": recipe.zero_pad, "auxiliary_head": recipe.auxiliary_weight > 0}
         known = NETWORKS[recipe.network].options
-        if wanted["auxiliary_head"] and "auxiliary_head" not in known:
+        if settings["auxiliary_head"] and "auxiliary_head" not in known:
             raise UsageError(f"{recipe.network} has no auxiliary head; leave --auxiliary-weight out")
-        if not wanted["zero_pad"] and "zero_pad" not in known:
+        if not settings["zero_pad"] and "zero_pad" not in known:
             raise UsageError(f"--no-zero-pad is PNASNet's; {recipe.network} has no such padding")
-        options = {name: value for name, value in wanted.items() if name in known}
+        options = {name: value for name, value in settings.items() if name in known}
         return cls(recipe.network, num_classes, recipe.dropout, recipe.drop_path, options)
 
     def make(self) -> nn.Module:
-        """The network with fresh weights, drawn from torch's generator."""
+        """Build the network with random initial weights, drawn from torch's default generator."""
         return create(
             self.name, num_classes=self.num_classes, dropout=self.dropout, drop_path=self.drop_path, **self.options
         )
 
     @property
     def head(self) -> str:
-        """The name of the classifying layer, first part of its keys."""
+        """The name of the classifier, the first part of its keys in the state dict."""
         return NETWORKS[self.name].head
 
     def to_json(self) -> Dict[str, Any]:
-        """For state.json; `NetworkSpec(**content)` gives it back."""
+        """The fields as JSON values; `NetworkSpec(**content)` is the inverse."""
         return dataclasses.asdict(self)
 
     def text(self) -> str:
-        """For the log: name and what differs from the plain network."""
+        """One line for the log: the name and what differs from the defaults."""
         parts = [self.name, f"{self.num_classes} classes"]
         parts += [f"dropout {self.dropout:g}"] if self.dropout is not None else []
         parts += [f"drop-path {self.drop_path:g}"] if self.drop_path else []

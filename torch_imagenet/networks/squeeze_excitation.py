@@ -1,7 +1,7 @@
-"""Squeeze-and-excitation gates (Hu et al., arXiv 1709.01507), in the two forms whose weights exist.
+"""Squeeze-and-excitation gates (Hu et al., arXiv 1709.01507), in the two forms that published weights use.
 
-Both squeeze x [B, C, H, W] to the means [B, C], excite them through C/16 hidden units and multiply x by the result.
-The factor is broadcast over H and W: the port repeats it to the size of x, which costs a whole feature map.
+Both squeeze x [B, C, H, W] to channel means [B, C], excite them through C / 16 hidden units, and scale x by the result.
+The scale is broadcast over H and W; the original port expands it to the size of x, which costs a whole feature map.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REDUCTION = 16
 
 
 class ConvGate(nn.Module):
-    """Cadene's form, after the authors' Caffe code: two 1x1 convolutions with bias."""
+    """Two 1x1 convolutions with bias: the form of Cadene and of the authors' Caffe code."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ConvGate(nn.Module):
 
 
 class LinearGate(nn.Module):
-    """The port's form: two linear layers without bias."""
+    """Two linear layers without bias: the form of the original port."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,5 +41,5 @@ class LinearGate(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [B, C, H, W], gated channel by channel."""
-        factor = self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
-        return x * factor[:, :, None, None]
+        scale = self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return x * scale[:, :, None, None]

@@ -1,4 +1,4 @@
-"""How few images a batch may have: batch normalisation needs two values of each channel, or there is no deviation."""
+"""The smallest batch size: batch normalisation in training needs more than one value per channel."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch_imagenet.networks.spec import NetworkSpec
 
 
 def least_batch(spec: NetworkSpec, recipe: ImageNetRecipe, synchronised: bool = False) -> int:
-    """Images that a training batch must have on each device: 1, or 2 where a map of one pixel is normalised.
+    """The smallest training batch per device: 1, or 2 where a layer normalises a feature map of one pixel.
 
-    A frozen body normalises by what it has learnt; `synchronised` statistics are of all devices' images. Raises
-    UsageError where the recipe's batches have fewer.
+    A frozen body normalises by its running statistics, and `synchronised` statistics are over the images of all
+    devices: neither has the limit. Raises UsageError where the recipe's batch is smaller.
     """
     layer = None if recipe.freeze_body or synchronised else _on_one_pixel(spec, recipe.image_size)
     if layer is not None and recipe.batch_size < 2:
@@ -30,19 +30,19 @@ def least_batch(spec: NetworkSpec, recipe: ImageNetRecipe, synchronised: bool = 
 
 
 def _on_one_pixel(spec: NetworkSpec, image_size: int) -> Optional[str]:
-    """The first batch normalisation whose map is of one pixel. On torch's meta device: nothing is computed for it."""
+    """The name of the first batch normalisation of a 1 x 1 map. Uses the meta device, which computes nothing."""
     with torch.device("meta"):
         network = spec.make().train()
         images = torch.empty(2, 3, image_size, image_size)
     found: List[str] = []
 
-    def look(name: str, layer: nn.Module, inputs: Tuple[torch.Tensor, ...]) -> None:
+    def record(name: str, layer: nn.Module, inputs: Tuple[torch.Tensor, ...]) -> None:
         if inputs[0].shape[2:].numel() == 1:
             found.append(name)
 
     for name, layer in network.named_modules():
         if isinstance(layer, _BatchNorm):
-            layer.register_forward_pre_hook(partial(look, name))
+            layer.register_forward_pre_hook(partial(record, name))
     with torch.no_grad():
         network(images)
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy with both documented forms of label smoothing, and the auxiliary head's share."""
+"""The training loss: cross-entropy with label smoothing, plus that of an auxiliary head; the counts of accuracy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Outputs = Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]
 
 
 def uniform_epsilon(epsilon: float, form: str, num_classes: int) -> float:
-    """The `label_smoothing` of torch's cross-entropy that a documented form amounts to.
+    """The `label_smoothing` argument of torch's cross-entropy that is equivalent to a documented form.
 
-    "uniform" (Szegedy et al., arXiv 1512.00567, section 7; the original's form on CPU and GPU) spreads epsilon over all
-    K classes; "others" (the original's form on the NPU) over the K - 1 wrong ones: the same with epsilon K / (K - 1).
+    "uniform" (Szegedy et al., arXiv 1512.00567, section 7; the original on CPU and GPU) distributes epsilon over all K
+    classes. "others" (the original on the NPU) distributes it over the K - 1 wrong classes, which equals "uniform" with
+    epsilon * K / (K - 1).
     """
     if form == "others" and num_classes > 1:
         return min(epsilon * num_classes / (num_classes - 1), 1.0)
@@ -23,15 +24,15 @@ def uniform_epsilon(epsilon: float, form: str, num_classes: int) -> float:
 
 
 class Loss(nn.Module):
-    """loss(outputs, targets) -> scalar float32, the mean over the batch.
+    """loss(outputs, targets) -> the mean over the batch, a float32 scalar.
 
-    `outputs` are logits [B, K], or a pair of the network's and the auxiliary head's. `targets` are int64 [B] or, after
-    MixUp or CutMix, probabilities float32 [B, K]. Whatever the network's precision, the loss is computed in float32.
+    `outputs` are logits [B, K], or the pair (logits, auxiliary logits). `targets` are class indices int64 [B] or, after
+    MixUp or CutMix, probabilities float32 [B, K]. The loss is computed in float32 at every precision level.
     """
 
     def __init__(self, epsilon: float, auxiliary_weight: float) -> None:
         super().__init__()
-        self.epsilon = epsilon  # as torch's cross-entropy takes it
+        self.epsilon = epsilon  # see `uniform_epsilon`
         self.auxiliary_weight = auxiliary_weight
 
     def forward(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
@@ -47,27 +48,27 @@ class Loss(nn.Module):
 
 
 def correct_counts(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """How many of logits [B, K] have the label int64 [B] first, and among the first five: float32 [2], on the device.
+    """Top-1 and top-5 counts of logits [B, K] against labels int64 [B]: float32 [2], on the device.
 
-    Of equal logits the lowest class comes first, as in `shared.metrics`.
+    Of equal logits the lowest class ranks first, as in `shared.metrics`.
     """
-    of_label = logits.gather(1, labels[:, None])
+    label_logit = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
-    rank = ((logits > of_label) | ((logits == of_label) & earlier)).sum(dim=1)
+    rank = ((logits > label_logit) | ((logits == label_logit) & earlier)).sum(dim=1)
     return torch.stack([(rank < 1).sum(), (rank < 5).sum()]).float()
 
 
 def hard_labels(targets: torch.Tensor) -> torch.Tensor:
-    """The labels int64 [B] that accuracy is counted against: of mixed targets [B, K] the class with the most of it."""
+    """The labels int64 [B] for accuracy: of mixed targets [B, K] the class of the largest probability."""
     return targets if targets.ndim == 1 else targets.argmax(dim=1)
 
 
 def main_logits(outputs: Outputs) -> torch.Tensor:
-    """The network's own logits, without an auxiliary head's."""
+    """The logits without those of an auxiliary head."""
     return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
 
 
 def smoothing_text(epsilon: float, form: str) -> Optional[str]:
-    """How the log names the smoothing; None where there is none."""
+    """The label smoothing in words, for the log; None where there is none."""
     where = {"uniform": "over all classes", "others": "over the wrong classes"}[form]
     return f"label smoothing {epsilon:g} {where}" if epsilon else None

@@ -1,4 +1,4 @@
-"""MixUp (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899), by torchvision, as options."""
+"""MixUp (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899), from torchvision."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch_imagenet.input_pipeline.transforms import torchvision_transforms
 class Mixing:
     """mixing(images, labels, epoch, position) -> images, probabilities float32 [B, K].
 
-    One of `choices` for each batch. What is drawn follows from seed, zero-based epoch, the batch's position in it and
-    the rank; it comes from the CPU's generator, so the device is not waited for, and that generator is put back
-    afterwards.
+    Applies one of `choices` to each batch. The random numbers depend on the seed, the zero-based epoch, the position of
+    the batch in it and the rank. They come from the CPU's generator, so nothing waits for the device, and the state of
+    that generator is restored afterwards.
     """
 
     def __init__(self, choices: List[Any], seed: int, rank: int = 0) -> None:
@@ -26,7 +26,7 @@ class Mixing:
 
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe, num_classes: int, rank: int = 0) -> Optional[Mixing]:
-        """What the recipe asks for; None where that is nothing. Raises UsageError where torchvision does not load."""
+        """The recipe's mixing; None where it has none. Raises UsageError where torchvision does not load."""
         choices = []
         if recipe.mixup:
             choices.append(torchvision_transforms("--mixup").MixUp(alpha=recipe.mixup, num_classes=num_classes))
@@ -40,7 +40,7 @@ class Mixing:
         """See the class; `images` are normalised, float [B, 3, H, W], `labels` int64 [B]."""
         with torch.random.fork_rng(devices=[]):
             seed = batch_seed(self._seed, epoch, position, self._rank)
-            torch.default_generator.manual_seed(seed)  # the device's own stays as it is
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices too
             choice = self._choices[int(torch.randint(len(self._choices), ()))]
             mixed, targets = choice(images, labels)
         return mixed, targets.float()

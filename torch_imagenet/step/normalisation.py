@@ -1,4 +1,4 @@
-"""Normalisation on the device: images travel as uint8, a quarter of the bytes of float32."""
+"""Normalisation on the device, so that images are transferred as uint8, a quarter of the bytes of float32."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import torch
 
 
 class Normalisation:
-    """uint8 [B, H, W, 3] -> `dtype` [B, 3, H, W]: (pixel / 255 - mean) / std, a channel at a time.
+    """uint8 [B, H, W, 3] -> `dtype` [B, 3, H, W]: (pixel / 255 - mean) / std for each channel, computed in float32.
 
-    The arithmetic is float32. With `channels_last` the result stays in the order in which the pixels came, and nothing
-    is moved.
+    With `channels_last` the result keeps the memory order of the input, and nothing is transposed.
     """
 
     def __init__(
@@ -30,7 +29,7 @@ class Normalisation:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """See the class; `images` is on the device."""
-        # Whole rows, in place: three channels at a time, and into new memory, the CPU takes twice as long.
+        # On whole rows and in place: broadcasting over 3 channels into new memory takes twice as long on a CPU.
         width = images.shape[2]
         rows = images.flatten(2).float()
         torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)

@@ -1,4 +1,4 @@
-"""Where in a network the numbers left the range of floating point; looked for only once something has failed."""
+"""Locates the first NaN or infinity in a network, once a run has failed."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from shared.run.finite import first_not_finite, with_ranges
 
 
 def in_state(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
-    """The first of the network's statistics, else of its `weights`, that is not finite; see `first_not_finite`."""
-    return first_not_finite(_named([*network.named_buffers(), *weights.items()]))
+    """The first buffer, else the first of `weights`, that is not finite; see `first_not_finite`."""
+    return first_not_finite(_as_numpy([*network.named_buffers(), *weights.items()]))
 
 
 def layer_of(network: nn.Module, forward: Callable[[], Any]) -> Optional[str]:
-    """The first layer, in the order of computation, whose output is not finite in this forward pass of the network.
+    """The first layer, in order of computation, whose output is not finite in this forward pass.
 
-    With the ranges of its own weights and statistics; None where every output is finite.
+    The text has the ranges of its own weights and buffers. None where every output is finite.
     """
     found: List[str] = []
 
-    def look(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+    def check(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
         if not found and isinstance(output, torch.Tensor) and not bool(torch.isfinite(output).all()):
-            own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
-            found.append(with_ranges(name, _named(own)))
+            tensors = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+            found.append(with_ranges(name, _as_numpy(tensors)))
 
-    # Those inside first: the hook of a block comes after those of its layers, and says of its own additions.
-    hooks = [layer.register_forward_hook(partial(look, name)) for name, layer in network.named_modules() if name]
+    # The hook of a block runs after those of its layers, so a block is named only where its own arithmetic failed.
+    hooks = [layer.register_forward_hook(partial(check, name)) for name, layer in network.named_modules() if name]
     try:
         forward()
     finally:
@@ -39,7 +39,7 @@ def layer_of(network: nn.Module, forward: Callable[[], Any]) -> Optional[str]:
     return found[0] if found else None
 
 
-def _named(tensors: Iterable[Tuple[str, torch.Tensor]]) -> Iterator[Tuple[str, np.ndarray]]:
+def _as_numpy(tensors: Iterable[Tuple[str, torch.Tensor]]) -> Iterator[Tuple[str, np.ndarray]]:
     for name, tensor in tensors:
         if tensor.is_floating_point():
             yield name, tensor.detach().float().cpu().numpy()

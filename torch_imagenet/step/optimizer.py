@@ -1,36 +1,28 @@
-"""SGD with momentum over float32 weights, whatever the network computes in.
+"""SGD with momentum over float32 weights, whatever the precision of the network.
 
-torch.optim.SGD everywhere, in its fused form where the device has one: that form takes the loss scale's verdict on the
-device, so that no step waits for the host. An NPU has another one besides, on request.
+It is torch.optim.SGD, fused where the device has the kernel. The fused form reads on the device whether a gradient has
+overflowed, so that no step waits for the host. An NPU has an optimizer of its own besides, on request.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.devices.device import Device
-
-
-def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], supports_foreach: bool) -> None:
-    """Each target becomes its source, of the same shape; in one pass where the device can."""
-    if supports_foreach and targets:  # the fused operators refuse to do nothing
-        torch._foreach_copy_(list(targets), list(sources))
-        return
-    for target, source in zip(targets, sources):
-        target.copy_(source)
+from torch_imagenet.devices.foreach import copy_all
 
 
 class Weights:
-    """The trainable weights as the optimizer sees them: float32, beside the network's own where those are half.
+    """The master weights: what the optimizer updates, in float32.
 
-    At O2 every half parameter has a float32 master. Gradients are copied to the masters before the update and the
-    updated masters back, each in one pass where the device can (`supports_foreach`); elsewhere parameters are their
-    own masters and nothing is copied.
+    At O2 every 16-bit parameter of the network has a float32 master. Gradients are copied to the masters before the
+    update, and the updated masters to the parameters after it. At the other levels the parameters are their own
+    masters, and nothing is copied.
     """
 
     def __init__(self, network: nn.Module, supports_foreach: bool = True) -> None:
@@ -49,26 +41,26 @@ class Weights:
                 self.masters[name] = parameter
 
     def trainable(self) -> Dict[str, torch.Tensor]:
-        """Name to float32 weight, those that are not frozen."""
+        """The float32 weights that are not frozen, by name."""
         return {name: master for name, master in self.masters.items() if master.requires_grad}
 
     def take_gradients(self) -> None:
-        """The network's gradients, in float32, where the optimizer finds them."""
+        """Copy the gradients of the network to the masters, in float32."""
         halves = [half for half in self._halves if half.grad is not None]
         if halves:
             masters = [copy for half, copy in zip(self._halves, self._copies) if half.grad is not None]
             copy_all([_gradient(m) for m in masters], [_gradient(half) for half in halves], self.supports_foreach)
 
     def copy_to_model(self) -> None:
-        """The updated weights, rounded, where the network finds them."""
+        """Copy the updated masters to the parameters of the network, rounded to their dtype."""
         if self._halves:
             with torch.no_grad():
                 copy_all(self._halves, self._copies, self.supports_foreach)
 
     def clear_gradients(self, keeper: Optional[torch.optim.Optimizer] = None) -> None:
-        """Drop the network's gradients; the masters' own memory is kept for the next step.
+        """Drop the gradients of the network; the masters keep the memory of theirs for the next step.
 
-        A `keeper`, an optimizer that looks for all gradients where they were in the first step, gets them zeroed there.
+        `keeper` is an optimizer that needs every gradient at the address it had in the first step: it is zeroed there.
         """
         if keeper is None:
             self._network.zero_grad(set_to_none=True)
@@ -78,12 +70,12 @@ class Weights:
             half.grad = None
 
     def state_dict(self) -> Dict[str, torch.Tensor]:
-        """The network's state dict, every floating-point entry in float32."""
+        """The state dict of the network, with every floating-point entry in float32."""
         state = self._network.state_dict()
         return {name: self.masters[name].detach() if name in self.masters else state[name] for name in state}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Masters and network from a state dict that has every key."""
+        """Load the network and its masters from a complete state dict."""
         self._network.load_state_dict(state)
         with torch.no_grad():
             for name, master in self.masters.items():
@@ -97,10 +89,10 @@ def _gradient(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> Tuple[torch.optim.Optimizer, bool]:
-    """The optimizer, and whether it is one that takes the loss scale's verdict on the device.
+    """The optimizer, and whether it is fused: whether it reads on the device if gradients have overflowed.
 
-    `decayed` "all" decays every parameter, as documented; "weights" leaves out biases and the scales and shifts of
-    normalisation, which are the parameters of one dimension.
+    The recipe's `decayed` "all" applies weight decay to every parameter, as documented; "weights" leaves out the
+    one-dimensional ones: biases, and the scales and shifts of batch normalisation.
     """
     named = weights.trainable()
     rest = [] if recipe.decayed == "all" else [p for p in named.values() if p.ndim <= 1]
@@ -112,8 +104,8 @@ def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> Tuple[torch
     settings: Dict[str, Any] = {"lr": recipe.schedule.at(0), "momentum": recipe.momentum, "nesterov": recipe.nesterov}
     optimizer, fused = _optimizer(groups, settings, device)
     if recipe.momentum:
-        # Where the very first step overflows, the fused kernel leaves the buffers that it has just allocated as they
-        # are, unwritten, and takes them for momentum in the next step. Zeros give the same first step and are safe.
+        # Where the first step overflows, the fused kernel leaves the momentum buffers it has just allocated
+        # uninitialised and uses them in the next step. Zeros give the same first step and are safe.
         for parameter in named.values():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer, fused
@@ -131,10 +123,10 @@ def _optimizer(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Go on with the state of `optimizer.state_dict()`, whatever layout its tensors have been stored in.
+    """Load the result of `optimizer.state_dict()`, giving each tensor the memory format of its parameter.
 
-    The fused kernel walks through weight and momentum by their memory, not by their indices: a buffer that was stored
-    contiguous beside a weight in channels_last would silently be added to the wrong elements.
+    The fused kernel pairs the elements of weight and momentum by address, not by index: a buffer stored contiguous
+    beside a channels_last weight would silently be added to the wrong elements.
     """
     optimizer.load_state_dict(dict(state))
     for parameter, own in optimizer.state.items():
@@ -144,6 +136,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step."""
+    """Set the learning rate of the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -13,11 +13,12 @@ from shared.rng import step_seed
 from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.precision import LossScale, Precision, to_half
+from torch_imagenet.devices.precision import Precision, to_half
 from torch_imagenet.distributed.data_parallel import Replicas, broadcast, with_synchronised_statistics
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import not_finite
+from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
 from torch_imagenet.step.mixing import Mixing
 from torch_imagenet.step.normalisation import Normalisation

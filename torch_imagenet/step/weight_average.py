@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, evaluated in their stead (Polyak and Juditsky 1992)."""
+"""An exponential moving average (EMA) of the weights, used for evaluation (Polyak and Juditsky, 1992)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch_imagenet.step.optimizer import Weights
 
 
 class WeightAverage:
-    """average = decay * average + (1 - decay) * weights, after every step, in float32 and without waiting for the host.
+    """average = decay * average + (1 - decay) * weights, in float32, on the device.
 
-    The running statistics of batch normalisation are averaged too; counters are copied when the average is used.
+    The running statistics of batch normalisation are averaged too. Integer buffers are not.
     """
 
     def __init__(self, weights: Weights, decay: float) -> None:
@@ -26,7 +26,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of the step that has just been done into the average."""
+        """Add the current weights to the average; called after every step."""
         if self._weights.supports_foreach:
             torch._foreach_lerp_(self._averages, self._sources, 1.0 - self._decay)
             return
@@ -34,18 +34,18 @@ class WeightAverage:
             average.lerp_(source, 1.0 - self._decay)
 
     def state_dict(self) -> Dict[str, torch.Tensor]:
-        """The averaged entries of the network's state dict."""
+        """The averaged entries of the state dict of the network."""
         return dict(zip(self._names, self._averages))
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on with an earlier average."""
+        """Restore the average from the result of `state_dict`."""
         for name, average in zip(self._names, self._averages):
             average.copy_(state[name])
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the network computes with the averages; its own weights come back afterwards."""
+        """The network has the averaged weights inside the context and its own again after it."""
         kept = {name: value.clone() for name, value in self._weights.state_dict().items()}
         self._weights.load_state_dict({**kept, **self.state_dict()})
         try:

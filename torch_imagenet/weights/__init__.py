@@ -1,4 +1,4 @@
-"""Weights from files of other libraries, into the networks of this half."""
+"""Reading weights, of this program and of other libraries, into the networks."""
 
 from __future__ import annotations
 

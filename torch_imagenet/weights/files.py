@@ -1,4 +1,4 @@
-"""Weights from a file, read without running anything in it: .pth, .pt, .tar and the like, or .safetensors."""
+"""Reads files of weights without running code in them: those of torch.save and .safetensors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from shared.errors import UsageError
 
 
 def read_weight_file(path: Union[str, Path]) -> Any:
-    """What the file holds, on the CPU; as a rule a state dict, or a dictionary with one in it.
+    """The content of the file, on the CPU: usually a state dict, or a dictionary that contains one.
 
-    The ending .safetensors says which format it is; everything else must be torch.save's, of any age. Raises UsageError
-    where there is no such file, where it is damaged, and where it holds more than data. What is data beside the weights
-    and not tensors, numbers or text, such as a training's options, is an `Inert`.
+    The suffix .safetensors selects that format; everything else must be a file of torch.save, of any version. Data that
+    is no tensor, number or text, such as the options of a training, is read as an `Inert` object.
+
+    Raises UsageError where the file is missing or damaged, or where loading it would run code.
     """
     path = Path(path)
     if path.is_dir():
@@ -29,20 +30,20 @@ def read_weight_file(path: Union[str, Path]) -> Any:
 
 
 class Inert:
-    """Stands for a value beside the weights that nothing here uses: it takes whatever the file gives, and does nothing.
+    """A stand-in for an object beside the weights: it discards its arguments and its state.
 
     The class that the file names is neither imported nor called.
     """
 
     def __init__(self, *values: Any) -> None:
-        """What the file would build it of is forgotten."""
+        """Discards the arguments of the constructor."""
 
     def __setstate__(self, state: Any) -> None:
-        """Its attributes are, too."""
+        """Discards the attributes."""
 
 
 def _inert(full_name: str, holder: Optional[type] = None) -> type:
-    """A class that torch takes for the one of that name; one that is filled afterwards becomes a plain `holder`."""
+    """A subclass of Inert under this name. With `holder`, its instances are of that builtin, filled afterwards."""
     module, name = full_name.rsplit(".", 1)
     content: Dict[str, Any] = {"__module__": module, "__qualname__": name}
     if holder is not None:
@@ -50,19 +51,17 @@ def _inert(full_name: str, holder: Optional[type] = None) -> type:
     return type(name, (Inert,), content)
 
 
-# The data that timm's, torchvision's, our originals' and other trainings save beside the weights: options, paths,
-# times, versions, and accuracies as NumPy has them. Tensors, OrderedDict, Counter, set and bytes torch reads itself.
+# What timm, torchvision, the original ports and others save beside the weights: options, paths, times, versions, and
+# accuracies as NumPy scalars. torch itself allows tensors, OrderedDict, Counter, set and bytes.
 _INERT = [
-    *map(
-        _inert,
-        tuple(
-            (
-                "argparse.Namespace types.SimpleNamespace builtins.frozenset builtins.range builtins.slice "
-                "builtins.bool builtins.float builtins.int builtins.str builtins.list builtins.tuple "
-                "builtins.dict datetime.date datetime.datetime datetime.time datetime.timedelta datetime.timezone "
-                "decimal.Decimal uuid.UUID numpy.dtype numpy.ndarray torch.torch_version.TorchVersion"
-            ).split()
-        ),
+    *(
+        _inert(name)
+        for name in (
+            "argparse.Namespace types.SimpleNamespace builtins.frozenset builtins.range builtins.slice builtins.bool "
+            "builtins.float builtins.int builtins.str builtins.list builtins.tuple builtins.dict datetime.date "
+            "datetime.datetime datetime.time datetime.timedelta datetime.timezone decimal.Decimal uuid.UUID "
+            "numpy.dtype numpy.ndarray torch.torch_version.TorchVersion"
+        ).split()
     ),
     *(_inert(f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(
@@ -78,7 +77,7 @@ _INERT = [
 def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the age of the format
+            warnings.simplefilter("ignore")  # old formats cause warnings
             with torch.serialization.safe_globals([*_INERT]):
                 return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
@@ -86,7 +85,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong; what to do. Torch's own advice, to read the file without the restriction, is not passed on."""
+    """What is wrong; what to do. Leaves out torch's advice to load the file with weights_only=False."""
     text = str(error)
     code = re.search(r"GLOBAL ([\w.]+)", text)
     if code or "TorchScript" in text:

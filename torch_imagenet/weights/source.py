@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from shared.run.folder import named_weights
 from torch_imagenet import checkpoints
 from torch_imagenet.checkpoints import TRAINING, check_stored, read_training
 from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.options import RunConfig
 from torch_imagenet.weights.load import head_classes, load_weights
 
 
@@ -51,9 +52,9 @@ class FoundWeights:
         return load_weights(network, {**network_part, **average}, new_head=new_head, rows=rows).lines()
 
 
-def found_weights(options: Any) -> FoundWeights:
+def found_weights(config: RunConfig) -> FoundWeights:
     """What --checkpoint (or --resume) names, else the newest run's last checkpoint. Raises UsageError where none is."""
-    path = Path(named_weights(options, TRAINING))
+    path = Path(named_weights(config, TRAINING))
     if path.is_file() and not holds_one(path):
         return FoundWeights(path, None, [], head_classes(path))
     found = checkpoints.find(path)
@@ -66,28 +67,27 @@ RECIPES = {"pnasnet5large": "pnasnet5large_finetune"}  # documented; the other n
 DEFAULT_RECIPE = "imagenet_finetune"
 
 
-def starting_weights(options: Any) -> Optional[FoundWeights]:
-    """What --checkpoint names, and the options that follow from it; None where a run starts from nothing.
+def starting_weights(config: RunConfig) -> Tuple[RunConfig, Optional[FoundWeights]]:
+    """The weights that --checkpoint names, None without one, and the configuration with what follows from them.
 
     A checkpoint of ours says its network, its padding and the image size that it was trained with; those are taken
     over unless the command line says otherwise. Raises UsageError for a fine-tuning without a checkpoint.
     """
-    if options.checkpoint is None:
-        if options.mode == "finetune":
+    if config.checkpoint is None:
+        if config.mode == "finetune":
             raise UsageError("finetune starts from weights; name a run's folder or a file with --checkpoint PATH")
-        return None
-    found = found_weights(options)
+        return config, None
+    found = found_weights(config)
     if found.state is not None:
         trained, recipe = found.state["network"], found.state["recipe"]
-        if options.network not in (None, trained["name"]):
-            raise UsageError(f"the checkpoint is of {trained['name']}; leave --network {options.network} out")
-        options.network = trained["name"]
-        options.image_size = options.image_size or recipe["image_size"]
-        if options.zero_pad is None and recipe["zero_pad"] is False:
-            options.zero_pad = False
-    if options.mode == "finetune" and options.recipe is None:
-        options.recipe = RECIPES.get(options.network, DEFAULT_RECIPE)
-    return found
+        if config.network not in (None, trained["name"]):
+            raise UsageError(f"the checkpoint is of {trained['name']}; leave --network {config.network} out")
+        zero_pad = False if recipe["zero_pad"] is False else config.zero_pad
+        image_size = config.image_size or recipe["image_size"]
+        config = replace(config, network=trained["name"], image_size=image_size, zero_pad=zero_pad)
+    if config.mode == "finetune" and config.recipe is None:
+        config = replace(config, recipe=RECIPES.get(config.network or "", DEFAULT_RECIPE))
+    return config, found
 
 
 class Head(NamedTuple):
@@ -98,14 +98,14 @@ class Head(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def head(found: FoundWeights, data: Classes, options: Any) -> Head:
+def head(found: FoundWeights, data: Classes, config: RunConfig) -> Head:
     """The head of a run that begins with these weights: what it knows of the data set's classes is kept, by name.
 
     A fine-tuning makes a new one where --num-classes asks for it, and where it has other classes and another number of
     them. Raises UsageError where it has other classes but as many, and in other modes wherever it lacks one.
     """
-    tuning = options.mode == "finetune"
-    if tuning and options.num_classes is not None:
+    tuning = config.mode == "finetune"
+    if tuning and config.num_classes is not None:
         return Head(True)
     if found.classes is None:
         return Head(False)  # `load_weights` says what is missing

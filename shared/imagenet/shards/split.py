@@ -46,17 +46,12 @@ class ShardSplit(Split):
     how many shards are shuffled together, where not all are at hand; None shuffles all.
     """
 
-    part: str
     shards: Tuple[Shard, ...] = field(repr=False)
     shard: np.ndarray = field(repr=False)
     starts: np.ndarray = field(repr=False)
     sizes: np.ndarray = field(repr=False)
     numbered: bool
     group: Optional[int]
-
-    @property
-    def subset(self) -> str:
-        return self.part
 
     @property
     def open_shards(self) -> int:

@@ -1,8 +1,7 @@
-"""What is in a shard, from its tar headers: nothing is extracted, and what a careful reader stops at is a fault."""
+"""The samples of a shard, read from its tar headers. Nothing is extracted, and every irregularity is a fault."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -19,17 +18,17 @@ from shared.imagenet.shards.index import Table, pack, unpack
 from shared.imagenet.shards.split import key_of
 from shared.imagenet.split import is_hidden, is_image
 from shared.system import cache_dir
-from shared.system.atomic_files import write_atomic
 from shared.text import decoded, raw
 
 MAX_CLASSES = 100_000
 _CLS_BYTES = 20
 _NAME_CHARACTERS = 4096
 _MEND = "write the shard anew"
+_SUBFOLDER = "imagenet-shards-v1"  # the number changes with the content
 
 
 class Sample(NamedTuple):
-    """An image of a shard: its member's name, where its bytes are, and the index of its class."""
+    """An image of a shard: its member's name, the position and number of its bytes, and the index of its class."""
 
     member: str
     start: int
@@ -44,11 +43,11 @@ class _Member(NamedTuple):
 
 
 def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> Iterator[Sample]:
-    """The samples of a shard in their order: members with the same key that follow each other, an image and its .cls.
+    """Yield the samples of a shard in their order: consecutive members with the same key, an image and its .cls.
 
-    `shard` is its name in messages. Members that are neither, or hidden, are passed over. Raises DataError, one line,
-    for a file that is no plain tar archive or is cut off, a link, a name that leads out of its folder, a sample without
-    an image or class, a key that comes again.
+    `shard` is its name in messages; `pause` is called between samples and may raise. Other members and hidden ones are
+    skipped. Raises DataError, one line, for a file that is no plain tar archive or is truncated, a link, a name that
+    leads out of its folder, a sample without exactly one image and one class, or a repeated key.
     """
     try:
         with open(path, "rb") as file:
@@ -101,7 +100,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
             info = archive.next()
             if info is None:
                 break
-            archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
+            archive.members = []  # type: ignore[attr-defined]  # which would grow with every member
             if info.offset <= reached or info.size < 0 or info.offset_data + info.size > end:
                 raise DataError(
                     f"{shard}: {info.name[:80]} reaches beyond the file, which is cut off or damaged; {_MEND}"
@@ -114,7 +113,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
                 continue
             yield _Member(info.name, info.offset_data, info.size)
         file.seek(archive.offset)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the reader takes a damaged header for the end
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile ends at a damaged header
             raise DataError(f"{shard} is cut off or damaged at byte {archive.offset:,}; {_MEND}")
     except (DataError, Stopped):
         raise
@@ -133,8 +132,7 @@ def _check(shard: str, info: tarfile.TarInfo) -> None:
         raise DataError(f"{shard}: {info.name[:80]} leads out of the folder; {_MEND}")
 
 
-_SUBFOLDER = "imagenet-shards-v1"  # another number for another content
-_TICK_NS = 2 * 10**9  # the coarsest clock of a file system in use, FAT's
+# -- all shards of a split -------------------------------------------------------------------------------------
 
 
 def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) -> Table:
@@ -161,12 +159,11 @@ def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) 
 def listed_shards(
     paths: Sequence[str], cache_folder: Union[str, Path, None] = None, pause: Callable[[], None] = lambda: None
 ) -> Table:
-    """Return what `scan_shards` returns, from the cache where shards of these names, sizes and times have been listed.
+    """Return what `scan_shards` returns, from the cache if shards of these names, sizes and times have been scanned.
 
-    `cache_folder` as in `cache.places`. A cache that is damaged, or can be neither read nor written, is as good as
-    none.
+    `cache_folder` as in `cache_dir.places`. A cache that is damaged, unreadable or not writable is ignored.
     """
-    digest_of, newest, sizes = hashlib.sha256(), 0, []
+    digest, newest, sizes, now = hashlib.sha256(), 0, [], time.time_ns()
     for path in paths:
         try:
             status = os.stat(path)
@@ -174,19 +171,11 @@ def listed_shards(
             raise DataError(f"cannot read {path} ({error.strerror or error}); check the disk") from error
         sizes.append(status.st_size)
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
-        digest_of.update(
-            b"%b\0%d %d %d\n" % (os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        )
-    name, now = digest_of.hexdigest() + ".npz", time.time_ns()
-    places = list(cache_dir.places(_SUBFOLDER, cache_folder))
-    for place in places:
-        with contextlib.suppress(OSError, ValueError):
-            return unpack((place / name).read_bytes(), None, tuple(sizes))
-    table = scan_shards(paths, pause)
-    if now - newest > _TICK_NS:
-        for place in places:
-            with contextlib.suppress(OSError):
-                place.mkdir(parents=True, exist_ok=True)
-                write_atomic(place / name, pack(table))
-                break
-    return table
+        digest.update(b"%b\0%d %d %d\n" % (os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return cache_dir.cached(
+        (_SUBFOLDER, digest.hexdigest() + ".npz", cache_folder),
+        load=lambda content: unpack(content, sizes),
+        make=lambda: scan_shards(paths, pause),
+        dump=pack,
+        keep=now - newest > cache_dir.TICK_NS,
+    )

@@ -23,7 +23,7 @@ from shared.errors import UsageError
 from shared.imagenet.download_cache import digest
 from shared.imagenet.layout import counted
 from shared.imagenet.reader import ExtentReader
-from shared.imagenet.shards.index import FILE, Index, Listed, SplitIndex, Table, pack
+from shared.imagenet.shards.index import FILE, FORMAT, VERSION, ArrayFile, Index, ShardFile, SplitIndex, Table, pack
 from shared.imagenet.shards.split import key_of, member_name
 from shared.imagenet.split import Split
 from shared.rng import epoch_order
@@ -59,7 +59,7 @@ def write_shards(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _beside(target) as place:
             splits = {part.subset: _write_split(part, place, shard_bytes, say, pause) for part in parts}
-            write_atomic(place / FILE, Index(name, parts[0].classes, splits).to_json())
+            write_atomic(place / FILE, Index(FORMAT, VERSION, name, parts[0].classes, splits).to_json())
             sync_files(place)
             os.rename(str(place), str(target))
         sync_folder(target.parent)
@@ -88,7 +88,7 @@ def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Ca
     images = len(part)
     order = epoch_order(_MIX_SEED, 0, images) if part.subset == "train" else np.arange(images)
     shard, starts, sizes = np.zeros(images, np.int32), np.zeros(images, np.int64), np.zeros(images, np.int64)
-    written: List[Listed] = []
+    written: List[ShardFile] = []
     current: Optional[_ShardFile] = None
     spoken = time.monotonic()
     with ExtentReader() as reader:
@@ -112,15 +112,13 @@ def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Ca
         finally:
             if current is not None:
                 current.abandon()
-    total = sum(one.size for one in written) / 2**20
+    total = sum(one.bytes for one in written) / 2**20
     say(f"{part.subset}: {counted(images, 'image')} in {counted(len(written), 'shard')}, {total:,.1f} MiB")
     table = Table(part.class_counts(), part.names, np.diff(part.offsets), shard, starts, sizes)
-    return SplitIndex(images, _write_table(place / f"{part.subset}-index.npz", pack(table)), tuple(written))
-
-
-def _write_table(path: Path, content: bytes) -> Listed:
+    path, content = place / f"{part.subset}-index.npz", pack(table)
     write_atomic(path, content)
-    return Listed(path.name, len(content), hashlib.sha256(content).hexdigest())
+    index = ArrayFile(path.name, len(content), hashlib.sha256(content).hexdigest())
+    return SplitIndex(images, index, tuple(written))
 
 
 class _ShardFile:
@@ -149,11 +147,11 @@ class _ShardFile:
         self._archive.addfile(info, io.BytesIO(content))
         self._archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
 
-    def finished(self) -> Listed:
+    def finished(self) -> ShardFile:
         """Close the shard and return its entry in the index."""
         self._archive.close()
         size, sha256 = digest(str(self._path))
-        return Listed(self._path.name, size, sha256, self.images)
+        return ShardFile(self._path.name, size, self.images, sha256)
 
     def abandon(self) -> None:
         """Close the file only; the folder goes."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import List, Sequence
 
 from shared.results.page import plots
-from shared.results.page.curves import Run, read_run
-from shared.results.page.drawing import Drawings, run_colour
+from shared.results.page.plots import Drawings, run_colour
+from shared.results.page.run_files import Run, read_run
 from shared.results.page.run_section import described, section
 from shared.results.page.text import escaped, figures, note, table
 from shared.results.record import read_record

@@ -7,9 +7,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from shared.class_names import CIFAR10
 from shared.results.page import plots
-from shared.results.page.curves import Run
-from shared.results.page.drawing import Drawings
-from shared.results.page.example_images import examples_section
+from shared.results.page.plots import Drawings
+from shared.results.page.run_files import Run
 from shared.results.page.text import escaped, figures, note, pairs, table
 from shared.results.tables import TITLES
 
@@ -54,7 +53,7 @@ def section(drawings: Drawings, number: int, run: Run) -> str:
     names = _class_names(run.record)
     parts += _evaluation(drawings, evaluation, names)
     if run.examples is not None:
-        parts.append(examples_section(run.examples, evaluation["images"], names))
+        parts.append(_examples(run.examples, evaluation["images"], names))
     return "\n".join([*parts, _reproduce(run), "</section>"])
 
 
@@ -127,6 +126,31 @@ def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], names: Sequence[
     return [*parts, _confusions(labels, counts)]
 
 
+def _examples(examples: Dict[str, Any], evaluated: int, classes: Sequence[str]) -> str:
+    """Both rows of images; `classes`, where known, are better names than the file's."""
+
+    def figure(one: Dict[str, Any]) -> str:
+        label, predicted = (
+            escaped(classes[one[key]] if one[key] < len(classes) else one[f"{key}_name"]) for key in ("label", "answer")
+        )
+        remark = "correct" if one["label"] == one["answer"] else f"predicted {predicted}"
+        seen = label if one["label"] == one["answer"] else f"{label}, {remark}"
+        caption = f"{label}<small>{remark}, {one['confidence']:.1f}&nbsp;%</small>"
+        return f'<figure><img src="{one["picture"]}" alt="{seen}"><figcaption>{caption}</figcaption></figure>'
+
+    parts = ["<h3>Examples</h3>"]
+    for kind, title in (
+        ("right", "Most confident correct predictions"),
+        ("wrong", "Most confident incorrect predictions"),
+    ):
+        if examples[kind]:
+            parts.append(f'<h4>{title}</h4><div class="examples">{"".join(map(figure, examples[kind]))}</div>')
+    images = examples["images"]
+    share = "" if images == evaluated else f" Chosen from {images:,}, the first process's share."
+    parts.append(f'<p class="caption">At most one of each class. Percent: the confidence of the prediction.{share}</p>')
+    return "\n".join(parts)
+
+
 def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> str:
     """Bars, the best class first; of many classes the best and the worst."""
     known = sorted((-value, number) for number, value in enumerate(accuracies) if value is not None)
@@ -155,8 +179,8 @@ def _confusions(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
         share = 100 * -count / (sum(counts[row]) or 1)
         lines.append(("", (_numbered(labels, row), _numbered(labels, column), str(-count), f"{share:.1f}")))
     if not lines:
-        return note("No image was taken for one of another class.")
-    head = ("label", "taken for", "images", "% of the label's")
+        return note("No image was predicted to be of another class.")
+    head = ("label", "predicted", "images", "% of the label's")
     return f"<details open><summary>Most frequent confusions</summary>{table(head, lines, 2)}</details>"
 
 

@@ -1,4 +1,4 @@
-"""Which names of torch_npu the program uses, read from its source, so that the list cannot fall behind."""
+"""The names of torch_npu that the program uses, read from its source so that the list is always complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Iterator, Optional, Set
 ROOT = Path(__file__).resolve().parents[3]
 HALF = ROOT / "torch_imagenet"
 
-# In these files a device's module, torch.npu for an NPU, goes by one of these names; no other file has one.
+# The only files that use a device's module (torch.npu for an NPU), and the names by which they do.
 FILES = ("devices/device.py", "devices/npu_options.py", "distributed/affinity.py")
 MODULES = ("torch.npu", "module", "self.module", "device_module")
 
@@ -18,17 +18,17 @@ def used_names(source: str) -> Set[str]:
     """Dotted names below torch.npu and torch_npu in one of `FILES`, as in "torch.npu.config.allow_internal_format"."""
     tree = ast.parse(source)
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    found = {name for node in ast.walk(tree) if id(node) not in inner for name in _name(node)}
-    return found | {f"torch.npu.{name}" for node in ast.walk(tree) for name in _asked_for(node)}
+    found = {name for node in ast.walk(tree) if id(node) not in inner for name in _attribute(node)}
+    return found | {f"torch.npu.{name}" for node in ast.walk(tree) for name in _getattr(node)}
 
 
 def program_names() -> Set[str]:
-    """Those of the whole program."""
+    """The names that the whole program uses."""
     return {name for file in FILES for name in used_names((HALF / file).read_text(encoding="utf-8"))}
 
 
 def mentions_torch_npu(source: str) -> bool:
-    """Whether a file reaches for the package or for a device's module by itself."""
+    """Whether a file uses the package or gets a device's module itself."""
     for node in ast.walk(ast.parse(source)):
         if (_dotted(node) or "").startswith(("torch.npu", "torch.get_device_module")):
             return True
@@ -39,22 +39,22 @@ def mentions_torch_npu(source: str) -> bool:
     return False
 
 
-def _name(node: ast.AST) -> Iterator[str]:
+def _attribute(node: ast.AST) -> Iterator[str]:
     if not isinstance(node, ast.Attribute):
         return
-    whole = _dotted(node) or ""
+    dotted = _dotted(node) or ""
     for module in MODULES:
-        if whole.startswith(f"{module}."):
-            yield f"torch.npu.{whole[len(module) + 1 :]}"
+        if dotted.startswith(f"{module}."):
+            yield f"torch.npu.{dotted[len(module) + 1 :]}"
     if isinstance(node.value, ast.Call) and _imported(node.value):
         yield f"{_imported(node.value)}.{node.attr}"
 
 
-def _asked_for(node: ast.AST) -> Iterator[str]:
+def _getattr(node: ast.AST) -> Iterator[str]:
     """getattr(device_module, "name", ...)"""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
-        of, name = node.args[:2]
-        if _dotted(of) in MODULES and isinstance(name, ast.Constant):
+        target, name = node.args[:2]
+        if _dotted(target) in MODULES and isinstance(name, ast.Constant):
             yield name.value
 
 

@@ -1,4 +1,4 @@
-"""What the real torch_npu has of what the program uses: prints JSON. Runs where `stand_in.build` has prepared it."""
+"""Prints as JSON which names and operators of the program the real torch_npu has; needs `stand_in.build`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.fakes.torch_npu_names.names import program_names
 from torch_imagenet.devices.device import open_device
 from torch_imagenet.devices.npu_options import NpuSettings
 
-SET_ONLY = ("torch.npu.config.allow_internal_format",)  # torch_npu's object takes it and gives nothing back
+SET_ONLY = ("torch.npu.config.allow_internal_format",)  # torch_npu allows setting, not reading
 
 
 def missing_names() -> List[str]:
-    """Names of the program that do not exist."""
+    """Names that the program uses and that do not exist."""
     missing = []
     for name in sorted(program_names()):
         value: Any = {"torch": torch, "torch_npu": torch_npu}[name.split(".")[0]]
@@ -37,22 +37,22 @@ def missing_names() -> List[str]:
 
 
 def without_kernel() -> List[str]:
-    """Operators of a training that torch_npu would compute on the host, on copies."""
+    """Operators of a training without an NPU kernel, which torch_npu would run on the CPU."""
     path = Path(__file__).with_name("operators.txt")
     return [name for name in path.read_text().split() if not _has_kernel(name)]
 
 
 def _has_kernel(name: str) -> bool:
-    """Itself, or the form without a place for the result, through which torch would have come to it.
+    """Whether the operator, or its functional overload, has a kernel for the NPU.
 
-    Or torch itself makes it of others for every device, as it does of some on lists of tensors.
+    A composite kernel of torch, as for some operators on lists of tensors, counts too.
     """
     forms, keys = (name, name.partition(".")[0]), ("PrivateUse1", "CompositeExplicitAutograd")
     return any(torch._C._dispatch_has_kernel_for_dispatch_key(form, key) for form in forms for key in keys)
 
 
 def refusal() -> str:
-    """What a user reads on a machine without a device."""
+    """The error message on a machine without a device."""
     try:
         open_device("npu:0")
     except UsageError as error:
@@ -60,7 +60,8 @@ def refusal() -> str:
     return ""
 
 
-def found_out() -> Dict[str, Any]:
+def facts() -> Dict[str, Any]:
+    """All that the tests check. Raises if a call that the program makes is not valid."""
     NpuSettings(jit_compile=True, internal_format=True).apply(torch.npu)
     inspect.signature(torch_npu.optim.NpuFusedSGD).bind([], lr=0.1, momentum=0.9, nesterov=True)
     torch.amp.GradScaler("npu", enabled=False)
@@ -75,4 +76,4 @@ def found_out() -> Dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(found_out()))
+    print(json.dumps(facts()))

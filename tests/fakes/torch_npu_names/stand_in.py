@@ -1,6 +1,7 @@
-"""Empty libraries in the place of CANN's, so that the real torch_npu can be imported on a machine that has none.
+"""Stub libraries in place of CANN's, so that the real torch_npu can be imported on a machine without CANN.
 
-They hold no code of CANN: every function that torch_npu wants and nothing else has returns 0. No device is found.
+They contain no CANN code: every function that torch_npu needs and no other library defines returns 0. No device is
+found.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ TOOLS = ("cc", "nm")
 
 
 def missing_tools() -> Set[str]:
-    """What is needed and not there."""
+    """The tools that the build needs and that are not installed."""
     return {tool for tool in TOOLS if shutil.which(tool) is None}
 
 
 def build(folder: Path, torch_npu: Path, torch: Path) -> Dict[str, str]:
-    """The libraries in `folder`; the environment in which `import torch_npu`, installed at `torch_npu`, finds them."""
+    """Build the libraries in `folder`. Returns the environment in which the package at `torch_npu` loads them."""
     own = [*sorted((torch_npu / "lib").glob("*.so")), *sorted(torch_npu.glob("_C*.so"))]
-    own = [library for library in own if "atb" not in library.name]  # wants yet another library, and nothing loads it
-    given = _symbols([*own, *(torch / "lib").glob("*.so")], "--defined-only")
+    own = [library for library in own if "atb" not in library.name]  # needs another library, and nothing loads it
+    defined = _symbols([*own, *(torch / "lib").glob("*.so")], "--defined-only")
     process = ctypes.CDLL(None)  # Python and the C library
-    wanted = sorted(name for name in _symbols(own, "--undefined-only") - given if not hasattr(process, name))
+    undefined = sorted(name for name in _symbols(own, "--undefined-only") - defined if not hasattr(process, name))
     for name in EMPTY:
         _compile(folder, name, "")
-    _compile(folder, FULL, "".join(f"int {name}(void) {{ return 0; }}\n" for name in wanted))
+    _compile(folder, FULL, "".join(f"int {name}(void) {{ return 0; }}\n" for name in undefined))
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
     return dict(os.environ, LD_LIBRARY_PATH=path, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
 
 
 def _symbols(libraries: Iterable[Path], which: str) -> Set[str]:
-    """Names without those of a version, which are the C and C++ libraries'."""
+    """Symbol names without versioned ones, which belong to the C and C++ libraries."""
     listed = subprocess.run(
         ["nm", "-D", which, *map(str, libraries)], capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -1,6 +1,6 @@
-"""The real torch_npu, beside libraries that stand in for CANN's, has every name and operator that the program uses.
+"""The real torch_npu, on stub libraries in place of CANN's, has every name and operator that the program uses.
 
-Runs in an environment of its own: KIT_TEST_ENVS=torch-npu bash tests/run.sh
+Runs in its own environment: KIT_TEST_ENVS=torch-npu bash tests/run.sh
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tests.fakes.torch_npu_names import stand_in
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory):
-    folders = [importlib.util.find_spec(name) for name in ("torch_npu", "torch")]
-    if None in folders:
+    specs = [importlib.util.find_spec(name) for name in ("torch_npu", "torch")]
+    if None in specs:
         pytest.skip("torch_npu is not installed; KIT_TEST_ENVS=torch-npu bash tests/run.sh installs it")
     assert not stand_in.missing_tools(), "the stand-in libraries need a C compiler and binutils"
-    places = [Path(spec.origin).parent for spec in folders]
-    environment = stand_in.build(tmp_path_factory.mktemp("stand-in"), *places)
+    packages = [Path(spec.origin).parent for spec in specs]
+    environment = stand_in.build(tmp_path_factory.mktemp("stand-in"), *packages)
     probe = str(Path(__file__).with_name("probe.py"))
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, probe], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr[-4000:]
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def test_every_name_exists(facts):

@@ -55,7 +55,7 @@ def a_loss_scale_that_trains_nothing(folder: Path, random: random.Random) -> str
     """Gradients that overflow in every step: a dynamic scale falls below 1, a static one takes no step."""
     from unittest import mock
 
-    from torch_imagenet.devices.precision import LossScale
+    from torch_imagenet.step.loss_scale import LossScale
 
     scale = random.choice(["dynamic", "128", "4294967296"])
     original = LossScale.unscale

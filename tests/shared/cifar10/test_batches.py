@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import batch_writer, cifar10
+from shared import cifar10
 from shared.cifar10 import batches, restricted_pickle
 from shared.errors import DataError, UsageError
+from tests.support import python2_pickle
 
 CASES = 3
 NAMES = ["cat", "dog", "ship"]
@@ -34,7 +35,7 @@ def batch(number, **changes):
     return dict({"batch_label": f"batch {number}", "labels": labels, "data": pixels}, **changes)
 
 
-def write_set(folder, dumps=batch_writer.dumps):
+def write_set(folder, dumps=python2_pickle.dumps):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "batches.meta").write_bytes(dumps(meta()))
     for number, name in enumerate(FILES):
@@ -123,7 +124,7 @@ def test_the_fingerprint_depends_on_every_pixel_and_label(folder, name, change):
     before = cifar10.load(folder).fingerprint
     values = batch(FILES.index(name))
     change(values)
-    (folder / name).write_bytes(batch_writer.dumps(values))
+    (folder / name).write_bytes(python2_pickle.dumps(values))
     assert cifar10.load(folder).fingerprint != before
 
 
@@ -140,7 +141,7 @@ FINGERPRINT = "058f08446a9623c8baca53fe977315b772b41e4668edf2bfebad2a45c779694e"
     [("my-set", "my-set"), ("cifar-10", "cifar-10-layout"), ("Two Words", "cifar-10-layout"), ("", "cifar-10-layout")],
 )
 def test_a_set_may_name_itself_but_not_cifar_10(folder, given_name, name):
-    (folder / "batches.meta").write_bytes(batch_writer.dumps(meta(dataset_name=given_name)))
+    (folder / "batches.meta").write_bytes(python2_pickle.dumps(meta(dataset_name=given_name)))
     assert cifar10.load(folder).name == name
 
 
@@ -291,7 +292,7 @@ def test_an_unreadable_folder_is_named(folder, monkeypatch):
     ],
 )
 def test_a_wrong_meta_file(folder, values, said):
-    (folder / "batches.meta").write_bytes(batch_writer.dumps(values))
+    (folder / "batches.meta").write_bytes(python2_pickle.dumps(values))
     assert said in fault(folder)
 
 
@@ -316,7 +317,7 @@ BIG = batch(0)["data"]
 )
 def test_a_wrong_batch(folder, name, changes, said):
     number = FILES.index(name)
-    (folder / name).write_bytes(batch_writer.dumps(batch(number, **changes)))
+    (folder / name).write_bytes(python2_pickle.dumps(batch(number, **changes)))
     line = fault(folder)
     assert said in line
     assert line.startswith(str(folder / name))
@@ -532,7 +533,7 @@ def test_official_description(cifar10_official):
 def test_the_writer_gives_the_official_files_byte_for_byte(cifar10_official, name):
     content = (Path(str(cifar10_official)) / name).read_bytes()
     values = {key: as_text(value) for key, value in restricted_pickle.loads(content).items()}
-    assert batch_writer.dumps(values) == content
+    assert python2_pickle.dumps(values) == content
 
 
 def as_text(value):

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from shared import schedules
 from shared.cli import arguments
-from shared.cli.version import VERSION
 from shared.errors import UsageError
-from tf_seresnet.main import MODES, parser
+from shared.run.provenance import VERSION
+from tf_seresnet.main import MODES
+from tf_seresnet.options import parser
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -52,6 +52,18 @@ def test_the_second_signal_stops_on_the_spot(first, number, status):
         assert interrupts.requested == first
 
 
+def test_signals_are_forwarded_with_the_one_that_came_before():
+    received = []
+    with Interrupts() as interrupts:
+        send(signal.SIGTERM)
+        with interrupts.forwarded(received.append):
+            send(signal.SIGINT)
+            send(signal.SIGINT)
+        assert received == [signal.SIGTERM, signal.SIGINT, signal.SIGINT]
+        with pytest.raises(Stopped):
+            send(signal.SIGINT)
+
+
 def test_the_request_lasts_until_it_is_served():
     with Interrupts() as interrupts:
         send(signal.SIGTERM)

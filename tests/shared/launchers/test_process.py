@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.launchers.process import Tee, run
 
@@ -32,7 +33,7 @@ class Console:
 def ran(tmp_path, program, **exported):
     console = Console()
     with Tee(tmp_path / "log", console.out, console.err) as tee:
-        status = run([sys.executable, "-c", program], exported, tee)
+        status = run([sys.executable, "-c", program], exported, tee, Interrupts())
         tee.lines(["the end"])
     return (status, *console.said(), (tmp_path / "log").read_text())
 
@@ -61,7 +62,9 @@ def test_a_log_on_a_full_disk_does_not_stop_the_command(tmp_path):
     """/dev/full takes nothing; the console has everything, and says so."""
     console = Console()
     with Tee(Path("/dev/full"), console.out, console.err) as tee:
-        assert run([sys.executable, "-c", "for number in range(3): print(number, flush=True)"], {}, tee) == 0
+        assert (
+            run([sys.executable, "-c", "for number in range(3): print(number, flush=True)"], {}, tee, Interrupts()) == 0
+        )
     out, err = console.said()
     assert out == "0\n1\n2\n"
     first, *_, last = err.splitlines()
@@ -109,9 +112,10 @@ def _is_zombie(pid):
 DRIVER = """
 import sys
 from pathlib import Path
+from shared.cli.signals import Interrupts
 from shared.launchers.process import Tee, run
-with Tee(Path(sys.argv[1]), sys.stdout, sys.stderr) as tee:
-    status = run([sys.executable, "-c", sys.argv[2]], {}, tee)
+with Interrupts() as interrupts, Tee(Path(sys.argv[1]), sys.stdout, sys.stderr) as tee:
+    status = run([sys.executable, "-c", sys.argv[2]], {}, tee, interrupts)
 sys.exit(status)
 """
 # Counts the signals, and ends half a second after the first.

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from shared.results.__main__ import find_records, main
-from shared.results.page.curves import MOST_POINTS, read_run
 from shared.results.page.document import page
-from shared.results.page.drawing import inline
+from shared.results.page.plots import inline
+from shared.results.page.run_files import MOST_POINTS, read_run
 from shared.results.record import build_record, read_record, write_record
 from shared.run.examples import MostConfident, write_examples
 from shared.system import png
@@ -251,11 +251,11 @@ def test_examples(tmp_path):
     words = " ".join(checked(text).words)
     assert text.count('<img src="data:image/png;base64,') == 3
     for wanted in (
-        "Most confident and right",
-        "Most confident and wrong",
-        "taken for three, 57.6\xa0%",
-        "rightly, 78.7\xa0%",
-        "Chosen from 3, the first process's part",
+        "Most confident correct predictions",
+        "Most confident incorrect predictions",
+        "predicted three, 57.6\xa0%",
+        "correct, 78.7\xa0%",
+        "Chosen from 3, the first process's share",
     ):
         assert wanted in words, wanted
 
@@ -267,7 +267,7 @@ def test_classes_are_named_as_the_record_does(tmp_path):
     text = _page(made_up(tmp_path, dataset=other, config={"data": other}))
     words = " ".join(checked(text).words)
     assert "English springer" in words
-    assert "taken for \\udcff" in words
+    assert "predicted \\udcff" in words
     assert "tench" not in words
     text.encode("utf-8")
     evaluation = {
@@ -289,7 +289,7 @@ def test_known_classes_have_their_names(tmp_path):
     names = {"name": "cifar-10"}
     words = " ".join(checked(_page(made_up(tmp_path, dataset=names))).words)
     assert "automobile" in words
-    assert "taken for bird" in words
+    assert "predicted bird" in words
 
 
 @pytest.mark.once

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
 import pytest
 
 from shared.errors import UsageError
-from shared.results.record import build_record, commit, machine, read_record, write_record
+from shared.results.record import build_record, read_record, write_record
 
 INTERFACE = """{"schema": 1, "half": "tf_seresnet", "mode": "train", "network": "se_resnet110", "recipe": "...",
      "dataset": {"name": "cifar-10", "path": "...", "train_images": 50000, "eval_images": 10000, "fingerprint": "...", "classes": ["..."]},
@@ -67,7 +63,13 @@ def test_build_takes_numpy_and_turns_nan_of_empty_classes_into_null(tmp_path):
     }
     parts = _record()
     del parts["schema"]
-    more = {"best": {"epoch": 3, "top1": 50.0}, "machine": machine(), "depth": 20, "variant": "paper", "seed": 0}
+    more = {
+        "best": {"epoch": 3, "top1": 50.0},
+        "machine": "Kunpeng-920, 48 cores",
+        "depth": 20,
+        "variant": "paper",
+        "seed": 0,
+    }
     record = build_record(**dict(parts, evaluation=evaluation, layers="slim", **more))
     write_record(tmp_path / "result.json", record)
     back = read_record(tmp_path / "result.json")
@@ -140,9 +142,7 @@ def test_an_evaluation_needs_its_accuracy_but_no_training(tmp_path):
 
 
 def test_a_misspelled_key_gets_the_nearest(tmp_path):
-    with pytest.raises(
-        UsageError, match=r"evaluation\.imgaes is not a key of a record; did you mean evaluation\.images\?"
-    ):
+    with pytest.raises(UsageError, match=r"unknown key evaluation\.imgaes, did you mean evaluation\.images\?"):
         write_record(tmp_path / "result.json", dict(_record(), evaluation={"imgaes": 3}))
 
 
@@ -161,49 +161,3 @@ def test_a_missing_file_and_a_missing_folder_are_the_users_to_mend(tmp_path):
         read_record(tmp_path / "result.json")
     with pytest.raises(UsageError, match="cannot write"):
         write_record(tmp_path / "nowhere" / "result.json", _record())
-
-
-def test_commit_is_that_of_the_checkout_and_says_when_it_was_modified(tmp_path):
-    def git(*arguments):
-        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-        subprocess.run(["git", *identity, *arguments], cwd=str(tmp_path), check=True, stdout=subprocess.DEVNULL)
-
-    def found():
-        code = "from shared.results.record import commit; print(commit())"
-        output = subprocess.run([sys.executable, "-c", code], cwd=str(tmp_path), check=True, stdout=subprocess.PIPE)
-        return output.stdout.decode().strip()
-
-    root = Path(__file__).resolve().parents[3]
-    shutil.copytree(str(root / "shared"), str(tmp_path / "shared"), ignore=shutil.ignore_patterns("__pycache__"))
-    assert found() == "None"
-    git("init", "-q")
-    assert found() == "None"
-    git("add", "shared")
-    git("commit", "-q", "-m", "x")
-    head = (tmp_path / ".git" / "HEAD").read_text().split()[-1]
-    clean = found()
-    assert clean == (tmp_path / ".git" / head).read_text().strip()
-    (tmp_path / "untracked").write_text("")
-    assert found() == clean
-    (tmp_path / "shared" / "__init__.py").write_text("# changed\n")
-    assert found() == clean + "-dirty"
-
-
-def test_commit_is_not_that_of_a_project_that_merely_contains_the_package(tmp_path):
-    root = Path(__file__).resolve().parents[3]
-    inner = tmp_path / "site-packages"
-    shutil.copytree(str(root / "shared"), str(inner / "shared"), ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"],
-        cwd=str(tmp_path),
-        check=True,
-    )
-    code = "from shared.results.record import commit; print(commit())"
-    output = subprocess.run([sys.executable, "-c", code], cwd=str(inner), check=True, stdout=subprocess.PIPE)
-    assert output.stdout.decode().strip() == "None"
-
-
-def test_machine_and_commit_answer_here():
-    assert machine().split()[-1] in ("core", "cores")
-    assert commit() is None or len(commit().split("-")[0]) in (40, 64)

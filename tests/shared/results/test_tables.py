@@ -249,7 +249,7 @@ def test_a_reader_that_goes_away_ends_it_quietly():
 def test_a_broken_record_is_exit_2_and_named(tmp_path, capsys):
     (tmp_path / "result.json").write_text('{"schema": 1, "half": NaN}')
     assert main([str(tmp_path)]) == 2
-    assert "result.json: half is not a text; " in capsys.readouterr().err
+    assert "result.json: half is nan, not a text; " in capsys.readouterr().err
 
 
 BLOCK = "# Title\n\n<!-- results:begin{} -->\nold\n<!-- results:end -->\n\nafter\n"

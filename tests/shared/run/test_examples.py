@@ -15,7 +15,7 @@ from shared.run.examples import FILE, MOST, MostConfident, write_examples
 
 
 def look(most_confident, indices, logits, labels):
-    """As an evaluation has it look at a batch."""
+    """Add a batch as an evaluation does."""
     most_confident.update(indices, labels, Metrics(np.shape(logits)[1]).update(logits, labels))
 
 
@@ -24,53 +24,53 @@ def softmax(logits):
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def chosen(logits, labels, right):
-    """(index, label, answer) of the most_confident, picked one by one from the whole list.
+def chosen(logits, labels, correct):
+    """(index, label, prediction) of the most confident, picked one by one from the whole list.
 
-    How sure they are is the metrics' word, in percent: in a softmax of our own, or in another unit, two rows could
+    The confidence is that of `Metrics`, in percent: in a softmax of our own, or in another unit, two rows could
     differ in their last bit that are equal there, and the other way round.
     """
     answers, confidence = logits.argmax(axis=1), 100 * Metrics(logits.shape[1]).update(logits, labels).confidence
     found, seen = [], set()
     for index in sorted(range(len(labels)), key=lambda index: (-confidence[index], index)):
-        if (answers[index] == labels[index]) == right and labels[index] not in seen:
+        if (answers[index] == labels[index]) == correct and labels[index] not in seen:
             seen.add(labels[index])
             found.append((index, labels[index], answers[index]))
     return found[:MOST]
 
 
-def told(answers):
-    return [(one.index, one.label, one.answer) for one in answers]
+def triples(predictions):
+    return [(one.index, one.label, one.predicted) for one in predictions]
 
 
 @given(st.integers(0, 2**31), st.integers(1, 12), st.integers(0, 60), st.lists(st.integers(0, 60), max_size=4))
 def test_any_split_into_batches_finds_the_same(seed, classes, images, cuts):
     random = np.random.RandomState(seed)
-    logits = np.round(random.randn(images, classes) * 2)  # whole numbers: equally sure ones are frequent
+    logits = np.round(random.randn(images, classes) * 2)  # whole numbers: equally confident ones are frequent
     labels = random.randint(0, classes, images)
     most_confident = MostConfident()
     bounds = sorted({0, images, *(min(cut, images) for cut in cuts)})
     for begin, end in zip(bounds, bounds[1:]):
         look(most_confident, np.arange(begin, end), logits[begin:end], labels[begin:end])
     assert most_confident.images == images
-    assert told(most_confident.right) == chosen(logits, labels, True)
-    assert told(most_confident.wrong) == chosen(logits, labels, False)
+    assert triples(most_confident.correct) == chosen(logits, labels, True)
+    assert triples(most_confident.incorrect) == chosen(logits, labels, False)
 
 
 def test_confidence_is_the_softmax_in_percent():
     most_confident = MostConfident()
     look(most_confident, [7], np.array([[1.0, 3.0, 2.0]], np.float32), [2])
-    assert not most_confident.right
-    (one,) = most_confident.wrong
-    assert (one.index, one.label, one.answer) == (7, 2, 1)
+    assert not most_confident.correct
+    (one,) = most_confident.incorrect
+    assert (one.index, one.label, one.predicted) == (7, 2, 1)
     assert one.confidence == pytest.approx(100 * softmax(np.array([[1.0, 3.0, 2.0]]))[0, 1], rel=1e-12)
 
 
-def test_what_gave_no_answer_is_passed_over():
+def test_a_row_without_a_prediction_is_skipped():
     most_confident = MostConfident()
     look(most_confident, [0, 1, 2], [[np.nan, 1.0], [np.inf, 0.0], [1e30, -1e30]], [0, 0, 0])
-    assert told(most_confident.right) == [(2, 0, 0)]
-    assert not most_confident.wrong
+    assert triples(most_confident.correct) == [(2, 0, 0)]
+    assert not most_confident.incorrect
     assert most_confident.images == 3
 
 

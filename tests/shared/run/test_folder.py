@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -222,14 +220,6 @@ def test_weights_are_named_once():
     assert (named("a", None), named(None, "b")) == ("a", "b")
     with pytest.raises(UsageError, match="--checkpoint and --resume both name the weights; give one"):
         named("a", "b")
-
-
-def test_the_command_can_be_typed_again(monkeypatch):
-    words = ["main.py", "--data-path", "a folder", "--recipe", "it's"]
-    monkeypatch.setattr(sys, "argv", words)
-    python, *rest = shlex.split(run_folder.command())
-    assert python == os.path.basename(sys.executable)
-    assert rest == words
 
 
 def test_a_checkpoint_belongs_to_the_run_that_it_stands_in(tmp_path, monkeypatch):

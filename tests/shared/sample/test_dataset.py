@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -15,10 +15,10 @@ import pytest
 from shared import cifar10
 from shared.errors import UsageError
 from shared.sample import dataset, digits
+from tests.support import python2_pickle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FINGERPRINT = "20c8568afcedfadf9e4323873ee9fde18bb9697d347e67b42e4d543c45c030b8"
-FILES_DIGEST = "991f2b8f577dc9e2af28b848c1fb666a62ae7ffee3c69ab2a6bd373145346051"
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +43,24 @@ def test_the_sample_is_the_same_everywhere(data):
     assert data.fingerprint == FINGERPRINT
 
 
-def test_the_files_are_the_same_everywhere(sample_folder):
-    digest = hashlib.sha256()
-    for path in sorted(sample_folder.iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
-    assert digest.hexdigest() == FILES_DIGEST
+def test_the_files_are_ordinary_pickles(sample_folder):
+    """Other people's programs read them as they read CIFAR-10: https://www.cs.toronto.edu/~kriz/cifar.html."""
+    values = pickle.loads((sample_folder / "test_batch").read_bytes(), encoding="bytes")
+    values = {key if isinstance(key, str) else key.decode(): value for key, value in values.items()}
+    assert sorted(values) == ["batch_label", "data", "filenames", "labels"]
+    assert (values["data"].shape, values["data"].dtype) == ((299, 3072), np.uint8)
+
+
+def test_the_folder_of_an_earlier_version_is_taken(sample_folder, tmp_path):
+    """Earlier versions wrote Python 2's dialect."""
+    folder = tmp_path / "se-pnas-kit" / "sample-v1" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for path in sample_folder.iterdir():
+        (folder / path.name).write_bytes(python2_pickle.dumps(pickle.loads(path.read_bytes())))
+    before = stamps(folder)
+    assert dataset.cifar10_folder(tmp_path) == folder
+    assert stamps(folder) == before
+    assert cifar10.load(folder).fingerprint == FINGERPRINT
 
 
 def test_the_images_are_the_digits_split_without_overlap(data):

@@ -1,14 +1,14 @@
-"""A dataclass from JSON: the types that it names, or a ValueError."""
+"""JSON has the types that a dataclass or a shape names, or it is a ValueError."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
-from shared.system.strict_json import entries, typed
+from shared.system.strict_json import COUNT, NUMBER, Kind, check, typed
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def test_what_is_left_out_has_its_default():
         ({"share": [1]}, "share has 1 items"),
         ({"share": "ab"}, "share is 'ab'"),
         ({"share": ["a", "b"]}, "share is 'a'"),
-        ({"inner": []}, "a list where fields belong"),
-        ({"inner": {"rate": 1}}, "no steps"),
-        ({"inner": {"rate": 1, "steps": [[]]}}, "steps is"),
+        ({"inner": []}, "inner is .*, not an object"),
+        ({"inner": {"rate": 1}}, "inner.steps is missing"),
+        ({"inner": {"rate": 1, "steps": [[]]}}, "inner.steps is"),
         ({"more": 1}, "more is 1"),
-        ({"__class__": "x"}, "unknown field '__class__'"),
+        ({"__class__": "x"}, "unknown key __class__"),
     ],
 )
 def test_what_is_of_another_type_is_refused(changes, words):
@@ -81,15 +81,42 @@ def test_what_is_of_another_type_is_refused(changes, words):
 
 
 def test_a_field_that_is_needed_is_missed():
-    with pytest.raises(ValueError, match="no name"):
+    with pytest.raises(ValueError, match="name is missing"):
         typed(Outer, {"inner": {"rate": 1, "steps": []}, "share": [0, 1]})
 
 
-def test_entries_of_a_dictionary_pass_over_what_is_not_asked_for():
-    content = {"a": {"rate": 1, "steps": [], "else": 2}, "b": 3}
-    assert entries(content, lenient=True, a=Inner) == {"a": Inner(1)}
-    with pytest.raises(ValueError, match="a: unknown field 'else'"):
-        entries(content, lenient=False, a=Inner)
-    for content in ({}, {"a": 1}, [], {"a": {"rate": "x", "steps": []}}):
-        with pytest.raises(ValueError, match="no a|where fields belong|a: rate"):
-            entries(content, lenient=True, a=Inner)
+def test_a_value_is_named_by_its_path():
+    with pytest.raises(ValueError, match=r"state\.inner\.rate is 'x', not a finite number"):
+        typed(Outer, dict(GOOD, inner={"rate": "x", "steps": []}), "state")
+
+
+SHAPE = {"a": {"rate": NUMBER, "steps": List[int]}, "b": COUNT, "c": Kind(lambda value: value == 1, "one")}
+
+
+def test_a_lenient_shape_ignores_other_keys():
+    content = {"a": {"rate": 1, "steps": [], "else": 2}, "d": 3}
+    check(content, SHAPE, ["a.rate"], lenient=True)
+    with pytest.raises(ValueError, match=r"unknown key a\.else$"):
+        check({"a": content["a"]}, SHAPE)
+    with pytest.raises(ValueError, match=r"unknown key a\.rat, did you mean a\.rate\?"):
+        check({"a": {"rat": 1}}, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "the content is \\[\\], not an object with a, b, c"),
+        ({"a": 1}, "a is 1, not an object with rate, steps"),
+        ({"a": {"rate": -1}}, "a.rate is -1, not a finite number of at least 0"),
+        ({"a": {"rate": float("nan")}}, "a.rate is nan, not a finite number"),
+        ({"a": {"rate": 10**400}}, "a.rate is 1000"),
+        ({"a": {"steps": ["x"]}}, "a.steps is 'x', not a whole number"),
+        ({"b": True}, "b is True, not a whole number of at least 0"),
+        ({"c": 2}, "c is 2, not one"),
+        ({}, "a.rate is missing"),
+        ({"a": {}}, "a.rate is missing"),
+    ],
+)
+def test_a_shape_names_what_is_wrong(content, words):
+    with pytest.raises(ValueError, match=words):
+        check(content, SHAPE, ["a.rate"])

@@ -16,17 +16,16 @@ tf = pytest.importorskip("tensorflow")
 from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
-from tf_seresnet.devices import base, stock  # noqa: E402
-from tf_seresnet.devices import probe as found  # noqa: E402
+from tf_seresnet.devices import base, probe, stock  # noqa: E402
 from tf_seresnet.devices.graph_probe import rewritten  # noqa: E402
-from tf_seresnet.devices.npu import environment as npu_ranks  # noqa: E402
+from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
 from tf_seresnet.devices.npu import session_options as npu_options  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 STAND_IN = ROOT / "tests" / "fakes" / "tf115_npu_bridge"
 STAND_IN_26 = ROOT / "tests" / "fakes" / "tf26_npu_device"
 V1 = tf.compat.v1
-RANKS = ("RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE", "ASCEND_DEVICE_ID", "JOB_ID", "CM_RANK", *npu_ranks.CHIEF)
+RANKS = ("RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE", "ASCEND_DEVICE_ID", "JOB_ID", "CM_RANK", *npu_environment.CHIEF)
 VERSION = tuple(int(part) for part in re.findall(r"\d+", tf.__version__)[:2])
 
 
@@ -59,7 +58,7 @@ def train(device, steps=4, poison=()):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """Whatever a device switches on stays in its test."""
+    """Restores the environment variables that devices set."""
     for name in ("TF_XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC", *RANKS):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -67,15 +66,15 @@ def environment(monkeypatch):
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Two GPUs that TensorFlow would list, without anything behind them."""
-    monkeypatch.setattr(found, "visible_gpus", lambda: ["first", "second"])
-    monkeypatch.setattr(found, "gpu_name", lambda physical, index: f"GPU the {physical}")
+    """Two GPUs in TensorFlow's list, without hardware."""
+    monkeypatch.setattr(probe, "visible_gpus", lambda: ["first", "second"])
+    monkeypatch.setattr(probe, "gpu_name", lambda physical, index: f"GPU the {physical}")
     monkeypatch.setattr(stock, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_stand_in_afterwards():
-    """Other tests of this process must not find an adapter: `auto` would take it."""
+    """Removes the adapter for other tests of this process: `auto` would use it."""
     yield
     for name in [name for name in sys.modules if name.split(".")[0] in ("npu_bridge", "npu_device")]:
         del sys.modules[name]
@@ -83,9 +82,9 @@ def no_stand_in_afterwards():
 
 @pytest.fixture
 def adapter(monkeypatch):
-    """The stand-in for npu_bridge, which the kit would look for under TensorFlow 1.15."""
+    """The stand-in for npu_bridge, the adapter for TensorFlow 1.15."""
     monkeypatch.syspath_prepend(str(STAND_IN))
-    monkeypatch.setattr(found, "tensorflow_version", lambda: "1.15.5")
+    monkeypatch.setattr(probe, "tensorflow_version", lambda: "1.15.5")
     import npu_bridge.npu_init
 
     return npu_bridge.npu_init
@@ -98,7 +97,7 @@ def no_adapter(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
 
 
-# -- the spelling -------------------------------------------------------------------------------------------
+# -- spelling -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ def test_spelling(text, meaning):
         ("tpu", "choose one of auto"),
     ],
 )
-def test_unknown_spelling_is_answered_with_the_nearest_where_there_is_one(text, near):
+def test_unknown_spelling_names_the_nearest_if_there_is_one(text, near):
     with pytest.raises(UsageError, match=re.escape(near)) as refused:
         devices.parse(text)
     assert "\n" not in str(refused.value)
@@ -225,7 +224,7 @@ def test_dynamic_loss_scale_skips_an_overflow_and_halves():
 
 
 @pytest.mark.parametrize("scale", ["0.5", "0", "-4", "inf", "nan", "much", ""])
-def test_impossible_loss_scale(scale):
+def test_invalid_loss_scale(scale):
     with pytest.raises(UsageError, match="--loss-scale dynamic"):
         devices.open_device("cpu", loss_scale=scale)
 
@@ -247,7 +246,7 @@ def test_determinism_of_old_tensorflow_is_an_environment_variable(monkeypatch):
 
 @pytest.mark.slow
 def test_a_deterministic_run_trains(tmp_path, sample_folder):
-    """In a process of its own, for which the switch is. TensorFlow refuses operators that it cannot make so."""
+    """In its own process, which the switch affects. TensorFlow refuses operators without a deterministic kernel."""
     command = [sys.executable, "tf_seresnet/main.py", "--deterministic", "--device", "cpu", "--max-steps", "1"]
     command += ["--recipe", "sample", "--variant", "paper", "--depth", "8", "--batch-size", "8"]
     command += ["--data-path", str(sample_folder), "--output-dir", str(tmp_path / "run")]
@@ -270,7 +269,7 @@ def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
 
 @pytest.mark.slow
 def test_xla_compiles_on_the_cpu_when_the_device_comes_first():
-    """In a process of its own, where opening the device is what loads TensorFlow."""
+    """In its own process, where opening the device loads TensorFlow."""
     code = (
         "import sys; from tf_seresnet import devices; from tf_seresnet.devices import graph_probe\n"
         "assert 'tensorflow' not in sys.modules\n"
@@ -291,12 +290,12 @@ def test_settings_are_json():
 # -- GPU ----------------------------------------------------------------------------------------------------
 
 
-def test_gpu_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(found, "visible_gpus", list)
-    monkeypatch.setattr(found, "driver_gpus", list)
+def test_missing_gpu(monkeypatch):
+    monkeypatch.setattr(probe, "visible_gpus", list)
+    monkeypatch.setattr(probe, "driver_gpus", list)
     with pytest.raises(UsageError, match="nvidia-smi lists none.*use --device cpu"):
         devices.open_device("gpu")
-    monkeypatch.setattr(found, "driver_gpus", lambda: ["NVIDIA H200"])
+    monkeypatch.setattr(probe, "driver_gpus", lambda: ["NVIDIA H200"])
     monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: False)
     with pytest.raises(UsageError, match="NVIDIA H200.*and-cuda"):
         devices.open_device("cuda:0")
@@ -335,13 +334,13 @@ def test_gpu_in_float32_and_bfloat16():
         devices.open_device("gpu", precision="bf16")
 
 
-def test_what_auto_passes_over_for_the_cpu_is_said(monkeypatch):
-    monkeypatch.setattr(found, "visible_gpus", list)
-    monkeypatch.setattr(found, "driver_gpus", list)
-    monkeypatch.setattr(found, "npu_nodes", int)
+def test_auto_notes_the_accelerators_that_it_cannot_use(monkeypatch):
+    monkeypatch.setattr(probe, "visible_gpus", list)
+    monkeypatch.setattr(probe, "driver_gpus", list)
+    monkeypatch.setattr(probe, "npu_count", int)
     assert devices.open_device("auto").notes == []
-    monkeypatch.setattr(found, "driver_gpus", lambda: ["NVIDIA H200"])
-    monkeypatch.setattr(found, "npu_nodes", lambda: 8)
+    monkeypatch.setattr(probe, "driver_gpus", lambda: ["NVIDIA H200"])
+    monkeypatch.setattr(probe, "npu_count", lambda: 8)
     card, npu = devices.open_device("auto").notes
     assert card.startswith("the driver lists NVIDIA H200, but ")
     assert card.endswith("; this runs on the CPU")
@@ -351,9 +350,9 @@ def test_what_auto_passes_over_for_the_cpu_is_said(monkeypatch):
 
 def test_automatic_choice(monkeypatch, adapter, request):
     assert devices.open_device("auto").kind == "npu"
-    monkeypatch.setattr(found, "tensorflow_version", lambda: "2.21.0")
+    monkeypatch.setattr(probe, "tensorflow_version", lambda: "2.21.0")
     assert devices.open_device("auto").kind == "cpu"
-    monkeypatch.setattr(found, "tensorflow_version", lambda: "1.15.5")
+    monkeypatch.setattr(probe, "tensorflow_version", lambda: "1.15.5")
     request.getfixturevalue("gpus")
     assert devices.open_device("auto").kind == "gpu"
 
@@ -363,15 +362,15 @@ def test_automatic_choice(monkeypatch, adapter, request):
 
 @pytest.mark.usefixtures("no_adapter")
 @pytest.mark.parametrize("version", ["1.15.5", "2.6.5", "2.21.0"])
-def test_missing_adapter_comes_before_any_other_complaint(monkeypatch, version):
-    monkeypatch.setattr(found, "tensorflow_version", lambda: version)
+def test_a_missing_adapter_is_reported_before_any_other_error(monkeypatch, version):
+    monkeypatch.setattr(probe, "tensorflow_version", lambda: version)
     with pytest.raises(UsageError, match="not importable in .*install npu_bridge.*or use --device cpu"):
         devices.open_device("npu:0", precision="O2", npu_options=["nonsense"])
 
 
 @pytest.mark.parametrize("version", ["1.14.0", "2.6.5", "2.12.1", "2.21.0"])
 def test_adapter_of_another_tensorflow(monkeypatch, adapter, version):
-    monkeypatch.setattr(found, "tensorflow_version", lambda: version)
+    monkeypatch.setattr(probe, "tensorflow_version", lambda: version)
     with pytest.raises(UsageError, match=f"npu_bridge does not work with TensorFlow {version}"):
         devices.open_device("npu")
 
@@ -385,13 +384,13 @@ def test_adapter_of_another_tensorflow(monkeypatch, adapter, version):
         ("npu_tf_optimizer = None", "lacks NPULossScaleOptimizer"),
     ],
 )
-def test_adapter_that_breaks(monkeypatch, tmp_path, content, says):
+def test_adapter_that_fails_at_import(monkeypatch, tmp_path, content, says):
     package = tmp_path / "npu_bridge"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "npu_init.py").write_text(content)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(found, "tensorflow_version", lambda: "1.15.5")
+    monkeypatch.setattr(probe, "tensorflow_version", lambda: "1.15.5")
     try:
         with pytest.raises(UsageError, match=says) as refused:
             devices.open_device("npu")
@@ -425,7 +424,7 @@ def test_npu_precision_and_loss_scale(adapter, precision, scale):
     assert device.loss_scale == scale
 
 
-def test_npu_index_is_the_adapter_s_where_none_is_given(monkeypatch, adapter):
+def test_npu_index_is_the_adapters_if_none_is_given(monkeypatch, adapter):
     monkeypatch.setenv("ASCEND_DEVICE_ID", "5")
     device = devices.open_device("npu")
     assert device.index == 5
@@ -434,9 +433,9 @@ def test_npu_index_is_the_adapter_s_where_none_is_given(monkeypatch, adapter):
 
 @pytest.mark.usefixtures("adapter")
 @pytest.mark.parametrize("number", ["", "x", "-1", "0,1"])
-def test_an_npu_index_that_is_none_is_not_zero(monkeypatch, number):
+def test_an_invalid_npu_index_is_refused(monkeypatch, number):
     monkeypatch.setenv("ASCEND_DEVICE_ID", number)
-    with pytest.raises(UsageError, match="ASCEND_DEVICE_ID is '{}', no device's number; ".format(number)):
+    with pytest.raises(UsageError, match="ASCEND_DEVICE_ID is '{}', not a device index; ".format(number)):
         devices.open_device("npu")
 
 
@@ -448,7 +447,7 @@ def test_npu_options_reach_the_session(adapter):
     assert "deprecated" in device.notes[0]
 
 
-def test_every_key_of_ours_is_one_of_the_adapter_s(adapter):
+def test_every_key_is_one_of_the_adapters(adapter):
     for name, key in npu_options.KEYS.items():
         value = key.values[0] if key.values else {"b": "1", "i": "1", "s": "x"}[key.field]
         config = devices.open_device("npu").session_config()
@@ -460,7 +459,7 @@ def test_every_key_of_ours_is_one_of_the_adapter_s(adapter):
 
 
 def test_npu_has_no_xla(adapter):
-    with pytest.raises(UsageError, match="leave out --xla"):
+    with pytest.raises(UsageError, match="--xla has no effect on an NPU.*leave it out"):
         devices.open_device("npu", xla=True)
 
 
@@ -481,10 +480,10 @@ def test_npu_skips_overflows_and_halves_after_two(adapter):
 
 
 def test_stand_in_refuses_what_the_adapter_would(adapter):
-    def config(fill):
-        made = devices.open_device("npu", precision="O1").session_config()
-        fill(made.graph_options.rewrite_options)
-        return made
+    def filled(fill):
+        config = devices.open_device("npu", precision="O1").session_config()
+        fill(config.graph_options.rewrite_options)
+        return config
 
     def parameters(rewrite):
         return rewrite.custom_optimizers[0].parameter_map
@@ -500,9 +499,9 @@ def test_stand_in_refuses_what_the_adapter_would(adapter):
     }
     for says, fill in wrong.items():
         with pytest.raises(ValueError, match=says):
-            adapter.check_session_config(config(fill))
+            adapter.check_session_config(filled(fill))
         with pytest.raises(ValueError, match=says), tf.Graph().as_default():
-            V1.Session(config=config(fill))
+            V1.Session(config=filled(fill))
 
 
 @pytest.mark.skipif(VERSION != (1, 15), reason="tf.contrib.mixed_precision is TensorFlow 1.15's")
@@ -528,7 +527,7 @@ def test_stand_in_moves_the_scale_as_contrib_does(adapter):
 @pytest.mark.slow
 @pytest.mark.skipif(VERSION != (2, 6), reason="npu_device is TensorFlow 2.6's")
 def test_npu_device_of_tensorflow_26_trains(tmp_path):
-    """In a process of its own: the compatibility mode cannot be left."""
+    """In its own process: the compatibility mode cannot be left."""
     code = (
         "import sys; sys.path.insert(0, 'tests/tf_seresnet'); import test_devices as t\n"
         "device = t.devices.open_device('npu:1', precision='O1')\n"
@@ -552,27 +551,27 @@ def test_npu_device_of_tensorflow_26_trains(tmp_path):
     assert any("ExponentialUpdateLossScaleManager" in line for line in lines)
 
 
-# -- nobody else names a device -----------------------------------------------------------------------------
+# -- only devices/ names a device -----------------------------------------------------------------------------
 
-# The one folder of this half whose code may name a device. Explanations in docstrings and comments may everywhere, and
-# so may the names of recipes, which the documents fixed.
+# The only folder of this half whose code may name a device. Docstrings, comments and the documented names of recipes
+# may do so everywhere.
 MAY_NAME_DEVICES = ROOT / "tf_seresnet" / "devices"
 RECIPE_NAME = re.compile("|".join(recipes.names()))
 DEVICE_WORD = re.compile(r"(?<![a-z])(npu|cuda|gpu|ascend|davinci)(?![a-z])", re.IGNORECASE)
 
 
 def device_words(source):
-    """Names and strings of the code that contain a device; a string that is a statement is a docstring."""
-    found, previous = [], tokenize.NEWLINE
+    """Names and strings in the code that contain a device; docstrings are left out."""
+    words, previous = [], tokenize.NEWLINE
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         starts_statement = previous in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
         docstring = token.type == tokenize.STRING and starts_statement
         if token.type in (tokenize.COMMENT, tokenize.NL):
             continue
         if not docstring and DEVICE_WORD.search(RECIPE_NAME.sub("", token.string)):
-            found.append(f"{token.start[0]}: {token.string}")
+            words.append(f"{token.start[0]}: {token.string}")
         previous = token.type
-    return found
+    return words
 
 
 def test_only_the_device_files_name_a_device():
@@ -600,8 +599,6 @@ def test_the_search_finds_devices(source, count):
 
 @pytest.mark.parametrize(("device", "hint"), [("npu", "npu_bridge"), ("auto", "run_gpu.sh")])
 def test_no_tensorflow_is_one_line_that_fits_the_device(monkeypatch, device, hint):
-    from types import SimpleNamespace
-
-    monkeypatch.setitem(sys.modules, "tensorflow", None)  # what Python keeps of a package that cannot be imported
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # makes the import fail
     with pytest.raises(UsageError, match="TensorFlow does not load in .*; .*" + hint):
-        devices.load_tensorflow(SimpleNamespace(device=device, xla=False))
+        devices.load_tensorflow(device, xla=False)

@@ -1,8 +1,8 @@
-"""What the model computes with one Keras backend, into FOLDER/BACKEND.npz: test_keras.py runs this for each.
+"""Writes the model's results on one Keras backend to FOLDER/BACKEND.npz; test_keras.py runs it for each backend.
 
     KERAS_BACKEND=jax python probe.py FOLDER
 
-FOLDER holds images.npy, labels.npy and, for every network, weights VARIANT.npz and checkpoint VARIANT.ckpt.
+FOLDER holds images.npy, labels.npy and, for each network, its weights VARIANT.npz and checkpoint VARIANT.ckpt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ backend = keras.backend.backend()
 def numbers(folder, variant, depth, images, labels):
     """Yields (name, array): fresh weights, logits and gradients in both modes, averages after updates."""
     model = se_resnet(depth, variant, seed=7)
-    for name, value in values_of(model).items():
+    for name, value in weights_of(model).items():
         yield f"fresh/{name}", value
     set_weights(model, folder, variant)
     batches = list(zip(np.split(images, UPDATES), np.split(labels, UPDATES)))
@@ -36,11 +36,11 @@ def numbers(folder, variant, depth, images, labels):
             yield f"gradient/{mode}/{name}", value
     for batch in batches[1:]:
         step(*batch)
-    for name, value in values_of(model).items():
+    for name, value in weights_of(model).items():
         yield f"updated/{name}", value
 
 
-def values_of(model):
+def weights_of(model):
     return {name: ops.convert_to_numpy(variable) for name, variable in graph_variables(model).items()}
 
 
@@ -51,9 +51,9 @@ def set_weights(model, folder, variant):
 
 
 def make_step(model, training):
-    """step(images, labels) -> (logits, gradients of the mean cross-entropy by name), as the backend does it.
+    """step(images, labels) -> (logits, gradients of the mean cross-entropy by name).
 
-    In training it moves the model's averages, too.
+    In training mode it also updates the model's moving averages.
     """
     names = {id(variable): name for name, variable in graph_variables(model).items()}
     variables, fixed = model.trainable_variables, model.non_trainable_variables
@@ -133,7 +133,7 @@ def checkpoints(folder, variant, depth):
     model = se_resnet(depth, variant)
     load_checkpoint(model, folder / f"{variant}.ckpt")
     save_checkpoint(model, folder / f"{backend}-{variant}.ckpt")
-    for name, value in values_of(model).items():
+    for name, value in weights_of(model).items():
         yield f"restored/{name}", value
 
 

@@ -1,6 +1,6 @@
 """The Keras model against the graph, on every backend: same weights, logits, gradients and moving averages.
 
-Each backend runs once, in a process of its own (probe.py); the tests compare what it wrote with `core`.
+Each backend runs once in its own process (probe.py); the tests compare its results with `core`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[3]
 BACKENDS = ["tensorflow", "jax", "torch"]
 NETWORKS = {"port": 11, "paper": 8}
 UPDATES = 3
-# Few, so that hardly a feature meets ReLU at its kink, where rounding decides between two gradients.
+# Few, so that hardly any activation is near ReLU's kink, where rounding decides between two gradients.
 IMAGES = 12
-# Parts of the largest number of a layer. Float32 rounds at 6e-8; sums over thousands of pixels in another
-# order and ten layers of backpropagation gather the rest, on a processor without AVX-512 up to 1.7e-4.
+# Relative to the largest value of a layer. Float32 rounds at 6e-8; sums over thousands of pixels in another order and
+# ten layers of backpropagation account for the rest, up to 1.7e-4 on a processor without AVX-512.
 LOGITS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 5e-4
 STATISTICS_TOLERANCE = 1e-5
@@ -41,13 +41,13 @@ def _keras_3() -> bool:
     return int(version("keras").split(".")[0]) >= 3
 
 
-# NumPy 2.4 says so of Keras's own conversion of TensorFlow's variables.
+# NumPy 2.4 warns about Keras's own conversion of TensorFlow variables.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 needs_keras = pytest.mark.skipif(not _keras_3(), reason="Keras 3 is not installed (it needs Python 3.9)")
 
 
 def _run(arguments, backend):
-    # XLA without its optimisations compiles in half the time, and torch's threads would wait for each other.
+    # XLA compiles in half the time without its optimisations; torch's threads would wait for each other.
     environment = dict(
         os.environ,
         KERAS_BACKEND=backend,
@@ -57,9 +57,8 @@ def _run(arguments, backend):
         OMP_NUM_THREADS="1",
     )
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def graph(folder):
-    """What `core` computes, under the names that probe.py uses. Writes the weights for it, too."""
+    """The results of `core` under the names of probe.py, for which it also writes the weights."""
     images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
     found = {}
     for variant, depth in NETWORKS.items():
@@ -104,13 +103,13 @@ def _graph(folder, variant, depth, images, labels):
         session.run([v.initializer for v in variables], start)
         tf1.train.Saver().save(session, str(folder / f"{variant}.ckpt"), latest_filename=f"{variant}.latest")
         for mode, tensor in logits.items():
-            answers = labels[: len(batches[0])]
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=answers, logits=tensor)
-            slopes = tf1.gradients(tf.reduce_mean(loss), trainable)
-            value, slopes = session.run([tensor, slopes], {feed: batches[0]})
+            batch_labels = labels[: len(batches[0])]
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch_labels, logits=tensor)
+            gradients = tf1.gradients(tf.reduce_mean(loss), trainable)
+            value, gradients = session.run([tensor, gradients], {feed: batches[0]})
             yield f"logits/{mode}", value
-            for variable, slope in zip(trainable, slopes):
-                yield f"gradient/{mode}/{variable.op.name}", slope
+            for variable, gradient in zip(trainable, gradients):
+                yield f"gradient/{mode}/{variable.op.name}", gradient
         for batch in batches:
             session.run(updates, {feed: batch})
         for variable, value in zip(variables, session.run(variables)):
@@ -118,7 +117,7 @@ def _graph(folder, variant, depth, images, labels):
 
 
 def _weights(variables):
-    """Values that leave no term at 0 or 1: a wrong one would show. The first BN has seen no batch yet."""
+    """Values that leave no term at 0 or 1, where an error could hide. The first BN has seen no batch yet."""
     random = np.random.RandomState(3)
     values = {}
     for name, shape in variables:
@@ -141,7 +140,7 @@ def _weights(variables):
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def probe(request, folder, graph):
-    """(backend, its numbers)."""
+    """(backend, its results by name)."""
     backend = request.param
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"the Keras backend {backend} is not installed")
@@ -151,10 +150,10 @@ def probe(request, folder, graph):
 
 
 def _agree(found, expected, names, tolerance):
-    """Every array within `tolerance` of the largest number of its layer (or a thousandth of that of all).
+    """Every array within `tolerance` of the largest value of its layer (or a thousandth of the largest of all).
 
-    Of its layer, not its own: the gradient of a bias before a batch normalisation is a sum that cancels
-    almost wholly, and what is left of it is small against its rounding.
+    The scale is the layer's, not the array's: the gradient of a bias before a batch normalisation is a sum that cancels
+    almost completely, so that rounding dominates it.
     """
     assert names
     scales = collections.defaultdict(float)
@@ -167,12 +166,12 @@ def _agree(found, expected, names, tolerance):
 
 
 def _layer(name):
-    """Of port/gradient/training/conv2d_3/bias the part up to conv2d_3."""
+    """port/gradient/training/conv2d_3 of port/gradient/training/conv2d_3/bias."""
     return name.rsplit("/", 1)[0]
 
 
-def _named(expected, start):
-    return [name for name in expected if name.startswith(start)]
+def _names(arrays, start):
+    return [name for name in arrays if name.startswith(start)]
 
 
 @needs_keras
@@ -185,7 +184,7 @@ class TestSameNumbers:
         _agree(probe[1], graph, [f"{variant}/logits/{mode}"], LOGITS_TOLERANCE)
 
     def test_gradients(self, probe, graph, variant, mode):
-        _agree(probe[1], graph, _named(graph, f"{variant}/gradient/{mode}"), GRADIENT_TOLERANCE)
+        _agree(probe[1], graph, _names(graph, f"{variant}/gradient/{mode}"), GRADIENT_TOLERANCE)
 
 
 @needs_keras
@@ -194,7 +193,7 @@ class TestSameNumbers:
 class TestWeights:
     def test_a_fresh_model_is_a_fresh_graph(self, probe, graph, variant):
         start = f"{variant}/fresh/"
-        names = {name[len(start) :] for name in _named(probe[1], start)}
+        names = {name[len(start) :] for name in _names(probe[1], start)}
         values = graph[f"{variant}/values"]
         assert names == set(values)
         for name in names:
@@ -202,8 +201,8 @@ class TestWeights:
             np.testing.assert_array_equal(fresh, initial_value(name, values[name].shape, 7), strict=True)
 
     def test_moving_averages_after_updates(self, probe, graph, variant):
-        _agree(probe[1], graph, _named(graph, f"{variant}/updated"), STATISTICS_TOLERANCE)
-        steps = [name for name in _named(graph, f"{variant}/updated") if name.endswith("/local_step")]
+        _agree(probe[1], graph, _names(graph, f"{variant}/updated"), STATISTICS_TOLERANCE)
+        steps = [name for name in _names(graph, f"{variant}/updated") if name.endswith("/local_step")]
         assert {float(probe[1][name]) for name in steps} == {3.0, 8.0}
 
     def test_from_the_graph_and_back_bit_for_bit(self, probe, graph, folder, variant):
@@ -227,7 +226,7 @@ class TestModel:
 
     def test_saved_model_loads(self, probe, graph):
         np.testing.assert_array_equal(probe[1]["loaded"], probe[1]["saved"])
-        assert len(probe[1]["loaded/decayed"]) == len(_named(graph, "paper/gradient/training/"))
+        assert len(probe[1]["loaded/decayed"]) == len(_names(graph, "paper/gradient/training/"))
 
     def test_mixed_precision(self, probe, graph):
         assert probe[1]["mixed/dtypes"].tolist() == ["bfloat16", "bfloat16", "float32"]
@@ -255,13 +254,13 @@ def test_weight_decay_is_l2_loss_over_all_trainable_variables():
     from tf_seresnet.keras import se_resnet
 
     model = se_resnet(11, weight_decay=1e-4)
-    values = [value for name, value in _held(model).items() if not _moves(name)]
+    values = [value for name, value in _weights_of(model).items() if not _is_average(name)]
     assert len(values) == len(model.trainable_variables)
     half = sum(np.square(value, dtype=np.float64).sum() for value in values) / 2
     assert float(sum(model.losses)) == pytest.approx(1e-4 * half, rel=1e-5)
 
 
-def _moves(name):
+def _is_average(name):
     return name.endswith(("/moving_mean", "/moving_variance", "/biased", "/local_step"))
 
 
@@ -274,7 +273,7 @@ def built():
 
 @pytest.fixture
 def model(built):
-    """Of the depth 11, built once; every weight is 0, whatever a test before has left in it."""
+    """A model of depth 11, built once; every weight is reset to 0."""
     for weight in built.weights:
         weight.assign(np.zeros(weight.shape))
     return built
@@ -282,14 +281,14 @@ def model(built):
 
 @pytest.fixture
 def values(model):
-    """Another set of weights for the model, by the graph's names."""
+    """Weights for the model by the graph's names."""
     from tf_seresnet.keras import graph_variables
 
     return _weights([(name, tuple(variable.shape)) for name, variable in graph_variables(model).items()])
 
 
 def _write(prefix, values, **saving):
-    """A checkpoint of exactly these values, as a graph would write it."""
+    """Write a checkpoint of exactly these values, as a graph would."""
     import tensorflow as tf
 
     tf1 = tf.compat.v1
@@ -299,7 +298,7 @@ def _write(prefix, values, **saving):
         return tf1.train.Saver(variables, **saving).save(session, str(prefix), write_meta_graph=False)
 
 
-def _held(model):
+def _weights_of(model):
     from tf_seresnet.keras import graph_variables
     from tf_seresnet.keras.layers import keras
 
@@ -313,8 +312,8 @@ def _equal(found, expected):
 
 
 @needs_keras
-def test_the_model_of_this_process_computes_what_the_graph_does(model, values):
-    """Logits alone, on the backend that there is; above, each backend in a process of its own, gradients and all."""
+def test_the_model_of_this_process_agrees_with_the_graph(model, values):
+    """Logits on this process's backend; the tests above compare every backend, gradients included."""
     import tensorflow as tf
 
     from tf_seresnet.keras import graph_variables
@@ -344,15 +343,15 @@ class TestLoadCheckpoint:
         state = {f"{name}/Momentum": value for name, value in values.items()}
         state.update(is_training=True, global_step=np.int64(391), loss_scale=np.float32(1024))
         load_checkpoint(model, _write(tmp_path / "model.ckpt", {**values, **state}))
-        _equal(_held(model), values)
+        _equal(_weights_of(model), values)
 
-    @pytest.mark.parametrize("given", ["", "model.ckpt-7", "model.ckpt-7.index"])
-    def test_takes_a_folder_a_prefix_or_a_file(self, model, values, tmp_path, given):
+    @pytest.mark.parametrize("path", ["", "model.ckpt-7", "model.ckpt-7.index"])
+    def test_takes_a_folder_a_prefix_or_a_file(self, model, values, tmp_path, path):
         from tf_seresnet.keras import load_checkpoint
 
         _write(tmp_path / "model.ckpt-7", values)
-        load_checkpoint(model, tmp_path / given)
-        _equal(_held(model), values)
+        load_checkpoint(model, tmp_path / path)
+        _equal(_weights_of(model), values)
 
     def test_takes_the_first_format_of_tensorflow_1(self, model, values, tmp_path):
         import tensorflow as tf
@@ -361,14 +360,14 @@ class TestLoadCheckpoint:
 
         version = tf.compat.v1.train.SaverDef.V1
         load_checkpoint(model, _write(tmp_path / "model.ckpt", values, write_version=version))
-        _equal(_held(model), values)
+        _equal(_weights_of(model), values)
 
     def test_without_debiasing_state_training_goes_on_from_the_moving_mean(self, model, values, tmp_path):
         from tf_seresnet.keras import load_checkpoint
 
         old = {name: value for name, value in values.items() if not name.endswith(("/biased", "/local_step"))}
         load_checkpoint(model, _write(tmp_path / "model.ckpt", old))
-        for name, value in _held(model).items():
+        for name, value in _weights_of(model).items():
             if name.endswith("/biased"):
                 np.testing.assert_array_equal(value, values[name.split("/", 1)[1].rsplit("/", 1)[0]])
             elif name.endswith("/local_step"):
@@ -379,7 +378,7 @@ class TestLoadCheckpoint:
     def test_refuses_another_network_and_keeps_the_weights(self, model, values, tmp_path):
         from tf_seresnet.keras import load_checkpoint
 
-        before = _held(model)
+        before = _weights_of(model)
         wrong = dict(values)
         wrong["dense_26/kernel"] = np.zeros((256, 100), np.float32)
         wrong["conv2d_77/kernel"] = np.zeros((1, 1, 3, 3), np.float32)
@@ -392,21 +391,21 @@ class TestLoadCheckpoint:
         assert "conv2d_4/bias is missing" in message
         assert "BatchNorm_2/BatchNorm_2/moving_mean/biased is missing" in message
         assert "dense_26/kernel has shape [256, 100] instead of [256, 10]" in message
-        assert "conv2d_77/kernel is too many" in message
-        _equal(_held(model), before)
+        assert "conv2d_77/kernel is unexpected" in message
+        _equal(_weights_of(model), before)
 
-    @pytest.mark.parametrize("there", ["nothing", "an empty folder", "another file"])
-    def test_refuses_what_is_no_checkpoint(self, model, tmp_path, there):
+    @pytest.mark.parametrize("content", ["nothing", "an empty folder", "another file"])
+    def test_refuses_what_is_not_a_checkpoint(self, model, tmp_path, content):
         from tf_seresnet.keras import load_checkpoint
 
-        if there == "an empty folder":
+        if content == "an empty folder":
             (tmp_path / "model.ckpt").mkdir()
-        elif there == "another file":
+        elif content == "another file":
             (tmp_path / "model.ckpt").write_text("?")
         with pytest.raises(UsageError, match="checkpoint"):
             load_checkpoint(model, tmp_path / "model.ckpt")
 
-    def test_save_refuses_a_folder_that_cannot_be(self, model, tmp_path):
+    def test_save_refuses_a_folder_that_cannot_be_made(self, model, tmp_path):
         from tf_seresnet.keras import save_checkpoint
 
         (tmp_path / "file").write_text("")

@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import UsageError
 from tf_seresnet.layers.initial_values import initial_value
-from tf_seresnet.network import layer_counts, se_resnet
+from tf_seresnet.network import se_resnet
 
 tf = pytest.importorskip("tensorflow")
 from tf_seresnet.layers.core import CoreLayers  # noqa: E402  (needs TensorFlow)
@@ -19,13 +19,13 @@ tf1 = tf.compat.v1
 NETWORKS = [("port", 11), ("paper", 8)]
 UPDATES = 3
 IMAGES = 12
-# Parts of the largest number of a layer: the operations are the same, so only their fusion may differ.
+# Relative to the largest value of a layer. The operations are the same, so only their fusion may differ.
 TOLERANCE = 1e-6
 
 TOO_NEW = tuple(int(part) for part in tf.__version__.split(".")[:2]) > NEWEST
 
 
-def _slim_is_missing():
+def _why_slim_is_missing():
     if TOO_NEW:
         return f"tf-slim and tflearn end at TensorFlow 2.12 and this is {tf.__version__}"
     try:
@@ -35,11 +35,11 @@ def _slim_is_missing():
     return ""
 
 
-SLIM_IS_MISSING = _slim_is_missing()
+SLIM_IS_MISSING = _why_slim_is_missing()
 needs_slim = pytest.mark.skipif(bool(SLIM_IS_MISSING), reason=SLIM_IS_MISSING)
 
 
-class Built:
+class BuiltNetwork:
     """A graph with the network in training and in inference mode, and a session with its weights."""
 
     def __init__(self, layers, variant, depth):
@@ -49,25 +49,25 @@ class Built:
         self.labels = random.randint(0, 10, IMAGES).astype(np.int32)
         with self.graph.as_default():
             self.feed = tf1.placeholder(tf.float32, (None, 32, 32, 3))
-            self.answers = tf1.placeholder(tf.int32, (None,))
-            built = layers()
-            self.training = se_resnet(self.feed, built, depth, variant, training=True)
-            self.updates = built.update_averages(built.batch_statistics())
+            self.label_feed = tf1.placeholder(tf.int32, (None,))
+            training_layers = layers()
+            self.training = se_resnet(self.feed, training_layers, depth, variant, training=True)
+            self.updates = training_layers.update_averages(training_layers.batch_statistics())
             self.inference = se_resnet(self.feed, layers(reuse=True), depth, variant, training=False)
             self.variables = tf1.global_variables()
             self.trainable = tf1.trainable_variables()
-            self.slopes = {
+            self.gradients = {
                 mode: tf1.gradients(self.loss(logits), self.trainable)
                 for mode, logits in (("training", self.training), ("inference", self.inference))
             }
         self.session = tf1.Session(graph=self.graph)
 
     def loss(self, logits):
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=self.answers, logits=logits)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=self.label_feed, logits=logits)
         return tf.reduce_mean(losses)
 
-    def run(self, what, part=slice(None)):
-        return self.session.run(what, {self.feed: self.images[part], self.answers: self.labels[part]})
+    def run(self, fetches, part=slice(None)):
+        return self.session.run(fetches, {self.feed: self.images[part], self.label_feed: self.labels[part]})
 
     def load(self, values):
         feed = {variable.initializer.inputs[1]: values[variable.op.name] for variable in self.variables}
@@ -78,7 +78,7 @@ class Built:
 
 
 def _weights(variables):
-    """Values that leave no term of the network at 0 or 1: a wrong one would show."""
+    """Values that leave no term of the network at 0 or 1, where an error could hide."""
     random = np.random.RandomState(3)
     values = {}
     for variable in variables:
@@ -101,7 +101,7 @@ def _weights(variables):
 @pytest.fixture(scope="module", params=NETWORKS, ids=["port", "paper"])
 def pair(request):
     """(core, slim), with the same weights."""
-    core, slim = Built(CoreLayers, *request.param), Built(SlimLayers, *request.param)
+    core, slim = BuiltNetwork(CoreLayers, *request.param), BuiltNetwork(SlimLayers, *request.param)
     yield core, slim
     core.session.close()
     slim.session.close()
@@ -124,7 +124,7 @@ class TestSameNetwork:
 
     @pytest.mark.parametrize("mode", ["training", "inference"])
     def test_logits_and_gradients(self, graphs, mode):
-        core, slim = ((g.run(getattr(g, mode)), g.run(g.slopes[mode])) for g in graphs)
+        core, slim = ((g.run(getattr(g, mode)), g.run(g.gradients[mode])) for g in graphs)
         assert np.abs(core[0] - slim[0]).max() <= TOLERANCE * np.abs(slim[0]).max()
         _agree(graphs[0].trainable, core[1], slim[1])
 
@@ -144,22 +144,22 @@ def _description(variable):
 
 
 def _agree(variables, found, expected):
-    """Each within TOLERANCE of the largest number of its layer: a bias before BN has little but rounding."""
+    """Each within TOLERANCE of the largest value of its layer: the gradient of a bias before BN is mostly rounding."""
     layers = [variable.op.name.rsplit("/", 1)[0] for variable in variables]
     scales = collections.defaultdict(float)
     for layer, value in zip(layers, expected):
         scales[layer] = max(scales[layer], np.abs(value).max())
     floor = 1e-3 * max(scales.values())
-    for variable, layer, mine, value in zip(variables, layers, found, expected):
-        assert np.abs(mine - value).max() <= TOLERANCE * max(scales[layer], floor), variable.op.name
+    for variable, layer, actual, value in zip(variables, layers, found, expected):
+        assert np.abs(actual - value).max() <= TOLERANCE * max(scales[layer], floor), variable.op.name
 
 
 @needs_slim
 def test_a_checkpoint_of_the_original_restores_into_core(tmp_path):
-    """It holds Momentum slots, the step and tflearn's is_training, too: core takes what it knows."""
+    """It also holds momentum slots, the step and tflearn's is_training; core restores its own variables."""
     import tflearn
 
-    slim = Built(SlimLayers, "port", 11)
+    slim = BuiltNetwork(SlimLayers, "port", 11)
     with slim.graph.as_default():
         tflearn.config.init_training_mode()
         step = tf1.train.get_or_create_global_step()
@@ -173,7 +173,7 @@ def test_a_checkpoint_of_the_original_restores_into_core(tmp_path):
         path = tf1.train.Saver().save(slim.session, str(tmp_path / "model.ckpt"))
     saved = {name for name, _ in tf.train.list_variables(path)}
     assert {"is_training", "global_step", "conv2d/kernel/Momentum"} < saved
-    core = Built(CoreLayers, "port", 11)
+    core = BuiltNetwork(CoreLayers, "port", 11)
     with core.graph.as_default():
         tf1.train.Saver(core.variables).restore(core.session, path)
     trained, restored = slim.values(), core.values()
@@ -192,11 +192,11 @@ def test_slim_is_refused_in_one_line_where_it_cannot_run():
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("variant", "depth"), NETWORKS)
-def test_core_makes_the_layers_of_the_count(variant, depth):
+@pytest.mark.parametrize(("variant", "depth", "counts"), [("port", 11, (13, 10, 27)), ("paper", 8, (7, 7, 7))])
+def test_core_creates_the_layers_of_the_network(variant, depth, counts):
     with tf.Graph().as_default() as graph:
         images = tf1.placeholder(tf.float32, (None, 32, 32, 3))
         logits = se_resnet(images, CoreLayers(), depth, variant, training=True)
-        made = collections.Counter(operation.type for operation in graph.get_operations())
+        types = collections.Counter(operation.type for operation in graph.get_operations())
     assert logits.shape.as_list() == [None, 10]
-    assert (made["Conv2D"], made["FusedBatchNormV3"], made["MatMul"]) == layer_counts(depth, variant)
+    assert (types["Conv2D"], types["FusedBatchNormV3"], types["MatMul"]) == counts

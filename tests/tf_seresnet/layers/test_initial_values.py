@@ -47,16 +47,16 @@ def test_the_zero_debias_counter_is_a_scalar():
     assert value == 0
 
 
-def test_convolutions_are_he_normal_cut_at_two_deviations():
+def test_convolutions_are_he_normal_truncated_at_two_deviations():
     values = initial_value("conv2d_5/kernel", CONVOLUTION, 1)
-    asked = math.sqrt(2 / (3 * 3 * 64))
+    deviation = math.sqrt(2 / (3 * 3 * 64))
     assert values.dtype == np.float32
     assert values.shape == CONVOLUTION
-    assert values.std() == pytest.approx(asked, rel=0.02)
-    assert abs(values.mean()) < 0.02 * asked
-    # Cut at two deviations of the normal before it, which is wider than the one that was asked for.
-    cut = 2 * asked / 0.87962566
-    assert 0.99 * cut < np.abs(values).max() <= cut * (1 + 1e-6)
+    assert values.std() == pytest.approx(deviation, rel=0.02)
+    assert abs(values.mean()) < 0.02 * deviation
+    # Truncated at two deviations of the underlying normal, which is wider than the truncated one.
+    limit = 2 * deviation / 0.87962566
+    assert 0.99 * limit < np.abs(values).max() <= limit * (1 + 1e-6)
 
 
 def test_dense_layers_are_glorot_uniform():

@@ -9,7 +9,7 @@ RANKS_DRIVER_SIZES=1,7: the mode evaluate is run at each of these batch sizes, i
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -38,11 +38,10 @@ def create(name, num_classes, dropout, drop_path, **options):
 def at_each_size(evaluate, sizes):
     """The mode evaluate, several times in one process."""
 
-    def run(options, *others):
+    def run(config, *others):
         for size in sizes:
-            own = copy.copy(options)
-            own.eval_batch_size, own.output_dir = int(size), str(Path(options.output_dir) / f"size-{size}")
-            evaluate(own, *others)
+            folder = str(Path(config.output_dir) / f"size-{size}")
+            evaluate(dataclasses.replace(config, eval_batch_size=int(size), output_dir=folder), *others)
 
     return run
 

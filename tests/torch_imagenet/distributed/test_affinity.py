@@ -314,7 +314,7 @@ child = os.fork()
 if not child:
     os._exit(min(os.sched_getaffinity(0)))
 worker = os.WEXITSTATUS(os.waitpid(child, 0)[1])
-workers = options.workers(options.parser(("train",)).parse_args([]))
+workers = options.workers(options.RunConfig.from_argv([]))
 stop.set()
 print(json.dumps([placement, sorted(masks), worker, workers]))
 """

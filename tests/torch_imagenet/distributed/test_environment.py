@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from shared.errors import UsageError
 from torch_imagenet.distributed.environment import ProcessEnvironment, first_host, meeting_point, process_environment
+from torch_imagenet.options import RunConfig
 
-ALONE = SimpleNamespace(distributed=False, nnodes=None, node_rank=None, num_devices=None)
-DISTRIBUTED = SimpleNamespace(distributed=True, nnodes=None, node_rank=None, num_devices=None)
+ALONE = RunConfig.from_argv([])
+DISTRIBUTED = RunConfig.from_argv(["--distributed"])
 TORCHRUN = {
     "RANK": "5",
     "WORLD_SIZE": "8",
@@ -43,11 +44,11 @@ def test_torchrun():
 
 
 def test_torch_distributed_launch_passes_the_local_rank_as_an_option_too():
-    options = SimpleNamespace(**{**vars(ALONE), "local_rank": 1})  # --local-rank 1
-    assert process_environment(options, TORCHRUN) == ProcessEnvironment(5, 8, 1, 4)
+    config = RunConfig.from_argv(["--local-rank", "1"])
+    assert process_environment(config, TORCHRUN) == ProcessEnvironment(5, 8, 1, 4)
     for environment in ({}, {**TORCHRUN, "LOCAL_RANK": "2"}):
         with pytest.raises(UsageError, match="--local-rank 1 is what torch.distributed.launch passes.*; .*torchrun"):
-            process_environment(options, environment)
+            process_environment(config, environment)
 
 
 def test_a_kubernetes_pod_with_one_process_has_no_local_rank():
@@ -76,7 +77,7 @@ def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data)
     order = data.draw(st.permutations(range(nodes)))
     ranks = []
     for torch_number, node in enumerate(order):
-        options = SimpleNamespace(distributed=True, nnodes=nodes, node_rank=node, num_devices=devices)
+        config = replace(DISTRIBUTED, nnodes=nodes, node_rank=node, num_devices=devices)
         for local in range(devices):
             environment = {
                 **TORCHRUN,
@@ -85,7 +86,7 @@ def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data)
                 "WORLD_SIZE": str(nodes * devices),
                 "LOCAL_WORLD_SIZE": str(devices),
             }
-            place = process_environment(options, environment)
+            place = process_environment(config, environment)
             assert place.rank // devices == node
             ranks.append(place.rank)
     assert sorted(ranks) == list(range(nodes * devices))
@@ -95,8 +96,8 @@ def test_our_launcher_numbers_the_machines_as_the_user_has(nodes, devices, data)
     ("environment", "message"),
     [
         ({**TORCHRUN, "RANK": "eight"}, "RANK is 'eight' in the environment, not a number"),
-        ({**TORCHRUN, "RANK": "8"}, "rank 8 of 8 makes no sense"),
-        ({**TORCHRUN, "LOCAL_RANK": "4"}, "local rank 4 of 4 makes no sense"),
+        ({**TORCHRUN, "RANK": "8"}, "rank 8 of 8 is impossible"),
+        ({**TORCHRUN, "LOCAL_RANK": "4"}, "local rank 4 of 4 is impossible"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(environment, message):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from torch_imagenet.distributed.restart import continued_job, job_name
+from torch_imagenet.options import RunConfig
 
 NAMES = ("KIT_JOB", "TORCHELASTIC_RUN_ID", "SLURM_STEP_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
 
@@ -55,19 +55,19 @@ def test_the_name_of_the_job(environment, values, name):
     ],
 )
 def test_which_run_is_gone_on_with(environment, tmp_path, first, second, goes_on):
-    options = SimpleNamespace(output_dir=str(tmp_path))
+    config = RunConfig.from_argv(["--output-dir", str(tmp_path)])
     environment(**first)
     (tmp_path / "config.json").write_text(json.dumps({"job": job_name()}))
     environment(**second)
-    assert not continued_job(options)  # there is no checkpoint yet
+    assert not continued_job(config)  # there is no checkpoint yet
     (tmp_path / "checkpoints" / "last").mkdir(parents=True)
-    assert continued_job(options) is goes_on
+    assert continued_job(config) is goes_on
 
 
 def test_a_folder_without_a_readable_config_is_a_new_run(environment, tmp_path):
     environment(KIT_JOB="a")
     (tmp_path / "checkpoints" / "last").mkdir(parents=True)
-    assert not continued_job(SimpleNamespace(output_dir=str(tmp_path)))
+    assert not continued_job(RunConfig.from_argv(["--output-dir", str(tmp_path)]))
     (tmp_path / "config.json").write_text("[")
-    assert not continued_job(SimpleNamespace(output_dir=str(tmp_path)))
-    assert not continued_job(SimpleNamespace(output_dir=None))
+    assert not continued_job(RunConfig.from_argv(["--output-dir", str(tmp_path)]))
+    assert not continued_job(RunConfig.from_argv([]))

@@ -20,8 +20,8 @@ from torch_imagenet import run_setup  # noqa: E402
 from torch_imagenet.devices.device import open_device, several  # noqa: E402
 from torch_imagenet.distributed import launch  # noqa: E402
 from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
-from torch_imagenet.main import MODES, main  # noqa: E402
-from torch_imagenet.options import parser  # noqa: E402
+from torch_imagenet.main import main  # noqa: E402
+from torch_imagenet.options import RunConfig  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -97,16 +97,16 @@ def test_the_linear_scaling_rule(tiny):
         (["--scale-learning-rate"], 0.05),
         (["--scale-learning-rate", "--learning-rate", "0.4"], 0.2),
     ):
-        options = parser(tuple(MODES)).parse_args([*words, *more])
-        data = run_setup.load_data(options)
-        recipe = run_setup.choose_recipe(options, data, device)
+        config = RunConfig.from_argv([*words, *more])
+        data = run_setup.load_data(config)
+        recipe = run_setup.choose_recipe(config, data, device)
         assert recipe.schedule.base == pytest.approx(rate)
         stored = {
             "recipe": recipe.to_json(),
             "data": {"fingerprint": data.content.fingerprint},
             "progress": dataclasses.asdict(Progress()),
         }
-        assert run_setup.resumed_recipe(options, stored, data) == recipe  # the same command goes on after a restart
+        assert run_setup.resumed_recipe(config, stored, data) == recipe  # the same command goes on after a restart
         assert isinstance(recipe, ImageNetRecipe)
 
 
@@ -117,7 +117,7 @@ def _failure(rank, exitcode, timestamp, told=None):
     return SimpleNamespace(local_rank=rank, exitcode=exitcode, timestamp=timestamp, error_file=str(told or "<N/A>"))
 
 
-OPTIONS = SimpleNamespace(node_rank=1, num_devices=4, output_dir=None, resume=None)
+CONFIG = RunConfig.from_argv(["--node-rank", "1", "--num-devices", "4"])
 
 
 def test_the_rank_that_told_why_is_the_reason(tmp_path):
@@ -125,30 +125,30 @@ def test_the_rank_that_told_why_is_the_reason(tmp_path):
     told.write_text("{}")
     failures = [_failure(0, -9, 1), _failure(1, 2, 3, told), _failure(2, 143, 2), _failure(3, -15, 1)]
     with pytest.raises(SystemExit) as ended:
-        launch._explain(failures, OPTIONS)
+        launch._explain(failures, CONFIG)
     assert ended.value.code == 2
     with pytest.raises(SystemExit) as ended:
-        launch._explain([_failure(0, -15, 3, told), _failure(2, -9, 1)], OPTIONS)  # ended on its way out
+        launch._explain([_failure(0, -15, 3, told), _failure(2, -9, 1)], CONFIG)  # ended on its way out
     assert ended.value.code == 2
 
 
 def test_a_killed_rank_is_named_with_its_number_among_all():
     failures = [_failure(0, -15, 1), _failure(2, -9, 5), _failure(3, 2, 2)]
     with pytest.raises(UsageError, match=r"rank 6 was ended by SIGKILL \(out of memory\?\); start it again"):
-        launch._explain(failures, OPTIONS)
+        launch._explain(failures, CONFIG)
 
 
 def test_ranks_that_were_stopped_end_as_stopped():
     with pytest.raises(SystemExit) as ended:
-        launch._explain([_failure(0, 143, 2), _failure(1, -15, 1)], OPTIONS)
+        launch._explain([_failure(0, 143, 2), _failure(1, -15, 1)], CONFIG)
     assert ended.value.code == 143
 
 
 def test_where_to_go_on(tmp_path):
     (tmp_path / "checkpoints" / "last").mkdir(parents=True)
-    options = SimpleNamespace(node_rank=None, num_devices=2, output_dir=str(tmp_path), resume=None)
+    config = RunConfig.from_argv(["--num-devices", "2", "--output-dir", str(tmp_path)])
     with pytest.raises(UsageError, match=f"rank 1 was ended by SIGSEGV; go on with --resume {tmp_path}, or let"):
-        launch._explain([_failure(1, -11, 1)], options)
+        launch._explain([_failure(1, -11, 1)], config)
 
 
 # -- one process alone -----------------------------------------------------------------------------------------

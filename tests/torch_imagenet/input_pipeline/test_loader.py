@@ -132,7 +132,7 @@ def test_a_bad_image_is_fatal_with_its_name_and_what_to_do(damaged, workers):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 6])
 def test_a_bad_image_is_left_out_and_named(damaged, batch_size):
-    with EvaluationInput(damaged, EvalTransform(24), batch_size, 1, "skip") as batches:
+    with EvaluationInput(damaged, EvalTransform(24), batch_size, 1, on_bad_image="skip") as batches:
         got = list(batches)
     assert sum(len(batch.labels) for batch in got) == 4
     assert sum((batch.labels.tolist() for batch in got), []) == [0, 0, 0, 1]

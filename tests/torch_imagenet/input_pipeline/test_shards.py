@@ -149,7 +149,7 @@ def test_a_shard_that_cannot_be_fetched_ends_the_epoch_with_its_url(shards, tmp_
     split = imagenet.load(f"file://{tmp_path}/copy", shard_cache=make_cache(str(tmp_path / "cache"))).train
     (tmp_path / "copy" / "train-000001.tar").unlink()
     for workers in (0, 1):
-        with TrainingInput(split, TrainTransform(24), 4, 0, workers, "skip") as batches, pytest.raises(
+        with TrainingInput(split, TrainTransform(24), 4, 0, workers, on_bad_image="skip") as batches, pytest.raises(
             DataError, match=f"file://{tmp_path}/copy/train-000001.tar is not there; check the URL and the network"
         ):
             list(batches.epoch(0))
@@ -188,7 +188,7 @@ def test_a_bad_image_is_named_with_its_shard(tiny, tmp_path):
     line = str(caught.value)
     assert f"an image in {tmp_path}/shards/val cannot be read: val-00000" in line
     assert ".tar:00000005-image04.png (cannot identify image file the file); " in line
-    with EvaluationInput(packed.val, EvalTransform(24), 4, 1, "skip") as batches:
+    with EvaluationInput(packed.val, EvalTransform(24), 4, 1, on_bad_image="skip") as batches:
         assert sum(len(batch.labels) for batch in batches) == 9
 
 

@@ -11,7 +11,8 @@ from torch import nn  # noqa: E402
 from shared.recipes.imagenet import ImageNetRecipe  # noqa: E402
 from shared.schedules import Schedule  # noqa: E402
 from torch_imagenet.devices.device import open_device  # noqa: E402
-from torch_imagenet.devices.precision import LossScale, to_half  # noqa: E402
+from torch_imagenet.devices.precision import to_half  # noqa: E402
+from torch_imagenet.step.loss_scale import LossScale  # noqa: E402
 from torch_imagenet.step.optimizer import Weights, load_optimizer, sgd  # noqa: E402
 
 CPU = open_device("cpu")

@@ -191,7 +191,7 @@ def test_an_auxiliary_head_that_only_the_network_has_stays_new():
     report = load_weights(network, drawn())
     assert torch.equal(network.aux["features"].weight, before)
     assert (report.matched, report.total, len(report.left_new)) == (11, 15, 4)
-    assert any(line.startswith("left new: aux.") for line in report.lines())
+    assert any(line.startswith("newly initialised: aux.") for line in report.lines())
 
 
 def test_half_an_auxiliary_head_is_an_error():

@@ -1,4 +1,4 @@
-"""The Ascend adapter: which package fits this TensorFlow, and loading it."""
+"""Finds and loads the Ascend adapter that fits this TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tf_seresnet.devices.npu import session_options as npu
 
 
 def adapter_for(version: str) -> Optional[Tuple[str, str]]:
-    """Package and module of the installed adapter that fits this TensorFlow; nothing is imported yet."""
+    """Package and module of the installed adapter for this version of TensorFlow; imports nothing."""
     major, minor = (re.findall(r"\d+", version) + ["0", "0"])[:2]
     package, module = npu.ADAPTERS.get((int(major), int(minor)), ("", ""))
     return (package, module) if package and importlib.util.find_spec(package) else None
 
 
 def load_adapter(version: str) -> Any:
-    """The adapter's module of names. Raises UsageError if it is missing, broken or for another TensorFlow."""
+    """Import the adapter's module. Raises UsageError if it is missing, broken or for another TensorFlow."""
     found = adapter_for(version)
     if found is None:
-        present = [package for package, _ in npu.ADAPTERS.values() if importlib.util.find_spec(package)]
-        if present:
+        installed = [package for package, _ in npu.ADAPTERS.values() if importlib.util.find_spec(package)]
+        if installed:
             raise UsageError(
-                f"the Ascend adapter {present[0]} does not work with TensorFlow {version}; install "
+                f"the Ascend adapter {installed[0]} does not work with TensorFlow {version}; install "
                 "npu_bridge with TensorFlow 1.15 or npu_device with TensorFlow 2.6, or use --device cpu"
             )
         raise UsageError(
@@ -41,11 +41,11 @@ def load_adapter(version: str) -> Any:
         enable = getattr(getattr(top, "compat", None), "enable_v1", None)
         if enable is not None:
             enable()  # npu_device: graph sessions instead of eager execution
-    except Exception as error:  # a missing library of CANN makes it ImportError, OSError or a tf.errors
+    except Exception as error:  # missing CANN libraries: ImportError, OSError or tf.errors
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UsageError(
-            f"the Ascend adapter {package} breaks at import ({reason}); source CANN's set_env.sh and try "
-            "again, or use --device cpu"
+            f"the Ascend adapter {package} fails at import ({reason}); source CANN's set_env.sh and try again, or"
+            " use --device cpu"
         ) from error
     missing = [name for name in npu.ADAPTER_NAMES if not hasattr(module, name)]
     if missing:
@@ -54,8 +54,8 @@ def load_adapter(version: str) -> Any:
 
 
 def environment_index() -> int:
-    """The device that the adapter takes when nobody names one. Raises UsageError where the variable is no number."""
+    """The adapter's default device, from ASCEND_DEVICE_ID. Raises UsageError if that is not a number."""
     text = os.environ.get("ASCEND_DEVICE_ID", "0")
     if not text.isdigit():
-        raise UsageError(f"ASCEND_DEVICE_ID is {text!r}, no device's number; set it to 0, 1, ..., or unset it")
+        raise UsageError(f"ASCEND_DEVICE_ID is {text!r}, not a device index; set it to 0, 1, ..., or unset it")
     return int(text)

@@ -1,4 +1,4 @@
-"""Ascend NPUs behind their adapter: one a process, alone or as one of several ranks."""
+"""Ascend NPUs through their TensorFlow adapter: one per process, alone or as one of several ranks."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class NpuDevice(Device):
     times_data_wait = False
 
     def __init__(self, index: Optional[int], request: Request) -> None:
-        rank = environment.given()
+        rank = environment.current_rank()
         self.adapter = load_adapter(probe.tensorflow_version())
         super().__init__(request)
         if request.xla:
-            raise UsageError("XLA is not for the NPU, whose adapter compiles graphs itself; leave out --xla")
+            raise UsageError("--xla has no effect on an NPU, whose adapter compiles graphs itself; leave it out")
         if rank is not None:
             refuse_index(self.kind, index)
             self._join(rank)
@@ -37,26 +37,26 @@ class NpuDevice(Device):
                 f"--num-devices {request.number}, but RANK_SIZE makes this process the only one; unset it and RANK_ID"
             )
         self.index = environment_index() if index is None else index
-        self.options, notes = npu.session_options(
+        self.session_options, notes = npu.session_options(
             request.npu_options, self.precision, index, request.deterministic, distributed=self.count > 1
         )
         self.notes.extend(notes)
-        self.loss_scale = request.loss_scale or ("dynamic" if npu.uses_float16(self.options) else None)
+        self.loss_scale = request.loss_scale or ("dynamic" if npu.uses_float16(self.session_options) else None)
 
     def _join(self, rank: environment.Rank) -> None:
-        """Be one of several. Raises UsageError where the adapter would not train with the others."""
+        """Become one of several ranks. Raises UsageError if the adapter would train without the others."""
         self.rank, self.count = rank.number, rank.size
         os.environ["ASCEND_DEVICE_ID"] = str(rank.device)  # the adapter reads both when its first session opens
         os.environ.setdefault("JOB_ID", environment.JOB_ID)
-        if not hasattr(self.adapter, "hccl_ops") or not self._averages():
-            # Older adapters look at RANK_SIZE alone, and train without the others under CM_* without a word.
+        if not hasattr(self.adapter, "hccl_ops") or not self._averages_gradients():
+            # Older adapters read RANK_SIZE only, and under CM_* silently train without the others.
             raise UsageError(
                 "this Ascend adapter does not average gradients over the devices that the environment names; use"
                 f" {environment.TABLE} with RANK_ID and RANK_SIZE, or a newer adapter"
             )
 
-    def _averages(self) -> bool:
-        """Whether the adapter's optimizer puts its all-reduce into a graph."""
+    def _averages_gradients(self) -> bool:
+        """Whether the adapter's optimizer adds an all-reduce to a graph."""
         import tensorflow as tf
 
         with tf.Graph().as_default() as graph:
@@ -72,13 +72,13 @@ class NpuDevice(Device):
         rewrite = config.graph_options.rewrite_options
         custom = rewrite.custom_optimizers.add()
         custom.name = "NpuOptimizer"
-        npu.write(self.options, custom.parameter_map)
+        npu.write(self.session_options, custom.parameter_map)
         switch(rewrite, "remapping", on=False)
         switch(rewrite, "memory_optimization", on=False)
         return config
 
     def wrap_optimizer(self, optimizer: Any) -> Any:
-        optimizer = self.adapter.npu_tf_optimizer(optimizer)  # the adapter's distributed optimizer: averages over ranks
+        optimizer = self.adapter.npu_tf_optimizer(optimizer)  # averages the gradients over the ranks
         if self.loss_scale is None:
             return optimizer
         if self.loss_scale == "dynamic":
@@ -93,15 +93,15 @@ class NpuDevice(Device):
             with super().connected() as alone:
                 yield alone
             return
-        from tf_seresnet.devices.npu.hccl import AdapterRanks
+        from tf_seresnet.devices.npu.hccl import HcclRanks
 
-        yield AdapterRanks(self.rank, self.count, self.adapter.hccl_ops)
+        yield HcclRanks(self.rank, self.count, self.adapter.hccl_ops)
 
     def settings(self) -> Dict[str, Any]:
         scale = npu.DYNAMIC_LOSS_SCALE if self.loss_scale == "dynamic" else None
         return {
             **super().settings(),
             "adapter": self.adapter.__name__.partition(".")[0],
-            "npu_options": dict(self.options),
+            "npu_options": dict(self.session_options),
             "dynamic_loss_scale": scale and dict(scale),
         }

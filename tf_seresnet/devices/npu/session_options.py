@@ -1,8 +1,7 @@
-"""The Ascend adapter's session options as data: every key's type and values, and the rules between keys.
+"""The Ascend adapter's session options as data: the type and values of every key, and the rules between keys.
 
-The keys, types and rules are those that the adapter's own parser of the custom optimizer `NpuOptimizer`
-applies. It stops the process, or ignores a key without a word, where this file gives one line that says
-what to do.
+The keys, types and rules are those of the adapter's parser of the custom optimizer `NpuOptimizer`. Where the adapter
+ends the process or silently ignores a key, this module raises UsageError.
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ from shared.text import closest, nearest
 
 Value = Union[bool, int, str]
 
-# Which TensorFlow each adapter is made for, and the module whose names a session script imports.
+# The TensorFlow version of each adapter: its package and the module that a session script imports.
 ADAPTERS = {(1, 15): ("npu_bridge", "npu_bridge.npu_init"), (2, 6): ("npu_device", "npu_device.compat.v1.npu_init")}
-ADAPTER_NAMES = (  # what is used of that module
+ADAPTER_NAMES = (  # used from that module
     "npu_tf_optimizer",
     "NPULossScaleOptimizer",
     "ExponentialUpdateLossScaleManager",
     "FixedLossScaleManager",
 )
 
-# The documented loss scale: 2**32 to start with, twice as much after 1000 good steps, half after 2 bad
-# ones. So high a start costs some skipped steps; it is what the documented run used, and `--loss-scale
-# NUMBER` replaces it.
+# The loss scale of the documented run starts at 2**32, doubles after 1000 finite steps and halves after 2 overflows.
+# The high start costs some skipped steps; `--loss-scale NUMBER` replaces it.
 DYNAMIC_LOSS_SCALE = {
     "init_loss_scale": 2**32,
     "incr_every_n_steps": 1000,
@@ -35,10 +33,9 @@ DYNAMIC_LOSS_SCALE = {
     "decr_ratio": 0.5,
 }
 
-# `--precision` in the adapter's words. O0 means float32 and nothing else, which is must_keep_origin_dtype:
-# force_fp32 sounds like it, but is documented to feed convolutions float16. On a chip whose matrix unit has
-# no float32, O0 is therefore slow or refused by the adapter; `--npu-option precision_mode=force_fp32` is
-# the way out.
+# The adapter's precision_mode for `--precision`. O0 is float32 only: must_keep_origin_dtype, because force_fp32 is
+# documented to feed float16 to convolutions. On a chip whose matrix unit has no float32, O0 is therefore slow, or the
+# adapter refuses it; use `--npu-option precision_mode=force_fp32` there.
 PRECISION_MODES = {"O0": "must_keep_origin_dtype", "O1": "allow_mix_precision", "bf16": "allow_mix_precision_bf16"}
 # Values of precision_mode and precision_mode_v2 under which float16 gradients can underflow.
 FLOAT16_MODES = tuple(
@@ -51,10 +48,10 @@ FLOAT16_MODES = tuple(
 
 @dataclass(frozen=True)
 class Key:
-    """One key of the adapter's parameter map: the field it fills (b: bool, i: int, s: bytes), its values."""
+    """A key of the adapter's parameter map: its field (b: bool, i: int, s: bytes) and its valid values."""
 
     field: str
-    values: Tuple[str, ...] = ()  # the admitted ones; none listed: any
+    values: Tuple[str, ...] = ()  # empty: any value
     minimum: Optional[int] = None
     deprecated: bool = False
 
@@ -66,7 +63,7 @@ _BIT = Key("i", values=("0", "1"))
 _TEXT = Key("s")
 
 KEYS: Dict[str, Key] = {
-    # what runs, and where
+    # execution
     "use_off_line": _FLAG,
     "mix_compile_mode": _FLAG,
     "iterations_per_loop": Key("i", minimum=1),
@@ -141,13 +138,13 @@ KEYS: Dict[str, Key] = {
     "experimental_logical_device_id": _TEXT,
     "experimental_model_deploy_mode": _TEXT,
     "experimental_model_deploy_devicelist": _TEXT,
-    # time limits, in the adapter's units; -1 is its "no limit" of the last three
+    # timeouts in the adapter's units; -1 means no limit for the last three
     "op_wait_timeout": _COUNT,
     "op_execute_timeout": _COUNT,
     "graph_exec_timeout": Key("i", minimum=-1),
     "stream_sync_timeout": Key("i", minimum=-1),
     "event_sync_timeout": Key("i", minimum=-1),
-    # looking inside
+    # debugging
     "enable_dump": _FLAG,
     "enable_dump_debug": _FLAG,
     "dump_path": _TEXT,
@@ -161,7 +158,7 @@ KEYS: Dict[str, Key] = {
     "enable_exception_dump": Key("i", values=("0", "1", "2")),
     "op_debug_config": _TEXT,
     "debug_dir": _TEXT,
-    # what later adapters want replaced
+    # deprecated
     "dynamic_input": Key("b", deprecated=True),
     "dynamic_graph_execute_mode": Key("s", values=("lazy_recompile", "dynamic_execute"), deprecated=True),
     "dynamic_inputs_shape_range": Key("s", deprecated=True),
@@ -174,20 +171,19 @@ KEYS: Dict[str, Key] = {
 
 
 def session_options(
-    given: Sequence[str],
+    user_options: Sequence[str],
     precision: str = "O0",
     index: Optional[int] = None,
     deterministic: bool = False,
     distributed: bool = False,
 ) -> Tuple[Dict[str, Value], List[str]]:
-    """The whole parameter map of a training session, and lines for the user.
+    """The parameter map of a training session, and notes for the user.
 
-    `given` is what `--npu-option` collected, "key=value" each; it wins over the documented configuration.
-    `index` is the device to use, None leaves it to the adapter. `distributed` is for one of several ranks: gradients
-    travel while others are computed. Raises UsageError for an unknown key, for a
-    value that does not fit and for keys that do not go together.
+    `user_options`, "key=value" texts of `--npu-option`, override the documented configuration. `index` is the device to
+    use; None leaves it to the adapter. `distributed` is for one of several ranks: gradients are exchanged while others
+    are still computed. Raises UsageError for an unknown key, an invalid value or keys that exclude each other.
     """
-    user = parse(given)
+    user = parse(user_options)
     values: Dict[str, Value] = {"use_off_line": True, "graph_run_mode": 1}
     if "precision_mode_v2" not in user:  # the adapter refuses both together
         values["precision_mode"] = PRECISION_MODES[precision]
@@ -210,10 +206,10 @@ def session_options(
     return values, notes
 
 
-def parse(given: Sequence[str]) -> Dict[str, Value]:
-    """Typed values of "key=value" texts. Raises UsageError, with the nearest key or the admitted values."""
+def parse(user_options: Sequence[str]) -> Dict[str, Value]:
+    """Typed values of "key=value" texts. Raises UsageError with the nearest key or the valid values."""
     values: Dict[str, Value] = {}
-    for text in given:
+    for text in user_options:
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--npu-option {text!r} has no value; write --npu-option KEY=VALUE")
@@ -221,14 +217,14 @@ def parse(given: Sequence[str]) -> Dict[str, Value]:
             near = closest(name, KEYS)
             hint = f"did you mean {near!r}?" if near else "its documentation lists them"
             raise UsageError(f"the Ascend adapter has no option {name!r}; {hint}")
-        typed = _typed(name, KEYS[name], value)
-        if values.setdefault(name, typed) != typed:
-            raise UsageError(f"--npu-option {name} is given as {values[name]} and as {typed}; give it once")
+        parsed = _parse_value(name, KEYS[name], value)
+        if values.setdefault(name, parsed) != parsed:
+            raise UsageError(f"--npu-option {name} is given as {values[name]} and as {parsed}; give it once")
     return values
 
 
 def check(values: Mapping[str, Value]) -> None:
-    """Raise UsageError where keys break a rule that the adapter enforces between them."""
+    """Raise UsageError if the values break one of the adapter's rules between keys."""
     if "precision_mode" in values and "precision_mode_v2" in values:
         raise UsageError("npu options precision_mode and precision_mode_v2 exclude each other; give one")
     if "modify_mixlist" in values and values.get("precision_mode") != "allow_mix_precision":
@@ -243,8 +239,7 @@ def check(values: Mapping[str, Value]) -> None:
     missing = [key for key in shapes if key not in values]
     if missing and len(missing) < len(shapes):
         raise UsageError(
-            f"npu options {', '.join(shapes)} come together or not at all; add {' and '.join(missing)}, "
-            "or leave all three out"
+            f"npu options {', '.join(shapes)} need each other; add {' and '.join(missing)}, or leave all three out"
         )
     if "optypelist_for_implmode" in values and "op_select_implmode" not in values:
         raise UsageError("npu option optypelist_for_implmode needs op_select_implmode; add it")
@@ -253,12 +248,12 @@ def check(values: Mapping[str, Value]) -> None:
 
 
 def uses_float16(values: Mapping[str, Value]) -> bool:
-    """Whether gradients pass through float16, so that the loss wants scaling."""
+    """Whether gradients are computed in float16, so that the loss needs scaling."""
     return values.get("precision_mode", values.get("precision_mode_v2")) in FLOAT16_MODES
 
 
 def write(values: Mapping[str, Value], parameter_map: Any) -> None:
-    """Fill a custom optimizer's `parameter_map`: each key into the field of its type, text as bytes."""
+    """Fill a custom optimizer's `parameter_map`: each value into the field of its type, text as bytes."""
     for name, value in values.items():
         content = value.encode("utf-8") if isinstance(value, str) else value
         setattr(parameter_map[name], KEYS[name].field, content)
@@ -269,24 +264,24 @@ def write(values: Mapping[str, Value], parameter_map: Any) -> None:
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def _typed(name: str, key: Key, text: str) -> Value:
-    """The value of `name` in its type. Raises UsageError."""
+def _parse_value(name: str, key: Key, text: str) -> Value:
+    """The value of option `name`, of the key's type. Raises UsageError."""
     if key.field == "b":
         if text.lower() not in _BOOLS:
-            raise UsageError(f"npu option {name} is true or false, not {text!r}; write {name}=true")
+            raise UsageError(f"npu option {name} must be true or false, not {text!r}; write {name}=true")
         return _BOOLS[text.lower()]
     if key.values and text not in key.values:
         raise UsageError(f"npu option {name} cannot be {text!r}; {nearest(text, key.values)}")
     if key.field == "s":
         if not text:
             raise UsageError(f"npu option {name} is empty; write {name}=VALUE")
-        return expanded(text)  # half of them are paths, and no other value begins with ~
+        return expanded(text)  # many are paths, and no other value begins with ~
     try:
         number = int(text)
     except ValueError:
-        raise UsageError(f"npu option {name} is a whole number, not {text!r}; write {name}=1") from None
+        raise UsageError(f"npu option {name} must be a whole number, not {text!r}; write {name}=1") from None
     if key.minimum is not None and number < key.minimum:
-        raise UsageError(f"npu option {name} is at least {key.minimum}, not {number}; raise it")
+        raise UsageError(f"npu option {name} must be at least {key.minimum}, not {number}; raise it")
     if not -(2**63) <= number < 2**63:
         raise UsageError(f"npu option {name} does not fit 64 bits: {number}; lower it")
     return number

@@ -1,1 +1,1 @@
-"""A stand-in for Ascend's adapter on TensorFlow 1.15; `npu_init` says what it proves."""
+"""A fake of Ascend's adapter for TensorFlow 1.15; see `npu_init` for what it proves."""

@@ -1,7 +1,7 @@
-"""How the stand-in's ranks reach one another: arrays over TCP, gathered by rank 0 and given back to all.
+"""All-gather between the fake's ranks over TCP: rank 0 collects the arrays and sends them to all.
 
-Every exchange has a name, which is the operation's in the graph, and a number, counted up each time that it runs. Ranks
-whose graphs differ therefore wait for each other, as real ones would, until `SECONDS` are over.
+An exchange is identified by the name of its operation in the graph and a counter of its runs. Ranks whose graphs differ
+therefore wait for each other, as with the real adapter, until `TIMEOUT` is over.
 """
 
 from __future__ import annotations
@@ -13,60 +13,60 @@ import struct
 import threading
 import time
 
-SECONDS = 60.0
+TIMEOUT = 60.0  # seconds
 
 
 def size():
-    """How many ranks there are, as the newer adapters find it."""
+    """Number of ranks, determined as in newer adapters."""
     if "CM_WORKER_SIZE" in os.environ and "RANK_SIZE" in os.environ:
         raise ValueError("RANK_SIZE and CM_WORKER_SIZE cannot be configured at the same time")
-    if "NPU_STAND_IN_OLD" in os.environ:  # an adapter from before CM_* counted
+    if "NPU_STAND_IN_OLD" in os.environ:  # an older adapter, which ignores CM_*
         return int(os.environ.get("RANK_SIZE", "1"))
     return int(os.environ.get("RANK_SIZE") or os.environ.get("CM_WORKER_SIZE", "1"))
 
 
 def rank():
-    """Which of them this process is. HCCL numbers the devices of one machine in their order."""
+    """Rank of this process. HCCL numbers the devices of one machine in order."""
     return int(os.environ["RANK_ID"] if "RANK_TABLE_FILE" in os.environ else os.environ["ASCEND_DEVICE_ID"])
 
 
 def exchange(name, number, value):
-    """What all ranks have given for this name and number, in their order. Blocks until all have."""
+    """The values of all ranks for this name and number, ordered by rank. Blocks until all have sent theirs."""
     if not os.environ.get("JOB_ID"):
-        raise AttributeError("'NoneType' object has no attribute '_rank_size'")  # what the real one says
+        raise AttributeError("'NoneType' object has no attribute '_rank_size'")  # the real adapter's error
     _serve_once()
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            with socket.create_connection(_meeting(), timeout=SECONDS) as connection:
+            with socket.create_connection(_address(), timeout=TIMEOUT) as connection:
                 _send(connection, (name, number, rank(), value))
                 return _receive(connection)
         except (ConnectionRefusedError, FileNotFoundError, ValueError):
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.05)  # rank 0 is not yet here
+            time.sleep(0.05)  # rank 0 does not listen yet
 
 
 # -- rank 0 --------------------------------------------------------------------------------------------------
 
 _start = threading.Lock()
 _server = []
-_arrived = threading.Condition()
-_given = {}  # values by rank, by name and number
+_condition = threading.Condition()
+_values = {}  # by (name, number), then by rank
 
 
 def _serve_once():
     with _start:
         if rank() == 0 and not _server:
-            _server.append(_listening())
+            _server.append(_listen())
             threading.Thread(target=_accept, args=(_server[0],), daemon=True).start()
 
 
-def _listening():
+def _listen():
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     table = os.environ.get("RANK_TABLE_FILE")
-    server.bind(("127.0.0.1", 0) if table else _meeting())
+    server.bind(("127.0.0.1", 0) if table else _address())
     server.listen(64)
     if table:
         with open(table + ".port.new", "w") as file:
@@ -75,7 +75,7 @@ def _listening():
     return server
 
 
-def _meeting():
+def _address():
     table = os.environ.get("RANK_TABLE_FILE")
     if table:
         with open(table + ".port") as file:
@@ -86,18 +86,18 @@ def _meeting():
 def _accept(server):
     while True:
         connection, _ = server.accept()
-        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+        threading.Thread(target=_handle, args=(connection,), daemon=True).start()
 
 
-def _answer(connection):
+def _handle(connection):
     with connection:
         name, number, sender, value = _receive(connection)
-        with _arrived:
-            values = _given.setdefault((name, number), {})
+        with _condition:
+            values = _values.setdefault((name, number), {})
             values[sender] = value
-            _arrived.notify_all()
-            _arrived.wait_for(lambda: len(values) == size(), timeout=SECONDS)
-            _given.pop((name, number), None)
+            _condition.notify_all()
+            _condition.wait_for(lambda: len(values) == size(), timeout=TIMEOUT)
+            _values.pop((name, number), None)
         if len(values) == size():
             _send(connection, [values[other] for other in range(size())])
 
@@ -120,7 +120,7 @@ def _exactly(connection, length):
     while length:
         part = connection.recv(min(length, 1 << 20))
         if not part:
-            raise ConnectionError("another rank has gone")
+            raise ConnectionError("another rank has closed the connection")
         parts.append(part)
         length -= len(part)
     return b"".join(parts)

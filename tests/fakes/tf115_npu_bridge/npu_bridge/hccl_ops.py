@@ -1,4 +1,4 @@
-"""HCCL's operations on the CPU: named as the real ones, so that a graph can be asked whether it has them."""
+"""HCCL's operations on the CPU, named like the real ones so that they can be found in a graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as _tensorflow
 
 _tf = _tensorflow.compat.v1
-exchange = None  # the module of that name: whoever loads this one says which
+exchange = None  # the module of that name, set by `npu_init`
 _REDUCE = {"sum": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply}
 
 
@@ -19,7 +19,7 @@ def allreduce(tensor, reduction, fusion=1, fusion_id=-1, group="hccl_world_group
 
 
 def allreduce_all(tensors, reduction):
-    """What the compiler makes of many all-reduces that it fuses: one exchange."""
+    """Several all-reduces fused into one exchange, as the compiler fuses them."""
     tensors = [_tf.convert_to_tensor(tensor) for tensor in tensors]
     if any(tensor.op.type.startswith("Variable") for tensor in tensors):
         raise ValueError("the upstream node of allreduce must not be a variable")
@@ -27,18 +27,18 @@ def allreduce_all(tensors, reduction):
     def combine(values, *own):
         return [functools.reduce(_REDUCE[reduction], parts) for parts in zip(*values)]
 
-    return _exchanged("HcomAllReduce", combine, tensors)
+    return _exchange_op("HcomAllReduce", combine, tensors)
 
 
 def broadcast(tensor, root_rank, fusion=2, fusion_id=0, group="hccl_world_group"):
-    """A list of tensors, as the root has them."""
+    """The root rank's values of a list of tensors, on all ranks."""
     if not isinstance(tensor, list):
         raise ValueError("broadcast takes a list")
     tensors = [_tf.convert_to_tensor(part) for part in tensor]
-    return _exchanged("HcomBroadcast", lambda values, *own: values[root_rank], tensors)
+    return _exchange_op("HcomBroadcast", lambda values, *own: values[root_rank], tensors)
 
 
-def _exchanged(kind, combine, tensors):
+def _exchange_op(kind, combine, tensors):
     name = _tf.get_default_graph().unique_name(kind, mark_as_used=False)
     numbers = itertools.count()
 

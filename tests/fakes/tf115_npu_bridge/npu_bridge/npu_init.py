@@ -1,19 +1,20 @@
-"""The names that a session script takes from the Ascend adapter, working on the CPU with stock TensorFlow.
+"""A fake of the Ascend adapter's module for session scripts, on the CPU with stock TensorFlow.
 
-What a run with this module on the path proves: the NPU branch of the program is taken from the command line
-to the checkpoint; the session configuration is one that the adapter's parser accepts (every session with an
-`NpuOptimizer` is checked here when it is opened, keys, types, values and rules, from a table of its own);
-the loss really is scaled, the gradients scaled back, an overflowing step skipped and the scale kept in
-variables that checkpoints carry. Several processes with the variables of ranks really exchange what they would
-through HCCL: gradients are averaged, an overflow on one rank skips the step on all, variables are broadcast.
+A run with this module proves that the program takes its NPU path from the command line to the checkpoint; the adapter's
+parser would accept the session configuration (keys, types, values and rules are checked against an independent table
+whenever a session with an `NpuOptimizer` is opened); the loss is scaled, the gradients are scaled back, a step that
+overflows is skipped, and the scale is stored in variables that checkpoints contain. Several processes with the
+environment of ranks exchange what they would exchange through HCCL: gradients are averaged, an overflow on one rank
+skips the step on all, variables are broadcast.
 
-What it does not prove: anything about the speed or the numbers of an NPU, that its compiler takes the
-graph, its float16, its overflow flag (which saturating chips have instead of infinities), HCCL itself, its
-rank tables and its networks. Stock TensorFlow computes the graph in float32.
+What it does not prove: the speed and the numbers of an NPU, that its compiler accepts the graph, its float16, its
+overflow flag (saturating chips have one instead of infinities), HCCL itself, its rank tables and its networks. Stock
+TensorFlow computes the graph in float32.
 
-The environment variable NPU_STAND_IN_RECORD names a file to which a JSON line is added for every session
-({"session": {key: value}}, null without the adapter's configuration) and every optimizer ({"optimizer":
-class, "manager": class, "is_distributed": bool}). NPU_STAND_IN_OLD makes it an adapter that knows RANK_SIZE alone.
+If the environment variable NPU_STAND_IN_RECORD is the path of a file, a JSON line is appended to it for every session
+({"session": {key: value}}, null without the adapter's configuration) and every optimizer ({"optimizer": class,
+"manager": class, "is_distributed": bool}). With NPU_STAND_IN_OLD the fake is an older adapter, which reads RANK_SIZE
+only.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ __all__ = [
 
 
 def _sibling(name):
-    """A module of this folder, also where this file was loaded without its package."""
+    """A module of this folder, even if this file was loaded without its package."""
     spec = importlib.util.spec_from_file_location("npu_stand_in_" + name, str(Path(__file__).with_name(name + ".py")))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -57,7 +58,7 @@ hccl_ops.exchange = exchange
 
 
 class NPUDistributedOptimizer(_tf.train.Optimizer):
-    """Averages the gradients over the ranks, where there are several."""
+    """Averages the gradients over the ranks."""
 
     def __init__(self, opt):
         self._opt = opt
@@ -89,7 +90,7 @@ def npu_tf_optimizer(opt):
 
 
 class FixedLossScaleManager:
-    """One loss scale for the whole run; steps that overflow are skipped unless told otherwise."""
+    """A constant loss scale; steps that overflow are skipped if `enable_overflow_check`."""
 
     def __init__(self, loss_scale, enable_overflow_check=True):
         if loss_scale < 1:
@@ -108,11 +109,10 @@ class FixedLossScaleManager:
 
 
 class ExponentialUpdateLossScaleManager:
-    """Raises the scale after `incr_every_n_steps` good steps in a row, lowers it after some bad ones.
+    """Increases the scale after `incr_every_n_steps` consecutive good steps, decreases it after some bad ones.
 
-    The rule is that of `tf.contrib.mixed_precision`, from which the real one descends: bad steps add up
-    until the scale changes, a bad step starts the count of good ones anew, a rise that would overflow
-    float32 is left out, and so is a fall below 1.
+    The rule is that of `tf.contrib.mixed_precision`, from which the real one is derived: bad steps accumulate until the
+    scale changes, a bad step resets the count of good steps, the scale never overflows float32 nor falls below 1.
     """
 
     def __init__(self, init_loss_scale, incr_every_n_steps, decr_every_n_nan_or_inf=2, incr_ratio=2, decr_ratio=0.8):
@@ -128,7 +128,7 @@ class ExponentialUpdateLossScaleManager:
         return self._loss_scale
 
     def update_loss_scale(self, finite_grads):
-        """An operation; it reads the three variables before it writes them."""
+        """The operation that updates the three variables, all of which it reads first."""
         scale, good = _tf.identity(self._loss_scale), _tf.identity(self._num_good_steps)
         bad = _tf.identity(self._num_bad_steps)
         good = _tf.where(finite_grads, good + 1, _tf.zeros_like(good))
@@ -148,7 +148,7 @@ class ExponentialUpdateLossScaleManager:
 
 
 class NPULossScaleOptimizer(_tf.train.Optimizer):
-    """Scales the loss and scales the gradients back; skips the whole update if one is not finite."""
+    """Scales the loss and scales the gradients back; skips the whole update if a gradient is not finite."""
 
     def __init__(self, opt, loss_scale_manager, is_distributed=False):
         if is_distributed != (exchange.size() > 1):
@@ -177,7 +177,7 @@ class NPULossScaleOptimizer(_tf.train.Optimizer):
         update = _tf.cond(
             finite, lambda: self._opt.apply_gradients(grads_and_vars, global_step, name), lambda: _tf.no_op()
         )
-        # After the update: the gradients must have been scaled back by the scale that they were made with.
+        # After the update: the gradients must be scaled back with the scale they were computed with.
         with _tf.control_dependencies([update]):
             return _tf.group(update, self._loss_scale_manager.update_loss_scale(finite))
 
@@ -197,8 +197,8 @@ def _counter(name, value, dtype):
 
 # -- the session configuration, read as the adapter reads it -------------------------------------------------
 
-# By field of the parameter map. Written from the adapter's documents and not from the program's own table, so
-# that a mistake in one shows against the other.
+# Keys by field of the parameter map, from the adapter's documents and not from the program's table, so that an error in
+# either shows.
 _FIELDS = {
     "b": """use_off_line mix_compile_mode hcom_parallel enable_dump enable_dump_debug profiling_mode
         hcom_multi_mode external_weight enable_graph_parallel
@@ -228,13 +228,13 @@ _PRECISION_MODES = b"""force_fp32 allow_fp32_to_fp16 force_fp16 must_keep_origin
 def check_session_config(config):
     """The parameter map of the one `NpuOptimizer` in this ConfigProto, as a dict.
 
-    Raises ValueError with everything that the adapter would refuse, ignore or read as empty.
+    Raises ValueError with all that the adapter would refuse, ignore or read as empty.
     """
     rewrite = config.graph_options.rewrite_options
     optimizers = [custom for custom in rewrite.custom_optimizers if custom.name == "NpuOptimizer"]
     if len(optimizers) != 1:
         raise ValueError("{} custom optimizers are named NpuOptimizer".format(len(optimizers)))
-    wrong = [
+    errors = [
         "{} is not OFF".format(name)
         for name in ("remapping", "memory_optimization")
         if getattr(rewrite, name) != RewriterConfig.OFF  # integers: OFF prints as MANUAL
@@ -243,14 +243,14 @@ def check_session_config(config):
     for key, value in optimizers[0].parameter_map.items():
         field = value.WhichOneof("value")
         if key not in _FIELD_OF:
-            wrong.append("unknown key {}".format(key))
+            errors.append("unknown key {}".format(key))
         elif field != _FIELD_OF[key]:
-            wrong.append("{} is in field {}, not {}".format(key, field, _FIELD_OF[key]))
+            errors.append("{} is in field {}, not {}".format(key, field, _FIELD_OF[key]))
         else:
             values[key] = getattr(value, field)
-    wrong += _broken_rules(values)
-    if wrong:
-        raise ValueError("; ".join(wrong))
+    errors += _broken_rules(values)
+    if errors:
+        raise ValueError("; ".join(errors))
     return values
 
 
@@ -279,13 +279,13 @@ def _record(entry):
 
 
 def _check_every_session():
-    """The real adapter is called by TensorFlow's graph optimizer, this one by the session's constructor."""
+    """Hook the check into the session's constructor; TensorFlow's graph optimizer calls the real adapter."""
     original = _session.BaseSession.__init__
     if getattr(original, "stand_in", False):
         return
 
     def checked(self, target="", graph=None, config=None):
-        values, self._session = None, None  # the destructor looks at it
+        values, self._session = None, None  # the destructor reads it
         if config is not None and config.graph_options.rewrite_options.custom_optimizers:
             values = check_session_config(config)
             values = {key: v.decode() if isinstance(v, bytes) else v for key, v in values.items()}

@@ -1,8 +1,8 @@
-"""A stand-in for Ascend's adapter on TensorFlow 2.6, in its TensorFlow 1 compatibility mode.
+"""A fake of Ascend's adapter for TensorFlow 2.6, in its TensorFlow 1 compatibility mode.
 
-It proves and leaves open what the stand-in for TensorFlow 1.15 does
-(tests/fakes/tf115_npu_bridge/npu_bridge/npu_init.py), whose names it shares: the session script is the same. Like the
-real one it switches TensorFlow 2 behaviour off, for the whole process.
+The session script is the same as for TensorFlow 1.15, so it shares the names and the limits of that fake
+(tests/fakes/tf115_npu_bridge/npu_bridge/npu_init.py). Like the real adapter it disables TensorFlow 2 behaviour for the
+whole process.
 """
 
 from . import compat

@@ -1,7 +1,7 @@
-"""A stand-in for torch_npu: `import torch_npu` makes a device called `npu` whose memory is the host's.
+"""A fake of torch_npu: `import torch_npu` registers a device `npu` whose memory is the host's.
 
-Put the folder above this one on PYTHONPATH. The number of devices is SIMULATED_NPUS in the environment (2 unless set).
-`counters()` counts what the host sends to the device, reads from it and waits for.
+Put the parent folder on PYTHONPATH. The number of devices is SIMULATED_NPUS in the environment (default: 2).
+`counters()` counts copies to and from the devices and synchronisations.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Builds the extension once a machine: a shared library in the cache, by torch's version, Python's and the sources.
+"""Builds the extension once per machine: a shared library in the cache, for these sources, torch and Python.
 
-The compiler is called as `torch.utils.cpp_extension.load` does, without Ninja: the tests need not install that.
+The compiler is called as by `torch.utils.cpp_extension.load`, but without Ninja, which the tests need not install.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from shared.system.cache_dir import places
 
 HERE = Path(__file__).resolve().parent
 NAME = "_simulated_npu"
-# -O1 halves the time of the build, and no loop of ours is long; C++20 is what torch's headers need from 2.13 on.
+# -O1 halves the build time, and no loop here is long; torch's headers need C++20 from 2.13 on.
 FLAGS = ["-shared", "-fPIC", "-std=c++20", "-O1", "-w", f"-DTORCH_EXTENSION_NAME={NAME}"]
 LIBRARIES = ["-ltorch", "-ltorch_cpu", "-ltorch_python", "-lc10"]
 
 
 def compiler() -> Optional[str]:
-    """The C++ compiler, None where there is none: CXX in the environment, else the usual names."""
+    """The C++ compiler: CXX in the environment, else the usual names; None if there is none."""
     return next((path for path in map(shutil.which, (os.environ.get("CXX") or "c++", "g++", "clang++")) if path), None)
 
 
 def library() -> Path:
-    """The built library; builds it where it is not there. Raises RuntimeError with the compiler's words."""
+    """The library, built if it does not exist yet. Raises RuntimeError with the compiler's output."""
     name = f"{NAME}-{_key()}.so"
     folder = _folder()
     path = folder / name
     if not path.is_file():
-        with _alone(folder / "lock"):
-            if not path.is_file():  # another process may have made it while this one waited
+        with _locked(folder / "lock"):
+            if not path.is_file():  # another process may have built it meanwhile
                 _build(path)
     return path
 
@@ -66,11 +66,11 @@ def _key() -> str:
 
 
 def _folder() -> Path:
-    for place in places("simulated-npu"):
+    for folder in places("simulated-npu"):
         with contextlib.suppress(OSError):
-            place.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=str(place)):
-                return place
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=str(folder)):
+                return folder
     raise RuntimeError("no cache folder can be written; set KIT_CACHE")
 
 
@@ -81,26 +81,26 @@ def _build(path: Path) -> None:
     includes = [*cpp_extension.include_paths("cpu"), sysconfig.get_paths()["include"]]
     folders = cpp_extension.library_paths("cpu")
     with tempfile.TemporaryDirectory(prefix=".build-", dir=str(path.parent)) as temporary:
-        made = Path(temporary) / path.name
+        built = Path(temporary) / path.name
         command: List[str] = [
             program,
             *FLAGS,
             str(HERE / "npu.cpp"),
             "-o",
-            str(made),
+            str(built),
             *(f"-I{folder}" for folder in includes),
             *(f"-L{folder}" for folder in folders),
             *LIBRARIES,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"the simulated NPU does not build:\n{done.stderr[-4000:]}")
-        os.replace(made, path)
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise RuntimeError(f"the simulated NPU does not build:\n{process.stderr[-4000:]}")
+        os.replace(built, path)
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock of this name among the processes of the machine; it goes with its holder."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold this file's lock, which the system releases when its holder ends."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

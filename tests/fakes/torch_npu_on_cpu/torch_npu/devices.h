@@ -1,5 +1,5 @@
-// The simulated devices: which one is current, their memory, their random generators, page-locked host memory, and
-// counts of everything that a real device would make the host do or wait for.
+// The simulated devices: the current device, memory, random generators, pinned host memory, and counters of the copies
+// and synchronisations of a real device.
 #pragma once
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -24,7 +24,7 @@ constexpr int kMost = 16;  // devices
 inline thread_local c10::DeviceIndex current = 0;
 inline c10::DeviceIndex count = 0;  // set once, at import
 
-// `waits` is every point where the host would stand still until the device has done what was queued before.
+// `waits` counts the points where the host would wait for the device's queue.
 struct Counters {
   std::atomic<int64_t> operators{0}, host_to_device{0}, device_to_host{0}, scalar_reads{0}, waits{0};
 };
@@ -42,7 +42,7 @@ struct Memory {
 };
 inline std::array<Memory, kMost> memory;
 
-// Whatever owns bytes of a device: they are counted as long as it lives.
+// Owner of a device's bytes, which are counted while it lives.
 struct Owner {
   c10::DataPtr bytes;
   c10::DeviceIndex device;
@@ -65,8 +65,8 @@ struct Allocator final : c10::Allocator {
 };
 inline Allocator allocator;
 
-// "Page-locked" host memory is ordinary memory that is remembered: is_pinned() must find it again, or the DataLoader
-// and DistributedDataParallel take it for pageable.
+// "Pinned" host memory is ordinary memory in a registry: is_pinned() must recognise it, or the DataLoader and
+// DistributedDataParallel treat it as pageable.
 struct PinnedAllocator final : c10::Allocator {
   std::mutex guard;
   std::map<const char*, size_t> blocks;
@@ -116,7 +116,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     if (device.index() >= 0) current = device.index();
   }
   c10::DeviceIndex deviceCount() const noexcept override { return count; }
-  // Every operator is done when its call returns, so streams and events have nothing to order.
+  // Every operator ends before its call returns, so streams and events have nothing to order.
   c10::Stream getStream(c10::Device device) const override { return c10::Stream(c10::Stream::DEFAULT, device); }
   c10::Stream getNewStream(c10::Device device, int) const override { return getStream(device); }
   c10::Stream exchangeStream(c10::Stream stream) const override {
@@ -134,8 +134,8 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
 
 // -- random numbers ----------------------------------------------------------------------------------------------
 
-// A device's own generator: the CPU's algorithm, so that the same seed gives the CPU's numbers, and a state of its own,
-// so that a seed or a restored state that forgot the device is seen.
+// A device's generator: the CPU's algorithm, so that a seed gives the CPU's numbers, but its own state, so that tests
+// notice a seed or a restored state that left out the device.
 struct Generator final : c10::GeneratorImpl {
   at::Generator inner = at::make_generator<at::CPUGeneratorImpl>();
   explicit Generator(c10::DeviceIndex device)
@@ -163,7 +163,7 @@ inline const at::Generator& default_generator(c10::DeviceIndex index) {
   return all[index < 0 ? current : index];
 }
 
-// -- what torch asks of a device that it does not know ----------------------------------------------------------------
+// -- torch's hooks for a device that it does not know -----------------------------------------------------------------
 
 struct Hooks final : at::PrivateUse1HooksInterface {
   bool isBuilt() const override { return true; }

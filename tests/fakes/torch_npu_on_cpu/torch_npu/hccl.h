@@ -1,5 +1,5 @@
-// The backend "hccl": gloo over the same bytes. A collective is finished when its call returns; what gloo throws, for
-// instance where a peer is gone, passes through.
+// The backend "hccl": gloo on the same bytes. A collective ends before its call returns; gloo's exceptions, for example
+// when a peer is gone, pass through.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>

@@ -1,4 +1,4 @@
-"""Registers the backend `hccl` for the device: gloo does the work, see hccl.h. Alone, or as in "cpu:gloo,npu:hccl"."""
+"""Registers the backend `hccl`, alone or as in "cpu:gloo,npu:hccl"; gloo does the work, see hccl.h."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_npu.extension import EXTENSION
 
 
 def register() -> None:
-    """Make torch.distributed know it, as the default for this device."""
+    """Register the backend with torch.distributed as the default of the device."""
     if dist.is_available():
         dist.Backend.register_backend("hccl", _create, devices=["npu"])
 

@@ -1,4 +1,4 @@
-// A device "npu" whose memory is the host's, for tests of everything around the kernels. See ../README.md.
+// A device "npu" with the host's memory, for tests of everything around the kernels. See ../README.md.
 #include <ATen/autocast_mode.h>
 
 #include "devices.h"
@@ -11,9 +11,9 @@ namespace {
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
 REGISTER_ALLOCATOR(kNpu, &allocator);
 
-// -- what the boxed kernel cannot do: operators between two devices, and those that torch leaves to each device -----
+// -- operators that the boxed kernel cannot handle: between two devices, or left to each device by torch ------------
 
-// From pageable memory, or where the caller asks for it, the host waits until the bytes are across.
+// The host waits for a copy from or to pageable memory, or if the caller wants a blocking copy.
 at::Tensor copy_from(const at::Tensor& self, const at::Tensor& to, bool non_blocking) {
   const bool from_npu = self.device().type() == kNpu, to_npu = to.device().type() == kNpu;
   if (!from_npu || !to_npu) {
@@ -53,18 +53,18 @@ at::Tensor convolution(
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     const at::Tensor& gradient, const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef stride,
     at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
-    std::array<bool, 3> wanted) {
+    std::array<bool, 3> output_mask) {
   note({"aten::convolution_backward_overrideable", ""});
   Call call;
   const std::vector<int64_t> bias_sizes{gradient.size(1)};
   auto [of_input, of_weight, of_bias] = at::convolution_backward(
       call.in(gradient), call.in(input), call.in(weight), at::OptionalIntArrayRef(bias_sizes), stride, padding,
-      dilation, transposed, output_padding, groups, wanted);
+      dilation, transposed, output_padding, groups, output_mask);
   return {call.out(of_input), call.out(of_weight), call.out(of_bias)};
 }
 
-// torch gives dropout on devices to one fused operator, whose CPU kernel rounds otherwise than the CPU's own dropout:
-// this is the latter, written as it is there.
+// On devices torch uses a fused dropout operator, whose CPU kernel rounds differently from the CPU's dropout. This is
+// the arithmetic of the latter.
 std::tuple<at::Tensor, at::Tensor> dropout(const at::Tensor& input, double rate, std::optional<bool> train) {
   note({"aten::native_dropout", ""});
   if (train && !*train) return {input.clone(), at::ones_like(input, input.options().dtype(at::kBool))};
@@ -104,7 +104,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("native_dropout_backward", dropout_backward);
   library.impl("set_.source_Storage_storage_offset", set_storage_at);
   library.impl("set_.source_Storage", set_storage);
-  // Not left to the fallback: torch asks for this one by name, and would take the lists of tensors apart.
+  // Not left to the fallback: torch looks this one up by name, and would split the lists of tensors.
   library.impl("_fused_sgd_", torch::CppFunction::makeFromBoxedFunction<&run>());
   for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
     if (name.name.rfind("aten::_foreach_", 0) != 0) continue;
@@ -114,7 +114,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   }
 }
 
-// -- autocast: the lists that torch has for every device -----------------------------------------------------------
+// -- autocast: torch's operator lists for every device -------------------------------------------------------------
 
 TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFallthrough());
@@ -131,7 +131,7 @@ TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {  // the macros below call it 
   AT_FORALL_PROMOTE(WIDEST)
 }
 
-// torch_npu.npu_change_data_ptr: the tensor's memory becomes a part of the block's, for all that share it.
+// torch_npu.npu_change_data_ptr: the storage of the tensor, and of all that share it, becomes a part of the block's.
 void change_data_ptr(const at::Tensor& tensor, const at::Tensor& block, int64_t offset) {
   auto* storage = tensor.storage().unsafeGetStorageImpl();
   auto* kept = new c10::Storage(block.storage());

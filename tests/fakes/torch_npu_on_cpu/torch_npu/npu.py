@@ -1,4 +1,4 @@
-"""What becomes `torch.npu`: the part of torch_npu's module that torch itself and the project ask for."""
+"""The module `torch.npu`: the part of torch_npu's that torch and the project use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 from torch_npu.extension import EXTENSION
 
-NAME = "Simulated NPU"  # never to be taken for an Ascend's name in a record
+NAME = "Simulated NPU"  # unlike any Ascend's name in a record
 Index = Union[None, int, str, torch.device]
 
-# What the project has set, for tests to look at.
+# The project's settings, for tests to inspect.
 settings: Dict[str, Any] = {}
 
 device_count = EXTENSION.device_count
@@ -119,7 +119,7 @@ def empty_cache() -> None:
     pass
 
 
-# -- streams and events: every operator is done when its call returns -------------------------------------------------
+# -- streams and events: every operator ends before its call returns --------------------------------------------------
 
 
 class Stream:
@@ -192,7 +192,7 @@ def set_compile_mode(jit_compile: bool = False) -> None:
 
 
 class _Config:
-    """As torch_npu's: it takes one attribute and gives nothing back."""
+    """Like torch_npu's: one attribute, which can be set but not read."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "allow_internal_format":

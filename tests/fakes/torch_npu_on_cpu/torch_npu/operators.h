@@ -1,5 +1,5 @@
-// Operators: one boxed kernel takes every call, runs the CPU's kernel over the same bytes and gives its results the
-// device of the arguments. Nothing is copied, so results are the CPU's bit for bit.
+// Operators: one boxed kernel handles every call, runs the CPU's kernel on the same bytes and moves the results to the
+// device of the arguments. Nothing is copied, so results equal the CPU's bit for bit.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -11,7 +11,7 @@
 
 namespace simulated_npu {
 
-// What was called, by name, while `recording` is on.
+// Names of the operators called while `recording` is on.
 inline std::atomic<bool> recording{false};
 inline std::mutex recorded_guard;
 inline std::set<std::string> recorded;
@@ -23,7 +23,7 @@ inline void note(const c10::OperatorName& op) {
   recorded.insert(op.overload_name.empty() ? op.name : op.name + "." + op.overload_name);
 }
 
-// The same bytes under another device's name; the new tensor keeps the old one's storage alive.
+// A tensor on another device with the same bytes; it keeps the old tensor's storage alive.
 inline at::Tensor retagged(const at::Tensor& tensor, c10::Device device) {
   const c10::Storage& storage = tensor.storage();
   auto* kept = new c10::Storage(storage);
@@ -43,7 +43,7 @@ inline at::Tensor on_host(const at::Tensor& tensor) {
   return tensor.device().type() == kNpu ? retagged(tensor, at::kCPU) : tensor;
 }
 
-// The arguments of one call on their way to the CPU's kernel, and its results on their way back.
+// Moves the arguments of one call to the CPU and its results back to the device.
 class Call {
  public:
   c10::Device device{kNpu, current};
@@ -77,7 +77,7 @@ class Call {
     return value;
   }
 
-  // An argument that the kernel has resized (an `out=`) takes the new memory and shape.
+  // Gives an argument that the kernel has resized (`out=`) the new memory and shape.
   void settle() {
     for (auto& [npu, cpu] : pairs_) {
       auto* tensor = npu.unsafeGetTensorImpl();
@@ -110,7 +110,7 @@ class Call {
  private:
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs_;  // on the device, on the host
 
-  // With the base's own keys: whether it was made in inference mode is the base's matter, not the present mode's.
+  // With the base's dispatch keys: the mode in which the base was created counts, not the current mode.
   static at::Tensor view(const at::Tensor& base, const at::Tensor& like) {
     auto made = at::detail::make_tensor<c10::TensorImpl>(
         c10::TensorImpl::VIEW, c10::Storage(base.storage()), base.key_set(), like.dtype());
@@ -119,7 +119,7 @@ class Call {
   }
 };
 
-// As on a real device, all tensors are on the same one. A CPU scalar is a number, and allowed.
+// As on a real device, all tensors must be on one device; CPU scalars are allowed.
 inline void check_devices(const c10::OperatorHandle& op, const torch::jit::Stack& stack, size_t first) {
   std::optional<c10::Device> device;
   auto see = [&](const at::Tensor& tensor) {
@@ -135,8 +135,8 @@ inline void check_devices(const c10::OperatorHandle& op, const torch::jit::Stack
   }
 }
 
-// Does the host have to know what the device computed before it can go on? Either the operator says so itself
-// (a shape or a Python value follows from the data), or a boolean mask picks elements.
+// Whether the host must synchronise with the device: a shape or a Python value depends on the data, by the operator's
+// tags or because a boolean mask selects elements.
 inline bool host_waits(const c10::OperatorHandle& op, const torch::jit::Stack& stack, size_t first) {
   if (op.hasTag(at::Tag::data_dependent_output)) return true;
   if (!op.hasTag(at::Tag::dynamic_output_shape)) return false;
@@ -150,7 +150,7 @@ inline bool host_waits(const c10::OperatorHandle& op, const torch::jit::Stack& s
   return !indices || masks;
 }
 
-// While it lives, the CPU's generator stands where the device's stood; afterwards each goes on from its own place.
+// While alive, the CPU's generator has the state of the device's; afterwards each continues from its own state.
 class DeviceRandomness {
  public:
   explicit DeviceRandomness(c10::DeviceIndex device)
@@ -169,7 +169,7 @@ class DeviceRandomness {
   at::Tensor before_;
 };
 
-// What torch_npu refuses, in its words: tensors in channels_last, and lists of tensors in internal formats.
+// Errors of torch_npu, with its messages: channels_last tensors, and lists of tensors in internal formats.
 inline std::atomic<bool> internal_format{false};
 
 inline void check_layout(const c10::OperatorHandle& op, const torch::jit::Stack& stack) {

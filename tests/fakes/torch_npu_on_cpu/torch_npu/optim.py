@@ -1,8 +1,8 @@
-"""torch_npu.optim.NpuFusedSGD with the real one's habits: what it refuses, and what it keeps between steps.
+"""torch_npu.optim.NpuFusedSGD with the limits and the memory layout of the real one.
 
-The real one moves all parameters of a dtype, and all their gradients, into one block of memory at the first step, and
-from then on computes with these blocks alone. So a gradient that is dropped and made anew is never looked at again,
-parameters must be contiguous, and `zero_grad` cannot set to None. All this is here too, so that tests meet it.
+At the first step the real one moves all parameters of a dtype, and all their gradients, into one block of memory each,
+and from then on computes with these blocks only. So a gradient that is freed and allocated anew is ignored, parameters
+must be contiguous, and `zero_grad` cannot set gradients to None. This fake does the same, so that tests notice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch_npu.extension import EXTENSION
 
 
 class NpuFusedSGD(torch.optim.Optimizer):
-    """Stochastic gradient descent with momentum; the arithmetic is the real one's, a block at a time."""
+    """Stochastic gradient descent with momentum, with the real one's arithmetic, one block at a time."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class NpuFusedSGD(torch.optim.Optimizer):
         momentum: List[torch.Tensor] = []
         for parameter in with_gradient if group["momentum"] else []:
             state = self.state[parameter]
-            before = state.get("momentum_buffer", torch.zeros_like(parameter))
-            state["momentum_buffer"] = before.clone()
+            previous = state.get("momentum_buffer", torch.zeros_like(parameter))
+            state["momentum_buffer"] = previous.clone()
             momentum.append(state["momentum_buffer"])
         return {
             "parameters": _combine(with_gradient),
@@ -74,7 +74,7 @@ class NpuFusedSGD(torch.optim.Optimizer):
 
 
 def _combine(tensors: List[torch.Tensor]) -> Optional[torch.Tensor]:
-    """One block that holds these tensors, which become views of it together with all that share their memory."""
+    """One block that holds these tensors, which become views of it, as does every tensor that shares their memory."""
     if not tensors:
         return None
     for tensor in tensors:

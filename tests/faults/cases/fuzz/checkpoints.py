@@ -105,17 +105,15 @@ def _set_up(target: Path, one: Any, training: bytes) -> str:
     from shared.run.progress import Progress
     from torch_imagenet import run_setup
     from torch_imagenet.devices.device import open_device
-    from torch_imagenet.main import MODES
-    from torch_imagenet.options import parser
+    from torch_imagenet.options import RunConfig
     from torch_imagenet.training_setup import Setup, origin_of
 
     write_stranger(target, one[0], {"training.pth": training})
     words = ["train", *commands.TORCH_SHORT[2:], "--data-path", str(commands.tiny_images()), "--resume", str(target)]
-    options = parser(tuple(MODES)).parse_args(words)
-    options, found, _ = origin_of(options)
+    config, found, _ = origin_of(RunConfig.from_argv(words))
     assert found is not None
     device = open_device("cpu")
-    setup = Setup.of(options, device, found)
+    setup = Setup.of(config, device, found)
     progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
     clock.summary()
     run_setup.resumption_remarks(found.state, setup.recipe, run_setup.arithmetic(device, "channels_last", False))

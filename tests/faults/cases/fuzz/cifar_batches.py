@@ -11,12 +11,13 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from shared import batch_writer, cifar10
+from shared import cifar10
 from shared.cifar10 import batches
 from shared.errors import DataError
 from tests.faults.case import SHARED, Case
 from tests.faults.isolated import bad_line, tried
 from tests.faults.mutations import mutated
+from tests.support import python2_pickle
 
 PER_ROUND = 100
 IMAGES = 4  # a file
@@ -37,7 +38,7 @@ def _batch(source: random.Random, **changes: Any) -> Dict[str, Any]:
 def write_set(folder: Path, source: random.Random) -> Path:
     """A whole data set of four images a file, in protocols 2 (as the authors'), 3, 4 and 5."""
     folder.mkdir(parents=True)
-    dumps = [batch_writer.dumps] + [lambda value, p=p: pickle.dumps(value, p) for p in (2, 3, 4, 5)]  # type: ignore[misc]
+    dumps = [python2_pickle.dumps] + [lambda value, p=p: pickle.dumps(value, p) for p in (2, 3, 4, 5)]  # type: ignore[misc]
     (folder / batches.META_FILE).write_bytes(source.choice(dumps)(_meta()))
     for number, name in enumerate(FILES):
         (folder / name).write_bytes(dumps[number % len(dumps)](_batch(source)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -110,12 +111,11 @@ def _judge(said: commands.Said) -> str:
 
 def _torch_lines(folder: Path, source: random.Random) -> str:
     import torch_imagenet.training_setup  # noqa: F401  # torch, before the fork
-    from torch_imagenet.main import MODES
     from torch_imagenet.options import parser
 
     commands.tiny_images()
     os.makedirs(str(folder / "here"))
-    lines = _lines(parser(tuple(MODES)), PER_ROUND, source)
+    lines = _lines(parser(), PER_ROUND, source)
     return tried(lines, lambda line: _torch_line(folder / "here", line), folder)
 
 
@@ -125,24 +125,24 @@ def _torch_line(folder: Path, words: List[str]) -> str:
     from torch_imagenet.devices.device import open_device
     from torch_imagenet.devices.precision import precision
 
-    def locked(options: Any, interrupts: Any) -> None:
-        if not options.data_path:
-            options.data_path = str(commands.tiny_images())
-        device = open_device(options.device, options.deterministic)
-        options, found, given = training_setup.origin_of(options)
-        setup = training_setup.Setup.of(options, device, found, given)
+    def locked(config: Any, interrupts: Any) -> None:
+        if not config.data_path:
+            config = dataclasses.replace(config, data_path=str(commands.tiny_images()))
+        device = open_device(config.device, config.deterministic)
+        config, found, given = training_setup.origin_of(config)
+        setup = training_setup.Setup.of(config, device, found, given)
         precision(setup.recipe.precision)
         run_setup.train_transform(setup.recipe)
         _usable(setup.recipe)
 
     os.chdir(str(folder))
-    with mock.patch.object(main, "_run", locked):
+    with mock.patch.dict(main.MODES, dict.fromkeys(main.MODES, locked)):
         said = commands._said(main.main, words)
     return _judge(said) or _nothing_written(folder)
 
 
 def _tf_lines(folder: Path, source: random.Random) -> str:
-    from tf_seresnet.main import parser
+    from tf_seresnet.options import parser
 
     os.makedirs(str(folder / "here"))
     return tried(_lines(parser(), PER_ROUND, source), lambda line: _tf_line(folder / "here", line), folder)

@@ -94,8 +94,8 @@ def _every_image_once(path: str) -> str:
 
     data = imagenet.load(path, cache=path + "-cache")
     assert data.train is not None
-    with EvaluationInput(data.val, EvalTransform(32, 0.875), 7, 0, "skip") as evaluation, TrainingInput(
-        data.train, TrainTransform(32), 10, 0, 0, "skip"
+    with EvaluationInput(data.val, EvalTransform(32, 0.875), 7, 0, on_bad_image="skip") as evaluation, TrainingInput(
+        data.train, TrainTransform(32), 10, 0, 0, on_bad_image="skip"
     ) as training:
         inputs = {"evaluation": (data.val, list(evaluation)), "training": (data.train, list(training.epoch(0)))}
     for name, (split, batches) in inputs.items():

@@ -150,17 +150,17 @@ def _set_up(target: Path, state: Any) -> str:
     from shared.run.progress import Progress
     from tf_seresnet import run_setup, training
     from tf_seresnet.input_pipeline import Normalisation
-    from tf_seresnet.main import parser
     from tf_seresnet.network import blocks_per_stage
+    from tf_seresnet.options import RunConfig
 
     write_stranger(target, state, {DATA: b"weights", INDEX: b"index"})  # neither is read
-    options = parser().parse_args(["train", "--resume", str(target), "--device", "cpu"])
-    found = training._resumed(options)
+    config = RunConfig.from_argv(["train", "--resume", str(target), "--device", "cpu"])
+    config, found = training._resumed(config)
     assert found is not None
     assert found.state is not None
-    data, _ = run_setup.load_data(options, found.state)
-    recipe = run_setup.resumed_recipe(options, found.state, data)
-    network = run_setup.network(options, recipe, found.state, len(data.label_names))
+    data, _ = run_setup.load_data(config, found.state)
+    recipe = run_setup.resumed_recipe(config, found.state, data)
+    network = run_setup.network(config, recipe, found.state, len(data.label_names))
     blocks_per_stage(network.depth, network.variant)
     progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
     clock.summary()

@@ -1,4 +1,4 @@
-"""The adapter's ranks: what the environment may say, and starting those of one machine."""
+"""The adapter's ranks: reading the environment, and starting the ranks of one machine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ from shared.cli.signals import Interrupts, Stopped  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.metrics import Metrics  # noqa: E402
 from tf_seresnet.devices import probe  # noqa: E402
-from tf_seresnet.devices.npu import environment as npu_ranks  # noqa: E402
-from tf_seresnet.devices.npu import (
-    exact_sums,  # noqa: E402
-    launch,
-)
+from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
+from tf_seresnet.devices.npu import exact_sums, launch  # noqa: E402
 from tf_seresnet.devices.npu.environment import Rank  # noqa: E402
 from tf_seresnet.step.replicas import AgreedInterrupts  # noqa: E402
 
@@ -61,7 +58,15 @@ def table(tmp_path):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    for name in [*npu_ranks.CHIEF, "RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE", "ASCEND_DEVICE_ID", "CM_RANK", "JOB_ID"]:
+    for name in [
+        *npu_environment.CHIEF,
+        "RANK_TABLE_FILE",
+        "RANK_ID",
+        "RANK_SIZE",
+        "ASCEND_DEVICE_ID",
+        "CM_RANK",
+        "JOB_ID",
+    ]:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -69,45 +74,47 @@ def environment(monkeypatch):
 
 
 def test_ranks_of_a_rank_table(table):
-    given_ = {"RANK_TABLE_FILE": table(), "RANK_ID": "3", "RANK_SIZE": "4"}
-    assert npu_ranks.given(given_) == Rank(3, 4, 5)
-    assert npu_ranks.given({**given_, "ASCEND_DEVICE_ID": "1"}) == Rank(3, 4, 1)  # a container numbers from 0
-    assert npu_ranks.started(given_)
+    variables = {"RANK_TABLE_FILE": table(), "RANK_ID": "3", "RANK_SIZE": "4"}
+    assert npu_environment.current_rank(variables) == Rank(3, 4, 5)
+    assert npu_environment.current_rank({**variables, "ASCEND_DEVICE_ID": "1"}) == Rank(
+        3, 4, 1
+    )  # a container numbers from 0
+    assert npu_environment.is_rank(variables)
 
 
 def test_the_older_rank_table(table):
     instances = [{"rank_id": str(rank), "devices": [{"device_id": str(rank)}]} for rank in range(2)]
     older = {"status": "completed", "group_list": [{"device_num": "2", "instance_list": instances}]}
-    assert npu_ranks.read_table(table(older)) == {0: 0, 1: 1}
+    assert npu_environment.read_rank_table(table(older)) == {0: 0, 1: 1}
 
 
 def test_a_rank_table_with_a_byte_order_mark(tmp_path, table):
     with open(table(), "rb") as file:
         content = file.read()
     (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
-    assert npu_ranks.read_table(str(tmp_path / "marked.json")) == npu_ranks.read_table(table())
+    assert npu_environment.read_rank_table(str(tmp_path / "marked.json")) == npu_environment.read_rank_table(table())
 
 
 def test_ranks_of_the_chiefs_variables():
-    assert npu_ranks.given({**CHIEF, "ASCEND_DEVICE_ID": "3"}) == Rank(3, 4, 3)
+    assert npu_environment.current_rank({**CHIEF, "ASCEND_DEVICE_ID": "3"}) == Rank(3, 4, 3)
     second = {**CHIEF, "ASCEND_DEVICE_ID": "1", "CM_RANK": "1", "CM_LOCAL_WORKER": "2"}
-    assert npu_ranks.given(second) == Rank(3, 4, 1)
-    assert npu_ranks.given({**CHIEF, "CM_WORKER_SIZE": "1"}) is None
+    assert npu_environment.current_rank(second) == Rank(3, 4, 1)
+    assert npu_environment.current_rank({**CHIEF, "CM_WORKER_SIZE": "1"}) is None
 
 
 @pytest.mark.parametrize("alone", [{}, {"RANK_SIZE": "1", "RANK_ID": "0", "JOB_ID": "10087"}])
-def test_a_process_by_itself(alone):
-    assert npu_ranks.given(alone) is None
-    assert not npu_ranks.started(alone)
+def test_a_process_that_trains_alone(alone):
+    assert npu_environment.current_rank(alone) is None
+    assert not npu_environment.is_rank(alone)
 
 
 @pytest.mark.parametrize(
-    ("given_", "says"),
+    ("variables", "says"),
     [
         ({"RANK_SIZE": "8"}, "RANK_SIZE is 8, but neither RANK_TABLE_FILE nor CM_CHIEF_IP"),
         ({"RANK_TABLE_FILE": "T", **CHIEF}, "RANK_TABLE_FILE and CM_CHIEF_IP are both set.*exclude each other"),
         ({"RANK_TABLE_FILE": "T", "RANK_ID": "0"}, "RANK_SIZE is None in the environment"),
-        ({"RANK_TABLE_FILE": "T", "RANK_ID": "0", "RANK_SIZE": "2"}, "RANK_SIZE is 2, and .* lists 4 devices"),
+        ({"RANK_TABLE_FILE": "T", "RANK_ID": "0", "RANK_SIZE": "2"}, "RANK_SIZE is 2, but .* lists 4 devices"),
         ({"RANK_TABLE_FILE": "T", "RANK_ID": "4", "RANK_SIZE": "4"}, "RANK_ID is 4, .* it is 0 to 3"),
         ({"RANK_TABLE_FILE": "T", "RANK_ID": "-1", "RANK_SIZE": "4"}, "RANK_ID is '-1' .* not a number"),
         ({"RANK_TABLE_FILE": "/no/table", "RANK_ID": "0", "RANK_SIZE": "4"}, "/no/table, which cannot be read"),
@@ -118,10 +125,10 @@ def test_a_process_by_itself(alone):
         ({**CHIEF, "ASCEND_DEVICE_ID": "1", "CM_RANK": "2", "CM_LOCAL_WORKER": "2"}, "makes rank 5 of 4"),
     ],
 )
-def test_contradictions_are_one_line(table, given_, says):
-    given_ = {name: table() if value == "T" else value for name, value in given_.items()}
+def test_contradictions_are_one_line(table, variables, says):
+    variables = {name: table() if value == "T" else value for name, value in variables.items()}
     with pytest.raises(UsageError, match=says) as refused:
-        npu_ranks.given(given_)
+        npu_environment.current_rank(variables)
     assert "\n" not in str(refused.value)
 
 
@@ -129,78 +136,78 @@ def test_contradictions_are_one_line(table, given_, says):
     ("content", "says"),
     [
         ("{", "is not JSON"),
-        ("[]", "has no rank and device of every NPU"),
-        ({}, "has no rank and device"),
+        ("[]", "lacks the rank and device of an NPU"),
+        ({}, "lacks the rank and device"),
         ({"status": "initializing", "server_list": []}, "is not completed"),
         ({"server_list": [{"device": [{"rank_id": "0"}]}]}, "device_id"),
         ({"server_list": [{"device": [device(0, 0), device(0, 1)]}]}, "twice"),
         ({"server_list": [{"device": [device(0, 0), device(2, 1)]}]}, "not 0 to 1, each once"),
     ],
 )
-def test_a_rank_table_that_is_none_is_one_line(table, content, says):
+def test_an_invalid_rank_table_is_one_line(table, content, says):
     with pytest.raises(UsageError, match=says) as refused:
-        npu_ranks.read_table(table(content))
+        npu_environment.read_rank_table(table(content))
     assert "\n" not in str(refused.value)
 
 
-# -- starting them ---------------------------------------------------------------------------------------------
+# -- starting ranks -------------------------------------------------------------------------------------------
 
 
-def test_an_empty_number_of_ranks_is_none():
-    """As the originals' scripts leave it; a process that took itself for one of several would start no others."""
-    assert not npu_ranks.started({"RANK_SIZE": ""})
-    assert npu_ranks.started({"RANK_SIZE": "2"})
+def test_an_empty_rank_size_does_not_make_a_rank():
+    """The originals' scripts leave RANK_SIZE empty; a process that is a rank would start no others."""
+    assert not npu_environment.is_rank({"RANK_SIZE": ""})
+    assert npu_environment.is_rank({"RANK_SIZE": "2"})
 
 
-def test_the_starter_takes_ranks_and_devices_from_the_table(table, monkeypatch):
+def test_ranks_and_devices_come_from_the_table(table, monkeypatch):
     monkeypatch.setenv("RANK_TABLE_FILE", table())
-    started = launch.environments(4)
-    assert [rank["RANK_ID"] for rank in started] == ["0", "1", "2", "3"]
-    assert [rank["ASCEND_DEVICE_ID"] for rank in started] == ["4", "5", "4", "5"]
-    assert {(rank["RANK_SIZE"], rank["JOB_ID"]) for rank in started} == {("4", "10087")}
-    assert launch.environments(None) == started
-    with pytest.raises(UsageError, match="--num-devices 8, and .* lists 4 devices"):
-        launch.environments(8)
+    environments = launch.rank_environments(4)
+    assert [rank["RANK_ID"] for rank in environments] == ["0", "1", "2", "3"]
+    assert [rank["ASCEND_DEVICE_ID"] for rank in environments] == ["4", "5", "4", "5"]
+    assert {(rank["RANK_SIZE"], rank["JOB_ID"]) for rank in environments} == {("4", "10087")}
+    assert launch.rank_environments(None) == environments
+    with pytest.raises(UsageError, match="--num-devices 8, but .* lists 4 devices"):
+        launch.rank_environments(8)
     monkeypatch.setenv("CM_CHIEF_IP", "1.2.3.4")
     with pytest.raises(UsageError, match="exclude each other"):
-        launch.environments(4)
+        launch.rank_environments(4)
 
 
-def test_the_starter_makes_the_chiefs_variables_of_one_machine(monkeypatch):
-    monkeypatch.setattr(probe, "npu_nodes", lambda: 8)
+def test_the_chiefs_variables_of_one_machine(monkeypatch):
+    monkeypatch.setattr(probe, "npu_count", lambda: 8)
     monkeypatch.setenv("RANK_SIZE", "1")  # as the originals' launchers set it
-    started = launch.environments(2)
-    for number, rank in enumerate(started):
+    environments = launch.rank_environments(2)
+    for number, rank in enumerate(environments):
         inherited = {name: value for name, value in {**os.environ, **rank}.items() if value is not None}
-        assert npu_ranks.given(inherited) == Rank(number, 2, number)
-    assert started[0]["CM_CHIEF_PORT"] == started[1]["CM_CHIEF_PORT"]
-    assert len(launch.environments(None)) == 8
+        assert npu_environment.current_rank(inherited) == Rank(number, 2, number)
+    assert environments[0]["CM_CHIEF_PORT"] == environments[1]["CM_CHIEF_PORT"]
+    assert len(launch.rank_environments(None)) == 8
     with pytest.raises(UsageError, match="--num-devices 9, but this machine has 8 npu; lower it"):
-        launch.environments(9)
+        launch.rank_environments(9)
     monkeypatch.setenv("CM_CHIEF_IP", "10.0.0.1")
     monkeypatch.setenv("CM_WORKER_SIZE", "16")
-    with pytest.raises(UsageError, match="--num-devices 2, and CM_WORKER_SIZE is 16"):
-        launch.environments(2)
+    with pytest.raises(UsageError, match="--num-devices 2, but CM_WORKER_SIZE is 16"):
+        launch.rank_environments(2)
     monkeypatch.setenv("CM_WORKER_SIZE", "2")
-    assert {rank["CM_CHIEF_IP"] for rank in launch.environments(2)} == {"10.0.0.1"}
+    assert {rank["CM_CHIEF_IP"] for rank in launch.rank_environments(2)} == {"10.0.0.1"}
 
 
-def test_without_a_driver_the_number_must_be_said(monkeypatch):
-    monkeypatch.setattr(probe, "npu_nodes", lambda: 0)
-    with pytest.raises(UsageError, match="say how many with --num-devices N"):
-        launch.environments(None)
-    assert len(launch.environments(2)) == 2
+def test_without_a_driver_the_number_is_required(monkeypatch):
+    monkeypatch.setattr(probe, "npu_count", lambda: 0)
+    with pytest.raises(UsageError, match="add their number with --num-devices N"):
+        launch.rank_environments(None)
+    assert len(launch.rank_environments(2)) == 2
 
 
-def start(program, number=3, interrupts=None):
-    """Ranks that run this Python text, with WHO as their number."""
+def run_ranks(program, number=3, interrupts=None):
+    """Run this Python program as several ranks, with the rank in WHO."""
     ranks = [{"WHO": str(rank), "RANK_SIZE": None} for rank in range(number)]
-    launch.start([sys.executable, "-c", program], ranks, interrupts or Interrupts())
+    launch.run_ranks([sys.executable, "-c", program], ranks, interrupts or Interrupts())
 
 
-def test_ranks_run_with_their_environment_and_the_first_speaks(capfd, monkeypatch):
+def test_ranks_run_with_their_environment_and_the_first_prints(capfd, monkeypatch):
     monkeypatch.setenv("RANK_SIZE", "1")
-    start("import os, sys; print(os.environ['WHO'], 'RANK_SIZE' in os.environ); print('hm', file=sys.stderr)")
+    run_ranks("import os, sys; print(os.environ['WHO'], 'RANK_SIZE' in os.environ); print('hm', file=sys.stderr)")
     out, err = capfd.readouterr()
     assert out == "0 False\n"
     assert sorted(err.splitlines()) == ["hm", "rank 1: hm", "rank 2: hm"]
@@ -218,17 +225,17 @@ time.sleep(300)
     ("failure", "status", "says"),
     [("raise ValueError('ours')", 1, "rank 1: ValueError: ours"), ("os.kill(os.getpid(), 9)", 137, "ended by SIGKILL")],
 )
-def test_the_failure_of_a_rank_ends_the_others_and_is_ours(capfd, failure, status, says):
+def test_the_failure_of_a_rank_ends_the_others_and_is_raised(capfd, failure, status, says):
     with pytest.raises(SystemExit) as ended:
-        start(FAIL.format(failure))
+        run_ranks(FAIL.format(failure))
     assert ended.value.code == status
     assert says in capfd.readouterr().err
 
 
-def test_what_the_user_can_mend_is_one_line_at_the_end(capfd):
-    with pytest.raises(UsageError, match="^rank 1: no such thing; mend it$"):
-        start(FAIL.format("print('error: rank 1: no such thing; mend it', file=sys.stderr); sys.exit(2)"))
-    assert capfd.readouterr().err == ""  # command_line writes it, behind everything else
+def test_a_usage_error_of_a_rank_is_raised(capfd):
+    with pytest.raises(UsageError, match="^rank 1: no such thing; correct it$"):
+        run_ranks(FAIL.format("print('error: rank 1: no such thing; correct it', file=sys.stderr); sys.exit(2)"))
+    assert capfd.readouterr().err == ""  # the caller prints it last
 
 
 STOP = """
@@ -242,11 +249,11 @@ def test_a_signal_reaches_every_rank():
     interrupts = Interrupts()
     threading.Timer(1.0, lambda: setattr(interrupts, "requested", signal.SIGTERM)).start()
     with pytest.raises(Stopped) as stopped:
-        start(STOP, interrupts=interrupts)
+        run_ranks(STOP, interrupts=interrupts)
     assert stopped.value.exit_status == 143
 
 
-# -- what they tell each other ---------------------------------------------------------------------------------
+# -- metrics and interrupts --------------------------------------------------------------------------------------
 
 
 def counted(images, classes, seed):
@@ -262,10 +269,10 @@ def test_the_sum_of_packed_metrics_is_the_metrics_of_all(parts, classes, seed):
     all_metrics = [counted(images, classes, seed + number) for number, images in enumerate(parts)]
     digits = sum(exact_sums.pack(metrics).astype(np.int64) for metrics in all_metrics)
     assert digits.max(initial=0) < 2**31
-    whole = Metrics(classes)
+    merged = Metrics(classes)
     for metrics in all_metrics:
-        whole.merge(metrics)
-    assert exact_sums.unpack(digits.astype(np.int32), classes).to_state() == whole.to_state()
+        merged.merge(metrics)
+    assert exact_sums.unpack(digits.astype(np.int32), classes).to_state() == merged.to_state()
 
 
 def test_ten_thousand_ranks_of_the_largest_losses_do_not_overflow():
@@ -276,17 +283,17 @@ def test_ten_thousand_ranks_of_the_largest_losses_do_not_overflow():
     assert exact_sums.unpack(digits.astype(np.int32), 2).loss == metrics.loss == 2**20
 
 
-def test_a_rank_stops_only_where_all_know_of_it():
+def test_a_rank_stops_only_when_all_agree():
     own = Interrupts()
     agreed = AgreedInterrupts(own)
     own.requested = signal.SIGINT
-    agreed.raise_if_requested()  # the others are still waiting for this one's next step
+    agreed.raise_if_requested()  # the others still wait for this rank's next step
     assert agreed.requested == signal.SIGINT
     agreed.agreed = True
     with pytest.raises(Stopped) as stopped:
         agreed.raise_if_requested()
     assert stopped.value.exit_status == 130
-    own.requested = None  # another rank was asked to
+    own.requested = None  # another rank received the signal
     with pytest.raises(Stopped) as stopped:
         agreed.raise_if_requested()
     assert stopped.value.exit_status == 143

@@ -1,10 +1,10 @@
-"""The compatibility mode of the stand-in."""
+"""The fake's compatibility mode."""
 
 enabled = False
 
 
 def enable_v1():
-    """Graph sessions instead of eager execution, from here to the end of the process."""
+    """Use graph sessions instead of eager execution until the process ends."""
     global enabled
     import tensorflow as tf
 

@@ -1,1 +1,1 @@
-"""The names of TensorFlow 1's adapter."""
+"""The names of the adapter for TensorFlow 1."""

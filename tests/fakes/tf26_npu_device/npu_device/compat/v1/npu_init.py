@@ -1,4 +1,4 @@
-"""The same names as the stand-in for TensorFlow 1.15, loaded from its file, which need not be on the path."""
+"""The names of the fake for TensorFlow 1.15, loaded from its file, which need not be on the path."""
 
 import importlib.util
 from pathlib import Path

@@ -1,8 +1,4 @@
-"""Writes a dictionary as the authors of CIFAR-10 did: Python 2's cPickle, protocol 2, byte for byte.
-
-`pickle.dump` would name numpy's private modules, which differ between numpy 1 and 2, so that other people's
-programs could not read under one what was written under the other. This dialect is read by all of them.
-"""
+"""Writes a dictionary as the authors of CIFAR-10 did: Python 2's cPickle, protocol 2, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,20 +1,33 @@
-"""What a run's folder holds beside its record: the curves of events.jsonl, config.json, examples.json."""
+"""Reads the files of a run's folder beside its record: the curves of events.jsonl, config.json, examples.json."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from shared.results.page.example_images import Examples, read_examples
+from shared.run.examples import FILE, MOST
+from shared.system.strict_json import COUNT, PERCENT, TEXT, Kind, check
 
 Record = Dict[str, Any]
 MOST_POINTS = 400  # of a line; more are not seen on a page that is some hundred pixels wide
 _LONGEST_RUN = 1e12  # steps; a number beyond it is damage
 STEP_VALUES = ("loss", "top1", "top5", "learning_rate", "images_per_second", "data_wait_share")
 EVALUATION_VALUES = ("loss", "top1", "top5")
+
+# A picture is embedded in full, so that the page makes no network request, and is small enough not to fill the page.
+_PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]{1,200000}={0,2}")
+_EXAMPLE = {
+    "picture": Kind(lambda value: isinstance(value, str) and bool(_PICTURE.fullmatch(value)), "a picture"),
+    "label": COUNT,
+    "label_name": TEXT,
+    "answer": COUNT,
+    "answer_name": TEXT,
+    "confidence": PERCENT,
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Run:
     train: Dict[str, Curve] = field(default_factory=dict)
     evaluation: Dict[str, Curve] = field(default_factory=dict)
     config: Optional[Dict[str, Any]] = None
-    examples: Optional[Examples] = None
+    examples: Optional[Dict[str, Any]] = None  # the content of examples.json
     missing: Tuple[str, ...] = ()  # what is not there and why, a sentence each
 
     @property
@@ -57,7 +70,7 @@ def read_run(path: Path, record: Record) -> Run:
         _curves(events, "step", STEP_VALUES),
         _curves(events, "evaluation", EVALUATION_VALUES),
         _config(path.parent / "config.json", missing),
-        read_examples(path.parent, missing) if "evaluation" in record else None,
+        _examples(path.parent / FILE, missing) if "evaluation" in record else None,
         tuple(missing),
     )
 
@@ -89,6 +102,20 @@ def _config(path: Path, missing: List[str]) -> Optional[Dict[str, Any]]:
         missing.append(f"No recipe and no command: {path.name} is damaged.")
         return None
     return config
+
+
+def _examples(path: Path, missing: List[str]) -> Optional[Dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        check(content, {"images": COUNT, "right": list, "wrong": list}, ("images", "right", "wrong"), lenient=True)
+        for entry in content["right"] + content["wrong"]:
+            check(entry, _EXAMPLE, _EXAMPLE, lenient=True)
+        return {**content, "right": content["right"][:MOST], "wrong": content["wrong"][:MOST]}
+    except OSError as error:
+        missing.append(f"No example images: {FILE} cannot be read ({error.strerror or error}).")
+    except (ValueError, RecursionError):
+        missing.append(f"No example images: {FILE} is damaged.")
+    return None
 
 
 def _json(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What is said of an evaluation, of four images whose numbers can be worked out by hand."""
+"""An evaluation in the record and in the log, of four images whose numbers can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from shared.metrics import Metrics
-from shared.results import evaluated
-from shared.results.record import build_record
+from shared.results.record import build_record, evaluation_line, evaluation_part
 
 
 @pytest.fixture
@@ -25,12 +24,12 @@ LOSS = math.log(sum(math.exp(-k) for k in range(6))) + (0 + 1 + 4 + 5) / 4
 
 
 def test_the_line(metrics):
-    text = evaluated.summary(metrics)
+    text = evaluation_line(metrics)
     assert text == f"test: top-1 25.000 % (error 75.000 %), top-5 75.000 %, loss {LOSS:.4f} on 4 images"
 
 
 def test_the_part_of_a_record(metrics):
-    part = evaluated.as_record(metrics, "runs/a/checkpoints/last")
+    part = evaluation_part(metrics, "runs/a/checkpoints/last")
     record = build_record(
         half="torch_imagenet",
         mode="evaluate",
@@ -56,4 +55,4 @@ def test_the_part_of_a_record(metrics):
 
 
 def test_without_a_checkpoint_the_record_has_none(metrics):
-    assert evaluated.as_record(metrics)["checkpoint"] is None
+    assert evaluation_part(metrics)["checkpoint"] is None

@@ -1,0 +1,320 @@
+"""The policy of a training run, without a framework: when to read the device, log, save, evaluate and stop.
+
+What steps compute stays on an asynchronous device until it is needed, at log steps, checkpoints and ends of epochs, so
+that the host runs ahead and never waits.
+
+Several processes stop before the same step. One that has received a signal proposes a step that no other process can
+have begun, because every process contributes to what beginning it takes: on a synchronous device the gradients of the
+next step, on an asynchronous one the next results that are read. All look for a proposal where they have just received
+such a contribution.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+
+from shared import roofline
+from shared.cli.signals import Interrupts, Stopped
+from shared.errors import DataError, RunEnded
+from shared.metrics import Metrics
+from shared.run import disk_errors
+from shared.run.clock import Clock
+from shared.run.events import log_evaluation, log_step
+from shared.run.folder import is_run_of, run_folder, set_aside
+from shared.run.log import RunLog
+from shared.run.progress import Progress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and how often to log and save, in steps."""
+
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+    print_freq: int
+    save_steps: Optional[int]
+    warm_up_steps: int  # left out of throughput
+    print_by_epoch: bool = True  # whether print_freq counts the steps of the epoch, else those of the run
+    roofline_seconds: Optional[float] = None  # the shortest possible step, where the device's limits are known
+
+
+class StepResult(NamedTuple):
+    """What one step computed, over all devices."""
+
+    loss: float  # mean over the images
+    correct: int  # images classified correctly
+    correct5: int  # images whose class is among the five likeliest
+    images: int  # 0 where the step was left out
+
+
+class Step:
+    """What `Run` needs of a half's training step."""
+
+    asynchronous = False  # whether results arrive later than `Run.count` receives them
+
+    def read(self, pending: List[Any]) -> List[StepResult]:
+        """Wait for the device; the results of the steps that `Run.count` received, in order."""
+        return pending
+
+    def check_numbers(self, step: int, is_last: bool) -> None:
+        """Raise UsageError where a weight is not finite after this step. `is_last`: of its epoch or of the run."""
+
+    def where_not_finite(self) -> str:
+        """Which tensors are not finite, for the message about a loss that is not; empty where it is not known."""
+        return ""
+
+
+class StopAgreement:
+    """How the processes of a run agree on the step to stop before; of a process by itself, nothing to agree on."""
+
+    size = 1
+
+    def propose_stop(self, number: int, step: int) -> None:
+        """Propose, after this signal, that all processes stop before `step`; an earlier proposal stands."""
+
+    def agreed_stop(self, step: int) -> Optional[int]:
+        """The number of the signal if all processes stop before `step`, else None."""
+        return None
+
+    def barrier(self) -> None:
+        """Wait until every process is here. Raises UsageError naming those that do not come in time."""
+
+
+def open_folder(
+    half: str, mode: str, name: str, output_dir: Optional[str], resumed: Optional[Path]
+) -> Tuple[Path, List[str]]:
+    """The folder of a run, `output_dir` or a new one, and a line for the log where an earlier run was moved.
+
+    The run whose checkpoint, in the folder `resumed`, is continued stays where it is. Raises UsageError where the
+    folder cannot be used.
+    """
+    folder = run_folder(output_dir, name)
+    aside = None if resumed and is_run_of(folder, resumed) else set_aside(folder, half, mode)
+    return folder, [f"note: the run that was in {folder} is now in {aside}"] if aside else []
+
+
+class Run:
+    """One run of training. As a context it ends with a checkpoint when it is stopped.
+
+    `write_checkpoint(state, best)` writes the weights beside `state`, which has this run's progress and clock; None in
+    a process that writes nothing. `after_read` is called when results have been read.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        step: Step,
+        log: RunLog,
+        interrupts: Interrupts,
+        folder: Optional[Path],
+        write_checkpoint: Optional[Callable[[Dict[str, Any], bool], Any]],
+        resumed: Optional[Dict[str, Any]] = None,
+        ranks: Optional[StopAgreement] = None,
+        after_read: Optional[Callable[[], None]] = None,
+    ) -> None:
+        self.plan, self.step, self.log, self.folder = plan, step, log, folder
+        self.progress = Progress(**resumed["progress"]) if resumed else Progress()
+        warm_up = plan.warm_up_steps
+        self.clock = Clock.from_state(resumed["clock"], warm_up) if resumed else Clock(warm_up)
+        self.last: Optional[StepResult] = None  # of the last step that had images
+        self._interrupts = interrupts
+        self._ranks, self._write_checkpoint, self._after_read = ranks or StopAgreement(), write_checkpoint, after_read
+        self._first_step = self.progress.step
+        self._pending: List[Any] = []  # what `count` received since results were read
+        self._data_wait: Optional[float] = None  # seconds that the pending steps have waited for data
+        self._step_is_whole = True  # the weights are those of a finished step
+
+    def __enter__(self) -> Run:
+        self.log.start_bar(self.plan.total_steps, self.progress.step)
+        return self
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        if isinstance(error, RunEnded) and self.folder is not None:
+            raise error.in_run(self.folder) from error
+        if isinstance(error, Stopped):
+            self._save_stopped()
+
+    def _save_stopped(self) -> None:
+        if self._step_is_whole:
+            self.read()
+            self.save(last=True)
+            then = f"; continue exactly with --resume {self.folder}" if self.folder else ""
+            self.log.line(f"stopped at step {self.progress.step}{then}")
+        else:  # a second signal, which did not wait for the end of the step
+            then = f"; --resume {self.folder} goes on from its last checkpoint" if self.folder else ""
+            self.log.line(f"stopped in the middle of a step{then}")
+
+    # -- epochs and steps ------------------------------------------------------------------------------------------
+
+    def epochs(self) -> Iterator[int]:
+        """The zero-based epochs to train and evaluate; at least one, of a finished run the last one's evaluation."""
+        first = True
+        while first or self.progress.step < self.plan.total_steps or self._evaluation_is_due():
+            first = False
+            yield self.progress.epoch
+
+    def steps(self, start: Callable[[], Iterator[T]], timed: bool = True) -> Iterator[T]:
+        """The batches of the steps that are left of this epoch, from the iterator that `start` returns.
+
+        `timed`: the wait for a batch is the wait for data. Each step must be passed to `count`. Raises Stopped before a
+        step, DataError where no step of the epoch had an image.
+        """
+        progress, plan = self.progress, self.plan
+        left = min(plan.steps_per_epoch - progress.step_in_epoch, plan.total_steps - progress.step)
+        if left <= 0:  # resumed between the last step of the epoch and its evaluation
+            return
+        with self.clock.paused():
+            if progress.step_in_epoch == 0:
+                progress.begin_epoch()
+            batches = start()
+        for _ in range(left):
+            self._raise_if_stopping()
+            begin = time.perf_counter()
+            batch = next(batches)
+            if timed:
+                self._data_wait = (self._data_wait or 0.0) + time.perf_counter() - begin
+            self._step_is_whole = False
+            yield batch
+        if not progress.epoch_images:
+            raise DataError("not one step of a whole epoch has images that can be read; run check-data on the data set")
+
+    @property
+    def next_step(self) -> int:
+        """The zero-based number of the next step of the epoch, of which earlier ones may still be computing."""
+        return self.progress.step_in_epoch + len(self._pending)
+
+    def count(self, result: Any, data_wait: Optional[float] = None) -> None:
+        """A step has been computed or queued; `result` is read later. `data_wait`: seconds, where `steps` took none."""
+        self._pending.append(result)
+        if data_wait is not None:
+            self._data_wait = (self._data_wait or 0.0) + data_wait
+        self._step_is_whole = True
+
+    def is_last(self, ahead: Optional[int] = None) -> bool:
+        """Whether the step `ahead` of those that were read, by default the latest, ends its epoch or the run."""
+        ahead, progress, plan = len(self._pending) if ahead is None else ahead, self.progress, self.plan
+        return progress.step_in_epoch + ahead >= plan.steps_per_epoch or progress.step + ahead >= plan.total_steps
+
+    def should_log(self, ahead: Optional[int] = None) -> bool:
+        """Whether this step has a line in the log."""
+        ahead = len(self._pending) if ahead is None else ahead
+        step = self.progress.step_in_epoch if self.plan.print_by_epoch else self.progress.step
+        return self.is_last(ahead) or (step + ahead) % self.plan.print_freq == 0
+
+    def should_save(self, ahead: Optional[int] = None) -> bool:
+        """Whether a checkpoint follows this step; the one at the end of an epoch follows its evaluation."""
+        ahead, every = len(self._pending) if ahead is None else ahead, self.plan.save_steps
+        return every is not None and (self.progress.step + ahead) % every == 0 and not self.is_last(ahead)
+
+    def should_sync(self, ahead: Optional[int] = None) -> bool:
+        """Whether results are read after this step: it is logged or saved, or throughput is measured from here on."""
+        ahead = len(self._pending) if ahead is None else ahead
+        warmed_up = self.progress.step + ahead - self._first_step == self.plan.warm_up_steps
+        return warmed_up or self.should_log(ahead) or self.should_save(ahead)
+
+    def read(self, check: bool = True) -> None:
+        """Wait for the pending steps and count them; `check` the weights after them, too.
+
+        Raises UsageError naming the step whose loss, or after which a weight, is not finite.
+        """
+        if not self._pending:
+            return
+        if self.step.asynchronous:  # else only the device would notice a process that does not come
+            self._ranks.barrier()
+        results, data_wait = self.step.read(self._pending), self._data_wait
+        self._pending, self._data_wait = [], None
+        for result in results:
+            loss, correct, correct5, images = result
+            self.progress.count(loss, correct, images, correct5, self.step.where_not_finite)
+            if images:
+                self.last = result
+        if check:
+            self.step.check_numbers(self.progress.step, self.is_last())
+        self.clock.steps(len(results), sum(result.images for result in results), data_wait)
+        if self._after_read is not None:
+            self._after_read()
+
+    def log_step(self, rate: float, line: Callable[[Run, float, Dict[str, Any]], str], **more: Any) -> None:
+        """Log the step that has just been read; `line(run, rate, throughput)` words it, `more` goes to the events."""
+        if self.last is None or not self.progress.epoch_images:  # every step so far was left out
+            self.log.advance_bar()
+            return
+        speed = self.clock.window()
+        log_step(
+            self.log, line(self, rate, speed), self.progress, self.plan.epochs, rate, self.last.loss, speed, **more
+        )
+
+    def _raise_if_stopping(self) -> None:
+        """Raise Stopped where this process, or the processes together, end before the next step."""
+        if self._ranks.size == 1:
+            self._interrupts.raise_if_requested()
+            return
+        ahead = len(self._pending)
+        if self._interrupts.requested is not None:
+            further = 1
+            while self.step.asynchronous and not self.should_sync(ahead + further):
+                further += 1
+            self._ranks.propose_stop(self._interrupts.requested, self.progress.step + ahead + further)
+        if not ahead or not self.step.asynchronous:
+            number = self._ranks.agreed_stop(self.progress.step + ahead)
+            if number is not None:
+                raise Stopped(number)
+
+    # -- evaluation and checkpoints --------------------------------------------------------------------------------
+
+    def _evaluation_is_due(self) -> bool:
+        return self.progress.step_in_epoch >= self.plan.steps_per_epoch
+
+    def log_epoch(self, line: Optional[Callable[[int, Dict[str, Any]], str]] = None) -> None:
+        """Log the throughput of this epoch's training; `line(epoch, throughput)` words it, its epoch one-based."""
+        summary = self.clock.lap()
+        if not summary:
+            return
+        if line is not None:
+            self.log.line(line(self.progress.epoch + 1, summary))
+        if self.plan.roofline_seconds:
+            self.log.line(roofline.reached(self.plan.roofline_seconds, summary))
+
+    def evaluate(self, evaluate: Callable[[], Metrics]) -> Metrics:
+        """The metrics of the weights of now, logged as those of this epoch. The clock stands still."""
+        with self.clock.paused():
+            metrics = evaluate()
+        log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)
+        return metrics
+
+    def end_epoch(self, metrics: Metrics) -> bool:
+        """Count the epoch and save a checkpoint; whether this evaluation is the best so far."""
+        best = self.progress.is_best(metrics.top1)
+        if self._evaluation_is_due():
+            self.progress.end_epoch()
+        self.save(best, last=self.progress.step >= self.plan.total_steps)
+        return best
+
+    def save(self, best: bool = False, last: bool = False) -> None:
+        """Save a checkpoint of now; see `disk_errors.save_checkpoint` for a disk that does not take it."""
+        write, folder = self._write_checkpoint, self.folder
+        if write is None or folder is None:
+            return
+        with self.clock.paused():
+            state = {"progress": self.progress.to_json(), "clock": self.clock.to_state()}
+            disk_errors.save_checkpoint(lambda: write(state, best), self.progress.step, self.log, folder, best, last)
+
+    # -- record ----------------------------------------------------------------------------------------------------
+
+    def record(self) -> Dict[str, Any]:
+        """The run's part of its record."""
+        progress = self.progress
+        return {
+            "epochs_completed": progress.epoch,
+            "steps_completed": progress.step,
+            "images_trained": progress.images,
+            "throughput": self.clock.summary(),
+            "train": {"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
+            "best": {"epoch": progress.best_epoch, "top1": progress.best_top1},
+        }

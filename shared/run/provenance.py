@@ -1,0 +1,93 @@
+"""Where the numbers of a run come from: the commit, the command, the machine and the versions of the packages."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Optional, Sequence
+
+from shared.text import in_utf8
+
+VERSION = "0.1.0"  # pyproject.toml's
+
+
+def commit() -> Optional[str]:
+    """The commit of the checkout that holds this package, with "-dirty" if tracked files differ; None outside one."""
+    root = Path(__file__).resolve().parents[2]
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root:  # installed somewhere inside another project's checkout
+        return None
+    head = _git(root, "rev-parse", "--verify", "HEAD")
+    if not head:
+        return None
+    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(root: Path, *arguments: str) -> Optional[str]:
+    # Inside a git hook GIT_DIR and its siblings name another repository than the one at root.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            env=environment,
+            timeout=20,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.decode("utf-8", "replace").strip() if result.returncode == 0 else None
+
+
+def command() -> str:
+    """The command line of this process, quoted for a shell."""
+    return in_utf8(" ".join(shlex.quote(word) for word in [Path(sys.executable).name, *sys.argv]))
+
+
+def machine() -> str:
+    """The processor's model and how many cores this process may use, as in "Kunpeng-920, 48 cores"."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        cpuinfo = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    model = found.group(1).strip() if found else platform.processor() or platform.machine() or "processor not known"
+    return f"{model}, {cores} core{'' if cores == 1 else 's'}"
+
+
+def versions(**packages: str) -> Dict[str, str]:
+    """The versions that a run's numbers depend on: Python's and those of these packages, by name."""
+    return {"python": platform.python_version(), **packages}
+
+
+def version_line(frameworks: Sequence[str] = ()) -> str:
+    """What `--version` prints: this project's version, its commit, Python's version, and the framework's.
+
+    `frameworks` are names of packages, of which the first one installed is shown. None is imported, which would take
+    seconds.
+    """
+    parts = [f"se-pnas-kit {VERSION}"]
+    head = commit()
+    parts += [f"commit {head}"] if head else []
+    parts.append(f"Python {platform.python_version()}")
+    installed = [(name, version) for name, version in ((name, _installed(name)) for name in frameworks) if version]
+    parts += ["{} {}".format(*installed[0])] if installed else []
+    return ", ".join(parts)
+
+
+def _installed(package: str) -> Optional[str]:
+    try:
+        from importlib import metadata  # Python 3.8 and newer
+    except ImportError:
+        return None
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

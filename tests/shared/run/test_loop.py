@@ -1,0 +1,263 @@
+"""A run of a step that only counts: stopped anywhere and resumed, saved, evaluated, and in several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from shared.cli.signals import Interrupts, Stopped
+from shared.errors import DataError, RunEnded, UsageError
+from shared.metrics import Metrics
+from shared.run.log import RunLog, SilentLog
+from shared.run.loop import Plan, Run, Step, StepResult, StopAgreement, open_folder
+
+PLAN = Plan(epochs=3, steps_per_epoch=4, total_steps=12, print_freq=2, save_steps=3, warm_up_steps=1)
+
+
+class Counting(Step):
+    """Its weight is the sum of the batches, which are numbers; a batch of None has no images."""
+
+    def __init__(self, asynchronous=False):
+        self.asynchronous, self.weight, self.reads = asynchronous, 0.0, []
+
+    def run(self, batch, rate):
+        if batch is None:
+            return StepResult(0.0, 0, 0, 0)
+        self.weight += batch * rate
+        return StepResult(1.0 / batch, batch % 3, batch % 5, 8)
+
+    def read(self, pending):
+        self.reads.append(len(pending))
+        return pending
+
+    def check_numbers(self, step, is_last):
+        if self.weight > 1e6:
+            raise UsageError("a weight is not finite after step {}; lower it".format(step))
+
+
+class Trial:
+    """A training on this folder with a counting step, from its newest checkpoint on."""
+
+    def __init__(self, folder, plan=PLAN, asynchronous=False, ranks=None, log=None):
+        saved = sorted((folder / "saved").glob("*.json")) if (folder / "saved").exists() else []
+        state = json.loads(saved[-1].read_text()) if saved else None
+        self.folder, self.interrupts, self.step, self.evaluated = folder, Interrupts(), Counting(asynchronous), []
+        if state:
+            self.step.weight = state["weight"]
+        self.log = log or SilentLog()
+        self.run = Run(plan, self.step, self.log, self.interrupts, folder, self.write, state, ranks)
+
+    def write(self, state, best):
+        (self.folder / "saved").mkdir(exist_ok=True)
+        state = dict(state, weight=self.step.weight, best=best)
+        (self.folder / "saved" / "{:08d}.json".format(state["progress"]["step"])).write_text(json.dumps(state))
+
+    def evaluate(self):
+        metrics = Metrics(2)
+        right = int(self.step.weight) % 2
+        metrics.update(np.array([[1.0, 0.0]] * 4), np.array([0] * (2 + right) + [1] * (2 - right)))
+        self.evaluated.append(self.run.progress.step)
+        return metrics
+
+    def batches(self, epoch):
+        first = self.run.progress.step_in_epoch
+        return iter([10 * epoch + number + 1 for number in range(first, self.run.plan.steps_per_epoch)])
+
+    def train(self, stop_in=None, batches=None, stop_in_evaluation=False):
+        """The loop of a trainer; a signal comes in the step of this number, counted over the run."""
+        run = self.run
+        with run:
+            for epoch in run.epochs():
+                rate = 0.5**epoch
+                for batch in run.steps(lambda epoch=epoch: (batches or self.batches)(epoch)):
+                    if stop_in == run.progress.step + len(run._pending) + 1:
+                        self.interrupts.requested = 15
+                    run.count(self.step.run(batch, rate))
+                    if run.should_sync():
+                        run.read()
+                    if run.should_log():
+                        run.log_step(rate, lambda run, rate, speed: "step {}".format(run.progress.step))
+                    if run.should_save():
+                        run.save()
+                run.log_epoch(lambda epoch, speed: "epoch {}".format(epoch))
+                if stop_in_evaluation:
+                    raise Stopped(15)
+                run.end_epoch(run.evaluate(self.evaluate))
+        return self.step.weight, dataclasses.asdict(run.progress)
+
+
+@pytest.fixture(params=[False, True], ids=["synchronous", "asynchronous"])
+def asynchronous(request):
+    return request.param
+
+
+def test_a_run_stopped_in_any_step_and_resumed_is_the_uninterrupted_run(tmp_path, asynchronous):
+    (tmp_path / "whole").mkdir()
+    whole = Trial(tmp_path / "whole", asynchronous=asynchronous).train()
+    for step in range(1, PLAN.total_steps + 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        with contextlib.suppress(Stopped):  # one that comes in the last step finds nothing left to stop
+            Trial(folder, asynchronous=asynchronous).train(stop_in=step)
+        assert Trial(folder, asynchronous=asynchronous).train() == whole
+
+
+def test_a_run_stopped_in_its_evaluation_evaluates_when_it_is_resumed(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = Trial(tmp_path / "whole").train()
+    with pytest.raises(Stopped):
+        Trial(tmp_path).train(stop_in_evaluation=True)
+    again = Trial(tmp_path)
+    assert again.run.progress.step_in_epoch == PLAN.steps_per_epoch
+    assert again.train() == whole
+    assert again.evaluated == [4, 8, 12]
+    finished = Trial(tmp_path)
+    assert finished.train()[0] == whole[0]
+    assert finished.evaluated == [12]
+
+
+def test_results_are_read_where_they_are_needed_alone(tmp_path):
+    plan = dataclasses.replace(PLAN, print_freq=100, save_steps=None, warm_up_steps=3)
+    trial = Trial(tmp_path, plan, asynchronous=True)
+    trial.train()
+    assert trial.step.reads == [3, 1, 4, 4]  # the end of the warm-up, then the ends of the epochs
+
+
+def test_when_it_logs_and_saves(tmp_path):
+    plan = dataclasses.replace(PLAN, print_freq=3)
+    log = RunLog(tmp_path)
+    with log:
+        Trial(tmp_path, plan, log=log).train()
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "step"] == [3, 4, 7, 8, 11, 12]
+    assert [event["step"] for event in events if event["event"] == "evaluation"] == [4, 8, 12]
+    assert sorted(int(path.stem) for path in (tmp_path / "saved").iterdir()) == [3, 4, 6, 8, 9, 12]
+    by_run = Trial(tmp_path, dataclasses.replace(plan, print_by_epoch=False), log=SilentLog()).run
+    by_run.progress.step, by_run.progress.step_in_epoch = 5, 1
+    assert by_run.should_log(1)
+    assert not by_run.should_log(2)
+
+
+def test_the_end_of_a_shortened_run_is_evaluated(tmp_path):
+    trial = Trial(tmp_path, dataclasses.replace(PLAN, total_steps=6))
+    progress = trial.train()[1]
+    assert trial.evaluated == [4, 6]
+    assert (progress["epoch"], progress["step_in_epoch"]) == (1, 2)
+    record = trial.run.record()
+    assert (record["epochs_completed"], record["steps_completed"], record["images_trained"]) == (1, 6, 48)
+
+
+def test_steps_that_were_left_out(tmp_path):
+    some = Trial(tmp_path)
+    some.train(batches=lambda epoch: iter([None, 1, None, 2]))
+    assert (some.run.progress.step, some.run.progress.images) == (12, 6 * 8)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="not one step of a whole epoch has images"):
+        Trial(tmp_path / "none").train(batches=lambda epoch: itertools.repeat(None))
+
+
+def test_numbers_that_are_not_finite_end_it_before_a_checkpoint(tmp_path):
+    with pytest.raises(UsageError, match="a weight is not finite after step 3; lower it"):
+        Trial(tmp_path, dataclasses.replace(PLAN, print_freq=100, warm_up_steps=0)).train(
+            batches=lambda epoch: itertools.repeat(10**7)
+        )
+    assert not (tmp_path / "saved").exists()
+    zero = iter([1, 1, 1])
+
+    def nan(batch, rate):
+        return StepResult(float("nan") if next(zero, None) is None else 1.0, 0, 0, 8)
+
+    trial = Trial(tmp_path)
+    trial.step.run = nan
+    with pytest.raises(UsageError, match="the loss is nan at step 4"):
+        trial.train()
+
+
+def raising(error):
+    def run(batch, rate):
+        raise error
+
+    return run
+
+
+def test_how_it_ends_says_how_to_go_on(tmp_path, capsys):
+    with RunLog(tmp_path) as log, pytest.raises(Stopped):
+        Trial(tmp_path, log=log).train(stop_in=2)
+    assert "stopped at step 2; continue exactly with --resume {}".format(tmp_path) in capsys.readouterr().out
+    with RunLog(tmp_path) as log:
+        trial = Trial(tmp_path, log=log)
+        trial.step.run = raising(Stopped(15))  # a second signal
+        with pytest.raises(Stopped):
+            trial.train()
+    assert "stopped in the middle of a step; --resume {} goes on".format(tmp_path) in capsys.readouterr().out
+    trial = Trial(tmp_path)
+    trial.step.run = raising(RunEnded("the disk is gone"))
+    with pytest.raises(RunEnded, match="the disk is gone; then start again"):
+        trial.train()
+
+
+def test_a_process_that_writes_nothing(tmp_path):
+    run = Trial(tmp_path).run
+    run._write_checkpoint = None
+    run.save(last=True)
+    assert not (tmp_path / "saved").exists()
+
+
+def test_the_folder_of_a_run(tmp_path):
+    folder, moved = open_folder("torch_imagenet", "train", "network", str(tmp_path / "run"), None)
+    assert (folder, moved) == (tmp_path / "run", [])
+    (folder / "config.json").write_text(
+        json.dumps(dict.fromkeys(("command", "recipe", "network", "options", "versions"), {}))
+    )
+    checkpoint = folder / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    assert open_folder("torch_imagenet", "train", "network", str(folder), checkpoint) == (folder, [])
+    assert open_folder("torch_imagenet", "train", "network", str(folder), None)[1] == [
+        "note: the run that was in {0} is now in {0}/previous-1".format(folder)
+    ]
+
+
+class OneOfTwo(StopAgreement):
+    """Its store is a dictionary that both have."""
+
+    size = 2
+
+    def __init__(self, store):
+        self._store = store
+
+    def propose_stop(self, number, step):
+        self._store.setdefault("stop", (number, step))
+
+    def agreed_stop(self, step):
+        number, last = self._store.get("stop", (0, 10**9))
+        return number if step >= last else None
+
+
+@pytest.mark.parametrize(("asynchronous", "stopped"), [(False, 2), (True, 3)])
+def test_two_processes_stop_before_the_same_step(tmp_path, asynchronous, stopped):
+    """A signal comes to one during the first step: both stop at the next one, or where results are read next."""
+    store = {}
+    plan = dataclasses.replace(PLAN, save_steps=None, print_freq=3, warm_up_steps=0)
+    runs = [Trial(tmp_path, plan, asynchronous, OneOfTwo(store)).run for _ in range(2)]
+    steps = [run.steps(lambda: itertools.repeat(1)) for run in runs]
+    ended = []
+    for number in range(1, 7):
+        for run, batches in zip(runs, steps):
+            try:
+                next(batches)
+            except Stopped:
+                ended.append(run.progress.step)
+                continue
+            run.count(run.step.run(1, 0.0))
+            if run.should_sync() or not asynchronous:
+                run.read()
+        if number == 1:
+            runs[1]._interrupts.requested = 15
+        if ended:
+            break
+    assert ended == [stopped, stopped]

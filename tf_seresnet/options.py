@@ -1,0 +1,111 @@
+"""The command line of this half, parsed into one frozen `RunConfig`. No TensorFlow is needed to read it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+from shared import recipes
+from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
+from shared.roofline import Accelerator
+from shared.system.paths import expanded
+from tf_seresnet.devices.options import TENSORFLOW_PACKAGES, DeviceConfig, add_options
+from tf_seresnet.network import LAYERS_PER_N
+
+MODES = ("train", "evaluate", "check-data", "summary")
+MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
+
+
+@dataclass(frozen=True)
+class RunConfig(DeviceConfig):
+    """What the command line says, by the parser's names. None: not given, and the recipe or a default decides."""
+
+    mode: str
+    # -- What to run -------------------------------------------------------------------------------------------
+    recipe: Optional[str]
+    network: Optional[str]
+    depth: Optional[int]
+    variant: Optional[str]
+    layers: Optional[str]
+    data_path: Optional[str]
+    restrict_classes: bool
+    workers: Optional[int]
+    # -- The limits of the device ------------------------------------------------------------------------------
+    peak_flops: Optional[float]
+    memory_bandwidth: Optional[float]
+    # -- Training: each overrides a field of the recipe --------------------------------------------------------
+    epochs: Optional[int]
+    steps_per_epoch: Optional[int]
+    max_steps: Optional[int]
+    batch_size: Optional[int]  # images per device
+    learning_rate: Optional[float]
+    scheduler: Optional[str]
+    milestones: Optional[Tuple[int, ...]]
+    factors: Optional[Tuple[float, ...]]
+    warm_up_epochs: Optional[int]
+    momentum: Optional[float]
+    weight_decay: Optional[float]
+    seed: Optional[int]
+    # -- Evaluation --------------------------------------------------------------------------------------------
+    eval_batch_size: Optional[int]  # images per device
+    test_iteration: Optional[int]  # batches per evaluation
+    # -- Files and reports -------------------------------------------------------------------------------------
+    output_dir: Optional[str]
+    resume: Optional[str]
+    checkpoint: Optional[str]
+    save_steps: Optional[int]
+    keep: int  # numbered checkpoints
+    print_freq: int  # steps per log line
+    # -- ModelArts ---------------------------------------------------------------------------------------------
+    data_url: Optional[str]
+    train_url: Optional[str]
+    modelarts_data_dir: str
+    modelarts_result_dir: Optional[str]
+
+    @classmethod
+    def from_argv(cls, argv: Argv = None) -> RunConfig:
+        """Parse a command line, by default this process's. Raises UsageError."""
+        values = vars(parser().parse_args(argv))
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**dict(values, **lists))
+
+    @property
+    def accelerator(self) -> Optional[Accelerator]:
+        """The limits of the device for the roofline of a step; None where they are not given."""
+        return Accelerator.from_limits(self.peak_flops, self.memory_bandwidth)
+
+    def to_json(self) -> Dict[str, Any]:
+        """What was given or has a default, by name, for config.json."""
+        return {name: value for name, value in sorted(vars(self).items()) if value is not None}
+
+
+def parser() -> Parser:
+    """All options; those that override a field of the recipe are None unless given."""
+    result = common_parser(
+        "tf_seresnet/main.py",
+        "SE-ResNet on CIFAR-10",
+        MODES,
+        ("se_resnet110",),
+        recipes.names("tf_seresnet"),
+        TENSORFLOW_PACKAGES,
+    )
+    add = result.add_argument_group("CIFAR-10 half").add_argument
+    add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
+    add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
+    add("--layers", type=one_of("core", "slim"), help="core (default) or slim (tf-slim and tflearn, up to 2.12)")
+    add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
+    add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
+    add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
+    add_options(result.add_argument_group("device"))
+    _add_modelarts(result.add_argument_group("ModelArts"))
+    return result
+
+
+def _add_modelarts(group: Any) -> None:
+    """The documented flags of the original's modelart_senet.py."""
+    add = functools.partial(group.add_argument, type=expanded)
+    add("--data_url", metavar="URL", help="data set in object storage, or a folder")
+    add("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
+    add("--modelarts_data_dir", metavar="DIR", default=MODELARTS_DATA, help=f"default: {MODELARTS_DATA}")
+    add("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
