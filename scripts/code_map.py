@@ -21,7 +21,7 @@ from scripts.imports import PACKAGES, imported, parse, room_graph, sources  # no
 HALVES = PACKAGES[1:]
 PROGRAM = (*PACKAGES, "scripts", "benchmarks")
 FIRST_GRADIENT = ("{half}/training.py", "{half}/step/training_step.py", "{half}/run_setup.py", "shared/run/loop.py")
-EVERYWHERE = ("shared/base", "shared/system")  # errors, text and files: every room may import them, no arrow is drawn
+EVERYWHERE = ("shared/base", "shared/system")  # errors and text; files, caches, processes: every room may import them
 PICTURE = re.compile(r"(<!-- imports:begin -->\n).*?(<!-- imports:end -->)", re.DOTALL)
 
 
@@ -94,8 +94,8 @@ def _files_in(folder: str) -> int:
 def picture() -> str:
     """The rooms and their imports as a Mermaid flowchart in a Markdown code block.
 
-    An arrow points from a room to one that it imports. One that follows from two others is left out, and so are those
-    to EVERYWHERE; between a half and `shared` there is one arrow.
+    An arrow points from a room to one that it imports. One that follows from others is left out, and so are those to
+    EVERYWHERE; between a half and `shared` there is one arrow.
     """
     graph = {name: targets - set(EVERYWHERE) for name, targets in room_graph().items() if name not in EVERYWHERE}
     lines = ["```mermaid", "flowchart TD"]
@@ -112,12 +112,10 @@ def picture() -> str:
 
 def _identifier(name: str) -> str:
     """An identifier that Mermaid takes for no keyword and no subgraph."""
-    return name.replace("/", "__") + ("" if "/" in name else "__modes")
+    return name.replace("/", "__")
 
 
 def _title(name: str) -> str:
-    if "/" not in name:
-        return "main, options, run_setup, the modes"
     return "metrics, schedules, rng, roofline" if name == "shared/pure" else name.split("/")[1]
 
 
