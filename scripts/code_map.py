@@ -55,9 +55,15 @@ def names_before_the_first_gradient(half: str) -> Set[Tuple[str, str]]:
 
 
 def has_the_loop(half: str) -> bool:
-    """Whether training.py has a `for` over epochs and a `for` over batches."""
-    loops = [node.iter for node in ast.walk(parse(f"{half}/training.py")) if isinstance(node, ast.For)]
-    return all(any(word in ast.dump(iterated).lower() for iterated in loops) for word in ("epochs", "batches"))
+    """Whether training.py has `for ... in run.epochs(...)` and in it `for ... in run.steps(...)`."""
+    epochs = [loop for loop in ast.walk(parse(f"{half}/training.py")) if _iterates(loop, "epochs")]
+    return any(_iterates(loop, "steps") for outer in epochs for loop in ast.walk(outer))
+
+
+def _iterates(node: ast.AST, method: str) -> bool:
+    if not isinstance(node, ast.For) or not isinstance(node.iter, ast.Call):
+        return False
+    return isinstance(node.iter.func, ast.Attribute) and node.iter.func.attr == method
 
 
 def sizes_of_folders() -> Iterator[Measure]:
