@@ -158,7 +158,7 @@ def _setup(config: RunConfig) -> RunSetup:
 
     Raises UsageError where they do not go together.
     """
-    found = checkpoints.find(named_weights(config, checkpoints.WEIGHTS + ".index"))
+    found = checkpoints.find(named_weights(config.checkpoint, config.resume, checkpoints.WEIGHTS + ".index"))
     state = found.state
     if state:
         checkpoints.check_stored(found)

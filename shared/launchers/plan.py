@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Set
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
 from shared.cli.arguments import Parser, number, one_of
 from shared.errors import UsageError
@@ -62,7 +62,7 @@ def make_plan(half: Half, name: str, argv: Sequence[str]) -> Plan:
             f"{name}.sh is for the mode {launcher.mode}; for {options.mode_flag} use python {half.name}/main.py"
             f" {options.mode_flag}"
         )
-    _check_sources(name, launcher, own, options)
+    _check_sources(name, launcher, own, options.data_path)
     placed = placement(half.name, own.device, own.device_id, own.num_devices, os.environ, launcher.environment)
     output = half.folder / OUTPUT / placed.device_id
     run = output / name if options.output_dir is None else Path(options.output_dir)
@@ -188,11 +188,11 @@ def _refuse_never_read(half: str, argv: Sequence[str]) -> None:
             raise UsageError(f"the original's help names {option}, but its script never reads it; use {instead}")
 
 
-def _check_sources(name: str, launcher: Launcher, own: Any, options: Any) -> None:
+def _check_sources(name: str, launcher: Launcher, own: Any, data_path: Optional[str]) -> None:
     """Data and weights must be named: a result on the embedded sample would pass for the documented one."""
     if launcher.needs_checkpoint and own.resume is None:
         raise UsageError(f"{name}.sh starts from trained weights; name them with --resume=PATH")
-    if options.data_path is None and (own.resume is None or launcher.needs_checkpoint):
+    if data_path is None and (own.resume is None or launcher.needs_checkpoint):
         raise UsageError(f"{name}.sh needs the data set; name its folder with --data_path=DIR")
 
 

@@ -157,12 +157,12 @@ def is_run_of(folder: Path, checkpoint: Union[str, Path]) -> bool:
     return checkpoints.name == "checkpoints" and checkpoints.parent == folder.resolve()
 
 
-def named_weights(options: Any, weights: str) -> Union[str, Path]:
+def named_weights(checkpoint: Optional[str], resume: Optional[str], weights: str) -> Union[str, Path]:
     """The path of --checkpoint or --resume, else the newest run whose last checkpoint has a file matching `weights`.
 
     Raises UsageError if there is none or both options are given.
     """
-    named = [path for path in (options.checkpoint, options.resume) if path is not None]
+    named = [path for path in (checkpoint, resume) if path is not None]
     if len(named) > 1:
         raise UsageError("--checkpoint and --resume both name the weights; give one of them")
     return named[0] if named else newest_run(weights)

@@ -55,7 +55,7 @@ class FoundWeights:
 
 def found_weights(config: RunConfig) -> FoundWeights:
     """The weights of --checkpoint or --resume, else of the newest run. Raises UsageError where there are none."""
-    path = Path(named_weights(config, TRAINING))
+    path = Path(named_weights(config.checkpoint, config.resume, TRAINING))
     if path.is_file() and not holds_one(path):
         return FoundWeights(path, None, [], head_classes(path))
     found = checkpoints.find(path)

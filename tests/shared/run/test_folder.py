@@ -6,7 +6,6 @@ import json
 import os
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -215,7 +214,7 @@ def test_no_run_at_all(tmp_path, monkeypatch):
 
 def test_weights_are_named_once():
     def named(checkpoint, resume):
-        return run_folder.named_weights(SimpleNamespace(checkpoint=checkpoint, resume=resume), "no such file")
+        return run_folder.named_weights(checkpoint, resume, "no such file")
 
     assert (named("a", None), named(None, "b")) == ("a", "b")
     with pytest.raises(UsageError, match="--checkpoint and --resume both name the weights; give one"):
