@@ -84,7 +84,7 @@ def test_more_devices_than_there_are(monkeypatch):
     assert several("gpu", 3).count == 3
     with pytest.raises(UsageError, match="--num-devices 8, but this machine has 4 cuda; lower it"):
         several("cuda", 8)
-    with pytest.raises(UsageError, match="--device cuda:1 is one device, and several are asked for; write"):
+    with pytest.raises(UsageError, match="--device cuda:1 is one device, and several are requested; write"):
         several("cuda:1", 2)
 
 
