@@ -1,4 +1,4 @@
-"""Faults done to real runs and real files on purpose: nothing may be lost, nothing may be let in.
+"""Fault injection into real runs and real files: nothing may be lost, nothing hostile may be accepted.
 
-`bash tests/faults/run.sh` runs the long form of all of it; pytest runs one short round of most.
+`bash tests/faults/run.sh` runs every case with all its rounds; pytest runs one round of most cases.
 """

@@ -1,9 +1,9 @@
-"""The long form: every case as often as it says, and a table of what was lost.
+"""Runs every fault case with all its rounds and prints a table of losses.
 
     python -m tests.faults [--rounds N] [--only NAME ...] [--json FILE]
-    python -m tests.faults --document docs/reliability.md FILE ...     writes the tables of such files into a document
+    python -m tests.faults --document docs/reliability.md FILE ...     writes the rows of these files into a document
 
-Exit status 1 where anything was lost.
+Exit status 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from shared.system.atomic_files import write_atomic
-from tests.faults.case import Case, all_cases, one_round
+from tests.faults.case import Case, all_cases, run_round
 
 COLUMNS = ("fault", "half", "rounds", "lost", "seconds")
 BEGIN, END = "<!-- tests/faults: begin -->", "<!-- tests/faults: end -->"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; its exit status."""
+    """Run the command line. Returns its exit status."""
     options = parser().parse_args(argv)
     if options.document:
         rows = [row for path in options.files for row in json.loads(path.read_text(encoding="utf-8"))]
@@ -46,25 +46,25 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
-    made.add_argument("--rounds", type=int, help="of every case, in the place of its own number")
-    made.add_argument("--only", nargs="+", metavar="NAME", help="the cases whose names contain one of these")
-    made.add_argument("--first", type=int, default=0, help="number of the first round, to repeat one that lost")
-    made.add_argument("--json", type=Path, help="write the rows to this file too")
-    made.add_argument("--document", type=Path, help="write the table of FILE ... into this document, run nothing")
-    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help="what --json has written")
-    return made
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, help="rounds of every case, instead of its own number")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run the cases whose names contain one of these")
+    parser.add_argument("--first", type=int, default=0, help="number of the first round, to repeat a round with a loss")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--document", type=Path, help="write the rows of FILE ... into this document and run nothing")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a file written by --json")
+    return parser
 
 
 def run(case: Case, rounds: int, first: int = 0) -> Dict[str, Any]:
-    """The row of a case. The folders of rounds that lost something stay, and are named."""
+    """Run a case and return its row. Folders of rounds with a loss are kept and printed."""
     began, lost = time.monotonic(), 0
     for number in range(first, first + rounds):
         folder = Path(tempfile.mkdtemp(prefix="faults-")) / "round"
-        what = one_round(case, number, folder)
-        if what:
+        loss = run_round(case, number, folder)
+        if loss:
             lost += 1
-            say(f"LOST: {case.name}, round {number}: {what} (see {folder})")
+            say(f"LOST: {case.name}, round {number}: {loss} (see {folder})")
         else:
             shutil.rmtree(str(folder.parent), ignore_errors=True)
     seconds = round(time.monotonic() - began)
@@ -81,7 +81,7 @@ def table(rows: Sequence[Dict[str, Any]]) -> List[str]:
 
 
 def write_into(document: Path, rows: Sequence[Dict[str, Any]]) -> None:
-    """Replace what stands between the two marks in the document."""
+    """Replace the table between the two marks in the document."""
     before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     write_atomic(document, "\n".join([before + BEGIN, *table(rows), END + after]))

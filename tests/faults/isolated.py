@@ -1,4 +1,4 @@
-"""Inputs tried one after the other in a child process, so that one which kills or hangs the interpreter is named."""
+"""Checks inputs one by one in a child process, so that an input that kills or hangs the interpreter is identified."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, Callable, Sequence
 
 from shared.errors import UsageError
 
-INPUT = "input"  # where the input that lost something is left, in the round's folder
+INPUT = "input"  # file name, in the round's folder, of the input that failed
 
 
-def tried(inputs: Sequence[Any], check: Callable[[Any], str], folder: Path, seconds: int = 120) -> str:
-    """What the first bad input has lost, "" for nothing. `check` may raise UsageError and nothing else.
+def first_failure(inputs: Sequence[Any], check: Callable[[Any], str], folder: Path, seconds: int = 120) -> str:
+    """The failure of the first input that fails, "" if none does. `check` may raise UsageError only.
 
-    All of them together may take so many seconds. An input that is bytes stays in `folder`.
+    All inputs together may take this many seconds. A failed input of bytes is written to `folder`.
     """
     progress = folder / "progress"
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            status = _try_all(inputs, check, progress, seconds)
+            status = _check_all(inputs, check, progress, seconds)
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
-    number, _, what = progress.read_text(encoding="utf-8").partition("\n")
+    number, _, failure = progress.read_text(encoding="utf-8").partition("\n")
     if status == 0 and int(number) == len(inputs):
         return ""
     bad = inputs[int(number)]
@@ -36,37 +36,39 @@ def tried(inputs: Sequence[Any], check: Callable[[Any], str], folder: Path, seco
         (folder / INPUT).write_bytes(content)
     if os.WIFSIGNALED(status):
         ended = os.WTERMSIG(status)
-        what = f"hangs, or all take more than {seconds} s" if ended == signal.SIGALRM else f"killed by signal {ended}"
-    return f"input {number} of {len(inputs)} ({name or repr(content)[:300]}): {what or f'exit status {status}'}"
+        failure = (
+            f"hangs, or all take more than {seconds} s" if ended == signal.SIGALRM else f"killed by signal {ended}"
+        )
+    return f"input {number} of {len(inputs)} ({name or repr(content)[:300]}): {failure or f'exit status {status}'}"
 
 
-def _try_all(inputs: Sequence[Any], check: Callable[[Any], str], progress: Path, seconds: int) -> int:
+def _check_all(inputs: Sequence[Any], check: Callable[[Any], str], progress: Path, seconds: int) -> int:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
-    os.dup2(os.open(str(progress.with_name("stderr")), os.O_WRONLY | os.O_CREAT), 2)  # libtiff says what it thinks
-    for number, one in enumerate(inputs):
+    os.dup2(os.open(str(progress.with_name("stderr")), os.O_WRONLY | os.O_CREAT), 2)  # libtiff prints warnings
+    for number, item in enumerate(inputs):
         progress.write_text(f"{number}\n", encoding="utf-8")
-        what = judged(lambda: check(one))  # noqa: B023
-        if what:
-            progress.write_text(f"{number}\n{what}", encoding="utf-8")
+        failure = failure_of(lambda: check(item))  # noqa: B023
+        if failure:
+            progress.write_text(f"{number}\n{failure}", encoding="utf-8")
             return 1
     progress.write_text(f"{len(inputs)}\n", encoding="utf-8")
     return 0
 
 
-def judged(check: Callable[[], str]) -> str:
-    """What the check says; "" for a UsageError that is one line and says what to do."""
+def failure_of(check: Callable[[], str]) -> str:
+    """The result of the check; "" for a UsageError whose message is one line that says what to do."""
     try:
         return check()
     except UsageError as error:
-        return bad_line(str(error))
+        return message_defect(str(error))
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {str(error)[:200]} at {os.path.basename(where.filename)}:{where.lineno}"
 
 
-def bad_line(text: str) -> str:
-    """What is wrong with a UsageError's message: it is to be one readable line, `what is wrong; what to do`."""
+def message_defect(text: str) -> str:
+    """How a UsageError's message differs from one readable line, `what is wrong; what to do`."""
     if not text.isprintable():
         return f"the message is not one printable line: {text[:200]!r}"
     if ";" not in text:

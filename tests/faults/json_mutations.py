@@ -1,4 +1,4 @@
-"""JSON and the like with one to three values that are something else, as a stranger or a slip in an editor writes."""
+"""JSON values with one to three mutations, as by an attacker or a slip in an editor."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ STRANGE: Tuple[Any, ...] = (
 )
 
 
-def changed_value(content: Any, source: random.Random) -> Tuple[Any, str]:
-    """The content, which is changed in place, with some values replaced, left out or added, and what was done."""
-    done = []
-    for _ in range(source.choice((1, 1, 1, 2, 3))):
+def mutate_values(content: Any, rng: random.Random) -> Tuple[Any, str]:
+    """Mutates `content` in place: replaces, removes or adds values. Returns it with a description."""
+    mutations = []
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = _places(content)
         if not places:
-            return source.choice(STRANGE), "all"
-        holder, key = source.choice(places)
-        how = source.choice(("set", "set", "set", "near", "drop", "add", "deep"))
+            return rng.choice(STRANGE), "all"
+        holder, key = rng.choice(places)
+        how = rng.choice(("set", "set", "set", "near", "drop", "add", "deep"))
         if how == "drop":
             del holder[key]
         elif how == "add" and isinstance(holder, dict):
-            holder[source.choice(("__class__", "more", "epochs", ""))] = source.choice(STRANGE)
+            holder[rng.choice(("__class__", "more", "epochs", ""))] = rng.choice(STRANGE)
         elif how == "near":
-            holder[key] = _near(holder[key], source)
+            holder[key] = _near(holder[key], rng)
         elif how == "deep":
-            holder[key] = _deep(source.choice((10, 200)), holder[key])
+            holder[key] = _deep(rng.choice((10, 200)), holder[key])
         else:
-            holder[key] = source.choice(STRANGE)
-        done.append(f"{how} {key}")
-    return content, ", ".join(done)
+            holder[key] = rng.choice(STRANGE)
+        mutations.append(f"{how} {key}")
+    return content, ", ".join(mutations)
 
 
 def _places(content: Any) -> List[Tuple[Any, Any]]:
-    """Every holder of a value, and the value's key or index in it."""
+    """(container, key or index) of every value."""
     found: List[Tuple[Any, Any]] = []
     if isinstance(content, dict):
         found += [(content, key) for key in content]
@@ -80,16 +80,16 @@ def _places(content: Any) -> List[Tuple[Any, Any]]:
     return found
 
 
-def _near(value: Any, source: random.Random) -> Any:
-    """Something of the same type."""
+def _near(value: Any, rng: random.Random) -> Any:
+    """Another value of the same type."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return source.choice((value + 1, value - 1, -value, value * 1000, value << 40))
+        return rng.choice((value + 1, value - 1, -value, value * 1000, value << 40))
     if isinstance(value, float):
-        return source.choice((value * 2, -value, value * 1e30, 0.0))
+        return rng.choice((value * 2, -value, value * 1e30, 0.0))
     if isinstance(value, str):
-        return source.choice((value[:-1], value + "x", value.upper(), value[::-1]))
+        return rng.choice((value[:-1], value + "x", value.upper(), value[::-1]))
     return value
 
 

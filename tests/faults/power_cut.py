@@ -1,16 +1,16 @@
-"""What a power cut leaves of a folder: what was synced, and of everything else as little as a disk may have kept.
+"""Simulates a power cut: a folder keeps what was synced, and of everything else as little as a disk may keep.
 
-In the process that is to end, `record` notes what each fsync has made safe: a file's bytes, a folder's names. When the
-process is gone, `cut` makes of its folder one that a file system may show after the power is back: bytes that were not
-synced are missing, partly missing or zeros; names that were not synced are as they were at the folder's last fsync, or
-as they are, one by one (a rename is one change). No file system keeps less than that.
+In the process under test, `record` notes what each fsync makes durable: the bytes of a file or the names in a folder.
+After the process has ended, `cut` turns the folder into one that a file system may show after a power cut: bytes that
+were not synced are missing, partly missing or zeros; each name that was not synced is as at the folder's last fsync or
+as now (a rename is one change). No file system keeps less.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random as randoms
+import random
 import shutil
 import stat
 from pathlib import Path
@@ -20,20 +20,20 @@ JOURNAL = "journal.jsonl"
 Entries = Dict[str, List[Any]]  # by name: ["file", inode], ["folder", inode], ["link", target]
 
 
-# -- in the process that ends ----------------------------------------------------------------------------------
+# -- in the process under test ---------------------------------------------------------------------------------
 
 
 class _Recorder:
-    """Notes in `shadow`, a folder beside `root` on the same file system, what is safe of `root`."""
+    """Notes what is durable of `root` in `shadow`, a folder beside it on the same file system."""
 
     def __init__(self, root: Path, shadow: Path) -> None:
         self._root, self._shadow = os.path.realpath(str(root)), shadow
         shadow.mkdir()
         self._journal = (shadow / JOURNAL).open("w", encoding="utf-8")
         self._copies = 0
-        self._held: List[int] = []  # open folders: no other gets the number of one that is removed
+        self._held: List[int] = []  # open folders, so that the inode numbers of removed ones are not reused
         self.fsync = os.fsync
-        for folder, _, files in os.walk(self._root):  # what is there has been there for long
+        for folder, _, files in os.walk(self._root):  # existing content counts as synced
             self._folder(os.open(folder, os.O_RDONLY))
             for name in files:
                 path = os.path.join(folder, name)
@@ -41,7 +41,7 @@ class _Recorder:
                     self._file(path)
 
     def synced(self, descriptor: int) -> None:
-        """Takes the place of os.fsync."""
+        """Replaces os.fsync."""
         path = os.readlink(f"/proc/self/fd/{descriptor}")
         if path == self._root or path.startswith(self._root + os.sep):
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -76,9 +76,9 @@ class _Recorder:
 
 
 def record(root: Path, shadow: Path) -> Callable[[int], None]:
-    """From here on this process's fsyncs of what is under `root` are noted in `shadow`; the function that notes."""
+    """Replace os.fsync by one that notes in `shadow` what is synced under `root`. Returns it."""
     recorder = _Recorder(root, shadow)
-    os.fsync = recorder.synced  # type: ignore[assignment]  # nothing of a test has to reach a disk
+    os.fsync = recorder.synced  # type: ignore[assignment]  # a test need not reach the disk
     return recorder.synced
 
 
@@ -92,21 +92,21 @@ def _listing(path: str) -> Entries:
     return found
 
 
-# -- when it is gone -------------------------------------------------------------------------------------------
+# -- after it has ended ----------------------------------------------------------------------------------------
 
 
-def cut(root: Path, shadow: Path, random: randoms.Random) -> None:
-    """Make of `root` what a power cut may have left of it; `shadow` goes."""
+def cut(root: Path, shadow: Path, rng: random.Random) -> None:
+    """Turn `root` into what a power cut may have left of it, and remove `shadow`."""
     after = root.with_name(root.name + "-after")
-    _Disk(root, shadow, random).write(after)
+    _Disk(root, shadow, rng).write(after)
     shutil.rmtree(str(root))
     os.rename(str(after), str(root))
     shutil.rmtree(str(shadow))
 
 
 class _Disk:
-    def __init__(self, root: Path, shadow: Path, random: randoms.Random) -> None:
-        self._root, self._shadow, self._random = root, shadow, random
+    def __init__(self, root: Path, shadow: Path, rng: random.Random) -> None:
+        self._root, self._shadow, self._rng = root, shadow, rng
         self._folders: Dict[int, Entries] = {}
         self._copies: Dict[int, Path] = {}
         for text in (shadow / JOURNAL).read_text(encoding="utf-8").splitlines():
@@ -115,10 +115,10 @@ class _Disk:
                 self._folders[line["folder"]] = line["entries"]
             else:
                 self._copies[line["file"]] = shadow / line["copy"]
-        self._live: Dict[int, str] = {}  # where each folder is now
+        self._live: Dict[int, str] = {}  # current path of each folder
         for folder, _, _ in os.walk(str(root)):
             self._live[os.stat(folder).st_ino] = folder
-        self._lose = random.choice([1.0, 1.0, 0.5, 0.2, 0.0])  # how likely a change of names is lost
+        self._lose = rng.choice([1.0, 1.0, 0.5, 0.2, 0.0])  # probability that a change of names is lost
 
     def write(self, target: Path) -> None:
         self._write_folder(os.stat(str(self._root)).st_ino, target)
@@ -128,7 +128,7 @@ class _Disk:
         safe, live = self._folders.get(number, {}), self._live.get(number)
         now = _listing(live) if live else safe
         for names in _changes(safe, now):
-            chosen = safe if self._random.random() < self._lose else now
+            chosen = safe if self._rng.random() < self._lose else now
             for name in sorted(names & set(chosen)):
                 self._write_entry(live, name, chosen[name], target / name)
 
@@ -147,13 +147,13 @@ class _Disk:
         if now == safe:
             return now
         if not now.startswith(safe):
-            return self._random.choice([safe, now])
-        kept = now[: self._random.choice([len(safe), self._random.randint(len(safe), len(now))])]
-        return kept + (b"\0" * (len(now) - len(kept)) if self._random.random() < 0.3 else b"")
+            return self._rng.choice([safe, now])
+        kept = now[: self._rng.choice([len(safe), self._rng.randint(len(safe), len(now))])]
+        return kept + (b"\0" * (len(now) - len(kept)) if self._rng.random() < 0.3 else b"")
 
 
 def _changes(safe: Entries, now: Entries) -> List[Set[str]]:
-    """The names, in sets of those that change together: a rename is one change of two names."""
+    """All names, grouped into those that change together: a rename changes two names at once."""
     sets = {name: {name} for name in {*safe, *now}}
     for old, entry in sorted(safe.items()):
         for new, other in sorted(now.items()):

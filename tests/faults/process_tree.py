@@ -1,4 +1,4 @@
-"""Command lines in processes of their own, every process of which can be found afterwards, whoever its parent is."""
+"""Commands whose processes can all be found afterwards, whatever their parents are."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ from typing import Callable, List, Sequence
 ROOT = Path(__file__).resolve().parents[2]
 TORCH_DRIVER = str(ROOT / "tests" / "torch_imagenet" / "distributed" / "driver.py")
 _MARK = "KIT_FAULT"
-_PATIENCE = 120.0
+TIMEOUT = 120.0
 
 
 class Job:
-    """A command that has been started in a session of its own, as a terminal starts it; `with` ends what is left."""
+    """A command started in its own session, as by a terminal; `with` kills all remaining processes at the end."""
 
-    def __init__(self, words: Sequence[str], folder: Path) -> None:
-        self._log = folder / "said"
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
+        self._log = folder / "output"
         self._mark = uuid.uuid4().hex
         settings = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", _MARK: self._mark}
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(
-                list(words),
+                list(command),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env=settings,
                 cwd=str(folder),
                 start_new_session=True,
-                preexec_fn=_hear_of_the_terminal,
+                preexec_fn=_restore_sighup,
             )
 
     def __enter__(self) -> Job:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.left(0)
+        self.kill_remaining(0)
 
     @property
-    def text(self) -> str:
+    def output(self) -> str:
         return self._log.read_text(errors="replace")
 
     def wait_for(self, text: str) -> None:
-        """Until this has been printed. Raises AssertionError where the job ends before."""
-        self._until(lambda: text in self.text, f"{text!r} is not printed")
+        """Wait until this text is printed. Raises AssertionError if the job ends before."""
+        self._until(lambda: text in self.output, f"{text!r} is not printed")
 
     def wait_for_processes(self, number: int) -> List[int]:
-        """All of the job's processes, as soon as there are so many."""
-        self._until(lambda: len(self.living()) >= number, f"{number} processes are not there")
-        return self.living()
+        """Wait until the job has this many processes, and return them."""
+        self._until(lambda: len(self.processes()) >= number, f"{number} processes are not there")
+        return self.processes()
 
     def _until(self, there: Callable[[], bool], otherwise: str) -> None:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not there():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"{otherwise}: {self.text[-500:]}")
+                raise AssertionError(f"{otherwise}: {self.output[-500:]}")
             time.sleep(0.05)
 
-    def to_all(self, number: int) -> None:
-        """What a terminal does at Ctrl-C: the signal to each process of the foreground group."""
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process group, as a terminal does at Ctrl-C."""
         os.killpg(self.process.pid, number)
 
-    def end(self) -> int:
-        """Wait for the first process; its exit status."""
-        return self.process.wait(_PATIENCE)
+    def wait(self) -> int:
+        """Wait for the first process. Returns its exit status."""
+        return self.process.wait(TIMEOUT)
 
-    def living(self) -> List[int]:
-        """Those of its processes that have not ended, wherever they have gone."""
+    def processes(self) -> List[int]:
+        """The running processes of the job, whatever their parents are."""
         mark = f"{_MARK}={self._mark}".encode()
         found = []
         for entry in Path("/proc").iterdir():
@@ -82,24 +82,24 @@ class Job:
                 pass
         return found
 
-    def left(self, seconds: float) -> List[int]:
-        """Those that are still there after so many seconds; they are ended."""
+    def kill_remaining(self, seconds: float) -> List[int]:
+        """Kill the processes that still run after this many seconds, and return them."""
         end = time.monotonic() + seconds
-        while self.living() and time.monotonic() < end:
+        while self.processes() and time.monotonic() < end:
             time.sleep(0.1)
-        left = self.living()
-        for process in left:
+        remaining = self.processes()
+        for process in remaining:
             os.kill(process, signal.SIGKILL)
-        return left
+        return remaining
 
 
-def _hear_of_the_terminal() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, in whatever is started too
+def _restore_sighup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, which child processes inherit
 
 
 def torch_training(folder: Path, data: Path, *options: str) -> Job:
-    """A training of a network of 3,000 weights that does not end by itself."""
-    words = [
+    """A training of a network of 3,000 weights that runs until it is stopped."""
+    command = [
         sys.executable,
         TORCH_DRIVER,
         "train",
@@ -123,12 +123,12 @@ def torch_training(folder: Path, data: Path, *options: str) -> Job:
         str(folder / "run"),
         *options,
     ]
-    return Job(words, folder)
+    return Job(command, folder)
 
 
 def tf_training(folder: Path, *options: str) -> Job:
-    """The same of the other half."""
-    words = [
+    """The same for the CIFAR half."""
+    command = [
         sys.executable,
         str(ROOT / "tf_seresnet" / "main.py"),
         "train",
@@ -148,4 +148,4 @@ def tf_training(folder: Path, *options: str) -> Job:
         str(folder / "run"),
         *options,
     ]
-    return Job(words, folder)
+    return Job(command, folder)

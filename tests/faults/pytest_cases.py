@@ -1,4 +1,4 @@
-"""The short form: one round of each case, as a test."""
+"""One round of each quick case as a test."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 
-from tests.faults.case import TORCH, Case, halves_here, one_round
+from tests.faults.case import TORCH, Case, halves_here, run_round
 
 
-def short_form(module: str) -> Any:
-    """The test of a module's cases, to be called `test_...` in a file of its own (files are what runs in parallel).
+def quick_test(module: str) -> Any:
+    """A test over a module's quick cases, to be named `test_...` in its own file, because files run in parallel.
 
-    None, which pytest does not collect, where the halves that this Python runs have none.
+    None, which pytest does not collect, if this Python runs none of them.
     """
     cases = [
         case
         for case in importlib.import_module(f"tests.faults.cases.{module}").CASES
-        if case.half in halves_here() and case.short
+        if case.half in halves_here() and case.quick
     ]
     if not cases:
         return None
     if TORCH in halves_here():
-        importlib.import_module("torch._dynamo")  # the first optimizer loads it, in seconds that a case would pay for
+        importlib.import_module("torch._dynamo")  # the first optimizer loads it, which takes seconds
 
     marked = [
         pytest.param(case, id=case.name.replace(" ", "-"), marks=[pytest.mark.slow] * case.slow) for case in cases
@@ -32,7 +32,7 @@ def short_form(module: str) -> Any:
 
     @pytest.mark.parametrize("case", marked)
     def test(case: Case, tmp_path: Path) -> None:
-        lost = one_round(case, 0, tmp_path / "round")
-        assert not lost, lost
+        loss = run_round(case, 0, tmp_path / "round")
+        assert not loss, loss
 
     return test

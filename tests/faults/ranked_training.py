@@ -1,8 +1,8 @@
-"""tests/torch_imagenet/distributed/driver.py whose first rank notes what a power cut leaves of a folder.
+"""A training of several ranks, like tests/torch_imagenet/distributed/driver.py, whose rank 0 records its fsyncs.
 
     FAULTS_ROOT=DIR FAULTS_SHADOW=DIR python tests/faults/ranked_training.py train --distributed --num-devices 2 ...
 
-FAULTS_MEMORY=1,4: the rank 1 has no memory for the forward pass of more than four images.
+FAULTS_MEMORY=1,4: rank 1 runs out of memory in the forward pass of more than four images.
 """
 
 from __future__ import annotations

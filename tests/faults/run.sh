@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The long form of all fault cases of both halves, side by side; writes its table into docs/reliability.md.
+# Runs all fault cases of both halves in parallel and writes the table into docs/reliability.md.
 set -u
-self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
+self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may be anywhere
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "$self")/../../scripts/python_env.sh"
 
@@ -10,8 +10,8 @@ case ${1:-} in
         cat <<'END'
 usage: bash tests/faults/run.sh [--rounds N] [--only NAME ...]
 
-Does faults to real runs and real files, as often as each case says, in .venv and .venv-torch, which tests/run.sh makes.
-Prints a table; without options the table in docs/reliability.md is written anew. Exit status 1 if anything was lost.
+Injects faults into real runs and real files, with all rounds of each case, in .venv and .venv-torch (see tests/run.sh).
+Prints a table; without options also updates the table in docs/reliability.md. Exit status 1 if anything was lost.
 END
         exit 0
         ;;

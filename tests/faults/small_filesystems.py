@@ -1,10 +1,10 @@
-"""Small trainings on disks that stop taking what is written, and what they leave.
+"""Small trainings on disks that fail while they write.
 
-    python -m tests.faults.small_filesystems HALF    one request per line of input, one answer per line of output
+    python -m tests.faults.small_filesystems HALF    one request per input line, one reply per output line
 
-The process imports the framework once and forks a child for each training. A child has a disk of its own where the
-system allows (a tmpfs in a mount namespace, whose size is lowered while the training runs); elsewhere a limit on the
-size of its files takes the place of the full disk.
+The process imports the framework once and forks a child for each training. If the system allows it, a child has its own
+disk: a tmpfs in a mount namespace, which is shrunk while the training runs. Otherwise a limit on the size of files
+replaces the full disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 from tests.faults import trainings
-from tests.faults.worker_process import Asked
+from tests.faults.worker_process import Worker
 
 _NEW_NAMESPACE, _REMOUNT, _RECURSIVE, _PRIVATE, _READ_ONLY = 0x20000, 32, 0x4000, 1 << 18, 1
 _PAGE = 4096
@@ -34,20 +34,20 @@ _PAGE = 4096
 
 
 class Disk:
-    """A folder that, between `begin` and `end`, takes no more than some of what is written to it."""
+    """A folder in which, between `begin` and `end`, only a part of all writes succeeds."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def begin(self, part: float) -> None:
-        """`part`, from 0 to 1, says how much is still taken."""
+        """`part`, from 0 to 1, determines how much can still be written."""
 
     def end(self) -> None:
-        """Take everything again."""
+        """Let all writes succeed again."""
 
 
 class FullDisk(Disk):
-    """Room for up to 40 pages more, about a checkpoint and a half, and mostly for less than one."""
+    """Space for up to 40 more pages, about one and a half checkpoints, mostly for less than one."""
 
     option, most = "size", 40
 
@@ -65,7 +65,7 @@ class FullDisk(Disk):
 
 
 class NoMoreFiles(FullDisk):
-    """Room for up to 5 files more, as where a quota of files is used up."""
+    """Space for up to 5 more files, as with a quota of files."""
 
     def begin(self, part: float) -> None:
         state = os.statvfs(str(self.folder))
@@ -76,7 +76,7 @@ class NoMoreFiles(FullDisk):
 
 
 class SmallFiles(Disk):
-    """No file beyond a size of up to 60,000 bytes: the system's own quota, which every user may set."""
+    """A limit of up to 60,000 bytes per file (RLIMIT_FSIZE), which needs no privileges."""
 
     def begin(self, part: float) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(60000 * part**2), resource.RLIM_INFINITY))
@@ -86,7 +86,7 @@ class SmallFiles(Disk):
 
 
 class ReadOnlyFolder(Disk):
-    """One or both of the run's folders cannot be written; files that are open already can."""
+    """One or both of the run's folders are read-only; files that are already open stay writable."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -108,7 +108,7 @@ DISKS = {"full disk": FullDisk, "no more files": NoMoreFiles, "small files": Sma
 
 
 def disk(name: str, folder: Path) -> Disk:
-    """The disk of this name in this new folder."""
+    """Create the folder and its disk of this name."""
     folder.mkdir()
     if issubclass(DISKS[name], FullDisk) and not own_mounts():
         name = "small files"
@@ -117,13 +117,13 @@ def disk(name: str, folder: Path) -> Disk:
 
 @functools.lru_cache(maxsize=None)
 def own_mounts() -> bool:
-    """See to it that mounts are this process's own; whether the system lets it mount at all."""
+    """Enter a private mount namespace. Returns whether the system allows it."""
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.unshare(_NEW_NAMESPACE) == 0 and libc.mount(b"none", b"/", None, _RECURSIVE | _PRIVATE, None) == 0
 
 
 def read_only(folder: Path) -> None:
-    """The file system mounted at `folder` takes nothing at all from now on."""
+    """Remount the file system at `folder` read-only."""
     _mount(folder, "", _REMOUNT | _READ_ONLY)
 
 
@@ -134,7 +134,7 @@ def _mount(folder: Path, options: str, flags: int = 0) -> None:
 
 
 def _obey_modes() -> None:
-    """As everybody else, root may no longer write where the modes say that nobody does."""
+    """Make file permissions apply to root, by dropping capabilities."""
     if os.geteuid():
         return
     header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
@@ -149,49 +149,49 @@ def _obey_modes() -> None:
 
 
 class Server:
-    """The client's side of one."""
+    """The client of the process."""
 
     def __init__(self, half: str) -> None:
-        self._asked = Asked("tests.faults.small_filesystems", half)
+        self._worker = Worker("tests.faults.small_filesystems", half)
 
     def run(self, case: str, disk_name: str, seed: int, folder: Path) -> str:
-        """What the case has lost."""
+        """The loss of one round of a case, "" for none."""
         request = {"case": case, "disk": disk_name, "seed": seed, "folder": str(folder)}
-        return str(self._asked.answer(request))
+        return str(self._worker.request(request))
 
 
 @functools.lru_cache(maxsize=None)
 def server(half: str) -> Server:
-    """One for this process."""
+    """The server of this process, started on first use."""
     return Server(half)
 
 
 def serve(half: str) -> None:
     from tests.faults import disk_rounds
 
-    main = trainings._imported(half)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what frameworks write there by themselves
-    words = trainings.fresh_words(half)
+    main = trainings.load_main(half)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # drop the frameworks' own messages
+    options = trainings.new_run_options(half)
     reference = Path(tempfile.mkdtemp(prefix="faults-reference-"))
     atexit.register(shutil.rmtree, str(reference), ignore_errors=True)
-    lost = in_child(lambda: disk_rounds.undisturbed(half, main, words, reference), reference)
+    lost = in_child(lambda: disk_rounds.undisturbed(half, main, options, reference), reference)
     for line in sys.stdin:
         request: Dict[str, Any] = json.loads(line)
         folder = Path(request["folder"])
         run = getattr(disk_rounds, request["case"])
-        what = lost or in_child(
+        loss = lost or in_child(
             functools.partial(
-                run, half, main, words, reference, request["disk"], folder, random.Random(request["seed"])
+                run, half, main, options, reference, request["disk"], folder, random.Random(request["seed"])
             ),
             folder,
         )
-        answers.write(json.dumps(what) + "\n")
-        answers.flush()
+        replies.write(json.dumps(loss) + "\n")
+        replies.flush()
 
 
 def in_child(work: Callable[[], str], folder: Path) -> str:
-    """What `work` gives in a child process."""
+    """The result of `work` in a child process."""
     answer = folder / "answer.txt"
     pid = os.fork()
     if pid == 0:

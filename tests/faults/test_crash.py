@@ -1,5 +1,5 @@
-"""One round of each case in cases/crash."""
+"""One round of each quick case in cases/crash."""
 
-from tests.faults.pytest_cases import short_form
+from tests.faults.pytest_cases import quick_test
 
-test_nothing_is_lost = short_form("crash")
+test_nothing_is_lost = quick_test("crash")

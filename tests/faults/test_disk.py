@@ -1,5 +1,5 @@
-"""One round of each case in cases/disk."""
+"""One round of each quick case in cases/disk."""
 
-from tests.faults.pytest_cases import short_form
+from tests.faults.pytest_cases import quick_test
 
-test_nothing_is_lost = short_form("disk")
+test_nothing_is_lost = quick_test("disk")

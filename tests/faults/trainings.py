@@ -1,6 +1,6 @@
-"""Small trainings that end at any moment: a process imports the framework once and forks a child for each.
+"""Small trainings that are ended at any moment; one process imports the framework once and forks a child for each.
 
-python -m tests.faults.trainings HALF       one request a line of standard input, one answer a line of its output
+python -m tests.faults.trainings HALF       one request per input line, one reply per output line
 """
 
 from __future__ import annotations
@@ -18,54 +18,54 @@ from typing import Any, Callable, Dict, List
 
 from tests.faults import power_cut
 from tests.faults.case import TF
-from tests.faults.worker_process import Asked
+from tests.faults.worker_process import Worker
 
-PATIENCE = 240  # seconds
+TIMEOUT = 240  # seconds
 SAVING = ["--print-freq", "1", "--save-steps", "2", "--keep", "2", "--device", "cpu"]
 # Ten steps in two epochs, a checkpoint after every second one.
-TF_WORDS = "--recipe sample --variant paper --depth 8 --batch-size 8 --steps-per-epoch 5 --epochs 2".split()
-TF_EVALUATION = ["--eval-batch-size", "150"]  # two steps an evaluation; the sums of larger ones are rounded otherwise
+TF_OPTIONS = "--recipe sample --variant paper --depth 8 --batch-size 8 --steps-per-epoch 5 --epochs 2".split()
+TF_EVALUATION = ["--eval-batch-size", "150"]  # two steps per evaluation; larger batches round differently
 # Fifteen steps in three epochs.
-TORCH_WORDS = (
+TORCH_OPTIONS = (
     "train --recipe se_resnet50_1p --image-size 32 --batch-size 4 --epochs 3 --warm-up-epochs 1 --dropout 0.3 "
     "--drop-path 0.3"
 ).split()
-SAVED = "saved.txt"  # a step a line: the checkpoints that the program holds for safe
+SAVED = "saved.txt"  # one line per checkpoint that the program reported as saved
 OPERATIONS = ("mkdir", "chmod", "fsync", "rename", "replace", "symlink", "unlink", "rmdir")
 
 
 class Trainings:
-    """The client's side."""
+    """The client of the process."""
 
     def __init__(self, half: str) -> None:
-        self._asked = Asked("tests.faults.trainings", half)
+        self._worker = Worker("tests.faults.trainings", half)
 
     def run(self, folder: Path, *options: str, **fault: Any) -> Dict[str, Any]:
-        """Train into `folder`/disk/run. `status` of the answer is negative for a signal; `out` is what it printed.
+        """Train into `folder`/disk/run. In the reply `status` is negative for a signal, `out` is the output.
 
-        `fault`: signal, and `operation` (the how-manieth while checkpoints are written; `delay` seconds later) or
-        `seconds` after the first step; `again` seconds later once more; `shadow`, see `power_cut`.
+        `fault`: `signal`, sent at the disk operation number `operation` while checkpoints are written (`delay` seconds
+        later) or `seconds` after the first step, and once more `again` seconds later; `shadow`: see `power_cut`.
         """
-        return dict(self._asked.answer(dict(fault, words=list(options), folder=str(folder))))
+        return dict(self._worker.request(dict(fault, options=list(options), folder=str(folder))))
 
 
 @functools.lru_cache(maxsize=None)
 def trainings(half: str) -> Trainings:
-    """One for this process."""
+    """The client of this process, started on first use."""
     return Trainings(half)
 
 
-def fresh_words(half: str) -> List[str]:
+def new_run_options(half: str) -> List[str]:
     """The options of a new run."""
     if half == TF:
-        return [*TF_WORDS, *SAVING, *TF_EVALUATION]
+        return [*TF_OPTIONS, *SAVING, *TF_EVALUATION]
     from tests.faults.commands import tiny_images
 
-    return [*TORCH_WORDS, *SAVING, "--data-path", str(tiny_images())]
+    return [*TORCH_OPTIONS, *SAVING, "--data-path", str(tiny_images())]
 
 
-def resume_words(half: str, run: Path) -> List[str]:
-    """The options of its continuation."""
+def resume_options(half: str, run: Path) -> List[str]:
+    """The options of a run's continuation."""
     return [*SAVING, *(TF_EVALUATION if half == TF else []), "--resume", str(run)]
 
 
@@ -73,16 +73,16 @@ def resume_words(half: str, run: Path) -> List[str]:
 
 
 def serve(half: str) -> None:
-    main = _imported(half)
-    answers = os.fdopen(os.dup(1), "w")
+    main = load_main(half)
+    replies = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        answers.write(json.dumps(_answer(main, json.loads(line))) + "\n")
-        answers.flush()
+        replies.write(json.dumps(_handle(main, json.loads(line))) + "\n")
+        replies.flush()
 
 
-def _imported(half: str) -> Callable[[List[str]], int]:
-    """The half's command line, everything loaded that it needs and no thread started: those do not live in a fork."""
-    for name in ("tensorboard.summary.writer.event_file_writer", "PIL.Image"):  # loaded late, and dear
+def load_main(half: str) -> Callable[[List[str]], int]:
+    """The half's `main`, with all imports done and no thread started: threads do not survive a fork."""
+    for name in ("tensorboard.summary.writer.event_file_writer", "PIL.Image"):  # lazy and slow imports
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)
     if half == TF:
@@ -94,7 +94,7 @@ def _imported(half: str) -> Callable[[List[str]], int]:
     from PIL import Image
 
     from tests.torch_imagenet.small_network import create_small
-    from torch_imagenet import training as torch_training
+    from torch_imagenet import run_setup as torch_setup
     from torch_imagenet.distributed import run as ranked
     from torch_imagenet.main import main as torch_main
     from torch_imagenet.networks import spec
@@ -104,11 +104,11 @@ def _imported(half: str) -> Callable[[List[str]], int]:
     assert ranked
     torch.set_num_threads(1)
     spec.create = create_small
-    torch_training.workers = lambda options: 0  # images are read in the process: who reads them is not what is tested
+    torch_setup.workers = lambda config: 0  # no data workers: they are not under test
     return torch_main
 
 
-def _answer(main: Callable[[List[str]], int], request: Dict[str, Any]) -> Dict[str, Any]:
+def _handle(main: Callable[[List[str]], int], request: Dict[str, Any]) -> Dict[str, Any]:
     folder = Path(request["folder"])
     out, saved = folder / "out.txt", folder / SAVED
     out.write_text("")
@@ -126,10 +126,10 @@ def _answer(main: Callable[[List[str]], int], request: Dict[str, Any]) -> Dict[s
 
 
 def _wait(pid: int, request: Dict[str, Any], events: Path) -> float:
-    """Until the time of the fault, which is then done; when the first step was logged."""
+    """Wait for the first step and inject the fault. Returns the time of the first step."""
     before = events.stat().st_ino if events.exists() else None
     length = events.stat().st_size if before else 0
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end and not _has_ended(pid):
         if events.exists() and (events.stat().st_size > length or events.stat().st_ino != before):
             break
@@ -152,7 +152,7 @@ def _has_ended(pid: int, within: float = 0.0) -> bool:
 
 
 def _end(pid: int) -> int:
-    if not _has_ended(pid, PATIENCE):
+    if not _has_ended(pid, TIMEOUT):
         os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
 
@@ -167,8 +167,8 @@ def _child(main: Callable[[List[str]], int], request: Dict[str, Any], out: Path,
         if request.get("shadow"):
             power_cut.record(Path(request["folder"]) / "disk", Path(request["shadow"]))
         _watch_saving(request, saved)
-        status = main(request["words"])
-    except BaseException:  # a defect, to be seen in what it printed
+        status = main(request["options"])
+    except BaseException:  # a defect: show it in the output
         import traceback
 
         traceback.print_exc()
@@ -179,7 +179,7 @@ def _child(main: Callable[[List[str]], int], request: Dict[str, Any], out: Path,
 
 
 def _watch_saving(request: Dict[str, Any], saved: Path) -> None:
-    """Count what is done to the disk while checkpoints are written; at the given number, the fault comes."""
+    """Count disk operations while checkpoints are written, and inject the fault at the requested one."""
     from shared.checkpoint.folder import CheckpointFolder
 
     state = {"saving": False, "count": 0}
@@ -187,7 +187,7 @@ def _watch_saving(request: Dict[str, Any], saved: Path) -> None:
     def operation(delay: float = 0.0) -> None:
         state["count"] += 1
         if state["count"] == request.get("operation"):
-            if delay:  # in the middle of what the framework writes
+            if delay:  # while the framework writes
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.setitimer(signal.ITIMER_REAL, delay)
             else:
@@ -224,7 +224,7 @@ def _watch_saving(request: Dict[str, Any], saved: Path) -> None:
 
 
 def saved_steps(folder: Path) -> List[List[int]]:
-    """Pairs of the steps whose checkpoints were written and the operations so far, in their order."""
+    """(step, number of disk operations so far) of every saved checkpoint, in order."""
     path = folder / SAVED
     lines = path.read_text().splitlines() if path.exists() else []
     return [[int(word) for word in line.split()] for line in lines]

@@ -1,4 +1,4 @@
-"""A process that has a framework loaded and answers: a line of JSON for each line of JSON."""
+"""A worker process with a loaded framework: one line of JSON per request and per reply."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Asked:
-    """`python -m MODULE HALF`, until this process ends."""
+class Worker:
+    """`python -m MODULE HALF`, running until this process ends."""
 
     def __init__(self, module: str, half: str) -> None:
         settings = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TF_CPP_MIN_LOG_LEVEL="3")
@@ -29,8 +29,8 @@ class Asked:
         )
         atexit.register(self._end)
 
-    def answer(self, request: Any) -> Any:
-        """What it answers."""
+    def request(self, request: Any) -> Any:
+        """Send a request and return the reply."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")

@@ -1,6 +1,6 @@
-"""Chromium as its DevTools protocol tells it: what a page logs and asks for, how wide it is, what it is in print.
+"""Pages in Chromium through the DevTools protocol: console messages, network requests, width and printed form.
 
-https://chromedevtools.github.io/devtools-protocol. The messages go through two pipes, so no library and no port.
+https://chromedevtools.github.io/devtools-protocol. The messages go through two pipes: no library, no port.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Type
 
-SECONDS = 120.0  # for an answer, from a machine that does other things too
-# Chromium reads descriptor 3 and writes to 4. It may be a shell script itself, which leaves them as they are.
-_WITH_PIPES = 'exec "$@" 3<&"$ASKED" 4>&"$SAID"'
+TIMEOUT = 120.0  # seconds; generous, for a busy machine
+# Chromium reads descriptor 3 and writes to 4. It may be a shell script, which passes both on.
+_WITH_PIPES = 'exec "$@" 3<&"$REQUESTS" 4>&"$RESPONSES"'
 
 
 class Browser:
-    """One Chromium with a profile of its own in the folder, which is to be empty."""
+    """A Chromium process with its profile in an empty folder."""
 
     def __init__(self, path: str, folder: Path) -> None:
         command = [
@@ -33,19 +33,19 @@ class Browser:
             "--disable-background-networking",
             f"--user-data-dir={folder}",
         ]
-        asked, self._asking = os.pipe()
-        self._said, said = os.pipe()
-        environment = dict(os.environ, HOME=str(folder), ASKED=str(asked), SAID=str(said))
+        requests, self._requests = os.pipe()
+        self._responses, responses = os.pipe()
+        environment = dict(os.environ, HOME=str(folder), REQUESTS=str(requests), RESPONSES=str(responses))
         self._process = subprocess.Popen(
             ["bash", "-c", _WITH_PIPES, "bash", *command],
             env=environment,
-            pass_fds=(asked, said),
+            pass_fds=(requests, responses),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(asked)
-        os.close(said)
+        os.close(requests)
+        os.close(responses)
         self._rest, self._count = b"", 0
         self._events: List[Dict[str, Any]] = []
 
@@ -55,25 +55,25 @@ class Browser:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        os.close(self._asking)  # it ends where nobody can ask it anything
+        os.close(self._requests)  # ends Chromium
         try:
-            self._process.wait(SECONDS)
+            self._process.wait(TIMEOUT)
         finally:
             self._process.kill()
-            os.close(self._said)
+            os.close(self._responses)
 
-    def ask(self, method: str, session: Optional[str] = None, **parameters: Any) -> Dict[str, Any]:
-        """The result of a method. What happens meanwhile is kept for `events`."""
+    def call(self, method: str, session: Optional[str] = None, **parameters: Any) -> Dict[str, Any]:
+        """Call a method and return its result. Events that arrive meanwhile are kept for `events`."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": parameters}
         if session:
             message["sessionId"] = session
-        os.write(self._asking, json.dumps(message).encode() + b"\0")
+        os.write(self._requests, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._next()
-            if answer.get("id") == self._count:
-                assert "error" not in answer, (method, answer)
-                return answer["result"]
+            response = self._next()
+            if response.get("id") == self._count:
+                assert "error" not in response, (method, response)
+                return response["result"]
 
     def wait_for(self, method: str, session: str) -> None:
         while not self.events(method, session):
@@ -86,8 +86,8 @@ class Browser:
 
     def _next(self) -> Dict[str, Any]:
         while b"\0" not in self._rest:
-            assert select.select([self._said], [], [], SECONDS)[0], "Chromium does not answer"
-            more = os.read(self._said, 1 << 20)
+            assert select.select([self._responses], [], [], TIMEOUT)[0], "Chromium does not respond"
+            more = os.read(self._responses, 1 << 20)
             assert more, "Chromium has ended"
             self._rest += more
         first, _, self._rest = self._rest.partition(b"\0")
@@ -98,43 +98,43 @@ class Browser:
 
 
 class Visit:
-    """A page, loaded in a tab of its own, as wide as asked for: on a telephone where `width` is given."""
+    """A page in its own tab; with `width`, as on a telephone with a screen of this width."""
 
     def __init__(self, browser: Browser, address: str, width: Optional[int] = None) -> None:
         self._browser = browser
-        tab = browser.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = browser.ask("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
+        tab = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = browser.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
-            self._ask(f"{domain}.enable")
+            self._call(f"{domain}.enable")
         if width is not None:
-            self._ask("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=3, mobile=True)
-        self._ask("Page.navigate", url=address)
+            self._call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=3, mobile=True)
+        self._call("Page.navigate", url=address)
         browser.wait_for("Page.loadEventFired", self._session)
 
     def value(self, expression: str) -> Any:
-        """Of a JavaScript expression. The page's own rules against scripts do not hold for it."""
-        return self._ask("Runtime.evaluate", expression=expression)["result"]["value"]
+        """The value of a JavaScript expression, to which the page's content security policy does not apply."""
+        return self._call("Runtime.evaluate", expression=expression)["result"]["value"]
 
     def requests(self) -> List[str]:
-        """All addresses that it has asked for, its own first; a data: URL is no address but the thing itself.
+        """All URLs that the page has requested, its own first, without data: URLs.
 
-        What its own rules forbid it to ask for is not among them, and logged.
+        Requests that the content security policy blocks are not included; they are logged.
         """
         urls = [event["request"]["url"] for event in self._events("Network.requestWillBeSent")]
         return [url for url in urls if not url.startswith("data:")]
 
     def logged(self) -> List[str]:
-        """What is on the console: by scripts, by failed loads, by the browser about the page."""
+        """All console messages: of scripts, failed requests and the browser."""
         entries = [event["entry"]["text"] for event in self._events("Log.entryAdded")]
         calls = [str(event["args"]) for event in self._events("Runtime.consoleAPICalled")]
         return entries + calls + [str(event) for event in self._events("Runtime.exceptionThrown")]
 
     def printed(self) -> bytes:
         """The page as PDF."""
-        return base64.b64decode(self._ask("Page.printToPDF")["data"])
+        return base64.b64decode(self._call("Page.printToPDF")["data"])
 
     def _events(self, method: str) -> List[Dict[str, Any]]:
         return self._browser.events(method, self._session)
 
-    def _ask(self, method: str, **parameters: Any) -> Dict[str, Any]:
-        return self._browser.ask(method, self._session, **parameters)
+    def _call(self, method: str, **parameters: Any) -> Dict[str, Any]:
+        return self._browser.call(method, self._session, **parameters)

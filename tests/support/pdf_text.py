@@ -1,4 +1,4 @@
-"""The text of a PDF that Chromium has printed, as far as a test needs it: no library of ours reads PDF."""
+"""The text of a PDF printed by Chromium, for tests that need no PDF library."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import Dict, List
 
 
 def texts(pdf: bytes) -> List[str]:
-    """The text of each page, in the order in which it is drawn, without anything between its pieces.
-
-    A glyph that stands for no text is U+FFFD.
-    """
+    """The text of each page in drawing order, without separators. Unknown glyphs become U+FFFD."""
     objects = {int(number): body for number, body in re.findall(rb"(?s)\n(\d+) 0 obj\n(.*?)\nendobj", pdf)}
     pages = [body for body in objects.values() if re.search(rb"/Type /Page\b", body)]
-    return [_of_page(page, objects) for page in pages]
+    return [_page_text(page, objects) for page in pages]
 
 
-def _of_page(page: bytes, objects: Dict[int, bytes]) -> str:
+def _page_text(page: bytes, objects: Dict[int, bytes]) -> str:
     fonts = {name: _letters(objects[int(number)], objects) for name, number in re.findall(rb"/(F\d+) (\d+) 0 R", page)}
     drawn, letters = [], {}
     for name, glyphs in re.findall(rb"/(F\d+) \S+ Tf|<([0-9A-Fa-f]+)>", _stream(_number(b"Contents", page), objects)):
@@ -28,7 +25,7 @@ def _of_page(page: bytes, objects: Dict[int, bytes]) -> str:
 
 
 def _letters(font: bytes, objects: Dict[int, bytes]) -> Dict[int, str]:
-    """What each glyph of a font stands for. Chromium's numbers have four hexadecimal digits."""
+    """The text of each glyph of a font. Chromium's glyph numbers have four hexadecimal digits."""
     table = _stream(_number(b"ToUnicode", font), objects)
     letters = {}
     for block in re.findall(rb"(?s)beginbfchar(.*?)endbfchar", table):

@@ -1,9 +1,9 @@
-"""A pytest plugin: a test that takes more than two seconds of processor time is marked slow, or it fails.
+"""A pytest plugin: a test that takes more than two seconds of processor time fails unless it is marked slow.
 
-Counted are user and system time of the test's process and of the children that it has waited for, in set-up and call;
-a fixture of a wider scope counts for the first test that asks for it. A second is one of the machine on which the
-calibration below was timed: it is timed anew in every process, again when a test seems to take too long, and another
-machine, or one that does something else besides, gets as much more time as its own calibration takes longer.
+It counts user and system time of the test's process and of the children that it has waited for, in set-up and call. A
+fixture of a wider scope counts for the first test that uses it. Seconds are those of the machine on which the
+calibration below was timed. The calibration is repeated in every process, and again when a test exceeds the limit; a
+slower or busier machine gets more time in proportion.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 
 LIMIT = 2.0  # seconds on the calibrated machine
-TOLERANCE = 1.5  # what a measurement may be off, on a machine that is shared
+TOLERANCE = 1.5  # for noise of the measurement on a shared machine
 CALIBRATION = 0.020  # seconds that `calibrate` takes there
 
 
 class ProcessorTime:
-    """Fails unmarked tests that take more than `limit` calibrated seconds, times `TOLERANCE`."""
+    """Fails unmarked tests that take more than `limit` calibrated seconds times `TOLERANCE`."""
 
     def __init__(self, limit: float = LIMIT) -> None:
         self.limit = limit
         self._began = 0.0
-        self._slowness = 0.0  # of this machine, as a factor; measured when it is first needed
+        self._slowness = 0.0  # of this machine, as a factor; measured on first use
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -47,7 +47,7 @@ class ProcessorTime:
             )
 
     def _slow(self) -> float:
-        """How many times longer than on the calibrated machine things take here: the worst that has been seen."""
+        """The largest slow-down against the calibrated machine measured so far, at least 1."""
         self._slowness = max(1.0, self._slowness, calibrate() / CALIBRATION)
         return self._slowness
 
@@ -58,7 +58,7 @@ def processor_seconds() -> float:
 
 
 def calibrate() -> float:
-    """Processor seconds that a fixed piece of work takes: the interpreter's loop and numpy's, as tests use them."""
+    """Processor seconds of a fixed workload of Python and NumPy loops, the median of three."""
     times = []
     for _ in range(3):
         began = time.process_time()

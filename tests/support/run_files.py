@@ -1,4 +1,4 @@
-"""What a training's folder must hold beside its record, whichever half has trained: one list for both."""
+"""Checks of the files in a run's folder, the same for both halves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCALARS = set(
     ).split()
 )
 IMAGES = {"eval/confusion"}
-# Those that every recipe has, and what both halves say beside them.
+# The hyper-parameters of every recipe, and those that both halves add.
 HYPER_PARAMETERS = set(
     (
         "name network epochs batch_size schedule.kind schedule.base schedule.epochs momentum nesterov "
@@ -29,7 +29,7 @@ HYPER_PARAMETERS = set(
 
 
 def check_tensorboard(folder: Path, record: Dict[str, Any]) -> None:
-    """Exactly these tags, with the record's numbers."""
+    """TensorBoard's files have exactly these tags, with the numbers of the record."""
     found = read(folder / "tensorboard")
     assert set(found.scalars) == SCALARS
     assert set(found.images) == IMAGES
@@ -44,26 +44,26 @@ def check_tensorboard(folder: Path, record: Dict[str, Any]) -> None:
         step, last = found.scalars[tag][-1]
         assert step == record["steps_completed"], tag
         assert last == pytest.approx(value, rel=1e-6), tag
-    given, succeeded = hyper_parameters(folder / "tensorboard")
-    assert set(given) >= HYPER_PARAMETERS
-    assert (given["network"], given["name"]) == (record["network"], record["recipe"])
-    assert (given["dataset"], given["seed"]) == (record["dataset"]["name"], record["seed"])
+    values, succeeded = hyper_parameters(folder / "tensorboard")
+    assert set(values) >= HYPER_PARAMETERS
+    assert (values["network"], values["name"]) == (record["network"], record["recipe"])
+    assert (values["dataset"], values["seed"]) == (record["dataset"]["name"], record["seed"])
     assert succeeded
 
 
 def check_examples(folder: Path, record: Dict[str, Any], size: Tuple[int, int]) -> None:
-    """Of each class one image at most, right and wrong as the confusion matrix says, with pictures of this size."""
+    """examples.json has at most one image per class and kind, in agreement with the confusion matrix, of this size."""
     image_module = pytest.importorskip("PIL.Image")
     content = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
     confusion = record["evaluation"]["confusion"]
     assert content["images"] == record["evaluation"]["images"]
     assert content["right"] or content["wrong"]
     for kind, shown in (("right", content["right"]), ("wrong", content["wrong"])):
-        labels = [one["label"] for one in shown]
+        labels = [example["label"] for example in shown]
         assert len(labels) == len(set(labels))
-        for one in shown:
-            assert (one["label"] == one["answer"]) == (kind == "right")
-            assert confusion[one["label"]][one["answer"]] > 0
-            file = io.BytesIO(base64.b64decode(one["picture"].partition(",")[2]))
+        for example in shown:
+            assert (example["label"] == example["answer"]) == (kind == "right")
+            assert confusion[example["label"]][example["answer"]] > 0
+            file = io.BytesIO(base64.b64decode(example["picture"].partition(",")[2]))
             with image_module.open(file) as image:
                 assert image.size == size

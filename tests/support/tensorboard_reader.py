@@ -1,4 +1,4 @@
-"""What TensorBoard's own readers find in a run's folder."""
+"""Reads a run's folder with TensorBoard's own readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ getattr(tf, "io")  # noqa: B009
 
 def read(folder: Path) -> Any:
     """`scalars` {tag: [(step, value)]} and `images` {tag: [(step, image)]}."""
-    accumulator = _accumulated(folder)
+    accumulator = _accumulator(folder)
     tags = accumulator.Tags()
     return SimpleNamespace(
         scalars={tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags["scalars"]},
@@ -25,8 +25,8 @@ def read(folder: Path) -> Any:
 
 
 def hyper_parameters(folder: Path) -> Tuple[Dict[str, Any], bool]:
-    """The run's hyper-parameters, and whether it says that it has succeeded; raises KeyError without them."""
-    content = _accumulated(folder).PluginTagToContent(metadata.PLUGIN_NAME)
+    """The run's hyper-parameters and whether it has succeeded. Raises KeyError without them."""
+    content = _accumulator(folder).PluginTagToContent(metadata.PLUGIN_NAME)
     started = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
     ended = content.get(metadata.SESSION_END_INFO_TAG)
@@ -35,7 +35,7 @@ def hyper_parameters(folder: Path) -> Tuple[Dict[str, Any], bool]:
     return values, metadata.parse_session_end_info_plugin_data(ended).status == api_pb2.STATUS_SUCCESS
 
 
-def _accumulated(folder: Path) -> Any:
+def _accumulator(folder: Path) -> Any:
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     return accumulator

@@ -1,4 +1,4 @@
-"""The plugin that holds tests to their two seconds, on tests of its own with a limit of a twentieth."""
+"""The plugin that limits the processor time of tests, on example tests with a limit of 0.05 seconds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shared():
 def test_quick(): pass
 def test_waits(): time.sleep(0.6)
 def test_works(): work()
-def test_asks_a_child(): subprocess.check_call([sys.executable, "-S", "-c", WORK])
+def test_waits_for_a_child(): subprocess.check_call([sys.executable, "-S", "-c", WORK])
 def test_uses_the_fixture_first(shared): pass
 def test_uses_the_fixture_again(shared): pass
 @pytest.mark.slow
@@ -47,29 +47,33 @@ def test_says_so(): work()
 """
 
 
-@pytest.mark.slow  # it works for two seconds
-def test_what_takes_too_long_fails_and_is_told_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.slow  # takes two seconds
+def test_a_test_over_the_limit_fails_with_advice(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_some.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:xdist", "-p", "no:cacheprovider", "-c", os.devnull]
-    said = subprocess.run(
+    output = subprocess.run(
         [*command, "--rootdir", str(tmp_path), str(tmp_path)],
         stdout=subprocess.PIPE,
         universal_newlines=True,
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
     ).stdout
-    outcomes = {name: outcome for outcome, name in re.findall(r"^(PASSED|FAILED) \S+::test_(\w+)", said, re.MULTILINE)}
+    outcomes = {
+        name: outcome for outcome, name in re.findall(r"^(PASSED|FAILED) \S+::test_(\w+)", output, re.MULTILINE)
+    }
     assert outcomes == {
         "quick": "PASSED",
         "waits": "PASSED",
         "works": "FAILED",
-        "asks_a_child": "FAILED",
+        "waits_for_a_child": "FAILED",
         "uses_the_fixture_first": "FAILED",
         "uses_the_fixture_again": "PASSED",
         "says_so": "PASSED",
     }
-    told = set(re.findall(r"(test_\w+) took 0\.\d s of .*; make it cheaper or mark it slow", said))  # CI repeats lines
-    assert told == {f"test_{name}" for name, outcome in outcomes.items() if outcome == "FAILED"}
+    reported = set(
+        re.findall(r"(test_\w+) took 0\.\d s of .*; make it cheaper or mark it slow", output)
+    )  # CI repeats lines
+    assert reported == {f"test_{name}" for name, outcome in outcomes.items() if outcome == "FAILED"}
 
 
 def test_a_slow_machine_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:

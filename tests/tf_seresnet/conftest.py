@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-# The smallest network, whose graph is built in half the time: what is tested does not depend on the network.
+# The smallest network, which halves the time to build the graph; the tests do not depend on the network.
 SHORT = (
     "--recipe sample --variant paper --depth 8 --batch-size 16 --steps-per-epoch 3 --epochs 2 --print-freq 1"
 ).split()
-PORT = ["--variant", "port", "--depth", "11"]  # added to it: with biases, and a gate after every convolution
+PORT = ["--variant", "port", "--depth", "11"]  # added to SHORT: biases, and a gate after every convolution
 
 
 class Run:
@@ -31,7 +31,7 @@ class Run:
         return json.loads((self.folder / "result.json").read_text())
 
     def events(self, *kinds: str) -> list:
-        """The events without what differs from run to run: times and speeds."""
+        """The events without times and throughput, which vary between runs."""
         drop = ("time", "images_per_second", "step_ms_p50", "step_ms_p95", "data_wait_share", "steps_timed")
         events = [json.loads(line) for line in (self.folder / "events.jsonl").read_text().splitlines()]
         return [
@@ -50,7 +50,7 @@ class Run:
 
 @pytest.fixture
 def train(sample_folder, tmp_path):
-    """train(*options, name="run") trains the smallest network for six steps on the sample and gives the `Run`."""
+    """train(*options, name="run") trains the smallest network for six steps on the sample and returns the `Run`."""
     from tf_seresnet.main import main
 
     def start(*options: str, name: str = "run", short: bool = True) -> Run:
@@ -78,15 +78,15 @@ def _trained_once(sample_folder, tmp_path_factory):
 
 @pytest.fixture
 def finished(_trained_once, tmp_path):
-    """finished(*options) gives the `Run` of train(*options), a copy: for tests of what is done with one afterwards.
+    """finished(*options) returns a copy of the `Run` of train(*options), for tests that use a finished run.
 
-    The same options are trained once, whatever the number of tests.
+    The same options are trained only once per session.
     """
 
     def copy(*options: str) -> Run:
-        made = _trained_once(*options)
-        shutil.copytree(str(made.folder), str(tmp_path / "run"), symlinks=True)
-        return Run(made.status, tmp_path / "run")
+        run = _trained_once(*options)
+        shutil.copytree(str(run.folder), str(tmp_path / "run"), symlinks=True)
+        return Run(run.status, tmp_path / "run")
 
     return copy
 

@@ -11,17 +11,17 @@ from shared.errors import RunEnded
 
 
 @contextlib.contextmanager
-def limited(images: int, option: str, instead: str) -> Iterator[None]:
-    """Around a session call with so many images a device, which `option` sets; `instead`: what the smaller one means.
+def limited(batch_size: int, option: str, consequence: str) -> Iterator[None]:
+    """Around a session call with a batch of `batch_size` images per device, which `option` sets.
 
-    Raises RunEnded where memory runs out.
+    Raises RunEnded if memory runs out. A graph has one batch size, so the advice is an estimate: half or less, a power
+    of two. `consequence` says what a smaller batch means.
     """
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        smaller = 1 << max(0, (images // 2).bit_length() - 1)  # half or less, a power of two
-        if images > 1:
-            advice = f"try {option} {smaller}, an estimate{instead}, or end what else is using it"
-        else:
-            advice = "end what else is using it"
-        raise RunEnded(f"the device has no memory left for a batch of {images}; {advice}") from error
+        advice = "end what else is using it"
+        if batch_size > 1:
+            smaller = 1 << max(0, (batch_size // 2).bit_length() - 1)
+            advice = f"try {option} {smaller}, an estimate{consequence}, or {advice}"
+        raise RunEnded(f"the device has no memory left for a batch of {batch_size}; {advice}") from error

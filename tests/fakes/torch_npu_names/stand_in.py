@@ -42,8 +42,8 @@ def _symbols(libraries: Iterable[Path], which: str) -> Set[str]:
     listed = subprocess.run(
         ["nm", "-D", which, *map(str, libraries)], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    words = [line.split() for line in listed]
-    return {line[-1] for line in words if len(line) > 1 and line[-2] not in "wv" and "@" not in line[-1]}
+    symbols = [line.split() for line in listed]
+    return {symbol[-1] for symbol in symbols if len(symbol) > 1 and symbol[-2] not in "wv" and "@" not in symbol[-1]}
 
 
 def _compile(folder: Path, name: str, source: str) -> None:

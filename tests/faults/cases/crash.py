@@ -1,4 +1,4 @@
-"""A run that ends at any moment, checkpoint writing included, goes on as if nothing had been, bit for bit."""
+"""A run that is ended at any moment, also while it writes a checkpoint, continues exactly, bit for bit."""
 
 from __future__ import annotations
 
@@ -17,143 +17,143 @@ from shared.checkpoint import folder as checkpoint_folder
 from shared.errors import UsageError
 from tests.faults import power_cut
 from tests.faults.case import TF, TORCH, Case
-from tests.faults.trainings import fresh_words, resume_words, saved_steps, trainings
+from tests.faults.trainings import new_run_options, resume_options, saved_steps, trainings
 
 _VARYING = ("time", "images_per_second", "step_ms_p50", "step_ms_p95", "data_wait_share", "steps_timed")
 _RECORD = ("train", "evaluation", "best", "epochs_completed", "steps_completed", "images_trained")
 
 
 class Undisturbed(NamedTuple):
-    """The run that nothing happened to."""
+    """The run without a fault."""
 
     folder: Path
     seconds: float  # from its first step to its end
-    operations: int  # on the disk, while checkpoints are written
+    operations: int  # disk operations while checkpoints are written
 
 
 # -- the cases -------------------------------------------------------------------------------------------------
 
 
-def a_signal(half: str, number: int, folder: Path, random: random.Random, more: Sequence[str] = ()) -> str:
-    """The process gets a signal at a random moment, in a third of the rounds the continuation gets another."""
-    return _ended(half, folder, random, number, more=more)
+def a_signal(half: str, number: int, folder: Path, rng: random.Random, more: Sequence[str] = ()) -> str:
+    """A signal at a random moment; in a third of the rounds the continuation gets another one."""
+    return _ended(half, folder, rng, number, more=more)
 
 
-def a_power_cut(half: str, folder: Path, random: random.Random, more: Sequence[str] = ()) -> str:
-    """The process is gone at a random moment, and with it what was not synced."""
-    return _ended(half, folder, random, signal.SIGKILL, power=True, more=more)
+def a_power_cut(half: str, folder: Path, rng: random.Random, more: Sequence[str] = ()) -> str:
+    """A power cut at a random moment: the process and all that was not synced are lost."""
+    return _ended(half, folder, rng, signal.SIGKILL, power=True, more=more)
 
 
 def _ended(
-    half: str, folder: Path, random: random.Random, number: int, power: bool = False, more: Sequence[str] = ()
+    half: str, folder: Path, rng: random.Random, number: int, power: bool = False, more: Sequence[str] = ()
 ) -> str:
-    whole = undisturbed(half, *more)
+    reference = undisturbed(half, *more)
     run = folder / "disk" / "run"
     run.parent.mkdir()
-    words, moments, saved = [*fresh_words(half), *more, "--output-dir", str(run)], [], []
-    for _ in range(random.choice([1, 1, 2])):
-        fault = _moment(whole, random, number)
+    options, moments, saved = [*new_run_options(half), *more, "--output-dir", str(run)], [], []
+    for _ in range(rng.choice([1, 1, 2])):
+        fault = _moment(reference, rng, number)
         moments.append(fault)
         shadow = {"shadow": str(folder / "shadow")} if power else {}
-        trainings(half).run(folder, *words, **fault, **shadow)
+        trainings(half).run(folder, *options, **fault, **shadow)
         saved += saved_steps(folder)[len(saved) :]
         if power:
-            power_cut.cut(run.parent, folder / "shadow", random)
-        wrong = unreadable(run) or _forgotten(run, max((step for step, _ in saved), default=0))
-        if wrong:
-            return f"after {moments}: {wrong}"
+            power_cut.cut(run.parent, folder / "shadow", rng)
+        failure = unreadable(run) or _forgotten(run, max((step for step, _ in saved), default=0))
+        if failure:
+            return f"after {moments}: {failure}"
         if list(run.glob("checkpoints/step-*")):
-            words = [*resume_words(half, run), *more]
-        else:  # before the first checkpoint; the same command starts the run again
+            options = [*resume_options(half, run), *more]
+        else:  # before the first checkpoint: repeat the command
             shutil.rmtree(str(run), ignore_errors=True)
-    said = trainings(half).run(folder, *words)
-    if said["status"]:
-        return f"after {moments}: the continuation ended with {said['status']}: {said['out'][-400:]}"
-    wrong = differences(outcome(run), outcome(whole.folder))
-    return f"after {moments}: {wrong}" if wrong else ""
+    result = trainings(half).run(folder, *options)
+    if result["status"]:
+        return f"after {moments}: the continuation ended with {result['status']}: {result['out'][-400:]}"
+    failure = differences(outcome(run), outcome(reference.folder))
+    return f"after {moments}: {failure}" if failure else ""
 
 
-def _moment(whole: Undisturbed, random: random.Random, number: int) -> Dict[str, Any]:
-    """Two fifths of them while a checkpoint is written, a fifth of those while the framework writes its file."""
-    if random.random() < 0.4:
-        delay = random.uniform(0.0005, 0.03) if number == signal.SIGKILL and random.random() < 0.2 else 0.0
-        return {"signal": number, "operation": random.randint(1, whole.operations), "delay": delay}
-    again = random.uniform(0, 0.2) if number == signal.SIGTERM and random.random() < 0.3 else None
-    return {"signal": number, "seconds": random.uniform(0, whole.seconds), "again": again}
+def _moment(reference: Undisturbed, rng: random.Random, number: int) -> Dict[str, Any]:
+    """Two fifths are while a checkpoint is written, a fifth of these while the framework writes its file."""
+    if rng.random() < 0.4:
+        delay = rng.uniform(0.0005, 0.03) if number == signal.SIGKILL and rng.random() < 0.2 else 0.0
+        return {"signal": number, "operation": rng.randint(1, reference.operations), "delay": delay}
+    again = rng.uniform(0, 0.2) if number == signal.SIGTERM and rng.random() < 0.3 else None
+    return {"signal": number, "seconds": rng.uniform(0, reference.seconds), "again": again}
 
 
-def damage(half: str, folder: Path, random: random.Random) -> str:
-    """Something has happened to a file of the newest checkpoint; the one before is used, which the log says."""
+def newest_damaged(half: str, folder: Path, rng: random.Random) -> str:
+    """A file of the newest checkpoint is damaged: the run continues from the previous one, and the log says so."""
     run = _interrupted(half, folder)
-    newest, before = sorted(run.glob("checkpoints/step-*"))[:-3:-1]
-    file = random.choice(sorted(newest.iterdir()))
-    what = _damage(file, random)
-    said = trainings(half).run(folder, *resume_words(half, run))
-    if said["status"]:
-        return f"{file.name} {what}: status {said['status']}: {said['out'][-400:]}"
+    newest, previous = sorted(run.glob("checkpoints/step-*"))[:-3:-1]
+    file = rng.choice(sorted(newest.iterdir()))
+    damage = _damage(file, rng)
+    result = trainings(half).run(folder, *resume_options(half, run))
+    if result["status"]:
+        return f"{file.name} {damage}: status {result['status']}: {result['out'][-400:]}"
     log = (run / "train.log").read_text()
-    if f"{newest.name} is damaged" not in log or f"{before}" not in log:
-        return f"{file.name} {what}: the log does not say so"
-    wrong = differences(outcome(run), outcome(undisturbed(half).folder))
-    return f"{file.name} {what}: {wrong}" if wrong else ""
+    if f"{newest.name} is damaged" not in log or f"{previous}" not in log:
+        return f"{file.name} {damage}: the log does not say so"
+    failure = differences(outcome(run), outcome(undisturbed(half).folder))
+    return f"{file.name} {damage}: {failure}" if failure else ""
 
 
-def damage_everywhere(half: str, folder: Path, random: random.Random) -> str:
-    """All checkpoints are damaged: one line, and nothing of the run is touched."""
+def all_damaged(half: str, folder: Path, rng: random.Random) -> str:
+    """All checkpoints are damaged: one error line, and the run is left unchanged."""
     run = _interrupted(half, folder)
     for checkpoint in run.glob("checkpoints/step-*"):
-        _damage(random.choice(sorted(checkpoint.iterdir())), random)
+        _damage(rng.choice(sorted(checkpoint.iterdir())), rng)
     before = _contents(run)
-    said = trainings(half).run(folder, *resume_words(half, run))
-    lines = said["out"].splitlines()
-    if said["status"] != 2 or len(lines) != 1 or not lines[0].startswith("error: ") or "damaged" not in lines[0]:
-        return f"no refusal: status {said['status']}, {said['out'][-400:]!r}"
+    result = trainings(half).run(folder, *resume_options(half, run))
+    lines = result["out"].splitlines()
+    if result["status"] != 2 or len(lines) != 1 or not lines[0].startswith("error: ") or "damaged" not in lines[0]:
+        return f"no refusal: status {result['status']}, {result['out'][-400:]!r}"
     return "" if _contents(run) == before else "the refused continuation has changed the run"
 
 
 def _interrupted(half: str, folder: Path) -> Path:
-    """A run that was killed after its third checkpoint, of which it keeps two."""
+    """A run that is killed after its third checkpoint and keeps two."""
     (folder / "disk").mkdir()
     run = folder / "disk" / "run"
     operation = saved_steps(undisturbed(half).folder.parents[1])[2][1] + 1
     trainings(half).run(
-        folder, *fresh_words(half), "--output-dir", str(run), signal=signal.SIGKILL, operation=operation
+        folder, *new_run_options(half), "--output-dir", str(run), signal=signal.SIGKILL, operation=operation
     )
     return run
 
 
-def _damage(file: Path, random: random.Random) -> str:
+def _damage(file: Path, rng: random.Random) -> str:
     content = bytearray(file.read_bytes())
-    what = random.choice(["is cut", "has another bit", "is gone", "is a folder"])
-    if what == "is cut":
-        file.write_bytes(content[: random.randrange(len(content))])
-    elif what == "has another bit":
-        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    damage = rng.choice(["is cut", "has another bit", "is gone", "is a folder"])
+    if damage == "is cut":
+        file.write_bytes(content[: rng.randrange(len(content))])
+    elif damage == "has another bit":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         file.write_bytes(content)
     else:
         file.unlink()
-        if what == "is a folder":
+        if damage == "is a folder":
             file.mkdir()
-    return what
+    return damage
 
 
-# -- what must be so -------------------------------------------------------------------------------------------
+# -- checks ---------------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=None)
 def undisturbed(half: str, *more: str) -> Undisturbed:
-    """Trained once for each process of tests."""
+    """The run without a fault, trained once per process."""
     folder = Path(tempfile.mkdtemp(prefix="faults-undisturbed-"))
     atexit.register(shutil.rmtree, str(folder), ignore_errors=True)
     run = folder / "disk" / "run"
     run.parent.mkdir()
-    said = trainings(half).run(folder, *fresh_words(half), *more, "--output-dir", str(run))
-    assert said["status"] == 0, said["out"]
-    return Undisturbed(run, said["seconds"], saved_steps(folder)[-1][1])
+    result = trainings(half).run(folder, *new_run_options(half), *more, "--output-dir", str(run))
+    assert result["status"] == 0, result["out"]
+    return Undisturbed(run, result["seconds"], saved_steps(folder)[-1][1])
 
 
 def unreadable(run: Path) -> str:
-    """Whichever checkpoint is there is whole."""
+    """The first checkpoint that cannot be read, "" if there is none."""
     for path in sorted(run.glob("checkpoints/step-*")):
         try:
             checkpoint_folder.find(path)
@@ -163,7 +163,7 @@ def unreadable(run: Path) -> str:
 
 
 def _forgotten(run: Path, step: int) -> str:
-    """What the program held for saved is there."""
+    """A checkpoint that was reported as saved and is lost."""
     if not step:
         return ""
     found = checkpoint_folder.find(run).state["progress"]["step"]
@@ -171,9 +171,9 @@ def _forgotten(run: Path, step: int) -> str:
 
 
 def outcome(run: Path) -> Dict[str, Any]:
-    """Everything that a run ends with and that must not depend on what has happened to it.
+    """The results of a run that must not depend on interruptions, by name.
 
-    The checksums of the checkpoints are those of weights, optimizer and random states.
+    The checksums of the checkpoints cover weights, optimizer and random states.
     """
     last = checkpoint_folder.find(run).state
     record = json.loads((run / "result.json").read_text())
@@ -190,24 +190,24 @@ def outcome(run: Path) -> Dict[str, Any]:
     return found
 
 
-def differences(run: Dict[str, Any], whole: Dict[str, Any]) -> str:
-    """The names of what differs between two outcomes."""
-    return ", ".join(f"{name} differ" for name in sorted({*run, *whole}) if run.get(name) != whole.get(name))
+def differences(run: Dict[str, Any], reference: Dict[str, Any]) -> str:
+    """The names of all differences between two outcomes."""
+    return ", ".join(f"{name} differ" for name in sorted({*run, *reference}) if run.get(name) != reference.get(name))
 
 
 def _contents(folder: Path) -> Dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _both(name: str, run: Callable[..., str], *given: Any, **words: Any) -> List[Case]:
-    return [Case(name, half, functools.partial(run, half, *given), **words) for half in (TF, TORCH)]
+def _both(name: str, run: Callable[..., str], *arguments: Any, **settings: Any) -> List[Case]:
+    return [Case(name, half, functools.partial(run, half, *arguments), **settings) for half in (TF, TORCH)]
 
 
-# The short form has what holds for the others too: what a power cut leaves is never more than what SIGKILL leaves.
+# Quick are the cases that cover the others: a power cut never leaves more than SIGKILL does.
 CASES = [
-    *_both("SIGKILL at any moment", a_signal, signal.SIGKILL, rounds=50, short=False),
+    *_both("SIGKILL at any moment", a_signal, signal.SIGKILL, rounds=50, quick=False),
     *_both("SIGTERM at any moment", a_signal, signal.SIGTERM, rounds=50, slow=True),
     *_both("power cut at any moment", a_power_cut, rounds=50, slow=True),
-    *_both("the newest checkpoint is damaged", damage, rounds=12, short=False),
-    *_both("all checkpoints are damaged", damage_everywhere, rounds=3, short=False),
+    *_both("the newest checkpoint is damaged", newest_damaged, rounds=12, quick=False),
+    *_both("all checkpoints are damaged", all_damaged, rounds=3, quick=False),
 ]

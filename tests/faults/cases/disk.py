@@ -1,7 +1,7 @@
-"""Disks that stop taking what is written: the training goes on without that file and says so, or ends with one line.
+"""Disks that fail: the training continues without the file and reports it, or ends with one error line.
 
-In both cases all checkpoints that there were are whole, no half-written file stays, and when there is room again the
-run is continued to the weights, the optimizer and the logged losses of the undisturbed run, bit for bit.
+In both cases all existing checkpoints stay complete and no partial file remains. When there is space again, the run
+continues to the weights, the optimizer state and the logged losses of the undisturbed run, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from tests.faults.case import SHARED, TF, TORCH, Case
 from tests.faults.small_filesystems import in_child, server
 
 
-def on_a_disk(half: str, case: str, disk: str, folder: Path, random: random.Random) -> str:
-    """The rounds of `tests.faults.disk_rounds`, each in a process of its own."""
-    return server(half).run(case, disk, random.getrandbits(32), folder)
+def on_a_disk(half: str, case: str, disk: str, folder: Path, rng: random.Random) -> str:
+    """A round of `tests.faults.disk_rounds`, in its own process."""
+    return server(half).run(case, disk, rng.getrandbits(32), folder)
 
 
-def a_cache_that_is_full(folder: Path, random: random.Random) -> str:
-    """The embedded sample's files do not fit where they are kept: another place serves, or one line says so."""
-    return in_child(lambda: _cache(folder, random), folder)
+def a_cache_that_is_full(folder: Path, rng: random.Random) -> str:
+    """The cache of the embedded sample is full: another folder is used, or one error line says so."""
+    return in_child(lambda: _cache(folder, rng), folder)
 
 
-def _cache(folder: Path, random: random.Random) -> str:
+def _cache(folder: Path, rng: random.Random) -> str:
     from shared import sample
     from shared.errors import UsageError
     from tests.faults.small_filesystems import disk
 
-    full = disk(random.choice(["full disk", "no more files"]), folder / "disk")
-    full.begin(random.random())
-    elsewhere = random.random() < 0.5
+    full = disk(rng.choice(["full disk", "no more files"]), folder / "disk")
+    full.begin(rng.random())
+    elsewhere = rng.random() < 0.5
     with mock.patch.dict(os.environ, TMPDIR=str(folder if elsewhere else full.folder)):
         import tempfile
 
@@ -50,13 +50,13 @@ def _cache(folder: Path, random: random.Random) -> str:
     return "" if elsewhere and len(list(found.iterdir())) > 5 else f"it was found in {found}"
 
 
-def a_log_that_fails_at_any_byte(folder: Path, random: random.Random) -> str:
-    """One of a log's writes takes a part and the following ones fail, as many as it likes: whole lines at any time."""
+def a_log_that_fails_at_any_byte(folder: Path, rng: random.Random) -> str:
+    """A write to a log is partial and the following ones fail: at any time the files contain whole lines only."""
     from shared.run.log import RunLog
 
     console = io.StringIO()
-    fails = {"from": random.randint(0, 8), "writes": random.randint(1, 20), "taken": random.randint(0, 60)}
-    number = random.choice((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS))
+    fails = {"from": rng.randint(0, 8), "writes": rng.randint(1, 20), "taken": rng.randint(0, 60)}
+    number = rng.choice((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS))
     with RunLog(folder, console=console) as log:
         for file in (log._text, log._events, log._tensorboard._file if log._tensorboard else None):
             if file is not None:
@@ -74,14 +74,14 @@ def a_log_that_fails_at_any_byte(folder: Path, random: random.Random) -> str:
     if len((folder / "events.jsonl").read_text().splitlines()) != 40:
         return f"{fails}: events.jsonl lacks some"
     for name in ("train.log", "events.jsonl"):
-        said = console.getvalue().count(f"{folder / name} cannot be written ({os.strerror(number)})")
-        if said != 1:
-            return f"{fails}: that {name} cannot be written is said {said} times"
+        count = console.getvalue().count(f"{folder / name} cannot be written ({os.strerror(number)})")
+        if count != 1:
+            return f"{fails}: the error about {name} is printed {count} times"
     return ""
 
 
 class _Failing:
-    """A file whose writes fail for a while, the first one after it has taken a part."""
+    """A file whose writes fail for a while, the first one after a partial write."""
 
     def __init__(self, file: Any, fails: Any, number: int) -> None:
         self._file, self._fails, self._number, self._count = file, fails, number, 0
@@ -99,10 +99,10 @@ class _Failing:
         return getattr(self._file, name)
 
 
-def _on(name: str, case: str, disk: str, short: Tuple[str, ...] = (), **rounds: int) -> List[Case]:
-    """The CIFAR half's rounds take ten times as long: it builds two graphs in each."""
+def _on(name: str, case: str, disk: str, quick: Tuple[str, ...] = (), **rounds: int) -> List[Case]:
+    """A case of both halves. A round of the CIFAR half takes ten times as long: it builds two graphs."""
     return [
-        Case(name, half, functools.partial(on_a_disk, half, case, disk), rounds=rounds[half], short=half in short)
+        Case(name, half, functools.partial(on_a_disk, half, case, disk), rounds=rounds[half], quick=half in quick)
         for half in (TF, TORCH)
     ]
 

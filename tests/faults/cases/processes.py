@@ -1,4 +1,4 @@
-"""Workers that die or hang, memory that runs out, Ctrl-C twice, processes that are left, descriptors that pile up."""
+"""Workers that die or hang, out-of-memory errors, signals, remaining processes, leaks of descriptors and memory."""
 
 from __future__ import annotations
 
@@ -13,146 +13,162 @@ from pathlib import Path
 from typing import Any, List, NamedTuple, Tuple
 
 from tests.faults.case import SHARED, TF, TORCH, Case
-from tests.faults.commands import OUT_OF_MEMORY, advised, before_step, memory_for, tiny_images, train, write_images
+from tests.faults.commands import (
+    OUT_OF_MEMORY,
+    advised_options,
+    before_step,
+    memory_for,
+    tiny_images,
+    train,
+    write_images,
+)
 from tests.faults.process_tree import Job, tf_training, torch_training
 
-_GO_ON = ["--workers", "1", "--print-freq", "1"]  # what is no part of a run
-# In use, less than 600 bytes a step; less than one of Python's blocks a step; and what glibc may keep.
-_GROWTH = (4 * 2**20, 7500, 96 * 2**20)
-_ORPHANS_SECONDS = 20.0  # torch's data workers look for their parent every five seconds
+_GO_ON = ["--workers", "1", "--print-freq", "1"]  # options that a continuation may change
+# Less than 600 bytes and less than one Python block per step, and the memory that glibc may keep.
+_MAX_GROWTH = (4 * 2**20, 7500, 96 * 2**20)
+_ORPHANS_SECONDS = 20.0  # torch's data workers check their parent every five seconds
 
 
 # -- data workers ----------------------------------------------------------------------------------------------
 
 
-def a_worker_dies(folder: Path, random: random.Random) -> str:
-    """A data worker is killed at a random step: one line that names it, and the continuation is exact."""
+def a_worker_dies(folder: Path, rng: random.Random) -> str:
+    """A data worker is killed at a random step: one error line names it, and the continuation is exact."""
     return _lost_worker(
         folder,
-        random.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]),
-        random,
+        rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]),
+        rng,
         "data worker",
         "continue exactly with --resume",
     )
 
 
-def a_worker_hangs(folder: Path, random: random.Random) -> str:
-    """A data worker is stopped for good at a random step; the same."""
-    return _lost_worker(folder, signal.SIGSTOP, random, "has given no batch for 2 seconds", "--timeout SECONDS")
+def a_worker_hangs(folder: Path, rng: random.Random) -> str:
+    """A data worker is stopped for good at a random step: likewise."""
+    return _lost_worker(folder, signal.SIGSTOP, rng, "has given no batch for 2 seconds", "--timeout SECONDS")
 
 
-def _lost_worker(folder: Path, number: int, random: random.Random, *words: str) -> str:
+def _lost_worker(folder: Path, number: int, rng: random.Random, *messages: str) -> str:
     import multiprocessing
 
-    step = random.randint(2, 9)  # what the workers still make of an epoch may already be there at its last step
+    step = rng.randint(2, 9)  # at the last step of an epoch all batches may be ready
 
     def strike(*arguments: Any) -> None:
-        os.kill(random.choice(multiprocessing.active_children()).pid or 0, number)
+        os.kill(rng.choice(multiprocessing.active_children()).pid or 0, number)
 
     options = ["--workers", "2", "--save-steps", "1", "--timeout", "2", "--batch-size", "2"]
     with before_step(TORCH, step, strike):
-        said = train(TORCH, folder / "run", *options)
-    if said.status:
-        wrong = next((wrong for word in words for wrong in [said.refused(word)] if wrong), "")
-        if wrong:
-            return f"{signal.Signals(number).name} before step {step}: {wrong}"
+        result = train(TORCH, folder / "run", *options)
+    if result.status:
+        failure = next(filter(None, map(result.missing_refusal, messages)), "")
+        if failure:
+            return f"{signal.Signals(number).name} before step {step}: {failure}"
         if multiprocessing.active_children():
             return f"workers are left: {multiprocessing.active_children()}"
-        said = train(TORCH, folder / "run", "--resume", str(folder / "run"), *_GO_ON, short=False)
-    if said.status:
-        return f"the continuation ended with {said.status}: {said.err}"
+        result = train(TORCH, folder / "run", "--resume", str(folder / "run"), *_GO_ON, defaults=False)
+    if result.status:
+        return f"the continuation ended with {result.status}: {result.err}"
     return _differs(folder / "run", _undisturbed())
 
 
 @functools.lru_cache(maxsize=None)
 def _undisturbed() -> Path:
     folder = tiny_images() / "undisturbed"
-    said = train(TORCH, folder, "--batch-size", "2")
-    assert said.status == 0, said.err
+    result = train(TORCH, folder, "--batch-size", "2")
+    assert result.status == 0, result.err
     return folder
 
 
-def _differs(one: Path, other: Path) -> str:
+def _differs(run: Path, reference: Path) -> str:
     from tests.torch_imagenet.distributed.jobs import losses, record, same_bits, weights
 
-    if not same_bits(weights(one), weights(other)):
+    if not same_bits(weights(run), weights(reference)):
         return "the weights are not those of the undisturbed run"
-    if losses(one) != losses(other):
+    if losses(run) != losses(reference):
         return "the logged losses are not those of the undisturbed run"
-    return "" if record(one)["best"] == record(other)["best"] else "the accuracy is not the undisturbed run's"
+    return "" if record(run)["best"] == record(reference)["best"] else "the accuracy is not the undisturbed run's"
 
 
 # -- memory ----------------------------------------------------------------------------------------------------
 
 
-def no_memory_to_train(folder: Path, random: random.Random) -> str:
-    """Memory for a random number of images a batch: the advice is followed, and trains."""
-    limit, accumulate = random.randint(1, 7), random.choice([1, 2])
-    with memory_for(limit, random.choice(OUT_OF_MEMORY)):
-        said = train(TORCH, folder / "run", "--batch-size", "8", "--accumulate", str(accumulate))
-        wrong = said.refused(" fits (tried just now), or end what else is using it")
-        if wrong:
-            return f"memory for {limit}: {wrong}"
-        advice = advised(said.err)
+def no_memory_to_train(folder: Path, rng: random.Random) -> str:
+    """Memory for a random number of images per batch: the advised batch size trains."""
+    limit, accumulate = rng.randint(1, 7), rng.choice([1, 2])
+    with memory_for(limit, rng.choice(OUT_OF_MEMORY)):
+        result = train(TORCH, folder / "run", "--batch-size", "8", "--accumulate", str(accumulate))
+        failure = result.missing_refusal(" fits (tried just now), or end what else is using it")
+        if failure:
+            return f"memory for {limit}: {failure}"
+        advice = advised_options(result.err)
         if int(advice[1]) * int(advice[3]) != 8 * accumulate:
-            return f"the advice is another number of images a step: {advice}"
-        said = train(TORCH, folder / "again", *advice)
-    return "" if said.status == 0 else f"memory for {limit}: {advice} ended with {said.status}: {said.err}"
+            return f"the advice changes the number of images per step: {advice}"
+        result = train(TORCH, folder / "again", *advice)
+    return "" if result.status == 0 else f"memory for {limit}: {advice} ended with {result.status}: {result.err}"
 
 
-def no_memory_to_evaluate(folder: Path, random: random.Random) -> str:
-    """The same in the evaluation after an epoch."""
-    limit = random.randint(2, 7)
-    with memory_for(limit, random.choice(OUT_OF_MEMORY)):
-        said = train(TORCH, folder / "run", "--batch-size", "2", "--eval-batch-size", "10", "--save-steps", "5")
-        wrong = said.refused("to evaluate a batch of 10; --eval-batch-size")
-        if wrong:
-            return f"memory for {limit}: {wrong}"
-        advice = [*advised(said.err), "--resume", str(folder / "run"), *_GO_ON]
-        said = train(TORCH, folder / "run", *advice, short=False)
-    if said.status:
-        return f"memory for {limit}: {advice} ended with {said.status}: {said.err}"
+def no_memory_to_evaluate(folder: Path, rng: random.Random) -> str:
+    """Likewise in the evaluation after an epoch."""
+    limit = rng.randint(2, 7)
+    with memory_for(limit, rng.choice(OUT_OF_MEMORY)):
+        result = train(TORCH, folder / "run", "--batch-size", "2", "--eval-batch-size", "10", "--save-steps", "5")
+        failure = result.missing_refusal("to evaluate a batch of 10; --eval-batch-size")
+        if failure:
+            return f"memory for {limit}: {failure}"
+        advice = [*advised_options(result.err), "--resume", str(folder / "run"), *_GO_ON]
+        result = train(TORCH, folder / "run", *advice, defaults=False)
+    if result.status:
+        return f"memory for {limit}: {advice} ended with {result.status}: {result.err}"
     return _differs(folder / "run", _undisturbed())
 
 
-def no_memory_in_a_session(folder: Path, random: random.Random) -> str:
-    """TensorFlow finds no memory for a batch: its estimate is followed, twice where it must be, and trains."""
+def no_memory_in_a_session(folder: Path, rng: random.Random) -> str:
+    """TensorFlow runs out of memory: the estimated batch size trains, after two errors at most."""
     from unittest import mock
 
     import tensorflow as tf
 
-    session, limit = tf.compat.v1.Session, random.randint(4, 15)
-    original, given = session.run, [16]
+    session, limit = tf.compat.v1.Session, rng.randint(4, 15)
+    original, batch_sizes = session.run, [16]
 
-    def run(self: Any, fetches: Any, *arguments: Any, **words: Any) -> Any:
-        if isinstance(fetches, dict) and given[0] > limit:
+    def run(self: Any, fetches: Any, *arguments: Any, **settings: Any) -> Any:
+        if isinstance(fetches, dict) and batch_sizes[-1] > limit:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[16,32,32,16]")
-        return original(self, fetches, *arguments, **words)
+        return original(self, fetches, *arguments, **settings)
 
     with mock.patch.object(session, "run", run):
         while True:
-            said = train(TF, folder / "run", "--batch-size", str(given[0]), "--epochs", "1", "--max-steps", "2")
-            if given[0] <= limit:
-                return "" if said.status == 0 else f"a batch of {given[0]} ended with {said.status}: {said.err}"
-            smaller = given[0] // 2
-            wrong = said.refused(f"no memory left for a batch of {given[0]}; try --batch-size {smaller}, an estimate")
-            if wrong:
-                return wrong
-            given[0] = smaller
+            result = train(
+                TF, folder / "run", "--batch-size", str(batch_sizes[-1]), "--epochs", "1", "--max-steps", "2"
+            )
+            if batch_sizes[-1] <= limit:
+                return (
+                    ""
+                    if result.status == 0
+                    else f"a batch of {batch_sizes[-1]} ended with {result.status}: {result.err}"
+                )
+            smaller = batch_sizes[-1] // 2
+            failure = result.missing_refusal(
+                f"no memory left for a batch of {batch_sizes[-1]}; try --batch-size {smaller}, an estimate"
+            )
+            if failure:
+                return failure
+            batch_sizes.append(smaller)
 
 
 # -- ends ------------------------------------------------------------------------------------------------------
 
 
-def ends(half: str, how: str, folder: Path, random: random.Random) -> str:
-    """A training alone is ended; nobody is left, and what it says is neither a traceback nor a second error."""
+def ends(half: str, how: str, folder: Path, rng: random.Random) -> str:
+    """A single-process training is ended: no process remains, and it prints neither a traceback nor an error."""
     with tf_training(folder) if half == TF else torch_training(folder, tiny_images(), "--workers", "2") as job:
         job.wait_for("step: 3/" if half == TF else "E1-B3/")
         return _ended(job, how)
 
 
-def ranks_end(how: str, folder: Path, random: random.Random) -> str:
-    """The same of two ranks with a data worker each."""
+def ranks_end(how: str, folder: Path, rng: random.Random) -> str:
+    """Likewise for two ranks with one data worker each."""
     with torch_training(folder, tiny_images(), "--distributed", "--num-devices", "2", "--workers", "1") as job:
         job.wait_for("E2-B1/")
         return _ended(job, how)
@@ -164,20 +180,20 @@ def _ended(job: Job, how: str) -> str:
     if how == "SIGKILL":
         job.process.kill()
     else:
-        job.to_all(number)
+        job.signal_group(number)
         if "twice" in how:
-            job.to_all(number)
-    found = job.end()
-    left = job.left(_ORPHANS_SECONDS)
-    if left:
-        return f"{how}: left after {_ORPHANS_SECONDS:g} s: {left}"
-    if found != status or "Traceback" in job.text or (how != "SIGKILL" and "error:" in job.text):
-        return f"{how}: status {found}, {job.text[-1500:]}"
+            job.signal_group(number)
+    actual = job.wait()
+    remaining = job.kill_remaining(_ORPHANS_SECONDS)
+    if remaining:
+        return f"{how}: processes remain after {_ORPHANS_SECONDS:g} s: {remaining}"
+    if actual != status or "Traceback" in job.output or (how != "SIGKILL" and "error:" in job.output):
+        return f"{how}: status {actual}, {job.output[-1500:]}"
     return ""
 
 
-def check_data_is_killed(folder: Path, random: random.Random) -> str:
-    """check-data is killed while its processes look at images: they end too."""
+def check_data_is_killed(folder: Path, rng: random.Random) -> str:
+    """check-data is killed while its processes read images: they end, too."""
     from tests.faults.process_tree import ROOT
 
     program = (
@@ -190,16 +206,16 @@ def check_data_is_killed(folder: Path, random: random.Random) -> str:
     with Job([sys.executable, "-c", program], folder) as job:
         job.wait_for("at 20\n")
         job.process.kill()
-        job.end()
-        left = job.left(_ORPHANS_SECONDS)
-    return f"left: {left}" if left else ""
+        job.wait()
+        remaining = job.kill_remaining(_ORPHANS_SECONDS)
+    return f"processes remain: {remaining}" if remaining else ""
 
 
 # -- descriptors and memory ------------------------------------------------------------------------------------
 
 
-def nothing_piles_up(half: str, steps: int, folder: Path, random: random.Random) -> str:
-    """Descriptors, threads and, over a long training, memory are the same after many steps, epochs and checkpoints."""
+def no_leaks(half: str, steps: int, folder: Path, rng: random.Random) -> str:
+    """Descriptors, threads and, in a long training, memory do not grow over steps, epochs and checkpoints."""
     import threading
     from unittest import mock
 
@@ -220,9 +236,11 @@ def nothing_piles_up(half: str, steps: int, folder: Path, random: random.Random)
     write_images(data, 0, 200)
     options = {TORCH: ["--data-path", str(data), "--workers", "1"], TF: ["--steps-per-epoch", "100"]}[half]
     with mock.patch.object(Progress, "end_epoch", end_epoch):
-        said = train(half, folder / "run", *options, "--batch-size", "2", "--epochs", str(epochs), "--print-freq", "50")
-    if said.status:
-        return f"status {said.status}: {said.err}"
+        result = train(
+            half, folder / "run", *options, "--batch-size", "2", "--epochs", str(epochs), "--print-freq", "50"
+        )
+    if result.status:
+        return f"status {result.status}: {result.err}"
     (descriptors, threads), last = seen[0], seen[-1]
     if last[0] > descriptors or last[1] > threads:
         return f"descriptors {descriptors} -> {last[0]}, threads {threads} -> {last[1]} over {steps} steps"
@@ -240,9 +258,9 @@ class _Heap(ctypes.Structure):
 
 
 class _Memory(NamedTuple):
-    """What a process holds. The resident part alone says little: what glibc keeps of freed memory goes up and down."""
+    """A process's memory. The resident size alone is not enough: glibc keeps a varying amount of freed memory."""
 
-    in_use: int  # bytes allocated and not freed, without those of Python's own allocator
+    in_use: int  # bytes allocated outside Python's own allocator
     blocks: int  # of Python's own allocator, each up to 512 bytes
     resident: int  # bytes
 
@@ -256,10 +274,10 @@ class _Memory(NamedTuple):
         return cls(heap.mapped + heap.used, sys.getallocatedblocks(), resident)
 
     def beyond(self, earlier: _Memory) -> str:
-        """What has grown over 7,500 steps by more than it may."""
+        """Values that have grown by more than `_MAX_GROWTH` over 7,500 steps."""
         grown = [
             f"{name} by {now - before:,}"
-            for name, now, before, most in zip(self._fields, self, earlier, _GROWTH)
+            for name, now, before, most in zip(self._fields, self, earlier, _MAX_GROWTH)
             if now - before > most
         ]
         return f"memory grows: {', '.join(grown)}" if grown else ""
@@ -270,29 +288,23 @@ CASES = [
     Case("a data worker that dies", TORCH, a_worker_dies, rounds=20),
     Case("a data worker that hangs", TORCH, a_worker_hangs, rounds=5, slow=True),
     Case("no memory to train", TORCH, no_memory_to_train, rounds=10),
-    Case("no memory to train", TF, no_memory_in_a_session, rounds=3, short=False),
+    Case("no memory to train", TF, no_memory_in_a_session, rounds=3, quick=False),
     Case("no memory to evaluate", TORCH, no_memory_to_evaluate, rounds=10),
     *(
-        Case(f"ended by {how}", half, functools.partial(ends, half, how), rounds=2, short=False)
+        Case(f"ended by {how}", half, functools.partial(ends, half, how), rounds=2, quick=False)
         for half in (TF, TORCH)
         for how in _ENDS
     ),
     *(
-        Case(f"two ranks ended by {how}", TORCH, functools.partial(ranks_end, how), rounds=2, short=False)
+        Case(f"two ranks ended by {how}", TORCH, functools.partial(ranks_end, how), rounds=2, quick=False)
         for how in _ENDS
     ),
     *(
-        Case(
-            "300 steps leave nothing",
-            half,
-            functools.partial(nothing_piles_up, half, 300),
-            short=half == TORCH,
-            slow=True,
-        )
+        Case("300 steps leave nothing", half, functools.partial(no_leaks, half, 300), quick=half == TORCH, slow=True)
         for half in (TF, TORCH)
     ),
     *(
-        Case("10,000 steps leave nothing", half, functools.partial(nothing_piles_up, half, 10_000), short=False)
+        Case("10,000 steps leave nothing", half, functools.partial(no_leaks, half, 10_000), quick=False)
         for half in (TF, TORCH)
     ),
     Case("check-data is killed", SHARED, check_data_is_killed, rounds=3),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import DataError
 from shared.imagenet.devkit_meta import read_meta
-from tests.faults.isolated import judged
+from tests.faults.isolated import failure_of
 from tests.faults.mutations import mutated
 
 FIELDS = ("ILSVRC2012_ID", "WNID", "words", "num_children")
@@ -125,4 +125,4 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, seed, compressed):
     content = file(compressed=compressed)
     path = tmp_path_factory.getbasetemp() / "damaged.mat"
     path.write_bytes(mutated(content, content, random.Random(seed))[0])
-    assert judged(lambda: "" if read_meta(str(path)) else "no class is read") == ""
+    assert failure_of(lambda: "" if read_meta(str(path)) else "no class is read") == ""

@@ -71,19 +71,19 @@ class Started(Forked):
 
     def __init__(self, words: Sequence[str], log: Path, environment: Dict[str, str], namespace: str = "") -> None:
         request = {"words": list(words), "log": str(log), "environment": environment, "namespace": namespace}
-        super().__init__(int(_server().answer(request)))
+        super().__init__(int(_server().request(request)))
 
     def _status(self) -> Optional[int]:
-        status = _server().answer({"poll": self.pid})
+        status = _server().request({"poll": self.pid})
         return None if status is None else int(status)
 
 
 @functools.lru_cache(maxsize=None)
 def _server() -> Any:
     """One for this process."""
-    from tests.faults.worker_process import Asked
+    from tests.faults.worker_process import Worker
 
-    return Asked(MODULE, "torch_imagenet")
+    return Worker(MODULE, "torch_imagenet")
 
 
 # -- the process that forks ------------------------------------------------------------------------------------

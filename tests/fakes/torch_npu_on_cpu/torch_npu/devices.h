@@ -71,8 +71,8 @@ struct PinnedAllocator final : c10::Allocator {
   std::mutex guard;
   std::map<const char*, size_t> blocks;
   static PinnedAllocator& instance() {
-    static auto* made = new PinnedAllocator();  // never destroyed: tensors may outlive static objects
-    return *made;
+    static auto* allocator = new PinnedAllocator();  // never destroyed: tensors may outlive static objects
+    return *allocator;
   }
   static void release(void* data) {
     {
@@ -148,9 +148,9 @@ struct Generator final : c10::GeneratorImpl {
   void set_state(const c10::TensorImpl& state) override { inner.unsafeGetGeneratorImpl()->set_state(state); }
   c10::intrusive_ptr<c10::TensorImpl> get_state() const override { return inner.unsafeGetGeneratorImpl()->get_state(); }
   Generator* clone_impl() const override {
-    auto* made = new Generator(device().index());
-    made->inner = inner.clone();
-    return made;
+    auto* copy = new Generator(device().index());
+    copy->inner = inner.clone();
+    return copy;
   }
 };
 

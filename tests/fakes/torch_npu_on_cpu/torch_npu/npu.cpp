@@ -108,9 +108,9 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_fused_sgd_", torch::CppFunction::makeFromBoxedFunction<&run>());
   for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
     if (name.name.rfind("aten::_foreach_", 0) != 0) continue;
-    const std::string whole = name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
-    if (whole.find("out") == std::string::npos)
-      library.impl(whole.c_str() + 6, torch::CppFunction::makeFromBoxedFunction<&run>());
+    const std::string full_name = name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
+    if (full_name.find("out") == std::string::npos)
+      library.impl(full_name.c_str() + 6, torch::CppFunction::makeFromBoxedFunction<&run>());
   }
 }
 

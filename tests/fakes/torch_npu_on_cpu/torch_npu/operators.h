@@ -32,11 +32,11 @@ inline at::Tensor retagged(const at::Tensor& tensor, c10::Device device) {
   const bool to_npu = device.type() == kNpu;
   if (to_npu) data = owned(std::move(data), device, static_cast<int64_t>(storage.nbytes()));
   c10::Allocator* owner = to_npu ? static_cast<c10::Allocator*>(&allocator) : c10::GetCPUAllocator();
-  auto made = at::detail::make_tensor<c10::TensorImpl>(
+  auto result = at::detail::make_tensor<c10::TensorImpl>(
       c10::Storage(c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(data), owner, true),
       c10::DispatchKeySet(to_npu ? c10::DispatchKey::PrivateUse1 : c10::DispatchKey::CPU), tensor.dtype());
-  made.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides(), tensor.storage_offset());
-  return made;
+  result.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides(), tensor.storage_offset());
+  return result;
 }
 
 inline at::Tensor on_host(const at::Tensor& tensor) {
@@ -112,10 +112,10 @@ class Call {
 
   // With the base's dispatch keys: the mode in which the base was created counts, not the current mode.
   static at::Tensor view(const at::Tensor& base, const at::Tensor& like) {
-    auto made = at::detail::make_tensor<c10::TensorImpl>(
+    auto result = at::detail::make_tensor<c10::TensorImpl>(
         c10::TensorImpl::VIEW, c10::Storage(base.storage()), base.key_set(), like.dtype());
-    made.unsafeGetTensorImpl()->set_sizes_and_strides(like.sizes(), like.strides(), like.storage_offset());
-    return made;
+    result.unsafeGetTensorImpl()->set_sizes_and_strides(like.sizes(), like.strides(), like.storage_offset());
+    return result;
   }
 };
 

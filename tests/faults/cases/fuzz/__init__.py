@@ -1,4 +1,4 @@
-"""Bad data: files and words that were good once, mutated with a fixed seed. Never a crash, a hang, a wrong count."""
+"""Fuzzing: valid files and command lines, mutated with a fixed seed. Never a crash, a hang or a wrong count."""
 
 from __future__ import annotations
 

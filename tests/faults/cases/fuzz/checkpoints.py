@@ -1,4 +1,4 @@
-"""Mutated checkpoints: what was written, an older one, or one line. Strangers', with right checksums: one line."""
+"""Mutated checkpoints, and forged ones with valid checksums: the original, an older one or one error line."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from typing import Any, Dict, List, Tuple
 
 from tests.faults import commands
 from tests.faults.case import SHARED, TORCH, Case
-from tests.faults.isolated import tried
-from tests.faults.json_mutations import changed_value
+from tests.faults.isolated import first_failure
+from tests.faults.json_mutations import mutate_values
 from tests.faults.mutations import batch, mutated
 
 PER_ROUND = 100
 STATE = "state.json"
 
 
-# -- as a disk damages them ------------------------------------------------------------------------------------
+# -- damaged by a disk ----------------------------------------------------------------------------------------
 
 
-def _damaged(folder: Path, source: random.Random) -> str:
-    """Three checkpoints, one file of the newest mutated: found is the newest as it was, or the one before it, named."""
+def _damaged(folder: Path, rng: random.Random) -> str:
+    """One file of the newest checkpoint is mutated: `find` gives the original, or the previous one and a note."""
     from shared.checkpoint.folder import CheckpointFolder, find
 
     kept = CheckpointFolder(folder, keep=3)
     for step in (5, 10, 15):
-        content = bytes(source.randrange(256) for _ in range(3000))
-        kept.save(step, lambda place, c=content: (place / "weights").write_bytes(c), {"progress": {"step": step}})  # type: ignore[misc]
+        content = bytes(rng.randrange(256) for _ in range(3000))
+        kept.save(step, lambda target, c=content: (target / "weights").write_bytes(c), {"progress": {"step": step}})  # type: ignore[misc]
     newest = folder / "checkpoints" / "step-00000015"
     contents = {path.name: path.read_bytes() for path in newest.iterdir()}
     state = find(folder).state
-    names = [source.choice((STATE, STATE, "weights")) for _ in range(PER_ROUND)]
-    inputs = [(*mutated(contents[name], contents[STATE], source), name) for name in names]
-    return tried(inputs, lambda one: _found(folder, newest, contents, state, one), folder)
+    names = [rng.choice((STATE, STATE, "weights")) for _ in range(PER_ROUND)]
+    inputs = [(*mutated(contents[name], contents[STATE], rng), name) for name in names]
+    return first_failure(inputs, lambda item: _found(folder, newest, contents, state, item), folder)
 
 
-def _found(folder: Path, newest: Path, contents: Dict[str, bytes], state: Any, one: Tuple[bytes, str, str]) -> str:
+def _found(folder: Path, newest: Path, contents: Dict[str, bytes], state: Any, item: Tuple[bytes, str, str]) -> str:
     from shared.checkpoint.folder import find
 
-    content, _, name = one
+    content, _, name = item
     (newest / name).write_bytes(content)
     found = find(folder)
     (newest / name).write_bytes(contents[name])
@@ -58,29 +58,29 @@ def _found(folder: Path, newest: Path, contents: Dict[str, bytes], state: Any, o
     return ""
 
 
-# -- as a stranger makes them ----------------------------------------------------------------------------------
+# -- forged ---------------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=None)
 def trained_run() -> Path:
-    """A finished run of the ImageNet half on tiny data, made once per process."""
+    """A finished run of the ImageNet half on tiny data, trained once per process."""
     folder = Path(tempfile.mkdtemp(prefix="faults-run-")) / "run"
-    said = commands.train(TORCH, folder)
-    if said.status != 0:
-        raise RuntimeError(said.err)
+    result = commands.train(TORCH, folder)
+    if result.status != 0:
+        raise RuntimeError(result.err)
     commands.remove_at_exit(folder.parent)
     return folder
 
 
 def first_format(folder: Path) -> Any:
-    """As of the first format, whose state had no checksum of its own: a stranger can make that too."""
+    """The state in the first format, which has no checksum of its own, so that it can be forged."""
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     state.pop("checksum", None)
     return dict(state, format=1)
 
 
-def write_stranger(target: Path, state: Any, contents: Dict[str, bytes]) -> None:
-    """A checkpoint whose checksums are right, whatever is in it."""
+def write_forged(target: Path, state: Any, contents: Dict[str, bytes]) -> None:
+    """Write a checkpoint with valid checksums."""
     shutil.rmtree(str(target), ignore_errors=True)
     target.mkdir(parents=True)
     for name, content in contents.items():
@@ -90,72 +90,76 @@ def write_stranger(target: Path, state: Any, contents: Dict[str, bytes]) -> None
     (target / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def _strangers_state(folder: Path, source: random.Random) -> str:
-    """Values of state.json that are of other types, out of range, missing: what follows from them, or one line."""
+def _forged_state(folder: Path, rng: random.Random) -> str:
+    """Values of state.json of another type, out of range or missing: a valid set-up or one error line."""
     good = trained_run() / "checkpoints" / "last"
     state, training = first_format(good), (good / "training.pth").read_bytes()
     target = folder / "run" / "checkpoints" / "step-00000010"
-    inputs = [changed_value(copy.deepcopy(state), source) for _ in range(PER_ROUND)]
-    return tried(inputs, lambda one: _set_up(target, one, training), folder)
+    inputs = [mutate_values(copy.deepcopy(state), rng) for _ in range(PER_ROUND)]
+    return first_failure(inputs, lambda item: _set_up(target, item, training), folder)
 
 
-def _set_up(target: Path, one: Any, training: bytes) -> str:
-    """All that a resumed run decides before its network is made."""
+def _set_up(target: Path, item: Any, training: bytes) -> str:
+    """All that a resumed run decides before it creates the network."""
     from shared.run.clock import Clock
     from shared.run.progress import Progress
-    from torch_imagenet import run_setup
     from torch_imagenet.devices.device import open_device
     from torch_imagenet.options import RunConfig
-    from torch_imagenet.training_setup import Setup, origin_of
+    from torch_imagenet.run_setup import TrainingSetup
+    from torch_imagenet.weights.source import origin
 
-    write_stranger(target, one[0], {"training.pth": training})
-    words = ["train", *commands.TORCH_SHORT[2:], "--data-path", str(commands.tiny_images()), "--resume", str(target)]
-    config, found, _ = origin_of(RunConfig.from_argv(words))
+    write_forged(target, item[0], {"training.pth": training})
+    argv = ["train", *commands.TORCH_OPTIONS[2:], "--data-path", str(commands.tiny_images()), "--resume", str(target)]
+    config, found, _ = origin(RunConfig.from_argv(argv))
     assert found is not None
     device = open_device("cpu")
-    setup = Setup.of(config, device, found)
+    setup = TrainingSetup.from_config(config, device, found)
     progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
     clock.summary()
-    run_setup.resumption_remarks(found.state, setup.recipe, run_setup.arithmetic(device, "channels_last", False))
+    setup.resumption_notes()
     setup.recipe.schedule.at(progress.epoch)
     return ""
 
 
-def _strangers_training(folder: Path, source: random.Random) -> str:
-    """A training.pth that is mutated, or of other tensors, in whole runs: --resume, --checkpoint, evaluate."""
+def _forged_training(folder: Path, rng: random.Random) -> str:
+    """A training.pth that is mutated or has another structure, in whole runs with --resume and --checkpoint."""
     good = trained_run() / "checkpoints" / "last"
     state, content = first_format(good), (good / "training.pth").read_bytes()
     target = folder / "run" / "checkpoints" / "step-00000010"
-    inputs = [*batch([content], 12, source), *[_other_training(content, source) for _ in range(12)]]
-    return tried(inputs, lambda one: _commands(folder, target, copy.deepcopy(state), one[0]), folder, seconds=300)
+    inputs = [*batch([content], 12, rng), *[_other_training(content, rng) for _ in range(12)]]
+    return first_failure(
+        inputs, lambda item: _commands(folder, target, copy.deepcopy(state), item[0]), folder, seconds=300
+    )
 
 
-def _other_training(content: bytes, source: random.Random) -> Tuple[bytes, str]:
-    """Plain tensors, of another structure than a training's."""
+def _other_training(content: bytes, rng: random.Random) -> Tuple[bytes, str]:
+    """A valid torch file with another structure."""
     import torch
 
-    whole = torch.load(io.BytesIO(content), weights_only=True)
-    spoiled, how = changed_value(whole, source)
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    mutant, how = mutate_values(state, rng)
     file = io.BytesIO()
-    torch.save(spoiled, file)
+    torch.save(mutant, file)
     return file.getvalue(), how
 
 
 def _commands(folder: Path, target: Path, state: Any, training: bytes) -> str:
-    write_stranger(target, state, {"training.pth": training})
-    for words in (["--resume", str(target)], ["--checkpoint", str(target)]):
-        said = commands.train(TORCH, folder / "out", *words)
-        lines = said.err.splitlines()
-        if said.status not in (0, 2) or (said.status == 2 and (len(lines) != 1 or not lines[0].startswith("error: "))):
-            return f"{words[0]} ends with {said.status}: {said.err[-300:]}"
+    write_forged(target, state, {"training.pth": training})
+    for option in ("--resume", "--checkpoint"):
+        result = commands.train(TORCH, folder / "out", option, str(target))
+        lines = result.err.splitlines()
+        if result.status not in (0, 2) or (
+            result.status == 2 and (len(lines) != 1 or not lines[0].startswith("error: "))
+        ):
+            return f"{option} ends with {result.status}: {result.err[-300:]}"
     return ""
 
 
 # -- files of weights ------------------------------------------------------------------------------------------
 
 
-def _weight_files(folder: Path, source: random.Random) -> str:
-    """.pth of both of torch's formats and .safetensors: the network's tensors, all of them, or one line."""
+def _weight_files(folder: Path, rng: random.Random) -> str:
+    """Mutated .pth files, in both of torch's formats, and .safetensors: all tensors or one error line."""
     import torch
     from safetensors.torch import save
 
@@ -165,18 +169,18 @@ def _weight_files(folder: Path, source: random.Random) -> str:
         file = io.BytesIO()
         torch.save({"state_dict": good, "epoch": 3}, file, _use_new_zipfile_serialization=zipped)
         contents.append(file.getvalue())
-    inputs = [(*one, ".pth") for one in batch(contents, PER_ROUND * 3 // 4, source)]
-    inputs += [(*one, ".safetensors") for one in batch([save(good)], PER_ROUND // 4, source)]
-    return tried(inputs, lambda one: _loaded(folder, one), folder)
+    inputs = [(*item, ".pth") for item in batch(contents, PER_ROUND * 3 // 4, rng)]
+    inputs += [(*item, ".safetensors") for item in batch([save(good)], PER_ROUND // 4, rng)]
+    return first_failure(inputs, lambda item: _loaded(folder, item), folder)
 
 
-def _loaded(folder: Path, one: Tuple[bytes, str, str]) -> str:
+def _loaded(folder: Path, item: Tuple[bytes, str, str]) -> str:
     import torch
 
     from torch_imagenet.weights.load import load_weights
 
-    path = folder / f"weights{one[2]}"
-    path.write_bytes(one[0])
+    path = folder / f"weights{item[2]}"
+    path.write_bytes(item[0])
     network = torch.nn.ModuleDict({"last_linear": torch.nn.Linear(12, 4)})
     before = [value.clone() for value in network.state_dict().values()]
     try:
@@ -190,7 +194,7 @@ def _loaded(folder: Path, one: Tuple[bytes, str, str]) -> str:
 
 CASES = [
     Case("mutated files of a checkpoint, 100 a round", SHARED, _damaged, rounds=20),
-    Case("state.json of a stranger, 100 a round", TORCH, _strangers_state, rounds=20),
-    Case("training.pth of a stranger, 48 commands a round", TORCH, _strangers_training, rounds=4, short=False),
+    Case("state.json of a stranger, 100 a round", TORCH, _forged_state, rounds=20),
+    Case("training.pth of a stranger, 48 commands a round", TORCH, _forged_training, rounds=4, quick=False),
     Case("mutated files of weights, 100 a round", TORCH, _weight_files, rounds=20),
 ]

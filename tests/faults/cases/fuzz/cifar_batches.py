@@ -1,4 +1,4 @@
-"""Mutated CIFAR-10 files: a data set of the right shapes and labels, or one line."""
+"""Mutated CIFAR-10 files: a data set with valid shapes and labels, or one error line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from shared import cifar10
 from shared.cifar10 import batches
 from shared.errors import DataError
 from tests.faults.case import SHARED, Case
-from tests.faults.isolated import bad_line, tried
+from tests.faults.isolated import first_failure, message_defect
 from tests.faults.mutations import mutated
 from tests.support import python2_pickle
 
 PER_ROUND = 100
-IMAGES = 4  # a file
+IMAGES = 4  # per file
 LABELS = ["aeroplane", "bird", "cat"]
 FILES = batches.TRAIN_FILES + (batches.TEST_FILE,)
 
@@ -29,38 +29,38 @@ def _meta() -> Dict[str, Any]:
     return {"num_cases_per_batch": IMAGES, "label_names": LABELS, "num_vis": 3072}
 
 
-def _batch(source: random.Random, **changes: Any) -> Dict[str, Any]:
-    pixels = np.frombuffer(bytes(source.randrange(256) for _ in range(IMAGES * 3072)), np.uint8)
-    labels = [source.randrange(len(LABELS)) for _ in range(IMAGES)]
+def _batch(rng: random.Random, **changes: Any) -> Dict[str, Any]:
+    pixels = np.frombuffer(bytes(rng.randrange(256) for _ in range(IMAGES * 3072)), np.uint8)
+    labels = [rng.randrange(len(LABELS)) for _ in range(IMAGES)]
     return dict({"batch_label": "one", "labels": labels, "data": pixels.reshape(IMAGES, 3072)}, **changes)
 
 
-def write_set(folder: Path, source: random.Random) -> Path:
-    """A whole data set of four images a file, in protocols 2 (as the authors'), 3, 4 and 5."""
+def write_set(folder: Path, rng: random.Random) -> Path:
+    """A data set with four images per file, in protocols 2 (the authors'), 3, 4 and 5."""
     folder.mkdir(parents=True)
     dumps = [python2_pickle.dumps] + [lambda value, p=p: pickle.dumps(value, p) for p in (2, 3, 4, 5)]  # type: ignore[misc]
-    (folder / batches.META_FILE).write_bytes(source.choice(dumps)(_meta()))
+    (folder / batches.META_FILE).write_bytes(rng.choice(dumps)(_meta()))
     for number, name in enumerate(FILES):
-        (folder / name).write_bytes(dumps[number % len(dumps)](_batch(source)))
+        (folder / name).write_bytes(dumps[number % len(dumps)](_batch(rng)))
     return folder
 
 
-def _mutated_files(folder: Path, source: random.Random) -> str:
-    good = write_set(folder / "good", source)
+def _mutated_files(folder: Path, rng: random.Random) -> str:
+    good = write_set(folder / "good", rng)
     contents = {path.name: path.read_bytes() for path in sorted(good.iterdir())}
     inputs = []
-    for name, other in ((source.choice(FILES), source.choice(FILES)) for _ in range(PER_ROUND // 10)):
+    for name, other in ((rng.choice(FILES), rng.choice(FILES)) for _ in range(PER_ROUND // 10)):
         inputs += [
             (content, f"{name}: {how}", name)
-            for content, how in (mutated(contents[name], contents[other], source) for _ in range(8))
+            for content, how in (mutated(contents[name], contents[other], rng) for _ in range(8))
         ]
-        inputs += [(*mutated(contents["batches.meta"], contents[other], source), "batches.meta") for _ in range(2)]
-    return tried(inputs, lambda one: _loaded_or_refused(good, contents, one), folder)
+        inputs += [(*mutated(contents["batches.meta"], contents[other], rng), "batches.meta") for _ in range(2)]
+    return first_failure(inputs, lambda item: _loaded_or_refused(good, contents, item), folder)
 
 
-def _loaded_or_refused(good: Path, contents: Dict[str, bytes], one: Tuple[bytes, str, str]) -> str:
-    """Loading and check-data agree; what loads has labels in range and as many images as it says."""
-    content, _, name = one
+def _loaded_or_refused(good: Path, contents: Dict[str, bytes], item: Tuple[bytes, str, str]) -> str:
+    """Loading and check-data agree; a data set that loads has valid labels and the stated number of images."""
+    content, _, name = item
     (good / name).write_bytes(content)
     try:
         described = _verdict(cifar10.describe, good)
@@ -78,60 +78,60 @@ def _loaded_or_refused(good: Path, contents: Dict[str, bytes], one: Tuple[bytes,
 
 
 def _verdict(read: Any, folder: Path) -> Any:
-    """What it gives, or the line of the DataError that it raises."""
+    """The result, or the message of a DataError."""
     try:
         return read(folder)
     except DataError as error:
         line = str(error)
-    wrong = bad_line(line)
-    if wrong:
-        raise AssertionError(wrong)
+    failure = message_defect(line)
+    if failure:
+        raise AssertionError(failure)
     return line
 
 
-def _labels_out_of_range(folder: Path, source: random.Random) -> str:
-    """A label beyond the classes, below none, or no number, in any file at any place, is one line that names it."""
-    good = write_set(folder / "good", source)
+def _labels_out_of_range(folder: Path, rng: random.Random) -> str:
+    """An invalid label in any file at any position gives one error line that names the file."""
+    good = write_set(folder / "good", rng)
     inputs: List[Any] = [len(LABELS), 10, 255, 2**31 - 1, -1, 1.0, "1", None, True, [1]]
-    return tried(inputs, lambda label: _refused(good, label, source), folder)
+    return first_failure(inputs, lambda label: _refused(good, label, rng), folder)
 
 
-def _refused(good: Path, label: Any, source: random.Random) -> str:
-    name, place = source.choice(FILES), source.randrange(IMAGES)
+def _refused(good: Path, label: Any, rng: random.Random) -> str:
+    name, position = rng.choice(FILES), rng.randrange(IMAGES)
     labels: List[Any] = [0] * IMAGES
-    labels[place] = label
+    labels[position] = label
     kept = (good / name).read_bytes()
-    (good / name).write_bytes(pickle.dumps(_batch(source, labels=labels), 2))
+    (good / name).write_bytes(pickle.dumps(_batch(rng, labels=labels), 2))
     verdicts = [_verdict(read, good) for read in (cifar10.load, cifar10.describe)]
     (good / name).write_bytes(kept)
     if not all(isinstance(verdict, str) and name in verdict for verdict in verdicts):
-        return f"label {label!r} of image {place} in {name} is accepted: {verdicts}"[:300]
+        return f"label {label!r} of image {position} in {name} is accepted: {verdicts}"[:300]
     return ""
 
 
-def _other_forms(folder: Path, source: random.Random) -> str:
-    """The binary version, the packed archive, links in a circle, pipes, folders in the place of files."""
-    good = write_set(folder / "good", source)
-    places = []
+def _other_forms(folder: Path, rng: random.Random) -> str:
+    """The binary version, circular links, pipes, devices, folders instead of files, and huge files."""
+    good = write_set(folder / "good", rng)
+    folders = []
     for number in range(6):
-        places.append(shutil.copytree(str(good), str(folder / f"form{number}")))
+        folders.append(shutil.copytree(str(good), str(folder / f"form{number}")))
     for name in FILES:
-        os.rename(os.path.join(places[0], name), os.path.join(places[0], name + ".bin"))
-    os.unlink(os.path.join(places[1], "data_batch_3"))
-    os.mkfifo(os.path.join(places[1], "data_batch_3"))  # reading it would wait for ever
-    os.unlink(os.path.join(places[2], "test_batch"))
-    os.symlink("test_batch", os.path.join(places[2], "test_batch"))
-    os.unlink(os.path.join(places[3], "test_batch"))
-    os.mkdir(os.path.join(places[3], "test_batch"))
-    os.unlink(os.path.join(places[4], "batches.meta"))
-    os.symlink("/dev/zero", os.path.join(places[4], "batches.meta"))
-    with open(os.path.join(places[5], "data_batch_1"), "ab") as file:
+        os.rename(os.path.join(folders[0], name), os.path.join(folders[0], name + ".bin"))
+    os.unlink(os.path.join(folders[1], "data_batch_3"))
+    os.mkfifo(os.path.join(folders[1], "data_batch_3"))  # reading it would block
+    os.unlink(os.path.join(folders[2], "test_batch"))
+    os.symlink("test_batch", os.path.join(folders[2], "test_batch"))
+    os.unlink(os.path.join(folders[3], "test_batch"))
+    os.mkdir(os.path.join(folders[3], "test_batch"))
+    os.unlink(os.path.join(folders[4], "batches.meta"))
+    os.symlink("/dev/zero", os.path.join(folders[4], "batches.meta"))
+    with open(os.path.join(folders[5], "data_batch_1"), "ab") as file:
         file.truncate(2**40)  # a sparse file of 1 TiB
-    return tried(places, _not_accepted, folder)
+    return first_failure(folders, _not_accepted, folder)
 
 
-def _not_accepted(place: str) -> str:
-    return "" if isinstance(_verdict(cifar10.load, Path(place)), str) else f"{place} is accepted"
+def _not_accepted(path: str) -> str:
+    return "" if isinstance(_verdict(cifar10.load, Path(path)), str) else f"{path} is accepted"
 
 
 CASES = [

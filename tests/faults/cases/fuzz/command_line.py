@@ -1,4 +1,4 @@
-"""Mutated option lines and recipes: a locked configuration, or one line and exit status 2."""
+"""Mutated command lines and recipes: a valid configuration, or one error line and exit status 2."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from unittest import mock
 
 from tests.faults import commands
 from tests.faults.case import SHARED, TF, TORCH, Case
-from tests.faults.isolated import tried
-from tests.faults.json_mutations import STRANGE, changed_value
+from tests.faults.isolated import first_failure
+from tests.faults.json_mutations import STRANGE, mutate_values
 from tests.faults.mutations import mutated
 
 PER_ROUND = 100
@@ -81,75 +81,74 @@ _VALUES = (
 )
 
 
-def _lines(parser: Any, count: int, source: random.Random) -> List[List[str]]:
-    """Lines of known options with values that fit, that do not, and that are mutated."""
+def _lines(parser: Any, count: int, rng: random.Random) -> List[List[str]]:
+    """Command lines of known options with valid, invalid and mutated values."""
     actions = [action for action in parser._actions if action.option_strings and action.dest not in ("help", "version")]
     lines = []
     for _ in range(count):
-        words: List[str] = []
-        for _ in range(source.choice((1, 1, 2, 3, 6))):
-            action = source.choice(actions)
-            option, value = source.choice(action.option_strings), source.choice(_VALUES)
-            if source.random() < 0.15:
-                option = mutated(option.encode(), b"--epochs", source)[0].decode("utf-8", "surrogateescape")
-            words += [option] if action.nargs == 0 else source.choice(([option, value], [f"{option}={value}"]))
-        if source.random() < 0.2:
-            words.insert(source.randrange(len(words) + 1), source.choice(_VALUES))
-        lines.append(words)
+        argv: List[str] = []
+        for _ in range(rng.choice((1, 1, 2, 3, 6))):
+            action = rng.choice(actions)
+            option, value = rng.choice(action.option_strings), rng.choice(_VALUES)
+            if rng.random() < 0.15:
+                option = mutated(option.encode(), b"--epochs", rng)[0].decode("utf-8", "surrogateescape")
+            argv += [option] if action.nargs == 0 else rng.choice(([option, value], [f"{option}={value}"]))
+        if rng.random() < 0.2:
+            argv.insert(rng.randrange(len(argv) + 1), rng.choice(_VALUES))
+        lines.append(argv)
     return lines
 
 
-def _judge(said: commands.Said) -> str:
-    """Status 0, or 2 with one line on standard error."""
-    lines = said.err.split("\n")[:-1]
-    if said.status == 0 and not lines:
+def _invalid_end(result: commands.Result) -> str:
+    """How the command ended, unless with status 0 or with status 2 and one error line."""
+    lines = result.err.split("\n")[:-1]
+    if result.status == 0 and not lines:
         return ""
-    if said.status != 2 or len(lines) != 1 or not lines[0].startswith("error: ") or ";" not in lines[0]:
-        return f"exit status {said.status}, {said.err[-300:]!r}"
+    if result.status != 2 or len(lines) != 1 or not lines[0].startswith("error: ") or ";" not in lines[0]:
+        return f"exit status {result.status}, {result.err[-300:]!r}"
     return "" if lines[0].isprintable() and len(lines[0]) < 12_000 else f"no readable line: {lines[0][:200]!r}"
 
 
-def _torch_lines(folder: Path, source: random.Random) -> str:
-    import torch_imagenet.training_setup  # noqa: F401  # torch, before the fork
+def _torch_lines(folder: Path, rng: random.Random) -> str:
+    import torch_imagenet.run_setup  # noqa: F401  # torch, before the fork
     from torch_imagenet.options import parser
 
     commands.tiny_images()
     os.makedirs(str(folder / "here"))
-    lines = _lines(parser(), PER_ROUND, source)
-    return tried(lines, lambda line: _torch_line(folder / "here", line), folder)
+    lines = _lines(parser(), PER_ROUND, rng)
+    return first_failure(lines, lambda line: _torch_line(folder / "here", line), folder)
 
 
-def _torch_line(folder: Path, words: List[str]) -> str:
-    """All modes up to where their work would begin, in an empty folder, where nothing may be written."""
-    from torch_imagenet import main, run_setup, training_setup
+def _torch_line(folder: Path, argv: List[str]) -> str:
+    """All modes until their work would begin, in an empty folder, where nothing may be written."""
+    from torch_imagenet import main, run_setup
     from torch_imagenet.devices.device import open_device
-    from torch_imagenet.devices.precision import precision
+    from torch_imagenet.weights import source
 
     def locked(config: Any, interrupts: Any) -> None:
         if not config.data_path:
             config = dataclasses.replace(config, data_path=str(commands.tiny_images()))
         device = open_device(config.device, config.deterministic)
-        config, found, given = training_setup.origin_of(config)
-        setup = training_setup.Setup.of(config, device, found, given)
-        precision(setup.recipe.precision)
+        config, found, given = source.origin(config)
+        setup = run_setup.TrainingSetup.from_config(config, device, found, given)
         run_setup.train_transform(setup.recipe)
         _usable(setup.recipe)
 
     os.chdir(str(folder))
     with mock.patch.dict(main.MODES, dict.fromkeys(main.MODES, locked)):
-        said = commands._said(main.main, words)
-    return _judge(said) or _nothing_written(folder)
+        result = commands.run_command(main.main, argv)
+    return _invalid_end(result) or _nothing_written(folder)
 
 
-def _tf_lines(folder: Path, source: random.Random) -> str:
+def _tf_lines(folder: Path, rng: random.Random) -> str:
     from tf_seresnet.options import parser
 
     os.makedirs(str(folder / "here"))
-    return tried(_lines(parser(), PER_ROUND, source), lambda line: _tf_line(folder / "here", line), folder)
+    return first_failure(_lines(parser(), PER_ROUND, rng), lambda line: _tf_line(folder / "here", line), folder)
 
 
-def _tf_line(folder: Path, words: List[str]) -> str:
-    """All modes up to where TensorFlow would be loaded."""
+def _tf_line(folder: Path, argv: List[str]) -> str:
+    """All modes until TensorFlow would be imported."""
     from shared import recipes
     from tf_seresnet import main
     from tf_seresnet.network import blocks_per_stage
@@ -168,8 +167,8 @@ def _tf_line(folder: Path, words: List[str]) -> str:
 
     os.chdir(str(folder))
     with mock.patch.dict(main.MODES, dict.fromkeys(main.MODES, locked)):
-        said = commands._said(main.main, words)
-    return _judge(said) or _nothing_written(folder)
+        result = commands.run_command(main.main, argv)
+    return _invalid_end(result) or _nothing_written(folder)
 
 
 def _nothing_written(folder: Path) -> str:
@@ -178,7 +177,7 @@ def _nothing_written(folder: Path) -> str:
 
 
 def _usable(recipe: Any) -> None:
-    """The rates of its first, middle and last epochs are numbers. Raises AssertionError."""
+    """Raises AssertionError unless the learning rates of its first, middle and last epochs are finite."""
     schedule = recipe.schedule
     for epoch in {0, schedule.warm_up_epochs, schedule.epochs // 2, schedule.epochs - 1}:
         if not 0 <= schedule.at(epoch) < math.inf:
@@ -190,33 +189,33 @@ def _usable(recipe: Any) -> None:
 # -- recipes ---------------------------------------------------------------------------------------------------
 
 
-def _mutated_recipes(folder: Path, source: random.Random) -> str:
-    """Recipes of both halves as state.json and config.json have them: as values and as bytes."""
+def _mutated_recipes(folder: Path, rng: random.Random) -> str:
+    """Recipes of both halves as in state.json and config.json, mutated as values and as bytes."""
     from shared import recipes
 
     names = recipes.names()
     inputs: List[Tuple[Any, str, str]] = []
     for _ in range(PER_ROUND):
-        name = source.choice(names)
+        name = rng.choice(names)
         content = json.loads(json.dumps(recipes.get(name).to_json()))
-        if source.random() < 0.7:
-            inputs.append((*changed_value(copy.deepcopy(content), source), name))
+        if rng.random() < 0.7:
+            inputs.append((*mutate_values(copy.deepcopy(content), rng), name))
             continue
-        text = mutated(json.dumps(content).encode(), b"[" * 3000, source)[0]
+        text = mutated(json.dumps(content).encode(), b"[" * 3000, rng)[0]
         try:
             inputs.append((json.loads(text.decode("utf-8", "replace")), "text", name))
         except (ValueError, RecursionError):
-            inputs.append((source.choice(STRANGE), "text", name))
-    return tried(inputs, _recipe, folder)
+            inputs.append((rng.choice(STRANGE), "text", name))
+    return first_failure(inputs, _recipe, folder)
 
 
-def _recipe(one: Tuple[Any, str, str]) -> str:
+def _recipe(item: Tuple[Any, str, str]) -> str:
     from shared import recipes
 
-    recipe = type(recipes.get(one[2])).from_json(one[0])
+    recipe = type(recipes.get(item[2])).from_json(item[0])
     _usable(recipe)
     if type(recipe).from_json(json.loads(json.dumps(recipe.to_json(), allow_nan=False))) != recipe:
-        return "it does not come back from JSON"
+        return "it changes in a round trip through JSON"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Mutated images: decoded whole or named as bad, by training, evaluation and check-data alike."""
+"""Mutated images: training, evaluation and check-data agree on whether an image is valid or damaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from tests.faults.case import TORCH, Case
-from tests.faults.isolated import tried
+from tests.faults.isolated import first_failure
 from tests.faults.mutations import batch, mutated
 
 PER_ROUND = 100
@@ -30,12 +30,12 @@ _FORMATS: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
 )
 
 
-def good_images(source: random.Random) -> List[bytes]:
-    """One small picture in each of the formats; two thirds of what is mutated is JPEG."""
+def good_images(rng: random.Random) -> List[bytes]:
+    """One small picture in each format; two thirds of the results are JPEG."""
     from PIL import Image
 
-    width, height = source.randrange(24, 72), source.randrange(24, 72)
-    noise = Image.frombytes("RGB", (8, 8), bytes(source.randrange(256) for _ in range(192)))
+    width, height = rng.randrange(24, 72), rng.randrange(24, 72)
+    noise = Image.frombytes("RGB", (8, 8), bytes(rng.randrange(256) for _ in range(192)))
     picture, contents = noise.resize((width, height), Image.Resampling.BICUBIC), []
     for kind, mode, settings in _FORMATS:
         file = io.BytesIO()
@@ -44,11 +44,11 @@ def good_images(source: random.Random) -> List[bytes]:
     return contents
 
 
-def _read_alike(one: Tuple[bytes, str]) -> str:
-    """Training's reader and check-data agree on whether this is an image, and an image has its pixels."""
+def _read_alike(item: Tuple[bytes, str]) -> str:
+    """Training's reader and check-data agree on whether this is an image; an image has all its pixels."""
     from shared.imagenet.decode import BadImage, inspect, read_rgb
 
-    content, _ = one
+    content, _ = item
     faults = [finding for finding in inspect(io.BytesIO(content), "n01440764/n01440764_1.JPEG") if finding.is_fault]
     try:
         image = read_rgb(io.BytesIO(content))
@@ -64,25 +64,25 @@ def _read_alike(one: Tuple[bytes, str]) -> str:
     return ""
 
 
-def _mutated_images(folder: Path, source: random.Random) -> str:
-    return tried(batch(good_images(source), PER_ROUND, source), _read_alike, folder)
+def _mutated_images(folder: Path, rng: random.Random) -> str:
+    return first_failure(batch(good_images(rng), PER_ROUND, rng), _read_alike, folder)
 
 
 # -- counting --------------------------------------------------------------------------------------------------
 
 
-def _counted(folder: Path, source: random.Random) -> str:
-    """A folder with many damaged images: each one is in a batch or is named, once, by both inputs."""
+def _counted(folder: Path, rng: random.Random) -> str:
+    """A folder with many damaged images: both inputs read or report each image exactly once."""
     import torch_imagenet.input_pipeline  # noqa: F401  # torch, before the fork
 
-    contents = good_images(source)
+    contents = good_images(rng)
     for split in ("train", "val"):
         for number in range(PER_ROUND // 2):
-            content = mutated(source.choice(contents), source.choice(contents), source)[0]
-            place = folder / "set" / split / f"class{number % 3}"
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{number}.JPEG").write_bytes(content if number % 4 else contents[0])
-    return tried([str(folder / "set")], _every_image_once, folder)
+            content = mutated(rng.choice(contents), rng.choice(contents), rng)[0]
+            target = folder / "set" / split / f"class{number % 3}"
+            target.mkdir(parents=True, exist_ok=True)
+            (target / f"{number}.JPEG").write_bytes(content if number % 4 else contents[0])
+    return first_failure([str(folder / "set")], _every_image_once, folder)
 
 
 def _every_image_once(path: str) -> str:
@@ -105,20 +105,20 @@ def _every_image_once(path: str) -> str:
             return f"{name}: {read} images read and {len(bad)} bad of {len(split)}"
         if any(each.images.shape != (len(each.labels), 32, 32, 3) for each in batches):
             return f"{name}: a batch has another shape"
-        named = {text.split(" (")[0] for text in bad}
-        labels = np.bincount([split.labels[i] for i in range(len(split)) if split.name(i) not in named], minlength=3)
+        reported = {text.split(" (")[0] for text in bad}
+        labels = np.bincount([split.labels[i] for i in range(len(split)) if split.name(i) not in reported], minlength=3)
         found = np.bincount([int(label) for each in batches for label in each.labels], minlength=3)
         if labels.tolist() != found.tolist():
-            return f"{name}: labels {found.tolist()} where the images that are not named have {labels.tolist()}"
+            return f"{name}: labels {found.tolist()} where the other images have {labels.tolist()}"
     return ""
 
 
 # -- decompression bombs ---------------------------------------------------------------------------------------
 
 
-def _bombs(source: random.Random) -> List[Tuple[bytes, str]]:
-    """Small files that say they are huge, with the data for it (PNG) or without."""
-    good = {content[:2]: bytearray(content) for content in good_images(source)}
+def _bombs(rng: random.Random) -> List[Tuple[bytes, str]]:
+    """Small files whose headers claim a huge size, with matching data (PNG) or without."""
+    good = {content[:2]: bytearray(content) for content in good_images(rng)}
     bombs = []
     for width, height in ((65_500, 65_500), (30_000, 30_000), (2**31 - 1, 2**31 - 1), (1, 2**31 - 1)):
         head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -140,21 +140,21 @@ def _bombs(source: random.Random) -> List[Tuple[bytes, str]]:
     return bombs
 
 
-def _refused_bombs(folder: Path, source: random.Random) -> str:
-    return tried(_bombs(source), _refused_before_memory, folder)
+def _refused_bombs(folder: Path, rng: random.Random) -> str:
+    return first_failure(_bombs(rng), _refused_before_memory, folder)
 
 
-def _refused_before_memory(one: Tuple[bytes, str]) -> str:
-    """Refused by both readers, without the memory that it asks for (a limit of 1 GiB more than there is in use)."""
+def _refused_before_memory(item: Tuple[bytes, str]) -> str:
+    """Both readers refuse the file without allocating the memory that it claims to need."""
     import resource
 
     from shared.imagenet.decode import BadImage, read_rgb
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    what = _read_alike(one)
+    what = _read_alike(item)
     try:
-        image = read_rgb(io.BytesIO(one[0]))
-        return f"{one[1]} is read as {image.size}"
+        image = read_rgb(io.BytesIO(item[0]))
+        return f"{item[1]} is read as {image.size}"
     except BadImage:
         spent = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         return what or (f"refused after {spent:.0f} MiB had been spent" if spent > 64 else "")

@@ -1,4 +1,4 @@
-"""Mutated tar shards, indexes of shards and kept indexes: the images, or one line."""
+"""Mutated tar shards, shard indexes and cached indexes: the images or one error line."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from pathlib import Path
 from typing import Any, Dict, Tuple
 
 from tests.faults.case import SHARED, Case
-from tests.faults.isolated import tried
+from tests.faults.isolated import first_failure
 from tests.faults.mutations import mutated
 
 PER_ROUND = 100
 
 
-def _write_set(folder: Path, source: random.Random) -> Path:
-    """Class folders with 24 files, which nobody here takes for images."""
+def _write_set(folder: Path, rng: random.Random) -> Path:
+    """Class folders with 24 files, which are not decoded as images here."""
     for split in ("train", "val"):
         for number in range(12):
-            place = folder / split / f"class{number % 3}"
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"image{number}.jpg").write_bytes(bytes([source.randrange(256)] * (100 + number)))
+            target = folder / split / f"class{number % 3}"
+            target.mkdir(parents=True, exist_ok=True)
+            (target / f"image{number}.jpg").write_bytes(bytes([rng.randrange(256)] * (100 + number)))
     return folder
 
 
-def _shards(folder: Path, source: random.Random) -> str:
-    """With their index and, the same files, without."""
+def _shards(folder: Path, rng: random.Random) -> str:
+    """Mutated shards, with their index and without."""
     from shared import imagenet
     from shared.imagenet.shards.write import write_shards
 
-    data = imagenet.load(_write_set(folder / "images", source), cache=folder / "cache")
+    data = imagenet.load(_write_set(folder / "images", rng), cache=folder / "cache")
     assert data.train is not None
     write_shards(data.name, (data.train, data.val), folder / "shards", 2**20, lambda text: None)
     contents = {path.name: path.read_bytes() for path in (folder / "shards").iterdir() if path.suffix != ".txt"}
     inputs = []
     for _ in range(PER_ROUND):
-        name, other = source.choice(sorted(contents)), source.choice(sorted(contents))
-        inputs.append((*mutated(contents[name], contents[other], source), name, source.choice((True, False))))
-    return tried(inputs, lambda one: _loaded(folder, contents, one), folder)
+        name, other = rng.choice(sorted(contents)), rng.choice(sorted(contents))
+        inputs.append((*mutated(contents[name], contents[other], rng), name, rng.choice((True, False))))
+    return first_failure(inputs, lambda item: _loaded(folder, contents, item), folder)
 
 
-def _loaded(folder: Path, contents: Dict[str, bytes], one: Tuple[bytes, str, str, bool]) -> str:
-    """Labels are of the set's classes, and every image's bytes are inside its shard."""
+def _loaded(folder: Path, contents: Dict[str, bytes], item: Tuple[bytes, str, str, bool]) -> str:
+    """Labels are valid, and every image's bytes are inside its shard."""
     from shared import imagenet
 
-    content, _, name, with_index = one
-    place = folder / "shards"
+    content, _, name, with_index = item
+    target = folder / "shards"
     for other, good in contents.items():
         if with_index or other.endswith(".tar"):
-            (place / other).write_bytes(content if other == name else good)
-        elif (place / other).exists():
-            os.unlink(str(place / other))
-    data = imagenet.load(place, cache=folder / "cache")
+            (target / other).write_bytes(content if other == name else good)
+        elif (target / other).exists():
+            os.unlink(str(target / other))
+    data = imagenet.load(target, cache=folder / "cache")
     assert data.train is not None
     for split in (data.train, data.val):
         if len(split) and not 0 <= split.labels.min() <= split.labels.max() < len(split.classes):
@@ -63,28 +63,28 @@ def _loaded(folder: Path, contents: Dict[str, bytes], one: Tuple[bytes, str, str
     return ""
 
 
-def _kept_index(folder: Path, source: random.Random) -> str:
-    """A damaged index in the cache is as good as none: the split is that of the folder."""
+def _kept_index(folder: Path, rng: random.Random) -> str:
+    """A damaged index in the cache is ignored: the split is that of the folder."""
     from shared.imagenet import file_index
     from shared.imagenet.split import scan
 
-    root = _write_set(folder / "images", source) / "train"
+    root = _write_set(folder / "images", rng) / "train"
     for path in [root, *root.iterdir()]:
         os.utime(str(path), (1e9, 1e9))
     fresh = scan(str(root))
     state = file_index._state(str(root))
     content = file_index._pack(fresh, state[1])
-    inputs = [mutated(content, content, source) for _ in range(PER_ROUND)]
+    inputs = [mutated(content, content, rng) for _ in range(PER_ROUND)]
 
-    def same(one: Tuple[bytes, str]) -> str:
+    def same(item: Tuple[bytes, str]) -> str:
         try:
-            found = file_index._unpack(one[0], str(root), state[0], state[1])
-        except Exception:  # it is made anew
+            found = file_index._unpack(item[0], str(root), state[0], state[1])
+        except Exception:  # the index is rebuilt
             return ""
         alike = found.fingerprint == fresh.fingerprint and found.names == fresh.names
         return "" if alike and found.labels.tolist() == fresh.labels.tolist() else "another split is read from it"
 
-    return tried(inputs, same, folder)
+    return first_failure(inputs, same, folder)
 
 
 CASES = [

@@ -1,4 +1,4 @@
-"""Mutated lists of validation images: a flat val/ is sorted whole, by classes that there are, or not touched."""
+"""Mutated lists of validation images: a flat val/ is sorted completely into existing classes, or left unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Dict, Tuple
 
 from shared.errors import UsageError
 from tests.faults.case import SHARED, Case
-from tests.faults.isolated import tried
+from tests.faults.isolated import first_failure
 from tests.faults.mutations import mutated
 
 PER_ROUND = 100
@@ -18,7 +18,7 @@ _IMAGES = {f"ILSVRC2012_val_{number:08d}.JPEG": _WNIDS[number % 3] for number in
 
 
 def _contents() -> Dict[str, bytes]:
-    """The lists by the names of their files."""
+    """The lists by file name."""
     script = "".join(f"mkdir -p {wnid}\n" for wnid in _WNIDS)
     script += "".join(f"mv {name} {wnid}/\n" for name, wnid in _IMAGES.items())
     kaggle = "".join(f"{name[:-5]},{wnid} 85 1 499 272 {wnid} 1 2 3 4\n" for name, wnid in _IMAGES.items())
@@ -30,7 +30,7 @@ def _contents() -> Dict[str, bytes]:
 
 
 def _devkit(folder: Path) -> Dict[str, bytes]:
-    """The files of the development kit, as far as they are read; empty where there is no scipy to write them."""
+    """The files of the development kit that are read; empty without scipy, which writes them."""
     try:
         import numpy as np
         from scipy.io import savemat
@@ -47,23 +47,23 @@ def _devkit(folder: Path) -> Dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def _lists(folder: Path, source: random.Random) -> str:
+def _lists(folder: Path, rng: random.Random) -> str:
     lists, devkit = _contents(), _devkit(folder / "data")
     inputs = []
     for _ in range(PER_ROUND):
-        name, other = source.choice(sorted({**lists, **devkit})), source.choice(sorted(lists))
-        inputs.append((*mutated({**lists, **devkit}[name], lists[other], source), name))
-    return tried(inputs, lambda one: _sorted(folder, devkit, one), folder)
+        name, other = rng.choice(sorted({**lists, **devkit})), rng.choice(sorted(lists))
+        inputs.append((*mutated({**lists, **devkit}[name], lists[other], rng), name))
+    return first_failure(inputs, lambda item: _sorted(folder, devkit, item), folder)
 
 
-def _sorted(folder: Path, devkit: Dict[str, bytes], one: Tuple[bytes, str, str]) -> str:
-    """Every image is in the folder of a class or, after a refusal, none; nothing else has come or gone."""
+def _sorted(folder: Path, devkit: Dict[str, bytes], item: Tuple[bytes, str, str]) -> str:
+    """Every image is in a class folder or, after an error, in none; no other file is added or removed."""
     from shared.imagenet.sort_val import sort_val
 
-    content, _, name = one
+    content, _, name = item
     lists, root = folder / "data", folder / "set"
-    for place in (lists, root):
-        shutil.rmtree(str(place), ignore_errors=True)
+    for target in (lists, root):
+        shutil.rmtree(str(target), ignore_errors=True)
     lists.mkdir()
     for other, good in {**devkit, name: content}.items():
         (lists / other).write_bytes(good)
@@ -83,14 +83,14 @@ def _sorted(folder: Path, devkit: Dict[str, bytes], one: Tuple[bytes, str, str])
     moved = [path for path in before if path not in _files(folder)]
     if {path.name for path in moved} != set(_IMAGES) or len(_files(folder)) != len(before):
         return f"{len(moved)} of {len(_IMAGES)} images are sorted"
-    places = {path.parent for path in _files(folder) if path.parent.parent == root / "val"}
-    return "" if {place.name for place in places} <= set(_WNIDS) else f"sorted into {sorted(places)}"
+    targets = {path.parent for path in _files(folder) if path.parent.parent == root / "val"}
+    return "" if {target.name for target in targets} <= set(_WNIDS) else f"sorted into {sorted(targets)}"
 
 
 def _files(folder: Path) -> Dict[Path, bytes]:
-    """Below the data set and the lists, with their content."""
+    """All files of the data set and the lists with their contents."""
     return {
-        path: path.read_bytes() for place in ("data", "set") for path in (folder / place).rglob("*") if path.is_file()
+        path: path.read_bytes() for name in ("data", "set") for path in (folder / name).rglob("*") if path.is_file()
     }
 
 

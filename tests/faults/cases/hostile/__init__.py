@@ -1,4 +1,4 @@
-"""Hostile files and words: nothing in them is executed, nothing is written outside the output folder."""
+"""Hostile files and arguments: nothing in them is executed, nothing is written outside the output folder."""
 
 from __future__ import annotations
 

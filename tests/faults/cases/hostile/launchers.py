@@ -1,4 +1,4 @@
-"""Launchers with hostile words and variables: bash hands them on as they are, and runs nothing that is in them."""
+"""Launchers with hostile arguments and variables: bash passes them on unchanged and executes nothing in them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ VARIABLES = tuple(
 
 
 def launchers() -> List[str]:
-    """All scripts that a user starts."""
+    """All scripts that users start."""
     found = [*ROOT.glob("*.sh"), *ROOT.glob("torch_imagenet/test/*.sh"), *ROOT.glob("tf_seresnet/test/*.sh")]
     return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
-def words(marker: Path) -> List[str]:
-    """What a shell that does not quote would split, expand or run."""
+def hostile_arguments(marker: Path) -> List[str]:
+    """Arguments that a shell without quoting would split, expand or execute."""
     touch = f"touch '{marker}'"
     return [
         f"$({touch})",
@@ -59,29 +59,29 @@ def words(marker: Path) -> List[str]:
     ]
 
 
-def _words_are_handed_on(folder: Path, source: random.Random) -> str:
-    """As options, a word each and as --data_path=WORD: what Python is started with has them unchanged."""
+def _arguments_are_passed_on(folder: Path, rng: random.Random) -> str:
+    """Python receives hostile arguments unchanged, alone and in --data_path=ARGUMENT."""
     checkout, lost = _checkout(folder), ""
     for name in launchers():
-        given = source.sample(words(folder / "marker"), 12)
-        given = ["--checkpoint", *given, *[f"--data_path={word}" for word in given]]
-        lost = lost or _started(checkout, folder, name, given, {})
+        arguments = rng.sample(hostile_arguments(folder / "marker"), 12)
+        arguments = ["--checkpoint", *arguments, *[f"--data_path={argument}" for argument in arguments]]
+        lost = lost or _run_launcher(checkout, folder, name, arguments, {})
     return lost
 
 
-def _variables_run_nothing(folder: Path, source: random.Random) -> str:
-    """In the environment: each variable that the scripts read, or use as a name of their own."""
+def _variables_run_nothing(folder: Path, rng: random.Random) -> str:
+    """Environment variables that the scripts read or use internally have hostile values."""
     checkout, lost = _checkout(folder), ""
     for name in launchers():
         for _ in range(3):
-            chosen = source.sample(VARIABLES, 6)
-            values = {variable: source.choice(words(folder / "marker")) for variable in chosen}
-            lost = lost or _started(checkout, folder, name, ["--epochs", "1"], values)
+            chosen = rng.sample(VARIABLES, 6)
+            values = {variable: rng.choice(hostile_arguments(folder / "marker")) for variable in chosen}
+            lost = lost or _run_launcher(checkout, folder, name, ["--epochs", "1"], values)
     return lost
 
 
 def _checkout(folder: Path) -> Path:
-    """The scripts in a folder with a space, a quote and a command in its name, and a program in the place of Python."""
+    """The scripts in a folder whose name has a space, a quote and a command, and a program that replaces Python."""
     checkout = folder / "a 'check$(touch escaped)out"
     for name in [*launchers(), "scripts/python_env.sh", "scripts/ascend_env.sh", "scripts/documented_launcher.sh"]:
         target = checkout / name
@@ -94,11 +94,11 @@ def _checkout(folder: Path) -> Path:
     return checkout
 
 
-def _started(checkout: Path, folder: Path, name: str, given: List[str], values: Dict[str, str]) -> str:
+def _run_launcher(checkout: Path, folder: Path, name: str, arguments: List[str], values: Dict[str, str]) -> str:
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder / "elsewhere"), "PYTHON": str(checkout / "my python")}
     environment.update(values)
-    ended = subprocess.run(
-        ["bash", str(checkout / name), *given],
+    process = subprocess.run(
+        ["bash", str(checkout / name), *arguments],
         cwd=str(folder / "elsewhere"),
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -106,21 +106,21 @@ def _started(checkout: Path, folder: Path, name: str, given: List[str], values: 
         stderr=subprocess.PIPE,
         timeout=60,
     )
-    where = f"{name} with {values or given}"[:600]
+    where = f"{name} with {values or arguments}"[:600]
     if (folder / "marker").exists() or list(folder.rglob("escaped")):
-        return f"{where} runs what is in them"
+        return f"{where} executes a command in them"
     if os.listdir(str(folder / "elsewhere")):
         return f"{where} writes {os.listdir(str(folder / 'elsewhere'))}"
-    started = [os.fsdecode(word) for word in ended.stdout.split(b"\0")[:-1]]
-    if ended.returncode == 0 and started[-len(given) :] != given:
-        return f"{where} starts Python with {started[-len(given) :]}"[:900]
-    error = ended.stderr.decode("utf-8", "replace")
-    if ended.returncode not in (0, 2) or (ended.returncode == 2 and "error: " not in error):
-        return f"{where}: exit status {ended.returncode}, {error[-300:]}"
+    started = [os.fsdecode(word) for word in process.stdout.split(b"\0")[:-1]]
+    if process.returncode == 0 and started[-len(arguments) :] != arguments:
+        return f"{where} starts Python with {started[-len(arguments) :]}"[:900]
+    error = process.stderr.decode("utf-8", "replace")
+    if process.returncode not in (0, 2) or (process.returncode == 2 and "error: " not in error):
+        return f"{where}: exit status {process.returncode}, {error[-300:]}"
     return ""
 
 
 CASES = [
-    Case("hostile words for all launchers", SHARED, _words_are_handed_on, rounds=10),
+    Case("hostile words for all launchers", SHARED, _arguments_are_passed_on, rounds=10),
     Case("hostile variables for all launchers", SHARED, _variables_run_nothing, rounds=10),
 ]

@@ -1,4 +1,4 @@
-"""Pickles and archives that would run or write something, in every place that reads a file of others."""
+"""Pickles and archives that would execute or write something, for every reader of untrusted files."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from tests.faults.case import SHARED, TORCH, Case
 from tests.faults.cases.fuzz import cifar_batches
-from tests.faults.isolated import judged
+from tests.faults.isolated import failure_of
 
 
 class _Payload:
-    """What unpickling it calls, with which words."""
+    """An object whose unpickling calls a function."""
 
-    def __init__(self, function: Callable[..., Any], *words: Any) -> None:
-        self._call = function, words
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._call = function, arguments
 
     def __reduce__(self) -> Tuple[Callable[..., Any], Tuple[Any, ...]]:
         return self._call
 
 
 def payloads(marker: Path) -> Dict[str, Any]:
-    """Objects that make the marker when a usual unpickler reads them."""
+    """Objects that create the marker when the standard unpickler loads them."""
     touch = f"open({str(marker)!r}, 'w')"
     return {
         "os.system": _Payload(os.system, f"touch '{marker}'"),
@@ -40,8 +40,8 @@ def payloads(marker: Path) -> Dict[str, Any]:
     }
 
 
-def _shows(marker: Path) -> str:
-    """That the payloads are what they claim: a usual unpickler runs each."""
+def _check_payloads(marker: Path) -> str:
+    """Each payload must work with the standard unpickler."""
     for name, payload in payloads(marker).items():
         pickle.loads(pickle.dumps(payload))
         if not marker.exists():
@@ -50,42 +50,42 @@ def _shows(marker: Path) -> str:
     return ""
 
 
-def _batches(folder: Path, source: random.Random) -> str:
-    """In the place of each CIFAR-10 file: alone, in the place of a value, in every protocol."""
+def _batches(folder: Path, rng: random.Random) -> str:
+    """Instead of each CIFAR-10 file: alone or as a value, in every protocol."""
     from shared import cifar10
 
     marker = folder / "marker"
-    lost = _shows(marker)
-    good = cifar_batches.write_set(folder / "set", source)
+    lost = _check_payloads(marker)
+    good = cifar_batches.write_set(folder / "set", rng)
     for path in sorted(good.iterdir()):
         kept = path.read_bytes()
         for name, payload in payloads(marker).items():
             for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
                 values = {"data": payload, "labels": [0, 1, 2, 0], "label_names": payload, "num_vis": 3072}
-                path.write_bytes(pickle.dumps(source.choice((payload, values, [payload])), protocol))
+                path.write_bytes(pickle.dumps(rng.choice((payload, values, [payload])), protocol))
                 lost = lost or _refused(lambda: cifar10.load(good), marker, f"{name} in {path.name}")
         path.write_bytes(kept)
     return lost
 
 
 def _refused(read: Callable[[], Any], marker: Path, what: str) -> str:
-    """It raises UsageError, and the marker is not there."""
+    """Reading raises UsageError and does not create the marker."""
 
     def accepted() -> str:
         read()
         return "it is accepted"
 
-    lost = judged(accepted)
+    lost = failure_of(accepted)
     return f"{what} is executed" if marker.exists() else lost and f"{what}: {lost}"
 
 
-def _weights(folder: Path, source: random.Random) -> str:
-    """As a file of weights, of torch's both formats, as a bare pickle, and as training.pth of a checkpoint."""
+def _weights(folder: Path, rng: random.Random) -> str:
+    """As a weight file in both of torch's formats, as a bare pickle, and as a checkpoint's training.pth."""
     import torch
 
     from torch_imagenet.checkpoints import read_training
 
-    marker, lost = folder / "marker", _shows(folder / "marker")
+    marker, lost = folder / "marker", _check_payloads(folder / "marker")
     for name, payload in payloads(marker).items():
         for form, write in _forms().items():
             for value in (payload, {"state_dict": {"fc.weight": torch.zeros(2)}, "epoch": payload}):
@@ -111,7 +111,7 @@ def _forms() -> Dict[str, Callable[[Any], bytes]]:
         return file.getvalue()
 
     def with_names(value: Any) -> bytes:
-        """An archive of torch's whose members lead out of it."""
+        """A torch archive with member paths outside it."""
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             for name in ("archive/data.pkl", "../../escaped", "/tmp/escaped-absolute", "archive/../../../escaped"):
@@ -130,22 +130,22 @@ def _forms() -> Dict[str, Callable[[Any], bytes]]:
 # -- archives --------------------------------------------------------------------------------------------------
 
 
-def _shards(folder: Path, source: random.Random) -> str:
-    """Shards whose members lead out of them, are links, devices or pipes: one line, and nothing is there afterwards."""
+def _shards(folder: Path, rng: random.Random) -> str:
+    """Shards whose members have paths outside, or are links, devices or pipes: refused, and nothing is written."""
     from shared import imagenet
 
     lost = ""
     for number, (name, kind, target) in enumerate(_MEMBERS):
-        place = folder / f"set{number}"
-        place.mkdir()
+        target = folder / f"set{number}"
+        target.mkdir()
         for split in ("train", "val"):
-            with tarfile.open(str(place / f"{split}-000000.tar"), "w") as archive:
+            with tarfile.open(str(target / f"{split}-000000.tar"), "w") as archive:
                 _add(archive, "0.jpg", b"x")
                 _add(archive, "0.cls", b"0")
                 _add(archive, name, b"x", kind, target)
                 _add(archive, os.path.splitext(name)[0] + ".cls", b"0")
         before = _all_under(folder)
-        lost = lost or _refused(lambda: imagenet.load(place, cache=folder / "cache"), folder / "escaped", name)  # noqa: B023
+        lost = lost or _refused(lambda: imagenet.load(target, cache=folder / "cache"), folder / "escaped", name)  # noqa: B023
         after = [path for path in _all_under(folder) if path not in before and "cache" not in path]
         lost = lost or (f"{name}: {after} written" if after else "")
     return lost
@@ -174,8 +174,8 @@ def _all_under(folder: Path) -> List[str]:
     return sorted(str(path) for path in folder.rglob("*"))
 
 
-def _index(folder: Path, source: random.Random) -> str:
-    """An index of shards that names files elsewhere, and one whose arrays are a pickle."""
+def _index(folder: Path, rng: random.Random) -> str:
+    """A shard index that names files elsewhere, and one whose arrays are a pickle."""
     import numpy as np
 
     from shared import imagenet
