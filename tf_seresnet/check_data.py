@@ -1,4 +1,4 @@
-"""The mode `check-data`: is this folder CIFAR-10, whole and undamaged?"""
+"""The mode `check-data`: whether a folder is CIFAR-10, complete and undamaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tf_seresnet.options import RunConfig
 
 
 def check_data(config: RunConfig) -> None:
-    """Print what is there, file by file. Raises DataError at the first fault."""
+    """Log what the folder holds, file by file. Raises DataError at the first fault."""
     with RunLog(None) as log:
         path = cifar10.FOLDER if config.data_path is None else config.data_path
         if config.data_path is None and not os.path.lexists(path):

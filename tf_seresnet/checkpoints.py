@@ -63,14 +63,14 @@ class Checkpoints:
         self._saver = _saver(saved_variables())
         self._folder = CheckpointFolder(folder, keep)
         numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
-        # The sum of the magnitudes: whatever is no number among them, it is none either.
+        # The sum of the magnitudes, which is not finite if any of them is not.
         self._magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
 
     def save(self, session: Any, state: Dict[str, Any], best: bool = False) -> Path:
         """Write all variables and `state`; see `CheckpointFolder.save`.
 
-        Raises UsageError where a variable is no number: such variables are no checkpoint. Raises OSError where the disk
-        does not take it; nothing has changed then.
+        Raises UsageError where a variable is not finite, and OSError where the disk does not take it; the checkpoints
+        are unchanged then.
         """
         if not math.isfinite(session.run(self._magnitude)):
             where = in_variables(session, saved_variables())
@@ -131,7 +131,7 @@ def restore_everything(session: Any, found: Found) -> None:
 def restore_weights(session: Any, found: Found, variables: List[Any], rows: Optional[Sequence[int]] = None) -> None:
     """The given variables by name, whatever else the checkpoint holds. Raises UsageError naming what it lacks.
 
-    `rows` says for each of the network's classes which of the checkpoint's it is; None: they are the same.
+    `rows` are the checkpoint's classes that the network's classes correspond to; None: they are the same.
     """
     if rows is None:
         _restore(session, found.prefix, variables)
@@ -179,7 +179,7 @@ def save_weights(session: Any, prefix: Path, variables: List[Any], names: Option
 
 
 def native(path: Union[str, Path]) -> str:
-    """The path as TensorFlow takes it, in UTF-8 whatever the locale. Raises UsageError where its bytes are none."""
+    """The path as TensorFlow takes it, in UTF-8 whatever the locale. Raises UsageError for other bytes."""
     text = in_utf8(str(path))
     if printable(text) != text:
         raise UsageError(f"{path} is not UTF-8, and TensorFlow opens no such path; choose or rename a folder")
@@ -191,7 +191,7 @@ def saved_variables() -> List[Any]:
     return [variable for variable in tf1.global_variables() if variable.op.name != "is_training"]
 
 
-# What a disk does. TensorFlow's exceptions have the system's words and not its number.
+# Errors of the disk. TensorFlow's exceptions carry the text of the system's error and not its number.
 _DISK = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -207,7 +207,7 @@ _DISK = (
 
 @contextlib.contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
-    """Inside, what TensorFlow raises of a disk that takes nothing is an OSError."""
+    """Turn what TensorFlow raises for a disk that cannot be written into an OSError."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -228,14 +228,14 @@ def _saver(variables: List[Any]) -> Any:
 def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
     with _reading(prefix) as reader:
         shapes = reader.get_variable_to_shape_map()
-        wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
-        missing = sorted(set(wanted) - set(shapes))
+        expected = {variable.op.name: variable.shape.as_list() for variable in variables}
+        missing = sorted(set(expected) - set(shapes))
         if missing:
             raise UsageError(
-                f"{prefix} lacks {len(missing)} of {len(wanted)} variables, {missing[0]} first; it is of another"
+                f"{prefix} lacks {len(missing)} of {len(expected)} variables, {missing[0]} first; it is of another"
                 " network: check --depth and --variant"
             )
-        for name, shape in sorted(wanted.items()):
+        for name, shape in sorted(expected.items()):
             if shape != shapes[name]:
                 raise UsageError(
                     f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth, --variant"
@@ -245,7 +245,7 @@ def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
 
 @contextlib.contextmanager
 def _reading(prefix: str) -> Iterator[Any]:
-    """TensorFlow's reader of a checkpoint; what it raises inside at a damaged one becomes a UsageError."""
+    """TensorFlow's reader of a checkpoint. What it raises for a damaged one becomes a UsageError."""
     try:
         yield tf1.train.load_checkpoint(native(prefix))
     except UNREADABLE as error:
@@ -253,7 +253,7 @@ def _reading(prefix: str) -> Iterator[Any]:
 
 
 def first_line(error: Exception) -> str:
-    """The reason of an error of TensorFlow, which may say nothing or very much."""
+    """The first line of an error of TensorFlow, whose message may be empty or very long."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 

@@ -29,7 +29,8 @@ from shared.run.log import RunLog, now
 from shared.system import png
 from tf_seresnet import checkpoints, devices, run_setup
 from tf_seresnet.checkpoints import Found
-from tf_seresnet.input_pipeline import Normalisation
+from tf_seresnet.input_pipeline import Normalisation, load_data
+from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
@@ -162,12 +163,12 @@ def _setup(config: RunConfig) -> RunSetup:
     state = found.state
     if state:
         checkpoints.check_stored(found)
-    data, remark = run_setup.load_data(config, state)
+    data, remark = load_data(config, state)
     own = Classes(data.label_names)
     outputs = checkpoints.classes(found) or own  # a checkpoint without a head is refused when it is restored
     classes = match(outputs, own, run_setup.CLASSES_ADVICE).for_evaluation(config.restrict_classes)
     recipe = CifarRecipe.from_json(state["recipe"]) if state else run_setup.choose_recipe(config, data)
-    network = run_setup.network_spec(config, recipe, state, len(outputs.names))
+    network = NetworkSpec.from_config(config, recipe, state, len(outputs.names))
     # The statistics of the training; a bare TensorFlow checkpoint has none, and gets those of this training set.
     normalisation = Normalisation(**state["normalisation"]) if state else Normalisation.from_images(data.train_images)
     device = _open_device(config, recipe, state)

@@ -1,4 +1,4 @@
-"""From uint8 images to augmented, normalised batches: tf.data inside the graph.
+"""From the data set to augmented, normalised batches: tf.data inside the graph.
 
 The order of an epoch, its crops and its mirrorings come from `shared.rng` as pure functions of (seed, epoch), so
 the graph holds no random operator and a run resumed in the middle of an epoch sees the images it would have seen.
@@ -7,19 +7,69 @@ the graph holds no random operator and a run resumed in the middle of an epoch s
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from shared import rng
-from shared.cifar10.dataset import channel_statistics
+from shared import cifar10, rng, sample
+from shared.cifar10.dataset import Cifar10, channel_statistics
+from shared.errors import UsageError
+from shared.system.paths import check_there
+from shared.text import in_utf8, of_system
+from tf_seresnet.options import RunConfig
 from tf_seresnet.step.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 
 PREFETCHED_BATCHES = 2
+
+
+def load_data(config: RunConfig, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
+    """The data set, and a line about where it came from.
+
+    The first of these: --data-path, the data set of the checkpoint with this `state`, ./cifar-10-batches-py, and where
+    neither data nor weights are named the embedded sample. Raises UsageError where a named one is missing.
+    """
+    if config.data_path is not None:
+        data = cifar10.load(config.data_path)
+        return data, f"data: {data.name} from {data.path}"
+    if state is not None:
+        data = _load_stored(state["data"])
+        return data, f"data: {data.name} from {data.path}, where the checkpoint was trained"
+    if os.path.lexists(cifar10.FOLDER):
+        data = cifar10.load(cifar10.FOLDER)
+        return data, f"data: {data.name} from ./{cifar10.FOLDER}"
+    if config.checkpoint is not None or config.resume is not None:
+        raise UsageError(f"no data set is named, and there is no ./{cifar10.FOLDER}; name one with --data-path DIR")
+    data = cifar10.load(sample.cifar10_folder())
+    return data, (
+        f"data: no CIFAR-10 here, so the embedded sample is used ({len(data.train_images)} handwritten digits to train"
+        f" on, {len(data.test_images)} to test on); give the real data with --data-path DIR"
+    )
+
+
+def _load_stored(stored: Dict[str, Any]) -> Cifar10:
+    """The data set that a checkpoint names. The embedded sample is written again where its folder is gone."""
+    path = of_system(stored["path"])
+    if sample.is_cached(path) and not os.path.lexists(path):
+        path = str(sample.cifar10_folder())
+    check_there(path)
+    return cifar10.load(path)
+
+
+def describe_data(data: Cifar10) -> Dict[str, Any]:
+    """The `dataset` part of a record."""
+    return {
+        "name": data.name,
+        "path": in_utf8(data.path),
+        "train_images": len(data.train_images),
+        "eval_images": len(data.test_images),
+        "fingerprint": data.fingerprint,
+        "classes": data.label_names,
+    }
 
 
 @dataclass(frozen=True)

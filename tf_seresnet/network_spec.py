@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any, Dict, Type
+from typing import Any, Dict, Optional, Type
 
 from shared.errors import UsageError
+from shared.recipes.base import contradiction
+from shared.recipes.cifar10 import CifarRecipe
 from shared.text import nearest
 from tf_seresnet.layers.core import CoreLayers
 from tf_seresnet.layers.slim import SlimLayers
 from tf_seresnet.network import blocks_per_stage, se_resnet
+from tf_seresnet.options import RunConfig
 
 LAYER_SETS: Dict[str, Type[CoreLayers]] = {"core": CoreLayers, "slim": SlimLayers}
 
@@ -22,6 +26,26 @@ class NetworkSpec:
     variant: str
     layers: str
     num_classes: int
+
+    @classmethod
+    def from_config(
+        cls, config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int
+    ) -> NetworkSpec:
+        """The network of the recipe, or that of the checkpoint with this `state` with another layer set.
+
+        Raises UsageError where an option contradicts the checkpoint.
+        """
+        if state is None:
+            return cls(recipe.depth, recipe.variant, config.layers or "core", classes).checked()
+        stored = cls(**state["network"])
+        for name in ("depth", "variant"):
+            if getattr(config, name) not in (None, getattr(stored, name)):
+                raise contradiction(name, getattr(config, name), f"{name} {getattr(stored, name)}")
+        if stored.num_classes != classes:
+            raise UsageError(
+                f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
+            )
+        return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
 
     def checked(self) -> NetworkSpec:
         """Itself; raises UsageError for a depth, variant or layer set that does not exist or does not run here."""

@@ -13,6 +13,11 @@ from shared.system.paths import expanded
 from tf_seresnet.devices.options import TENSORFLOW_PACKAGES, DeviceConfig, add_options
 from tf_seresnet.network import LAYERS_PER_N
 
+# The options that override a field of the recipe.
+RECIPE_OPTIONS = (
+    "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
+    "weight_decay precision loss_scale seed steps_per_epoch"
+).split()
 MODES = ("train", "evaluate", "check-data", "summary")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
@@ -74,6 +79,11 @@ class RunConfig(DeviceConfig):
     def accelerator(self) -> Optional[Accelerator]:
         """The limits of the device for the roofline of a step; None where they are not given."""
         return Accelerator.from_limits(self.peak_flops, self.memory_bandwidth)
+
+    def recipe_overrides(self) -> Dict[str, Any]:
+        """The fields of the recipe that the command line sets."""
+        values = {name: getattr(self, name) for name in RECIPE_OPTIONS}
+        return {name: value for name, value in values.items() if value is not None}
 
     def to_json(self) -> Dict[str, Any]:
         """What was given or has a default, by name, for config.json."""

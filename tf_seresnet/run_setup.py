@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import tensorflow as tf
 
-from shared import cifar10, recipes, sample
+from shared import recipes, sample
 from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, Match, check_same, match
 from shared.errors import UsageError
-from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results.record import build_record
-from shared.roofline import element_bytes
 from shared.run import provenance, reproducibility
 from shared.run.loop import Plan
 from shared.run.progress import refuse_less
 from shared.system.atomic_files import write_atomic
-from shared.system.paths import check_there
-from shared.text import in_utf8, of_system
-from tf_seresnet import checkpoints, devices
-from tf_seresnet.checkpoints import Found
-from tf_seresnet.input_pipeline import Normalisation, steps_per_epoch
-from tf_seresnet.layers.counting import network_cost
+from shared.text import in_utf8
+from tf_seresnet import checkpoints, devices, input_pipeline
+from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.options import RunConfig
 
-# The options that override a field of the recipe.
-RECIPE_OPTIONS = (
-    "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
-    "weight_decay precision loss_scale seed steps_per_epoch"
-).split()
 WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
 CLASSES_ADVICE = "check --data-path and label_names in batches.meta"
 
@@ -47,12 +36,12 @@ class RunSetup:
     """Everything that decides what a run computes. Nothing has been written yet."""
 
     config: RunConfig
-    checkpoint: Optional[Found]  # to resume, to start from or to evaluate
+    checkpoint: Optional[checkpoints.Found]  # to resume, to start from or to evaluate
     data: Cifar10
     data_remark: str  # where the data set came from
     recipe: CifarRecipe
     network: NetworkSpec
-    normalisation: Normalisation
+    normalisation: input_pipeline.Normalisation
     classes: Match  # which outputs of the checkpoint's head are the data set's classes
     device: Any
 
@@ -65,11 +54,11 @@ class RunSetup:
         """
         config, checkpoint = checkpoints.of_training(config)
         state = checkpoint.state if checkpoint else None
-        data, remark = load_data(config, state)
+        data, remark = input_pipeline.load_data(config, state)
         resumed_state = state if config.resume is not None else None
         recipe = resumed_recipe(config, resumed_state, data) if resumed_state else choose_recipe(config, data)
-        normalisation = Normalisation.from_images(data.train_images)
-        network = network_spec(config, recipe, resumed_state, len(data.label_names))
+        normalisation = input_pipeline.Normalisation.from_images(data.train_images)
+        network = NetworkSpec.from_config(config, recipe, resumed_state, len(data.label_names))
         own = Classes(data.label_names)
         # The weights' classes; those of a run to resume are checked with its recipe, and a checkpoint without a head
         # is refused when it is restored.
@@ -98,7 +87,7 @@ class RunSetup:
     @property
     def steps_per_epoch(self) -> int:
         """Training steps of an epoch; the recipe may shorten it."""
-        steps = steps_per_epoch(
+        steps = input_pipeline.steps_per_epoch(
             len(self.data.train_images), self.global_batch_size, self.device.count, self.device.static_shapes
         )
         return min(steps, self.recipe.steps_per_epoch or steps)
@@ -124,12 +113,6 @@ class RunSetup:
         """How long to train, and how often to log and save."""
         config, recipe = self.config, self.recipe
         total = self.steps_per_epoch * recipe.epochs
-        roofline = None
-        if config.accelerator is not None:
-            cost = network_cost(recipe.depth, recipe.variant)
-            roofline = config.accelerator.roofline_seconds(
-                cost, recipe.batch_size, element_bytes(self.device.precision)
-            )
         return Plan(
             epochs=recipe.epochs,
             steps_per_epoch=self.steps_per_epoch,
@@ -138,7 +121,7 @@ class RunSetup:
             save_steps=config.save_steps,
             warm_up_steps=WARM_UP_STEPS,
             print_by_epoch=False,
-            roofline_seconds=roofline,
+            roofline_seconds=roofline_seconds(config.accelerator, recipe, self.device.precision),
         )
 
     def remarks(self) -> List[str]:
@@ -173,7 +156,7 @@ class RunSetup:
             "options": self.config.to_json(),
             "device": self.device.settings(),
             "global_batch_size": self.global_batch_size,
-            "data": describe_data(self.data),
+            "data": input_pipeline.describe_data(self.data),
             "machine": provenance.machine(),
             "versions": versions(),
         }
@@ -189,7 +172,7 @@ class RunSetup:
             depth=self.network.depth,
             variant=self.network.variant,
             layers=self.network.layers,
-            dataset=describe_data(self.data),
+            dataset=input_pipeline.describe_data(self.data),
             device=self.device.describe(),
             machine=provenance.machine(),
             precision=self.device.precision,
@@ -198,46 +181,13 @@ class RunSetup:
         )
 
 
-def load_data(config: RunConfig, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
-    """The data set, and a line about where it came from.
-
-    The first of these: --data-path, the data set of the checkpoint with this `state`, ./cifar-10-batches-py, and where
-    neither data nor weights are named the embedded sample. Raises UsageError where a named one is missing.
-    """
-    if config.data_path is not None:
-        data = cifar10.load(config.data_path)
-        return data, f"data: {data.name} from {data.path}"
-    if state is not None:
-        data = _load_stored(state["data"])
-        return data, f"data: {data.name} from {data.path}, where the checkpoint was trained"
-    if os.path.lexists(cifar10.FOLDER):
-        data = cifar10.load(cifar10.FOLDER)
-        return data, f"data: {data.name} from ./{cifar10.FOLDER}"
-    if config.checkpoint is not None or config.resume is not None:
-        raise UsageError(f"no data set is named, and there is no ./{cifar10.FOLDER}; name one with --data-path DIR")
-    data = cifar10.load(sample.cifar10_folder())
-    return data, (
-        f"data: no CIFAR-10 here, so the embedded sample is used ({len(data.train_images)} handwritten digits to train"
-        f" on, {len(data.test_images)} to test on); give the real data with --data-path DIR"
-    )
-
-
-def _load_stored(stored: Dict[str, Any]) -> Cifar10:
-    """The data set that a checkpoint names. The embedded sample is written again where its folder is gone."""
-    path = of_system(stored["path"])
-    if sample.is_cached(path) and not os.path.lexists(path):
-        path = str(sample.cifar10_folder())
-    check_there(path)
-    return cifar10.load(path)
-
-
 def choose_recipe(config: RunConfig, data: Cifar10) -> CifarRecipe:
     """--recipe, else the device's documented one; a short one for the sample. Options override its fields."""
     recipe = recipes.get(config.recipe or devices.documented_recipe(config.device))
     if data.name == sample.NAME and not config.recipe:
         recipe = recipes.get("sample").override(precision=recipe.precision, loss_scale=recipe.loss_scale)
     assert isinstance(recipe, CifarRecipe)  # the command line knows no others
-    recipe = recipe.override(**_overrides(config))
+    recipe = recipe.override(**config.recipe_overrides())
     return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
 
 
@@ -253,25 +203,7 @@ def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Cifar10) -> C
         )
     check_same(state["data"].get("classes"), Classes(data.label_names), data.path)
     refuse_less(state["progress"], config.epochs, config.max_steps)
-    return CifarRecipe.from_json(state["recipe"]).resumed(_overrides(config), config.recipe)
-
-
-def network_spec(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
-    """The network of the recipe, or of the checkpoint with this `state`, of which only the layer set can be changed.
-
-    Raises UsageError where an option contradicts the checkpoint.
-    """
-    if state is None:
-        return NetworkSpec(recipe.depth, recipe.variant, config.layers or "core", classes).checked()
-    stored = NetworkSpec(**state["network"])
-    for name in ("depth", "variant"):
-        if getattr(config, name) not in (None, getattr(stored, name)):
-            raise contradiction(name, getattr(config, name), f"{name} {getattr(stored, name)}")
-    if stored.num_classes != classes:
-        raise UsageError(
-            f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
-        )
-    return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
+    return CifarRecipe.from_json(state["recipe"]).resumed(config.recipe_overrides(), config.recipe)
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:
@@ -296,23 +228,6 @@ def arithmetic(device: Any) -> Dict[str, Any]:
     }
 
 
-def _overrides(config: RunConfig) -> Dict[str, Any]:
-    values = {name: getattr(config, name) for name in RECIPE_OPTIONS}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def versions() -> Dict[str, str]:
     """The versions that the numbers depend on."""
     return provenance.versions(tensorflow=str(tf.__version__), numpy=np.__version__)
-
-
-def describe_data(data: Cifar10) -> Dict[str, Any]:
-    """The `dataset` part of a record."""
-    return {
-        "name": data.name,
-        "path": in_utf8(data.path),
-        "train_images": len(data.train_images),
-        "eval_images": len(data.test_images),
-        "fingerprint": data.fingerprint,
-        "classes": data.label_names,
-    }

@@ -1,4 +1,4 @@
-"""The mode `summary`: what the network costs, and the floor of a training step. Needs neither TensorFlow nor data."""
+"""The mode `summary`: the cost of the network and the roofline of a training step, without TensorFlow or data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIELDS = ("depth", "variant", "batch_size", "precision")
 
 
 def summary(config: RunConfig) -> None:
-    """Print it. Raises UsageError for a network that does not exist."""
+    """Log the summary. Raises UsageError for a network that does not exist."""
     recipe = recipes.get(config.recipe or devices.documented_recipe(config.device))
     assert isinstance(recipe, CifarRecipe)  # the command line knows no others
     given = {name: getattr(config, name) for name in _FIELDS}

@@ -17,9 +17,7 @@ from shared.run import disk_errors
 from shared.run.examples import MostConfident
 from shared.run.log import RunLog, now
 from shared.run.loop import Run, open_folder
-from tf_seresnet import checkpoints, evaluation, training_log
-from tf_seresnet.checkpoints import Checkpoints
-from tf_seresnet.input_pipeline import Augmentation, TrainingInput
+from tf_seresnet import checkpoints, evaluation, input_pipeline, training_log
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
@@ -100,13 +98,13 @@ def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
     return folder, notes
 
 
-def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
+def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[input_pipeline.TrainingInput, TrainingStep, Inference]:
     recipe, data, device = setup.recipe, setup.data, setup.device
-    batches = TrainingInput(
+    batches = input_pipeline.TrainingInput(
         data.train_images,
         data.train_labels,
         setup.normalisation,
-        Augmentation(recipe.crop_padding, recipe.flip),
+        input_pipeline.Augmentation(recipe.crop_padding, recipe.flip),
         recipe.batch_size,
         recipe.seed,
         setup.config.workers or 2,
@@ -139,7 +137,7 @@ def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
 
 def _checkpoint_writer(session: Any, setup: RunSetup, folder: Path) -> Callable[[Dict[str, Any], bool], Any]:
     """What writes a checkpoint of the session with the state of the run. Needs the complete graph."""
-    saver, fixed = Checkpoints(folder, setup.config.keep), setup.checkpoint_state()
+    saver, fixed = checkpoints.Checkpoints(folder, setup.config.keep), setup.checkpoint_state()
     return lambda state, best: saver.save(session, {**fixed, **state}, best)
 
 

@@ -13,7 +13,7 @@ from shared import (
     sample,  # noqa: E402
 )
 from shared.errors import UsageError  # noqa: E402
-from tf_seresnet import run_setup  # noqa: E402
+from tf_seresnet import input_pipeline  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 from tf_seresnet.options import RunConfig  # noqa: E402
 
@@ -33,7 +33,7 @@ def own(sample_folder, tmp_path):
 
 
 def load(*words, state=None):
-    return run_setup.load_data(RunConfig.from_argv(words), state)
+    return input_pipeline.load_data(RunConfig.from_argv(words), state)
 
 
 def state_of(path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from shared.roofline import NetworkCost
+from shared.recipes.cifar10 import CifarRecipe
+from shared.roofline import Accelerator, NetworkCost, element_bytes
 from tf_seresnet.network import Layers, se_resnet
 
 Shape = Tuple[int, ...]  # of one image's feature map (height, width, channels), or of its features (channels,)
@@ -58,3 +59,11 @@ def network_cost(depth: int, variant: str, num_classes: int = 10) -> NetworkCost
     layers = CountingLayers()
     se_resnet((32, 32, 3), layers, depth, variant, num_classes)
     return NetworkCost(layers.parameters, layers.multiply_adds, layers.activations)
+
+
+def roofline_seconds(accelerator: Optional[Accelerator], recipe: CifarRecipe, precision: str) -> Optional[float]:
+    """The least time of a training step on one device; None where the limits of the device are not known."""
+    if accelerator is None:
+        return None
+    cost = network_cost(recipe.depth, recipe.variant)
+    return accelerator.roofline_seconds(cost, recipe.batch_size, element_bytes(precision))

@@ -17,10 +17,10 @@ tf1 = tf.compat.v1
 
 
 def _or_nan(logits: Any, excitations: List[Any]) -> Any:
-    """The logits [batch, classes], but nan where one of the excitations [batch, units] of an image is not finite.
+    """The logits [batch, classes], nan where one of the excitations [batch, units] of an image is not finite.
 
-    On CPUs TensorFlow's ReLU turns nan into 0, so that the logits are numbers behind a layer that has overflowed. Every
-    block's gate averages over its map, which costs next to nothing to look at.
+    On CPUs TensorFlow's ReLU turns nan into 0, so that the logits behind a layer that has overflowed are finite. Every
+    block's gate averages over its feature map, which makes it a cheap place to look.
     """
     finite = [tf.reduce_all(tf.math.is_finite(excitation), axis=1) for excitation in excitations]
     return tf1.where(tf.reduce_all(tf.stack(finite), axis=0), logits, tf.fill(tf.shape(logits), np.float32("nan")))
@@ -37,7 +37,7 @@ class Inference:
         self._images = tf1.placeholder(tf.uint8, (self.images_per_run, 32, 32, 3), "inference_images")
         parts = tf.split(self._images, replicas.towers) if replicas.towers > 1 else [self._images]
 
-        self._outputs: List[Tuple[str, Any]] = []  # of the layers, on the first device and then on the others
+        self._outputs: List[Tuple[str, Any]] = []  # (layer, output), device by device
 
         def build(number: int) -> Any:
             layers = network.layer_set(reuse)
@@ -53,8 +53,8 @@ class Inference:
 
         Those of an image on which the network overflows are nan.
 
-        A short batch is padded with black images, so that no device has to prepare for a second shape; their
-        logits are cut off again.
+        A short batch is padded with black images, so that no device compiles for a second shape; their logits are
+        dropped.
         """
         with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
             return session.run(self._logits, self._fed(images))[: len(images)]

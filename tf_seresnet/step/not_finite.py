@@ -1,4 +1,4 @@
-"""Where in a network the numbers left the range of floating point; looked for only once something has failed."""
+"""Where in a network a number is not finite. It is searched only after something has failed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def in_variables(session: Any, variables: List[Any]) -> str:
 
 
 def layer_of(session: Any, outputs: List[Tuple[str, Any]], feed: Dict[Any, Any]) -> Optional[str]:
-    """The first of a network's layers, by name and output, whose output is not finite in this forward pass.
+    """The first of the layers (name, output) whose output is not finite in this forward pass, for a message.
 
-    With the ranges of its variables; None where every output is finite. Adds operators to the graph.
+    It names the ranges of the layer's variables. None where every output is finite. Adds operators to the graph.
     """
     finite = session.run([tf.reduce_all(tf.math.is_finite(output)) for _, output in outputs], feed)
-    spoilt = [name for (name, _), good in zip(outputs, finite) if not good]
-    if not spoilt:
+    failed = [name for (name, _), is_finite in zip(outputs, finite) if not is_finite]
+    if not failed:
         return None
-    prefix = spoilt[0] + "/"
+    prefix = failed[0] + "/"
     own = {
         variable.op.name[len(prefix) :]: variable
         for variable in tf1.global_variables()
         if variable.op.name.startswith(prefix) and "/" not in variable.op.name[len(prefix) :]
     }
-    return with_ranges(spoilt[0], _values(session, own))
+    return with_ranges(failed[0], _values(session, own))
 
 
 def _values(session: Any, variables: Dict[str, Any]) -> List[Tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """The devices that train together, as a graph sees them.
 
-A step is written once, for one device. `Replicas.run` builds it for every device of this process, and inside it
-`summed` and `assign` reach over all of them, those of other processes included.
+A step is written once, for one device. `Replicas.run` builds it on every device of this process. Inside it `summed` is
+the all-reduce over the devices of all processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Replicas:
     """One device: process `rank` of `ranks`, with `towers` devices in each."""
 
     rank, ranks, towers = 0, 1, 1
-    averages = False  # whether the optimizer averages the devices' gradients, else it adds them up
+    averages = False  # whether the optimizer averages the gradients over the devices, else it sums them
 
     @property
     def count(self) -> int:
@@ -29,39 +29,39 @@ class Replicas:
         return self.ranks * self.towers
 
     def run(self, function: Callable[[int], Any]) -> List[Any]:
-        """What `function(number)` gives for each device of this process, built to run on that device."""
+        """`function(number)` for each device of this process, built to run on that device."""
         return [function(0)]
 
     def summed(self, tensors: List[Any]) -> List[Any]:
-        """Inside `run`: each float32 tensor added up over all devices. The same list on every device."""
+        """Inside `run`: each float32 tensor summed over all devices. All devices pass the same list."""
         return tensors
 
     def assign(self, number: int, variable: Any, value: Any) -> Any:
-        """Inside `run`, on the device of this number: the operation that sets a variable; all give it one value."""
+        """Inside `run`, on the device of this number: the operation that sets a variable, to one value everywhere."""
         return tf1.assign(variable, value)
 
     def align(self, session: Any) -> None:
-        """Give all processes the variables of the first. Needs the whole graph, and initialised variables."""
+        """Broadcast the variables of rank 0. Needs the complete graph, and initialised variables."""
 
     def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Tuple[Metrics, int]:
-        """The metrics of all processes together, and how many of them are `stopping`."""
+        """The metrics summed over all processes, and how many processes are `stopping`."""
         return metrics, int(stopping)
 
     def interrupts(self, own: Interrupts) -> Interrupts:
-        """What a loop asks whether it is to stop, made of the requests to this process."""
+        """The requests to stop that the training loop obeys; `own` are the signals to this process."""
         return own
 
     def agree(self, stopping: int) -> None:
-        """So many of the processes were asked to stop when they last spoke: if any, the loop is told to, in all."""
+        """`stopping` processes have been asked to stop; every process has received the same number."""
 
 
 ALONE = Replicas()
 
 
 class Mirrored(Replicas):
-    """Several devices of one process through tf.distribute.MirroredStrategy: a copy of every variable on each.
+    """Several devices of one process through tf.distribute.MirroredStrategy, with a copy of every variable on each.
 
-    Made inside the graph that it is for, whose building then takes place in `strategy.scope()`.
+    Create it inside the graph that it is for, and build the graph in `strategy.scope()`.
     """
 
     def __init__(self, devices: Sequence[str], reduction: Any) -> None:
@@ -72,7 +72,7 @@ class Mirrored(Replicas):
         results: Dict[int, Any] = {}
 
         def replica() -> None:
-            number = len(results)  # tf.distribute builds one after the other; each runs to its first exchange
+            number = len(results)  # tf.distribute builds one after the other, each up to its first all-reduce
             results[number] = None
             results[number] = function(number)
 
@@ -81,7 +81,7 @@ class Mirrored(Replicas):
         return [results[number] for number in range(self.towers)]
 
     def summed(self, tensors: List[Any]) -> List[Any]:
-        # Not the context's all_reduce: it looks for gradients through itself, and fails on the copies of variables.
+        # Not the context's all_reduce: it registers a gradient for itself, and fails on mirrored variables.
         def total(strategy: Any, vector: Any) -> Any:
             return strategy.extended.reduce_to(tf.distribute.ReduceOp.SUM, vector, destinations=vector)
 
@@ -92,7 +92,7 @@ class Mirrored(Replicas):
 
 
 class AgreedInterrupts(Interrupts):
-    """The requests to one of several processes, which stop only where all of them know of it."""
+    """The requests to one of several processes, which stop before the same step."""
 
     def __init__(self, own: Interrupts) -> None:
         self._own = own
@@ -100,7 +100,7 @@ class AgreedInterrupts(Interrupts):
 
     @property
     def requested(self) -> Optional[int]:  # type: ignore[override]
-        """The signal that has come to this process."""
+        """The signal that this process has received."""
         return self._own.requested
 
     def raise_if_requested(self) -> None:
@@ -109,11 +109,11 @@ class AgreedInterrupts(Interrupts):
 
 
 def flatten(tensors: List[Any]) -> Any:
-    """All of them as one vector: one exchange instead of many."""
+    """All tensors as one vector, for one all-reduce instead of many."""
     return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
 
 
 def unflatten(vector: Any, tensors: List[Any]) -> List[Any]:
-    """A vector of `flatten` as tensors again, of the shapes of these."""
+    """The vector of `flatten` as tensors with the shapes of these."""
     sizes = [tensor.shape.num_elements() for tensor in tensors]
     return [tf.reshape(part, tensor.shape) for part, tensor in zip(tf.split(vector, sizes), tensors)]

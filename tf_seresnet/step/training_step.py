@@ -11,13 +11,13 @@ from shared.metrics import TOP_K
 from shared.recipes.base import Recipe
 from shared.run.loop import Step, StepResult
 from shared.run.loss_scale_watch import SkippedSteps
+from tf_seresnet import input_pipeline
 from tf_seresnet.devices.out_of_memory import limited
-from tf_seresnet.input_pipeline import TrainingInput
 from tf_seresnet.layers.core import l2_loss
 from tf_seresnet.network_spec import NetworkSpec
+from tf_seresnet.step import variables
 from tf_seresnet.step.not_finite import in_variables
 from tf_seresnet.step.replicas import ALONE, Replicas
-from tf_seresnet.step.variables import model_variables
 
 tf1 = tf.compat.v1
 
@@ -46,7 +46,12 @@ class TrainingStep(Step):
     """
 
     def __init__(
-        self, network: NetworkSpec, batch: TrainingInput, recipe: Recipe, device: Any, replicas: Replicas = ALONE
+        self,
+        network: NetworkSpec,
+        batch: input_pipeline.TrainingInput,
+        recipe: Recipe,
+        device: Any,
+        replicas: Replicas = ALONE,
     ) -> None:
         self.learning_rate = tf1.placeholder(tf.float32, (), "learning_rate")
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
@@ -75,9 +80,9 @@ class TrainingStep(Step):
 
         # The optimizer adds up the gradients of the devices, or averages them.
         combined = replicas.count if replicas.averages else 1
-        variables = tf1.trainable_variables()
-        total = _times(loss, share * combined) + weight_decay * combined / replicas.count * l2_loss(variables)
-        gradients = optimizer.compute_gradients(total, variables)
+        trainable = tf1.trainable_variables()
+        total = _times(loss, share * combined) + weight_decay * combined / replicas.count * l2_loss(trainable)
+        gradients = optimizer.compute_gradients(total, trainable)
         # After the gradients: all devices must run their all-reduces in the same order.
         with tf.control_dependencies([gradient for gradient, _ in gradients]):
             own = [tf.identity(value) for value in own]
@@ -115,7 +120,7 @@ class TrainingStep(Step):
             self._watch.check(step, self._steps, skipped, is_last)
 
     def where_not_finite(self) -> str:
-        return in_variables(self._session, model_variables())
+        return in_variables(self._session, variables.model_variables())
 
     def _updates_done(self) -> int:
         return 0 if self._updates is None else int(self._session.run(self._updates))

@@ -24,13 +24,13 @@ def model_variables() -> List[Any]:
 
 
 def initialise(session: Any, seed: int) -> None:
-    """Give every variable its first value; the network's come from `initial_values`, the same on every TensorFlow."""
+    """Initialise every variable; the network's values come from `initial_values`, the same on every TensorFlow."""
     session.run(tf1.global_variables_initializer())
     load_values(session, {v.op.name: initial_value(v.op.name, v.shape.as_list(), seed) for v in model_variables()})
 
 
 def load_values(session: Any, values: Dict[str, np.ndarray]) -> None:
-    """Assign by name, through the operators that the variables already have: nothing is added to the graph."""
+    """Assign by name through the variables' own initialisers: nothing is added to the graph."""
     copies = [
         (copy, values[variable.op.name])
         for variable in tf1.global_variables()
@@ -41,5 +41,5 @@ def load_values(session: Any, values: Dict[str, np.ndarray]) -> None:
 
 
 def parameters() -> int:
-    """Trainable parameters in the default graph."""
+    """How many trainable parameters the default graph has."""
     return sum(int(np.prod(variable.shape.as_list())) for variable in tf1.trainable_variables())
