@@ -1,17 +1,18 @@
-"""A training step of the original program against one of this program, alternating in one process.
+"""A training step as the original ran it against a step of ours, interleaved in one process.
 
-    python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15] [--device auto]
+    python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15]
 
-Both train the same network from the same weights on the embedded sample. The original's step crops and flips image by
-image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md). This
-program has the input pipeline in the graph and counts in the same forward pass. Prints the median of each, and the
-median and range of the ratio over the rounds.
+Both train the same network from the same weights on the embedded sample. The original's step crops and mirrors image
+by image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md);
+ours has the input pipeline in the graph and counts from the one forward pass. Prints the median of each, and the median
+and range of the ratio over the rounds; a machine's speed drifts, ratios of neighbouring steps hardly do.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Any, Callable, List
 
@@ -20,8 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.timing import median_and_range, milliseconds  # noqa: E402
-from shared import cifar10, recipes, sample  # noqa: E402
+from shared import (  # noqa: E402
+    cifar10,
+    recipes,
+    sample,  # noqa: E402
+)
 from shared.cli.arguments import Parser, number  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
@@ -40,12 +44,12 @@ def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.nda
 
 
 def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
-    """The step of the original: its feed, its update, its second forward pass."""
+    """One step of the original's loop: its feed, its update, its second forward pass."""
     import tensorflow as tf
 
     from tf_seresnet.layers.core import CoreLayers, l2_loss
     from tf_seresnet.network import se_resnet
-    from tf_seresnet.step import training_step
+    from tf_seresnet.step import variables
 
     tf1 = tf.compat.v1
     mean, std = cifar10.channel_statistics(data.train_images)
@@ -63,7 +67,7 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
         with tf.control_dependencies(layers.update_averages(layers.batch_statistics())):
             update = optimizer.minimize(loss + recipe.weight_decay * l2_loss(tf1.trainable_variables()))
         session = tf1.Session(config=device.session_config())
-        training_step.initialise(session, recipe.seed)
+        variables.initialise(session, recipe.seed)
     position = [0]
 
     def step() -> None:
@@ -82,7 +86,9 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
     import tensorflow as tf
 
     from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-    from tf_seresnet.step import training_step
+    from tf_seresnet.network_spec import NetworkSpec
+    from tf_seresnet.step import variables
+    from tf_seresnet.step.training_step import TrainingStep
 
     with tf.Graph().as_default():
         batch = TrainingInput(
@@ -94,10 +100,10 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
             recipe.seed,
             static_shapes=True,
         )
-        network = training_step.NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
-        training = training_step.TrainingStep(network, batch, recipe, device)
+        network = NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
+        training = TrainingStep(network, batch, recipe, device)
         session = tf.compat.v1.Session(config=device.session_config())
-        training_step.initialise(session, recipe.seed)
+        variables.initialise(session, recipe.seed)
     count = [0]
 
     def step() -> None:
@@ -110,15 +116,21 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
     return step
 
 
+def timed(step: Callable[[], None]) -> float:
+    """Milliseconds of one call."""
+    begin = time.perf_counter()
+    step()
+    return 1000 * (time.perf_counter() - begin)
+
+
 def main() -> None:
-    """Warm up both, time them in turn and print the figures."""
+    """Warm up both, time them in turn, print."""
     parser = Parser(description=__doc__)
     parser.add_argument("--depth", type=number(int, 8), default=11)
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
     devices.add_options(parser)
-    parser.add_argument("--device", default="auto")
-    parser.set_defaults(deterministic=False)
+    parser.set_defaults(device="auto", deterministic=False)
     options = parser.parse_args()
     devices.load_tensorflow(options.device, options.xla)
     data = cifar10.load(sample.cifar10_folder())
@@ -129,12 +141,12 @@ def main() -> None:
     steps = [originals_step(data, recipe, device), our_step(data, recipe, device)]
     for step in steps * 3:
         step()
-    rounds: List[List[float]] = [[milliseconds(step) for step in steps] for _ in range(options.rounds)]
-    ratios = [original / ours for original, ours in rounds]
+    rounds: List[List[float]] = [[timed(step) for step in steps] for _ in range(options.rounds)]
+    ratios = sorted(original / ours for original, ours in rounds)
     original, ours = (statistics.median(values) for values in zip(*rounds))
     print(f"{device.kind}, {device.name}; depth {options.depth}, batch {options.batch_size}, {options.rounds} rounds")
     print(f"original's step {original:.0f} ms, ours {ours:.0f} ms (medians)")
-    print(f"ratio {median_and_range(ratios)}")
+    print(f"ratio {statistics.median(ratios):.2f} (range {ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 if __name__ == "__main__":

@@ -74,12 +74,12 @@ def main() -> None:
     ours = SyntheticStep(config, device)
     images = ours.normalise(ours.batch.images).float().contiguous()
     theirs = timms_step(
-        ours.spec.name,
-        ours.spec.num_classes,
+        ours.setup.spec.name,
+        ours.setup.spec.num_classes,
         images,
         ours.batch.labels,
         device,
-        ours.level.name,
+        ours.setup.precision.name,
         own.timm_memory_format == "channels_last",
     )
     wait = device.synchronize
@@ -87,7 +87,7 @@ def main() -> None:
     timm_ms, our_ms = (statistics.median(column) for column in zip(*times[2:]))
     ratios = [first / second for first, second in times[2:]]
     sys.stdout.write(
-        f"{ours.line()}, {device.name}, {ours.level.name}\n"
+        f"{ours.line()}, {device.name}, {ours.setup.precision.name}\n"
         f"timm ({own.timm_memory_format}): {timm_ms:.1f} ms per step; ours: {our_ms:.1f} ms per step\n"
         f"speed-up {median_and_range(ratios)} over {len(ratios)} rounds\n"
     )

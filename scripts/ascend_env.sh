@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Loads Ascend's own set_env.sh files where the caller has not. Sourced, never run.
+# Loads Ascend's set_env.sh files unless the caller has. Sourced, never run.
 
-# Sources one of Ascend's files: they read unset variables and let commands fail.
+# Sources one of Ascend's files, which read unset variables and ignore failing commands.
 source_ascend() { # FILE
     set +eu
     # shellcheck source=/dev/null
@@ -9,7 +9,7 @@ source_ascend() { # FILE
     set -eu
 }
 
-# ASCEND_OPP_PATH is what every release's set_env.sh exports, so it tells whether one has been sourced.
+# Every release's set_env.sh exports ASCEND_OPP_PATH, so it is set if one has been sourced.
 load_ascend_environment() {
     [ -z "${ASCEND_OPP_PATH:-}" ] || return 0
     local base=${ASCEND_INSTALL_PATH:-/usr/local/Ascend} home=${HOME:-/nonexistent}/Ascend file
@@ -21,7 +21,7 @@ load_ascend_environment() {
             break
         fi
     done
-    # TensorFlow's adapter is a package of its own and puts npu_bridge on PYTHONPATH.
+    # TensorFlow's adapter is a separate package, which puts npu_bridge on PYTHONPATH.
     for file in "$base/tfplugin/set_env.sh" "$home/tfplugin/set_env.sh"; do
         if [ -r "$file" ]; then
             source_ascend "$file"

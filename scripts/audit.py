@@ -1,12 +1,12 @@
-"""Looks the pins up among the known vulnerabilities with pip-audit, whose Python this runs in.
+"""Checks the pinned requirements for known vulnerabilities with pip-audit, in whose Python it runs.
 
     python scripts/audit.py
 
-Findings are failures, but for those that requirements/accepted.txt names with a reason. The environments of old
-TensorFlow releases are left out: what is known of those is no news, and nobody is to train with them.
+A finding is a failure unless requirements/accepted.txt lists it with a reason. The environments of old TensorFlow
+releases, which are for tests alone, are skipped.
 
-Exit status: 0 nothing was found; 1 something was, or pip-audit failed; 3 the service could not be asked, so nothing is
-known. The last line says which.
+Exit status: 0 no findings; 1 findings, or pip-audit failed; 3 the vulnerability service could not be reached. The last
+line says which.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNREACHABLE = ("could not connect", "connection", "timed out", "name resolution
 
 
 class Accepted(NamedTuple):
-    """A finding that is no failure."""
+    """A finding that is not a failure."""
 
     package: str
     date: datetime.date
@@ -48,7 +48,7 @@ def accepted_in(text: str) -> Dict[str, Accepted]:
 
 
 def judged(dependencies: Iterable[Dict[str, Any]], accepted: Dict[str, Accepted]) -> Tuple[List[str], int]:
-    """What to say about pip-audit's `dependencies` of all files together, and the exit status."""
+    """The report on pip-audit's `dependencies` of all files, and the exit status."""
     unaudited, audited, bad, fine = [], set(), [], []
     for one in dependencies:
         if "skip_reason" in one:
@@ -62,7 +62,7 @@ def judged(dependencies: Iterable[Dict[str, Any]], accepted: Dict[str, Accepted]
             if known is not None and known.package == one["name"]:
                 fine.append(f"accepted since {known.date}: {where}: {known.reason}")
             else:
-                bad.append(f"{where}; mended in {', '.join(finding['fix_versions']) or 'no version'}")
+                bad.append(f"{where}; fixed in {', '.join(finding['fix_versions']) or 'no version'}")
     if not audited:
         return [f"the service knows none of the {len(set(unaudited))} packages, so nothing is known"], UNKNOWN
     lines = sorted(set(fine)) + sorted(set(bad))
@@ -73,22 +73,9 @@ def judged(dependencies: Iterable[Dict[str, Any]], accepted: Dict[str, Accepted]
 
 
 def ask(path: Path) -> Tuple[List[Dict[str, Any]], str]:
-    """pip-audit's dependencies of a requirement file, and what it has said where it gives none."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip_audit",
-        "--no-deps",
-        "--disable-pip",
-        "--format",
-        "json",
-        "--timeout",
-        "20",
-        "--progress-spinner",
-        "off",
-        "--requirement",
-        str(path),
-    ]
+    """pip-audit's dependencies of a requirement file, or its error message."""
+    options = "--no-deps --disable-pip --format json --timeout 20 --progress-spinner off --requirement".split()
+    command = [sys.executable, "-m", "pip_audit", *options, str(path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     try:
         return json.loads(done.stdout)["dependencies"], ""
@@ -97,21 +84,21 @@ def ask(path: Path) -> Tuple[List[Dict[str, Any]], str]:
 
 
 def audit(paths: Sequence[Path]) -> Tuple[List[str], int]:
-    """What to say about these files, and the exit status."""
+    """The report on these files, and the exit status."""
     dependencies: List[Dict[str, Any]] = []
     for path in paths:
         found, error = ask(path)
         if error:
-            unreachable = any(words in error.lower() for words in _UNREACHABLE)
+            unreachable = any(text in error.lower() for text in _UNREACHABLE)
             return [f"{path.name}: {error[-300:]}"], UNKNOWN if unreachable else FOUND
         dependencies += found
-        if all("skip_reason" in one for one in dependencies):  # one file is enough to know that nobody answers
+        if all("skip_reason" in one for one in dependencies):  # the service knows none of them
             break
     return judged(dependencies, accepted_in(ACCEPTED.read_text(encoding="utf-8")))
 
 
 def main() -> int:
-    """Ask, and say what came of it."""
+    """Audit all files and print the report."""
     lines, status = audit([path for path in sorted(REQUIREMENTS.glob("*.txt")) if path.stem not in LEFT_OUT])
     sys.stdout.write("\n".join(lines) + "\n")
     return status

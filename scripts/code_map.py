@@ -21,7 +21,7 @@ from scripts.imports import PACKAGES, imported, parse, room_graph, sources  # no
 HALVES = PACKAGES[1:]
 PROGRAM = (*PACKAGES, "scripts", "benchmarks")
 FIRST_GRADIENT = ("{half}/training.py", "{half}/step/training_step.py", "{half}/run_setup.py", "shared/run/loop.py")
-EVERYWHERE = ("shared/base", "shared/system")  # errors, text and files: every room may import them, no arrow is drawn
+EVERYWHERE = ("shared/base", "shared/system")  # errors and text; files, caches, processes: every room may import them
 PICTURE = re.compile(r"(<!-- imports:begin -->\n).*?(<!-- imports:end -->)", re.DOTALL)
 
 
@@ -55,9 +55,15 @@ def names_before_the_first_gradient(half: str) -> Set[Tuple[str, str]]:
 
 
 def has_the_loop(half: str) -> bool:
-    """Whether training.py has a `for` over epochs and a `for` over batches."""
-    loops = [node.iter for node in ast.walk(parse(f"{half}/training.py")) if isinstance(node, ast.For)]
-    return all(any(word in ast.dump(iterated).lower() for iterated in loops) for word in ("epochs", "batches"))
+    """Whether training.py has `for ... in run.epochs(...)` and in it `for ... in run.steps(...)`."""
+    epochs = [loop for loop in ast.walk(parse(f"{half}/training.py")) if _iterates(loop, "epochs")]
+    return any(_iterates(loop, "steps") for outer in epochs for loop in ast.walk(outer))
+
+
+def _iterates(node: ast.AST, method: str) -> bool:
+    if not isinstance(node, ast.For) or not isinstance(node.iter, ast.Call):
+        return False
+    return isinstance(node.iter.func, ast.Attribute) and node.iter.func.attr == method
 
 
 def sizes_of_folders() -> Iterator[Measure]:
@@ -94,8 +100,8 @@ def _files_in(folder: str) -> int:
 def picture() -> str:
     """The rooms and their imports as a Mermaid flowchart in a Markdown code block.
 
-    An arrow points from a room to one that it imports. One that follows from two others is left out, and so are those
-    to EVERYWHERE; between a half and `shared` there is one arrow.
+    An arrow points from a room to one that it imports. One that follows from others is left out, and so are those to
+    EVERYWHERE; between a half and `shared` there is one arrow.
     """
     graph = {name: targets - set(EVERYWHERE) for name, targets in room_graph().items() if name not in EVERYWHERE}
     lines = ["```mermaid", "flowchart TD"]
@@ -112,12 +118,10 @@ def picture() -> str:
 
 def _identifier(name: str) -> str:
     """An identifier that Mermaid takes for no keyword and no subgraph."""
-    return name.replace("/", "__") + ("" if "/" in name else "__modes")
+    return name.replace("/", "__")
 
 
 def _title(name: str) -> str:
-    if "/" not in name:
-        return "main, options, run_setup, the modes"
     return "metrics, schedules, rng, roofline" if name == "shared/pure" else name.split("/")[1]
 
 

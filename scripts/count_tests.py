@@ -1,4 +1,4 @@
-"""Prints `N passed, M failed, K skipped` from a pytest report (JUnit XML); fails where there is none."""
+"""Prints `N passed, M failed, K skipped` from pytest's JUnit XML report; fails if it has no test suite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 
 def count(path: str) -> tuple[int, int, int]:
-    """Counts (passed, failed or in error, skipped) over the suites of one report."""
+    """Numbers of tests (passed, failed or in error, skipped) over all suites of a report."""
     suites = list(ElementTree.parse(path).getroot().iter("testsuite"))
     if not suites:
         raise ValueError("no test suite in " + path)

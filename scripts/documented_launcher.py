@@ -16,25 +16,23 @@ from shared.launchers.launch import launch  # noqa: E402
 from shared.launchers.plan import Half, Plan, make_plan  # noqa: E402
 
 
-def main(half: str, name: str, words: List[str]) -> int:
-    """The exit status; see `shared.cli.entry_point`."""
-    return run(lambda: plan(half, name, words), {"launch": launch})
+def main(half: str, name: str, argv: List[str]) -> int:
+    """Run the launcher and return the exit status; see `shared.cli.entry_point`."""
+    return run(lambda: plan(half, name, argv), {"launch": launch})
 
 
-def plan(half: str, name: str, words: List[str]) -> Plan:
+def plan(half: str, name: str, argv: List[str]) -> Plan:
     """What the launcher would do. Raises as `shared.launchers.plan.make_plan`."""
-    return make_plan(Half(half, ROOT / half, lambda: _parser(half)), name, words)
+    return make_plan(Half(half, ROOT / half, lambda: _parser(half)), name, argv)
 
 
 def _parser(half: str) -> Parser:
-    """The parser of the half's main.py. No framework is loaded."""
+    """The parser of the half's main.py. Imports no framework."""
     if half == "tf_seresnet":
-        from tf_seresnet import options as tensorflow_options
-
-        return tensorflow_options.parser()
-    from torch_imagenet import options
-
-    return options.parser()
+        from tf_seresnet.options import parser
+    else:
+        from torch_imagenet.options import parser
+    return parser()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What all documented launchers do: they find the Python, load Ascend's environment and start documented_launcher.py,
-# which reads the options. Sourced, never run.
+# Shared by all documented launchers: finds the Python, loads Ascend's environment and starts documented_launcher.py,
+# which parses the options. Sourced, never run.
 
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/python_env.sh"
 # shellcheck source=scripts/ascend_env.sh
 . "$KIT_ROOT/scripts/ascend_env.sh"
 
-# The first of python3 and python that has the module. It is looked for and not imported, which would take seconds.
+# The first of python3 and python that has the module, which is not imported: that would take seconds.
 python_with() { # MODULE -> path
     local candidate
     for candidate in python3 python; do
@@ -21,7 +21,7 @@ sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "$1" </dev/null >/dev/n
     return 1
 }
 
-# Sets python: the one that PYTHON names, else one on the PATH with the framework, else the checkout's own.
+# Sets python: the one that PYTHON names, else one on the PATH that has the framework, else the checkout's own.
 choose_python_with() { # MODULE
     if [ -n "${PYTHON+named}" ]; then
         choose_python

@@ -8,6 +8,8 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("shared", "tf_seresnet", "torch_imagenet")
+MODES = ("main", "training", "evaluation", "benchmark", "profiling", "summary", "check_data")
+BASE = ("__init__", "errors", "text")
 PURE = ("metrics", "schedules", "rng", "roofline")  # the modules of shared that compute and do nothing else
 
 
@@ -49,20 +51,23 @@ def _file(dotted: str) -> str:
 
 
 def room(name: str) -> str:
-    """The room of a file: its folder below the package; the files at the top of a half are its modes."""
+    """The room of a file: its folder; at the top of a half its modes together, and every other file by itself."""
     parts = name.split("/")
     if len(parts) > 2:
         return "/".join(parts[:2])
+    stem = parts[1][:-3]
     if parts[0] != "shared":
-        return parts[0]
-    return "shared/pure" if parts[1][:-3] in PURE else "shared/base"
+        return f"{parts[0]}/{'modes' if stem in MODES else stem}"
+    if stem in PURE:
+        return "shared/pure"
+    return "shared/base" if stem in BASE else f"shared/{stem}"
 
 
 def room_graph() -> Dict[str, Set[str]]:
     """Which rooms each room imports."""
     graph: Dict[str, Set[str]] = {}
     for package in PACKAGES:
-        for name in sources(package):
+        for name in [name for name in sources(package) if name != f"{package}/__init__.py"]:
             targets = graph.setdefault(room(name), set())
-            targets.update(room(file) for file, _ in imported(name) if file.count("/") > 1 or "__init__" not in file)
+            targets.update(room(file) for file, _ in imported(name) if file != f"{file.split('/')[0]}/__init__.py")
     return {source: targets - {source} for source, targets in graph.items()}

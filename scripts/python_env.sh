@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Finds or makes the Python that the launchers start. Sourced, never run; works in bash 3.2 and newer.
+# Finds the Python for the launchers, or makes an environment. Sourced, never run; works in bash 3.2 and newer.
 #
-# An environment that this file makes holds, beside the virtual environment itself:
-#   .kit          we made this folder, so we may empty and rebuild it
+# An environment made here has these files besides the virtual environment:
+#   .kit          this script made the folder, so it may empty and rebuild it
 #   .lock         held while installing
-#   .stamp-NAME   written last: requirements/NAME.txt, in the version hashed here, is installed whole
+#   .stamp-NAME   written last: requirements/NAME.txt, in the version hashed here, is completely installed
 #   .constraints  the pins of the first of them, without hashes
-#   install.log   what venv and pip said
+#   install.log   the output of venv and pip
 
 KIT_ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P) || exit 2
 
@@ -19,14 +19,14 @@ say() {
     printf '%s\n' "$*" >&2
 }
 
-# The Python that the user named with PYTHON, as it is.
+# The Python that the user named with PYTHON.
 named_python() { # NAME -> path
     local path
     path=$(type -P -- "$1") || return 1
     [ -f "$path" ] && [ -x "$path" ] && printf '%s\n' "$path"
 }
 
-# Whether PYTHON has TensorFlow and Ascend's adapter. They are looked for and not imported, which would take seconds.
+# Whether PYTHON has TensorFlow and Ascend's adapter, which are not imported: that would take seconds.
 has_npu_adapter() { # PYTHON
     [ "$("$1" -c 'from importlib.util import find_spec
 found = find_spec("tensorflow") and (find_spec("npu_bridge") or find_spec("npu_device"))
@@ -41,7 +41,7 @@ ours = os.path.realpath(sys.prefix).startswith(os.path.realpath(sys.argv[2]))
 sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1] or ours)' "$2" "$KIT_ROOT/.venv" </dev/null >/dev/null 2>&1
 }
 
-# The first usable Python of the wanted versions: on the PATH (pyenv's shims may refuse to start), then pyenv's own.
+# The first usable Python of these versions: on the PATH (pyenv's shims may refuse to start), then pyenv's own.
 find_python() { # X.Y ... -> path
     local version candidate pyenv_root
     pyenv_root=${PYENV_ROOT:-}
@@ -73,7 +73,7 @@ has_nvidia_gpu() {
     [ -n "$(ls /proc/driver/nvidia/gpus 2>/dev/null)" ]
 }
 
-# What a stamp must say: the Python's version and the hash of the requirement file.
+# The content of a stamp: the Python's version and the hash of the requirement file.
 fingerprint() { # PYTHON REQUIREMENTS
     "$1" -c 'import hashlib, sys
 print("%d.%d" % sys.version_info[:2], hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' \
@@ -86,8 +86,8 @@ is_installed() { # FOLDER NAME
         [ "$(fingerprint "$1/bin/python" "$KIT_ROOT/requirements/$2.txt")" = "$(cat "$stamp")" ]
 }
 
-# Runs a command with its output in the log. In the background, so that a signal ends it and us at once; the traps are
-# there before it starts, or a signal between the two would end us alone.
+# Runs a command with its output in the log. It runs in the background, so that a signal ends both at once; the traps are
+# set before it starts, or a signal in between would end this script alone.
 logged() { # LOG COMMAND ...
     local log=$1 status=0
     shift
@@ -122,7 +122,7 @@ pins_of() { # FILE
     sed -e '/^ *--hash=/d' -e 's/ *\\$//' "$1"
 }
 
-# Makes or completes FOLDER, with requirements NAME installed, then MORE on top, holding the lock.
+# Makes or completes FOLDER under its lock: installs requirements NAME, then MORE.
 install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
     local folder=$1 versions=$2 base=$3 log=$1/install.log python name short=${1##*/}
     shift 2
@@ -155,8 +155,8 @@ install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
         is_installed "$folder" "$name" && continue
         say "installing requirements/$name.txt into $short; takes a minute or two, log in $short/install.log"
         rm -f "$folder/.stamp-$name"
-        # The base's pins constrain what comes on top, without hashes: with them pip would want one of everything. A
-        # user's own pip settings must not lead out of the folder.
+        # The pins of the first file constrain the others, without hashes, which pip would then require of every package.
+        # The user's pip settings must not install outside the folder.
         pins_of "$KIT_ROOT/requirements/$base.txt" >"$folder/.constraints"
         logged "$log" env PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 "$folder/bin/python" -m pip install \
             --disable-pip-version-check --no-input --retries 2 \
@@ -168,10 +168,10 @@ install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
             fail "$folder/.stamp-$name could not be written; free some space on the disk and start again"
         fi
     done
-    exec 9>&- # or the lock would be held for as long as the training runs
+    exec 9>&- # or the lock would be held during the training
 }
 
-# Makes sure that FOLDER holds everything named; says nothing where it already does.
+# Makes or completes FOLDER if something is missing.
 ensure_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
     local folder=$1 versions=$2 name missing=
     shift 2
@@ -181,7 +181,7 @@ ensure_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
     [ -z "$missing" ] || install_environment "$folder" "$versions" "$@"
 }
 
-# The requirements of the main environment. One with CUDA serves without a GPU too: no rebuild when a driver is away.
+# The requirements of the main environment. One with CUDA also works without a GPU: no rebuild if a driver is missing.
 main_requirements() { # -> cpu or gpu
     if has_nvidia_gpu || is_installed "$KIT_ROOT/.venv" gpu; then
         printf 'gpu\n'
@@ -190,9 +190,9 @@ main_requirements() { # -> cpu or gpu
     fi
 }
 
-# Sets python: the one that PYTHON names, else .venv's, made first where it is not there or not whole.
+# Sets python: the one that PYTHON names, else .venv's, which is made or completed first.
 choose_python() {
-    if [ -n "${PYTHON+named}" ]; then # an empty one is refused: it must not mean another Python
+    if [ -n "${PYTHON+named}" ]; then # an empty one is an error, not the default
         python=$(named_python "$PYTHON") ||
             fail "PYTHON=$PYTHON is no program that can be started; name one that has TensorFlow, or unset PYTHON"
         return 0
@@ -201,7 +201,7 @@ choose_python() {
     python=$KIT_ROOT/.venv/bin/python
 }
 
-# Splits the options: the first word is the mode where it is no option. Sets mode and rest.
+# Splits the arguments: the first is the mode unless it is an option. Sets mode and rest.
 # shellcheck disable=SC2034 # used by the launchers
 split_mode() { # [MODE] [OPTION ...]
     mode=train

@@ -1,8 +1,7 @@
-"""Which output of a network stands for which class of a data set: by the classes' names, never by their places alone.
+"""Match the outputs of a network with the classes of a data set, by name and not by index alone.
 
-Labels and outputs are numbers, and the same number means another class as soon as a folder is renamed, is missing or
-sorts elsewhere. `index_map` compares the names; `match` also knows what to do where one of the two has none, as weights
-alone and shards without a list of names have.
+Labels and outputs are indices, and the same index means another class as soon as a folder is renamed, is missing or
+sorts elsewhere. `index_map` compares names; `match` also handles weights and shards that come without names.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from shared.imagenet.layout import counted, some
 from shared.system.atomic_files import write_atomic
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_BESIDE = ".classes.json"  # the ending of the file with the names of weights whose own form has no place for them
+_BESIDE = ".classes.json"  # suffix of the file with the class names, beside weights whose format has no field for them
 _MOST_BYTES = 64 * 2**20
 
 
 class Classes(NamedTuple):
-    """The classes of a network's outputs, or of a data set's labels, in their order.
+    """The classes of a network's outputs or of a data set's labels, in their order.
 
-    Where nobody has `named` them, `names` are their numbers.
+    If not `named`, `names` are the indices as text.
     """
 
     names: Tuple[str, ...]
@@ -39,19 +38,19 @@ class Classes(NamedTuple):
 
     @classmethod
     def numbered(cls, count: int) -> Classes:
-        """So many classes that nobody has named."""
+        """`count` classes without names."""
         return cls(tuple(map(str, range(count))), False)
 
     def stored(self) -> Optional[List[str]]:
-        """The names as JSON holds them; None where there are none."""
+        """The names for JSON; None without names."""
         return list(self.names) if self.named else None
 
 
 @dataclass(frozen=True)
 class Match:
-    """Class i of the data set is output `outputs[i]`; `names` are those of all outputs that can be answered.
+    """Class i of the data set is output `outputs[i]`; `names` are those of all outputs that can be predicted.
 
-    `notes` is what the user should know. `columns` picks those outputs from the network's, in its order; None: all.
+    `notes` are lines for the user. `columns` are the indices of those outputs among the network's; None means all.
     """
 
     outputs: Tuple[int, ...]
@@ -61,43 +60,43 @@ class Match:
 
     @property
     def in_place(self) -> bool:
-        """Whether every class is the output with its own number, and there are no others."""
+        """Whether class i is output i, and there are no other outputs."""
         return self.outputs == tuple(range(len(self.names)))
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
-        """The data set's labels int32 [N] as numbers of outputs."""
+        """The data set's labels int32 [N] as indices of outputs."""
         return np.array(self.outputs, np.int32)[labels]
 
     def restricted(self) -> Match:
-        """The same for answers that can be the data set's classes alone."""
+        """The match in which only the classes of the data set can be predicted."""
         if len(self.outputs) == len(self.names):
             return self
         columns = tuple(sorted(self.outputs))
-        places = {column: place for place, column in enumerate(columns)}
+        positions = {column: position for position, column in enumerate(columns)}
         return dataclasses.replace(
             self,
-            outputs=tuple(places[output] for output in self.outputs),
+            outputs=tuple(positions[output] for output in self.outputs),
             names=tuple(self.names[column] for column in columns),
             columns=columns,
         )
 
     def for_evaluation(self, restrict: bool) -> Match:
-        """What an evaluation counts by: all outputs can be answers, unless it is to `restrict` them; `notes` say so."""
+        """The match for an evaluation: any output can be predicted, unless `restrict`; `notes` say which."""
         classes, outputs = len(self.outputs), len(self.names)
         if classes == outputs:
             return self
-        said = f"answers are all {outputs:,} classes of the network, --restrict-classes leaves them to the data set's"
+        note = f"answers are all {outputs:,} classes of the network, --restrict-classes leaves them to the data set's"
         if restrict:
-            said = f"answers are restricted to the data set's {classes:,} of {outputs:,} classes"
-        return dataclasses.replace(self.restricted() if restrict else self, notes=(*self.notes, said))
+            note = f"answers are restricted to the data set's {classes:,} of {outputs:,} classes"
+        return dataclasses.replace(self.restricted() if restrict else self, notes=(*self.notes, note))
 
 
 def match(network: Classes, data: Classes, advice: str) -> Match:
-    """Which outputs of the network are the data set's classes, which may be fewer.
+    """Match the classes of the data set with the outputs of the network, which may be more.
 
-    Weights without names whose outputs are as many as ImageNet's or CIFAR-10's classes have their published order,
-    where the data set's names are of these. Else, without names on both sides, numbers must do, as many on either.
-    Raises UsageError, with the caller's `advice` on what to do, where the network does not know a class.
+    Weights without names are assumed to have the published order of ImageNet or CIFAR-10 if the number of outputs is
+    theirs and the data set's names are of these. Otherwise, if one side has no names, indices are matched, and both
+    sides must have as many. Raises UsageError, which ends with `advice`, if the network lacks a class.
     """
     notes: Tuple[str, ...] = ()
     if not network.named:
@@ -109,22 +108,22 @@ def match(network: Classes, data: Classes, advice: str) -> Match:
         outputs = index_map(network.names, data.names, advice)
         names = list(network.names)
         for name, output in zip(data.names, outputs):
-            names[output] = name  # as the data set spells it, whose files are looked for by this name
+            names[output] = name  # in the spelling of the data set, whose files are found by this name
         return Match(outputs, tuple(names), (*notes, *_differences(outputs, len(names))))
     if len(network.names) != len(data.names):
         raise UsageError(
             f"the checkpoint has {_counted(network.names)} and the data set {len(data.names):,},"
             f" and {_nameless(network, data)} no names to tell which; {advice}"
         )
-    said = f"{_nameless(network, data)} no class names; class i of the data set is taken for output i of the network"
-    return Match(tuple(range(len(data.names))), (data if data.named else network).names, (said,))
+    note = f"{_nameless(network, data)} no class names; class i of the data set is taken for output i of the network"
+    return Match(tuple(range(len(data.names))), (data if data.named else network).names, (note,))
 
 
 def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple[int, ...]:
-    """For each of the data set's names, the place that it has among the network's.
+    """For each name of the data set, its index among the network's.
 
-    Composed and decomposed letters (é has both forms) are the same name. Raises UsageError with the names that differ,
-    and with those that are there twice unless both lists are the same.
+    Names are equal if their composed forms (Unicode NFC) are. Raises UsageError with the names that differ, and with
+    repeated names unless both lists are the same.
     """
     if list(network) == list(data):
         return tuple(range(len(data)))
@@ -132,48 +131,45 @@ def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple
         twice = sorted(name for name, count in collections.Counter(names).items() if count > 1)
         if twice:
             raise UsageError(f"classes of the {whose} have the same name ({some(twice)}); name each its own")
-    own, others = _composed(network), _composed(data)
-    if own is None or others is None:
-        own, others = list(network), list(data)
-    places = {name: place for place, name in enumerate(own)}
-    unknown = [name for name, key in zip(data, others) if key not in places]
+    outputs, labels = _composed(network), _composed(data)
+    if outputs is None or labels is None:
+        outputs, labels = list(network), list(data)
+    indices = {name: index for index, name in enumerate(outputs)}
+    unknown = [name for name, key in zip(data, labels) if key not in indices]
     if unknown:
-        left = set(others)
-        missing = [name for name, key in zip(network, own) if key not in left]
+        known = set(labels)
+        missing = [name for name, key in zip(network, outputs) if key not in known]
         what = f"the data set has {_counted(unknown)} that the network does not know ({some(unknown)})"
         if missing:
             what += f", and lacks {_counted(missing)} that it knows ({some(missing)})"
         raise UsageError(f"{what}; {advice}")
-    return tuple(places[key] for key in others)
+    return tuple(indices[key] for key in labels)
 
 
 def check_same(stored: Optional[Sequence[str]], data: Classes, path: str) -> None:
-    """Raise UsageError where a run that goes on would find its classes under other names or in another order.
+    """Raise UsageError if a resumed run would have other classes, or the same in another order.
 
-    `stored` are those that it was trained on; None: nobody knows.
+    `stored` are the names of the classes that the run was trained on; None if they are unknown.
     """
     if stored is None or not data.named or tuple(stored) == data.names:
         return
-    others = [
-        f"{number} is {now} and was {before}"
-        for number, (before, now) in enumerate(zip(stored, data.names))
-        if before != now
-    ]
-    others = others or [f"{len(data.names)} and were {len(stored)}"]
+    pairs = enumerate(zip(stored, data.names))
+    changes = [f"{index} is {now} and was {before}" for index, (before, now) in pairs if before != now]
+    changes = changes or [f"{len(data.names)} and were {len(stored)}"]
     raise UsageError(
-        f"{path} is not the data set that the run was trained on, its classes are others ({some(others)}); give"
+        f"{path} is not the data set that the run was trained on, its classes are others ({some(changes)}); give"
         " that one with --data-path, or start a new run with --checkpoint"
     )
 
 
 def of_state(state: Dict[str, Any], outputs: int) -> Classes:
-    """The classes of a checkpoint's outputs. One of before names were stored has none."""
+    """The classes of a checkpoint's outputs. Checkpoints of earlier versions have no names."""
     names = state["data"].get("classes")
     return Classes(tuple(names)) if names is not None else Classes.numbered(outputs)
 
 
 def are_names(names: Any, count: int) -> bool:
-    """Whether this is a list of so many names, as a stranger's file may have it or not."""
+    """Whether this value from an untrusted file is a list of `count` names."""
     return isinstance(names, (list, tuple)) and len(names) == count and all(isinstance(name, str) for name in names)
 
 
@@ -181,12 +177,12 @@ def are_names(names: Any, count: int) -> bool:
 
 
 def beside(prefix: Union[str, Path]) -> Path:
-    """The file with the names of the weights at `prefix`."""
+    """The path of the file with the class names of the weights at `prefix`."""
     return Path(f"{prefix}{_BESIDE}")
 
 
 def write_beside(prefix: Union[str, Path], names: Optional[Sequence[str]]) -> None:
-    """Write that file; without names, remove the one of earlier weights. Raises OSError."""
+    """Write the class names beside the weights at `prefix`; without names, remove an earlier file. Raises OSError."""
     if names is not None:
         write_atomic(beside(prefix), json.dumps(list(names), indent=1) + "\n")
     elif beside(prefix).exists():
@@ -194,7 +190,7 @@ def write_beside(prefix: Union[str, Path], names: Optional[Sequence[str]]) -> No
 
 
 def read_beside(prefix: Union[str, Path], outputs: int) -> Classes:
-    """The classes of so many outputs from that file; without names where it is none, or not of these weights."""
+    """The classes of the weights at `prefix`; without names if there is no file, or one of other weights."""
     try:
         with open(str(beside(prefix)), "rb") as file:
             names = json.loads(file.read(_MOST_BYTES).decode("utf-8"))
@@ -211,14 +207,15 @@ def imagenet() -> Tuple[str, ...]:
     """The 1,000 WordNet ids of ILSVRC 2012 in the order of the published weights' outputs, which is sorted.
 
     Source: the folders of the official training archive of https://image-net.org; Cadene's, timm's and torchvision's
-    weights have this order. The SHA-256 is that of `imagenet_layout`.
+    weights have this order. A test compares them with the SHA-256 in `imagenet.layout`.
     """
     return tuple(Path(__file__).with_name("imagenet").joinpath("wnids.txt").read_text(encoding="ascii").split())
 
 
 def _published(outputs: int, data: Classes) -> Tuple[Optional[Classes], str]:
-    """The published order that weights without names may have; a data set whose WordNet ids are mostly ImageNet's is
-    compared with it, so that a stray folder among them is found.
+    """The published order that fits so many outputs and the names of the data set, and its title.
+
+    Half of the names must be ImageNet's WordNet ids, not all of them, so that a stray folder is reported.
     """
     for title, names, share in (("ImageNet", imagenet(), 0.5), ("CIFAR-10", CIFAR10, 1.0)):
         if len(names) == outputs and data.named and len(set(data.names) & set(names)) >= share * len(data.names):
@@ -227,7 +224,7 @@ def _published(outputs: int, data: Classes) -> Tuple[Optional[Classes], str]:
 
 
 def _composed(names: Sequence[str]) -> Optional[List[str]]:
-    """The names with composed letters; None where two of them are then one."""
+    """The names in Unicode's composed form; None if two of them become equal."""
     composed = [unicodedata.normalize("NFC", name) for name in names]
     return composed if len(set(composed)) == len(composed) else None
 

@@ -1,7 +1,7 @@
-"""The one kind of exception that is the user's to mend.
+"""The exceptions for problems that the user can fix.
 
-The command line turns a `UsageError` into one line on standard error, `error: what is wrong; what to do`, and
-exit status 2. Every other exception is a defect of ours and keeps its traceback and exit status 1.
+The command line turns a `UsageError` into one line on standard error, `error: what is wrong; what to do`, and exit
+status 2. Every other exception is a defect of this project: a traceback and exit status 1.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from shared.text import printable
 
 
 class UsageError(Exception):
-    """The command, the data or the environment is at fault: what is wrong; what to do.
-
-    The message becomes one line, whatever the names of files in it are.
-    """
+    """The command, the data or the environment is at fault: "what is wrong; what to do", made one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
@@ -26,15 +23,15 @@ class DataError(UsageError):
 
 
 def one_line(text: str) -> str:
-    """The text without line ends and whatever else would not be seen on a screen; bytes of a name as escapes."""
+    """The text with "?" for line ends and other unprintable characters, and escapes for undecodable bytes of names."""
     return "".join(letter if letter.isprintable() else "?" for letter in printable(text))
 
 
 class RunEnded(UsageError):
-    """Something that a run needs is gone; the run can go on from its last checkpoint."""
+    """Something that the run needs is gone; the run can be resumed from its last checkpoint."""
 
     def in_run(self, folder: Path) -> RunEnded:
-        """The same error of a run in this folder."""
+        """The same error with advice on how to resume the run in this folder."""
         if (folder / "checkpoints" / "last").exists():
             return type(self)(f"{self}; continue exactly with --resume {folder}")
         return type(self)(f"{self}; then start again: the run has no checkpoint yet")

@@ -28,9 +28,9 @@ TOP_K = 5
 
 
 class Predictions(NamedTuple):
-    """What a batch was taken for, where the logits were finite: `rows` int64 [A], of the batch as it was counted.
+    """The predictions for the A rows of a batch whose logits are finite.
 
-    `classes` int64 [A], and their softmax, `confidence` float64 [A], 0 to 1.
+    `rows` int64 [A] index the unmasked batch; `classes` int64 [A]; `confidence` float64 [A] is their softmax, 0 to 1.
     """
 
     rows: np.ndarray
@@ -39,17 +39,14 @@ class Predictions(NamedTuple):
 
 
 class Metrics:
-    """What is known of a classifier after the images seen so far.
-
-    Percentages are nan while there are no images.
-    """
+    """The metrics of a classifier over the images counted so far. Percentages are nan while there are no images."""
 
     def __init__(self, num_classes: int) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, not {num_classes}")
         self.num_classes = num_classes
         self.images = 0
-        self.non_finite = 0  # images with a nan or an infinity among their logits: wrong, and without a loss
+        self.non_finite = 0  # images with a nan or infinite logit: counted as incorrect, without a loss
         self._correct1 = 0
         self._correct5 = 0
         self._loss = 0  # in units of 2**-40 nats; a Python int, so it cannot overflow
@@ -60,21 +57,20 @@ class Metrics:
         self._bin_confidence = [0] * CALIBRATION_BINS  # in units of 2**-40
 
     def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> Predictions:
-        """Count a batch: float logits [B, K], integer labels [B], optional bool mask [B]. What was answered to it.
+        """Count a batch and return its predictions: logits [B, K], integer labels [B], optional bool mask [B].
 
-        Rows where the mask is False (padding) count as nothing, whatever they hold. A row with a non-finite
-        logit counts as an image, never as correct, and makes `loss` nan. Raises DataError for a label outside
-        0..K-1 and ValueError for wrong shapes or types; the sums are then as they were before.
+        Rows where the mask is False (padding) are ignored. A row with a non-finite logit counts as an image, never as
+        correct, and makes `loss` nan. Raises DataError for a label outside 0..K-1 and ValueError for wrong shapes or
+        types; the sums are then unchanged.
         """
         logits, labels = self._checked(logits, labels, mask)
         finite = np.isfinite(logits).all(axis=1)
         self.images += len(labels)
         self.non_finite += len(labels) - int(finite.sum())
         self._class_images += np.bincount(labels, minlength=self.num_classes)
-        # Rows are picked into fresh C-contiguous memory, so that the sum over classes runs the same way in
-        # every batch.
+        # Rows are copied to C-contiguous memory, so that the sum over classes has the same order in every batch.
         logits, labels = np.ascontiguousarray(logits[finite]), labels[finite]
-        return Predictions(np.flatnonzero(finite), *self._count_answers(logits, labels))
+        return Predictions(np.flatnonzero(finite), *self._count_predictions(logits, labels))
 
     def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
         logits, labels = np.asarray(logits), np.asarray(labels)
@@ -95,19 +91,19 @@ class Metrics:
             )
         return logits.astype(np.float64), labels.astype(np.int64)
 
-    def _count_answers(self, logits: np.ndarray, labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    def _count_predictions(self, logits: np.ndarray, labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         rows = np.arange(len(labels))
         of_label = logits[rows, labels][:, None]
-        # Among equal logits the lowest index comes first, which is what argmax says.
+        # Among equal logits the lowest index comes first, as in argmax.
         earlier = np.arange(self.num_classes) < labels[:, None]
         rank = ((logits > of_label) | ((logits == of_label) & earlier)).sum(axis=1)
         correct = rank == 0
         self._correct1 += int(correct.sum())
         self._correct5 += int((rank < TOP_K).sum())
-        answers = logits.argmax(axis=1)
-        np.add.at(self._confusion, (labels, answers), 1)
+        classes = logits.argmax(axis=1)
+        np.add.at(self._confusion, (labels, classes), 1)
 
-        with np.errstate(over="ignore"):  # two huge finite logits may differ by infinity: the cut-off takes care of it
+        with np.errstate(over="ignore"):  # two huge finite logits may differ by infinity, which is cut off
             shifted = logits - logits.max(axis=1, keepdims=True)
         total = np.exp(shifted).sum(axis=1)
         self._loss += _exact_sum(_fixed_point(np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS)))
@@ -119,13 +115,10 @@ class Metrics:
             self._bin_images[index] += int((bins == index).sum())
             self._bin_correct[index] += int(correct[bins == index].sum())
             self._bin_confidence[index] += _exact_sum(fixed[bins == index])
-        return answers, confidence
+        return classes, confidence
 
     def merge(self, other: Metrics) -> None:
-        """Add the sums of `other`, another rank's or another part's.
-
-        Raises ValueError if its number of classes differs.
-        """
+        """Add the sums of `other`, of another rank or shard. Raises ValueError if its number of classes differs."""
         if other.num_classes != self.num_classes:
             raise ValueError(f"cannot merge metrics of {other.num_classes} classes into {self.num_classes}")
         self.images += other.images
@@ -148,30 +141,22 @@ class Metrics:
 
     @property
     def top1(self) -> float:
-        """Percent of the images whose label has the largest logit (ties: the lowest class index is the
-        answer).
-        """
+        """Percent of the images whose label has the largest logit; of equal logits the lowest class wins."""
         return _percent(self._correct1, self.images)
 
     @property
     def top5(self) -> float:
-        """Percent of the images whose label is among the five largest logits;
-
-        100 with five classes or fewer.
-        """
+        """Percent of the images whose label is among the five largest logits; 100 with five classes or fewer."""
         return _percent(self._correct5, self.images)
 
     @property
     def confusion(self) -> np.ndarray:
-        """int64 [K, K], a copy: row = label, column = answer.
-
-        Images with non-finite logits gave no answer and are not in it.
-        """
+        """int64 [K, K], a copy: row = label, column = prediction. Images with non-finite logits are left out."""
         return self._confusion.copy()
 
     @property
     def per_class_accuracy(self) -> np.ndarray:
-        """float64 [K]: percent of each class's images answered correctly, nan where a class has no images."""
+        """float64 [K]: percent of each class's images predicted correctly, nan where a class has no images."""
         correct = np.diagonal(self._confusion)
         return np.array([_percent(int(c), int(n)) for c, n in zip(correct, self._class_images)], np.float64)
 
@@ -191,8 +176,8 @@ class Metrics:
     def reliability(self) -> Dict[str, Any]:
         """The 15 equal bins of confidence behind `expected_calibration_error`, the least confident first.
 
-        `images` of each bin, their mean `confidence` and the `accuracy` of their answers in percent, None where a bin
-        has no images. Images with non-finite logits have no confidence and are in none.
+        `images` of each bin, their mean `confidence` and `accuracy` in percent, None where a bin has no images. Images
+        with non-finite logits are left out.
         """
         bins = list(zip(self._bin_images, self._bin_confidence, self._bin_correct))
         return {
@@ -202,10 +187,7 @@ class Metrics:
         }
 
     def to_state(self) -> Dict[str, Any]:
-        """The sums as JSON-able Python integers;
-
-        `confusion` as [label, answer, count] of the cells that are not 0.
-        """
+        """The sums as Python integers for JSON; `confusion` as [label, prediction, count] of the nonzero cells."""
         cells = np.argwhere(self._confusion)
         return {
             "num_classes": self.num_classes,
@@ -223,10 +205,7 @@ class Metrics:
 
     @classmethod
     def from_state(cls, state: Dict[str, Any]) -> Metrics:
-        """The metrics that `to_state` described.
-
-        Raises KeyError or ValueError when the state is not one of its own.
-        """
+        """The metrics with the sums of `to_state`. Raises KeyError or ValueError if the state is not one."""
         metrics = cls(state["num_classes"])
         metrics.images, metrics.non_finite = state["images"], state["non_finite"]
         metrics._correct1, metrics._correct5 = state["correct1"], state["correct5"]
@@ -236,12 +215,12 @@ class Metrics:
             metrics._confusion[row, column] = count
         metrics._bin_images, metrics._bin_correct = list(state["bin_images"]), list(state["bin_correct"])
         metrics._bin_confidence = list(state["bin_confidence"])
-        answered = int(metrics._confusion.sum())
+        predicted = int(metrics._confusion.sum())
         if (
             metrics._class_images.shape != (metrics.num_classes,)
             or metrics._class_images.sum() != metrics.images
-            or answered + metrics.non_finite != metrics.images
-            or sum(metrics._bin_images) != answered
+            or predicted + metrics.non_finite != metrics.images
+            or sum(metrics._bin_images) != predicted
             or len(metrics._bin_images) != CALIBRATION_BINS
             or len(metrics._bin_correct) != CALIBRATION_BINS
             or len(metrics._bin_confidence) != CALIBRATION_BINS
@@ -255,14 +234,11 @@ def _percent(part: int, whole: int) -> float:
 
 
 def _fixed_point(values: np.ndarray) -> np.ndarray:
-    """Non-negative float64 values up to 2**20 as int64 multiples of 2**-40.
-
-    Scaling by a power of two is exact.
-    """
+    """Non-negative float64 values up to 2**20 as int64 multiples of 2**-40. Scaling by a power of two is exact."""
     return np.rint(values * float(UNIT)).astype(np.int64)
 
 
 def _exact_sum(values: np.ndarray) -> int:
-    """Sum of int64 values up to 2**60: upper and lower halves are added apart, each far from overflow."""
+    """Sum of int64 values up to 2**60: upper and lower halves are summed separately, each far from overflow."""
     high, low = values >> 32, values & 0xFFFFFFFF
     return (int(high.sum(dtype=np.int64)) << 32) + int(low.sum(dtype=np.int64))

@@ -1,7 +1,7 @@
-"""The order of the images and their augmentation as a pure function of (seed, epoch).
+"""The order of the images and their augmentation as pure functions of (seed, epoch).
 
-Nothing is kept between epochs, so a resumed run needs no state to see the images it would have seen. RandomState's
-stream is frozen across NumPy releases (NEP 19); Generator's is not.
+No state is kept between epochs, so a resumed run sees the same images without restoring any. The stream of RandomState
+is frozen across NumPy releases (NEP 19), that of Generator is not.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-_ORDER, _CROPS, _IMAGE, _STEP, _DRAWS, _SHARDS = range(6)  # separate streams: a change of one leaves the others alone
+_ORDER, _CROPS, _IMAGE, _STEP, _DRAWS, _SHARDS = range(6)  # independent streams
 
 
 class Crops(NamedTuple):
-    """One crop an image: where it starts in the padded image, in pixels, and whether it is mirrored."""
+    """One crop per image: its offset in the padded image, in pixels, and whether it is mirrored."""
 
     top: np.ndarray  # int32 [images]
     left: np.ndarray  # int32 [images]
@@ -27,10 +27,10 @@ def epoch_order(seed: int, epoch: int, images: int) -> np.ndarray:
 
 
 def grouped_order(seed: int, epoch: int, shards: np.ndarray, group: int) -> np.ndarray:
-    """A permutation of 0 .. images-1, int64 [images], that needs no more than about `group` shards at a time.
+    """A permutation of 0 .. images-1, int64 [images], that reads from about `group` shards at a time.
 
-    `shards` says for each image which shard it is in, from 0 on. The shards are shuffled and taken `group` by `group`;
-    the images of those are shuffled together. With `group` shards or fewer it is `epoch_order`.
+    `shards` holds the zero-based shard of each image. The shards are shuffled and split into groups of `group`, and
+    the images of each group are shuffled together. With `group` shards or fewer it equals `epoch_order`.
     """
     order = epoch_order(seed, epoch, len(shards))
     mixed = _random(seed, epoch, _SHARDS).permutation(int(shards.max(initial=-1)) + 1)
@@ -40,7 +40,7 @@ def grouped_order(seed: int, epoch: int, shards: np.ndarray, group: int) -> np.n
 
 
 def epoch_crops(seed: int, epoch: int, images: int, padding: int, flip: bool) -> Crops:
-    """Crop offsets in 0 .. 2 * padding and mirrorings with probability 1/2, one a position in the epoch's order."""
+    """Crop offsets in 0 .. 2 * padding and flips with probability 1/2, one for each position in the epoch's order."""
     random = _random(seed, epoch, _CROPS)
     top, left = random.randint(0, 2 * padding + 1, size=(2, images)).astype(np.int32)
     mirrored = random.randint(0, 2, size=images).astype(bool)
@@ -50,9 +50,9 @@ def epoch_crops(seed: int, epoch: int, images: int, padding: int, flip: bool) ->
 def image_random(
     seed: int, epoch: int, image: int, reuse: Optional[np.random.RandomState] = None
 ) -> np.random.RandomState:
-    """The generator of one image's augmentation in this zero-based epoch: the same wherever and whenever it is read.
+    """The generator of one image's augmentation in this zero-based epoch, independent of when and where it is read.
 
-    Making a generator takes ten times as long as seeding one: `reuse`, if given, is seeded anew and returned.
+    Creating a generator takes ten times as long as seeding one: `reuse`, if not None, is seeded and returned.
     """
     values = [seed % 2**32, epoch, _IMAGE, image]
     if reuse is None:
@@ -62,12 +62,12 @@ def image_random(
 
 
 def batch_seed(seed: int, epoch: int, position: int, rank: int = 0) -> int:
-    """A seed below 2**31 for how the batch at this zero-based position of an epoch is mixed (MixUp, CutMix)."""
+    """A seed below 2**31 for mixing (MixUp, CutMix) the batch at this zero-based position of an epoch."""
     return _seed(seed, epoch, _STEP, position, rank)
 
 
 def step_seed(seed: int, epoch: int, step: int, rank: int = 0) -> int:
-    """A seed below 2**31 for what the network draws in this zero-based step of an epoch (dropout, drop-path)."""
+    """A seed below 2**31 for dropout and drop-path in this zero-based step of an epoch."""
     return _seed(seed, epoch, _DRAWS, step, rank)
 
 

@@ -1,9 +1,10 @@
-"""What a network costs: parameters, multiply-adds, activations, and the least time that a training step can take.
+"""The cost of a network (parameters, multiply-adds, activations) and the roofline of its training step.
 
-Counted are convolutions and fully connected layers, as fvcore and the published tables count; a forward pass of one
-image. A training step computes each of their products three times (forward, gradient of the input, gradient of the
-weights), two operations a multiply-add. Of the memory traffic only that of these layers' outputs is counted, which is
-most of it: the gates, additions, weights and the input come on top.
+The roofline is the shortest time that a step can take, bounded by arithmetic or by memory traffic (Williams et al.,
+"Roofline: An Insightful Visual Performance Model", 2009). Costs are those of convolutions and fully connected layers in
+a forward pass of one image, as fvcore and the published tables count. A training step computes each product three times
+(forward, gradient of the input, gradient of the weights), with two operations per multiply-add. Memory traffic is that
+of these layers' outputs alone, which is most of it; gates, additions, weights and the input are left out.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional
 
-OPERATIONS = 6  # of a training step, for each multiply-add of a forward pass
+OPERATIONS = 6  # of a training step, per multiply-add of a forward pass
 # How often a training step moves each output of a convolution, its batch normalisation and its ReLU through memory.
-FUSED = 7  # everything that can be is fused: written and read once forward; backward one write and four reads
-SEPARATE = 14  # usual kernels, statistics in a pass of their own: two writes, three reads; two writes, seven reads
+FUSED = 7  # fully fused: forward one write and one read; backward one write and four reads
+SEPARATE = 14  # usual kernels, statistics in a separate pass: two writes, three reads; two writes, seven reads
 BYTES = {"O0": 4}  # of an activation by precision; half precision otherwise
 
 
@@ -29,39 +30,40 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What a device can do at most, in floating-point operations and bytes of memory traffic a second."""
+    """Peak performance of a device: floating-point operations and bytes of memory traffic per second."""
 
     operations: float
     bandwidth: float
 
     @classmethod
     def from_limits(cls, operations: Optional[float], bandwidth: Optional[float]) -> Optional[Accelerator]:
-        """None where one of the two is not known."""
+        """None if one of the two is unknown."""
         return cls(operations, bandwidth) if operations and bandwidth else None
 
     def arithmetic_seconds(self, cost: NetworkCost, images: int) -> float:
-        """A training step of so many images, if nothing but arithmetic took time."""
+        """The time of a training step on `images` images if only arithmetic took time."""
         return OPERATIONS * cost.multiply_adds * images / self.operations
 
     def memory_seconds(self, cost: NetworkCost, images: int, element_bytes: int, passes: int = FUSED) -> float:
-        """The same, if nothing but moving activations took time."""
+        """The same if only moving activations through memory took time."""
         return passes * element_bytes * cost.activations * images / self.bandwidth
 
     def roofline_seconds(self, cost: NetworkCost, images: int, element_bytes: int) -> float:
-        """Seconds below which no training step can be: the larger of the two, everything fused."""
+        """The shortest possible training step: the larger of the two, fully fused."""
         return max(self.arithmetic_seconds(cost, images), self.memory_seconds(cost, images, element_bytes))
 
 
-def reached(floor: float, throughput: Mapping[str, Any]) -> str:
-    """For the log: which share of this floor, in seconds, the median step of `Clock.lap` has reached."""
+def reached(roofline: float, throughput: Mapping[str, Any]) -> str:
+    """The line of the log that compares the roofline, in seconds, with the median step of `Clock.lap`."""
     median = throughput["step_ms_p50"]
     return (
-        f"floor of a step: {1000 * floor:.3f} ms, {100000 * floor / median:.1f} % of the median step's {median:.3f} ms"
+        f"roofline of a step: {1000 * roofline:.3f} ms, {100000 * roofline / median:.1f} % of the median step's"
+        f" {median:.3f} ms"
     )
 
 
 def element_bytes(precision: str) -> int:
-    """Of an activation, at a precision level."""
+    """Bytes of an activation at a precision level."""
     return BYTES.get(precision, 2)
 
 
@@ -70,20 +72,23 @@ def describe(cost: NetworkCost, precision: str, batch_size: int, accelerator: Op
     size = element_bytes(precision)
     lines = [
         f"parameters: {cost.parameters:,}",
-        f"multiply-adds: {_scaled(cost.multiply_adds)} an image, of convolutions and fully connected layers",
-        f"activations: {_scaled(cost.activations)} an image, their outputs; {_scaled(cost.activations * size)}B in"
+        f"multiply-adds: {_scaled(cost.multiply_adds)} per image, of convolutions and fully connected layers",
+        f"activations: {_scaled(cost.activations)} per image, their outputs; {_scaled(cost.activations * size)}B in"
         f" {precision}, {_scaled(cost.activations * size * batch_size)}B in a batch of {batch_size}",
-        f"training: {_scaled(OPERATIONS * cost.multiply_adds)}FLOP an image",
+        f"training: {_scaled(OPERATIONS * cost.multiply_adds)}FLOP per image",
     ]
     if accelerator is None:
-        return [*lines, "floor of a training step: give --peak-flops and --memory-bandwidth, as in 790e12 and 4.3e12"]
+        return [
+            *lines,
+            "roofline of a training step: give --peak-flops and --memory-bandwidth, as in 790e12 and 4.3e12",
+        ]
     lines.append(
-        f"the floor of a training step of {batch_size} images at {_scaled(accelerator.operations)}FLOP/s and"
+        f"roofline of a training step of {batch_size} images at {_scaled(accelerator.operations)}FLOP/s and"
         f" {_scaled(accelerator.bandwidth)}B/s:"
     )
     for what, seconds in (
         ("arithmetic alone", accelerator.arithmetic_seconds(cost, batch_size)),
-        ("memory, all fused", accelerator.memory_seconds(cost, batch_size, size)),
+        ("memory, fully fused", accelerator.memory_seconds(cost, batch_size, size)),
         ("memory, usual kernels", accelerator.memory_seconds(cost, batch_size, size, SEPARATE)),
     ):
         lines.append(f"  {what:<22} {1000 * seconds:10.3f} ms {batch_size / seconds:12,.0f} images/s")

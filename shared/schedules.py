@@ -1,8 +1,8 @@
 """The learning rate as a pure function of training progress.
 
 Progress is measured in epochs, zero-based and fractional: 0.0 is the first step, 1.0 the first of the second epoch.
-All documented recipes change the rate between epochs only; `Schedule.at` therefore takes the whole part unless
-`every_step` asks for the smooth curve.
+All documented recipes change the rate only between epochs, so `Schedule.at` truncates progress to whole epochs unless
+`every_step` is set.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def cosine(epoch: float, base: float, epochs: float, minimum: float = 0.0) -> fl
 
 
 def warm_up(epoch: float, base: float, epochs: int) -> float:
-    """Linear rise base * (epoch + 1) / (epochs + 1), as SE-ResNet-50's and PNASNet's originals have it."""
+    """Linear warm-up base * (epoch + 1) / (epochs + 1), that of the originals of SE-ResNet-50 and PNASNet."""
     return base * (epoch + 1) / (epochs + 1)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One learning-rate schedule, locked and printable. Only the fields that its kind names are used.
+    """A learning-rate schedule. Fields that its kind does not use are ignored.
 
-    During the first `warm_up_epochs` the rate rises linearly. Cosine then runs over the epochs that remain (the
+    During the first `warm_up_epochs` the rate rises linearly. Cosine then runs over the remaining epochs (the
     documented form); the other kinds count their milestones and periods from the start of training.
-    Raises UsageError when a value makes no sense.
+    Raises UsageError for an invalid value.
     """
 
     kind: str
@@ -81,11 +81,11 @@ class Schedule:
             ),
             (
                 len(self.milestones) != len(self.factors),
-                f"{len(self.milestones)} milestones with {len(self.factors)} factors; give one factor a milestone",
+                f"{len(self.milestones)} milestones with {len(self.factors)} factors; give one factor per milestone",
             ),
             (
                 list(self.milestones) != sorted(set(self.milestones)),
-                f"milestones {self.milestones} are not in rising order; sort them",
+                f"milestones {self.milestones} are not in ascending order; sort them",
             ),
         ):
             if wrong:
@@ -122,35 +122,35 @@ class Schedule:
         return text + (f", {self.warm_up_epochs} warm-up epochs" if self.warm_up_epochs else "")
 
     def remarks(self) -> List[str]:
-        """Lines on what of it never comes to pass, because the training ends before; none where all of it does."""
+        """Lines about the parts of the schedule that lie beyond the end of the training."""
         lines = []
         if self.warm_up_epochs >= self.epochs:
             lines.append(
-                f"the warm-up of {self.warm_up_epochs} epochs is not over within the {self.epochs} asked for, so the"
-                f" rate stays below {self.base:g}; --warm-up-epochs makes it shorter"
+                f"the warm-up of {self.warm_up_epochs} epochs does not end within the {self.epochs} of the run, so the"
+                f" rate stays below {self.base:g}; shorten it with --warm-up-epochs"
             )
         beyond = [milestone + 1 for milestone in self.milestones if milestone >= self.epochs]
         if self.kind == "piecewise" and beyond:
             lines.append(
-                f"the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {self.epochs} epochs asked"
-                " for; --scheduler cosine fits any length"
+                f"the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {self.epochs} epochs of"
+                " the run; --scheduler cosine fits any length"
             )
         if self.kind == "step" and 1 < self.epochs <= self.period:
             lines.append(
-                f"the rate's first fall, at epoch {self.period + 1}, lies beyond the {self.epochs} epochs asked for;"
-                " --period makes it come earlier"
+                f"the rate's first drop, at epoch {self.period + 1}, lies beyond the {self.epochs} epochs of the run;"
+                " --period moves it"
             )
         return lines
 
     def prolonged(self, before: Schedule, epoch: int) -> List[str]:
-        """Lines on what a continuation with this schedule changes, where the run began with `before`, at this epoch.
+        """Lines about how this schedule differs at the zero-based `epoch` from `before`, with which the run began.
 
-        The zero-based `epoch` is the one that goes on. Only a cosine depends on how many epochs there are.
+        Only a cosine depends on the number of epochs.
         """
         old, new = before.at(epoch), self.at(epoch)
         if old == new:
             return []
         return [
-            f"over {self.epochs} epochs instead of {before.epochs} the rest of the cosine is another: epoch {epoch + 1}"
+            f"over {self.epochs} epochs instead of {before.epochs} the rest of the cosine differs: epoch {epoch + 1}"
             f" has the learning rate {new:g} instead of {old:g}; leave out --epochs to end as the run began"
         ]

@@ -1,8 +1,8 @@
-"""Names and lists of others as text: names that are no UTF-8, byte order marks, letters that a stream cannot encode.
+"""Text from outside: names that are not UTF-8, byte order marks, misspelled words.
 
-Python keeps the bytes of a name that are none of the file system's encoding as lone surrogates (PEP 383), which UTF-8
-refuses. They stay in memory, so that the file can be opened, and are written as an escape: `caf\\udce9`, which is also
-what JSON calls them.
+Python decodes the bytes of a file name that are not in the file system's encoding to lone surrogates (PEP 383), which
+UTF-8 cannot encode. They are kept in memory, so that the file can be opened, and written as escapes, `caf\\udce9`, as
+in JSON.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codec
 
 
 def in_utf8(name: str) -> str:
-    """A name of the file system, its bytes read as UTF-8: the same text whatever the locale of the process."""
+    """A name of the file system decoded as UTF-8, whatever the locale of the process."""
     if sys.getfilesystemencoding() == "utf-8":
         return name
     return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 def of_system(text: str) -> str:
-    """The reverse of `in_utf8`: what `open` takes for the name here."""
+    """The inverse of `in_utf8`: the name as `open` expects it."""
     return text if sys.getfilesystemencoding() == "utf-8" else os.fsdecode(raw(text))
 
 
 def raw(text: str) -> bytes:
-    """The bytes of a name that `in_utf8` gave."""
+    """The bytes of a name returned by `in_utf8`."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8 for a file, what it has no bytes for as an escape."""
+    """The text in UTF-8, with escapes for lone surrogates."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def is_name(text: str) -> bool:
-    """Whether the text can be the name of something on a disk that a line of text may show, escapes in it or none."""
+    """Whether all characters are printable or lone surrogates, as in the name of a file."""
     return all(letter.isprintable() or "\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def printable(text: str) -> str:
-    """The text with an escape for each lone surrogate: UTF-8 can encode it."""
+    """The text with an escape for each lone surrogate, so that UTF-8 can encode it."""
     return encoded(text).decode("utf-8")
 
 
 def decoded(content: bytes) -> str:
-    """The text of a list that somebody has made: UTF-8, or UTF-16 with the byte order mark that tells it.
+    """Decode a text file: UTF-8, or UTF-16 with a byte order mark, as Excel, Notepad and PowerShell write it.
 
-    A mark is no part of the text (Excel, Notepad and PowerShell write one). Bytes that are no UTF-8 stay as surrogates.
+    The mark is removed. Bytes that are not UTF-8 become lone surrogates.
     """
     for mark, encoding in _MARKS:
         if content.startswith(mark):
@@ -65,28 +65,27 @@ _ABBREVIATION = 4  # letters
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """What to do about a misspelled word: "did you mean 'x'?" or the list of all choices."""
+    """The advice for a misspelled word: "did you mean 'x'?" or the list of all choices."""
     choices = list(choices)
     close = closest(word, choices)
     return f"did you mean {close!r}?" if close is not None else f"choose one of {', '.join(choices)}"
 
 
 def closest(word: str, choices: Iterable[str]) -> Optional[str]:
-    """The choice that was meant, as far as can be told: one letter in four is wrong at most, or the end is missing.
+    """The choice closest to `word`: at most a quarter of the letters differ, or `word` is its beginning; else None.
 
-    Dashes, underscores and large letters are looked past: what only they have in common is nothing. None where a hint
-    would be a guess.
+    Dashes, underscores and case are ignored.
     """
     bare = {choice: _bare(choice) for choice in choices}
     if word in bare:
         return word
-    wanted = _bare(word)
-    scored = [(_ratio(wanted, text), _ratio(word, choice), choice) for choice, text in bare.items()]
+    bare_word = _bare(word)
+    scored = [(_ratio(bare_word, text), _ratio(word, choice), choice) for choice, text in bare.items()]
     best, _, near = max(scored, default=(0.0, 0.0, ""))
-    if best >= _ALIKE or (best > 0 and sorted(wanted) == sorted(bare[near])):
+    if best >= _ALIKE or (best > 0 and sorted(bare_word) == sorted(bare[near])):
         return near
-    longer = [choice for choice, text in bare.items() if text.startswith(wanted) and text[len(wanted)] != "-"]
-    return longer[0] if len(wanted) >= _ABBREVIATION and len({bare[choice] for choice in longer}) == 1 else None
+    longer = [choice for choice, text in bare.items() if text.startswith(bare_word) and text[len(bare_word)] != "-"]
+    return longer[0] if len(bare_word) >= _ABBREVIATION and len({bare[choice] for choice in longer}) == 1 else None
 
 
 def _ratio(one: str, other: str) -> float:
@@ -98,8 +97,9 @@ def _bare(word: str) -> str:
 
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> Dict[str, str]:
-    """The `names` beside another one of `others` that a screen shows alike: Unicode's NFC and NFD, as macOS has it,
-    large and small letters, other widths, spaces at the ends.
+    """The `names` that look like another name in `others`, with that one.
+
+    They differ only in Unicode normalization (macOS's NFD), case, character width or surrounding spaces.
     """
     alike = {_seen(other): other for other in others}
     found = {name: alike.get(_seen(name), name) for name in names}
@@ -107,12 +107,12 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Dict[str, str]:
 
 
 def _seen(name: str) -> str:
-    """The same for names that look alike."""
+    """A key that is equal for names that look alike."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it: "3.3 days", "5.0 hours", "12 minutes"."""
+    """A length of time for people: "3.3 days", "5.0 hours", "12 minutes"."""
     for unit, size, digits in (("days", 86400.0, 1), ("hours", 3600.0, 1), ("minutes", 60.0, 0)):
         if seconds >= 2 * size or unit == "minutes":
             return f"{seconds / size:.{digits}f} {unit}"

@@ -1,6 +1,6 @@
-"""The rules of the rooms: who may import whom, which Python, who may speak, how long a file may be.
+"""The walls: which package may import which, which Python a file is for, which files may write to the console.
 
-A rule is one test, which names every line of every file that breaks it.
+Each rule is one test, which names every line of every file that breaks it. Sizes: tests/end_to_end/test_code_map.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ FOREIGN = tuple(
         "npu_bridge npu_device torch_npu torchvision timm moxing"
     ).split()
 )
-LONGEST = 360
 
 
 def sources(*folders):
@@ -205,10 +204,20 @@ def test_files_name_no_folder_of_one_machine():
 
 
 @pytest.mark.once
-def test_files_are_short():
-    """Long before that, a second idea has moved in."""
-    counts = {name: len(lines(name)) for name in SHARED + HALF_FILES}
-    assert {name: count for name, count in counts.items() if count > LONGEST} == {}
+def test_the_formatter_wins_everywhere():
+    mark = "# fmt: " + "skip"
+    names = sources("shared", *HALVES, "scripts", "benchmarks", "tests")
+    assert [f"{name}:{number}" for name in names for number, line in enumerate(lines(name), 1) if mark in line] == []
+
+
+@pytest.mark.once
+def test_options_are_typed_outside_of_the_command_line():
+    """After parsing there is a frozen RunConfig."""
+    untyped = re.compile(r"(?<![\w*])options: Any")
+    names = [name for name in SHARED + HALF_FILES if name not in [f"{half}/options.py" for half in HALVES]]
+    assert [
+        f"{name}:{number}" for name in names for number, line in enumerate(lines(name), 1) if untyped.search(line)
+    ] == []
 
 
 @pytest.mark.once

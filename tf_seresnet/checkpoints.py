@@ -6,6 +6,7 @@ They stand in a folder that `shared.checkpoint.folder` writes whole or not at al
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import math
 import os
@@ -13,7 +14,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
@@ -23,14 +24,15 @@ from shared.checkpoint.state import check_state, not_ours
 from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
-from shared.run.folder import moved_with
+from shared.run.folder import moved_with, run_of
 from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
 from tf_seresnet.input_pipeline import Normalisation
-from tf_seresnet.step import training_step
+from tf_seresnet.network_spec import NetworkSpec
+from tf_seresnet.options import RunConfig
 from tf_seresnet.step.not_finite import in_variables
-from tf_seresnet.step.training_step import NetworkSpec
+from tf_seresnet.step.variables import load_values
 
 tf1 = tf.compat.v1
 
@@ -101,6 +103,26 @@ def find(path: Union[str, Path]) -> Found:
     raise UsageError(f"no checkpoint at {path}; name a run's folder, a folder step-NNNNNNNN in it, or a .ckpt prefix")
 
 
+def of_training(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
+    """The checkpoint that --resume or --checkpoint names; with --resume the config has the folder of its run."""
+    if config.resume is None:
+        found = None if config.checkpoint is None else find(config.checkpoint)
+        if found is not None and found.state is not None:
+            check_stored(found)
+        return config, found
+    if config.checkpoint is not None:
+        raise UsageError(
+            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
+        )
+    found = find(config.resume)
+    if found.state is None:
+        raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
+    check_stored(found)
+    if config.output_dir is None:
+        config = dataclasses.replace(config, output_dir=str(run_of(Path(found.prefix).parent)))
+    return config, found
+
+
 def restore_everything(session: Any, found: Found) -> None:
     """Every variable of the graph, optimizer state included. Raises UsageError where the checkpoint lacks one."""
     _restore(session, found.prefix, saved_variables())
@@ -117,7 +139,7 @@ def restore_weights(session: Any, found: Found, variables: List[Any], rows: Opti
     name = _head({variable.op.name for variable in variables})
     _restore(session, found.prefix, [variable for variable in variables if variable.op.name != name])
     with _reading(found.prefix) as reader:
-        training_step.load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
+        load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
 
 
 def classes(found: Found) -> Optional[Classes]:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from shared.cifar10.dataset import Cifar10
-from shared.class_names import Classes, match
+from shared.class_names import Classes, Match, match
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
@@ -20,7 +20,7 @@ from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
-from shared.run import disk_errors, provenance
+from shared.run import disk_errors
 from shared.run.events import log_evaluation
 from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
@@ -28,57 +28,113 @@ from shared.run.folder import named_weights, run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
 from tf_seresnet import checkpoints, devices, run_setup
-from tf_seresnet.checkpoints import check_stored
+from tf_seresnet.checkpoints import Found
 from tf_seresnet.input_pipeline import Normalisation
 from tf_seresnet.options import RunConfig
-from tf_seresnet.step.replicas import ALONE, Replicas
-from tf_seresnet.step.training_step import Inference, model_variables, parameters
+from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.step import variables
+from tf_seresnet.step.inference import Inference
+from tf_seresnet.step.replicas import Replicas
 
 tf1 = tf.compat.v1
 
 BATCH_SIZE = 1000  # the original's ten batches of 1000
 
 
+def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
+    """The mode `evaluate`: one checkpoint on the test images. Writes result.json to the output folder."""
+    started, begin = now(), time.time()
+    # -- What is evaluated -----------------------------------------------------------------------------------------
+    setup = _setup(config)
+    assert setup.checkpoint is not None
+    data, device = setup.data, setup.device
+    # -- Where it is written ---------------------------------------------------------------------------------------
+    folder = _open_folder(config) if device.rank == 0 else None  # the other ranks write nothing
+    with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
+        _log_setup(log, setup, setup.checkpoint)
+        if folder:
+            setup.write_config(folder / "config.json")
+        size = batch_size(setup.config, len(data.test_images), device.count)
+        inference = Inference(setup.network, setup.normalisation, size, reuse=False, replicas=replicas)
+        checkpoint = setup.checkpoint.moved_with(config.output_dir)
+        with tf1.Session(config=device.session_config()) as session:
+            checkpoints.restore_weights(session, checkpoint, variables.model_variables())
+            replicas.align(session)
+            # -- Count ---------------------------------------------------------------------------------------------
+            stops, examples = replicas.interrupts(interrupts), MostConfident()
+            metrics = count_images(session, inference, data, setup.classes, stops, replicas, examples, training=False)
+            interrupts.raise_if_requested()
+        # -- Record ------------------------------------------------------------------------------------------------
+        if folder is None:
+            return
+        log_evaluation(log, (checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
+        write_pictures(log, folder, examples, data, setup.classes.names)
+        result = setup.record(
+            "evaluate",
+            batch_size=inference.batch_size,
+            global_batch_size=inference.batch_size * device.count,
+            evaluation={
+                **records.evaluation_part(metrics, checkpoint.prefix),
+                **records.evaluated_classes(setup.classes, data.label_names),
+            },
+            parameters=variables.parameters(),
+            started=started,
+            seconds=time.time() - begin,
+        )
+        write_result(log, folder, result, metrics, "choose another --output-dir")
+
+
 def count_images(
     session: Any,
     inference: Inference,
-    images: np.ndarray,
-    labels: np.ndarray,
-    classes: int,
-    data: str,
-    training: bool,
+    data: Cifar10,
+    classes: Match,
     interrupts: Interrupts,
+    replicas: Replicas,
     most_confident: MostConfident,
-    replicas: Replicas = ALONE,
-    columns: Optional[Sequence[int]] = None,
+    training: bool,
 ) -> Metrics:
-    """Metrics over all images uint8 [N, 32, 32, 3], each on one device. Each process counts its part of them, and has
-    the counts of all; `most_confident` sees its part. `columns` are the outputs that can be answers; None: all.
+    """Metrics over all test images, each evaluated once. Each process evaluates its part of them.
 
-    Raises Stopped between two batches when a signal has come, UsageError where the images of `data` have given no
-    result; see `check_evaluation`.
+    The metrics are those of all processes; `most_confident` receives the predictions of this process. `classes`
+    relates the labels to the network's outputs. Raises Stopped between two batches after a signal, UsageError where
+    the images have no result; see `check_evaluation`, which `training` is for.
     """
-    metrics, layer = Metrics(classes), None
+    images, labels = data.test_images, classes.labels(data.test_labels)
+    metrics, layer = Metrics(len(classes.names)), None
     first, end = (len(images) * rank // replicas.ranks for rank in (replicas.rank, replicas.rank + 1))
     interrupts.raise_if_requested()
-    for start in range(first, end, inference.images_a_run):
+    for start in range(first, end, inference.images_per_run):
         interrupts.raise_if_requested()
-        batch = slice(start, min(start + inference.images_a_run, end))
+        batch = slice(start, min(start + inference.images_per_run, end))
         logits = inference.run(session, images[batch])
-        answered = metrics.update(logits if columns is None else logits[:, list(columns)], labels[batch])
-        most_confident.update(np.arange(batch.start, batch.stop), labels[batch], answered)
+        predicted = metrics.update(
+            logits if classes.columns is None else logits[:, list(classes.columns)], labels[batch]
+        )
+        most_confident.update(np.arange(batch.start, batch.stop), labels[batch], predicted)
         if metrics.non_finite and layer is None:
             layer = inference.first_not_finite(session, images[batch])
     metrics, stopping = replicas.merged(session, metrics, interrupts.requested is not None)
     replicas.agree(stopping)
-    check_evaluation(metrics, data, layer, training)
+    check_evaluation(metrics, data.path, layer, training)
     return metrics
+
+
+def batch_size(config: RunConfig, images: int, devices: int) -> int:
+    """Images per evaluation step and device: --eval-batch-size, or what --test_iteration batches need.
+
+    At most the share of one of the `devices`.
+    """
+    share = -(-images // devices)
+    if config.test_iteration:
+        return -(-share // config.test_iteration)
+    return min(config.eval_batch_size or BATCH_SIZE, share)
 
 
 def write_pictures(
     log: RunLog, folder: Path, most_confident: MostConfident, data: Cifar10, names: Sequence[str]
 ) -> None:
-    """examples.json, of the test images with their classes' names; a line in the log where it cannot be written."""
+    """Write examples.json: test images with the names of their classes. A line in the log where it cannot be."""
 
     def picture(index: int) -> Tuple[str, bytes]:
         return "image/png", png.encode(data.test_images[index])
@@ -87,113 +143,50 @@ def write_pictures(
     disk_errors.optional(write, folder / FILE, log)
 
 
-def batch_size(config: RunConfig, images: int, count: int) -> int:
-    """Images a step and device: --eval-batch-size; or as many steps as the documented --test_iteration asks for; never
-    more than the part of one of `count` devices.
+def write_result(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str) -> None:
+    """Write result.json and log what it says. Raises UsageError, with the `advice`, where the disk does not take it."""
+    path = folder / "result.json"
+    records.write_record(path, result, advice)
+    log.succeeded()
+    log.line(records.evaluation_line(metrics))
+    log.line(f"record: {path}")
+    log.line("\n" + render(beside_documented(result)).rstrip())
+
+
+def _setup(config: RunConfig) -> RunSetup:
+    """The setup of the checkpoint's run, with this command's data set and device.
+
+    Raises UsageError where they do not go together.
     """
-    part = -(-images // count)
-    if config.test_iteration:
-        return -(-part // config.test_iteration)
-    return min(config.eval_batch_size or BATCH_SIZE, part)
-
-
-def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
-    """The mode `evaluate`: one checkpoint on the test images. Writes result.json under the output folder."""
-    started, begin = now(), time.time()
-
-    # -- What is evaluated ---------------------------------------------------------------------------------
     found = checkpoints.find(named_weights(config, checkpoints.WEIGHTS + ".index"))
     state = found.state
     if state:
-        check_stored(found)
+        checkpoints.check_stored(found)
     data, remark = run_setup.load_data(config, state)
     own = Classes(data.label_names)
     outputs = checkpoints.classes(found) or own  # a checkpoint without a head is refused when it is restored
-    matched = match(outputs, own, "check --data-path and label_names in batches.meta")
-    matched = matched.for_evaluation(config.restrict_classes)
+    classes = match(outputs, own, run_setup.CLASSES_ADVICE).for_evaluation(config.restrict_classes)
     recipe = CifarRecipe.from_json(state["recipe"]) if state else run_setup.choose_recipe(config, data)
-    network = run_setup.network(config, recipe, state, len(outputs.names))
-    # The statistics that the network was trained with; a bare TensorFlow checkpoint has none: this training set's.
-    normalise = Normalisation(**state["normalisation"]) if state else Normalisation.from_images(data.train_images)
-
-    # -- Device and graph ----------------------------------------------------------------------------------
-    device = _device(config, recipe, state)
+    network = run_setup.network_spec(config, recipe, state, len(outputs.names))
+    # The statistics of the training; a bare TensorFlow checkpoint has none, and gets those of this training set.
+    normalisation = Normalisation(**state["normalisation"]) if state else Normalisation.from_images(data.train_images)
+    device = _open_device(config, recipe, state)
     run_setup.check_devices(device, network)
-    folder = _folder(config) if device.rank == 0 else None  # the others write nothing
     if config.batch_size:
         config = dataclasses.replace(config, eval_batch_size=config.batch_size)
-    with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
-        notes = [f"note: {note}" for note in [*matched.notes, *device.notes]]
-        for line in [
-            remark,
-            *found.notes,
-            f"checkpoint: {found.prefix}",
-            f"device: {device.kind}, {device.name}",
-            *notes,
-        ]:
-            log.line(line)
-        if folder:
-            run_setup.write_config(folder, config, recipe, network, device, data)
-        inference = Inference(
-            network, normalise, batch_size(config, len(data.test_images), device.count), reuse=False, replicas=replicas
-        )
-        variables = model_variables()
-        found = found.moved_with(config.output_dir)
-        with tf1.Session(config=device.session_config()) as session:
-            checkpoints.restore_weights(session, found, variables)
-            replicas.align(session)
-
-            # -- Count -------------------------------------------------------------------------------------
-            most_confident = MostConfident()
-            metrics = count_images(
-                session,
-                inference,
-                data.test_images,
-                matched.labels(data.test_labels),
-                len(matched.names),
-                data.path,
-                False,
-                replicas.interrupts(interrupts),
-                most_confident,
-                replicas,
-                matched.columns,
-            )
-            interrupts.raise_if_requested()
-        if folder is None:
-            return
-        log_evaluation(log, (state or {}).get("progress", {}).get("step", 0), metrics)
-        write_pictures(log, folder, most_confident, data, matched.names)
-        result = records.build_record(
-            half="tf_seresnet",
-            mode="evaluate",
-            network=recipe.network,
-            recipe=recipe.name,
-            depth=network.depth,
-            variant=network.variant,
-            layers=network.layers,
-            dataset=run_setup.describe_data(data),
-            device=device.describe(),
-            machine=provenance.machine(),
-            precision=device.precision,
-            batch_size=inference.batch_size,
-            global_batch_size=inference.batch_size * device.count,
-            evaluation=dict(
-                records.evaluation_part(metrics, found.prefix), **records.evaluated_classes(matched, data.label_names)
-            ),
-            parameters=parameters(),
-            versions=run_setup.versions(),
-            started=started,
-            seconds=time.time() - begin,
-        )
-        records.write_record(folder / "result.json", result)
-        log.line(records.evaluation_line(metrics))
-        log.succeeded()
-        log.line(f"record: {folder / 'result.json'}")
-        log.line("\n" + render(beside_documented(result)).rstrip())
+    return RunSetup(config, found, data, remark, recipe, network, normalisation, classes, device)
 
 
-def _folder(config: RunConfig) -> Path:
-    """Where the record goes. Raises UsageError for the folder of a training, whose record is not to be replaced."""
+def _open_device(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) -> Any:
+    """The device, with the precision of the training where that was on the same kind of device, else float32."""
+    device = devices.open_from(config, config.precision or "O0", None)
+    if config.precision is None and state is not None and state["device"]["kind"] == device.kind:
+        return devices.open_from(config, recipe.precision, None)
+    return device
+
+
+def _open_folder(config: RunConfig) -> Path:
+    """The folder of the record. Raises UsageError for that of a training, whose record must stay."""
     folder = run_folder(config.output_dir, "evaluate")
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
@@ -201,9 +194,8 @@ def _folder(config: RunConfig) -> Path:
     return folder
 
 
-def _device(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) -> Any:
-    """The device, with the precision of the training where that was on the same kind of device, else float32."""
-    device = devices.open_from(config, config.precision or "O0", None)
-    if config.precision is None and state is not None and state["device"]["kind"] == device.kind:
-        return devices.open_from(config, recipe.precision, None)
-    return device
+def _log_setup(log: RunLog, setup: RunSetup, found: Found) -> None:
+    device = setup.device
+    lines = [setup.data_remark, *found.notes, f"checkpoint: {found.prefix}", f"device: {device.kind}, {device.name}"]
+    for line in [*lines, *(f"note: {note}" for note in [*setup.classes.notes, *device.notes])]:
+        log.line(line)

@@ -50,6 +50,14 @@ class Augmentation:
     flip: bool
 
 
+def steps_per_epoch(images: int, step_images: int, devices: int, static_shapes: bool) -> int:
+    """Steps of `step_images` images in an epoch. The last may be short unless `static_shapes`, but not so short that a
+    device has none.
+    """
+    steps, rest = divmod(images, step_images)
+    return steps + (not static_shapes and rest >= devices)
+
+
 class TrainingInput:
     """The training set as batches in the graph, started anew for every epoch.
 
@@ -79,9 +87,7 @@ class TrainingInput:
         self._step_images = batch_size * replicas.count
         self._replicas = replicas
         self._seed = seed
-        self.steps_per_epoch, rest = divmod(len(images), self._step_images)
-        if not static_shapes and rest >= replicas.count:
-            self.steps_per_epoch += 1
+        self.steps_per_epoch = steps_per_epoch(len(images), self._step_images, replicas.count, static_shapes)
         self.left_out = len(images) - min(len(images), self.steps_per_epoch * self._step_images)
         with tf.device("/cpu:0"), tf1.name_scope("input"):
             self._placeholders = {
@@ -107,8 +113,11 @@ class TrainingInput:
             self.data_wait = timer.seconds_until(self.labels)
             self.parts, self.shares = _divided(self.images, self.labels, replicas)
 
-    def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> None:
-        """Make the next batch the one of step `first_step` of the zero-based `epoch`."""
+    def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> Iterator[int]:
+        """Make the next batch that of step `first_step` of the zero-based `epoch`.
+
+        The iterator has the numbers of the steps that are left of the epoch.
+        """
         count = len(self._images)
         order = rng.epoch_order(self._seed, epoch, count)
         crops = rng.epoch_crops(self._seed, epoch, count, self._augmentation.padding, self._augmentation.flip)
@@ -122,6 +131,7 @@ class TrainingInput:
         }
         feed = {self._placeholders[name]: value for name, value in values.items()}
         session.run(self._iterator.initializer, feed)
+        return iter(range(first_step, self.steps_per_epoch))
 
     def _positions(self, first_step: int) -> np.ndarray:
         """Where in the epoch's order this process's images stand, from a step on: int64 [images]."""

@@ -2,279 +2,161 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import tensorflow as tf
 
-from shared.cifar10.dataset import Cifar10
-from shared.class_names import Classes, match
 from shared.cli.signals import Interrupts
-from shared.errors import UsageError
-from shared.recipes.cifar10 import CifarRecipe
-from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
-from shared.roofline import element_bytes
-from shared.run import disk_errors, provenance
-from shared.run.clock import Clock
-from shared.run.events import log_start
-from shared.run.folder import is_run_of, run_folder, run_of, set_aside
+from shared.metrics import Metrics
+from shared.results.record import evaluation_part
+from shared.run import disk_errors
+from shared.run.examples import MostConfident
 from shared.run.log import RunLog, now
-from shared.run.progress import Progress
-from shared.text import in_utf8
-from tf_seresnet import checkpoints, devices, evaluation, run_setup
-from tf_seresnet.checkpoints import Checkpoints, Found, check_stored
-from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-from tf_seresnet.layers.counting import network_cost
-from tf_seresnet.loop import Loop, Plan
+from shared.run.loop import Run, open_folder
+from tf_seresnet import checkpoints, evaluation, training_log
+from tf_seresnet.checkpoints import Checkpoints
+from tf_seresnet.input_pipeline import Augmentation, TrainingInput
 from tf_seresnet.options import RunConfig
-from tf_seresnet.step import training_step
-from tf_seresnet.step.training_step import Inference, NetworkSpec, TrainingStep
+from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.step import variables
+from tf_seresnet.step.inference import Inference
+from tf_seresnet.step.replicas import Replicas
+from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
 
-WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
-
 
 def train(config: RunConfig, interrupts: Interrupts) -> None:
-    """Train and evaluate as the config says; everything is written under the run's folder.
+    """Train and evaluate as the config says; everything is written to the folder of the run.
 
-    Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
+    Raises UsageError for what the user can mend, Stopped after a signal, with a checkpoint written.
     """
     started, begin = now(), time.time()
-
-    # -- Checkpoint to resume, data, recipe, device --------------------------------------------------------
-    config, found = _resumed(config)
-    state = found.state if found else None
-    given = _start(config)
-    data, remark = run_setup.load_data(config, found.state if found else given.state if given else None)
-    recipe = run_setup.resumed_recipe(config, state, data) if state else run_setup.choose_recipe(config, data)
-    normalise = Normalisation.from_images(data.train_images)
-    network = run_setup.network(config, recipe, state, len(data.label_names))
-    own = Classes(data.label_names)
-    outputs = checkpoints.classes(given) if given else None  # without a head it is refused when it is restored
-    kept = match(outputs or own, own, "check --data-path and label_names in batches.meta")
-    device = devices.open_from(config, recipe.precision, recipe.loss_scale)
-    run_setup.check_devices(device, network, state)
-    progress = Progress(**state["progress"]) if state else Progress()
-    folder = run_folder(config.output_dir, recipe.network) if device.rank == 0 else None  # the others write nothing
-    checkpoints.native(os.path.abspath(str(folder or "")))
-    in_place = folder and found and is_run_of(folder, Path(found.prefix).parent)
-    aside = set_aside(folder, "tf_seresnet", "train") if folder and not in_place else None
-
-    with RunLog(folder, progress.step) as log, tf.Graph().as_default(), device.connected() as replicas:
-        # -- Graph -----------------------------------------------------------------------------------------
-        log.line(remark)
-        if aside:
-            log.line(f"note: the run that was in {folder} is now in {aside}")
+    # -- What runs -------------------------------------------------------------------------------------------------
+    setup = RunSetup.from_config(config)
+    recipe, data = setup.recipe, setup.data
+    # -- Where it is written ---------------------------------------------------------------------------------------
+    folder, notes = _open_folder(setup) if setup.device.rank == 0 else (None, [])  # the other ranks write nothing
+    with RunLog(folder, setup.resumed_step) as log, tf.Graph().as_default(), setup.device.connected() as replicas:
+        for line in [setup.data_remark, *notes]:
+            log.line(line)
         if folder:
-            write_config = functools.partial(run_setup.write_config, folder, config, recipe, network, device, data)
-            disk_errors.optional(write_config, folder / "config.json", log)
-        batch = TrainingInput(
-            data.train_images,
-            data.train_labels,
-            normalise,
-            Augmentation(recipe.crop_padding, recipe.flip),
-            recipe.batch_size,
-            recipe.seed,
-            config.workers or 2,
-            device.static_shapes,
-            device.times_data_wait,
-            replicas,
-        )
-        step = TrainingStep(network, batch, recipe, device, replicas)
-        variables = training_step.model_variables()
-        inference = Inference(
-            network,
-            normalise,
-            evaluation.batch_size(config, len(data.test_images), device.count),
-            reuse=True,
-            replicas=replicas,
-        )
-        plan = _plan(config, recipe, batch.steps_per_epoch, device)
-        log_start(
-            log,
-            recipe.to_json(),
-            layers=network.layers,
-            dataset=data.name,
-            device=f"{device.count} x {device.name}",
-            global_batch_size=recipe.batch_size * device.count,
-        )
-        remarks = [*recipe.schedule.remarks(), *(run_setup.resumption_remarks(state, recipe, device) if state else [])]
-        _introduce(log, device, recipe, network, plan, remarks, folder)
-        if batch.left_out:
-            why = "this device wants one shape" if device.static_shapes else "they are fewer than the devices"
-            log.line(f"note: {why}; the last {batch.left_out} images of an epoch's order are left out")
-
-        with tf1.Session(config=device.session_config()) as session:
-            # -- Weights: new, given or resumed ------------------------------------------------------------
-            training_step.initialise(session, recipe.seed)
-            if given:
-                given = given.moved_with(config.output_dir)
-                checkpoints.restore_weights(session, given, variables, None if kept.in_place else kept.outputs)
-                for line in [f"weights: {given.prefix}", *(f"note: {note}" for note in kept.notes)]:
-                    log.line(line)
-            if found:
-                checkpoints.restore_everything(session, found)
-                for line in [*found.notes, f"resumed: {found.prefix} at step {progress.step}"]:
-                    log.line(line)
+            config_file = folder / "config.json"
+            disk_errors.optional(lambda: setup.write_config(config_file), config_file, log)
+        batches, step, inference = _build_graph(setup, replicas)
+        training_log.log_setup(log, setup, batches.left_out, folder)
+        with tf1.Session(config=setup.device.session_config()) as session:
+            _initialise(session, setup, log)
             replicas.align(session)
             step.begin(session)
-
-            # -- Train and evaluate ------------------------------------------------------------------------
-            clock = Clock.from_state(state["clock"], WARM_UP_STEPS) if state else Clock(WARM_UP_STEPS)
-            loop = Loop(
-                session,
-                data,
-                recipe,
-                plan,
-                batch,
-                step,
-                inference,
-                progress,
-                clock,
-                log,
-                replicas.interrupts(interrupts),
-                Checkpoints(folder, config.keep) if folder else None,
-                _run_state(recipe, network, normalise, data, device),
-                replicas,
-            )
-            metrics = loop.run()
+            stops = replicas.interrupts(interrupts)
+            save = _checkpoint_writer(session, setup, folder) if folder else None
+            # -- Train and evaluate --------------------------------------------------------------------------------
+            with Run(setup.plan, step, log, stops, folder, save, setup.resumed_state) as run:
+                for epoch in run.epochs():
+                    rate = recipe.schedule.at(epoch)
+                    start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
+                    for _ in run.steps(start, timed=False):
+                        # The session call returns when the step is done, so every step is read at once.
+                        output = step.run(session, rate, stops.requested is not None)
+                        replicas.agree(output.stopping)
+                        run.count(output, output.data_wait)
+                        run.read(check=run.should_log())
+                        if run.should_log():
+                            run.log_step(rate, training_log.step_line)
+                        else:
+                            log.advance_bar()
+                        if run.should_save():
+                            run.save()
+                        training_log.log_advice(run, setup)
+                    run.log_epoch()
+                    examples = MostConfident()
+                    count = functools.partial(
+                        evaluation.count_images, session, inference, data, setup.own_classes, stops, replicas, examples
+                    )
+                    metrics = run.evaluate(functools.partial(count, training=True))
+                    log.line(training_log.epoch_line(run, metrics))
+                    run.end_epoch(metrics)
+            # -- Record --------------------------------------------------------------------------------------------
             if folder is None:
                 return
-            model = folder / "model.ckpt"
-            disk_errors.required(lambda: checkpoints.save_weights(session, model, variables, own.names), model, folder)
-            evaluation.write_pictures(log, folder, loop.most_confident, data, own.names)
-
-        # -- Record ----------------------------------------------------------------------------------------
-        result = records.build_record(
-            half="tf_seresnet",
-            mode="train",
-            network=recipe.network,
-            recipe=recipe.name,
-            depth=recipe.depth,
-            variant=recipe.variant,
-            layers=network.layers,
-            seed=recipe.seed,
-            schedule=recipe.schedule.describe(),
-            dataset=run_setup.describe_data(data),
-            device=device.describe(),
-            machine=provenance.machine(),
-            precision=device.precision,
-            batch_size=recipe.batch_size,
-            global_batch_size=recipe.batch_size * device.count,
-            epochs_completed=progress.epoch,
-            steps_completed=progress.step,
-            images_trained=progress.images,
-            throughput=clock.summary(),
-            train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last")),
-            best={"epoch": progress.best_epoch, "top1": progress.best_top1},
-            parameters=training_step.parameters(),
-            versions=run_setup.versions(),
-            started=started,
-            seconds=time.time() - begin,
-        )
-        records.write_record(folder / "result.json", result, disk_errors.advice(folder))
-        log.succeeded()
-        log.line(records.evaluation_line(metrics))
-        log.line(f"record: {folder / 'result.json'}")
-        log.line("\n" + render(beside_documented(result)).rstrip())
+            _save_weights(session, folder / "model.ckpt", data.label_names)
+            evaluation.write_pictures(log, folder, examples, data, data.label_names)
+            parts = {"parameters": variables.parameters(), "started": started, "seconds": time.time() - begin}
+            result = _result(setup, run, metrics, str(folder / "checkpoints" / "last"), **parts)
+            evaluation.write_result(log, folder, result, metrics, disk_errors.advice(folder))
 
 
-def _resumed(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
-    """The checkpoint that --resume names, and the config with the folder of its run unless --output-dir is given."""
-    if config.resume is None:
-        return config, None
-    if config.checkpoint is not None:
-        raise UsageError(
-            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
-        )
-    found = checkpoints.find(config.resume)
-    if found.state is None:
-        raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
-    check_stored(found)
-    if config.output_dir is None:
-        config = dataclasses.replace(config, output_dir=str(run_of(Path(found.prefix).parent)))
-    return config, found
+def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
+    """The folder of the run, and a line for the log where an earlier run was moved; see `open_folder`."""
+    found = setup.checkpoint if setup.resumed_state else None
+    resumed = Path(found.prefix).parent if found else None
+    folder, notes = open_folder("tf_seresnet", "train", setup.recipe.network, setup.config.output_dir, resumed)
+    checkpoints.native(os.path.abspath(str(folder)))
+    return folder, notes
 
 
-def _start(config: RunConfig) -> Optional[Found]:
-    """The weights that --checkpoint names for a run that starts."""
-    if config.checkpoint is None:
-        return None
-    given = checkpoints.find(config.checkpoint)
-    if given.state is not None:
-        check_stored(given)
-    return given
-
-
-def _plan(config: RunConfig, recipe: CifarRecipe, steps_per_epoch: int, device: Any) -> Plan:
-    steps_per_epoch = min(steps_per_epoch, recipe.steps_per_epoch or steps_per_epoch)
-    if steps_per_epoch < 1:
-        batch = f"{recipe.batch_size} on {device.count} devices" if device.count > 1 else str(recipe.batch_size)
-        raise UsageError(f"a batch of {batch} is larger than the training set; lower --batch-size")
-    total = steps_per_epoch * recipe.epochs
-    smaller = config.max_steps or recipe.steps_per_epoch or config.epochs
-    return Plan(
-        steps_per_epoch,
-        min(total, config.max_steps or total),
-        config.print_freq,
-        config.save_steps,
-        not smaller,
-        _floor(config, recipe, device),
+def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
+    recipe, data, device = setup.recipe, setup.data, setup.device
+    batches = TrainingInput(
+        data.train_images,
+        data.train_labels,
+        setup.normalisation,
+        Augmentation(recipe.crop_padding, recipe.flip),
+        recipe.batch_size,
+        recipe.seed,
+        setup.config.workers or 2,
+        device.static_shapes,
+        device.times_data_wait,
+        replicas,
     )
+    step = TrainingStep(setup.network, batches, recipe, device, replicas)
+    batch_size = evaluation.batch_size(setup.config, len(data.test_images), device.count)
+    return batches, step, Inference(setup.network, setup.normalisation, batch_size, reuse=True, replicas=replicas)
 
 
-def _floor(config: RunConfig, recipe: CifarRecipe, device: Any) -> Optional[float]:
-    if config.accelerator is None:
-        return None
-    cost = network_cost(recipe.depth, recipe.variant)
-    return config.accelerator.roofline_seconds(cost, recipe.batch_size, element_bytes(device.precision))
+def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
+    """Give every variable its value: a new one, that of the given weights or that of the run to resume."""
+    variables.initialise(session, setup.recipe.seed)
+    found, classes = setup.checkpoint, setup.classes
+    if found is None:
+        return
+    if setup.resumed_state:
+        checkpoints.restore_everything(session, found)
+        lines = [*found.notes, f"resumed: {found.prefix} at step {setup.resumed_state['progress']['step']}"]
+    else:
+        found = found.moved_with(setup.config.output_dir)
+        outputs = None if classes.in_place else classes.outputs
+        checkpoints.restore_weights(session, found, variables.model_variables(), outputs)
+        lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in classes.notes)]
+    for line in lines:
+        log.line(line)
 
 
-def _run_state(
-    recipe: CifarRecipe, network: NetworkSpec, normalise: Normalisation, data: Cifar10, device: Any
-) -> Dict[str, Any]:
-    """What a checkpoint must say so that evaluation and resumption need nothing else."""
-    return {
-        "recipe": recipe.to_json(),
-        "network": dataclasses.asdict(network),
-        "normalisation": dataclasses.asdict(normalise),
-        "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint, "classes": data.label_names},
-        "device": device.describe(),
-        "arithmetic": run_setup.arithmetic(device),
-    }
+def _checkpoint_writer(session: Any, setup: RunSetup, folder: Path) -> Callable[[Dict[str, Any], bool], Any]:
+    """What writes a checkpoint of the session with the state of the run. Needs the complete graph."""
+    saver, fixed = Checkpoints(folder, setup.config.keep), setup.checkpoint_state()
+    return lambda state, best: saver.save(session, {**fixed, **state}, best)
 
 
-def _introduce(
-    log: RunLog,
-    device: Any,
-    recipe: CifarRecipe,
-    network: NetworkSpec,
-    plan: Plan,
-    remarks: List[str],
-    folder: Optional[Path],
-) -> None:
-    """What is about to run, before the first step."""
-    several = f"{device.count} x " if device.count > 1 else ""
-    log.line(f"device: {device.kind}, {several}{device.name}, precision {device.precision}")
-    for note in device.notes:
-        log.line(f"note: {note}")
-    log.line(
-        f"network: {recipe.network}, variant {network.variant}, layers {network.layers},"
-        f" {training_step.parameters():,} trainable parameters"
+def _save_weights(session: Any, path: Path, names: Sequence[str]) -> None:
+    """The final weights in TensorFlow's usual form. Raises UsageError where the disk does not take them."""
+    own = variables.model_variables()
+    disk_errors.required(lambda: checkpoints.save_weights(session, path, own, names), path, path.parent)
+
+
+def _result(setup: RunSetup, run: Run, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:
+    return setup.record(
+        "train",
+        seed=setup.recipe.seed,
+        schedule=setup.recipe.schedule.describe(),
+        batch_size=setup.recipe.batch_size,
+        global_batch_size=setup.global_batch_size,
+        evaluation=evaluation_part(metrics, checkpoint),
+        **run.record(),
+        **parts,
     )
-    log.line(
-        f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
-        f" device ({recipe.batch_size * device.count} in all), learning rate {recipe.schedule.describe()}"
-    )
-    for remark in remarks:
-        log.line(f"note: {remark}")
-    if folder:
-        log.line(f"output: {folder}")

@@ -14,20 +14,19 @@ import torch
 from shared.cli.signals import Interrupts
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
-from shared.run import provenance
 from shared.run.clock import Clock
-from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now, open_log
+from shared.run.loop import open_folder
 from shared.run.progress import Progress
-from torch_imagenet import run_setup
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
+from torch_imagenet.recipe import synthetic_recipe
+from torch_imagenet.run_setup import RunSetup
 from torch_imagenet.step.batch_norm import least_batch
-from torch_imagenet.step.training_step import TrainingStep
 
 STEPS = 20  # timed ones, unless --max-steps says otherwise
 CLASSES = 1000
@@ -43,86 +42,68 @@ def synthetic_batch(recipe: ImageNetRecipe, num_classes: int, device: Device) ->
 
 
 class SyntheticStep:
-    """Network, step and one batch of the recipe that the options ask for, for the modes that need no data."""
+    """Network, step and one batch of the configured recipe, for the modes that need no data."""
 
     def __init__(self, config: RunConfig, device: Device, ranks: Ranks = ALONE) -> None:
-        self.recipe = recipe = run_setup.synthetic_recipe(config, device)
-        self.device = device
-        self.level = precision(recipe.precision)
-        self.spec = _spec(config, recipe, device)
-        self.memory_format = device.memory_format(self.spec.name, config.memory_format)
-        torch.manual_seed(recipe.seed)
-        self.normalise = run_setup.normalisation(self.spec, device, self.level, self.memory_format)
-        self.step = TrainingStep(
-            self.spec.make(),
-            recipe,
-            self.spec.num_classes,
-            device,
-            self.level,
-            self.normalise,
-            self.memory_format,
-            self.spec.head,
-            config.compile,
-            ranks,
-            config.sync_bn,
-        )
-        self.batch = synthetic_batch(recipe, self.spec.num_classes, device)
-        self._loss, self._steps = torch.zeros(()), 0
+        self.setup = setup = _setup(config, device)
+        torch.manual_seed(setup.recipe.seed)
+        self.step = setup.training_step(setup.spec.make(), ranks)
+        self.normalise = setup.normalisation()
+        self.batch = synthetic_batch(setup.recipe, setup.spec.num_classes, device)
+        self._result, self._steps = self.step.left_out(), 0
 
     def train(self) -> None:
         """One training step."""
-        batches = [self.batch] * self.recipe.accumulate
-        self._loss = self.step.run(batches, self.recipe.schedule.at(0), 0, 0)[0]
+        recipe = self.setup.recipe
+        self._result = self.step.run([self.batch] * recipe.accumulate, recipe.schedule.at(0), 0, 0)
         self._steps += 1
 
     def check_numbers(self) -> None:
-        """Raise UsageError where the last step's loss or a weight is no number: its speed would be of nothing."""
-        Progress(step=self._steps - 1).count(float(self._loss), 0, 0, where=self.step.where_not_finite)
-        self.step.check_numbers(self._steps, float(self.step.magnitude()), ended=False)
+        """Raise UsageError where the last step's loss or a weight is not finite: its speed would be of nothing."""
+        (result,) = self.step.read([self._result])
+        Progress(step=self._steps - 1).count(result.loss, 0, 0, where=self.step.where_not_finite)
+        self.step.check_numbers(self._steps, is_last=False)
 
     def forward(self) -> None:
         """The logits of one batch, as evaluation computes them."""
-        with torch.inference_mode(), self.device.autocast(self.level):
+        with torch.inference_mode(), self.setup.device.autocast(self.setup.precision):
             self.step.forward(self.normalise(self.batch.images))
 
     def describe(self) -> Dict[str, Any]:
         """What a record says about it."""
-        recipe = self.recipe
         return {
-            "network": self.spec.name,
-            "recipe": recipe.name,
-            "image_size": recipe.image_size,
-            "device": self.device.describe(),
-            "machine": provenance.machine(),
-            "precision": self.level.name,
-            "memory_format": self.memory_format,
-            "batch_size": recipe.batch_size,
-            "global_batch_size": recipe.batch_size * recipe.accumulate * self.device.count,
-            "parameters": run_setup.parameters(self.step.network),
-            "versions": run_setup.versions(),
+            "memory_format": self.setup.memory_format,
+            "batch_size": self.setup.recipe.batch_size,
+            "global_batch_size": self.setup.global_batch_size,
+            "compiled": self.setup.config.compile,
+            **self.setup.describe(self.step.network),
         }
 
     def line(self) -> str:
         """For the log."""
-        recipe, layout = self.recipe, self.memory_format.replace("_", " ")
-        return f"network: {self.spec.text()}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+        recipe, layout = self.setup.recipe, self.setup.memory_format.replace("_", " ")
+        network = self.setup.spec.text()
+        return f"network: {network}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
 
 
 def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Print both rates and write result.json. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
     synthetic = SyntheticStep(config, device, ranks)
-    folder = ranks.from_first(lambda: _folder(config))
+    setup = synthetic.setup
+    folder, _ = ranks.from_first(
+        lambda: open_folder("torch_imagenet", "benchmark", "benchmark", config.output_dir, None)
+    )
     with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
-        for line in [*run_setup.device_lines(device, synthetic.level), synthetic.line()]:
+        for line in [*setup.device_lines(), synthetic.line()]:
             log.line(line)
         if ranks.is_first:
-            run_setup.write_config(folder, config, synthetic.recipe, synthetic.spec, device)
+            setup.write_config(folder)
         steps = config.max_steps or STEPS
-        images = synthetic.recipe.batch_size * device.count
+        images = setup.recipe.batch_size * device.count
         forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
         log.line(_rate("forward", forward))
-        trained = _timed(synthetic.train, images * synthetic.recipe.accumulate, steps, device, ranks, interrupts)
+        trained = _timed(synthetic.train, setup.global_batch_size, steps, device, ranks, interrupts)
         synthetic.check_numbers()
         log.line(_rate("training", trained))
         peak = device.peak_memory()
@@ -133,8 +114,6 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
         result = records.build_record(
             half="torch_imagenet",
             mode="benchmark",
-            dataset={"name": "synthetic"},
-            compiled=config.compile,
             steps_completed=steps,
             throughput=trained,
             forward=forward,
@@ -148,21 +127,16 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
 
 def check(config: RunConfig, device: Device) -> None:
     """Raise UsageError for what every process of a benchmark would find wrong."""
-    _spec(config, run_setup.synthetic_recipe(config, device), device)
+    _setup(config, device)
 
 
-def _spec(config: RunConfig, recipe: ImageNetRecipe, device: Device) -> NetworkSpec:
-    """The network that is measured. Raises UsageError where the recipe's batch is too small for it."""
+def _setup(config: RunConfig, device: Device) -> RunSetup:
+    """What is measured. Raises UsageError where the recipe's batch is too small for the network."""
+    recipe = synthetic_recipe(config, device)
     spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     if recipe.batch_size == 1:
         least_batch(spec, recipe, config.sync_bn and device.count > 1)
-    return spec
-
-
-def _folder(config: RunConfig) -> Path:
-    folder = run_folder(config.output_dir, "benchmark")
-    set_aside(folder, "torch_imagenet", "benchmark")
-    return folder
+    return RunSetup(config, device, recipe, spec, precision(recipe.precision), None)
 
 
 def write(log: RunLog, folder: Path, result: Dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pickle
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Mapping, Optional, Sequence, Union
 
 import torch
 
@@ -27,6 +27,7 @@ from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.weights.load import with_names
 
 if TYPE_CHECKING:
+    from torch_imagenet.input_pipeline.bad_images import BadImages
     from torch_imagenet.step.training_step import TrainingStep
 
 
@@ -65,6 +66,20 @@ def read_training(folder: Path) -> Dict[str, Any]:
 def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:
     """A bare state dict, torch's usual form, whole or not at all; with its classes' names, see `weights.with_names`."""
     _save_whole(path, with_names(_to_host(weights), classes))
+
+
+def writer(
+    folder: Path, keep: int, step: TrainingStep, own: Mapping[str, Any], bad: BadImages
+) -> Callable[[Dict[str, Any], bool], None]:
+    """What `Run` saves with: `own`, what every checkpoint of the run says, its state of now, and the tensors."""
+    run_folder = checkpoint_folder.CheckpointFolder(folder, keep)
+
+    def write(state: Dict[str, Any], best: bool) -> None:
+        training, number = step.state_dict(), state["progress"]["step"]
+        whole = {**own, **state, "bad_images": bad.to_state()}
+        run_folder.save(number, lambda target: write_training(target, training), whole, best)
+
+    return write
 
 
 def save_with_original_names(

@@ -26,8 +26,8 @@ from torch_imagenet.options import RunConfig
 def _train(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
     from torch_imagenet.distributed.run import run_on_devices
+    from torch_imagenet.run_setup import check
     from torch_imagenet.training import train
-    from torch_imagenet.training_setup import check
 
     run_on_devices(train, config, interrupts, check)
 

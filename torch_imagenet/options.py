@@ -224,55 +224,26 @@ def _add_regularisation(group: Any) -> None:
 
 def _add_data(group: Any) -> None:
     add = group.add_argument
-    add(
-        "--on-bad-image",
-        type=one_of(*ON_BAD_IMAGE),
-        default="fatal",
-        help="fatal (default), or skip: leave it out, name it and count it",
-    )
+    on_bad_image = "fatal (default), or skip: leave it out, name it and count it"
+    add("--on-bad-image", type=one_of(*ON_BAD_IMAGE), default="fatal", help=on_bad_image)
     add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
-    add(
-        "--do-not-preserve-aspect-ratio",
-        dest="keep_aspect",
-        action="store_false",
-        help="evaluate on images squeezed to a square",
-    )
-    add(
-        "--sort-val",
-        type=expanded,
-        metavar="LIST",
-        help="check-data: sort val/ into class folders; valprep.sh, or the devkit's list",
-    )
-    add(
-        "--write-shards",
-        type=expanded,
-        metavar="DIR",
-        help="check-data: write the images as tar shards, and check those",
-    )
+    squeezed = "evaluate on images squeezed to a square"
+    add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false", help=squeezed)
+    sort_val = "check-data: sort val/ into class folders; valprep.sh, or the devkit's list"
+    add("--sort-val", type=expanded, metavar="LIST", help=sort_val)
+    write_shards = "check-data: write the images as tar shards, and check those"
+    add("--write-shards", type=expanded, metavar="DIR", help=write_shards)
     add("--shard-size", type=number(int, 1), default=256, metavar="MIB", help="of a shard, about (default: 256)")
-    add(
-        "--shard-cache",
-        type=expanded,
-        metavar="DIR",
-        help="where shards of a URL are kept (default: in the user's cache)",
-    )
-    add(
-        "--shard-cache-size",
-        type=number(float, 0),
-        default=DEFAULT_GIB,
-        metavar="GIB",
-        help=f"how much is kept there (default: {DEFAULT_GIB:g})",
-    )
+    cache = "where shards of a URL are kept (default: in the user's cache)"
+    add("--shard-cache", type=expanded, metavar="DIR", help=cache)
+    size = f"how much is kept there (default: {DEFAULT_GIB:g})"
+    add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB", help=size)
 
 
 def _add_machine(group: Any) -> None:
     add = group.add_argument
-    add(
-        "--opt-level",
-        dest="precision",
-        metavar="LEVEL",
-        help="the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)",
-    )
+    levels = "the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)"
+    add("--opt-level", dest="precision", metavar="LEVEL", help=levels)
     add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
     add("--compile", action="store_true", help="compile the network with torch.compile")
@@ -285,27 +256,12 @@ def _add_several(group: Any) -> None:
     add("--master-addr", "--master_addr", "--addr", metavar="HOST", help="address of machine 0")
     add("--master-port", "--master_port", type=number(int, 1, 2**16), metavar="PORT", help="there (default: 29500)")
     add("--local-addr", "--local_addr", metavar="HOST", help="this machine's own address, where it has several")
-    add(
-        "--local-rank",
-        "--local_rank",
-        type=number(int, 0),
-        metavar="K",
-        help="what torch.distributed.launch passes; with torchrun leave it out",
-    )
-    add(
-        "--max-restarts",
-        type=number(int, 0),
-        default=0,
-        metavar="N",
-        help="start again from the last checkpoint after a failure, N times at most (default: 0)",
-    )
-    add(
-        "--timeout",
-        type=number(float, 1),
-        default=600.0,
-        metavar="SECONDS",
-        help="how long to wait for another process, a data worker too (default: 600)",
-    )
+    local_rank = "what torch.distributed.launch passes; with torchrun leave it out"
+    add("--local-rank", "--local_rank", type=number(int, 0), metavar="K", help=local_rank)
+    restarts = "start again from the last checkpoint after a failure, N times at most (default: 0)"
+    add("--max-restarts", type=number(int, 0), default=0, metavar="N", help=restarts)
+    timeout = "how long to wait for another process, a data worker too (default: 600)"
+    add("--timeout", type=number(float, 1), default=600.0, metavar="SECONDS", help=timeout)
     add("--scale-learning-rate", action="store_true", help="in proportion to the images of a step (Goyal et al. 2017)")
     add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
     add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
@@ -314,26 +270,14 @@ def _add_several(group: Any) -> None:
 def _add_modes(group: Any) -> None:
     add = group.add_argument
     add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
-    add(
-        "--profile",
-        "--prof",
-        "--run-prof",
-        dest="mode_flag",
-        action="store_const",
-        const="profile",
-        help="the mode profile",
-    )
+    profile = ("--profile", "--prof", "--run-prof")
+    add(*profile, dest="mode_flag", action="store_const", const="profile", help="the mode profile")
 
 
 def _add_files(group: Any) -> None:
     add = group.add_argument
-    add(
-        "--log-file",
-        "-log",
-        type=expanded,
-        metavar="FILE",
-        help="the text log (default: train.log in the output folder)",
-    )
+    log_file = "the text log (default: train.log in the output folder)"
+    add("--log-file", "-log", type=expanded, metavar="FILE", help=log_file)
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
 
 

@@ -9,10 +9,9 @@ import torch
 
 from shared.cli.signals import Interrupts
 from shared.results import record as records
-from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now
+from shared.run.loop import open_folder
 from shared.system.atomic_files import write_atomic
-from torch_imagenet import run_setup
 from torch_imagenet.benchmark import SyntheticStep, write
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -27,12 +26,11 @@ def profile(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
     """Write trace and record, print the table. Raises UsageError where the device is not there, Stopped at a signal."""
     started, begin = now(), time.time()
     synthetic = SyntheticStep(config, device, ranks)
-    folder = run_folder(config.output_dir, "profile")
-    set_aside(folder, "torch_imagenet", "profile")
+    folder, _ = open_folder("torch_imagenet", "profile", "profile", config.output_dir, None)
     with RunLog(folder, text_file=config.log_file) as log:
-        for line in [*run_setup.device_lines(device, synthetic.level), synthetic.line()]:
+        for line in [*synthetic.setup.device_lines(), synthetic.line()]:
             log.line(line)
-        run_setup.write_config(folder, config, synthetic.recipe, synthetic.spec, device)
+        synthetic.setup.write_config(folder)
         for _ in range(device.warm_up_steps):
             interrupts.raise_if_requested()
             synthetic.train()
@@ -55,8 +53,6 @@ def profile(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
         result = records.build_record(
             half="torch_imagenet",
             mode="profile",
-            dataset={"name": "synthetic"},
-            compiled=config.compile,
             steps_completed=steps,
             started=started,
             seconds=time.time() - begin,

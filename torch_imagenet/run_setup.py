@@ -1,304 +1,313 @@
-"""What a run is made of, decided before anything expensive starts: data set, recipe, network, transforms."""
+"""What a run is made of, decided before anything expensive starts: data set, recipe, network, plan."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from shared import imagenet, recipes, sample
-from shared.class_names import Classes, Match, check_same
+from shared.checkpoint.folder import Found
 from shared.errors import UsageError
-from shared.imagenet.dataset import ImageNet, Split
-from shared.imagenet.download_cache import is_url, shown
-from shared.imagenet.split import WHOLE
-from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
-from shared.run import provenance
+from shared.recipes import document
+from shared.recipes.imagenet import ImageNetRecipe
+from shared.roofline import element_bytes
+from shared.run import config_file, provenance
 from shared.run import reproducibility as rounding
-from shared.run.progress import refuse_less
-from shared.system.atomic_files import write_atomic
-from shared.system.paths import check_there
-from shared.text import in_utf8, of_system
+from shared.run.loop import Plan
 from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.precision import PRECISIONS, Precision
+from torch_imagenet.devices.precision import Precision, precision
+from torch_imagenet.distributed.data_parallel import check_synchronised_statistics
+from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.distributed.restart import job_name
+from torch_imagenet.input_pipeline.data import Data, load_data
+from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform
+from torch_imagenet.networks.cost import network_cost
 from torch_imagenet.networks.registry import NETWORKS
-from torch_imagenet.networks.spec import NetworkSpec
-from torch_imagenet.options import RunConfig, shard_cache
+from torch_imagenet.networks.spec import NetworkSpec, parameters
+from torch_imagenet.options import RunConfig, patience, workers
+from torch_imagenet.recipe import choose_recipe, global_batch_size, network_spec, resumed_recipe
+from torch_imagenet.step.batch_norm import least_batch
+from torch_imagenet.step.losses import smoothing_text
 from torch_imagenet.step.normalisation import Normalisation
-
-DEFAULT_NETWORK = "se_resnet50"
-
-# What an option changes in a recipe, by the name that the option has in the namespace.
-RECIPE_OPTIONS = tuple(
-    (
-        "network epochs batch_size learning_rate scheduler milestones factors warm_up_epochs period factor "
-        "minimum momentum weight_decay precision loss_scale seed steps_per_epoch image_size dropout drop_path "
-        "auxiliary_weight zero_pad label_smoothing smoothing decayed clip_norm accumulate ema_decay mixup cutmix "
-        "randaugment freeze_body"
-    ).split()
-)
+from torch_imagenet.step.training_step import TrainingStep, needs_host
+from torch_imagenet.weights import source
+from torch_imagenet.weights.source import FoundWeights
 
 
 @dataclass(frozen=True)
-class Data:
-    """The data set of a run, and a line about where it came from."""
+class RunSetup:
+    """What every mode that runs a network has decided; without `data` the images are synthetic."""
 
-    content: ImageNet
-    remark: str
-
-    @property
-    def train(self) -> Split:
-        """The images to train on, of a data set that was loaded for training."""
-        assert self.content.train is not None
-        return self.content.train
+    config: RunConfig
+    device: Device
+    recipe: ImageNetRecipe
+    spec: NetworkSpec
+    precision: Precision
+    data: Optional[Data]
 
     @property
-    def classes(self) -> Classes:
-        """What the labels stand for."""
-        return Classes(self.content.classes, self.content.named)
+    def global_batch_size(self) -> int:
+        """The images of one training step over all devices."""
+        return global_batch_size(self.recipe, self.device)
 
-    def describe(self) -> Dict[str, Any]:
-        """The `dataset` part of a record."""
-        content = self.content
+    @property
+    def memory_format(self) -> str:
+        """How the network's weights and images are laid out, channels_last or contiguous."""
+        return self.device.memory_format(self.spec.name, self.config.memory_format)
+
+    def normalisation(self) -> Normalisation:
+        """The network's documented mean and deviation, applied on the device."""
+        values, channels_last = NETWORKS[self.spec.name], self.memory_format == "channels_last"
+        return Normalisation(values.mean, values.std, self.device.torch_device, self.precision.weights, channels_last)
+
+    def training_step(self, network: nn.Module, ranks: Ranks) -> TrainingStep:
+        """The network with all that its training needs, on the device."""
+        return TrainingStep(
+            network,
+            self.recipe,
+            self.spec.num_classes,
+            self.device,
+            self.precision,
+            self.normalisation(),
+            self.memory_format,
+            self.spec.head,
+            self.config.compile,
+            ranks,
+            self.config.sync_bn,
+        )
+
+    def evaluation_input(self, data: Data, ranks: Ranks) -> EvaluationInput:
+        """The validation images, resized and centre-cropped by the network's documented fraction."""
+        config = self.config
+        return EvaluationInput(
+            data.content.val,
+            EvalTransform(self.recipe.image_size, NETWORKS[self.spec.name].crop_fraction, config.keep_aspect),
+            self.eval_batch_size,
+            workers(config),
+            on_bad_image=config.on_bad_image,
+            pin_memory=self.device.asynchronous,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            patience=patience(config, ranks.size),
+        )
+
+    @property
+    def eval_batch_size(self) -> int:
+        """The images of a batch of evaluation, per device."""
+        return self.config.eval_batch_size or self.config.batch_size or self.recipe.batch_size
+
+    def device_lines(self) -> List[str]:
+        """The device and what the user should know about it."""
+        device = self.device
+        head = f"device: {device.kind}, {device.name}, precision {self.precision.name}"
+        return [head, *[f"note: {note}" for note in device.notes]]
+
+    def network_line(self, network: nn.Module) -> str:
+        """One line about the network."""
+        return f"network: {self.spec.text()}, {parameters(network):,} parameters"
+
+    def describe(self, network: nn.Module) -> Dict[str, Any]:
+        """What the record of every mode says about the run."""
         return {
-            "name": content.name,
-            "path": in_utf8(content.path),
-            "train_images": len(content.train) if content.train is not None else None,
-            "eval_images": len(content.val),
-            "fingerprint": content.fingerprint,
-            "classes": self.classes.stored(),
+            "network": self.spec.name,
+            "recipe": self.recipe.name,
+            "image_size": self.recipe.image_size,
+            "dataset": self.data.describe() if self.data is not None else {"name": "synthetic"},
+            "device": self.device.describe(),
+            "machine": provenance.machine(),
+            "precision": self.precision.name,
+            "parameters": parameters(network),
+            "versions": versions(),
         }
 
-    def labelled(self, found: Match) -> Data:
-        """The validation images under the numbers and names that the network's outputs have."""
-        val = replace(self.content.val, classes=found.names, labels=found.labels(self.content.val.labels))
-        return replace(self, content=replace(self.content, classes=found.names, val=val))
+    def write_config(self, folder: Path) -> None:
+        """config.json of this run. Raises OSError."""
+        config_file.write_config(
+            folder,
+            self.recipe,
+            {"job": job_name()},
+            network=self.spec.to_json(),
+            options=self.config.to_json(),
+            device=self.device.describe(),
+            global_batch_size=self.global_batch_size,
+            data=self.data.describe() if self.data is not None else {"name": "synthetic"},
+            versions=versions(),
+        )
 
 
-def load_data(
-    config: RunConfig,
-    state: Optional[Dict[str, Any]] = None,
-    need_train: bool = True,
-    start: Optional[Dict[str, Any]] = None,
-) -> Data:
-    """In this order: --data-path, what the checkpoint's run used, ./imagenet, and where nobody has named data or
-    weights the embedded sample.
+@dataclass(frozen=True)
+class TrainingSetup(RunSetup):
+    """What a training run is, decided from its options, data and checkpoint; no network yet, and nothing written."""
 
-    With the `state` of a run that is to be continued the training images have the order that they had in it; `start` is
-    that of a run whose weights alone are taken. Raises UsageError where what is named is not there.
-    """
-    data = _found_data(config, state or start, ("train", "val") if need_train else ("val",))
-    if state is None or not need_train:
-        return data
-    train = data.train.ordered(state["data"].get("order", WHOLE))
-    return replace(data, content=replace(data.content, train=train))
+    data: Data
+    plan: Plan
+    least_batch: int  # images without which a batch cannot be trained on
+    state: Optional[Dict[str, Any]]  # of the checkpoint that is resumed
+
+    @classmethod
+    def from_config(
+        cls, config: RunConfig, device: Device, found: Optional[Found], weights: Optional[FoundWeights] = None
+    ) -> TrainingSetup:
+        """The setup of a run that resumes the checkpoint `found`, or starts, from `weights` or from nothing.
+
+        Raises UsageError where they do not go together.
+        """
+        state = found.state if found else None
+        if config.sync_bn:
+            check_synchronised_statistics(device)
+        data = load_data(config, state, start=weights.state if weights else None)
+        recipe = resumed_recipe(config, state, data) if state else choose_recipe(config, data, device)
+        if state and state["device"]["count"] != device.count:
+            raise UsageError(
+                f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
+                " other batches; use as many, or start a new run from its weights with --checkpoint"
+            )
+        spec = network_spec(config, recipe, state, len(data.content.classes), "data set")
+        plan = _plan(config, recipe, spec, device, len(data.train))
+        least = 1  # no batch is shorter than the others
+        if recipe.batch_size == 1 or config.on_bad_image == "skip":
+            least = least_batch(spec, recipe, config.sync_bn and device.count > 1)
+        return cls(config, device, recipe, spec, precision(recipe.precision), data, plan, least, state)
+
+    def describe(self, network: nn.Module) -> Dict[str, Any]:
+        """What the record of a training run says about what was decided."""
+        return {
+            **super().describe(network),
+            "half": "torch_imagenet",
+            "mode": self.config.mode,
+            "seed": self.recipe.seed,
+            "schedule": self.recipe.schedule.describe(),
+            "batch_size": self.recipe.batch_size,
+            "global_batch_size": self.global_batch_size,
+            "memory_format": self.memory_format,
+            "compiled": self.config.compile,
+        }
+
+    def training_input(self, ranks: Ranks) -> TrainingInput:
+        """The training images: random crops, flips and, where the recipe has it, RandAugment."""
+        recipe, config = self.recipe, self.config
+        return TrainingInput(
+            self.data.train,
+            train_transform(recipe),
+            recipe.batch_size,
+            recipe.seed,
+            workers(config),
+            on_bad_image=config.on_bad_image,
+            pin_memory=self.device.asynchronous,
+            rank=ranks.rank,
+            ranks=ranks.size,
+            patience=patience(config, ranks.size),
+        )
+
+    def rounding(self) -> Dict[str, Any]:
+        """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
+        return {
+            "device": f"{self.device.kind}, {self.device.name}",
+            "memory_format": self.memory_format,
+            "compiled": self.config.compile,
+            "threads": None if self.device.asynchronous else torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+    def hyper_parameters(self) -> Dict[str, Any]:
+        """What TensorBoard shows beside the recipe."""
+        return {
+            "dataset": self.data.content.name,
+            "device": f"{self.device.count} x {self.device.name}",
+            "global_batch_size": self.global_batch_size,
+            "memory_format": self.memory_format,
+        }
+
+    def checkpoint_state(self) -> Dict[str, Any]:
+        """What a checkpoint must say so that evaluation and resumption need nothing else."""
+        described = self.data.describe()
+        return {
+            "half": "torch_imagenet",
+            "mode": self.config.mode,
+            "recipe": self.recipe.to_json(),
+            "network": self.spec.to_json(),
+            "data": {
+                **{name: described[name] for name in ("name", "path", "fingerprint")},
+                "order": self.data.train.order,
+                "classes": described["classes"],
+            },
+            "device": self.device.describe(),
+            "arithmetic": self.rounding(),
+        }
+
+    def introduction(self, step: TrainingStep) -> List[str]:
+        """What is about to run, for the log."""
+        recipe, plan = self.recipe, self.plan
+        return [
+            *self.device_lines(),
+            self.network_line(step.network),
+            f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size}"
+            f" per device ({self.global_batch_size} in all), image size {recipe.image_size}, learning rate"
+            f" {recipe.schedule.describe()}",
+            *[f"note: {note}" for note in self._notes(step)],
+        ]
+
+    def _notes(self, step: TrainingStep) -> List[str]:
+        recipe, images = self.recipe, self.global_batch_size
+        documented = next((line.strip() for line in document(recipe.name).splitlines() if "Documented:" in line), None)
+        notes = [documented] if documented else []
+        if recipe.devices > 1 and images != recipe.batch_size * recipe.devices:
+            documented_images = recipe.batch_size * recipe.devices
+            notes.append(
+                f"the recipe's learning rate is for {recipe.devices} devices, {documented_images} images a step; here"
+                f" it is {images}: --accumulate {recipe.devices} makes them the same"
+            )
+        more = (smoothing_text(recipe.label_smoothing, recipe.smoothing), needs_host(step))
+        return [*notes, *(note for note in more if note), *recipe.schedule.remarks(), *self.resumption_notes()]
+
+    def resumption_notes(self) -> List[str]:
+        """How the continuation of a resumed run differs from what the uninterrupted run would have been."""
+        if self.state is None:
+            return []
+        before, epoch = ImageNetRecipe.from_json(self.state["recipe"]).schedule, self.state["progress"]["epoch"]
+        changes = rounding.changes(self.state.get("arithmetic", {}), self.rounding())
+        return [*self.recipe.schedule.prolonged(before, epoch), *changes]
 
 
-def _found_data(config: RunConfig, state: Optional[Dict[str, Any]], splits: Sequence[str]) -> Data:
-    if config.data_path is not None:
-        content = imagenet.load(config.data_path, splits, shard_cache=shard_cache(config, config.data_path))
-        return Data(content, f"data: {content.name} from {shown(content.path)}")
-    if state is not None:
-        content = _trained_on(config, state["data"], splits)
-        return Data(content, f"data: {content.name} from {shown(content.path)}, where the checkpoint was trained")
-    if os.path.lexists(imagenet.FOLDER):
-        content = imagenet.load(imagenet.FOLDER, splits=splits)
-        return Data(content, f"data: {content.name} from ./{imagenet.FOLDER}")
-    if config.checkpoint is not None or config.resume is not None:
-        raise UsageError(f"no data set is named, and there is no ./{imagenet.FOLDER}; name one with --data-path DIR")
-    content = imagenet.load(sample.imagenet_folder(), splits=splits, name=sample.NAME)
-    return Data(
-        content,
-        (
-            f"data: no ImageNet here, so the embedded sample is used ({sample.TRAIN_IMAGES} handwritten digits to train"
-            f" on, {sample.TEST_IMAGES} to test on); give the real data with --data-path DIR"
-        ),
+def check(config: RunConfig, device: Device) -> None:
+    """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
+    config, found, weights = source.origin(config)
+    setup = TrainingSetup.from_config(config, device, found, weights)
+    if weights is not None:
+        source.head(weights, setup.data.classes, config)
+
+
+def _plan(config: RunConfig, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device, images: int) -> Plan:
+    step = global_batch_size(recipe, device)
+    if images < step:
+        raise UsageError(f"a step of {step} images is larger than the training set of {images}; lower --batch-size")
+    steps_per_epoch = min(images // step, recipe.steps_per_epoch or images)
+    total = steps_per_epoch * recipe.epochs
+    seconds = None
+    if config.accelerator is not None:
+        cost, here = network_cost(spec, recipe.image_size), recipe.batch_size * recipe.accumulate
+        seconds = config.accelerator.roofline_seconds(cost, here, element_bytes(recipe.precision))
+    return Plan(
+        recipe.epochs,
+        steps_per_epoch,
+        min(total, config.max_steps or total),
+        config.print_freq,
+        config.save_steps,
+        device.warm_up_steps,
+        roofline_seconds=seconds,
     )
-
-
-def _trained_on(config: RunConfig, stored: Dict[str, Any], splits: Sequence[str]) -> ImageNet:
-    """The data set that a checkpoint names. The embedded sample is made again where its folder is gone."""
-    place = of_system(stored["path"])
-    if sample.is_cached(place) and not os.path.lexists(place):
-        place = str(sample.imagenet_folder())
-    if not is_url(place):
-        check_there(place)
-    return imagenet.load(place, splits, stored["name"], shard_cache=shard_cache(config, place))
-
-
-# -- recipe ----------------------------------------------------------------------------------------------------
-
-
-def choose_recipe(config: RunConfig, data: Data, device: Device) -> ImageNetRecipe:
-    """--recipe, else the network's documented one for one device; a short one for the sample. Options override it."""
-    name = config.recipe or ("imagenet_sample" if data.content.name == sample.NAME else _documented(config))
-    return _overridden(name, config, device)
-
-
-def synthetic_recipe(config: RunConfig, device: Device) -> ImageNetRecipe:
-    """The recipe that is measured where no data is read. Options override it."""
-    return _overridden(config.recipe or _documented(config), config, device)
-
-
-def _documented(config: RunConfig) -> str:
-    return DEFAULTS[config.network or DEFAULT_NETWORK]
-
-
-def _overridden(name: str, config: RunConfig, device: Device) -> ImageNetRecipe:
-    recipe = recipes.get(name)
-    assert isinstance(recipe, ImageNetRecipe)  # the command line knows no others
-    given = given_options(config)
-    documented_step = recipe.batch_size * recipe.devices
-    network = given.get("network", recipe.network)
-    if network != recipe.network:
-        if name in GENERAL:
-            given.setdefault("image_size", recipe.image_size if name in SMALL else NETWORKS[network].image_size)
-        elif {network, recipe.network} != {"se_resnet50", "se_resnet50_caffe"}:
-            raise UsageError(f"recipe {name} is of {recipe.network}; leave --network {network} out")
-    given.setdefault("precision", device.training_precision(recipe.precision))
-    if PRECISIONS.get(given["precision"], Precision("")).loss_scale is None:
-        given.setdefault("loss_scale", None)  # float32's range needs none
-    chosen = recipe.override(**given)
-    if config.scale_learning_rate:
-        # The linear scaling rule (Goyal et al., arXiv 1706.02677, section 2.1), from the step that the rate is for.
-        step = chosen.batch_size * chosen.accumulate * device.count
-        chosen = chosen.override(learning_rate=chosen.schedule.base * step / documented_step)
-    return chosen
-
-
-def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
-    """The recipe of the interrupted run, of which only the number of epochs may change.
-
-    Raises UsageError where an option or the data set would make it another run.
-    """
-    if data.content.fingerprint != state["data"]["fingerprint"]:
-        raise UsageError(
-            f"{data.content.path} is not the data set that the run was trained on; give that one with --data-path, or"
-            " start a new run with --checkpoint"
-        )
-    check_same(state["data"].get("classes"), data.classes, data.content.path)
-    refuse_less(state["progress"], config.epochs, config.max_steps)
-    stored = ImageNetRecipe.from_json(state["recipe"])
-    given = given_options(config)
-    if config.scale_learning_rate:
-        given.pop("learning_rate", None)  # the stored one is already scaled
-    return stored.resumed(given, config.recipe)
-
-
-def arithmetic(device: Device, memory_format: str, compiled: bool) -> Dict[str, Any]:
-    """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
-    return {
-        "device": f"{device.kind}, {device.name}",
-        "memory_format": memory_format,
-        "compiled": compiled,
-        "threads": None if device.asynchronous else torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
-def resumption_remarks(state: Dict[str, Any], recipe: ImageNetRecipe, now: Dict[str, Any]) -> List[str]:
-    """What the user should know about how the continuation differs; `now` is its `arithmetic`."""
-    before = ImageNetRecipe.from_json(state["recipe"]).schedule
-    return [
-        *recipe.schedule.prolonged(before, state["progress"]["epoch"]),
-        *rounding.changes(state.get("arithmetic", {}), now),
-    ]
-
-
-def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:
-    """The recipe that a checkpoint was trained with; for bare weights, the network's with its own image size."""
-    if state is not None:
-        trained = ImageNetRecipe.from_json(state["recipe"])
-        if config.network not in (None, trained.network):
-            raise UsageError(f"the checkpoint is of {trained.network}; leave --network {config.network} out")
-        return trained.override(image_size=config.image_size or trained.image_size)
-    network = config.network or DEFAULT_NETWORK
-    recipe = recipes.get(DEFAULTS[network])
-    assert isinstance(recipe, ImageNetRecipe)
-    changes = {"network": network, "image_size": config.image_size or NETWORKS[network].image_size}
-    if config.zero_pad is not None:
-        changes["zero_pad"] = config.zero_pad
-    return recipe.override(auxiliary_weight=0.0, **changes)
-
-
-def given_options(config: RunConfig) -> Dict[str, Any]:
-    """What the command line says about the recipe."""
-    values = {name: getattr(config, name, None) for name in RECIPE_OPTIONS}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-# -- network, transforms ---------------------------------------------------------------------------------------
-
-
-def network_spec(
-    config: RunConfig, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int, whose: str
-) -> NetworkSpec:
-    """The recipe's network for so many classes, or the one that a checkpoint was made with.
-
-    Raises UsageError where the numbers of classes differ; `whose` says what has so many, the data set or the weights.
-    """
-    asked = config.num_classes
-    if asked not in (None, classes):
-        raise UsageError(
-            f"--num-classes {asked}, but the {whose} has {classes} classes; leave it out, or check the data"
-        )
-    if state is None:
-        return NetworkSpec.from_recipe(recipe, classes)
-    stored = NetworkSpec(**state["network"])
-    if stored.num_classes != classes:
-        raise UsageError(
-            f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path, or give"
-            " it a new head with the mode finetune"
-        )
-    return stored
 
 
 def train_transform(recipe: ImageNetRecipe) -> TrainTransform:
-    """Random crops, flips and, where asked for, RandAugment."""
-    return TrainTransform(
-        recipe.image_size, crop_scale=recipe.crop_scale, flip=recipe.flip, randaugment=_pair(recipe.randaugment)
-    )
-
-
-def _pair(numbers: Sequence[int]) -> Optional[Tuple[int, int]]:
-    return (numbers[0], numbers[1]) if numbers else None
-
-
-def eval_transform(config: RunConfig, recipe: ImageNetRecipe, spec: NetworkSpec) -> EvalTransform:
-    """Resize and centre crop, by the network's documented fraction."""
-    return EvalTransform(recipe.image_size, NETWORKS[spec.name].crop_fraction, config.keep_aspect)
-
-
-def normalisation(spec: NetworkSpec, device: Device, level: Precision, memory_format: str) -> Normalisation:
-    """The network's documented mean and deviation, applied on the device."""
-    values = NETWORKS[spec.name]
-    return Normalisation(values.mean, values.std, device.torch_device, level.weights, memory_format == "channels_last")
-
-
-# -- what is said and written ----------------------------------------------------------------------------------
-
-
-def parameters(network: nn.Module) -> int:
-    """How many numbers the network learns, frozen ones included."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def device_lines(device: Device, level: Precision) -> List[str]:
-    """The device and what the user should know about it."""
-    return [f"device: {device.kind}, {device.name}, precision {level.name}", *[f"note: {n}" for n in device.notes]]
-
-
-def network_line(spec: NetworkSpec, network: nn.Module) -> str:
-    """One line about the network."""
-    return f"network: {spec.text()}, {parameters(network):,} parameters"
+    """Random crops, flips and, where the recipe has it, RandAugment."""
+    numbers = recipe.randaugment
+    augment: Optional[Tuple[int, int]] = (numbers[0], numbers[1]) if numbers else None
+    return TrainTransform(recipe.image_size, crop_scale=recipe.crop_scale, flip=recipe.flip, randaugment=augment)
 
 
 def versions() -> Dict[str, str]:
@@ -306,29 +315,3 @@ def versions() -> Dict[str, str]:
     import PIL
 
     return provenance.versions(torch=torch.__version__, numpy=np.__version__, pillow=PIL.__version__)
-
-
-def write_config(
-    folder: Path,
-    config: RunConfig,
-    recipe: ImageNetRecipe,
-    spec: NetworkSpec,
-    device: Device,
-    data: Optional[Data] = None,
-) -> None:
-    """config.json: everything that decided what this run does, as it was resolved. Without `data` it made its own."""
-    content = {
-        "command": provenance.command(),
-        "job": job_name(),
-        "commit": provenance.commit(),
-        "recipe": recipe.to_json(),
-        "learning_rate": recipe.schedule.describe(),
-        "network": spec.to_json(),
-        "options": config.to_json(),
-        "device": device.describe(),
-        "global_batch_size": recipe.batch_size * recipe.accumulate * device.count,
-        "data": data.describe() if data is not None else {"name": "synthetic"},
-        "machine": provenance.machine(),
-        "versions": versions(),
-    }
-    write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from shared.roofline import describe
 from shared.run.log import RunLog
-from torch_imagenet import run_setup
 from torch_imagenet.benchmark import CLASSES
 from torch_imagenet.devices.device import open_device
 from torch_imagenet.networks.cost import network_cost
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
+from torch_imagenet.recipe import synthetic_recipe
 
 
 def summary(config: RunConfig) -> None:
     """Print it. Raises UsageError for a network that does not exist."""
     device = open_device("cpu")
-    recipe = run_setup.synthetic_recipe(config, device)
+    recipe = synthetic_recipe(config, device)
     spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     with RunLog(None) as log:
         log.line(f"network: {spec.text()}, {recipe.image_size} x {recipe.image_size} pixels")

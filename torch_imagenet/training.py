@@ -1,359 +1,196 @@
-"""The modes `train` and `finetune`: one straight line from the options to the record."""
+"""The modes `train` and `finetune`: one straight line from the configuration to the record."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import torch
 
-from shared.checkpoint.folder import CheckpointFolder, Found
+from shared.checkpoint.folder import Found
 from shared.cli.signals import Interrupts
+from shared.errors import DataError
 from shared.metrics import Metrics
-from shared.recipes import document
-from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
-from shared.run import disk_errors, provenance
-from shared.run.clock import Clock
+from shared.run import disk_errors
 from shared.run.events import log_start
 from shared.run.examples import MostConfident
-from shared.run.folder import is_run_of, run_folder, set_aside
-from shared.run.log import RunLog, now, open_log
-from shared.run.progress import Progress
-from shared.text import in_utf8
-from torch_imagenet import checkpoints, evaluation, run_setup
-from torch_imagenet.checkpoints import load_training
+from shared.run.log import now, open_log
+from shared.run.loop import Run, open_folder
+from torch_imagenet import checkpoints
 from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.evaluation import count_together, finish, write_pictures
 from torch_imagenet.input_pipeline.bad_images import BadImages
-from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput
-from torch_imagenet.loop import Loop, Plan
-from torch_imagenet.networks.spec import NetworkSpec
-from torch_imagenet.options import RunConfig, patience, workers
-from torch_imagenet.step.losses import smoothing_text
-from torch_imagenet.step.normalisation import Normalisation
-from torch_imagenet.step.training_step import TrainingStep, needs_host
-from torch_imagenet.training_setup import Setup, origin_of
+from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
+from torch_imagenet.log_lines import epoch_line, evaluation_lines, step_line
+from torch_imagenet.options import RunConfig
+from torch_imagenet.run_setup import TrainingSetup
+from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
+from torch_imagenet.weights.source import FoundWeights
 
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
-    """Train and evaluate as the options say; everything is written under the run's folder, by the first process.
+    """Train and evaluate as configured; everything is written under the run's folder, by rank 0.
 
     Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
     """
     started, begin = now(), time.time()
 
-    # -- Checkpoint to resume, data, recipe, network -----------------------------------------------------------
-    config, found, given = ranks.from_first(lambda: origin_of(config))
-    setup = Setup.of(config, device, found, given)
-    recipe, spec, data, plan = setup.recipe, setup.spec, setup.data, setup.plan
+    # -- What runs ---------------------------------------------------------------------------------------------
+    config, found, weights = ranks.from_first(lambda: source.origin(config))
+    setup = TrainingSetup.from_config(config, device, found, weights)
+    recipe, data = setup.recipe, setup.data
     ranks.same("data set", data.content.fingerprint)
     ranks.same("order of the images", data.train.order)
-    state = found.state if found else None
-    level = precision(recipe.precision)
-    progress = Progress(**state["progress"]) if state else Progress()
+    step, origin = _training_step(setup, found, weights, ranks)
 
-    # -- Network: fresh, given or resumed ----------------------------------------------------------------------
-    torch.manual_seed(recipe.seed)
-    network = spec.make()
-    kept = source.head(given, data.classes, config) if given is not None else None
-    origin = source.load(given, network, spec, kept) if given is not None and kept and ranks.is_first else []
-    memory_format = device.memory_format(spec.name, config.memory_format)
-    normalise = run_setup.normalisation(spec, device, level, memory_format)
-    step = TrainingStep(
-        network,
-        recipe,
-        spec.num_classes,
-        device,
-        level,
-        normalise,
-        memory_format,
-        spec.head,
-        config.compile,
-        ranks,
-        config.sync_bn,
+    # -- Where it is written; from here on something is left behind --------------------------------------------
+    resumed, name = found.folder if found else None, f"{setup.spec.name}-{config.mode}"
+    folder, moved = ranks.from_first(
+        lambda: open_folder("torch_imagenet", config.mode, name, config.output_dir, resumed)
     )
-    if found and ranks.is_first:
-        load_training(step, found.folder)
-        origin = [*found.notes, f"resumed: {found.folder} at step {progress.step}"]
-    arithmetic = run_setup.arithmetic(device, memory_format, config.compile)
-    remarks = [*recipe.schedule.remarks(), *(run_setup.resumption_remarks(state, recipe, arithmetic) if state else [])]
-    step.broadcast()
-
-    # -- Folder and log; from here on something is left behind -------------------------------------------------
-    folder, aside = ranks.from_first(lambda: _folder(config, spec, found))
-    with open_log(folder, progress.step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
-        moved = [f"note: the run that was in {folder} is now in {aside}"] if aside else []
+    first_step = setup.state["progress"]["step"] if setup.state else 0
+    with open_log(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:
-            write_config = partial(run_setup.write_config, folder, config, recipe, spec, device, data)
-            disk_errors.optional(write_config, folder / "config.json", log)
-        log_start(
-            log,
-            recipe.to_json(),
-            dataset=data.content.name,
-            device=f"{device.count} x {device.name}",
-            global_batch_size=recipe.batch_size * recipe.accumulate * device.count,
-            memory_format=memory_format,
-        )
-        _introduce(log, device, recipe, spec, step, plan, remarks, folder)
+            disk_errors.optional(lambda: setup.write_config(folder), folder / "config.json", log)
+        log_start(log, recipe.to_json(), **setup.hyper_parameters())
+        for line in [*setup.introduction(step), f"output: {folder}"]:
+            log.line(line)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
-        clock = Clock.from_state(state["clock"], device.warm_up_steps) if state else Clock(device.warm_up_steps)
-        bad = BadImages(log, state["bad_images"] if state else (), ranks)
-        run_state = _run_state(config.mode, recipe, spec, data, device, arithmetic)
-        saver = _Saver(folder, config, step, bad, run_state, ranks)
-        with _training_input(config, recipe, data, device, ranks) as batches, _evaluation_input(
-            config, recipe, spec, data, device, ranks
-        ) as validation:
-            evaluator = _Evaluator(step, validation, data.content.path, spec, device, normalise, interrupts, log, ranks)
-            metrics = Loop(
-                step,
-                batches,
-                evaluator.run,
-                saver.save,
-                saver.epoch_done,
-                folder,
-                recipe,
-                plan,
-                progress,
-                clock,
-                log,
-                interrupts,
-                bad,
-                ranks,
-            ).run()
+        bad, bad_in_evaluation = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks), BadImages(log)
+        write = checkpoints.writer(folder, config.keep, step, setup.checkpoint_state(), bad) if ranks.is_first else None
+        run = Run(setup.plan, step, log, interrupts, folder, write, setup.state, ranks, bad.receive)
+        with setup.training_input(ranks) as batches, setup.evaluation_input(data, ranks) as images, run:
+            for epoch in run.epochs():
+                _train_epoch(run, setup, step, batches, bad, ranks)
+                most_confident = MostConfident()
+                count = partial(count_together, setup, images, ranks, interrupts, bad_in_evaluation, most_confident)
+                metrics = run.evaluate(partial(step.evaluate, count))
+                for line in evaluation_lines(metrics, epoch + 1):
+                    log.line(line)
+                best = run.end_epoch(metrics)
+                if config.original_names and ranks.is_first:
+                    _save_with_original_names(run, setup, step, folder, best)
             if ranks.is_first:
-                evaluation.write_pictures(log, folder, evaluator.most_confident, data, validation)
-        if not ranks.is_first:
-            return
-        model, names = folder / checkpoints.MODEL, data.classes.stored()
-        disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
+                write_pictures(log, folder, most_confident, data, images)
 
         # -- Record --------------------------------------------------------------------------------------------
-        result = records.build_record(
-            half="torch_imagenet",
-            mode=config.mode,
-            network=spec.name,
-            recipe=recipe.name,
-            seed=recipe.seed,
-            schedule=recipe.schedule.describe(),
-            image_size=recipe.image_size,
-            dataset=data.describe(),
-            device=device.describe(),
-            machine=provenance.machine(),
-            precision=level.name,
-            batch_size=recipe.batch_size,
-            global_batch_size=recipe.batch_size * recipe.accumulate * device.count,
-            memory_format=memory_format,
-            compiled=config.compile,
-            epochs_completed=progress.epoch,
-            steps_completed=progress.step,
-            images_trained=progress.images,
-            bad_images=bad.count,
-            throughput=clock.summary(),
-            train={"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
-            evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last"), evaluator.skipped),
-            best={"epoch": progress.best_epoch, "top1": progress.best_top1},
-            parameters=run_setup.parameters(network),
-            peak_memory=device.peak_memory(),
-            versions=run_setup.versions(),
-            started=started,
-            seconds=time.time() - begin,
-        )
-        evaluation.finish(log, folder, result, metrics, disk_errors.advice(folder))
+        if ranks.is_first:
+            images_left_out = {"bad_images": bad.count, "skipped": bad_in_evaluation.count}
+            _record(setup, run, step, metrics, folder, images_left_out, started, time.time() - begin)
 
 
-def _folder(config: RunConfig, spec: NetworkSpec, found: Optional[Found]) -> Tuple[Path, Optional[Path]]:
-    """The run's folder, and where the files of another run went that was in it."""
-    folder = run_folder(config.output_dir, f"{spec.name}-{config.mode}")
-    in_place = found is not None and is_run_of(folder, found.folder)
-    return folder, None if in_place else set_aside(folder, "torch_imagenet", config.mode)
-
-
-def _run_state(
-    mode: str,
-    recipe: ImageNetRecipe,
-    spec: NetworkSpec,
-    data: run_setup.Data,
-    device: Device,
-    arithmetic: Dict[str, Any],
-) -> Dict[str, Any]:
-    """What a checkpoint must say so that evaluation and resumption need nothing else."""
-    return {
-        "half": "torch_imagenet",
-        "mode": mode,
-        "recipe": recipe.to_json(),
-        "network": spec.to_json(),
-        "data": {
-            "name": data.content.name,
-            "path": in_utf8(data.content.path),
-            "fingerprint": data.content.fingerprint,
-            "order": data.train.order,
-            "classes": data.classes.stored(),
-        },
-        "device": device.describe(),
-        "arithmetic": arithmetic,
-    }
-
-
-class _Saver:
-    """Writes the checkpoints of a run, and the originals' files where they were asked for."""
-
-    def __init__(
-        self,
-        folder: Path,
-        config: RunConfig,
-        step: TrainingStep,
-        bad: BadImages,
-        run_state: Dict[str, Any],
-        ranks: Ranks,
-    ) -> None:
-        self._folder = folder
-        self._checkpoints = CheckpointFolder(folder, config.keep) if ranks.is_first else None
-        self._original_names = config.original_names
-        self._step, self._bad, self._run_state = step, bad, run_state
-
-    def save(self, progress: Progress, clock: Clock, best: bool) -> None:
-        """A checkpoint of now, which the first process writes."""
-        if self._checkpoints is None:
-            return
-        training = self._step.state_dict()
-        state = dict(
-            self._run_state, progress=progress.to_json(), clock=clock.to_state(), bad_images=self._bad.to_state()
-        )
-        self._checkpoints.save(progress.step, lambda folder: checkpoints.write_training(folder, training), state, best)
-
-    def epoch_done(self, progress: Progress, best: bool) -> None:
-        """After an epoch's evaluation."""
-        if self._original_names and self._checkpoints is not None:
-            checkpoints.save_with_original_names(
-                self._folder,
-                self._run_state["network"]["name"],
-                progress.epoch,
-                self._step.evaluated_weights(),
-                self._step.optimizer.state_dict(),
-                progress.best_top1,
-                best,
-                self._run_state["data"]["classes"],
-            )
-
-
-def _training_input(
-    config: RunConfig, recipe: ImageNetRecipe, data: run_setup.Data, device: Device, ranks: Ranks
-) -> TrainingInput:
-    return TrainingInput(
-        data.train,
-        run_setup.train_transform(recipe),
-        recipe.batch_size,
-        recipe.seed,
-        workers(config),
-        on_bad_image=config.on_bad_image,
-        pin_memory=device.asynchronous,
-        rank=ranks.rank,
-        ranks=ranks.size,
-        patience=patience(config, ranks.size),
-    )
-
-
-def _evaluation_input(
-    config: RunConfig, recipe: ImageNetRecipe, spec: NetworkSpec, data: run_setup.Data, device: Device, ranks: Ranks
-) -> EvaluationInput:
-    return EvaluationInput(
-        data.content.val,
-        run_setup.eval_transform(config, recipe, spec),
-        config.eval_batch_size or recipe.batch_size,
-        workers(config),
-        on_bad_image=config.on_bad_image,
-        pin_memory=device.asynchronous,
-        rank=ranks.rank,
-        ranks=ranks.size,
-        patience=patience(config, ranks.size),
-    )
-
-
-class _Evaluator:
-    """Evaluates the weights of now, or their average where the recipe has one."""
-
-    def __init__(
-        self,
-        step: TrainingStep,
-        validation: EvaluationInput,
-        data: str,
-        spec: NetworkSpec,
-        device: Device,
-        normalise: Normalisation,
-        interrupts: Interrupts,
-        log: RunLog,
-        ranks: Ranks,
-    ) -> None:
-        self._bad, self.most_confident = BadImages(log), MostConfident()
-        self._step, self._validation, self._data, self._spec = step, validation, data, spec
-        self._device, self._normalise, self._interrupts, self._ranks = device, normalise, interrupts, ranks
-
-    @property
-    def skipped(self) -> int:
-        """Validation images that could not be read."""
-        return self._bad.count
-
-    def run(self) -> Metrics:
-        """The metrics over all validation images, and their `most_confident`. Raises as `evaluation.together` does."""
-        self.most_confident = MostConfident()
-        average = self._step.average
-        with average.applied() if average is not None else contextlib.nullcontext():
-            count = partial(
-                evaluation.count_images,
-                self._step.forward,
-                self._step.network,
-                self._validation,
-                self._spec.num_classes,
-                self._device,
-                self._step.precision,
-                self._normalise,
-                self._interrupts,
-                self._bad,
-                self.most_confident,
-            )
-            return evaluation.together(count, self._bad, self._ranks, self._data, training=True)
-
-
-def _introduce(
-    log: RunLog,
-    device: Device,
-    recipe: ImageNetRecipe,
-    spec: NetworkSpec,
-    step: TrainingStep,
-    plan: Plan,
-    remarks: List[str],
-    folder: Path,
+def _train_epoch(
+    run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages, ranks: Ranks
 ) -> None:
-    """What is about to run, before the first step."""
-    level = precision(recipe.precision)
-    for line in [*run_setup.device_lines(device, level), run_setup.network_line(spec, step.network)]:
-        log.line(line)
-    whole = recipe.batch_size * recipe.accumulate * device.count
-    log.line(
-        f"recipe: {recipe.name}, {recipe.epochs} epochs of {plan.steps_per_epoch} steps, batch {recipe.batch_size} per"
-        f" device ({whole} in all), image size {recipe.image_size}, learning rate {recipe.schedule.describe()}"
+    """What is left of this epoch's training."""
+    epoch = run.progress.epoch
+    rate = setup.recipe.schedule.at(epoch)
+    for group in run.steps(partial(_start_epoch, run, setup, batches, bad, ranks, rate)):
+        position = run.progress.step_in_epoch + run.ahead
+        run.count(step.run(group, rate, epoch, position) if group else step.left_out())
+        if run.should_sync():  # the one place that waits for the device
+            run.read()
+        if run.should_log():
+            run.log_step(rate, step_line, **step.loss_scale.events())
+        else:
+            run.log.advance_bar()
+        if run.should_save():
+            run.save()
+    run.log_epoch(epoch_line)
+
+
+def _record(
+    setup: TrainingSetup,
+    run: Run,
+    step: TrainingStep,
+    metrics: Metrics,
+    folder: Path,
+    left_out: Dict[str, int],
+    started: str,
+    seconds: float,
+) -> None:
+    """Write model.pth and result.json."""
+    model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
+    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
+    result = records.build_record(
+        bad_images=left_out["bad_images"],
+        evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last"), left_out["skipped"]),
+        peak_memory=setup.device.peak_memory(),
+        started=started,
+        seconds=seconds,
+        **run.record(),
+        **setup.describe(step.network),
     )
-    for line in [*_notes(recipe, step, whole), *remarks]:
-        log.line(f"note: {line}")
-    log.line(f"output: {folder}")
+    finish(run.log, folder, result, metrics, disk_errors.advice(folder))
 
 
-def _notes(recipe: ImageNetRecipe, step: TrainingStep, whole: int) -> List[str]:
-    documented = next((line.strip() for line in document(recipe.name).splitlines() if "Documented:" in line), None)
-    notes = [documented] if documented else []
-    if recipe.devices > 1 and whole != recipe.batch_size * recipe.devices:
-        notes.append(
-            f"the recipe's learning rate is for {recipe.devices} devices, {recipe.batch_size * recipe.devices} images a"
-            f" step; here it is {whole}: --accumulate {recipe.devices} makes them the same"
-        )
-    more = (smoothing_text(recipe.label_smoothing, recipe.smoothing), needs_host(step))
-    return [*notes, *(note for note in more if note)]
+def _training_step(
+    setup: TrainingSetup, found: Optional[Found], weights: Optional[FoundWeights], ranks: Ranks
+) -> Tuple[TrainingStep, List[str]]:
+    """The network with resumed, loaded or fresh weights, the same on all devices, and what the log says of them."""
+    torch.manual_seed(setup.recipe.seed)
+    network, origin = setup.spec.make(), []
+    if weights is not None:
+        head = source.head(weights, setup.data.classes, setup.config)
+        origin = source.load(weights, network, setup.spec, head) if ranks.is_first else []
+    step = setup.training_step(network, ranks)
+    if found and ranks.is_first:
+        checkpoints.load_training(step, found.folder)
+        origin = [*found.notes, f"resumed: {found.folder} at step {found.state['progress']['step']}"]
+    step.broadcast()
+    return step, origin
+
+
+def _start_epoch(
+    run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImages, ranks: Ranks, rate: float
+) -> Iterator[List[Batch]]:
+    """The batches of each step that is left of the epoch, those without enough images left out."""
+    progress = run.progress
+    if progress.step_in_epoch == 0:
+        run.log.line(f"Learning rate of epoch #{progress.epoch + 1} is {rate:.5f}")
+    batches = images.epoch(progress.epoch, progress.step_in_epoch * setup.recipe.accumulate)
+    return _groups(run, setup, batches, bad, ranks)
+
+
+def _groups(
+    run: Run, setup: TrainingSetup, batches: Iterator[Batch], bad: BadImages, ranks: Ranks
+) -> Iterator[List[Batch]]:
+    while True:
+        group = list(itertools.islice(batches, setup.recipe.accumulate))
+        for batch in group:
+            bad.note(batch.bad)
+            for line in batch.notes:
+                run.log.line(line)
+        least = setup.least_batch
+        readable = [batch for batch in group if len(batch.labels) >= least]
+        if not readable:
+            what = f"step {run.progress.step + run.ahead + 1} has no batch of {least} images that can be read"
+            if ranks.size > 1:  # the others are about to take it
+                raise DataError(f"{what}; run check-data on the data set")
+            run.log.line(f"note: {what}; it is left out")
+        yield readable
+
+
+def _save_with_original_names(run: Run, setup: TrainingSetup, step: TrainingStep, folder: Path, best: bool) -> None:
+    write = partial(
+        checkpoints.save_with_original_names,
+        folder,
+        setup.spec.name,
+        run.progress.epoch,
+        step.evaluated_weights(),
+        step.optimizer.state_dict(),
+        run.progress.best_top1,
+        best,
+        setup.data.classes.stored(),
+    )
+    with run.clock.paused():
+        disk_errors.optional(write, folder, run.log)

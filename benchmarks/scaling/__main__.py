@@ -1,13 +1,13 @@
-"""From one device to 1,024: what a training step takes, what it waits for, and what then limits.
+"""Scaling model, from one device to 1,024: the duration of a training step, its waiting times, and what limits it.
 
     python benchmarks/scaling/__main__.py [--network senet154] [--step-ms 640 --batch-size 128] [--devices 1,8,64,1024]
         [--rates ascend910] [--precision O2] [--global-batch 8192] [--cores-per-device 12] [--network-gbit 100] ...
     python benchmarks/scaling/__main__.py --markdown benchmarks/scaling/README.md
 
-Every quantity of README.md's table of inputs has an option; --inputs FILE takes them from JSON, as in
-{"network_gbit": 200, "decode_rate": 450}. Steps are simulated with --seed. The batch per device is the recipe's, or
-what --global-batch leaves to it. --markdown renews the tables of a document between its marks instead. Needs torch,
-which makes the networks whose gradients are counted.
+Every quantity in README.md's table of inputs has an option. --inputs FILE reads them from JSON, for example
+{"network_gbit": 200, "decode_rate": 450}. Steps are simulated with --seed. The batch per device is the recipe's, or its
+share of --global-batch. --markdown FILE instead updates the tables between the marks of a document. Needs torch, to
+count the gradients of the networks.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from shared.text import nearest  # noqa: E402
 
 DEVICES = tuple(2**power for power in range(11))
 SIMULATED_STEPS, SEED = 100, 0
-# The largest global batch at which SGD and the linear rule are known to cost no accuracy (Goyal et al., 2017).
+# The largest global batch known to cost no accuracy with SGD and the linear scaling rule (Goyal et al., 2017).
 LARGEST_BATCH = 8192
 MAY_BE_ZERO = ("node_us", "network_us", "spread", "forward_share", "fixed_share")
-NEGLIGIBLE = 0.05  # of a step: less than that limits nothing
+NEGLIGIBLE = 0.05  # share of a step below which nothing counts as the limit
 
 
 class Row(NamedTuple):
-    """One number of devices. `efficiency` is against as many devices, each with nothing to wait for."""
+    """The result for one number of devices; `efficiency` is relative to as many devices that never wait."""
 
     devices: int
     batch_size: int
@@ -56,16 +56,16 @@ class Row(NamedTuple):
 def row(
     workload: Workload, cluster: Cluster, devices: int, global_batch: Optional[int] = None, seed: int = SEED
 ) -> Row:
-    """Simulate. The batch of a device is the workload's, or its part of a global one, and at least 1."""
+    """Simulate. The batch per device is the workload's, or its share of `global_batch`, and at least 1."""
     batch = workload.batch_size if global_batch is None else max(1, global_batch // devices)
     step = simulate(workload, cluster, devices, batch, SIMULATED_STEPS, seed)
     rate = devices * batch / step.seconds
-    alone = devices * workload.batch_size / workload.step_seconds
-    return Row(devices, batch, step, rate, rate / alone, limit(workload, cluster, devices, batch, step))
+    ideal = devices * workload.batch_size / workload.step_seconds
+    return Row(devices, batch, step, rate, rate / ideal, limit(workload, cluster, devices, batch, step))
 
 
 def limit(workload: Workload, cluster: Cluster, devices: int, batch_size: int, step: Step) -> str:
-    """What most of the lost time is lost to."""
+    """The cause of the largest part of the lost time."""
     cores, storage = image_seconds(cluster, devices)
     small = step.compute - workload.step_seconds * batch_size / workload.batch_size
     lost = {
@@ -81,34 +81,23 @@ def limit(workload: Workload, cluster: Cluster, devices: int, batch_size: int, s
 # -- tables ----------------------------------------------------------------------------------------------------
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int]) -> str:
-    """A Markdown table that reads well as text, too; the columns at `words` are text, the others numbers."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: Sequence[int]) -> str:
+    """A Markdown table with aligned columns: `text_columns` to the left, the others (numbers) to the right."""
     widths = [max(len(cells[at]) for cells in [head, *rows]) for at in range(len(head))]
-    words = [at % len(head) for at in words]
+    text_columns = [at % len(head) for at in text_columns]
 
     def line(cells: Sequence[str]) -> str:
-        sized = enumerate(zip(cells, widths))
-        padded = (cell.ljust(width) if at in words else cell.rjust(width) for at, (cell, width) in sized)
+        columns = enumerate(zip(cells, widths))
+        padded = (cell.ljust(width) if at in text_columns else cell.rjust(width) for at, (cell, width) in columns)
         return "| " + " | ".join(padded) + " |"
 
-    rule = ["-" * width if at in words else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
+    rule = ["-" * width if at in text_columns else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
     return "\n".join(map(line, [head, rule, *rows])) + "\n"
 
 
 def steps_table(rows: Sequence[Row]) -> str:
-    """Rows of one network; a global batch above the largest known to be harmless has a star."""
-    head = [
-        "devices",
-        "batch",
-        "global batch",
-        "images/s",
-        "efficiency",
-        "ms/step",
-        "slowest",
-        "exchange",
-        "images",
-        "limit",
-    ]
+    """The rows of one network; an asterisk marks a global batch above LARGEST_BATCH."""
+    head = "devices,batch,global batch,images/s,efficiency,ms/step,slowest,exchange,images,limit".split(",")
     cells = [
         [
             f"{one.devices:,}",
@@ -122,32 +111,32 @@ def steps_table(rows: Sequence[Row]) -> str:
         ]
         for one in rows
     ]
-    return table(head, cells, words=[-1])
+    return table(head, cells, text_columns=[-1])
 
 
 # -- inputs ----------------------------------------------------------------------------------------------------
 
 
-def cluster(image_size: int, given: Dict[str, Any]) -> Cluster:
-    """The machines: what was given, else the defaults. Raises UsageError for a quantity that is not known."""
+def cluster(image_size: int, inputs: Dict[str, Any]) -> Cluster:
+    """The cluster of these inputs, with defaults for the others. Raises UsageError for an unknown name."""
     known = {field.name for field in dataclasses.fields(Cluster)}
-    for name in given:
+    for name in inputs:
         if name not in known:
             raise UsageError(f"unknown input {name!r}; {nearest(name, known)}")
-    values = {name: one.value for name, one in DEFAULTS.items()}
-    return Cluster(**{**values, "decode_rate": decode_rate(image_size), **given})
+    values = {name: default.value for name, default in DEFAULTS.items()}
+    return Cluster(**{**values, "decode_rate": decode_rate(image_size), **inputs})
 
 
 def read_inputs(path: Optional[str]) -> Dict[str, Any]:
-    """The quantities of a JSON file. Raises UsageError where it holds anything but numbers by name."""
+    """Read inputs from a JSON file. Raises UsageError where it is not an object of numbers."""
     if path is None:
         return {}
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as JSON ({error}); write numbers by name") from error
+        raise UsageError(f"{path} cannot be read as JSON ({error}); write an object of numbers") from error
     if not isinstance(content, dict) or not all(type(value) in (int, float) for value in content.values()):
-        raise UsageError(f'{path} is no list of numbers by name; write {{"network_gbit": 100}}')
+        raise UsageError(f'{path} is not a JSON object of numbers; write {{"network_gbit": 100}}')
     return content
 
 
@@ -156,9 +145,9 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--network", help="default: all three")
     add("--rates", default="ascend910", type=one_of("ascend910", "rtx3090", "h200"), help="whose step times")
-    add("--step-ms", type=number(float, 1e-3), help="a step time of your own, of one device")
-    add("--batch-size", type=number(int, 1), help="images of that step")
-    add("--precision", default="", help="decides the gradients' bytes")
+    add("--step-ms", type=number(float, 1e-3), help="your step time on one device")
+    add("--batch-size", type=number(int, 1), help="the images of that step")
+    add("--precision", default="", help="level that decides the size of the gradients")
     add("--devices", type=whole_numbers, default=DEVICES)
     add("--global-batch", type=number(int, 1), help="shared by all devices")
     add("--seed", type=number(int, 0), default=SEED)
@@ -172,7 +161,7 @@ def _parser() -> Parser:
 
 
 def main(arguments: Optional[List[str]] = None) -> None:
-    """Print the table of each network, or renew a document."""
+    """Print the table of each network, or update the tables of a document."""
     from benchmarks.scaling import networks, tables
 
     options = _parser().parse_args(arguments)
@@ -180,14 +169,9 @@ def main(arguments: Optional[List[str]] = None) -> None:
         text = options.markdown.read_text(encoding="utf-8")
         write_atomic(options.markdown, tables.renewed(text))
         return
-    given = read_inputs(options.inputs)
-    given.update(
-        {
-            field.name: getattr(options, field.name)
-            for field in dataclasses.fields(Cluster)
-            if getattr(options, field.name) is not None
-        }
-    )
+    inputs = read_inputs(options.inputs)
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Cluster)}
+    inputs.update({name: value for name, value in values.items() if value is not None})
     names = [options.network] if options.network else list(networks.DOCUMENTED)
     for name in names:
         if name not in networks.DOCUMENTED:
@@ -196,7 +180,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         batch = options.batch_size or workload.batch_size
         seconds = options.step_ms / 1000 if options.step_ms else workload.step_seconds * batch / workload.batch_size
         workload = networks.with_step(workload, batch, seconds)
-        machines = cluster(networks.image_size(name), given)
+        machines = cluster(networks.image_size(name), inputs)
         rows = [row(workload, machines, count, options.global_batch, options.seed) for count in options.devices]
         sys.stdout.write(f"{name}, {batch} images in {1000 * seconds:.1f} ms on one device by itself\n\n")
         sys.stdout.write(steps_table(rows) + "\n")

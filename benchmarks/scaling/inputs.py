@@ -1,17 +1,19 @@
-"""Measures here what the command line puts into its model: decoding, shards, gloo's all-reduce, steps of two ranks.
+"""Measures inputs of the scaling model on this machine: decoding, shards, gloo's all-reduce, steps of two ranks.
 
     python benchmarks/scaling/inputs.py --data-path FOLDER [--parts decode,shards,gloo,step,ranks] [--rounds 7]
         [--output benchmarks/scaling/measured.json]
 
-FOLDER holds a folder of images per class, as train/ of ImageNet does; they should be as large as those that will be
-trained on. Decoding is the project's input pipeline in one process, by the processor's clock: images a second and core.
-Shards are written of the images by check-data and read in random order from the system's memory: what a core can take
-in at most. The all-reduce is gloo's between two processes of this machine; its latency and bandwidth are the line
-through the smallest and the largest message. "step" is the spread of the mode `benchmark`: of a shifted exponential of
-the same median and 95th percentile. "ranks" trains SE-ResNet-50 on the embedded sample: one process, two that do not
-know each other, two ranks. Other programs on the machine slow all but decoding and shards down and widen the spread;
-the load before each part is noted. Medians over the rounds, with the lowest and highest. With --output the parts
-replace those of the file, whose others stay.
+FOLDER holds one folder of images per class, like train/ of ImageNet, of the size of the training images.
+
+decode  the input pipeline in one process, in images per second of processor time
+shards  shards that check-data writes, read in random order from the page cache: the upper limit of a core
+gloo    all-reduces between two processes; latency and bandwidth are the line through smallest and largest message
+step    the mode `benchmark`: the spread of the shifted exponential with the same median and 95th percentile
+ranks   training SE-ResNet-50 on the embedded sample in one process, in two independent ones, and in two ranks
+
+The figures are medians over the rounds, with the lowest and the highest. Other programs disturb all parts but decode
+and shards, so the load before each part is recorded. --output replaces the measured parts in its file and keeps the
+others.
 """
 
 from __future__ import annotations
@@ -48,29 +50,17 @@ from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E40
 
 SIZES = (4096, 2**20, 25 * 2**20)  # bytes of a message
 BATCH = 32
-STEP = ["--network", "se_resnet50", "--device", "cpu", "--image-size", "64", "--batch-size", "16", "--max-steps", "40"]
+STEP = "--network se_resnet50 --device cpu --image-size 64 --batch-size 16 --max-steps 40".split()
 PARTS = ("decode", "shards", "gloo", "step", "ranks")
 SIDE, RANK_BATCH = 64, 16
-TRAINING = [
-    "--device",
-    "cpu",
-    "--recipe",
-    "imagenet_sample",
-    "--image-size",
-    str(SIDE),
-    "--batch-size",
-    str(RANK_BATCH),
-    "--max-steps",
-    "25",
-    "--print-freq",
-    "1",
-    "--workers",
-    "1",
-]
+TRAINING = (
+    f"--device cpu --recipe imagenet_sample --image-size {SIDE} --batch-size {RANK_BATCH} --max-steps 25"
+    " --print-freq 1 --workers 1"
+).split()
 
 
 def summary(values: List[float]) -> Dict[str, float]:
-    """Median, lowest and highest, four digits of each."""
+    """Median, lowest and highest, with four significant digits."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return {name: float(f"{value:.4g}") for name, value in (("median", middle), ("low", low), ("high", high))}
 
@@ -79,38 +69,27 @@ def summary(values: List[float]) -> Dict[str, float]:
 
 
 def decode_rate(batches: TrainingInput, epochs: Iterable[int]) -> float:
-    """Images a second of one core, from file to a batch of crops."""
+    """Images per second of processor time, from file to a batch of crops."""
     begin = time.process_time()
     images = sum(len(batch.images) for epoch in epochs for batch in batches.epoch(epoch))
     return images / (time.process_time() - begin)
 
 
 def decode_rates(split: Split, image_size: int, images: int, rounds: int) -> List[float]:
-    """The rate of every round, of at least so many images."""
+    """The rate of every round, each of at least `images` images."""
     batches = TrainingInput(split, TrainTransform(image_size), BATCH, 0, workers=0)
     times = -(-images // (batches.steps_per_epoch * BATCH))
     return [decode_rate(batches, range(at * times, (at + 1) * times)) for at in range(rounds + 1)][1:]
 
 
 def shard_rates(train: Path, images: int, rounds: int) -> Dict[str, Any]:
-    """From shards of these images that check-data writes: bytes a second of one core, and images decoded."""
+    """Rates of one core from shards of these images: GB/s read, and images per second decoded."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("train", "val"):
             (folder / part).symlink_to(train.resolve())
-        command = [
-            sys.executable,
-            "torch_imagenet/main.py",
-            "check-data",
-            "--data-path",
-            name,
-            "--workers",
-            "1",
-            "--write-shards",
-            str(folder / "shards"),
-            "--shard-size",
-            "4",
-        ]
+        options = ["--data-path", name, "--write-shards", str(folder / "shards"), "--shard-size", "4", "--workers", "1"]
+        command = [sys.executable, "torch_imagenet/main.py", "check-data", *options]
         subprocess.run(command, cwd=str(ROOT), check=True, stdout=subprocess.DEVNULL)
         split = imagenet.load(folder / "shards").train
         assert split is not None
@@ -119,19 +98,19 @@ def shard_rates(train: Path, images: int, rounds: int) -> Dict[str, Any]:
         with ExtentReader(split.open_shards) as reader:
             for _ in range(rounds + 1):
                 begin = time.process_time()
-                taken = sum(len(reader.read(split.extent(index))) for index in order)
-                reading.append(taken / 1e9 / (time.process_time() - begin))
+                size = sum(len(reader.read(split.extent(index))) for index in order)
+                reading.append(size / 1e9 / (time.process_time() - begin))
         decoding = decode_rates(split, 224, images, rounds)
     return {"gb_s_and_core": summary(reading[1:]), "images_per_second_and_core": summary(decoding)}
 
 
-# -- exchange --------------------------------------------------------------------------------------------------
+# -- all-reduce ------------------------------------------------------------------------------------------------
 
 
-def exchange(rank: int, folder: str, rounds: int) -> None:
-    """One of two processes: seconds of an all-reduce of every size, written by the first."""
+def time_all_reduce(rank: int, folder: str, rounds: int) -> None:
+    """Time all-reduces of all SIZES in one of two processes; rank 0 writes the seconds to times.json."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     times: Dict[int, List[float]] = {}
     for size in SIZES:
         values = torch.ones(size // 4)
@@ -149,12 +128,12 @@ def exchange(rank: int, folder: str, rounds: int) -> None:
 
 
 def all_reduce(rounds: int) -> Dict[str, Any]:
-    """Seconds by size, and the line through smallest and largest: latency of a message, bytes a second each way."""
+    """Milliseconds by size, and the latency and bandwidth of a message."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(exchange, (folder, rounds), nprocs=2)
+        torch.multiprocessing.spawn(time_all_reduce, (folder, rounds), nprocs=2)
         times = {int(size): values for size, values in json.loads((Path(folder) / "times.json").read_text()).items()}
     small, large = (statistics.median(times[size]) for size in (SIZES[0], SIZES[-1]))
-    # Between two, a ring's all-reduce is two messages of half the size.
+    # A ring all-reduce between two processes is two messages of half the size.
     rate = (SIZES[-1] - SIZES[0]) / (large - small)
     return {
         "ms": {str(size): summary([1000 * value for value in values]) for size, values in times.items()},
@@ -167,7 +146,7 @@ def all_reduce(rounds: int) -> Dict[str, Any]:
 
 
 def step_spread(rounds: int) -> Dict[str, Any]:
-    """The mode `benchmark` of SE-ResNet-50 at 64 pixels, several times: its steps, and the spread in each run."""
+    """Step time and spread of the mode `benchmark`, over several runs."""
     spreads, medians = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -184,21 +163,21 @@ def step_spread(rounds: int) -> Dict[str, Any]:
 
 
 def started(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
-    """A short training on the embedded sample, with one thread and one worker a rank."""
+    """Start a short training on the embedded sample, with one thread and one worker per rank."""
     command = [sys.executable, "torch_imagenet/main.py", *TRAINING, *options, "--output-dir", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=str(ROOT), env=environment, stdout=subprocess.DEVNULL)
 
 
 def step_ms(process: "subprocess.Popen[bytes]", folder: Path) -> float:
-    """The median step once it has ended."""
+    """Wait for a training and read its median step time in milliseconds."""
     if process.wait():
-        raise UsageError(f"a training ended with status {process.returncode}; run it by hand: {process.args!r}")
+        raise UsageError(f"a training ended with status {process.returncode}; run it by itself: {process.args!r}")
     return float(json.loads((folder / "result.json").read_text())["throughput"]["step_ms_p50"])
 
 
 def two_ranks(rounds: int) -> Dict[str, Any]:
-    """Milliseconds of a step: one process by itself, two that know nothing of each other, two ranks; in turn."""
+    """Milliseconds of a step in one process, in two independent processes and in two ranks, in turn."""
     times: Dict[str, List[float]] = {"alone": [], "side_by_side": [], "ranks": []}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as name:
@@ -212,10 +191,10 @@ def two_ranks(rounds: int) -> Dict[str, Any]:
 
 
 def measured(options: Any) -> Dict[str, Any]:
-    """The parts that were asked for."""
+    """Measure the parts that the options name."""
     split = scan(options.data_path)
     if len(split) < BATCH:
-        raise UsageError(f"{split.folder} holds {len(split)} images in class folders; give train's, of {BATCH} or more")
+        raise UsageError(f"{split.folder} has {len(split)} images in class folders; give a folder with {BATCH} or more")
     sizes = [Path(split.path(index)).stat().st_size for index in range(len(split))]
     work: Dict[str, Callable[[], Any]] = {
         "decode": lambda: {
@@ -244,7 +223,7 @@ def _parser() -> Parser:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, print, and update the file of --output."""
     options = _parser().parse_args()
     torch.set_num_threads(1)
     result = measured(options)

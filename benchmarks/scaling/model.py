@@ -1,27 +1,26 @@
-"""How long a data-parallel training step takes on many devices: the closed form. Plain Python, seconds and bytes.
+"""The duration of a data-parallel training step in closed form, in seconds and bytes.
 
-A device computes forward and backward; its gradients leave in buckets, each as soon as the backward passes of all
-devices have filled it, so that most of the exchange hides behind the rest of the backward pass (Li et al., PyTorch
-Distributed, VLDB 2020). An exchange costs latency and bandwidth (the alpha-beta model of Thakur et al., 2005): a ring
-inside a node, a ring or a tree between nodes. The slowest device decides: a step's time is its mean times 1 - s + s E,
-E exponential with mean 1 (the shifted exponential of Lee et al., 2018), whose maximum over D devices is in the mean
-H_D = 1 + 1/2 + ... + 1/D. Images come as fast as cores decode and storage reads. `simulation` plays the same
-through event by event.
+Gradients are all-reduced in buckets, each as soon as the backward passes of all devices have filled it. Most of the
+communication therefore overlaps with the rest of the backward pass (Li et al., PyTorch Distributed, VLDB 2020). An
+all-reduce costs latency and bandwidth (the alpha-beta model of Thakur et al., 2005): a ring inside a node, a ring or a
+tree between nodes. A step ends with its slowest device. The time of a device is the mean times 1 - s + s E, where E is
+exponential with mean 1 (the shifted exponential of Lee et al., 2018); the mean of the maximum of E over D devices is
+H_D = 1 + 1/2 + ... + 1/D. Images arrive as fast as cores decode and storage reads. `simulation` has the same model
+event by event.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 MIB = 2**20
-FIRST_BUCKET, BUCKET = MIB, 25 * MIB  # bytes: torch's DistributedDataParallel
+FIRST_BUCKET, BUCKET = MIB, 25 * MIB  # bytes, as in torch's DistributedDataParallel
 
 
 class Gradient(NamedTuple):
-    """Of one parameter: bytes, number type, and the share of the backward pass after which it is there."""
+    """The gradient of one parameter: bytes, dtype, and the share of the backward pass after which it is ready."""
 
     size: int
     dtype: str
@@ -29,7 +28,7 @@ class Gradient(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """Gradients that travel together: bytes, and the share of the backward pass after which all of them are there."""
+    """Gradients that are reduced together: bytes, and the share of the backward pass after which all are ready."""
 
     size: int
     ready: float
@@ -37,13 +36,13 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """One network on one device, by itself."""
+    """A network on a single device."""
 
     network: str
-    batch_size: int  # images a device and step, for which `step_seconds` holds
+    batch_size: int  # images per device and step, to which `step_seconds` belongs
     step_seconds: float
     buckets: Tuple[Bucket, ...] = ()
-    statistics_bytes: int = 0  # exchanged after every backward pass: running statistics, loss and counts
+    statistics_bytes: int = 0  # all-reduced after every backward pass: running statistics, loss and counts
     parameters: int = 0
     train_images: int = 1281167
     eval_images: int = 50000
@@ -51,36 +50,36 @@ class Workload:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines. Each field is an input of the command line; infinite rates and no latency cost nothing."""
+    """The machines. Each field is an option of the command line; the defaults cost no time."""
 
     devices_per_node: int = 8
     node_gb_s: float = math.inf  # between two devices of a node, each direction
-    node_us: float = 0.0  # latency of one message there
-    network_gbit: float = math.inf  # of a node, for all its devices together
+    node_us: float = 0.0  # latency of a message inside a node
+    network_gbit: float = math.inf  # of a node, shared by its devices
     network_us: float = 0.0
-    network_share: float = 1.0  # of the network's rate that an exchange reaches
-    cores_per_device: float = math.inf  # whole ones: as many workers decode
-    decode_rate: float = math.inf  # images a second and core, from file to cropped uint8
-    shard_gb_s: float = math.inf  # of a node, from where the images lie
+    network_share: float = 1.0  # part of that rate which an all-reduce reaches
+    cores_per_device: float = math.inf  # an integer: one worker decodes on each core
+    decode_rate: float = math.inf  # images per second and core, from file to cropped uint8
+    shard_gb_s: float = math.inf  # read rate of a node
     image_kb: float = 115.4
-    spread: float = 0.0  # s above: of the time of a step, the part that varies
-    forward_share: float = 1 / 3  # of the step, before the first gradient can be there
-    fixed_share: float = 0.1  # of the step, at the workload's batch, that no smaller batch makes shorter
-    write_gb_s: float = math.inf  # of a checkpoint, by the one rank that writes it
+    spread: float = 0.0  # s above: the part of a step's time that varies
+    forward_share: float = 1 / 3  # the part of a step before the backward pass
+    fixed_share: float = 0.1  # the part of a step, at the workload's batch, that does not depend on the batch
+    write_gb_s: float = math.inf  # write rate of a checkpoint
 
     def nodes(self, devices: int) -> Tuple[int, int]:
-        """Nodes, and devices on each."""
+        """The number of nodes, and of devices on each."""
         local = min(devices, self.devices_per_node)
         return -(-devices // local), local
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the seconds of a step go; together they are `seconds`."""
+    """The parts of a step in seconds; their sum is `seconds`."""
 
     compute: float
     slowest: float  # waiting for the slowest device
-    exchange: float  # of gradients and statistics, as far as the backward pass does not hide it
+    exchange: float  # communication that does not overlap with the backward pass
     images: float  # waiting for images
 
     @property
@@ -89,25 +88,26 @@ class Step:
 
 
 def buckets(gradients: Sequence[Gradient], first: int = FIRST_BUCKET, limit: int = BUCKET) -> Tuple[Bucket, ...]:
-    """The buckets of gradients in the order in which they arrive, as torch fills them: one kind of number to a bucket.
+    """Distribute gradients, in the order of the backward pass, over buckets as torch does: one dtype per bucket.
 
-    A bucket is closed by the gradient with which it reaches its limit; `first` is that of each kind's first one.
+    A bucket is complete with the gradient that makes it reach `limit` bytes, or `first` bytes for the first bucket of a
+    dtype.
     """
-    done: List[Bucket] = []
-    open_ones = {dtype: Bucket(0, 0.0) for dtype in dict.fromkeys(gradient.dtype for gradient in gradients)}
-    limits = dict.fromkeys(open_ones, first)
+    complete: List[Bucket] = []
+    filling = {dtype: Bucket(0, 0.0) for dtype in dict.fromkeys(gradient.dtype for gradient in gradients)}
+    limits = dict.fromkeys(filling, first)
     for size, dtype, ready in gradients:
-        grown = Bucket(open_ones[dtype].size + size, max(open_ones[dtype].ready, ready))
-        if grown.size >= limits[dtype]:
-            done.append(grown)
-            grown, limits[dtype] = Bucket(0, 0.0), limit
-        open_ones[dtype] = grown
-    done += [bucket for bucket in open_ones.values() if bucket.size]
-    return tuple(sorted(done, key=lambda bucket: bucket.ready))
+        bucket = Bucket(filling[dtype].size + size, max(filling[dtype].ready, ready))
+        if bucket.size >= limits[dtype]:
+            complete.append(bucket)
+            bucket, limits[dtype] = Bucket(0, 0.0), limit
+        filling[dtype] = bucket
+    complete += [bucket for bucket in filling.values() if bucket.size]
+    return tuple(sorted(complete, key=lambda bucket: bucket.ready))
 
 
 def all_reduce_seconds(size: float, devices: int, cluster: Cluster) -> float:
-    """Sum `size` bytes over all devices: inside each node, then between nodes, whose network its devices share."""
+    """All-reduce `size` bytes over all devices: inside each node, then between nodes."""
     nodes, local = cluster.nodes(devices)
     inside = 2 * (local - 1) * (cluster.node_us * 1e-6 + size / local / (cluster.node_gb_s * 1e9))
     if nodes == 1:
@@ -119,15 +119,15 @@ def all_reduce_seconds(size: float, devices: int, cluster: Cluster) -> float:
 
 
 def compute_seconds(workload: Workload, cluster: Cluster, batch_size: float) -> float:
-    """Forward and backward of that many images on one device: a fixed part, and one that grows with the batch."""
+    """Forward and backward pass of a batch on one device: a fixed part and one proportional to the batch."""
     share = cluster.fixed_share + (1 - cluster.fixed_share) * batch_size / workload.batch_size
     return workload.step_seconds * share
 
 
 def image_seconds(cluster: Cluster, devices: int) -> Tuple[float, float]:
-    """What an image takes a device's cores, and what it takes the device's part of its node's storage.
+    """Seconds per image of the cores of a device, and of its share of the storage of its node.
 
-    A core that decodes has waited for what it reads.
+    The time of the cores includes reading, for which they wait.
     """
     _, local = cluster.nodes(devices)
     reading = cluster.image_kb * 1e-6 / cluster.shard_gb_s * local
@@ -135,12 +135,12 @@ def image_seconds(cluster: Cluster, devices: int) -> Tuple[float, float]:
 
 
 def slowest(devices: int, spread: float) -> float:
-    """The slowest of that many devices' steps in the mean, as a multiple of the mean step."""
+    """The mean time of the slowest device, as a multiple of the mean time."""
     return 1 + spread * (sum(1 / number for number in range(1, devices + 1)) - 1)
 
 
 def exchange_ends(ready: Sequence[float], costs: Sequence[float]) -> float:
-    """When the last bucket has arrived: one at a time, none before it is ready."""
+    """When the last bucket is reduced: they are reduced one after another, none before it is ready."""
     end = 0.0
     for begin, cost in zip(ready, costs):
         end = max(end, begin) + cost
@@ -148,7 +148,7 @@ def exchange_ends(ready: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def step(workload: Workload, cluster: Cluster, devices: int, batch_size: float) -> Step:
-    """The closed form, in which the slowest device is always slow by the mean of the maximum."""
+    """A step in closed form, with the mean of the slowest device's time in every step."""
     compute = compute_seconds(workload, cluster, batch_size)
     longest = compute * slowest(devices, cluster.spread)
     forward = cluster.forward_share
@@ -163,19 +163,12 @@ def step(workload: Workload, cluster: Cluster, devices: int, batch_size: float) 
 def epoch_seconds(
     workload: Workload, cluster: Cluster, devices: int, batch_size: int, step_seconds: float
 ) -> Tuple[float, float, float]:
-    """Training, evaluation and checkpoint of one epoch. Each device evaluates its share; one rank writes, all wait.
+    """Seconds of training, evaluation and checkpoint in one epoch.
 
-    A checkpoint holds weights and momentum, 8 bytes a parameter.
+    Each device evaluates its share. One rank writes weights and momentum, 8 bytes per parameter, while all wait.
     """
     training = workload.train_images // (batch_size * devices) * step_seconds
     forward = compute_seconds(workload, cluster, batch_size) * cluster.forward_share / batch_size
     image = max(forward, *image_seconds(cluster, devices))
     evaluation = math.ceil(workload.eval_images / devices) * image
     return training, evaluation, 8 * workload.parameters / (cluster.write_gb_s * 1e9)
-
-
-def without_limits(cluster: Cluster) -> Cluster:
-    """The same machines, with exchange, images and files that cost nothing and devices that are all alike."""
-    names = ("node_gb_s", "network_gbit", "cores_per_device", "decode_rate", "shard_gb_s", "write_gb_s")
-    limits: Dict[str, Any] = dict.fromkeys(names, math.inf)
-    return dataclasses.replace(cluster, node_us=0.0, network_us=0.0, spread=0.0, **limits)

@@ -1,4 +1,4 @@
-"""The tables of README.md, each between two marks that name it; `__main__.py --markdown` renews them."""
+"""The tables of README.md, each between two marks with its name; `__main__.py --markdown` updates them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from shared.errors import UsageError
 
 NAMES = {"senet154": "SENet154", "se_resnet50": "SE-ResNet-50", "pnasnet5large": "PNASNet-5-Large"}
 GOOD = 0.9
-Change = Tuple[str, Dict[str, Any], str, str]  # what it is, changed inputs, precision, whose rates
+Change = Tuple[str, Dict[str, Any], str, str]  # description, changed inputs, precision, name of the rates
 
 FAST = {"shard_gb_s": 8, "network_gbit": 400, "node_gb_s": 230}
 
-# What one might change, one at a time, against the defaults.
+# Each row changes the defaults in one way.
 CHANGES: Tuple[Change, ...] = (
     ("the table of inputs", {}, "", "ascend910"),
     ("gradients in float32 (O0, O1, bf16)", {}, "O1", "ascend910"),
     ("network of 25 Gbit/s", {"network_gbit": 25}, "", "ascend910"),
     ("network of 400 Gbit/s", {"network_gbit": 400}, "", "ascend910"),
-    ("4 cores a device", {"cores_per_device": 4}, "", "ascend910"),
-    ("1 core a device", {"cores_per_device": 1}, "", "ascend910"),
-    ("storage of 0.5 GB/s a node", {"shard_gb_s": 0.5}, "", "ascend910"),
+    ("4 cores per device", {"cores_per_device": 4}, "", "ascend910"),
+    ("1 core per device", {"cores_per_device": 1}, "", "ascend910"),
+    ("storage of 0.5 GB/s per node", {"shard_gb_s": 0.5}, "", "ascend910"),
     ("no spread", {"spread": 0.0}, "", "ascend910"),
     ("a spread of 5 %", {"spread": 0.05}, "", "ascend910"),
     ("steps of an RTX 3090", {}, "", "rtx3090"),
@@ -36,12 +36,12 @@ CHANGES: Tuple[Change, ...] = (
     ("H200, storage of 8 GB/s", {"shard_gb_s": 8}, "", "h200"),
     ("H200, 8 GB/s, 400 Gbit/s, NVLink", FAST, "", "h200"),
     ("the same, gradients in float32", FAST, "bf16", "h200"),
-    ("the same at O2, 8 cores a device", {**FAST, "cores_per_device": 8}, "", "h200"),
+    ("the same at O2, 8 cores per device", {**FAST, "cores_per_device": 8}, "", "h200"),
 )
 
 
 def inputs() -> str:
-    """Every input with its origin, and the measured ones with their spread."""
+    """The inputs with their sources, the measured ones with their range."""
     rows = [
         [
             f"`--{name.replace('_', '-')}`",
@@ -56,7 +56,7 @@ def inputs() -> str:
     for size, rate in decode["images_per_second_and_core"].items():
         origin = f"a core at {size} pixels, {rate['low']:.0f} to {rate['high']:.0f}: {_origin(decode)}"
         rows.append(["`--decode-rate`", f"{rate['median']:.0f}", "images/s", "measured", origin])
-    return table(["input", "value", "unit", "status", "where from"], rows, words=(0, 2, 3, 4))
+    return table(["input", "value", "unit", "status", "where from"], rows, text_columns=(0, 2, 3, 4))
 
 
 def _origin(part: Dict[str, Any]) -> str:
@@ -64,7 +64,7 @@ def _origin(part: Dict[str, Any]) -> str:
 
 
 def rates() -> str:
-    """Images a second of one device, by whom."""
+    """Images per second of one device."""
     sources = {
         "ascend910": "documented: the originals' rows; SENet154's of 8 NPUs, divided by 8",
         "rtx3090": "documented: timm's benchmark-train-amp-*-rtx3090.csv, the faster layout (its seresnet50)",
@@ -74,11 +74,11 @@ def rates() -> str:
         [f"`{name}`", *(f"{RATES[name][network]:,.1f}" for network in DOCUMENTED), source]
         for name, source in sources.items()
     ]
-    return table(["`--rates`", *(NAMES[network] for network in DOCUMENTED), "where from"], rows, words=(0, -1))
+    return table(["`--rates`", *(NAMES[network] for network in DOCUMENTED), "where from"], rows, text_columns=(0, -1))
 
 
 def networks() -> str:
-    """What the networks exchange."""
+    """Size and communication volume of the networks."""
     rows = []
     for name in DOCUMENTED:
         half, full = count(name), count(name, "O0")
@@ -96,23 +96,23 @@ def networks() -> str:
             ]
         )
     head = ["network", "parameters", "GMAC", "MB at O2", "MB otherwise", "buckets", "last one, MB", "statistics, kB"]
-    return table(head, rows, words=[0])
+    return table(head, rows, text_columns=[0])
 
 
 def same_batch(network: str) -> str:
-    """The recipe's batch on every device."""
+    """Weak scaling: the recipe's batch on every device."""
     return steps_table(_rows(workload(network), _cluster(network)))
 
 
-def same_whole(network: str) -> str:
-    """The largest harmless batch, shared by all devices."""
+def same_global_batch(network: str) -> str:
+    """Strong scaling: LARGEST_BATCH images shared by all devices."""
     first = workload(network)
     devices = [devices for devices in DEVICES if LARGEST_BATCH // devices <= first.batch_size]
     return steps_table([row(first, _cluster(network), one, LARGEST_BATCH) for one in devices])
 
 
 def changes() -> str:
-    """Efficiency at 8, 64 and 1,024 devices, and what limits there, by what is changed."""
+    """Efficiency at 8, 64 and 1,024 devices, and the limit at 1,024, for each change."""
     rows: List[List[str]] = []
     for what, changed, level, whose in CHANGES:
         cells = [what]
@@ -121,11 +121,11 @@ def changes() -> str:
             found = [row(first, machines, devices) for devices in (8, 64, 1024)]
             cells.append(f"{' / '.join(f'{one.efficiency:.2f}' for one in found)} {found[-1].limit}")
         rows.append(cells)
-    return table(["with", *(NAMES[network] for network in DOCUMENTED)], rows, words=(0, 1, 2, 3))
+    return table(["with", *(NAMES[network] for network in DOCUMENTED)], rows, text_columns=(0, 1, 2, 3))
 
 
 def epochs() -> str:
-    """An epoch at the recipe's batch: training, evaluation, checkpoint."""
+    """Seconds of training, evaluation and checkpoint in an epoch at the recipe's batch."""
     rows = []
     for network in DOCUMENTED:
         first, machines = workload(network), _cluster(network)
@@ -135,11 +135,11 @@ def epochs() -> str:
                 rest = f"{100 * (parts[1] + parts[2]) / sum(parts):.0f} %"
                 rows.append([NAMES[network], f"{one.devices:,}", *(f"{part:,.1f}" for part in parts), rest])
     head = ["network", "devices", "training, s", "evaluation, s", "checkpoint, s", "share of the last two"]
-    return table(head, rows, words=[0])
+    return table(head, rows, text_columns=[0])
 
 
 def good() -> str:
-    """Up to how many devices each network keeps `GOOD` of its rate, by the same batch or the same whole."""
+    """The largest number of devices of each network: at efficiency `GOOD`, and at LARGEST_BATCH images per step."""
     rows = []
     for network in DOCUMENTED:
         first, machines = workload(network), _cluster(network)
@@ -150,11 +150,11 @@ def good() -> str:
         rows.append([NAMES[network], f"{same:,}", f"{harmless:,}", f"{fair.devices:,} ({fair.batch_size} images each)"])
     whole = f"{LARGEST_BATCH:,} images"
     head = ["network", "90 %, the recipe's batch", f"{whole} a step", f"50 %, {whole}"]
-    return table(head, rows, words=(0, 1, 2, 3))
+    return table(head, rows, text_columns=(0, 1, 2, 3))
 
 
 def found_here() -> str:
-    """What was measured of exchanges and of two ranks, and what the model says of them."""
+    """Measurements of shards, gloo and two ranks, with the prediction of the model."""
     shards, gloo, ranks = (measured()[part] for part in ("shards", "gloo", "ranks"))
     decoded = _spread(shards["images_per_second_and_core"])
     rows = [
@@ -168,7 +168,7 @@ def found_here() -> str:
         model = f"{_two_ranks(False):.0f} to {_two_ranks(True):.0f}" if name == "ranks" else ""
         rows.append([f"a step of {what}", "ms", *_spread(ranks[name]), model, _origin(ranks)])
     head = ["measured", "unit", "median", "lowest", "highest", "model", "where"]
-    return table(head, rows, words=(0, 1, 5, 6))
+    return table(head, rows, text_columns=(0, 1, 5, 6))
 
 
 def _spread(one: Dict[str, float]) -> List[str]:
@@ -176,7 +176,7 @@ def _spread(one: Dict[str, float]) -> List[str]:
 
 
 def _two_ranks(exposed: bool) -> float:
-    """Milliseconds of a step of two ranks after those of two processes that do not exchange: hidden, or after it."""
+    """Predicted milliseconds of a step of two ranks; `exposed`: without overlap of communication and backward pass."""
     gloo, ranks = measured()["gloo"], measured()["ranks"]
     machines = Cluster(2, node_gb_s=gloo["gb_s"], node_us=gloo["us"])
     seconds = ranks["side_by_side"]["median"] / 1000
@@ -187,7 +187,7 @@ def _two_ranks(exposed: bool) -> float:
 
 
 def documented() -> str:
-    """What the originals' documents say of eight devices against one, and what the model says."""
+    """Documented efficiency of eight devices, and that of the model."""
     rows = []
     for network in ("se_resnet50", "pnasnet5large"):
         one, eight = documented_rate(network), documented_rate(network, 8)
@@ -195,11 +195,11 @@ def documented() -> str:
         efficiencies = [f"{eight / one / 8:.2f}", f"{model.efficiency:.2f}"]
         rows.append([NAMES[network], f"{one:,.1f}", f"{eight:,.1f}", *efficiencies])
     head = ["network", "1 NPU, images/s", "8 NPUs, images/s", "efficiency", "the model's"]
-    return table(head, rows, words=[0])
+    return table(head, rows, text_columns=[0])
 
 
 def blocks() -> Dict[str, Callable[[], str]]:
-    """Every table by its name."""
+    """The functions of all tables by name."""
     found: Dict[str, Callable[[], str]] = {
         "inputs": inputs,
         "rates": rates,
@@ -212,12 +212,12 @@ def blocks() -> Dict[str, Callable[[], str]]:
     }
     for network in DOCUMENTED:
         found[f"{network}, the recipe's batch"] = lambda network=network: same_batch(network)  # type: ignore[misc]
-        found[f"{network}, {LARGEST_BATCH} images"] = lambda network=network: same_whole(network)  # type: ignore[misc]
+        found[f"{network}, {LARGEST_BATCH} images"] = lambda network=network: same_global_batch(network)  # type: ignore[misc]
     return found
 
 
 def renewed(text: str) -> str:
-    """The document with its tables as they are now. Raises UsageError for a mark that names no table."""
+    """The document with its tables updated. Raises UsageError for a mark that names no table."""
     known = blocks()
 
     def replaced(match: "re.Match[str]") -> str:

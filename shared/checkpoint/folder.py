@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or absent, and that know how to continue the run exactly.
+"""Checkpoints that are complete or absent, and from which a run continues exactly.
 
-A checkpoint is a folder `checkpoints/step-00000391/` with the files that a half's framework writes, and `state.json`:
-progress, recipe, network and the checksums of the files. It is written under another name, synced and renamed. `last`
-and `best` stand for two of them, see `checkpoint_names`.
+A checkpoint is a folder `checkpoints/step-00000391/` with the framework's files and `state.json`: progress, recipe,
+network and the checksums of the files. It is written under a temporary name, synced and renamed. `last` and `best` name
+two of them, see `shared.checkpoint.names`.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from shared.system.atomic_files import make_folder, open_to_others, sync_files, 
 FOLDER = "checkpoints"
 _CHECKSUM = "checksum"
 _WRITING = ".writing-"
-# What a run that was killed leaves: `.writing-...` (once `.` and eight letters), `.step-...`, `.last...`, `.best...`.
+# Leftovers of a killed run: `.writing-...` (once `.` and eight letters), `.step-...`, `.last...`, `.best...`.
 _LEFTOVER = re.compile(r"\.(writing-.*|[a-z0-9_]{8}|step-\d+.*|(last|best)(\..*)?)\Z")
 FORMAT = 2  # 1 had no checksum of the state itself
 
 
 class Found(NamedTuple):
-    """A checkpoint on disk, its files as they were written."""
+    """A checkpoint on disk whose checksums are correct."""
 
     folder: Path
     state: Dict[str, Any]
-    notes: List[str]  # what the user should know about how it was found
+    notes: List[str]  # for the user, such as damaged checkpoints that were skipped
 
 
 class CheckpointFolder:
-    """The checkpoints of one run, under `folder`/checkpoints; the newest `keep`, `last` and `best` stay."""
+    """The checkpoints of a run, under `folder`/checkpoints; the newest `keep`, `last` and `best` are kept."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder / FOLDER
@@ -48,28 +48,28 @@ class CheckpointFolder:
             if not _numbered_name(path).exists():
                 os.rename(str(path), str(_numbered_name(path)))
         for path in [path for path in map(self.folder.joinpath, NAMES) if is_copy(path)]:
-            self._take_in(path)
+            self._restore_name(path)
         for leftover in filter(lambda path: _LEFTOVER.match(path.name), self.folder.glob(".*")):
             _remove(leftover)
         self._find_best()
 
-    def _take_in(self, copy: Path) -> None:
-        """Make a name again of a copy of a checkpoint, which becomes the checkpoint where that is absent or damaged."""
+    def _restore_name(self, copy: Path) -> None:
+        """Make a copied `last` or `best` an alias again; the copy replaces an absent or damaged original."""
         step = step_of(copy)
-        if step < 0:  # nobody knows of which
+        if step < 0:  # of an unknown step
             os.rename(str(copy), str(_free(copy.with_name(f"{copy.name}-damaged"))))
             return
         target = self.folder / _name(step)
         if not target.exists() or (_is_intact(copy) and not _is_intact(target)):
             _put(copy, target)
         else:
-            os.rename(str(copy), str(_free(copy.with_name(f"{_WRITING}{copy.name}"))))  # to be swept away
+            os.rename(str(copy), str(_free(copy.with_name(f"{_WRITING}{copy.name}"))))  # to be removed as a leftover
         point(self.folder, copy.name, target.name)
 
     def _find_best(self) -> None:
-        """Point `best` at the last checkpoint where that is it, and a run was killed before it could say so.
+        """Point `best` at the last checkpoint if that is the best and the run was killed before it could do so.
 
-        Where a copy has left `best` out, it is the newest that was the best when it was written.
+        If `best` is missing, as after an incomplete copy, it is the newest checkpoint that was the best when written.
         """
         last, numbered = pointed(self.folder, "last"), _numbered(self.folder)
         candidates = [self.folder / last.resolve().name] if last.exists() else numbered[-1:]
@@ -80,16 +80,15 @@ class CheckpointFolder:
             point(self.folder, "best", best.name)
 
     def save(self, step: int, write: Callable[[Path], Any], state: Dict[str, Any], best: bool = False) -> Path:
-        """The folder of a new checkpoint; `last` (and `best`) point at it, the oldest beyond `keep` are dropped.
+        """Write a checkpoint, point `last` (and `best`) at it, remove the oldest beyond `keep`, and return its folder.
 
-        `write` puts the framework's files into the folder that it is given. Where it or the disk fails, its exception
-        passes, and nothing has changed.
+        `write(folder)` writes the framework's files. An exception of it or of the disk propagates; nothing has changed.
         """
         target = self.folder / _name(step)
         temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=str(self.folder)))
         try:
             write(temporary)
-            # But for what a system puts beside files of its own accord, as macOS does on others' file systems.
+            # Without the hidden files that macOS adds on foreign file systems.
             own = [path for path in sorted(temporary.iterdir()) if not path.name.startswith(".")]
             files = {path.name: _sha256(path) for path in own}
             content = dict(state, format=FORMAT, files=files, best=best)
@@ -101,24 +100,24 @@ class CheckpointFolder:
         except BaseException:
             shutil.rmtree(str(temporary), ignore_errors=True)
             raise
-        # Each on the disk before what follows.
+        # Each is on disk before the next.
         for name in ["best", "last"] if best else ["last"]:
             sync_folder(self.folder)
             point(self.folder, name, target.name)
         sync_folder(self.folder)
-        with contextlib.suppress(OSError):  # the checkpoint is written; what is too much goes with the next one
+        with contextlib.suppress(OSError):  # the checkpoint is written; old ones are removed with the next
             self._prune(step)
         return target
 
     def _prune(self, step: int) -> None:
-        """Drop the oldest, and those beyond `step`, which the run has gone back behind: it is to write them anew.
+        """Remove the oldest, and those beyond `step`, which the run has resumed behind and will write anew.
 
-        Neither is a part of one ever seen under its name, also after a power cut.
+        No partly removed checkpoint is visible under its name, not even after a power cut.
         """
         kept = {os.path.realpath(str(pointed(self.folder, name))) for name in NAMES}
         numbered = _numbered(self.folder)
-        of_now = [path for path in numbered if step_of(path) <= step]
-        newest, hidden = of_now[-self._keep :], []
+        current = [path for path in numbered if step_of(path) <= step]
+        newest, hidden = current[-self._keep :], []
         for path in numbered:
             if path not in newest and str(path.resolve()) not in kept:
                 hidden.append(path.with_name(f".{path.name}"))
@@ -136,16 +135,16 @@ def holds_one(path: Union[str, Path]) -> bool:
 
 
 def newest(run: Path) -> Optional[Path]:
-    """The checkpoint that a run goes on from, by its name alone: the last, else the one with the highest number."""
+    """The checkpoint from which a run resumes, by its name alone: `last`, else the one with the highest number."""
     last = pointed(run / FOLDER, "last")
     found = [path for path in [*_numbered(run / FOLDER), last] if path.is_dir()]
     return found[-1] if found else None
 
 
 def find(path: Union[str, Path]) -> Found:
-    """The checkpoint that `path` means: a checkpoint's folder, or the folder of a run or its checkpoints (the last).
+    """The checkpoint at `path`: the folder of a checkpoint, of a run or of its checkpoints (the last one).
 
-    A run whose newest checkpoint is damaged gives the newest intact one and says so in `notes`. Raises UsageError where
+    If the newest checkpoint of a run is damaged, the newest intact one is returned, with `notes`. Raises UsageError if
     there is none.
     """
     path = followed(Path(path))
@@ -162,13 +161,13 @@ def _newest_intact(folder: Path) -> Found:
     notes: List[str] = []
     last = pointed(folder, "last")
     numbered = sorted([*_numbered(folder), *folder.glob(f".*{REPLACED}")], key=step_of, reverse=True)
-    # Those beyond `last` come last: a run that has gone back behind them has dropped their events.
+    # Those beyond `last` are tried last: the run has resumed behind them and dropped their events.
     beyond = [path for path in numbered if 0 <= step_of(last) < step_of(path)]
     candidates = [last] if last.exists() else []
     candidates += [path for path in numbered if path not in beyond] + beyond
     for path in candidates:
         if _leads_out(path):
-            notes.append(one_line(f"{path} leads to {path.resolve()}, of another run; it is passed over"))
+            notes.append(one_line(f"{path} leads to {path.resolve()}, of another run; it is skipped"))
             continue
         path = folder / path.resolve().name
         try:
@@ -184,7 +183,7 @@ def _newest_intact(folder: Path) -> Found:
 
 
 def _checked_state(path: Path) -> Dict[str, Any]:
-    """state.json of a checkpoint whose files have the checksums that it names."""
+    """The content of a checkpoint's state.json. Raises UsageError if a checksum is wrong."""
     try:
         state = json.loads(_plain(path / STATE).read_text(encoding="utf-8"))
         if state["format"] not in (1, FORMAT):
@@ -201,14 +200,14 @@ def _checked_state(path: Path) -> Dict[str, Any]:
 
 
 def _leads_out(path: Path) -> bool:
-    """Whether the checkpoint's name in a run's folder is a link to elsewhere, where nothing of this run belongs."""
+    """Whether the checkpoint is a link to another folder than the run's."""
     return path.resolve().parent != path.parent.resolve()
 
 
 def _plain(path: Path) -> Path:
-    """Itself. Raises OSError for a pipe or a device, for which a reader would wait for ever."""
+    """The path. Raises OSError for a pipe or a device, from which reading would block."""
     if path.exists() and not path.is_file():
-        raise OSError(f"{path.name} is no plain file")
+        raise OSError(f"{path.name} is not a regular file")
     return path
 
 
@@ -217,12 +216,12 @@ def _damaged(path: Path, what: str) -> UsageError:
 
 
 def _checksum(state: Dict[str, Any]) -> str:
-    """Of what the state says, not of how it is laid out."""
+    """The SHA-256 of the state's content, independent of its layout."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _numbered(folder: Path) -> List[Path]:
-    """In their order; `step-5-copy` is somebody else's."""
+    """The checkpoints sorted by step, without folders such as `step-5-copy`."""
     return sorted((path for path in folder.glob("step-*") if path.is_dir() and step_of(path) >= 0), key=step_of)
 
 
@@ -242,7 +241,7 @@ def _is_intact(path: Path) -> bool:
 
 
 def _free(path: Path) -> Path:
-    """The path, with a number behind it where it is taken."""
+    """The path, with a number appended if it exists."""
     numbered = (path.with_name(f"{path.name}-{number}") for number in range(2, 10**6))
     return path if not os.path.lexists(str(path)) else next(one for one in numbered if not os.path.lexists(str(one)))
 
@@ -256,9 +255,9 @@ def _remove(path: Path) -> None:
 
 
 def _put(temporary: Path, target: Path) -> None:
-    """Rename onto `target`; a checkpoint of the same step that is already there makes room first.
+    """Rename to `target`, after moving away an existing checkpoint of the same step.
 
-    Between the two renames it is found under the name that it has then.
+    Between the two renames that one is found under its temporary name.
     """
     if not target.exists():
         os.rename(str(temporary), str(target))

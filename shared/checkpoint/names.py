@@ -1,8 +1,8 @@
-"""`last` and `best`: further names of a run's checkpoints, on every file system and after every way of copying.
+"""`last` and `best`: aliases of a run's checkpoints, on every file system and after every way of copying.
 
-Written as a symbolic link or, where the file system has none (exFAT, some network mounts), as a text file that holds
-the checkpoint's name, which is what zip archives and git leave of a link there. Read as either, and as the whole copy
-of the checkpoint that `cp -rL`, `scp -r` and `zip -r` make of a link.
+An alias is written as a symbolic link or, on file systems without links (exFAT, some network mounts), as a text file
+with the checkpoint's name, which zip archives and git also make of a link there. It is read as either, and as the full
+copy of the checkpoint that `cp -rL`, `scp -r` and `zip -r` make of a link.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUMBERED = re.compile(r"step-\d{1,18}\Z")
 
 
 def point(folder: Path, name: str, target: str) -> None:
-    """Let `name` stand for the checkpoint called `target`, in one step. Raises OSError."""
+    """Make `name` an alias of the checkpoint `target` atomically. Raises OSError."""
     temporary = folder / f".{name}"
     if os.path.lexists(str(temporary)):
         os.unlink(str(temporary))
@@ -35,13 +35,13 @@ def point(folder: Path, name: str, target: str) -> None:
 
 
 def pointed(folder: Path, name: str) -> Path:
-    """The folder that `name` stands for in a run's folder of checkpoints; it may be absent, or lead elsewhere."""
+    """The folder of the alias `name` in a folder of checkpoints; it may be absent, or a link to elsewhere."""
     return followed(folder / name)
 
 
 def followed(path: Path) -> Path:
-    """The path, or the checkpoint's where this is a text file that stands for one."""
-    if path.is_symlink() or not path.is_file():  # nor a pipe, for which a reader would wait for ever
+    """The path, or the checkpoint that it names if it is a text file that is an alias."""
+    if path.is_symlink() or not path.is_file():  # a pipe would block
         return path
     try:
         with path.open("rb") as file:
@@ -52,19 +52,19 @@ def followed(path: Path) -> Path:
 
 
 def step_of(path: Path) -> int:
-    """The number in a checkpoint's name, behind a link or a pointer too; of a copy that in its state. -1 for none."""
+    """The step of a checkpoint from its name, that of an alias' target, or a copy's state; -1 if there is none."""
     name = os.readlink(str(path)) if path.is_symlink() else followed(path).name
     number = re.match(rf"\.?step-(\d+)({re.escape(REPLACED)})?$", os.path.basename(name))
     return int(number.group(1)) if number else _step_in_state(path) if path.name in NAMES else -1
 
 
 def is_copy(path: Path) -> bool:
-    """Whether a link has become a folder of its own."""
+    """Whether an alias has become a copy of its checkpoint."""
     return path.name in NAMES and path.is_dir() and not path.is_symlink()
 
 
 def says_best(path: Path) -> bool:
-    """Whether the checkpoint in this folder was the best when it was written."""
+    """Whether the checkpoint was the best one when it was written."""
     return _state(path).get("best") is True
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 in its official Python format, read without running what a pickle asks for."""
+"""CIFAR-10 in its official Python format, read without running any code that a pickle names."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The files of the CIFAR-10 python batches: where they are, whether they are whole, what they hold.
+"""The files of the CIFAR-10 python batches: find them, check that they are complete, read their contents.
 
     cifar-10-batches-py/
         batches.meta                    num_cases_per_batch, num_vis, label_names
         data_batch_1 ... data_batch_5   data: uint8 [cases, 3072], red plane, green plane, blue plane; labels
         test_batch
 
-The format is that of https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky 2009). Whatever is wrong with a
-file is one DataError. Pickles are read by `safe_pickle`, which executes nothing.
+The format is that of https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky 2009). Any fault of a file is one
+DataError. Pickles are read by `restricted_pickle`, which runs no code of the file's choice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from shared.cifar10 import restricted_pickle
 from shared.errors import DataError
-from shared.system.paths import expanded
+from shared.system.paths import expanded, reading
 from shared.text import printable
 
 FOLDER = "cifar-10-batches-py"
@@ -49,7 +49,7 @@ _OFFICIAL = {  # name: bytes, md5
 
 @dataclass(frozen=True)
 class Meta:
-    """What batches.meta declares: images per file, class names, and the name that a set may give itself."""
+    """The content of batches.meta: images per file, class names, and the data set's name for itself."""
 
     cases: int
     label_names: Tuple[str, ...]
@@ -58,7 +58,7 @@ class Meta:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One checked file: its bytes, the pixels uint8 [cases, 3072] as stored, the labels int32 [cases]."""
+    """A checked file: its bytes, its pixels uint8 [cases, 3072] as stored, its labels int32 [cases]."""
 
     name: str
     content: bytes
@@ -67,28 +67,31 @@ class Batch:
 
 
 def find(path: Union[str, Path]) -> Path:
-    """Return the folder of the batches, `path` or `path`/cifar-10-batches-py. Raises DataError if neither."""
-    given = Path(expanded(path))
-    for folder in (given, given / FOLDER):
+    """Return the folder of the batches, `path` or `path`/cifar-10-batches-py. Raises DataError if neither is one."""
+    root = Path(expanded(path))
+    for folder in (root, root / FOLDER):
         names = _listed(folder) if os.path.isdir(str(folder)) else []
         if any(name == META_FILE or _is_batch(name) for name in names):
             return folder
-    if given.name == _ARCHIVE and os.path.isfile(str(given)):
-        raise DataError(f"{given} is still packed; extract it (tar -xzf {given}) and give the folder {FOLDER}")
-    if not os.path.isdir(str(given)):
-        what = "is not a folder" if os.path.exists(str(given)) else "does not exist"
-        raise DataError(f"{given} {what}; give the folder {FOLDER} or its parent")
-    for folder in (given, given / FOLDER):
+    if root.name == _ARCHIVE and os.path.isfile(str(root)):
+        raise DataError(f"{root} is still packed; extract it (tar -xzf {root}) and give the folder {FOLDER}")
+    if not os.path.isdir(str(root)):
+        what = "is not a folder" if os.path.exists(str(root)) else "does not exist"
+        raise DataError(f"{root} {what}; give the folder {FOLDER} or its parent")
+    for folder in (root, root / FOLDER):
         archive = folder / _ARCHIVE
         if os.path.isfile(str(archive)):
             raise DataError(f"{archive} is still packed; extract it (tar -xzf {archive} -C {folder})")
-    if {"train", "test", "meta"} <= set(_listed(given)):
-        raise DataError(f"{given} holds CIFAR-100, and this network is trained on CIFAR-10; give the folder {FOLDER}")
-    raise DataError(f"{given} holds no CIFAR-10 python batches; give the folder {FOLDER} or its parent")
+    if {"train", "test", "meta"} <= set(_listed(root)):
+        raise DataError(f"{root} holds CIFAR-100, and this network is trained on CIFAR-10; give the folder {FOLDER}")
+    raise DataError(f"{root} holds no CIFAR-10 python batches; give the folder {FOLDER} or its parent")
 
 
 def check(path: Union[str, Path]) -> Path:
-    """Check names and sizes of the files and batches.meta, and return the folder. Quick. Raises DataError."""
+    """Check batches.meta and the names and sizes of the files, and return the folder. Raises DataError.
+
+    The batches themselves are not read.
+    """
     folder = find(path)
     check_names(folder)
     check_sizes(folder, read_meta(folder))
@@ -103,17 +106,14 @@ def _is_batch(name: str) -> bool:
 
 
 def _listed(folder: Path) -> List[str]:
-    try:
+    with reading(folder, "check its permissions"):
         return sorted(os.listdir(str(folder)))
-    except OSError as error:
-        raise DataError(f"cannot read {folder} ({error.strerror}); check its permissions") from error
 
 
 def check_names(folder: Path) -> None:
-    wanted = (META_FILE,) + TRAIN_FILES + (TEST_FILE,)
     present = _listed(folder)
-    missing = [name for name in wanted if name not in present]
-    extra = [name for name in present if _is_batch(name) and name not in wanted]
+    missing = [name for name in _OFFICIAL if name not in present]
+    extra = [name for name in present if _is_batch(name) and name not in _OFFICIAL]
     if any(name.endswith(".bin") for name in extra):
         raise DataError(f"{folder} holds the binary version of CIFAR-10; get the python version, {_ARCHIVE}")
     faults = []
@@ -142,7 +142,7 @@ def has_official_sizes(folder: Path) -> bool:
 
 
 def _remedy(folder: Path) -> str:
-    """What to do about a file: a set of one's own in this layout is no copy of anything that could be extracted."""
+    """What to do about a bad file: only a copy of the official set can be extracted again."""
     sizes = {name: os.path.getsize(str(folder / name)) for name in _OFFICIAL if os.path.isfile(str(folder / name))}
     if any(size == _OFFICIAL[name][0] for name, size in sizes.items()) or not sizes:
         return f"extract {_ARCHIVE} afresh"
@@ -150,7 +150,7 @@ def _remedy(folder: Path) -> str:
 
 
 def _size(path: Path) -> int:
-    """Return the size in bytes of a plain file that is neither empty nor absurdly large."""
+    """Return the size in bytes. Raises DataError unless this is a regular file, not empty and not too large."""
     try:
         status = os.stat(str(path))
     except OSError as error:
@@ -170,11 +170,8 @@ def _size(path: Path) -> int:
 def read(folder: Path, name: str) -> bytes:
     path = folder / name
     _size(path)
-    try:
-        with open(str(path), "rb") as file:
-            return file.read(MAX_FILE_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); check its permissions") from error
+    with reading(path, "check its permissions"), open(str(path), "rb") as file:
+        return file.read(MAX_FILE_BYTES)
 
 
 def _unpickled(path: Path, content: bytes) -> Dict[str, Any]:
@@ -203,19 +200,19 @@ def read_meta(folder: Path) -> Meta:
         raise DataError(f"{path} gives label_names that are empty, repeated or not text; {_remedy(path.parent)}")
     dataset_name = _decoded(values.get("dataset_name"))
     if not re.match(r"[a-z0-9][a-z0-9._-]{0,63}\Z", dataset_name) or dataset_name == OFFICIAL_NAME:
-        dataset_name = UNNAMED  # only the md5s can make it official
+        dataset_name = UNNAMED  # only the MD5 sums make a set official
     return Meta(cases, label_names, dataset_name)
 
 
 def _decoded(value: object) -> str:
-    """Printable text of at most 100 characters, bytes that are no UTF-8 as escapes, or nothing."""
+    """Printable text of at most 100 characters, with escapes for bytes that are not UTF-8; else an empty string."""
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     text = printable(text) if isinstance(text, str) else ""
     return text if text.isprintable() and len(text) <= 100 else ""
 
 
 def batches(folder: Path, meta: Meta) -> Iterator[Batch]:
-    """Read and check the five train files and the test file, one in memory at a time."""
+    """Yield the checked contents of the five training files and the test file, one in memory at a time."""
     for name in TRAIN_FILES + (TEST_FILE,):
         path, content = folder / name, read(folder, name)
         values = _unpickled(path, content)

@@ -1,7 +1,7 @@
-"""CIFAR-10 in memory: load it, describe it, measure its channels.
+"""CIFAR-10 in memory: load it, describe it, compute the statistics of its channels.
 
-Any set of images in the layout of the CIFAR-10 python batches will do (see `cifar10_files`), with any number
-of images and classes; one whose files all have the official md5 is named 'cifar-10'.
+Any data set in the layout of the CIFAR-10 python batches is accepted (see `batches`), with any number of images and
+classes. It is named 'cifar-10' only if all files have the official MD5 sums.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "Cifar10", "channel_statistics"
 
 @dataclass(frozen=True, eq=False)
 class Cifar10:
-    """A data set in memory. Images are uint8 [N, 32, 32, 3], labels int32 [N] in 0 .. len(label_names) - 1.
+    """A data set in memory: images uint8 [N, 32, 32, 3], labels int32 [N] in 0 .. len(label_names) - 1.
 
-    `name` is 'cifar-10' for the official files alone. `fingerprint` is the SHA-256 of pixels and labels, the
-    same for the same content however it was pickled.
+    `name` is 'cifar-10' only for the official files. `fingerprint` is the SHA-256 of pixels and labels, which does
+    not depend on how they were pickled.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Cifar10:
 
 
 def load(path: Union[str, Path]) -> Cifar10:
-    """Find, check and load the data set. Raises DataError, one line, for whatever is wrong with it."""
+    """Find, check and load the data set. Raises DataError, one line, if anything is wrong with it."""
     folder = check(path)
     meta = read_meta(folder)
     cases, trained = meta.cases, meta.cases * len(TRAIN_FILES)
@@ -81,8 +81,8 @@ def load(path: Union[str, Path]) -> Cifar10:
 def channel_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Return mean and population standard deviation per channel, float64 [3] each, in units of 0 .. 255.
 
-    `images` is uint8 [N, H, W, 3]. The sums are exact, so the result does not depend on the images' order.
-    Raises ValueError for other types and shapes and for no images.
+    `images` is uint8 [N, H, W, 3] with N > 0, else ValueError is raised. The sums are exact, so the result does not
+    depend on the order of the images.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.size == 0:
         raise ValueError(f"images must be uint8 [N, H, W, 3], not {images.dtype} {images.shape}")
@@ -90,7 +90,7 @@ def channel_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def describe(path: Union[str, Path]) -> List[str]:
-    """Check every file and say what it holds, a line each, the verdict last. Raises DataError at a fault."""
+    """Check every file and return a line about each, the verdict last. Raises DataError at the first fault."""
     folder = check(path)
     meta = read_meta(folder)
     content = read(folder, META_FILE)
@@ -122,14 +122,14 @@ def _name(official: bool, meta: Meta) -> str:
 
 
 def _interleave(pixels: np.ndarray, images: np.ndarray) -> None:
-    """Planes [N, 3072] into images [N, 32, 32, 3]. Six times as fast as one transposed copy."""
+    """Copy planes [N, 3072] into images [N, 32, 32, 3]. Six times as fast as one transposed copy."""
     source, target = pixels.reshape(-1, 3, 1024), images.reshape(-1, 1024, 3)
     for channel in range(3):
         target[:, :, channel] = source[:, channel]
 
 
 def _histogram(images: np.ndarray) -> np.ndarray:
-    """Count the values 0 .. 255 per channel, int64 [3, 256], without a wider copy of all images."""
+    """Counts of the values 0 .. 255 per channel, int64 [3, 256], without a wider copy of all images."""
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(images), 1000):
         for channel in range(3):
@@ -139,7 +139,7 @@ def _histogram(images: np.ndarray) -> np.ndarray:
 
 def _moments(histogram: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     means, deviations = [], []
-    for counts in histogram.tolist():  # Python's integers do not overflow
+    for counts in histogram.tolist():  # Python's integers cannot overflow
         n = sum(counts)
         total = sum(value * count for value, count in enumerate(counts))
         squares = sum(value * value * count for value, count in enumerate(counts))

@@ -29,7 +29,7 @@ _ALLOWED = (
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes if opcode.name in _STRINGS + _ALLOWED}
 _BYTEARRAY8, _BINBYTES8 = 0x96, 0x8E
 _OPCODES[_BYTEARRAY8] = _OPCODES[_BINBYTES8]  # Python 3.7 knows only the latter, whose argument is the same
-_FIRST_OPERAND = {  # of the opcodes that change or call something: what must have made it
+_FIRST_OPERAND = {  # opcode that changes or calls an object: the opcodes that may have pushed this object
     "APPEND": ("EMPTY_LIST",),
     "APPENDS": ("EMPTY_LIST",),
     "SETITEM": ("EMPTY_DICT",),
@@ -75,9 +75,9 @@ def loads(data: bytes) -> Dict[str, Any]:
 def _checked(data: bytes) -> bytes:
     """Return the pickle, in opcodes that Python 3.7 knows too, if each is harmless; else raise an exception.
 
-    The walk follows the stack, as the names of the opcodes that made its items. So only stand-ins are called, and only
-    strings become keys: hash() has no limit on its depth, and deeply nested tuples would end the process. Frames lose
-    their sizes, which are hints: by a wrong one the `Unpickler` would see other opcodes than this walk.
+    The walk tracks the stack as the names of the opcodes that pushed its items, so that only stand-ins are called, and
+    only strings become keys: hash() of deeply nested tuples would overflow the C stack. The sizes of frames are set to
+    0, because after a wrong size the `Unpickler` would see other opcodes than this walk.
     """
     if data[:1] != b"\x80":
         raise Refused("it is not a pickle of protocol 2 to 5")
@@ -120,7 +120,7 @@ def _checked(data: bytes) -> bytes:
 
 
 def _operands(stack: List[str], before: List[pickletools.StackObject]) -> List[str]:
-    """Take the operands of an opcode from the stack: a fixed number, or all down to the mark and those below it."""
+    """Pop the operands of an opcode: a fixed number of items, or those above the last mark and some below it."""
     taken = []
     if pickletools.markobject in before:
         while stack[-1] != "MARK":
@@ -134,7 +134,7 @@ def _operands(stack: List[str], before: List[pickletools.StackObject]) -> List[s
 
 
 def _result(name: str, operands: List[str]) -> str:
-    """The name of the opcode that made what an opcode leaves on the stack."""
+    """The name under which the result of opcode `name` is tracked. Raises Refused for operands that are not allowed."""
     if name not in _FIRST_OPERAND:
         return name
     if operands[0] not in _FIRST_OPERAND[name]:
@@ -150,7 +150,7 @@ _NDARRAY = "numpy.ndarray"
 
 
 class _Unpickler(pickle.Unpickler):
-    """Gives stand-ins for the names of arrays, dtypes and encoded bytes, and refuses all others."""
+    """Resolves the names of arrays, dtypes and encoded bytes to stand-ins, and refuses all others."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
@@ -192,7 +192,7 @@ class _Unpickler(pickle.Unpickler):
         return text.encode("latin-1")
 
     def spend(self, size: int) -> None:
-        """Count bytes that are made or checked, as memory and time: one string may be used again and again."""
+        """Count the bytes that are copied or checked: a small file could use one long string many times."""
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise Refused("it uses the same bytes in too many places")
@@ -217,7 +217,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a `numpy.ndarray`; `content` is the array, read-only, as soon as its state is known."""
+    """Stands for a `numpy.ndarray`; `content` is the array, read-only, once its state is known."""
 
     def __init__(self, unpickler: _Unpickler) -> None:
         self._unpickler = unpickler

@@ -1,6 +1,6 @@
-"""The options that both halves have in common, with every spelling that the originals documented.
+"""The options that both halves share, with every spelling that the originals documented.
 
-No option has a default here: None means "not given", and the recipe's value stands. An unknown option is refused with
+Options that override the recipe default to None: the recipe's value applies. An unknown option is an error that names
 the nearest valid one; abbreviations are not accepted, because they change meaning when an option is added.
 """
 
@@ -23,7 +23,7 @@ Argv = Optional[Sequence[str]]
 
 
 class _Version(argparse.Action):
-    """Prints the versions, which are looked up only then, and ends with status 0."""
+    """Prints the versions, which are looked up only here, and exits with status 0."""
 
     def __call__(self, parser: Any, *values: Any) -> None:
         parser._print_message(version_line(parser.frameworks) + "\n", sys.stdout)
@@ -31,7 +31,7 @@ class _Version(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are `UsageError`s of one line, with --version, of these `frameworks` too."""
+    """argparse that raises `UsageError` and has --version, which also shows the first of `frameworks` installed."""
 
     def __init__(self, frameworks: Sequence[str] = (), **settings: Any) -> None:
         self.frameworks = frameworks
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message = one_line(" ".join(message.splitlines()))
-        if len(message) > _LONGEST:  # of a word that is no option, as a rule
+        if len(message) > _LONGEST:  # usually the text of one very long argument
             message = message[: _LONGEST // 2] + " ... " + message[-_LONGEST // 2 :]
         if ";" not in message:
             message += f"; see {self.prog} --help"
@@ -52,29 +52,29 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Argv = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Raises UsageError naming the first unknown option and the nearest that exists."""
-        words = self._checked(sys.argv[1:] if args is None else args)
-        parsed, unknown = self.parse_known_args(words, namespace)
+        argv = self._with_split_short_options(sys.argv[1:] if args is None else args)
+        parsed, unknown = self.parse_known_args(argv, namespace)
         if unknown:
             self.error(f"unexpected word {unknown[0]!r}; options begin with --, see {self.prog} --help")
         return parsed
 
     def _get_values(self, action: argparse.Action, arg_strings: List[str]) -> Any:
-        """As argparse has it; a value that is empty, as of an unset variable of the shell, names nothing."""
+        """argparse's; refuses an empty value, as an unset shell variable gives."""
         if not all(text.strip() for text in arg_strings):
             name = action.option_strings[0] if action.option_strings else action.metavar
             self.error(f"the value of {name} is empty; give one, or leave {name} out")
         return super()._get_values(action, arg_strings)
 
-    def _checked(self, words: Sequence[str]) -> List[str]:
-        """The words with -b128 as -b 128: without abbreviations, argparse reads the former from Python 3.8 on only.
+    def _with_split_short_options(self, argv: Sequence[str]) -> List[str]:
+        """The arguments with -b128 as -b 128: with allow_abbrev=False, Python 3.7's argparse does not split it.
 
-        An unknown option is refused here, because argparse would take its value for the mode and complain of that.
+        Unknown options are refused here, because argparse would complain about their values as unknown modes.
         """
         checked: List[str] = []
-        for position, word in enumerate(words):
+        for position, word in enumerate(argv):
             option = word.split("=")[0]
             if word == "--":
-                return checked + list(words[position:])
+                return checked + list(argv[position:])
             if word.endswith("=--") and option in self._option_string_actions:
                 self.error(f"argument {option}: '--' is no value; see {self.prog} --help")  # argparse drops it
             if not _looks_like_option(word) or option in self._option_string_actions:
@@ -92,12 +92,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def _looks_like_option(word: str) -> bool:
-    """As argparse has it: a number below zero or a text with a space is a value, though it begins with a dash."""
+    """argparse's rule: a negative number or a text with a space is a value, although it begins with a dash."""
     return len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """An argparse type: one of these words, else an error with the nearest."""
+    """An argparse type: one of these choices, else an error with the nearest."""
 
     def convert(text: str) -> str:
         if text not in choices:
@@ -129,7 +129,7 @@ def whole_numbers(text: str) -> Tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers; write 80,120") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write 80,120") from None
 
 
 def numbers(text: str) -> Tuple[float, ...]:
@@ -137,7 +137,7 @@ def numbers(text: str) -> Tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers; write 0.1,0.01") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers; write 0.1,0.01") from None
 
 
 def common_parser(
@@ -149,7 +149,7 @@ def common_parser(
     frameworks: Sequence[str] = (),
     print_freq: int = 50,
 ) -> Parser:
-    """The parser with all common options; a half names its recipes, and adds its own options to it."""
+    """The parser with all shared options, to which a half adds its own."""
     parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
     parser.add_argument(
         "mode",
@@ -162,7 +162,7 @@ def common_parser(
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"), print_freq)
-    _add_limits(parser.add_argument_group("what the device can do at most, for the floor of a step"))
+    _add_limits(parser.add_argument_group("peak performance of the device, for the roofline of a step"))
     return parser
 
 
@@ -182,12 +182,12 @@ def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> Non
     )
     group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
     group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
-    group.add_argument("--deterministic", action="store_true", help="refuse operators whose result may vary")
+    group.add_argument("--deterministic", action="store_true", help="use deterministic operators only")
     group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
     group.add_argument(
         "--restrict-classes",
         action="store_true",
-        help="evaluate: answers are the data set's classes, where the network has more",
+        help="evaluate: predict only classes of the data set, where the network has more",
     )
     group.add_argument(
         "--distributed",
@@ -207,7 +207,7 @@ def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> Non
 def _add_training(group: Any) -> None:
     add = group.add_argument
     add("--epochs", "--total_epochs", "--train_epochs", type=number(int, 1), metavar="N")
-    add("--max-steps", "--max_step", type=number(int, 1), metavar="N", help="stop after N steps in all")
+    add("--max-steps", "--max_step", type=number(int, 1), metavar="N", help="stop after N steps in total")
     add("--batch-size", "--batch_size", "--train-batch", "-b", type=number(int, 1), metavar="N", help="per device")
     add(
         "--learning-rate",
@@ -220,11 +220,17 @@ def _add_training(group: Any) -> None:
     )
     add("--scheduler", "--lr-scheduler", type=one_of(*schedules.KINDS), help=", ".join(schedules.KINDS))
     add("--milestones", type=whole_numbers, metavar="E,E,...", help="zero-based epochs at which the rate changes")
-    add("--factors", type=numbers, metavar="F,F,...", help="of the initial rate, one a milestone")
+    add("--factors", type=numbers, metavar="F,F,...", help="of the initial rate, one per milestone")
     add("--warm-up-epochs", "--warmup-epochs", "--warm_up_epochs", "--warmup", "--wp", type=number(int, 0), metavar="N")
     add("--momentum", "--mom", type=number(float, 0, 1), metavar="M")
     add("--weight-decay", "--weight_decay", "--wd", type=number(float, 0), metavar="W")
-    add("--seed", "--manualSeed", type=number(int, 0, 2**32), metavar="N", help="of weights, order and crops")
+    add(
+        "--seed",
+        "--manualSeed",
+        type=number(int, 0, 2**32),
+        metavar="N",
+        help="of the initial weights, the order and the crops",
+    )
 
 
 def _add_files(group: Any, print_freq: int) -> None:
@@ -243,11 +249,11 @@ def _add_files(group: Any, print_freq: int) -> None:
         type=number(int, 1),
         default=print_freq,
         metavar="N",
-        help="steps a log line",
+        help="steps per log line",
     )
 
 
 def _add_limits(group: Any) -> None:
     add = group.add_argument
-    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="arithmetic a second, as in 790e12")
-    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="memory traffic a second, as in 4.3e12")
+    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="peak arithmetic per second, as in 790e12")
+    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="peak memory traffic per second, as in 4.3e12")

@@ -1,4 +1,4 @@
-"""What the command lines of both halves do around their modes: one line and a status for whatever a user can mend."""
+"""The command lines of both halves: parse the options, run the mode, turn errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ Mode = Callable[[Any, Interrupts], None]
 
 
 def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
-    """Parse the options and run the mode that they name, with signals as requests. The exit status.
+    """Parse the options, run the mode that they name, and return the exit status.
 
-    0 done, 2 the user can mend it (one line on standard error), 129, 130, 141 and 143 stopped by a signal, with a
-    checkpoint written. A disk that takes nothing is the user's to mend too, whatever was to be written. Anything else
-    is a defect of ours and passes with its traceback.
+    0: done. 2: a `UsageError` or a full, read-only or missing disk; one line on standard error. 129, 130, 141, 143:
+    stopped by a signal, with a checkpoint written. Any other exception is a defect of ours and propagates.
     """
     standard_streams.prepare()
     try:
@@ -32,7 +31,7 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
         return _refused(str(error))
     except Stopped as stopped:
         return stopped.exit_status
-    except KeyboardInterrupt:  # before or after the time in which signals are requests
+    except KeyboardInterrupt:  # outside Interrupts
         return 130
     except OSError as error:
         if error.errno not in disk_errors.FULL:
@@ -43,6 +42,6 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
 
 
 def _refused(message: str) -> int:
-    with contextlib.suppress(OSError):  # standard error may be a file on a full disk itself
+    with contextlib.suppress(OSError):  # standard error may be a file on the full disk
         print(f"error: {one_line(message)}", file=sys.stderr)
     return 2

@@ -1,7 +1,7 @@
-"""Is this ImageNet, whole and undamaged? Every image is opened and decoded, and every shard is read to its end.
+"""The mode check-data of ImageNet: decode every image, and read every shard to its end.
 
-The index is made anew, so that files rewritten in place are seen. A fault is what training would stop at; a remark is
-what is unusual and harmless, such as the official set's grey and CMYK images.
+The folders are scanned again, so that files rewritten in place are noticed. A fault would stop a training; a remark is
+unusual but harmless, such as the grey and CMYK images of the official set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared.imagenet.shards.dataset import holds_shards
 from shared.imagenet.split import Split, scan
 from shared.system.process_pool import ProcessPool
 
-_CHUNK = 32  # images that a process gets at once
+_CHUNK = 32  # images per task of a worker process
 _PROGRESS_SECONDS = 10.0
 
 Say = Callable[[str], None]
@@ -38,12 +38,11 @@ def check(
     pause: Pause = lambda: None,
     shard_cache: Optional[ShardCache] = None,
 ) -> None:
-    """Say what is there, every fault and remark, the verdict last. Raises DataError if there was a fault.
+    """Say the contents, every fault and remark, and last the verdict. Raises DataError if there was a fault.
 
-    A set without train/ is checked as far as it goes, which is what evaluation takes.
-    `workers` processes decode the images; with 1, this process does. `name` takes the place of the name that the set
-    would get. `pause` is called every few images and may raise to end the check. Shards of a URL are fetched anew, into
-    `shard_cache`.
+    train/ may be missing, as for an evaluation. `workers` processes decode the images; with 1, this process does.
+    `name` replaces the name of the set. `pause` is called every few images and may raise to stop the check. Remote
+    shards are fetched again, into `shard_cache`.
     """
     _need_pillow()
     report = Report(say)
@@ -67,7 +66,7 @@ def check(
 class _Found(NamedTuple):
     name: str
     parts: Sequence[Split]
-    groups: Iterator[Tuple[Split, np.ndarray]]  # the images that can be read, split by split or shard by shard
+    groups: Iterator[Tuple[Split, np.ndarray]]  # indices of readable images, split by split or shard by shard
 
 
 def _opened(
@@ -77,20 +76,20 @@ def _opened(
         found = shards_to_check(path, pool, report, shard_cache, pause)
         report.say(f"shards in {shown(found.where)}")
         parts = list(found.parts.values())
-        return _Found(found.name or name_of(Path(found.where), False), parts, readable(parts, pool, report))
+        return _Found(found.name or name_of(Path(found.where)), parts, readable(parts, pool, report))
     root = find(path, ("val",))
     folders = [scan(str(root / split)) for split in present(root)]
     report.say(f"folder {root}")
-    return _Found(name_of(root, False), folders, ((part, np.arange(len(part))) for part in folders))
+    return _Found(name_of(root), folders, ((part, np.arange(len(part))) for part in folders))
 
 
 # -- images --------------------------------------------------------------------------------------
 
-Item = Tuple[Extent, str]  # where an image is, and the name of its class and its own
+Item = Tuple[Extent, str]  # the location of an image, and its class and file name
 
 
 class _Chunk(NamedTuple):
-    """Which images a process gets at once."""
+    """The images of one task of a worker process."""
 
     part: Split
     indices: List[int]
@@ -123,7 +122,7 @@ def _place(chunk: _Chunk) -> str:
 
 
 def inspect_all(items: Sequence[Item]) -> List[List[Finding]]:
-    """Return what is to be said of each image. A function of its own because another process runs it."""
+    """Return the findings of each image. A module-level function, because worker processes run it."""
     found = []
     with ExtentReader() as reader:
         for extent, name in items:

@@ -1,7 +1,7 @@
 """ImageNet on the disk: find it, index it, name it. No image is opened here.
 
-Any images in the layout of `imagenet_layout` will do, or in tar shards (`imagenet_shard_sets`), a folder's or a URL's;
-a set with the official classes and numbers of images is named 'imagenet'.
+Any images in the layout of `imagenet.layout` are accepted, and tar shards (`imagenet.shards`) in a folder or at a URL.
+The data set is named 'imagenet' only if it has the official classes and numbers of images.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from shared.imagenet.layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find,
 from shared.imagenet.shards.dataset import holds_shards, load_shards, missing_shards
 from shared.imagenet.split import Split
 
-FOLDER = "imagenet"  # the usual place, in the current folder
+FOLDER = "imagenet"  # the default, in the current folder
 
 __all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "ImageNet", "Split", "find", "load"]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageNet:
-    """An indexed data set: labels are positions in `classes`, the sorted names of the class folders.
+    """An indexed data set. Labels are indices of `classes`, the sorted names of the class folders.
 
-    `name` is 'imagenet' for the official classes and numbers of images alone. `train` is None where val/ alone was
-    asked for. `fingerprint` is the SHA-256 of the splits that were loaded, their files' relative names and sizes, so
-    that of val/ alone is another one. `remarks` are what a user should know, such as how many files were left out.
-    Without `named` the classes are numbers, of shards that come without names.
+    `name` is 'imagenet' only for the official classes and numbers of images. `train` is None if only val/ was loaded.
+    `fingerprint` is the SHA-256 of relative names and sizes of all files in the loaded splits, so that of val/ alone
+    differs. `remarks` are lines for the user, such as how many files were left out. If not `named`, `classes` are
+    numbers, of shards without names.
     """
 
     name: str
@@ -50,13 +50,12 @@ def load(
     cache: Union[str, Path, None] = None,
     shard_cache: Optional[ShardCache] = None,
 ) -> ImageNet:
-    """Find and index the data set. `splits` is ("train", "val"), or ("val",) for an evaluation: train/ may be missing.
-    None: val/, and train/ where it is there.
+    """Find and index the data set.
 
-    `name` takes the place of the name that the set would get, `cache` that of the folder in which the index is kept
-    (see `imagenet_index`: a file rewritten in place goes unnoticed), `shard_cache` that of the one in which shards of a
-    URL are. Raises DataError, one line, for whatever is wrong with folders or shards. Images that are damaged are found
-    when they are read, or by the mode check-data.
+    `splits` is ("train", "val"), ("val",) for an evaluation, or None for val/ and, if it exists, train/. `name`
+    replaces the name of the set, `cache` the folder in which the index is kept (see `file_index`: a file that is
+    rewritten in place goes unnoticed), `shard_cache` the cache of remote shards. Raises DataError, one line, if folders
+    or shards are faulty. Damaged images are found when they are read, or by the mode check-data.
     """
     parts: Dict[str, Split]
     if holds_shards(path):
@@ -76,7 +75,7 @@ def load(
     digest = hashlib.sha256("".join(f"{split} {part.fingerprint}\n" for split, part in parts.items()).encode())
     official = is_official(loaded)
     return ImageNet(
-        name=name or (OFFICIAL_NAME if official else own_name or name_of(Path(shown(where)), False)),
+        name=name or (OFFICIAL_NAME if official else own_name or name_of(Path(shown(where)))),
         path=where,
         classes=parts["val"].classes,
         train=parts.get("train"),

@@ -1,7 +1,7 @@
-"""One image: decoded as RGB, in the one way there is, and asked whether it is what its name says.
+"""Decode an image as RGB, and inspect it for faults. Training, evaluation and check-data decode alike.
 
-EXIF orientation is not applied and colour profiles are not converted: ImageNet's published accuracies were measured so,
-torchvision and timm read images in the same way.
+EXIF orientation is not applied and colour profiles are not converted, as in torchvision and timm, with which the
+published accuracies on ImageNet were measured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Iterator, List, Tuple, Union
 
 import numpy as np
 
-_FORMATS = {  # extension: what Pillow calls the format
+_FORMATS = {  # extension: Pillow's name of the format
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".png": "PNG",
@@ -26,40 +26,37 @@ _FORMATS = {  # extension: what Pillow calls the format
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-OPENED = (*sorted(set(_FORMATS.values())), "GIF")  # not EPS, for which Pillow would start another program
-_ALIASES = {"MPO": "JPEG"}  # a JPEG with previews behind it
+OPENED = (*sorted(set(_FORMATS.values())), "GIF")  # not EPS, for which Pillow starts another program
+_ALIASES = {"MPO": "JPEG"}  # a JPEG followed by previews
 _ORIENTATION = 0x0112  # EXIF 2.3, 4.6.4
 _WNID = re.compile(r"n\d{8}")
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
 
 
 class WhiteUnknown(ValueError):
-    """The pixels are signed, of 32 bits or fractions: no file says which value is white, and a guess would be one."""
+    """The pixels are signed, of 32 bits or floating-point, and the file does not define which value is white."""
 
 
 class BadImage(Exception):
-    """The file cannot be read as an image; the text is the reason, in a few words."""
+    """The file cannot be read as an image. The message is the reason, in a few words."""
 
 
 def decode(file: Union[str, BinaryIO]) -> Any:
-    """Every pixel of an image, mode RGB, of a file at a path or one in memory. Training and check-data decode alike.
+    """Return all pixels as a PIL.Image of mode RGB. `file` is a path or a file in memory.
 
-    Grey images of 9 to 16 bits are scaled so that white is white: Pillow's own conversion cuts them off at 255. Raises
-    WhiteUnknown where they cannot be, and what Pillow raises, some ten kinds, of damaged files and of more pixels than
-    its limit, some 89 million.
+    Grey images of 9 to 16 bits are scaled so that white stays white; Pillow's conversion would clip them at 255.
+    Raises WhiteUnknown for other wide pixels. For a damaged file or one with more than some 89 million pixels, Pillow
+    raises one of some ten kinds.
     """
     with _decoded(file) as (rgb, _, _):
         return rgb
 
 
 def read_rgb(file: Union[str, BinaryIO]) -> Any:
-    """The decoded image, mode RGB, of the file at a path or one in memory.
-
-    Raises BadImage for a file that is missing, damaged, cut off, empty or a bomb, or whose white nobody knows.
-    """
+    """As `decode`, but raises only BadImage: for a file that is missing, damaged, truncated, empty or too large."""
     try:
         return decode(file)
-    except Exception as error:  # a damaged file makes Pillow's readers raise what they like
+    except Exception as error:  # Pillow raises some ten kinds at damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno is not None:
             reason = error.strerror or reason
@@ -68,9 +65,9 @@ def read_rgb(file: Union[str, BinaryIO]) -> Any:
 
 @contextlib.contextmanager
 def _decoded(file: Union[str, BinaryIO]) -> Iterator[Tuple[Any, Any, str]]:
-    """The image as RGB, as it is in its file, and the mode that it has there. Raises as `decode` does.
+    """Yield the image as RGB, as it is in the file, and its mode there. Raises as `decode` does.
 
-    No warnings of damaged EXIF data and the like, which nobody reads; that of too many pixels is an error.
+    Warnings, as of damaged EXIF data, are suppressed; that of too many pixels is an error.
     """
     from PIL import Image
 
@@ -87,21 +84,21 @@ def _rgb(image: Any) -> Any:
     if image.mode == "RGB":
         return image
     if image.mode[0] in "IF":
-        image = _of_8_bits(image)
+        image = _to_8_bits(image)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns of the direct way
     return image.convert("RGB")
 
 
-def _of_8_bits(image: Any) -> Any:
-    """A grey image of more bits as one of 8; in TIFF, 0 may be white."""
+def _to_8_bits(image: Any) -> Any:
+    """Scale a grey image of more bits to 8. In TIFF, 0 may be white."""
     from PIL import Image
 
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
         white = 2 ** int(tags.get(_BITS, (16,))[0]) - 1
     elif image.mode == "I" and image.format in ("PNG", "PPM"):
-        white = 2**16 - 1  # Pillow's form of 16 bits there
+        white = 2**16 - 1  # how Pillow stores 16 bits of these formats
     else:
         raise WhiteUnknown(f"no value of its pixels is known to be white (mode {image.mode}); save it with 16 bits")
     grey = ((np.asarray(image).astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
@@ -110,7 +107,7 @@ def _of_8_bits(image: Any) -> Any:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to say about an image: a fault, which makes it useless, or a remark."""
+    """A fault of an image, which makes it unusable, or a remark."""
 
     is_fault: bool
     kind: str
@@ -118,10 +115,10 @@ class Finding:
 
 
 def inspect(file: Union[str, BinaryIO], name: str) -> List[Finding]:
-    """Decode every pixel of the image and return what is to be said. Raises nothing for whatever is in it.
+    """Decode all pixels and return the findings. Raises nothing, whatever the content.
 
-    `file` is a path or a file in memory, `name` that of its class and its own, as in 'n01440764/n01440764_18.JPEG'. An
-    image of more than Pillow's limit of pixels, some 89 million, is a fault and is not decoded.
+    `file` is a path or a file in memory, `name` its class and file name, as in 'n01440764/n01440764_18.JPEG'. An image
+    with more pixels than Pillow's limit, some 89 million, is a fault and is not decoded.
     """
     try:
         if (os.path.getsize(file) if isinstance(file, str) else file.seek(0, os.SEEK_END)) == 0:
@@ -151,7 +148,7 @@ def _findings(image: Any, mode: str, name: str) -> List[Finding]:
 
 
 def _orientation(image: Any) -> Any:
-    """The EXIF orientation, or None where there is none or the EXIF data is damaged, which harms no pixel."""
+    """The EXIF orientation; None if there is none or the EXIF data is damaged."""
     try:
         return image.getexif().get(_ORIENTATION)
     except Exception:

@@ -1,8 +1,7 @@
-"""The classes of ImageNet's development kit: what of its `meta.mat` says which wnid a class number is.
+"""The wnids of the class numbers in ImageNet's development kit, read from its `meta.mat`.
 
-A MAT-file of level 5 (MathWorks, "MAT-File Format", chapter 1) with one struct array, `synsets`. Read here and not with
-scipy, whose reader ends the interpreter with a segmentation fault over some damaged files (1.17.1), and which nothing
-else needs.
+The file is a MAT-file of level 5 (MathWorks, "MAT-File Format", chapter 1) with one struct array, `synsets`. SciPy is
+not used: its reader crashes with a segmentation fault on some damaged files (1.17.1), and nothing else needs it.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import zlib
 from typing import Dict, Iterator, List, Tuple, Union
 
 from shared.errors import DataError
+from shared.system.paths import reading
 
 WNID = re.compile(r"n\d{8}\Z")
 _FIELDS = ("ILSVRC2012_ID", "WNID", "num_children")
@@ -28,15 +28,12 @@ _Element = Tuple[int, bytes]
 
 
 def read_meta(path: str) -> Dict[int, str]:
-    """Return the wnid of each class number of the devkit, which are not the labels that networks are trained with.
+    """Return the wnid of each class number of the devkit, which is not the label that networks are trained with.
 
-    Raises DataError, one line, where the file is not the devkit's.
+    Raises DataError, one line, if the file is not the devkit's.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); extract the devkit afresh") from error
+    with reading(path, "extract the devkit afresh"), open(path, "rb") as file:
+        content = file.read(_MAX_BYTES + 1)
     try:
         wnids = dict(_leaves(content))
     except (UnicodeError, OverflowError, struct.error, zlib.error) as error:
@@ -49,20 +46,20 @@ def read_meta(path: str) -> Dict[int, str]:
 
 
 def _leaves(content: bytes) -> Iterator[Tuple[int, str]]:
-    """The classes alone: behind them the array has the inner nodes of WordNet."""
+    """Yield (class number, wnid) of the classes, without the inner nodes of WordNet that follow them."""
     seen = set()
     for number, wnid, children in _rows(content):
         if not isinstance(wnid, str) or not WNID.match(wnid):
             raise ValueError("a name that is no wnid")
-        if _whole(children) == 0:
-            label = _whole(number)
+        if _integer(children) == 0:
+            label = _integer(number)
             if label in seen:
                 raise ValueError(f"class {label} is there twice")
             seen.add(label)
             yield label, wnid
 
 
-def _whole(value: Union[str, float]) -> int:
+def _integer(value: Union[str, float]) -> int:
     if isinstance(value, str) or not math.isfinite(value) or value != int(value):
         raise ValueError("a number is none")
     return int(value)
@@ -72,7 +69,7 @@ def _whole(value: Union[str, float]) -> int:
 
 
 def _rows(content: bytes) -> Iterator[List[Union[str, float]]]:
-    """The values of `_FIELDS`, struct by struct."""
+    """Yield the values of `_FIELDS` of each struct."""
     if len(content) > _MAX_BYTES:
         raise ValueError("it is too large")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER], "")
@@ -98,20 +95,20 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _elements(data: bytes, order: str) -> Iterator[_Element]:
-    """The elements that follow each other in the data, as their kinds and contents."""
-    place = 0
-    while place < len(data):
-        kind, size = struct.unpack_from(order + "II", data, place)
-        begin = place + 8
-        if kind >> 16:  # a small one, its size in the upper half, its content in the place of the size
-            kind, size, begin = kind & 0xFFFF, kind >> 16, place + 4
+    """Yield the consecutive elements of the data as (kind, content)."""
+    position = 0
+    while position < len(data):
+        kind, size = struct.unpack_from(order + "II", data, position)
+        begin = position + 8
+        if kind >> 16:  # a small data element: the size in the upper 16 bits, the content in the next 4 bytes
+            kind, size, begin = kind & 0xFFFF, kind >> 16, position + 4
         content = data[begin : begin + size]
-        if len(content) != size or (begin == place + 4 and size > 4):
+        if len(content) != size or (begin == position + 4 and size > 4):
             raise ValueError("it is cut")
         yield kind, content
-        place = max(place + 8, begin + size)
+        position = max(position + 8, begin + size)
         if kind != _COMPRESSED:
-            place += -place % 8
+            position += -position % 8
 
 
 def _class(parts: List[_Element], order: str) -> int:
@@ -119,7 +116,10 @@ def _class(parts: List[_Element], order: str) -> int:
 
 
 def _structs(parts: List[_Element], order: str) -> Iterator[List[Union[str, float]]]:
-    """Flags, dimensions, name, the length of field names, the names; then the fields of each struct."""
+    """Yield the values of `_FIELDS` of each struct.
+
+    The parts are flags, dimensions, name, the length of a field name, the field names, the fields of each struct.
+    """
     length, names = struct.unpack(order + "i", parts[3][1])[0], parts[4][1]
     if length < 1:
         raise ValueError("field names of no length")
@@ -133,13 +133,13 @@ def _structs(parts: List[_Element], order: str) -> Iterator[List[Union[str, floa
         count *= extent
     if count * len(fields) != len(values):
         raise ValueError("it has not as many values as it says")
-    places = [fields.index(name) for name in _FIELDS]
+    positions = [fields.index(name) for name in _FIELDS]
     for begin in range(0, len(values), len(fields)):
-        yield [_value(values[begin + place], order) for place in places]
+        yield [_value(values[begin + position], order) for position in positions]
 
 
 def _value(element: _Element, order: str) -> Union[str, float]:
-    """The text, or the number, of an array that holds one."""
+    """The text or the number in an array that holds one."""
     kind, data = element
     parts = list(_elements(data, order))
     if kind != _MATRIX or len(parts) < 4:

@@ -1,8 +1,8 @@
-"""Files of a URL, fetched whole into a folder of this machine: each once, checked, those used last kept up to a limit.
+"""A local cache of remote files: each is fetched once, verified, and kept until the least recently used make room.
 
-A file is kept under its SHA-256, so that it is the same file wherever it came from. Whoever reads one holds a shared
-lock on it, and none that is held is removed; whoever fetches one holds its lock file, so that the other processes of
-the machine wait for it instead of fetching it too. The locks are the kernel's (flock) and end with their process.
+A file is named after its SHA-256, independently of its URL. A reader holds a shared lock on it, and locked files are
+not removed. A process that fetches a file holds its lock file, so that other processes of the machine wait instead of
+fetching it too. The locks are the kernel's (flock) and end with their process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional
 
 from shared.cli.signals import Stopped
 from shared.errors import DataError, UsageError, one_line
-from shared.system import cache_dir as cache
+from shared.system import cache_dir
 from shared.system.paths import expanded
 
-DEFAULT_GIB = 32.0  # how much is kept unless --shard-cache-size says otherwise
+DEFAULT_GIB = 32.0  # the default of --shard-cache-size
 
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -30,14 +30,14 @@ _BLOCK = 2**20
 
 
 class ShardCache(NamedTuple):
-    """A folder, and the bytes that may be kept in it."""
+    """A folder, and the number of bytes that may be kept in it."""
 
     folder: str
     limit: int
 
 
 class Remote(NamedTuple):
-    """A file of a URL: its bytes and SHA-256 are known from the set's index."""
+    """A file at a URL, with its size in bytes and its SHA-256 from the set's index."""
 
     url: str
     size: int
@@ -46,27 +46,27 @@ class Remote(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where the fetched file is kept."""
+        """The path of the local copy."""
         return os.path.join(self.cache.folder, self.sha256)
 
 
 def is_url(path: Union[str, Path]) -> bool:
-    """Whether this is no path of this machine's, as in https://host/folder or s3://bucket/folder."""
+    """Whether this is a URL, as in https://host/folder or s3://bucket/folder."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(path)) is not None
 
 
 def shown(url: str) -> str:
-    """The URL as it may stand in a log: without a user's name and password."""
+    """The URL without user name and password, fit for a log."""
     return re.sub(r"//[^/@]*@", "//", one_line(url))
 
 
 def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> ShardCache:
-    """The cache in `folder`, else in the usual one of `cache.places`. Raises UsageError where it cannot be made."""
+    """The cache in `folder`, else in the default of `cache_dir.places`. Raises UsageError if it cannot be created."""
     try:
         import fcntl  # noqa: F401
     except ImportError as error:
         raise UsageError("this system has no flock, which a cache of shards needs; give a local folder") from error
-    places = [Path(os.path.abspath(expanded(folder)))] if folder is not None else list(cache.places("shards"))
+    places = [Path(os.path.abspath(expanded(folder)))] if folder is not None else list(cache_dir.places("shards"))
     reason = ""
     for place in places:
         try:
@@ -84,17 +84,17 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
 
 
 def opened(remote: Remote, notes: List[str]) -> BinaryIO:
-    """The file's local copy, fetched if it is not there. It stays in the cache until the file object is closed.
+    """Open the local copy, and fetch it first if there is none. It is not removed before the file object is closed.
 
-    What is to be said of attempts that failed is appended to `notes`. Raises DataError, naming the URL.
+    A line about each failed attempt is appended to `notes`. Raises DataError, which names the URL.
     """
     while True:
         with contextlib.suppress(FileNotFoundError):
             file = open(remote.path, "rb", buffering=0)  # noqa: SIM115
             try:
                 _lock(file.fileno(), shared=True)
-                with contextlib.suppress(PermissionError):  # another user's
-                    os.utime(remote.path)  # who was used last is last to go
+                with contextlib.suppress(PermissionError):  # the file belongs to another user
+                    os.utime(remote.path)  # the most recently used is the last to be removed
                 return file
             except BaseException:
                 file.close()
@@ -103,10 +103,10 @@ def opened(remote: Remote, notes: List[str]) -> BinaryIO:
 
 
 def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = False) -> bool:
-    """See to it that the file is in the cache; return whether it is.
+    """Fetch the file into the cache unless it is there, and return whether it is there.
 
-    Where another process is fetching it: wait for that one, or with `wait=False` return at once. With `anew` a copy
-    that is there does not count. Raises DataError, naming the URL, when it cannot be had.
+    If another process is fetching it, wait for that, or with `wait=False` return at once. `anew` ignores a copy in the
+    cache. Raises DataError, which names the URL, if the file cannot be fetched.
     """
     if os.path.exists(remote.path) and not anew:
         return True
@@ -123,14 +123,14 @@ def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = Fals
 
 
 def read_small(url: str, limit: int, notes: List[str]) -> bytes:
-    """The content of a file of a URL. Raises DataError where it is larger than `limit` bytes, or cannot be had."""
+    """The content of a file at a URL. Raises DataError if it is larger than `limit` bytes or cannot be fetched."""
 
     def read() -> bytes:
         files, path = _filesystem(url)
         with files.open(path, "rb") as file:
             return bytes(file.read(limit + 1))
 
-    content = _patiently(url, read, notes)
+    content = _retried(url, read, notes)
     if len(content) > limit:
         raise DataError(f"{shown(url)} is larger than {limit:,} bytes; that is no index of shards")
     return content
@@ -140,7 +140,7 @@ def _attempts(remote: Remote, notes: List[str]) -> None:
     part = f"{remote.path}.{remote.size}.part"
     _make_room(remote.cache, remote.size, part)
     try:
-        _patiently(remote.url, lambda: _download(remote, part), notes)
+        _retried(remote.url, lambda: _download(remote, part), notes)
         os.replace(part, remote.path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -148,7 +148,7 @@ def _attempts(remote: Remote, notes: List[str]) -> None:
 
 
 class _Different(Exception):
-    """What has arrived is not what the index says."""
+    """The fetched file is not the one that the index lists."""
 
 
 def _download(remote: Remote, part: str) -> None:
@@ -162,7 +162,7 @@ def _download(remote: Remote, part: str) -> None:
 
 
 def _limit(size: int) -> Any:
-    """fsspec's progress callback that ends what grows beyond its size: it could fill the disk."""
+    """A progress callback of fsspec that stops a download beyond `size` bytes, which could fill the disk."""
     import fsspec
 
     class Limit(fsspec.callbacks.Callback):
@@ -174,7 +174,7 @@ def _limit(size: int) -> Any:
 
 
 def digest(path: str, pause: Callable[[], None] = lambda: None) -> Tuple[int, str]:
-    """Bytes and SHA-256 of a file. `pause` is called at times and may raise."""
+    """Size in bytes and SHA-256 of a file. `pause` is called between blocks and may raise."""
     size, sha = 0, hashlib.sha256()
     with open(path, "rb") as file:
         while True:
@@ -186,32 +186,32 @@ def digest(path: str, pause: Callable[[], None] = lambda: None) -> Tuple[int, st
             pause()
 
 
-# -- what may fail ---------------------------------------------------------------------------------
+# -- attempts ------------------------------------------------------------------------------------------------------
 
 
-def _patiently(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
-    """What `work` gives at the first or a later attempt. Raises DataError; a full disk's OSError passes."""
-    for pause in (*_PAUSES, None):
+def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
+    """The result of `work`, which is tried three times. Raises DataError; the OSError of a full disk passes."""
+    for seconds in (*_PAUSES, None):
         try:
             return work()
         except (UsageError, Stopped):
             raise
-        except Exception as error:  # each protocol's package has exceptions of its own
+        except Exception as error:  # the package of each protocol raises its own kinds
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise
             reason = one_line(f"{type(error).__name__}: {error}".replace(url, "it"))[:160].rstrip(": ")
             if isinstance(error, _Different):
                 reason = str(error)
-            if pause is None or isinstance(error, (FileNotFoundError, PermissionError)):
+            if seconds is None or isinstance(error, (FileNotFoundError, PermissionError)):
                 what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be fetched ({reason})"
                 raise DataError(f"{shown(url)} {what}; check the URL and the network") from error
-            notes.append(f"note: {shown(url)} could not be fetched ({reason}), tried again after {pause:g} s")
-            time.sleep(pause)
+            notes.append(f"note: {shown(url)} could not be fetched ({reason}), tried again after {seconds:g} s")
+            time.sleep(seconds)
     raise AssertionError("the last attempt returns or raises")
 
 
 def _filesystem(url: str) -> Tuple[Any, str]:
-    """fsspec's file system for the URL, and the path in it. Raises UsageError where something is to be installed."""
+    """The fsspec file system of the URL, and the path in it. Raises UsageError if a package is missing."""
     try:
         import fsspec
     except ImportError as error:
@@ -225,11 +225,11 @@ def _filesystem(url: str) -> Tuple[Any, str]:
     return files, path
 
 
-# -- room ------------------------------------------------------------------------------------------
+# -- eviction ------------------------------------------------------------------------------------------------------
 
 
 def _make_room(where: ShardCache, size: int, part: str) -> None:
-    """Begin the file `part`, which says by its name how much it will take, and remove what is beyond the limit."""
+    """Create the file `part`, whose name holds its final size, and remove the files beyond the limit."""
     with _locked(os.path.join(where.folder, "room.lock")):
         kept = sorted(_kept(where.folder))
         total = sum(kept_size for _, kept_size, _ in kept) + size
@@ -243,7 +243,7 @@ def _make_room(where: ShardCache, size: int, part: str) -> None:
 
 
 def _kept(folder: str) -> Iterator[Tuple[float, int, str]]:
-    """When each file was used last, the bytes it has or will have, and its path."""
+    """Yield for each file the time of its last use, its present or final size in bytes, and its path."""
     for entry in os.scandir(folder):
         with contextlib.suppress(FileNotFoundError):
             part = _PART.match(entry.name)
@@ -252,7 +252,7 @@ def _kept(folder: str) -> Iterator[Tuple[float, int, str]]:
 
 
 def _removed(path: str) -> bool:
-    """Remove a file that nobody reads, or a part that nobody is fetching any more; return whether it is gone."""
+    """Remove a file unless a process reads it, or a part unless a process fetches it; return whether it is gone."""
     lock = path.split(".")[0] + ".lock" if path.endswith(".part") else path
     try:
         descriptor = os.open(lock, os.O_RDWR)
@@ -270,7 +270,7 @@ def _removed(path: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: str, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock file; gives False where another process has it and this one is not to wait."""
+    """Hold the lock file; yields False if another process holds it and `wait` is false."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield _lock(descriptor, shared=False, wait=wait)

@@ -3,7 +3,7 @@
 A kept index is valid as long as the split's folder and all class folders have the names and times that they had when
 they were listed, which takes some 2,000 calls of `stat` in place of 1.28 million. Adding, removing or renaming a file
 changes the time of its folder. Writing to a file in place changes none: its size, and so the fingerprint, stay those of
-the first start until the index is made anew. The cache may be deleted at any time.
+the first start until the index is built again. The cache may be deleted at any time.
 """
 
 from __future__ import annotations

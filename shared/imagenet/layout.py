@@ -1,11 +1,11 @@
-"""The folders of ImageNet: where train/ and val/ are, and whether they belong together.
+"""The folders of ImageNet: find train/ and val/, and check that they belong together.
 
     imagenet/
         train/n01440764/*.JPEG ... train/n15075141/*.JPEG     1,000 classes, 1,281,167 images
         val/n01440764/*.JPEG   ... val/n15075141/*.JPEG       1,000 classes, 50,000 images
 
-That is how the archives of https://image-net.org (ILSVRC 2012, Russakovsky et al. 2015) are laid out by everybody
-who trains on them. Any other images in the same layout will do.
+This is the usual layout of the archives of https://image-net.org (ILSVRC 2012, Russakovsky et al. 2015). Any other
+images in the same layout are accepted.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ _SHOWN = 3  # names in one message
 
 
 def present(root: Path) -> Sequence[str]:
-    """The splits that are there: val/ alone is all that an evaluation needs."""
+    """The splits that exist: train/ may be missing, because an evaluation needs only val/."""
     return SPLITS if os.path.lexists(str(root / "train")) else ("val",)
 
 
 def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
-    """Return the absolute folder that holds the splits' folders: `path`, or its one sub-folder named as the set.
+    """Return the absolute folder of the splits' folders: `path`, or its only sub-folder named imagenet or the like.
 
-    Raises DataError, one line, where there is none.
+    Raises DataError, one line, if a split is missing.
     """
-    given = Path(os.path.abspath(expanded(path)))
-    if not os.path.isdir(str(given)):
-        if os.path.isfile(str(given)) and given.name.lower().endswith(_PACKED):
+    start = Path(os.path.abspath(expanded(path)))
+    if not os.path.isdir(str(start)):
+        if os.path.isfile(str(start)) and start.name.lower().endswith(_PACKED):
             raise DataError(
-                f"{given} is still packed; extract it and give the folder that holds train/ and val/ (of tar shards,"
+                f"{start} is still packed; extract it and give the folder that holds train/ and val/ (of tar shards,"
                 " give the folder that they are in)"
             )
-        what = "is not a folder" if os.path.lexists(str(given)) else "does not exist"
-        raise DataError(f"{given} {what}; give the folder that holds train/ and val/ with --data-path")
-    places = [given] + [given / name for name in _SUBFOLDERS]
+        what = "is not a folder" if os.path.lexists(str(start)) else "does not exist"
+        raise DataError(f"{start} {what}; give the folder that holds train/ and val/ with --data-path")
+    places = [start] + [start / name for name in _SUBFOLDERS]
     found = [place for place in places if any(os.path.isdir(str(place / split)) for split in SPLITS)]
-    root = found[0] if found and (found[0] == given or len(found) == 1) else given
+    root = found[0] if found and (found[0] == start or len(found) == 1) else start
     for split in splits:
         if not os.path.isdir(str(root / split)):
             raise DataError(_missing(root, split))
@@ -64,7 +64,7 @@ def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
 
 
 def faults(parts: Sequence[Split]) -> List[str]:
-    """Return what is wrong with the splits, each alone and together, a line each: "what is wrong; what to do"."""
+    """The faults of each split and of both together, a line each: "what is wrong; what to do"."""
     found = [line for part in parts for line in _faults_alone(part)]
     if len(parts) == 2 and all(part.classes for part in parts):
         found += _missing_classes(parts[0], parts[1]) + _missing_classes(parts[1], parts[0])
@@ -72,12 +72,12 @@ def faults(parts: Sequence[Split]) -> List[str]:
 
 
 def remarks(parts: Sequence[Split]) -> Tuple[str, ...]:
-    """Return what a user should know and need not mend, a line each."""
+    """Harmless facts that the user should know, a line each."""
     return tuple(line for part in parts for line in _remarks(part.subset, part.left_out) + _alike_within(part))
 
 
 def is_official(parts: Sequence[Split]) -> bool:
-    """Whether these are the official 1,000 classes with the official numbers of images. No image is read."""
+    """Whether classes and numbers of images are the official ones. No image is read."""
     return all(
         len(part) == _OFFICIAL_IMAGES[part.subset]
         and hashlib.sha256("\n".join(part.classes).encode("utf-8", "replace")).hexdigest() == _OFFICIAL_CLASSES
@@ -85,10 +85,8 @@ def is_official(parts: Sequence[Split]) -> bool:
     )
 
 
-def name_of(root: Path, official: bool) -> str:
-    """Return 'imagenet' for the official set alone, else the folder's own name where that is a plain one."""
-    if official:
-        return OFFICIAL_NAME
+def name_of(root: Path) -> str:
+    """The name of a set in this folder that is not the official one: the folder's, if that is a plain one."""
     plain = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", root.name)
     return root.name if plain and root.name.lower() != OFFICIAL_NAME else UNNAMED
 
@@ -147,7 +145,7 @@ def _faults_alone(part: Split) -> List[str]:
 
 
 def _inner(folder: str) -> str:
-    """The folder within a class folder in which there are images, or folders of them; nothing where there is none."""
+    """The name of a sub-folder of a class folder with images, or folders, in it; else an empty string."""
     for entry in sorted(entries(folder), key=lambda entry: entry.name):
         if is_folder(entry) and any(is_folder(one) or is_image(one.name) for one in entries(entry.path)):
             return entry.name

@@ -1,4 +1,4 @@
-"""Where the bytes of an image are, and how they are read: a file of its own, or a stretch of a tar shard."""
+"""Read the bytes of images: whole files, or extents of tar shards."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import BinaryIO, List, NamedTuple, Optional, Sequence, Union
 from shared.errors import DataError, UsageError
 from shared.imagenet.download_cache import Remote, fetch, opened, shown
 
-OPEN_SHARDS = 32  # that a process keeps open at most
+OPEN_SHARDS = 32  # the most that a process keeps open
 
 
 class Extent(NamedTuple):
-    """`size` bytes from `start` on of a local file, or of one that is fetched; a `size` of None means all of it."""
+    """`size` bytes from `start` on of a local or remote file; `size` None means the whole file."""
 
     file: Union[str, Remote]
     start: int = 0
@@ -23,21 +23,21 @@ class Extent(NamedTuple):
 
 
 class ExtentReader:
-    """Reads extents; the `limit` files that were read from last stay open. For one thread of one process.
+    """Reads extents and keeps the `limit` most recently used files open. For one thread of one process.
 
-    `notes` gathers what is to be said of fetching; whoever reads it empties it.
+    `notes` collects lines for the user about fetching; the caller empties it.
     """
 
     def __init__(self, limit: int = OPEN_SHARDS) -> None:
         self.notes: List[str] = []
         self._limit = limit
         self._files: OrderedDict[Union[str, Remote], BinaryIO] = OrderedDict()
-        self._ahead: Optional[_Ahead] = None
+        self._prefetcher: Optional[_Prefetcher] = None
 
     def source(self, extent: Extent) -> Union[str, BinaryIO]:
-        """What Pillow opens: the path where the file is the image, else its bytes as a file in memory.
+        """The path of an image that is a file, else a file in memory with its bytes. Pillow opens both.
 
-        Raises DataError where a shard cannot be read.
+        Raises DataError if a shard cannot be read.
         """
         if extent.size is None:
             assert isinstance(extent.file, str)
@@ -45,7 +45,7 @@ class ExtentReader:
         return io.BytesIO(self.read(extent))
 
     def read(self, extent: Extent) -> bytes:
-        """The bytes. Raises DataError, one line, where they cannot be had."""
+        """The bytes of an extent. Raises DataError, one line, if they cannot be read."""
         name = extent.file if isinstance(extent.file, str) else shown(extent.file.url)
         try:
             content = self._read(extent)
@@ -60,12 +60,12 @@ class ExtentReader:
     def _read(self, extent: Extent) -> bytes:
         if extent.size is None:
             assert isinstance(extent.file, str)
-            with open(extent.file, "rb") as whole:
-                return whole.read()
+            with open(extent.file, "rb") as image:
+                return image.read()
         file = self._opened(extent.file)
         file.seek(extent.start)
         content = file.read(extent.size)
-        while 0 < len(content) < extent.size:  # a file without a buffer may give less than was asked for
+        while 0 < len(content) < extent.size:  # an unbuffered read may return less than requested
             more = file.read(extent.size - len(content))
             if not more:
                 break
@@ -83,14 +83,14 @@ class ExtentReader:
         return self._files[key]
 
     def expect(self, files: Sequence[Remote]) -> None:
-        """Have a thread fetch these, in this order, in place of what it was to fetch before."""
+        """Fetch these files in a thread, in this order; they replace those that were still to be fetched."""
         if files:
-            self._ahead = self._ahead or _Ahead()
-            self._ahead.expect(files)
-            self.notes += self._ahead.told()
+            self._prefetcher = self._prefetcher or _Prefetcher()
+            self._prefetcher.expect(files)
+            self.notes += self._prefetcher.take_notes()
 
     def close(self) -> None:
-        """Close all files; reading opens them again."""
+        """Close all files. Reading opens them again."""
         while self._files:
             self._files.popitem()[1].close()
 
@@ -101,21 +101,21 @@ class ExtentReader:
         self.close()
 
 
-class _Ahead:
-    """A thread that fetches what will be read soon; what fails there fails again, and aloud, when it is read."""
+class _Prefetcher:
+    """A thread that fetches files before they are read. Its errors are ignored: reading raises them again."""
 
     def __init__(self) -> None:
-        self._wanted: Sequence[Remote] = ()
+        self._queue: Sequence[Remote] = ()
         self._notes: List[str] = []
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="shards ahead", daemon=True).start()
 
     def expect(self, files: Sequence[Remote]) -> None:
         with self._changed:
-            self._wanted = tuple(files)
+            self._queue = tuple(files)
             self._changed.notify()
 
-    def told(self) -> List[str]:
+    def take_notes(self) -> List[str]:
         notes = self._notes[:]
         del self._notes[: len(notes)]
         return notes
@@ -123,8 +123,8 @@ class _Ahead:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._wanted:
+                while not self._queue:
                     self._changed.wait()
-                first, self._wanted = self._wanted[0], self._wanted[1:]
+                first, self._queue = self._queue[0], self._queue[1:]
             with contextlib.suppress(UsageError):
                 fetch(first, self._notes, wait=False)

@@ -1,4 +1,4 @@
-"""What a check of a data set has found: faults and remarks, each said, up to some of a kind, and counted."""
+"""The findings of a check of a data set: faults and remarks, printed up to a limit per kind, and counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 20  # lines of one kind
 
 
 class Report:
-    """Says each finding, up to 20 of one kind, and counts them all."""
+    """Passes each finding to `say`, up to 20 of a kind, and counts all."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
@@ -36,7 +36,7 @@ class Report:
             self._count(f"{name}: {detail}")
 
     def close(self, name: str) -> None:
-        """Say how many there are that have not been named. Raises DataError about the set `name` if one is a fault."""
+        """Say how many findings were not printed. Raises DataError about the set `name` if there was a fault."""
         for (is_fault, kind), number in sorted(self._kinds.items()):
             if number > _SHOWN:
                 self.say(f"{'fault' if is_fault else 'remark'}: ... and {number - _SHOWN:,} more: {kind}")

@@ -1,4 +1,4 @@
-"""Sort a flat val/ into class folders, as valprep.sh does: checked as a whole first, then moved file by file."""
+"""Sort a flat val/ into class folders, as valprep.sh does. All moves are checked before the first is made."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shared.imagenet.val_labels import read_list
 
 
 def sort_val(path: Union[str, Path], list_path: str, say: Callable[[str], None]) -> None:
-    """Move the images that lie directly in val/ into the folders of their classes and say how many.
+    """Move the images directly in val/ into the folders of their classes and say how many.
 
-    Tiny-ImageNet has them in val/images: they are moved from there, and that folder goes once it is empty.
-    `list_path` is what `imagenet_val_list.read_list` reads. Nothing is moved unless everything can be: each image has
-    a class, which is one of train/ where that is there, and no file is in the way. Nothing is deleted or replaced. An
-    interrupted run is finished by another one. Raises DataError, one line.
+    Images of Tiny-ImageNet are moved out of val/images, which is removed once it is empty. `list_path` is read by
+    `val_labels.read_list`. Nothing is moved unless each image has a class, which train/ must have too if it exists, and
+    no file is in the way. No file is deleted or replaced. Another call completes an interrupted one. Raises DataError,
+    one line.
     """
     val = find(path, ("val",)) / "val"
     wnids, source_folder = read_list(list_path), val
@@ -42,7 +42,7 @@ def sort_val(path: Union[str, Path], list_path: str, say: Callable[[str], None])
                 f"cannot move {source} to {target} ({error.strerror}); mend that and run it again"
             ) from error
     if source_folder != val:
-        with contextlib.suppress(OSError):  # something else is in it
+        with contextlib.suppress(OSError):  # it holds other files
             source_folder.rmdir()
     folders = len({target.parent for _, target in moves})
     say(f"{val}: {counted(len(moves), 'image')} moved into {counted(folders, 'class folder')}")

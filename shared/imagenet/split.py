@@ -1,9 +1,9 @@
 """One split of ImageNet, train/ or val/: a folder per class, the images directly in it.
 
-Which files are images is decided by their names, as torchvision's ImageFolder does it, and so are the labels and the
-order; what is in them is seen when they are read, or by the mode check-data. Unlike ImageFolder, hidden files and
-folders and whatever lies deeper are left out, and counted; but Tiny-ImageNet's class folders, whose images lie in a
-folder `images` of theirs, are read as they are unpacked.
+File names decide which files are images, their labels and their order, as in torchvision's ImageFolder; the contents
+are checked when they are read, or by the mode check-data. Unlike in ImageFolder, hidden files, hidden folders and
+deeper levels are left out, and counted. Class folders of Tiny-ImageNet, which have their images in a sub-folder
+`images`, are accepted.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from shared.errors import DataError, UsageError
+from shared.errors import UsageError
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.reader import OPEN_SHARDS, Extent
 from shared.rng import epoch_order
+from shared.system.paths import reading
 from shared.text import in_utf8, of_system, raw
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
-WHOLE = "whole"  # the order of an epoch that mixes all images
+WHOLE = "whole"  # the order of an epoch that shuffles all images together
 INNER = "images"
 _UNSORTED = re.compile(r"ILSVRC2012_val_\d{8}\.JPEG\Z")
-_THREADS = 8  # for folders on a network; on a local disk one would do
-_GONE = -1  # the size of a link that leads nowhere: a bad image, to be met when it is read
+_THREADS = 8  # for network file systems; one is enough for a local disk
+_GONE = -1  # the size of a broken link, which is a bad image when it is read
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a split's folder holds besides the images in class folders, as counts."""
+    """How many files and folders of a split are not among its images."""
 
-    files: int = 0  # no image by name, hidden, or no plain file
+    files: int = 0  # not named as images, hidden, or not regular files
     folders: int = 0  # hidden, or inside a class folder
-    loose: int = 0  # images beside the class folders
-    unsorted: int = 0  # those of them that are named as the validation set's archive names them
+    loose: int = 0  # images outside class folders
+    unsorted: int = 0  # those of them named as in the official validation archive
 
     def __add__(self, other: LeftOut) -> LeftOut:
         return LeftOut(
@@ -53,14 +54,12 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one split, ordered by class and then by name. A few arrays and values: cheap to pickle.
+    """The images of one split as files in class folders, ordered by class and then by name. Cheap to pickle.
 
-    Here they are files in class folders; `imagenet_shards.ShardSplit` has them in tar shards.
-
-    `folder` is the absolute path. Image i is of class `classes[labels[i]]`, labels int32 [images]; its file's name
-    below the class folder is `names[offsets[i]:offsets[i + 1]]`, its bytes in the file system, offsets int64
-    [images + 1]. `classes` is sorted, and may hold classes without images. `fingerprint` is the SHA-256 of relative
-    names and sizes.
+    `folder` is the absolute path. Image i has class `classes[labels[i]]`, labels int32 [images]; its file name below
+    the class folder is `names[offsets[i]:offsets[i + 1]]`, as bytes of the file system, offsets int64 [images + 1].
+    `classes` is sorted and may include classes without images. `fingerprint` is the SHA-256 of relative names and
+    sizes. `shards.split.ShardSplit` is the same for tar shards.
     """
 
     folder: str
@@ -75,47 +74,47 @@ class Split:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """Return class and file name, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
+        """The name of an image, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
         return self.relative_name(index)
 
     def relative_name(self, index: int) -> str:
-        """Return class and file name, wherever the image is. Raises IndexError."""
+        """Class and file name of an image, however it is stored. Raises IndexError."""
         return f"{self.classes[self.labels[index]]}/{self.file_name(index)}"
 
     def file_name(self, index: int) -> str:
-        """Return the file's own name. Raises IndexError."""
+        """The file name of an image without its class. Raises IndexError."""
         index = range(len(self))[index]
         return self.names[self.offsets[index] : self.offsets[index + 1]].decode("utf-8", "surrogateescape")
 
     def full_name(self, index: int) -> str:
-        """Return the name of an image within the whole set. Raises IndexError."""
+        """The name of an image within the data set. Raises IndexError."""
         return f"{self.subset}/{self.name(index)}"
 
     def path(self, index: int) -> str:
-        """Return the absolute path of an image. Raises IndexError."""
+        """The absolute path of an image. Raises IndexError."""
         return os.path.join(self.folder, of_system(self.name(index)))
 
     @property
     def subset(self) -> str:
-        """Which part of the set this is: 'train' or 'val'."""
+        """'train' or 'val'."""
         return os.path.basename(self.folder)
 
     @property
     def open_shards(self) -> int:
-        """How many files a reader of this split should keep open."""
+        """The number of files that a reader of this split should keep open."""
         return OPEN_SHARDS
 
     def extent(self, index: int) -> Extent:
-        """Return where the bytes of an image are. Raises IndexError."""
+        """The location of the bytes of an image. Raises IndexError."""
         return Extent(self.path(index))
 
     @property
     def order(self) -> str:
-        """Say in one word what besides seed and epoch decides the order of an epoch."""
+        """What the order of an epoch depends on besides seed and epoch, in one word."""
         return WHOLE
 
     def ordered(self, order: str) -> Split:
-        """Return the split with that `order`, as an interrupted run had it. Raises UsageError where it has it not."""
+        """Return the split with the `order` of an interrupted run. Raises UsageError if it cannot have it."""
         if order == self.order:
             return self
         raise UsageError(
@@ -124,22 +123,22 @@ class Split:
         )
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
-        """Return the order in which this zero-based epoch trains on the images, int64 [images], each once."""
+        """A permutation of the images for training in this zero-based epoch, int64 [images]."""
         return epoch_order(seed, epoch, len(self))
 
     def ahead(self, batches: Sequence[np.ndarray]) -> List[Tuple[Remote, ...]]:
-        """Return for each batch of image indices what should be fetched meanwhile: what the next ones need first."""
+        """For each batch of image indices, the remote files to fetch meanwhile, in the order of their first use."""
         return [()] * len(batches)
 
     def class_counts(self) -> np.ndarray:
-        """Return the images of each class, int64 [classes]."""
+        """The number of images of each class, int64 [classes]."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
 
 def scan(folder: str) -> Split:
-    """Read the split's folders and ask for the size of every file. Raises DataError where one cannot be read.
+    """List the split's folders with the sizes of all files. Raises DataError if a folder cannot be read.
 
-    Links to folders and files are followed; a link that leads nowhere counts as an image that is bad.
+    Links to folders and files are followed; a broken link counts as an image.
     """
     folder = os.path.abspath(folder)
     classes, left_out = class_folders(folder)
@@ -169,7 +168,7 @@ def scan(folder: str) -> Split:
 
 
 def class_folders(folder: str) -> Tuple[Tuple[str, ...], LeftOut]:
-    """Return the sorted names of the class folders, in UTF-8, and what else is beside them. Raises DataError."""
+    """Return the sorted names of the class folders, in UTF-8, and the counts of what is left out. Raises DataError."""
     classes = []
     files = folders = loose = unsorted = 0
     for entry in entries(folder):
@@ -187,18 +186,13 @@ def class_folders(folder: str) -> Tuple[Tuple[str, ...], LeftOut]:
 
 
 def entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder, in no order. Raises DataError where it cannot be read."""
-    try:
-        with os.scandir(folder) as found:
-            yield from found
-    except OSError as error:
-        raise DataError(
-            f"cannot read {folder} ({error.strerror or error}); check the disk and the permissions"
-        ) from error
+    """Yield the entries of a folder, unordered. Raises DataError if it cannot be read."""
+    with reading(folder, "check the disk and the permissions"), os.scandir(folder) as found:
+        yield from found
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether this is a folder or a link to one; a link that leads in a circle is none."""
+    """Whether this is a folder or a link to one; a circular link is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -206,17 +200,17 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a system has put this there, and nobody means it: macOS `._NAME`, `.DS_Store`, `__MACOSX`, a NAS's."""
+    """Whether this is a file or folder of a system: macOS `._NAME`, `.DS_Store`, `__MACOSX`, Synology `@eaDir`."""
     return name.startswith(".") or name in ("__MACOSX", "@eaDir")
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
+    """Whether a file of this name is an image."""
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _images(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut]:
-    """Return the names and sizes of the images in a class folder, sorted by name, and what else is in it."""
+    """Return the names and sizes of the images of a class folder, sorted by name, and what is left out."""
     images, left_out, has_inner = _images_in(folder)
     if images or not has_inner:
         return images, left_out
@@ -226,7 +220,7 @@ def _images(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut]:
 
 
 def _images_in(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut, bool]:
-    """What is directly in a folder, and whether one called `images` is."""
+    """As `_images` without sub-folders, and whether there is a sub-folder `images`."""
     images = []
     files = folders = 0
     has_inner = False
@@ -244,7 +238,7 @@ def _images_in(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut, bool]:
 
 
 def _size(entry: os.DirEntry[str]) -> Optional[int]:
-    """Return the bytes of a file, or None for a pipe or a device, for which a reader might wait for ever."""
+    """The size of a file in bytes; None for a pipe or a device, on which a reader might wait for ever."""
     try:
         status = entry.stat()
     except OSError:

@@ -1,6 +1,6 @@
-"""Which class each image of the validation set belongs to, read from the lists that are in use.
+"""Read the classes of the validation images from a list. The validation archive is flat and does not have them.
 
-The validation archive is flat: the classes of its images come from elsewhere, as one of
+The formats in use:
 
     valprep.sh                                    lines "mv ILSVRC2012_val_00000293.JPEG n01440764/"
     a text of pairs                               lines "ILSVRC2012_val_00000293.JPEG n01440764", with space, tab or
@@ -17,7 +17,7 @@ from typing import Dict, List, Tuple
 from shared.errors import DataError
 from shared.imagenet.devkit_meta import WNID, read_meta
 from shared.imagenet.split import EXTENSIONS
-from shared.system.paths import expanded
+from shared.system.paths import expanded, reading
 from shared.text import decoded, of_system
 
 _GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -29,7 +29,7 @@ _FORMS = "give valprep.sh, a text of 'name wnid' lines, or the devkit's folder d
 
 
 def read_list(path: str) -> Dict[str, str]:
-    """Return the wnid of each image by its file name. Raises DataError, one line, where the list is not one."""
+    """Return the wnid of each image by file name. Raises DataError, one line, for anything but such a list."""
     path = os.path.abspath(expanded(path))
     if os.path.isdir(path):
         places = [os.path.join(path, _GROUND_TRUTH), os.path.join(path, "data", _GROUND_TRUTH)]
@@ -50,12 +50,9 @@ def read_list(path: str) -> Dict[str, str]:
 
 
 def _lines(path: str) -> List[Tuple[int, str]]:
-    """Return the lines that say something, with their numbers from 1."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); {_FORMS}") from error
+    """Return the lines that are not blank, with their numbers from 1."""
+    with reading(path, _FORMS), open(path, "rb") as file:
+        content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise DataError(f"{path} is too large for a list of images; {_FORMS}")
     texts = re.split("\r\n|\r|\n", of_system(decoded(content)))
@@ -63,7 +60,7 @@ def _lines(path: str) -> List[Tuple[int, str]]:
 
 
 def _pairs(path: str, lines: List[Tuple[int, str]]) -> List[Tuple[int, str, str]]:
-    """Return line number, file name and wnid; of a script, its mv commands alone."""
+    """Return (line number, file name, wnid) of each entry. Of a script, only mv commands count."""
     moves = [(number, text) for number, text in lines if text.startswith("mv ")]
     if moves:
         lines = [(number, text[3:]) for number, text in moves]
@@ -81,7 +78,7 @@ def _pairs(path: str, lines: List[Tuple[int, str]]) -> List[Tuple[int, str, str]
 
 
 def _file_name(path: str, number: int, name: str) -> str:
-    """Return the name with its extension, which Kaggle leaves out."""
+    """The name with its extension, which Kaggle's list omits."""
     if "/" in name or os.sep in name or name.startswith("."):
         raise DataError(f"{path}, line {number}: {name} is no plain file name; {_FORMS}")
     return name if os.path.splitext(name)[1].lower() in EXTENSIONS else name + ".JPEG"

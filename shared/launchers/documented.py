@@ -1,7 +1,7 @@
-"""What the originals' scripts run, as data: a mode, a number of devices, and for each network the options.
+"""The originals' scripts as data: a mode, a number of devices, and the options of each network.
 
-Epochs, steps and steps a log line are those of the scripts; where a network's original has no such script, those of the
-nearest one. What a recipe says already (rate, batch size, epochs of a whole training) is not repeated here.
+Epochs, steps and log frequency are those of the scripts, or of the nearest one where a network's original has no such
+script. What the recipe sets (learning rate, batch size, epochs of a full training) is not repeated here.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ Options = Mapping[str, str]  # of main.py, by their canonical names with _ for -
 
 @dataclass(frozen=True)
 class Launcher:
-    """One documented script. `suffix` ends its CaseName; `suffixes` are those of networks that document another."""
+    """One documented script. `suffix` ends its CaseName; `suffixes` has the networks that document another."""
 
     title: str
     devices: int
     suffix: str
-    networks: Mapping[str, Options]  # a training from the start; the first network is the default
+    networks: Mapping[str, Options]  # the first is the default
     mode: str = "train"
     suffixes: Mapping[str, str] = field(default_factory=dict)
-    several_machines: bool = False  # its --batch_size is documented as that of all devices together
+    several_machines: bool = False  # its --batch_size is documented as the global one
     environment: Mapping[str, str] = field(default_factory=dict)  # on an NPU
 
     @property
     def needs_checkpoint(self) -> bool:
-        """Whether it starts from trained weights, which --resume names."""
+        """Whether it starts from the trained weights named by --resume."""
         return self.mode != "train"
 
 
@@ -102,7 +102,7 @@ _CIFAR: Dict[str, Launcher] = {
 
 LAUNCHERS: Mapping[str, Mapping[str, Launcher]] = {"torch_imagenet": _IMAGENET, "tf_seresnet": _CIFAR}
 
-# What the CIFAR-10 original's --help names and its scripts never read, and what does it here.
+# Options that the CIFAR-10 original's --help names but its scripts never read, with the options that work here.
 NEVER_READ: Mapping[str, Mapping[str, str]] = {
     "torch_imagenet": {},
     "tf_seresnet": {

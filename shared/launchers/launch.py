@@ -1,4 +1,4 @@
-"""One launcher from its plan to its result file: earlier files aside, the command, and what it left, harvested."""
+"""Runs a launcher's plan: moves earlier files aside, runs the command and writes the result files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from shared.results.record import read_record
 from shared.run.folder import move_to_previous
 from shared.system.atomic_files import write_atomic
 
-RESULTS = ("*_bs*.log", "train_*_loss.txt")  # what a launcher leaves in test/output/<device-id>, besides its log
+RESULTS = ("*_bs*.log", "train_*_loss.txt")  # in test/output/<device-id>, besides the log
 
 
 def launch(plan: Plan, interrupts: Interrupts) -> None:
-    """Run the plan's command. The result file and its lines come only where it ends with 0.
+    """Run the plan's command; write the result files if it exits with status 0. Signals are forwarded to it.
 
-    Raises SystemExit with another status, UsageError where the NPU's package is missing, the output folder cannot be
-    written or the command was killed. Signals go to the command, which decides what they mean.
+    Raises SystemExit with the status otherwise, and UsageError if the NPU's package is missing, the output folder
+    cannot be written or the command was killed.
     """
     begin = time.time()
     check_adapter(plan.adapters)
-    _make(plan.output)
+    _make_folder(plan.output)
     aside = move_to_previous(plan.output, [plan.log.name, *(RESULTS if plan.first else ())])
     with Tee(plan.log, sys.stdout, sys.stderr) as tee:
         if aside:
@@ -41,12 +41,15 @@ def launch(plan: Plan, interrupts: Interrupts) -> None:
             raise UsageError(f"main.py was killed (out of memory?); continue with --resume={plan.run}, or start again")
         if status:
             raise SystemExit(status)
-        here = _harvest(plan, time.time() - begin) if plan.first else ["note: the results are where --node_rank is 0"]
-        tee.lines(here)
+        tee.lines(
+            _write_results(plan, time.time() - begin)
+            if plan.first
+            else ["note: the results are where --node_rank is 0"]
+        )
 
 
-def _harvest(plan: Plan, seconds: float) -> List[str]:
-    """Write <CaseName>.log and train_<CaseName>_loss.txt; the lines for the console."""
+def _write_results(plan: Plan, seconds: float) -> List[str]:
+    """Write <CaseName>.log and train_<CaseName>_loss.txt; return the lines for the console."""
     record = read_record(plan.run / "result.json")
     suffix = plan.launcher.suffixes.get(record["network"], plan.launcher.suffix)
     losses = [] if record["mode"] == "evaluate" else logged_losses(plan.run / "events.jsonl")
@@ -58,7 +61,7 @@ def _harvest(plan: Plan, seconds: float) -> List[str]:
     return console_lines(values)
 
 
-def _make(output: Path) -> None:
+def _make_folder(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""The device that a documented launcher asks main.py for, and the environment variables that go with it.
+"""The device of a documented launcher, and the environment variables that go with it.
 
-The originals run on an Ascend NPU alone, and that is the default. Another device must be named: a result file says
-nothing of the device, so a launcher that went to a CPU by itself would be taken for the documented run.
+The originals run only on an Ascend NPU, which is the default. Another device must be named: a result file does not name
+the device, so that a silent fallback to a CPU would pass for the documented run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Dict, Mapping, Optional, Sequence
 from shared.errors import UsageError
 
 ADAPTERS = {"torch_imagenet": ("torch_npu",), "tf_seresnet": ("npu_bridge", "npu_device")}
-# What the ImageNet originals' env_npu.sh exports. HCCL_IF_IP is not here: SENet154's is the first address of the host,
-# which may be that of a container's bridge; several machines have --local_addr for it. What the CIFAR-10 scripts export
-# (JOB_ID, RANK_ID, RANK_SIZE), that half sets itself.
+# The exports of the ImageNet originals' env_npu.sh, without HCCL_IF_IP: SENet154 sets it to the host's first address,
+# which may be a container's bridge; --local_addr sets it here. The CIFAR-10 half sets JOB_ID, RANK_ID and
+# RANK_SIZE itself.
 _EXPORTED: Dict[str, Dict[str, str]] = {
     "torch_imagenet": {
         "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
@@ -35,7 +35,7 @@ _EXPORTED: Dict[str, Dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a launcher runs: main.py's --device, the <device-id> of the output's names, and what to export."""
+    """Where a launcher runs: main.py's --device, the <device-id> of the output folder, and variables to export."""
 
     device: str
     device_id: str
@@ -44,24 +44,24 @@ class Placement:
 
 def placement(
     half: str,
-    asked: Optional[str],
+    requested: Optional[str],
     device_id: Optional[str],
     count: int,
     environment: Mapping[str, str],
     own: Mapping[str, str],
 ) -> Placement:
-    """For --device, --device_id (None where they were not given) and the number of devices on this machine.
+    """The placement for --device, --device_id (None if absent) and the number of devices on this machine.
 
-    `environment` is the caller's: its ASCEND_DEVICE_ID wins over --device_id, as documented, what it has stays, and
-    with etp_running_flag=true it has what all launchers export. `own` is what this launcher exports besides, on an NPU.
-    Raises UsageError where the options contradict each other.
+    ASCEND_DEVICE_ID in `environment` overrides --device_id, as documented. Variables set there are not exported again;
+    with etp_running_flag=true the common ones are expected there. `own` are this launcher's additional exports on an
+    NPU. Raises UsageError if the options contradict each other.
     """
-    device = "npu" if asked is None else asked
+    device = "npu" if requested is None else requested
     kind, _, index = device.partition(":")
     number = _checked(index, "--device") if index else _number(device_id, environment, count)
     if not index and number != "0":
         if kind == "auto":
-            raise UsageError(f"device {number} of which kind; say it with --device, as in --device=cuda")
+            raise UsageError(f"device {number} is of an unknown kind; name it, as in --device=cuda")
         device = kind if kind == "cpu" else f"{kind}:{number}"
     common = {} if environment.get("etp_running_flag") == "true" else _EXPORTED[half]
     exported = {**common, **own} if kind == "npu" else {}
@@ -69,7 +69,7 @@ def placement(
 
 
 def check_adapter(packages: Sequence[str]) -> None:
-    """Raise UsageError where none of an NPU's packages, some, is installed."""
+    """Raise UsageError if `packages` is not empty and none of them is installed."""
     if packages and not any(importlib.util.find_spec(name) for name in packages):
         raise UsageError(
             f"this launcher is for an Ascend NPU, and {sys.executable} has no {' or '.join(packages)}; name a Python"
@@ -81,14 +81,16 @@ def _number(device_id: Optional[str], environment: Mapping[str, str], count: int
     """The device's number; of several devices the first, 0."""
     if count > 1:
         if device_id not in (None, "0"):
-            raise UsageError(f"--device_id names one device and {count} are asked for, 0 to {count - 1}; leave it out")
+            raise UsageError(
+                f"--device_id names one device, but the launcher uses {count}, 0 to {count - 1}; leave it out"
+            )
         return "0"
     number = environment.get("ASCEND_DEVICE_ID", device_id)
     return _checked("0" if number is None else number, "--device_id (or ASCEND_DEVICE_ID)")
 
 
 def _checked(number: str, option: str) -> str:
-    """The number, which becomes the name of a folder: nothing in it may lead out of the output folder."""
+    """The device number, validated because it names a folder inside the output folder."""
     if not re.fullmatch("[0-9]{1,4}", number):
-        raise UsageError(f"device number {number!r} is none; give {option} 0, 1, ...")
+        raise UsageError(f"{number!r} is not a device number; give {option} 0, 1, ...")
     return str(int(number))

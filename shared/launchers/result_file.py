@@ -3,8 +3,8 @@
     Network, RankSize, BatchSize, DeviceType, CaseName, ActualFPS, TrainingTime, TrainAccuracy, ActualLoss,
     E2ETrainingTime
 
-The originals cut them out of their logs with grep and awk; what that got wrong is in docs/launchers.md. Here accuracies
-are percent and TrainingTime is milliseconds in both halves. A field that the run does not have says None, never 0.
+The originals extract them from their logs with grep and awk; docs/launchers.md lists what that got wrong. Accuracies
+are percent and TrainingTime is milliseconds in both halves. A field that the run does not have is None, never 0.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from shared.errors import UsageError
 
-NONE = "None"  # what the originals write for a number that was not measured
-# The originals' names; SE-ResNet-50 alone counts a batch over all devices, in BatchSize and in the CaseName.
+NONE = "None"  # the originals' text for a number that was not measured
+# The originals' names. Only SE-ResNet-50 has the global batch size in BatchSize and CaseName.
 NETWORKS = {
     "senet154": "SENet154",
     "se_resnet50": "SE_Resnet50",
@@ -28,15 +28,15 @@ _CIFAR = "senet_ID0145_for_TensorFlow"
 
 
 def case_name(record: Mapping[str, Any], suffix: str) -> str:
-    """As in SENet154_bs128_8p_acc, with the network, batch size and number of devices of the run that was made."""
+    """As in SENet154_bs128_8p_acc, with the network, batch size and number of devices of the run."""
     return f"{_network(record)}_bs{_batch_size(record)}_{record['device']['count']}p_{suffix}"
 
 
 def fields(record: Mapping[str, Any], losses: List[float], suffix: str, machine: str, seconds: float) -> Dict[str, str]:
     """The ten fields, in the documented order.
 
-    `losses` is what `logged_losses` gives; an evaluation has none, and its own loss takes their place. `machine` is the
-    architecture as `uname -m` says it, `seconds` the wall time from the launcher's start to its end.
+    `losses` are those of `logged_losses`; an evaluation has none, and ActualLoss is its own loss. `machine` is the
+    architecture of `uname -m`, `seconds` the wall time of the launcher.
     """
     rate = record.get("throughput", {}).get("images_per_second")
     evaluation = record.get("evaluation", {})
@@ -56,20 +56,20 @@ def fields(record: Mapping[str, Any], losses: List[float], suffix: str, machine:
 
 
 def logged_losses(events: Path) -> List[float]:
-    """The training loss of each logged step, in order: nats, of that step alone. What is not a number is left out.
+    """The training loss of each logged step in nats, without those that are not numbers.
 
-    Raises UsageError where the file cannot be read.
+    Raises UsageError if the file cannot be read.
     """
     try:
         lines = events.read_text(encoding="utf-8").splitlines()
         steps = [event for event in map(json.loads, lines) if event["event"] == "step"]
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"cannot read {events} ({error}); it is what the run in its folder has logged") from error
+        raise UsageError(f"cannot read {events} ({error}); start the launcher again") from error
     return [float(event["step_loss"]) for event in steps if event["step_loss"] is not None]
 
 
 def console_lines(values: Mapping[str, str]) -> List[str]:
-    """What the originals print at the end of a launcher, word for word."""
+    """The lines that the originals print at the end of a launcher."""
     return [
         "------------------ Final result ------------------",
         f"Final Performance images/sec : {values['ActualFPS']}",

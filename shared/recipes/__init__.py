@@ -1,7 +1,7 @@
-"""The documented rows as frozen, typed recipes. `--recipe NAME` picks one; any option overrides a field of it.
+"""The documented rows as frozen, typed recipes. `--recipe NAME` selects one; options override its fields.
 
-Each recipe is a function whose docstring states the command, the hours and the result that its document claims. What
-the originals' code did differently from their documents is said there too.
+Each recipe is a function whose docstring states the command, the hours and the documented result, and where the
+original's code differs from its document.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _BY_HALF: Dict[str, Mapping[str, Callable[[], Recipe]]] = {
 
 
 def names(half: Optional[str] = None) -> Tuple[str, ...]:
-    """The recipes that exist, or those of one half, "tf_seresnet" or "torch_imagenet"."""
+    """The names of all recipes, or of those of one half, "tf_seresnet" or "torch_imagenet"."""
     halves = _BY_HALF if half is None else (half,)
     return tuple(name for each in halves for name in _BY_HALF[each])
 
 
 def get(name: str) -> Recipe:
-    """The recipe of this name. Raises UsageError with the nearest name where there is none."""
+    """The recipe of this name. Raises UsageError, with the nearest name, if there is none."""
     if name not in names():
         raise UsageError(f"unknown recipe {name!r}; {nearest(name, names())}")
     return _function(name)().checked()

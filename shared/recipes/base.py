@@ -1,4 +1,4 @@
-"""What both halves' recipes have in common: fields, overriding, storing, resuming."""
+"""The base of both halves' recipes: fields, overrides, storage, resumption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.schedules import Schedule
 from shared.system.strict_json import typed
 from shared.text import nearest
 
-# What `override` hands on to the schedule, by the schedule's own names.
+# Names that `override` passes on to the schedule, with the schedule's own.
 _IN_SCHEDULE = {
     "learning_rate": "base",
     "scheduler": "kind",
@@ -24,7 +24,7 @@ R = TypeVar("R", bound="Recipe")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a training run computes, apart from its data and its device."""
+    """Everything that determines what a training run computes, apart from its data and its device."""
 
     name: str
     network: str
@@ -42,9 +42,9 @@ class Recipe:
     def override(self: R, **changes: Any) -> R:
         """The same recipe with these fields replaced.
 
-        `learning_rate`, `scheduler`, `warm_up_epochs`, `milestones`, `factors`, `period`, `factor` and `minimum` reach
-        into the schedule, and its number of epochs follows the recipe's. Raises UsageError for a field that does not
-        exist, with the nearest.
+        `learning_rate`, `scheduler`, `warm_up_epochs`, `milestones`, `factors`, `period`, `factor` and `minimum` change
+        the schedule, whose number of epochs follows the recipe's. Raises UsageError for an unknown field, with the
+        nearest.
         """
         schedule_changes = {_IN_SCHEDULE[key]: changes.pop(key) for key in list(changes) if key in _IN_SCHEDULE}
         schedule_changes["epochs"] = changes.get("epochs", self.epochs)
@@ -55,33 +55,32 @@ class Recipe:
         schedule = dataclasses.replace(changes.pop("schedule", self.schedule), **schedule_changes)
         return dataclasses.replace(self, schedule=schedule, **changes).checked()
 
-    def resumed(self: R, given: Dict[str, Any], name: Optional[str] = None) -> R:
-        """The recipe of an interrupted run, this one, for its continuation: only the number of epochs may change.
+    def resumed(self: R, overrides: Dict[str, Any], name: Optional[str] = None) -> R:
+        """This recipe, of an interrupted run, for its continuation, in which only the number of epochs may change.
 
-        `given` are the fields that the command line names, as for `override`; `name` is its recipe's. Raises UsageError
-        where one of them would make it another run.
+        `overrides` and the recipe's `name` are those of the command line. Raises UsageError if they contradict the run.
         """
         if name not in (None, self.name):
             raise contradiction("recipe", name, self.name)
-        for field, value in given.items():
+        for field, value in overrides.items():
             if field != "epochs" and self.override(**{field: value}) != self:
                 raise contradiction(field, value, getattr(self, field, self.schedule.describe()))
-        return self.override(epochs=given.get("epochs", self.epochs))
+        return self.override(epochs=overrides.get("epochs", self.epochs))
 
     def to_json(self) -> Dict[str, Any]:
-        """The recipe as JSON holds it; `from_json` gives the same recipe back."""
+        """The recipe for JSON; the inverse of `from_json`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls: Type[R], content: Dict[str, Any]) -> R:
-        """Raises UsageError where `content` is not a recipe of this version."""
+        """The recipe in `content`. Raises UsageError if it is not one of this version."""
         try:
             return typed(cls, content).checked()
         except ValueError as error:
             raise UsageError(f"the stored recipe cannot be read ({error}); train anew") from error
 
     def checked(self: R) -> R:
-        """Itself, if its numbers make sense; raises UsageError otherwise. A half's recipe adds its own to these."""
+        """The recipe itself. Raises UsageError if a value is invalid. A half's recipe adds its own checks."""
         for wrong, what in (
             (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
             (
@@ -97,9 +96,9 @@ class Recipe:
         return self
 
 
-def contradiction(option: str, given: Any, trained: Any) -> UsageError:
-    """The error for an option, by its name in the namespace, that would make a resumed run another one."""
+def contradiction(option: str, value: Any, trained: Any) -> UsageError:
+    """The error for an option, by its name in the namespace, that contradicts the resumed run."""
     return UsageError(
-        f"--{option.replace('_', '-')} {given} contradicts the run that is resumed, which has {trained}; leave it out,"
+        f"--{option.replace('_', '-')} {value} contradicts the run that is resumed, which has {trained}; leave it out,"
         " or start a new run from its weights with --checkpoint"
     )

@@ -12,7 +12,7 @@ from shared.schedules import Schedule
 
 @dataclass(frozen=True)
 class CifarRecipe(Recipe):
-    """A recipe of the CIFAR-10 half. The weight decay is over every trainable variable, BN and biases included."""
+    """A recipe of the CIFAR-10 half. Weight decay applies to all trainable variables, also BN's and biases."""
 
     depth: int = 110
     variant: str = "port"
@@ -52,12 +52,12 @@ def _se_resnet110() -> CifarRecipe:
 def sample() -> CifarRecipe:
     """A shallow network on the embedded sample of handwritten digits: proof that everything works, in a minute.
 
-    Command:  bash run_gpu.sh          (with no data set at hand)
+    Command:  bash run_gpu.sh          (without a data set)
     Hours:    about a minute on two CPU cores
     Expected: top-1 above 95 % on the sample's 299 test images (nothing is documented: the sample is ours)
     """
     schedule = Schedule("cosine", 0.1, 12, warm_up_epochs=1)
-    # A mirrored digit is another sign or none, so no flips.
+    # No flips: a mirrored digit is no digit or another one.
     return CifarRecipe("sample", "se_resnet", 12, 64, schedule, depth=11, crop_padding=2, flip=False)
 
 

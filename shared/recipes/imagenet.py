@@ -1,7 +1,7 @@
 """The documented rows of the ImageNet half: SENet154, SE-ResNet-50 and PNASNet-5-Large.
 
-Where an original's document intends something that its code does not do (label smoothing, drop-path, step
-schedules), the recipe does what the document says; each docstring names the difference.
+Where an original's code does not do what its document says (label smoothing, drop-path, step schedules), the recipe
+follows the document; each docstring names the difference.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ LARGEST_MAGNITUDE = 30  # of RandAugment: torchvision's has 31 steps, from 0
 
 @dataclass(frozen=True)
 class ImageNetRecipe(Recipe):
-    """What decides a training run of the ImageNet half, besides its data and its device."""
+    """A recipe of the ImageNet half."""
 
     nesterov: bool = False
     precision: str = "O2"
     devices: int = 1  # the document's number of devices; a batch size is per device
-    image_size: int = 224  # pixels a side
+    image_size: int = 224  # pixels per side
     crop_scale: Tuple[float, float] = (0.08, 1.0)  # share of the image's area that a training crop covers
     flip: bool = True
     randaugment: Tuple[int, ...] = ()  # number of operations and their magnitude; () is none
     mixup: float = 0.0  # alpha of its beta distribution; 0 is off
     cutmix: float = 0.0
-    decayed: str = "all"  # parameters that weight decay applies to: all, or weights (neither biases nor norms)
+    decayed: str = "all"  # parameters with weight decay: all, or weights (without biases and norms)
     label_smoothing: float = 0.0
-    smoothing: str = "uniform"  # to which classes: all (uniform), or the wrong ones alone (others)
-    auxiliary_weight: float = 0.0  # of the auxiliary head's loss; above 0 the network has that head
+    smoothing: str = "uniform"  # over all classes (uniform) or all but the label (others)
+    auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0: no such head
     zero_pad: bool = True  # PNASNet: upstream's padding; False is the port's network
     dropout: Optional[float] = None  # before the head; None is the network's own
     drop_path: float = 0.0
     clip_norm: Optional[float] = None  # of all gradients together
-    accumulate: int = 1  # batches a step
-    ema_decay: Optional[float] = None  # of the averaged weights that are then evaluated
+    accumulate: int = 1  # batches per step
+    ema_decay: Optional[float] = None  # of the exponential moving average of the weights, which is evaluated
     freeze_body: bool = False  # train the head alone
 
     def checked(self) -> ImageNetRecipe:
-        """Itself, if its numbers make sense; raises UsageError otherwise."""
+        """The recipe itself. Raises UsageError if a value is invalid."""
         super().checked()
         low, high = self.crop_scale
         ema = self.ema_decay
@@ -158,7 +158,7 @@ def se_resnet50_8p() -> ImageNetRecipe:
 
 
 def se_resnet50_1p() -> ImageNetRecipe:
-    """SE-ResNet-50 (port) on one device: one epoch, as documented; add --epochs 100 for a whole training.
+    """SE-ResNet-50 (port) on one device: one epoch, as documented; add --epochs 100 for a full training.
 
     Command:    python torch_imagenet/main.py --network se_resnet50 --data-path DIR
     Hours:      not documented (1.28 million images at the documented rate would be 0.5)
@@ -189,7 +189,7 @@ def pnasnet5large_8p() -> ImageNetRecipe:
 
 
 def pnasnet5large_1p() -> ImageNetRecipe:
-    """PNASNet-5-Large on one device: 1,000 steps, as documented; whole trainings are pnasnet5large_8p's.
+    """PNASNet-5-Large on one device: 1,000 steps, as documented; pnasnet5large_8p is the full training.
 
     Command:    python torch_imagenet/main.py --network pnasnet5large --data-path DIR
     Hours:      not documented (1,000 steps at the documented rates would take 8 to 12 minutes)
@@ -236,12 +236,12 @@ def _pnasnet5large(name: str, schedule: Schedule, devices: int) -> ImageNetRecip
 def imagenet_sample() -> ImageNetRecipe:
     """SE-ResNet-50 on the embedded sample of handwritten digits at 32 pixels: proof that everything works.
 
-    Command:  python torch_imagenet/main.py          (with no data set at hand)
+    Command:  python torch_imagenet/main.py          (without a data set)
     Hours:    about a minute and a half on two CPU cores
     Expected: top-1 above 95 % on the sample's 299 test images (nothing is documented: the sample is ours)
     """
     schedule = Schedule("cosine", 0.01, 5, warm_up_epochs=1)
-    # A mirrored digit is another sign or none, so no flips; nor crops that leave half of a digit.
+    # No flips, because a mirrored digit is no digit or another one; no crops that leave half of a digit.
     return ImageNetRecipe(
         "imagenet_sample",
         "se_resnet50",
@@ -256,7 +256,7 @@ def imagenet_sample() -> ImageNetRecipe:
 
 
 def imagenet_finetune() -> ImageNetRecipe:
-    """Any network from somebody's weights to a data set of one's own.
+    """Fine-tuning of any network from pretrained weights on another data set.
 
     Command:    python torch_imagenet/main.py finetune --network NAME --checkpoint PATH --data-path DIR
     Hours:      depends on the data set
@@ -297,4 +297,4 @@ DEFAULTS = {
     "pnasnet5large": "pnasnet5large_1p",
 }
 GENERAL = ("imagenet_sample", "imagenet_finetune")  # for any network
-SMALL = ("imagenet_sample",)  # of these, at their own image size whatever the network's is
+SMALL = ("imagenet_sample",)  # those with their own image size instead of the network's

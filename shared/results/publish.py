@@ -1,4 +1,4 @@
-"""A run's record, made fit to be committed: the measured rows of the README come from these files."""
+"""Copies the record of a run to results/, to be committed; the README's measured rows come from these files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from shared.system.atomic_files import make_folder
 
 
 def publish(record: Dict[str, Any], folder: Path) -> Path:
-    """Write the record under `folder`, named for what was run, without the paths of the machine that ran it.
+    """Write the record under `folder`, named after the run, without paths of the machine. Returns the file.
 
-    Raises UsageError for a record whose code was never committed, or where the file is there already.
+    Raises UsageError if the run's code was not committed or the file exists.
     """
     commit = record.get("commit", "")
     if not commit or commit.endswith("-dirty"):
@@ -24,9 +24,9 @@ def publish(record: Dict[str, Any], folder: Path) -> Path:
         if key in record.get(part, {}):
             last = Path(record[part][key]).parts[-levels:]
             record[part] = dict(record[part], **{key: os.path.join(*last)})
-    words = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
+    parts = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
     stamp = record["started"][:16].replace(":", "")
-    target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*words, record["mode"], stamp])) + ".json")
+    target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*parts, record["mode"], stamp])) + ".json")
     if target.exists():
         raise UsageError(f"{target} is there already; this run has been published")
     write_record(target, record)

@@ -1,7 +1,7 @@
-"""`result.json`, the record of a run: built, checked, written whole, read back.
+"""`result.json`, the record of a run: built, validated, written atomically and read.
 
-A part that a mode does not have is left out, never zero. There is no NaN in a record: a number that is not
-one is an error, not a result. Accuracies are percent, times seconds or milliseconds as named, counts images.
+A part that a mode does not have is left out, never zero. NaN is an error. Accuracies are percent, times seconds or
+milliseconds as named, counts images.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _THROUGHPUT = {
     "steps_timed": COUNT,
 }
 
-# Every key there is, in the order in which a record shows them; a nested table is a part.
+# All keys, in the order of a record; a nested dictionary is a part.
 _SHAPE: Dict[str, Any] = {
     "schema": Kind(lambda value: value == SCHEMA and value is not True, str(SCHEMA)),
     "half": TEXT,
@@ -133,10 +133,10 @@ _REQUIRED_BY_MODE = {
 
 
 def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
-    """The record of a run from its parts, the keys of `_SHAPE`. A None, at either level, is left out.
+    """The record of a run from its parts, the keys of `_SHAPE`. None, at either level, is left out.
 
-    numpy numbers and arrays become Python's; nan in `per_class_accuracy` (no images) becomes null. `commit`
-    is filled in. Raises UsageError as `read_record` does.
+    NumPy numbers and arrays become Python's; nan in `per_class_accuracy` (no images) becomes null. `commit` is filled
+    in. Raises UsageError if the record is invalid.
     """
     parts = dict(parts, schema=SCHEMA, half=half, mode=mode)
     parts.setdefault("commit", commit())
@@ -184,7 +184,7 @@ def evaluation_line(metrics: Metrics, skipped: int = 0) -> str:
 
 
 def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "choose another --output-dir") -> None:
-    """Check the record and write it in one piece, a key a line.
+    """Validate the record and write it atomically, one key per line.
 
     Raises UsageError if it is invalid or, with the `advice`, if it cannot be written.
     """
@@ -200,7 +200,7 @@ def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "
 
 
 def read_record(path: Union[str, Path]) -> Dict[str, Any]:
-    """The record in the file. Raises UsageError with file and key if it is missing, damaged or invalid."""
+    """Read and validate a record. Raises UsageError with file and key if it is missing, damaged or invalid."""
     try:
         record = json.loads(decoded(Path(path).read_bytes()))
     except OSError as error:
@@ -225,7 +225,7 @@ def validate(record: Any, name: str) -> None:
 
 
 def _plain(value: Any, key: str) -> Any:
-    """The value in Python's own types, without the Nones of a part."""
+    """The value in Python's types, without the Nones of a part."""
     if isinstance(value, dict):
         return {inner: _plain(item, inner) for inner, item in value.items() if item is not None}
     if isinstance(value, (np.ndarray, np.generic)):

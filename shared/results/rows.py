@@ -1,4 +1,4 @@
-"""Which rows a results table has: the documented ones, the measured ones, and what is not measured yet."""
+"""The rows of the results tables: documented, measured and not yet measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = Dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table; None is what is not known. Percent, images, milliseconds, hours."""
+    """One row of a table; None is unknown. Accuracies in percent, times as named."""
 
     network: str
     dataset: str
@@ -36,12 +36,12 @@ class Row:
     hours: Optional[float] = None
     images_evaluated: Optional[int] = None
     runs: Optional[int] = None
-    source: Optional[str] = None  # title of the document, or commit that was measured
+    source: Optional[str] = None  # title of the document, or measured commit
     footnotes: Tuple[str, ...] = ()
 
 
 def rows(records: Sequence[Record]) -> List[Row]:
-    """All documented rows, then per network and data set the measured ones and what is still not measured."""
+    """For each network and data set the documented rows, the measured rows and the recipes not yet measured."""
     documented = [_documented(row) for row in ROWS]
     measured = [_measured(runs) for runs in _repeated(records)]
     tables = list(dict.fromkeys((row.network, row.dataset) for row in documented + measured))
@@ -54,12 +54,12 @@ def rows(records: Sequence[Record]) -> List[Row]:
 
 
 def beside_documented(record: Record) -> List[Row]:
-    """The rows that a finished run shows: its own, under the documented ones of its half's data set."""
+    """The table shown at the end of a run: the documented rows of its half's data set, and its own."""
     dataset = "cifar-10" if record["half"] == "tf_seresnet" else "imagenet"
     documented = [_documented(row) for row in ROWS if row.dataset == dataset]
     if record["half"] == "torch_imagenet":
         documented = [row for row in documented if row.network == record.get("network")]
-    # One table, whatever the run's data set is called: the point is to see the numbers beside each other.
+    # One table, even if the run's data set is another one: the numbers are to be compared.
     measured = _measured([record])
     settings = measured.settings or ""
     if measured.dataset != dataset:
@@ -73,14 +73,14 @@ def _documented(row: Documented) -> Row:
     if row.framework:
         hardware += ", " + row.framework
     names = [field.name for field in dataclasses.fields(Row) if hasattr(row, field.name)]
-    same: Dict[str, Any] = {name: getattr(row, name) for name in names}
+    values: Dict[str, Any] = {name: getattr(row, name) for name in names}
     settings = ": ".join(part for part in (row.recipe, row.schedule) if part) or None
-    same.update(kind="documented", settings=settings, hardware=hardware)
-    return Row(**same)
+    values.update(kind="documented", settings=settings, hardware=hardware)
+    return Row(**values)
 
 
 def _repeated(records: Sequence[Record]) -> List[List[Record]]:
-    """The records with a speed or an accuracy; those that differ in nothing but the seed stand together."""
+    """The records with a throughput or an accuracy, in groups that differ at most in the seed."""
     groups: Dict[Tuple[Any, ...], List[Record]] = {}
     for record in records:
         if "evaluation" not in record and "throughput" not in record:
@@ -94,7 +94,7 @@ def _repeated(records: Sequence[Record]) -> List[List[Record]]:
 
 
 def _measured(runs: Sequence[Record]) -> Row:
-    """The row of a run, or of several that repeat it: means, and the sample deviation of the accuracies."""
+    """The row of a run and its repetitions: means, and the sample standard deviation of the accuracies."""
     first = runs[0]
     device = first.get("device", {})
     hardware = re.sub(r"\((R|TM)\)| CPU\b| @.*|\d+-Core Processor", "", device.get("name", ""), flags=re.IGNORECASE)
@@ -130,7 +130,7 @@ def _measured(runs: Sequence[Record]) -> Row:
 
 
 def _family(record: Record) -> str:
-    """The network whose table a record is for: on CIFAR-10 a shallow SE-ResNet stands with the deep one."""
+    """The network whose table shows a record: on CIFAR-10, SE-ResNets of any depth share one."""
     if record["half"] == "tf_seresnet" and record.get("dataset", {}).get("name") == "cifar-10":
         return "se_resnet110"
     return str(record.get("network", "no network"))
@@ -145,7 +145,7 @@ def _settings(runs: Sequence[Record]) -> str:
     parts += [first["layers"]] if first.get("layers", "core") != "core" else []
     parts += [first["schedule"]] if _other_schedule(first) else []
     parts += [f"{first['image_size']} px"] if _other_image_size(first) else []
-    if first["mode"] == "benchmark":  # what it is there to compare
+    if first["mode"] == "benchmark":  # the settings that benchmarks compare
         parts += [first["memory_format"].replace("_", " ")] if "memory_format" in first else []
         parts += ["compiled"] if first.get("compiled") else []
     if len(runs) > 1:
@@ -155,13 +155,13 @@ def _settings(runs: Sequence[Record]) -> str:
 
 
 def _other_schedule(record: Record) -> bool:
-    """Whether the run's learning rate was not the one that its recipe's name promises."""
+    """Whether the run's learning-rate schedule was not its recipe's."""
     name = record.get("recipe", "")
     return name in recipes.names() and record.get("schedule") not in (None, recipes.get(name).schedule.describe())
 
 
 def _other_image_size(record: Record) -> bool:
-    """Whether the images were larger or smaller than the recipe's; an evaluation of bare weights has its network's."""
+    """Whether the run's image size was not its recipe's."""
     name = record.get("recipe", "")
     return name in recipes.names() and record.get("image_size") not in (
         None,
@@ -170,7 +170,7 @@ def _other_image_size(record: Record) -> bool:
 
 
 def _not_measured(network: str, dataset: str, records: Sequence[Record]) -> List[Row]:
-    """A row for each documented recipe that has not been run to its end."""
+    """A row for each documented recipe without a complete run."""
     here = [row for row in ROWS if (row.network, row.dataset) == (network, dataset)]
     of_network = [record for record in records if _family(record) == network]
     open_recipes = [
@@ -180,7 +180,7 @@ def _not_measured(network: str, dataset: str, records: Sequence[Record]) -> List
 
 
 def _completes(record: Record, row: Documented) -> bool:
-    """Whether the run is the documented recipe to its end on its own data, and not a shortened one."""
+    """Whether the run is the complete documented recipe on the documented data set."""
     return (
         record["mode"] == "train"
         and record.get("recipe") == row.recipe

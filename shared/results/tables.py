@@ -1,4 +1,4 @@
-"""How the rows of a results table look as text, Markdown, CSV and JSON."""
+"""The results tables as text, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from shared.results.rows import Row
 
-WIDTH = 120  # columns of a terminal that the text table is made for
+WIDTH = 120  # of the text table, in columns of a terminal
 FORMATS = ("text", "markdown", "csv", "json")
 
 
-# The columns of the printed tables: header in text, in English and in Chinese Markdown, and how a cell reads.
+# The columns: header in text, in English and in Chinese Markdown, and the function that formats a cell.
 COLUMNS: Tuple[Tuple[str, str, str, Callable[[Row], str]], ...] = (
     ("row", "row", "类别", lambda row: row.kind),
     ("settings", "settings", "设置", lambda row: row.settings or "-"),
@@ -32,9 +32,9 @@ COLUMNS: Tuple[Tuple[str, str, str, Callable[[Row], str]], ...] = (
     ("tested", "images evaluated", "评估图像数", lambda row: _whole(row.images_evaluated)),
 )
 _LEGEND = "Batch: over all devices. top-1, top-5: percent, from as many images as `tested` says. st.: steps."
-WORDS = 4  # columns of words; the others are numbers, set flush right
-# Column and least width, in the order in which columns give way when a line gets too long.
-_GIVE_WAY = ((7, 7), (6, 7), (2, 10), (1, 16))
+TEXT_COLUMNS = 4  # the others are numbers, right-aligned
+# Columns that shrink when a line gets too long, in this order, with their minimum widths.
+_SHRINKABLE = ((7, 7), (6, 7), (2, 10), (1, 16))
 LANGUAGES = ("en", "zh")
 _CHINESE = {"documented": "文档值", "measured": "实测", "not measured": "未测", "Documented in:": "文档来源："}
 TITLES = {
@@ -57,7 +57,7 @@ def _decimals(value: Optional[float], digits: int) -> str:
 
 
 def _accuracy(value: Optional[float], deviation: Optional[float], dataset: str) -> str:
-    """One image in 50,000 is 0.002 percent, one in 10,000 is 0.01: that many digits mean something."""
+    """With as many digits as are significant: one image in 50,000 is 0.002 percent, one in 10,000 is 0.01."""
     digits = 3 if dataset == "imagenet" else 2
     return _decimals(value, digits) + ("" if deviation is None else f" ±{deviation:.{digits}f}")
 
@@ -97,7 +97,7 @@ def _cells(row: Row, notes: Sequence[str], mark: str) -> List[str]:
 def _markdown(title: str, here: Sequence[Row], sources: str, notes: Sequence[str], chinese: Dict[str, str]) -> str:
     lines = [f"**{title}**", ""]
     lines.append("| " + " | ".join(zh if chinese else english for _, english, zh, _ in COLUMNS) + " |")
-    lines.append("|" + "|".join(["---"] * WORDS + ["---:"] * (len(COLUMNS) - WORDS)) + "|")
+    lines.append("|" + "|".join(["---"] * TEXT_COLUMNS + ["---:"] * (len(COLUMNS) - TEXT_COLUMNS)) + "|")
     for row in here:
         cells = _cells(row, notes, " <sup>{}</sup>")
         cells[0] = cells[0].replace(row.kind, chinese.get(row.kind, row.kind))
@@ -111,10 +111,10 @@ def _markdown(title: str, here: Sequence[Row], sources: str, notes: Sequence[str
 def _text(title: str, here: Sequence[Row], sources: str, notes: Sequence[str]) -> str:
     table = [[column[0] for column in COLUMNS]] + [_cells(row, notes, " [{}]") for row in here]
     widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    for column in range(WORDS, len(COLUMNS)):
+    for column in range(TEXT_COLUMNS, len(COLUMNS)):
         if all(line[column] == "-" for line in table[1:]):
-            widths[column] = 0  # nobody gives this number: the column would only make the others narrow
-    for column, least in _GIVE_WAY:
+            widths[column] = 0  # an empty column would only make the others narrower
+    for column, least in _SHRINKABLE:
         excess = sum(width + 2 for width in widths if width) - 2 - WIDTH
         widths[column] = max(min(least, widths[column]), widths[column] - max(0, excess))
     lines = [title + (f"   (documented in: {sources})" if sources else "")]
@@ -126,16 +126,13 @@ def _text(title: str, here: Sequence[Row], sources: str, notes: Sequence[str]) -
 
 
 def _text_line(cells: Sequence[str], widths: Sequence[int]) -> List[str]:
-    """A row as one or more lines of text: what does not fit its column goes on below.
-
-    Width 0 hides a column.
-    """
+    """A row as one or more lines of text, with cells wrapped to their columns. Width 0 hides a column."""
     stacks = [textwrap.wrap(cell, width) or [""] if width else [] for cell, width in zip(cells, widths)]
     lines = []
     for level in range(max(len(stack) for stack in stacks)):
         words = [stack[level] if level < len(stack) else "" for stack in stacks]
         padded = [
-            word.ljust(width) if column < WORDS else word.rjust(width)
+            word.ljust(width) if column < TEXT_COLUMNS else word.rjust(width)
             for column, (word, width) in enumerate(zip(words, widths))
             if width
         ]
@@ -154,5 +151,5 @@ def _footnotes(notes: Sequence[str], form: str) -> str:
 
 
 def _wide(text: str) -> int:
-    """How many columns more than characters a terminal needs for the text: Chinese characters take two."""
+    """The columns of a terminal that the text needs beyond one per character: Chinese characters take two."""
     return sum(unicodedata.east_asian_width(character) in "WF" for character in text)

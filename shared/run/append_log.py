@@ -1,8 +1,8 @@
-"""A file that grows by whole records: a log that a full disk interrupts, and that is complete again once there is room.
+"""A log file that survives a full disk: appended to by complete records, and completed once there is space again.
 
-A run does not end because a log cannot be written. What the disk does not take is cut off again, kept in memory (a log
-is small beside a network) and tried again with every record that follows and at the end, so that neither half a record
-nor a gap is left where the disk has recovered by then. Where it has not, one line says how much is missing.
+A run does not end because a log cannot be written. Records that fail are kept in memory (a log is small beside a
+network) and retried with every later record and at the end; a partially written record is truncated. If the disk has
+not recovered by then, one line says how much is missing.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import List, Optional
 
 
 class AppendedFile:
-    """Open for appending. Raises OSError where it cannot be opened; what happens later is in `notes`, never raised."""
+    """A file open for appending. Raises OSError if it cannot be opened; later errors become `notes`."""
 
     def __init__(self, path: Path, notes: List[str]) -> None:
         self._path, self._notes = path, notes
         self._file = path.open("ab", buffering=0)
-        self._kept: List[bytes] = []  # records that the disk has not taken yet
+        self._kept: List[bytes] = []  # records not yet written
         self._failing = False
 
     def write(self, record: bytes) -> None:
-        """One more record, in the file when this returns, or kept."""
+        """Append a record, or keep it for later."""
         self._kept.append(record)
         self._write_kept()
 
     def _write_kept(self) -> Optional[str]:
-        """Write what has been kept; why that was not possible."""
+        """Write the kept records. The reason if that failed, else None."""
         reason = None
         try:
             while self._kept:
@@ -48,10 +48,10 @@ class AppendedFile:
         return reason
 
     def _append(self, record: bytes) -> None:
-        """The whole record; raises OSError where that fails, with nothing of it left in the file."""
+        """Append the complete record. Raises OSError, with nothing of it left in the file, if that fails."""
         written = 0
         try:
-            while written < len(record):  # a disk that is nearly full takes a part
+            while written < len(record):  # a nearly full disk takes a part
                 written += self._file.write(record[written:]) or 0
         except OSError:
             if written:
@@ -61,11 +61,11 @@ class AppendedFile:
 
     def sync(self) -> None:
         """Make what has been written survive a power cut."""
-        with contextlib.suppress(OSError):  # a pipe; and what a disk has not taken is tried again or told of elsewhere
+        with contextlib.suppress(OSError):  # a pipe; failed writes are retried or reported elsewhere
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Try a last time to write everything."""
+        """Try a last time to write the kept records, and close the file."""
         reason = self._write_kept()
         if reason is not None:
             self._notes.append(f"note: {self._path} lacks its last {len(self._kept)} entries ({reason})")

@@ -1,8 +1,8 @@
-"""What a run says and does where a disk does not take what it writes: full, over a quota, read-only, gone.
+"""How a run handles a disk that is full, over quota, read-only or gone.
 
-A log that cannot be written does not end a run (`shared.run.append_log`). Nor does a checkpoint in the middle of it:
-the previous one is as good as ever, and the next is tried when it is due. What a run must leave behind is another
-matter, its last checkpoint, its weights, its record: without one of them it ends with status 2 and one line.
+A log that cannot be written does not end a run (`shared.run.append_log`), nor does a checkpoint in the middle of it:
+the previous one is still valid, and the next is tried when it is due. Without its last checkpoint, its weights or its
+record a run ends with one line and exit status 2.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from shared.checkpoint.folder import newest
 from shared.errors import UsageError
 from shared.run.log import RunLog
 
-# What no program can mend. Anything else that the system refuses may be a defect of ours.
+# Errors that the user must fix. Any other OSError may be a defect of this project.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def reason(error: OSError) -> str:
-    """Why, in the system's words."""
+    """The system's message."""
     return error.strerror or str(error)
 
 
 def save_checkpoint(save: Callable[[], Any], step: int, log: RunLog, folder: Path, best: bool, last: bool) -> bool:
-    """Call `save`, which writes the checkpoint of this step of the run in `folder`; whether it did.
+    """Call `save`, which writes the checkpoint of this step of the run in `folder`, and return whether it succeeded.
 
-    Where the disk does not take it one line says so, and the run goes on. Raises UsageError where it was to be the
-    `last` of this process.
+    A failure is one line in the log, and the run goes on; it raises UsageError if the checkpoint is the `last` of this
+    process.
     """
-    log.sync()  # a checkpoint's events are never younger than it, whatever a power cut takes
+    log.sync()  # after a power cut, the events up to a checkpoint are there
     try:
         save()
         return True
@@ -46,7 +46,7 @@ def save_checkpoint(save: Callable[[], Any], step: int, log: RunLog, folder: Pat
 
 
 def optional(write: Callable[[], Any], path: Path, log: RunLog) -> None:
-    """Call `write`, which writes a file that nothing depends on; one line where it cannot."""
+    """Call `write`, which writes a file that nothing depends on. A failure is one line in the log."""
     try:
         write()
     except OSError as error:
@@ -54,7 +54,7 @@ def optional(write: Callable[[], Any], path: Path, log: RunLog) -> None:
 
 
 def required(write: Callable[[], Any], path: Path, folder: Path) -> None:
-    """Call `write`, which writes a file that a run must leave. Raises UsageError where it cannot."""
+    """Call `write`, which writes a file that a run must leave. Raises UsageError if that fails."""
     try:
         write()
     except OSError as error:
@@ -62,13 +62,13 @@ def required(write: Callable[[], Any], path: Path, folder: Path) -> None:
 
 
 def unwritten(path: Path, error: OSError, folder: Path, what: str = "") -> UsageError:
-    """The error of a run in `folder` that ends without this file."""
+    """The error for a run in `folder` that ends without this file."""
     into = f"{what} to {path}" if what else str(path)
     return UsageError(f"cannot write {into} ({reason(error)}); {advice(folder)}")
 
 
 def advice(folder: Path) -> str:
-    """What to do about a run in `folder` that a disk has ended."""
+    """How to continue a run in `folder` that a disk error has ended."""
     if newest(folder) is not None:
         return f"free space and continue exactly with --resume {folder}"
     return "free space and start again: the run has no checkpoint yet"

@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, what to do with an earlier run in it, and which run is the newest."""
+"""The folder of a run: its location, an earlier run in it, and the newest run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from shared.run.folder_lock import refuse_taken
 from shared.system.atomic_files import make_folder
 
 RUNS = "runs"
-# What a run writes into its folder: of every mode, besides by half, and by mode.
-_EVERY = ("config.json", "train.log", "events.jsonl", "tensorboard", "result.json", "examples.json")
-_TRAINED = {
+# Files of a run: of every mode, of trainings by half, and of other modes.
+_ALWAYS = ("config.json", "train.log", "events.jsonl", "tensorboard", "result.json", "examples.json")
+_BY_TRAINING = {
     "tf_seresnet": ("checkpoints", "model.ckpt.*"),
     "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar"),
 }
-_OF_MODE = {"profile": ("output.prof",)}
-_OF_A_CONFIG = {"command", "recipe", "network", "options", "versions"}
+_BY_MODE = {"profile": ("output.prof",)}
+_CONFIG_KEYS = {"command", "recipe", "network", "options", "versions"}
 
 
 def run_folder(output_dir: Optional[str], name: str) -> Path:
     """--output-dir, or a new folder under runs/ named after `name`.
 
-    Raises UsageError where it cannot be written, where what a run writes there would go elsewhere, and where another
-    process writes a run into it.
+    Raises UsageError if it cannot be written, if a file of a run is a link or a device there, and if another process is
+    writing a run into it.
     """
     folder = make_folder(new_folder_name(name) if output_dir is None else output_dir)
-    patterns = {pattern for half in _TRAINED for mode in ("train", "profile") for pattern in written(half, mode)}
+    patterns = {pattern for half in _BY_TRAINING for mode in ("train", "profile") for pattern in written(half, mode)}
     for path in sorted(folder.iterdir()):
         if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns) and not _is_plain(path):
             raise UsageError(
@@ -44,35 +44,35 @@ def run_folder(output_dir: Optional[str], name: str) -> Path:
 
 
 def _is_plain(path: Path) -> bool:
-    """Neither a link, which leads out of a folder that somebody else has made, nor a pipe, which nobody reads."""
+    """Neither a link, which leads out of the folder, nor a pipe, which blocks."""
     return not path.is_symlink() and (path.is_file() or path.is_dir())
 
 
 def new_folder_name(name: str) -> Path:
-    """A folder under runs/ that no other run has; it is not made yet."""
+    """The name of a new folder under runs/, which is not made yet."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path(RUNS) / f"{stamp}-{name}-{os.getpid()}"
 
 
 def written(half: str, mode: str) -> Tuple[str, ...]:
-    """The names, with wildcards, of what a run of this half and mode leaves in its folder."""
-    return _EVERY + (_TRAINED[half] if mode in ("train", "finetune") else _OF_MODE.get(mode, ()))
+    """The patterns of the files that a run of this half and mode leaves in its folder."""
+    return _ALWAYS + (_BY_TRAINING[half] if mode in ("train", "finetune") else _BY_MODE.get(mode, ()))
 
 
 def set_aside(folder: Path, half: str, mode: str) -> Optional[Path]:
-    """Make room for a run: an earlier run in this folder moves to a folder previous-N in it; None where there was none.
+    """Move an earlier run in this folder to a folder previous-N in it, and return that; None if there is no run.
 
-    What moves is what the earlier run's config.json, or its record, vouches for. So starting the same command twice
-    loses nothing, and nobody else's `checkpoints/` is taken for a run's. Raises UsageError where the new run would
-    write over something that nothing vouches for, and where the earlier run cannot be moved.
+    The files moved are those of the run of the earlier config.json or record, so that starting a command twice loses
+    nothing and foreign files stay. Raises UsageError if the new run would overwrite a foreign file or the earlier run
+    cannot be moved.
     """
     refuse_others(folder, half, mode)
-    return move_to_previous(folder, _vouched(folder))
+    return move_to_previous(folder, _patterns_of_run_in(folder))
 
 
 def refuse_others(folder: Path, half: str, mode: str, option: str = "--output-dir") -> None:
-    """Raise UsageError where a run of this half and mode would write over something that no run vouches for."""
-    own = _matching(folder, _vouched(folder))
+    """Raise UsageError if a run of this half and mode would overwrite a file that is no earlier run's."""
+    own = _matching(folder, _patterns_of_run_in(folder))
     for path in _matching(folder, written(half, mode)):
         if path not in own and not _is_empty(path):
             raise UsageError(
@@ -81,13 +81,13 @@ def refuse_others(folder: Path, half: str, mode: str, option: str = "--output-di
             )
 
 
-def _vouched(folder: Path) -> Tuple[str, ...]:
-    """What the run has written that has left its config.json here; one that only measured once left a record alone."""
+def _patterns_of_run_in(folder: Path) -> Tuple[str, ...]:
+    """The patterns of the files of the run whose config.json, or record alone, is in this folder."""
     config, record = _json(folder / "config.json"), _json(folder / "result.json")
-    if set(config) >= _OF_A_CONFIG and isinstance(config["options"], dict) and isinstance(config["network"], dict):
+    if set(config) >= _CONFIG_KEYS and isinstance(config["options"], dict) and isinstance(config["network"], dict):
         half = "tf_seresnet" if "depth" in config["network"] else "torch_imagenet"
         return written(half, str(config["options"].get("mode", "train")))
-    if record.get("half") in _TRAINED and {"schema", "mode", "versions", "started"} <= set(record):
+    if record.get("half") in _BY_TRAINING and {"schema", "mode", "versions", "started"} <= set(record):
         return written(record["half"], str(record["mode"]))
     return ()
 
@@ -105,22 +105,22 @@ def _matching(folder: Path, patterns: Sequence[str]) -> List[Path]:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether nobody's work is in it: a file without bytes, a folder without files."""
+    """Whether it is a file without bytes or a folder without entries."""
     return not any(path.iterdir()) if path.is_dir() else path.stat().st_size == 0
 
 
 def moved_with(path: Path, folder: Path) -> Path:
-    """Where the files that begin with `path` are now, if `set_aside` has moved them with the run in this folder."""
+    """The path of the files that begin with `path`, after `set_aside` may have moved them."""
     newest_first = sorted(folder.glob("previous-*"), key=lambda aside: aside.stat().st_mtime, reverse=True)
     inside = os.path.relpath(os.path.realpath(str(path)), os.path.realpath(str(folder)))
-    places = [path, *(aside / inside for aside in newest_first)]
-    return next((place for place in places if any(place.parent.glob(glob.escape(place.name) + "*"))), path)
+    candidates = [path, *(aside / inside for aside in newest_first)]
+    return next((one for one in candidates if any(one.parent.glob(glob.escape(one.name) + "*"))), path)
 
 
 def move_to_previous(folder: Path, patterns: Sequence[str]) -> Optional[Path]:
-    """Move what has these names, with wildcards, to a folder previous-N; None where there is nothing.
+    """Move the files that match these patterns to a folder previous-N, and return that; None if there are none.
 
-    Raises UsageError where it cannot be moved.
+    Raises UsageError if they cannot be moved.
     """
     earlier = _matching(folder, patterns)
     if not earlier:
@@ -142,28 +142,25 @@ def move_to_previous(folder: Path, patterns: Sequence[str]) -> Optional[Path]:
 
 
 def run_of(checkpoint: Union[str, Path]) -> Path:
-    """The folder of the run whose checkpoint stands in this folder, RUN/checkpoints/step-NNNNNNNN.
-
-    Raises UsageError for one that stands elsewhere: where its run is to be written, its place does not say.
-    """
-    folder = Path(os.path.abspath(str(checkpoint))).parent  # of links in the run's folder, the place that was named
+    """The folder RUN of the checkpoint RUN/checkpoints/step-NNNNNNNN. Raises UsageError for any other path."""
+    folder = Path(os.path.abspath(str(checkpoint))).parent  # of a link, its own folder
     if folder.name != "checkpoints":
         folder = Path(checkpoint).resolve().parent
     if folder.name != "checkpoints":
-        raise UsageError(f"{checkpoint} is not in the folder of a run; say with --output-dir where to go on")
+        raise UsageError(f"{checkpoint} is not in the folder of a run; say with --output-dir where to continue")
     return folder.parent
 
 
 def is_run_of(folder: Path, checkpoint: Union[str, Path]) -> bool:
     """Whether the checkpoint in this folder is one of the run in `folder`."""
-    place = Path(checkpoint).resolve().parent
-    return place.name == "checkpoints" and place.parent == folder.resolve()
+    checkpoints = Path(checkpoint).resolve().parent
+    return checkpoints.name == "checkpoints" and checkpoints.parent == folder.resolve()
 
 
 def named_weights(options: Any, weights: str) -> Union[str, Path]:
-    """What --checkpoint names, or --resume, else the newest run whose last checkpoint holds a file like `weights`.
+    """The path of --checkpoint or --resume, else the newest run whose last checkpoint has a file matching `weights`.
 
-    Raises UsageError where there is none, or where both options are given.
+    Raises UsageError if there is none or both options are given.
     """
     named = [path for path in (options.checkpoint, options.resume) if path is not None]
     if len(named) > 1:
@@ -172,9 +169,9 @@ def named_weights(options: Any, weights: str) -> Union[str, Path]:
 
 
 def newest_run(weights: str) -> Path:
-    """The run under runs/ whose checkpoint is the newest, of those whose last one holds a file like `weights`.
+    """The run under runs/ with the newest checkpoint, of those whose last one has a file that matches `weights`.
 
-    Each half names its own file, so that neither picks up the other's run. Raises UsageError where there is none.
+    The halves have different files, so that neither picks up the other's run. Raises UsageError if there is none.
     """
     runs = [folder.parent for folder in Path(RUNS).glob(f"*/{FOLDER}")]
     found = [(run, last) for run, last in ((run, newest(run)) for run in runs) if last and any(last.glob(weights))]

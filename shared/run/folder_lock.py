@@ -1,6 +1,6 @@
-"""One run in a folder at a time: who writes there holds a lock, which ends with its process, whatever ends that.
+"""A lock on a run's folder, which is released when its process ends for whatever reason.
 
-Two runs in one folder would move each other's files away while they are written, and leave one's record beside the
+Two runs in one folder would move each other's files while they are written, and leave one run's record beside the
 other's configuration.
 """
 
@@ -18,10 +18,10 @@ _NAME = ".lock"
 
 
 class FolderLock:
-    """Held from here to `release`. Raises UsageError where another process holds it.
+    """A lock held until `release`. Raises UsageError if another process holds it.
 
-    The lock is POSIX's, of a process: its children, such as data workers, do not keep it when it is gone. Where the
-    file system has no locks, or takes no file, nothing is held.
+    A POSIX lock belongs to a process, so that its children, such as data workers, do not keep it. Where the file system
+    has no locks or cannot be written, nothing is locked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,19 +31,19 @@ class FolderLock:
             try:
                 descriptor = os.open(str(self._path), os.O_RDWR | os.O_CREAT, 0o666)
             except OSError:
-                return  # what cannot be written there says so itself
+                return  # the run's own files will report it
             _lock(descriptor, folder)
             if _is_at(descriptor, self._path):
                 self._descriptor = descriptor
                 break
-            os.close(descriptor)  # its holder has removed it since it was opened
+            os.close(descriptor)  # its holder removed it after it was opened
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, 0)
                 os.write(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
     def release(self) -> None:
-        """Let go of it, once or more often."""
+        """Release the lock. Safe to call twice."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.remove(str(self._path))
@@ -52,7 +52,7 @@ class FolderLock:
 
 
 def refuse_taken(folder: Path) -> None:
-    """Raise UsageError where another process writes a run into this folder now; nothing is changed."""
+    """Raise UsageError if another process is writing a run into this folder. Changes nothing."""
     try:
         descriptor = os.open(str(folder / _NAME), os.O_RDWR)
     except OSError:
@@ -62,7 +62,7 @@ def refuse_taken(folder: Path) -> None:
 
 
 def _lock(descriptor: int, folder: Path) -> None:
-    """Lock the file. Raises UsageError, with the descriptor closed, where another process has."""
+    """Lock the file. Closes the descriptor and raises UsageError if another process holds the lock."""
     try:
         import fcntl
 
@@ -74,7 +74,7 @@ def _lock(descriptor: int, folder: Path) -> None:
             f"{holder} is writing a run into {folder}; wait for its end, stop it, or choose another --output-dir"
         ) from None
     except (ImportError, OSError):
-        pass  # there are no locks here
+        pass  # no locks on this system
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

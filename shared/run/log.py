@@ -1,4 +1,4 @@
-"""The one writer of a run: console, progress bar, train.log, events.jsonl and TensorBoard from the same numbers."""
+"""The log of a run: console, progress bar, train.log, events.jsonl and TensorBoard from the same numbers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,19 @@ from shared.text import encoded
 
 
 def now() -> str:
-    """The time in ISO 8601, UTC, to the second."""
+    """The current time in UTC, in ISO 8601, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 class RunLog:
-    """Writes what a run has to say; with `folder=None` to the console alone.
+    """Writes the log of a run; with `folder=None` to the console alone.
 
-    A resumed run gives the step it continues from: events that an interrupted run had logged beyond it are dropped,
-    so that events.jsonl reads as if nothing had happened; train.log keeps what people have seen. `text_file` takes the
-    place of train.log.
+    Events beyond the step from which a run is resumed are dropped, so that events.jsonl is that of an uninterrupted
+    run; train.log keeps all lines. `text_file` replaces train.log.
 
-    Raises UsageError where another process writes a run into the folder, and where train.log or events.jsonl cannot be
-    opened: at the beginning nothing is lost by stopping.
-    Later a file that cannot be written does not end the run, see `shared.run.append_log`; one line says so, and another
-    one when the file is complete again or what it lacks in the end. A console that is a file on a full disk gets what
-    it takes.
+    Raises UsageError if another process is writing a run into the folder, or if train.log or events.jsonl cannot be
+    opened. Later write errors do not end the run: a line reports them, and another one their recovery or what is
+    missing in the end, see `shared.run.append_log`.
     """
 
     def __init__(
@@ -50,11 +47,11 @@ class RunLog:
     ) -> None:
         self._console = console or sys.stdout
         self._bar: Any = None
-        self._notes: List[str] = []  # to follow the next line, as the first one belongs to the run
+        self._notes: List[str] = []  # written after the next line
         self._text: Optional[AppendedFile] = None
         self._events: Optional[AppendedFile] = None
         self._tensorboard: Optional[TensorBoardFile] = None
-        self._evaluated: Set[int] = set()  # the steps of which the file has the evaluation
+        self._evaluated: Set[int] = set()  # steps whose evaluation is in events.jsonl
         self._lock: Optional[FolderLock] = None
         if folder is not None:
             self._lock = FolderLock(folder)
@@ -75,7 +72,7 @@ class RunLog:
         self._tensorboard = TensorBoardFile.open(folder / "tensorboard", resumed_from_step, self._notes)
 
     def line(self, text: str) -> None:
-        """One line in train.log and on the console. Raises Stopped where nobody reads the console any more."""
+        """Write a line to train.log and the console. Raises Stopped if the console's reader is gone."""
         if self._bar is not None:
             self._bar.clear()
         if self._text is not None:
@@ -84,7 +81,7 @@ class RunLog:
             print(text, file=self._console, flush=True)
         except BrokenPipeError:
             raise reader_gone(self._console) from None
-        except OSError:  # a full disk; what is in the stream's buffer is tried again with the next line
+        except OSError:  # a full disk; the stream's buffer is written with the next line
             pass
         while self._notes:
             self.line(self._notes.pop(0))
@@ -97,9 +94,9 @@ class RunLog:
         scalars: Optional[Mapping[str, float]] = None,
         images: Optional[Mapping[str, np.ndarray]] = None,
     ) -> None:
-        """One object in events.jsonl and, where given, scalars and images uint8 [H, W, 3] under their TensorBoard tags.
+        """Write an object to events.jsonl, and scalars and images, uint8 [H, W, 3], to TensorBoard under their tags.
 
-        A run that ended between its evaluation and the checkpoint after it evaluates once more: that is logged once.
+        A run that was stopped between an evaluation and the next checkpoint evaluates again, which is logged once.
         """
         if kind == "evaluation" and step in self._evaluated:
             return
@@ -111,17 +108,17 @@ class RunLog:
             self._tensorboard.write(step, scalars or {}, images or {})
 
     def hyper_parameters(self, values: Mapping[str, HyperParameter]) -> None:
-        """What the run was started with, for TensorBoard alone: config.json says more."""
+        """Write the hyper-parameters to TensorBoard; config.json has them in full."""
         if self._tensorboard is not None:
             self._tensorboard.begin(values)
 
     def succeeded(self) -> None:
-        """The run has done all it was to do; TensorBoard says so beside its hyper-parameters."""
+        """Mark the run as successful in TensorBoard."""
         if self._tensorboard is not None:
             self._tensorboard.end()
 
     def start_bar(self, total: int, done: int) -> None:
-        """A progress bar over the run's steps, where standard error is a terminal; nothing elsewhere."""
+        """Show a progress bar over the run's steps if standard error is a terminal."""
         if not sys.stderr.isatty():
             return
         try:
@@ -131,7 +128,7 @@ class RunLog:
         self._bar = tqdm(total=total, initial=done, unit="step", leave=False, **_size_of_terminal())
 
     def advance_bar(self, epoch: str = "", postfix: Optional[Mapping[str, str]] = None) -> None:
-        """One more step; `postfix` is shown behind the bar when given."""
+        """Advance by a step; `postfix` is shown after the bar."""
         if self._bar is not None:
             if postfix:
                 self._bar.set_description_str(epoch, refresh=False)
@@ -139,13 +136,13 @@ class RunLog:
             self._bar.update(1)
 
     def sync(self) -> None:
-        """Make what has been logged survive a power cut."""
+        """Make the log survive a power cut."""
         for file in (self._text, self._events, self._tensorboard):
             if file is not None:
                 file.sync()
 
     def close(self) -> None:
-        """Write everything out. Safe to call twice."""
+        """Write the rest and close the files. Safe to call twice."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -154,21 +151,21 @@ class RunLog:
         for file in files:
             if file is not None:
                 file.close()
-        self._say_notes()  # of what the two lack, in the third too
+        self._write_notes()  # about the two, to the third
         self._text = None
         if text is not None:
             text.close()
-        self._say_notes()
+        self._write_notes()
         if self._lock is not None:
             self._lock.release()
         try:
             self._console.flush()
-        except OSError:  # a full disk, or nobody reads: Python's own end would fail on it
+        except OSError:  # a full disk or no reader: Python's flush at exit would fail
             reader_gone(self._console)
 
-    def _say_notes(self) -> None:
+    def _write_notes(self) -> None:
         while self._notes:
-            with contextlib.suppress(Stopped):  # the end is the end
+            with contextlib.suppress(Stopped):  # the run is ending
                 self.line(self._notes.pop(0))
 
     def __enter__(self) -> RunLog:
@@ -179,22 +176,22 @@ class RunLog:
 
 
 class SilentLog(RunLog):
-    """The log of a process that writes nothing, because another one of the same run does."""
+    """The log of a process of a run in which another process writes."""
 
     def __init__(self) -> None:
         super().__init__(None)
 
     def line(self, text: str) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def start_bar(self, total: int, done: int) -> None:
-        """No bar."""
+        """Show nothing."""
 
 
 def open_log(
     folder: Optional[Path], resumed_from_step: int = 0, text_file: Optional[str] = None, silent: bool = False
 ) -> RunLog:
-    """The log of a process of a run: `RunLog`, or a `SilentLog` where another process writes."""
+    """A `RunLog`, or a `SilentLog` if another process writes."""
     return SilentLog() if silent else RunLog(folder, resumed_from_step, text_file=text_file)
 
 
@@ -207,7 +204,7 @@ def _or_refused(path: Path, advice: str) -> Iterator[None]:
 
 
 def _size_of_terminal() -> Dict[str, Any]:
-    """As tqdm's options. One that does not know its size, as in some containers, is 80 x 24, or tqdm shows nothing."""
+    """The terminal's size as tqdm's options; 80 x 24 if unknown, as in some containers, or tqdm shows none."""
     try:
         columns, lines = os.get_terminal_size(sys.stderr.fileno())
     except (OSError, ValueError):
@@ -216,10 +213,7 @@ def _size_of_terminal() -> Dict[str, Any]:
 
 
 def _drop_events_after(path: Path, step: int) -> Set[int]:
-    """Keep the whole lines of events.jsonl up to `step`; a line that a power cut left half-written goes too.
-
-    The steps of which it has the evaluation.
-    """
+    """Drop the lines of events.jsonl beyond `step` and incomplete ones. Return the steps that have an evaluation."""
     kept, evaluated = [], set()
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -235,5 +229,5 @@ def _drop_events_after(path: Path, step: int) -> Set[int]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: what is not a number is null."""
+    """The value for JSON, which has no NaN: null instead."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

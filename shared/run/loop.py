@@ -185,9 +185,9 @@ class Run:
             raise DataError("not one step of a whole epoch has images that can be read; run check-data on the data set")
 
     @property
-    def next_step(self) -> int:
-        """The zero-based number of the next step of the epoch, of which earlier ones may still be computing."""
-        return self.progress.step_in_epoch + len(self._pending)
+    def ahead(self) -> int:
+        """How many steps have been counted whose results have not been read: they are not in `progress` yet."""
+        return len(self._pending)
 
     def count(self, result: Any, data_wait: Optional[float] = None) -> None:
         """A step has been computed or queued; `result` is read later. `data_wait`: seconds, where `steps` took none."""

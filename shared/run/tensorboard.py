@@ -1,7 +1,7 @@
-"""TensorBoard's files, made with its own protocol buffers and checksums, which need no framework.
+"""TensorBoard's event files, written with TensorBoard's protocol buffers and checksums, which need no framework.
 
-Its writer is not used: that one writes in a thread, where a full disk is a traceback on the screen, and in the
-TensorBoard of TensorFlow 1.15 a run that waits for ever.
+TensorBoard's own writer uses a thread, in which a full disk is a traceback on the console and, in the version for
+TensorFlow 1.15, a run that hangs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from shared.text import printable
 
 HyperParameter = Union[bool, float, str]
 _HYPER_PARAMETERS = "hparams"  # the plugin's name
-_BEGUN, _ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"  # the tags that it looks for
+_BEGUN, _ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"  # its tags
 
 
 class TensorBoardFile:
-    """One file of events in a run's folder tensorboard/."""
+    """An event file in a run's folder tensorboard/."""
 
     _numbers = itertools.count()
 
@@ -37,7 +37,7 @@ class TensorBoardFile:
 
     @classmethod
     def open(cls, folder: Path, resumed_from_step: int, notes: List[str]) -> Optional[TensorBoardFile]:
-        """None, and a note, where TensorBoard is not installed or the folder cannot be written."""
+        """Open a new file; None, with a note, if TensorBoard is not installed or the folder cannot be written."""
         try:
             protocol = _protocol()
         except ImportError:
@@ -47,19 +47,19 @@ class TensorBoardFile:
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(cls._numbers)}"
         try:
             folder.mkdir(exist_ok=True)
-            made = cls(AppendedFile(folder / name, notes), protocol)
+            opened = cls(AppendedFile(folder / name, notes), protocol)
         except OSError as error:
             notes.append(f"note: no TensorBoard files are written ({folder}: {error.strerror or error})")
             return None
-        made._add(protocol.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        opened._add(protocol.Event(wall_time=time.time(), file_version="brain.Event:2"))
         if resumed_from_step:
             # START tells TensorBoard to drop what an interrupted run wrote beyond this step.
             start = protocol.SessionLog(status=protocol.SessionLog.START)
-            made._add(protocol.Event(step=resumed_from_step + 1, session_log=start))
-        return made
+            opened._add(protocol.Event(step=resumed_from_step + 1, session_log=start))
+        return opened
 
     def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
-        """Values by tag, and pixels uint8 [height, width, 3] by tag."""
+        """Write scalars and images, uint8 [height, width, 3], by tag."""
         summary = self._protocol.Summary
         values = [summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         for tag, pixels in images.items():
@@ -70,7 +70,7 @@ class TensorBoardFile:
         self._add_summary(step, values)
 
     def begin(self, hyper_parameters: Mapping[str, HyperParameter]) -> None:
-        """What TensorBoard's tab of hyper-parameters shows beside the scalars of this run."""
+        """Write the hyper-parameters that TensorBoard's HPARAMS tab shows for this run."""
         plugin = self._protocol.plugin
         info = plugin.SessionStartInfo(start_time_secs=time.time())
         for name, value in hyper_parameters.items():
@@ -79,7 +79,7 @@ class TensorBoardFile:
         self._add_session(_BEGUN, plugin.HParamsPluginData(version=0, session_start_info=info))
 
     def end(self) -> None:
-        """The same tab calls the run a success."""
+        """Mark the run as successful in the HPARAMS tab."""
         plugin = self._protocol.plugin
         info = plugin.SessionEndInfo(status=self._protocol.SUCCESS, end_time_secs=time.time())
         self._add_session(_ENDED, plugin.HParamsPluginData(version=0, session_end_info=info))
@@ -101,7 +101,7 @@ class TensorBoardFile:
 
 
 def _protocol() -> Any:
-    """What is used of TensorBoard, all of it before anything is written. Raises ImportError where a part is missing."""
+    """The classes used from TensorBoard. Raises ImportError, before anything is written, if one is missing."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.plugins.hparams import plugin_data_pb2

@@ -1,4 +1,4 @@
-"""The embedded sample: 1,797 handwritten digits, written in the layout of either data set where nobody named one."""
+"""The embedded sample: 1,797 handwritten digits in the layout of either data set, used when none is named."""
 
 from __future__ import annotations
 

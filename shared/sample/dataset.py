@@ -1,9 +1,8 @@
 """The embedded sample: 1,797 real handwritten digits, ready to train on.
 
-Ten classes, 8 x 8 pixels, 17 shades; `shared.sample.digits` says where they are from. A fixed permutation makes 1,495
-train images (five files of 299) and 299 test images; the three images left over are used by nobody. Pixels are
-enlarged by integer arithmetic, so that every machine gets the same ones. Written once into a cache and taken
-from there afterwards.
+Ten classes, 8 x 8 pixels, 17 grey levels; their source is in `shared.sample.digits`. A fixed permutation splits them
+into 1,495 training images (five files of 299) and 299 test images; three images are unused. They are enlarged in
+integer arithmetic, so the pixels are the same on every machine. The files are written once, into a cache.
 """
 
 from __future__ import annotations
@@ -35,11 +34,10 @@ _SPLIT_SEED = 0
 
 
 def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
-    """Return the folder with the sample in the CIFAR-10 layout, written if it is not there yet.
+    """Return the folder with the sample in the CIFAR-10 layout, and write it if it is not there yet.
 
-    Images are uint8 32 x 32 x 3 (grey), 5 x 299 for training and 299 for testing, labels '0' to '9'; 3 of the
-    1,797 are left out. The files are the same bytes on every machine. `cache` takes the place of KIT_CACHE in
-    the environment, and that of ~/.cache; where it cannot be written, the system's temporary folder serves.
+    Images are uint8 [32, 32, 3] (grey), 5 x 299 for training and 299 for testing, of the classes '0' to '9'. `cache`
+    overrides KIT_CACHE in the environment, which overrides ~/.cache; the fallback is the system's temporary folder.
     Raises UsageError when no folder can be written.
     """
     return _cached(cache, batches.FOLDER, _write_cifar10, _is_complete_cifar10)
@@ -48,13 +46,13 @@ def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
 def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
     """Return the folder with the same split in the ImageNet layout: train/<label>/*.JPEG, val/<label>/*.JPEG.
 
-    Images are 64 x 64 RGB. `cache` and errors as in `cifar10_folder`, and UsageError when Pillow is missing.
+    Images are 64 x 64 RGB. `cache` and errors are those of `cifar10_folder`; UsageError too when Pillow is missing.
     """
     return _cached(cache, "imagenet", _write_imagenet, _is_complete_imagenet)
 
 
 def is_cached(path: Union[str, Path]) -> bool:
-    """Whether `path` is where some cache keeps the sample, which can be made again where it is gone."""
+    """Whether `path` is a folder of the sample in some cache, which can be written again if it is gone."""
     return Path(path).parent.name == _SUBFOLDER
 
 
@@ -62,7 +60,7 @@ def is_cached(path: Union[str, Path]) -> bool:
 
 
 def _digits() -> Tuple[np.ndarray, np.ndarray]:
-    """Return uint8 [1797, 8, 8] in 0 .. 16 and labels [1797] in the split's order: train, test, left over."""
+    """Return uint8 [1797, 8, 8] in 0 .. 16 and labels [1797] in the order of the split: train, test, unused."""
     images, labels = digits.load()
     order = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
     return images[order], labels[order]
@@ -71,7 +69,7 @@ def _digits() -> Tuple[np.ndarray, np.ndarray]:
 def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
     """Enlarge uint8 [N, H, W] in 0 .. 16 bilinearly, to uint8 [N, H * factor, W * factor] in 0 .. 255.
 
-    Pixel centres are at half-integers and the border is repeated, as in TensorFlow 2; halves are rounded up.
+    Pixel centres are at half-integers and the border is repeated, as in TensorFlow 2's `resize`; halves are rounded up.
     """
     wide = images.astype(np.int64)
     for axis in (1, 2):
@@ -81,8 +79,8 @@ def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
         weight = weight.reshape((-1, 1) if axis == 1 else (1, -1))
         below, above = np.clip(low, 0, size - 1), np.clip(low + 1, 0, size - 1)
         wide = wide.take(below, axis) * (2 * factor - weight) + wide.take(above, axis) * weight
-    whole = 16 * (2 * factor) ** 2
-    return ((wide * 255 + whole // 2) // whole).astype(np.uint8)
+    white = 16 * (2 * factor) ** 2
+    return ((wide * 255 + white // 2) // white).astype(np.uint8)
 
 
 # -- the two layouts -----------------------------------------------------------------------------
@@ -137,7 +135,7 @@ def _file_names(part: slice, labels: np.ndarray) -> List[str]:
 
 
 def _is_complete_cifar10(folder: Path) -> bool:
-    """Whether all files are there with their pixels: temporary folders get swept, and power fails."""
+    """Whether all files have their full size: temporary folders are cleaned, and power fails."""
     try:
         batches.check(folder)
     except UsageError:
@@ -162,7 +160,7 @@ def _is_complete_imagenet(folder: Path) -> bool:
 def _cached(
     cache: Union[str, Path, None], name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]
 ) -> Path:
-    """Return the folder `name` below the first place that has it whole or where it can be written."""
+    """Return the folder `name` in the first folder of the cache that holds it completely or can be written."""
     failures = []
     for root in places(_SUBFOLDER, cache):
         if is_complete(root / name):
@@ -176,12 +174,12 @@ def _cached(
 
 
 def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: Callable[[Path], bool]) -> Path:
-    """Write beside the place and move there in one step: parallel processes see all of it or nothing."""
+    """Write a temporary folder and rename it, so that other processes see all of it or nothing."""
     target = root / name
     root.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix="." + name + ".", dir=str(root)))
+    temporary = Path(tempfile.mkdtemp(prefix="." + name + ".", dir=str(root)))
     try:
-        fresh = workshop / name
+        fresh = temporary / name
         fresh.mkdir()
         write(fresh)
         for attempt in range(3):
@@ -189,14 +187,14 @@ def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: 
                 os.rename(str(fresh), str(target))
                 return target
             except OSError:
-                if is_complete(target):  # another process was quicker
+                if is_complete(target):  # another process was faster
                     return target
                 if attempt == 2 or not target.is_dir():
                     raise
-                _move_aside(target, workshop / f"incomplete-{attempt}")
+                _move_aside(target, temporary / f"incomplete-{attempt}")
         raise AssertionError("unreachable")
     finally:
-        shutil.rmtree(str(workshop), ignore_errors=True)
+        shutil.rmtree(str(temporary), ignore_errors=True)
 
 
 def _move_aside(target: Path, aside: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes and syncs: a file is complete or absent, also after a power cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Union
 from shared.errors import UsageError
 from shared.text import encoded
 
-# What file systems say that sync no folders, or nothing at all (exFAT, FUSE, network mounts); no disk fails so.
+# Errors of file systems that cannot sync folders, or anything (exFAT, FUSE, network mounts); disk failures are others.
 _NOT_HERE = (
     errno.EINVAL,
     errno.ENOSYS,
@@ -26,11 +26,10 @@ _NOT_HERE = (
 
 
 def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
-    """Replace the file at `path` by `content` in one step: a reader, or a power cut, sees the old file or the new one.
+    """Replace the file at `path` by `content` atomically; when this returns, it survives a power cut.
 
-    Text is UTF-8; a byte of a name that is none stands there as an escape, in JSON too the right one (`\\udce9`).
-    When this returns a power cut leaves the new one. Raises OSError when the folder cannot be written; nothing
-    half-written stays behind.
+    Text is encoded in UTF-8, lone surrogates as escapes that are also valid in JSON (`\\udce9`). Raises OSError if the
+    folder cannot be written, and leaves nothing behind.
     """
     path = Path(path)
     data = encoded(content) if isinstance(content, str) else content
@@ -40,7 +39,7 @@ def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
             file.write(data)
             file.flush()
             sync(file.fileno())
-        open_to_others(temporary, 0o666 & ~_umask())  # mkstemp makes it private; a log belongs to who shares the folder
+        open_to_others(temporary, 0o666 & ~_umask())  # mkstemp makes it private
         os.replace(temporary, str(path))
     except BaseException:
         os.unlink(temporary)
@@ -49,18 +48,18 @@ def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
 
 
 def open_to_others(path: Union[str, Path], mode: int) -> None:
-    """Give a file or folder its permissions, where the file system has any: exFAT and the like refuse."""
+    """Set the permissions of a file or folder, on file systems that have any."""
     with contextlib.suppress(OSError):
         os.chmod(str(path), mode)
 
 
 def make_folder(path: Union[str, Path]) -> Path:
-    """Make the folder, its parents too, and prove that it can be written. Raises UsageError otherwise."""
+    """Make the folder and its parents, and test that it can be written. Raises UsageError if not."""
     path = Path(path)
     try:
         made = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
-        for folder in made:  # what is synced in a folder is lost with its name
+        for folder in made:  # or a power cut may take the folder with its synced files
             sync_folder(folder.parent)
         with tempfile.TemporaryFile(dir=str(path)):
             pass
@@ -71,7 +70,7 @@ def make_folder(path: Union[str, Path]) -> Path:
 
 
 def sync_files(folder: Union[str, Path]) -> None:
-    """Make the files in the folder survive a power cut, so that a rename that follows cannot outlive what it names."""
+    """Make the files in the folder survive a power cut, before the folder is renamed."""
     for path in Path(folder).iterdir():
         with path.open("rb") as file:
             sync(file.fileno())
@@ -79,11 +78,11 @@ def sync_files(folder: Union[str, Path]) -> None:
 
 
 def sync_folder(path: Union[str, Path]) -> None:
-    """Make the names in the folder survive a power cut (the files' own bytes are synced by whoever writes them)."""
+    """Make the names in the folder survive a power cut; the files' content is synced where it is written."""
     try:
         descriptor = os.open(str(path), os.O_RDONLY)
     except OSError as error:
-        if error.errno not in _NOT_HERE:  # it may be written, not read
+        if error.errno not in _NOT_HERE:  # writable, but not readable
             raise
         return
     try:
@@ -93,7 +92,7 @@ def sync_folder(path: Union[str, Path]) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Make what has been written survive a power cut, where the file system can."""
+    """Make written data survive a power cut, if the file system supports it."""
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -46,7 +46,7 @@ def cached(
     dump: Callable[[T], bytes],
     keep: bool,
 ) -> T:
-    """Return what `load` makes of a file in the cache, or, if it raises, the result of `make`.
+    """Return `load(content)` of a file in the cache, or, if there is none or `load` raises, the result of `make`.
 
     `file` is (subfolder, name, cache), as in `places`. A new result is written with `dump` if `keep` is true: it must
     be false where the source may change once more within `TICK_NS` and look the same. A cache that can be neither read
@@ -57,13 +57,13 @@ def cached(
     for folder in folders:
         with contextlib.suppress(Exception):  # OSError, and whatever a damaged file provokes
             return load((folder / name).read_bytes())
-    made = make()
+    result = make()
     for folder in folders if keep else ():
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder / name, dump(made))
+            write_atomic(folder / name, dump(result))
             break
-    return made
+    return result
 
 
 def _base(named: Optional[str]) -> Optional[str]:

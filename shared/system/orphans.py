@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, also where that one is killed and can end nobody."""
+"""Processes that end with their parent, even if it is killed and cannot stop them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import time
 from typing import Callable, Dict
 
 VARIABLE = "KIT_PARENT"
-_SECONDS = 0.5  # between two looks
-_GRACE = 60.0  # for the step in hand and a checkpoint
+_SECONDS = 0.5  # between two checks of the parent
+_GRACE = 60.0  # to finish the step and write a checkpoint
 
 
 def followed() -> Dict[str, str]:
-    """For the environment of a process of ours that is to end with this one; see `follow`."""
+    """Environment variables for a child process that is to end with this one; see `follow`."""
     return {VARIABLE: str(os.getpid())}
 
 
 def follow() -> None:
-    """Where the process that started this one has asked for it, end with it: by SIGTERM, later by SIGKILL.
+    """End with the parent, if it requested that by `followed`: by SIGTERM, later by SIGKILL.
 
-    The SIGTERM lets a training write its checkpoint, the ranks of one together.
+    At the SIGTERM a training writes its checkpoint, its ranks together.
     """
-    text = os.environ.pop(VARIABLE, "")  # not for what this process starts in turn
+    text = os.environ.pop(VARIABLE, "")  # not for child processes of this one
     if not text.isdigit():
         return
     if os.getppid() != int(text):
         if _lives(int(text)):
-            return  # another program stands between the two, and answers for this one
-        _ask()
+            return  # another program between the two is responsible
+        _terminate()
         return
-    _when_orphaned(_ask)
+    _when_orphaned(_terminate)
 
 
 def end_with_parent(started_by: int) -> None:
-    """For a worker process, which has nothing to finish: end at once when the process that started it has ended."""
+    """Exit at once when the process that started this worker process has ended."""
     if multiprocessing.get_start_method() == "fork" and os.getppid() != started_by:
         os._exit(1)
     _when_orphaned(lambda: os._exit(1))
@@ -54,7 +54,7 @@ def _when_orphaned(do: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _ask() -> None:
+def _terminate() -> None:
     timer = threading.Timer(_GRACE, os.kill, (os.getpid(), signal.SIGKILL))
     timer.daemon = True
     timer.start()

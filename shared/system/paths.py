@@ -1,4 +1,4 @@
-"""Paths as users write them, and the data set that a checkpoint names."""
+"""Paths that come from users and from checkpoints, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -6,40 +6,49 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Union
+from typing import Iterator, Union
 
 from shared.errors import DataError, UsageError
 
 
 def expanded(path: Union[str, Path]) -> str:
-    """`path` with the home that ~ or ~user stands for: no shell expands it in --data-path=~/x or in a variable.
+    """Return `path` with ~ or ~user replaced by the home folder: no shell expands it in --data-path=~/x or a variable.
 
-    Raises UsageError where nobody knows that home: a folder called ~ in the current one is never what was meant.
+    Raises UsageError if that home is unknown: nobody means a folder named ~ in the current one.
     """
     text = str(path)
     if not text.startswith("~"):
         return text
     name = text.split("/")[0]
-    with contextlib.suppress(KeyError):  # Python 3.7's, for a user id that nobody knows
-        whole = os.path.expanduser(text)
-        if os.path.isabs(whole) and (name != "~" or os.environ.get("HOME") != ""):
-            return whole
+    with contextlib.suppress(KeyError):  # what Python 3.7 raises for an unknown user id
+        result = os.path.expanduser(text)
+        if os.path.isabs(result) and (name != "~" or os.environ.get("HOME") != ""):
+            return result
     why = "HOME is unset or no absolute path" if name == "~" else "there is no such user"
     raise UsageError(f"{text} begins with {name}, whose folder nobody knows ({why}); write the whole path")
 
 
+@contextlib.contextmanager
+def reading(path: object, remedy: str) -> Iterator[None]:
+    """Turn an OSError in the block into a DataError: "cannot read PATH (reason); REMEDY"."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror or error}); {remedy}") from error
+
+
 def on_disk(path: str) -> str:
-    """`path`, `expanded`, of what is read from a disk alone. Raises UsageError for a URL, which Path would garble."""
+    """Return `expanded(path)` of a local file or folder. Raises UsageError for a URL, which Path would change."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
         raise UsageError(f"{path} is a URL and is not read from there; download it and name the file")
     return expanded(path)
 
 
 def check_there(path: str) -> None:
-    """Raise DataError where the data set that a checkpoint names is gone: no other one takes its place."""
+    """Raise DataError if the data set that a checkpoint names is gone: no other may silently replace it."""
     try:
         there = os.path.lexists(path)
-    except ValueError:  # Python 3.7's, for what cannot be a path, as in a stranger's checkpoint
+    except ValueError:  # what Python 3.7 raises for a text that cannot be a path
         there = False
     if not there:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Work in several processes, its results in order; with one, in this process."""
+"""A pool of processes whose results come in order. With one worker, the work is done in this process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Callable, Deque, Iterable, Iterator, Optional, Tuple, Ty
 from shared.errors import DataError
 from shared.system import orphans
 
-T = TypeVar("T")  # a tag, which stays here
-A = TypeVar("A")  # an argument, which is sent to a process
-R = TypeVar("R")
+T = TypeVar("T")  # a tag, which stays in this process
+A = TypeVar("A")  # an argument, which is sent to a worker
+R = TypeVar("R")  # the result
 
 
 class ProcessPool:
-    """`workers` processes, started when they are needed and ended with the `with`."""
+    """`workers` processes, started at the first use and ended with the `with` statement."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -27,9 +27,10 @@ class ProcessPool:
     def results(
         self, work: Callable[[A], R], items: Iterable[Tuple[T, A]], ahead: int, name: Callable[[T], str]
     ) -> Iterator[Tuple[T, R]]:
-        """For each (tag, argument) the tag with what `work`, a function of a module, makes of the argument.
+        """Yield (tag, work(argument)) for each (tag, argument), in order. `work` must be a function of a module.
 
-        At most `ahead` are begun before their turn. Raises DataError where a process dies: `name` says of a tag where.
+        At most `ahead` results are computed in advance. Raises DataError if a process dies; `name` turns the tag into
+        the place that the message names.
         """
         if self.workers == 1:
             for tag, argument in items:
@@ -67,7 +68,7 @@ def _result(tag: T, future: Future[R], name: Callable[[T], str]) -> Tuple[T, R]:
 
 
 def _begin(started_by: int) -> None:
-    """Ctrl-C is for the process that started this one, and SIGTERM ends it, whatever handlers it has inherited."""
+    """Leave Ctrl-C to the parent process, and end on SIGTERM whatever handlers were inherited."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     orphans.end_with_parent(started_by)

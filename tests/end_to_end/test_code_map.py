@@ -45,7 +45,7 @@ def test_imports_are_found_whatever_their_form():
     assert ("shared/results/rows.py", "rows") in found
     assert ("shared/cli/standard_streams.py", "standard_streams") in found
     names = ["shared/rng.py", "shared/errors.py", "shared/run/log.py", "tf_seresnet/main.py", "tf_seresnet/step/a.py"]
-    rooms = ["shared/pure", "shared/base", "shared/run", "tf_seresnet", "tf_seresnet/step"]
+    rooms = ["shared/pure", "shared/base", "shared/run", "tf_seresnet/modes", "tf_seresnet/step"]
     assert [room(name) for name in names] == rooms
 
 

@@ -34,7 +34,6 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.once
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (*READMES, "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-WITHOUT_OPTIONS = ("docs/architecture.md",)
 IMAGENET = "torch_imagenet/main.py"
 RENEW = "tests/torch_imagenet/golden/renew.py"
 OF_OTHERS = ("torch.distributed.launch",)  # modules of what is not installed here
@@ -101,6 +100,11 @@ def _parsed(words: List[str]) -> None:
             _imagenet_parser().parse_args(arguments)
     elif program == RENEW:
         assert arguments == []
+    elif program == "scripts/code_map.py":
+        assert arguments in ([], ["--picture", "docs/architecture.md"])
+    elif program == "scripts/trace_image.py":
+        assert arguments[0] in ("HALF", "tf_seresnet", "torch_imagenet")
+        assert arguments[1:] in ([], ["--update", "docs/architecture.md"])
     elif program == "tests/faults/run.sh":
         fault_parser().parse_args(arguments)
     else:
@@ -152,12 +156,12 @@ def test_every_option_exists(name):
     parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
-    known |= {"--full", "--durations"}  # of tests/run.sh
+    known |= {"--full", "--durations", "--picture", "--update"}  # of tests/run.sh and scripts/
     code = "\n".join(_blocks(name) + _spans(name))
     theirs = r"^(#SBATCH|torchrun) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # options of other programs
     code = re.sub(theirs, "", code, flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
-    assert named or name in WITHOUT_OPTIONS
+    assert named
     assert sorted(named - known) == []
 
 

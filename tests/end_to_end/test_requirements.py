@@ -109,7 +109,7 @@ SKIPPED = {"name": "hidden", "skip_reason": "not found"}
     ("dependencies", "accepted", "status", "said"),
     [
         ([GOOD], "", audit.CLEAN, "1 packages looked up, 0 findings, 0 accepted"),
-        ([GOOD, BAD, BAD], "", audit.FOUND, "bad 1.0: PYSEC-1, CVE-1; mended in 2.0"),
+        ([GOOD, BAD, BAD], "", audit.FOUND, "bad 1.0: PYSEC-1, CVE-1; fixed in 2.0"),
         ([GOOD, BAD], "CVE-1 bad 2026-11-25 never reached", audit.CLEAN, "accepted since 2026-11-25: bad 1.0"),
         ([GOOD, BAD], "CVE-1 good 2026-11-25 of another package", audit.FOUND, "2 packages looked up, 1 findings"),
         ([GOOD, SKIPPED], "", audit.FOUND, "hidden could not be looked up"),

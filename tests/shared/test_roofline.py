@@ -37,8 +37,8 @@ def test_an_accelerator_has_both_limits_or_none(operations, bandwidth):
 def test_the_summarys_lines():
     lines = describe(COST, "O0", 10, ACCELERATOR)
     assert lines[0] == "parameters: 1,000"
-    assert lines[1].startswith("multiply-adds: 2 M an image")
-    assert lines[2].startswith("activations: 30 k an image, their outputs; 120 kB in O0, 1.2 MB in a batch of 10")
+    assert lines[1].startswith("multiply-adds: 2 M per image")
+    assert lines[2].startswith("activations: 30 k per image, their outputs; 120 kB in O0, 1.2 MB in a batch of 10")
     assert [line.split()[-4] for line in lines[-3:]] == ["0.120", "0.084", "0.168"]
     assert [line.split()[-2] for line in lines[-3:]] == ["83,333", "119,048", "59,524"]
     assert "--peak-flops" in describe(COST, "O0", 10, None)[-1]
@@ -46,4 +46,4 @@ def test_the_summarys_lines():
 
 def test_the_share_that_a_run_has_reached():
     line = reached(0.002, {"step_ms_p50": 8.0})
-    assert line == "floor of a step: 2.000 ms, 25.0 % of the median step's 8.000 ms"
+    assert line == "roofline of a step: 2.000 ms, 25.0 % of the median step's 8.000 ms"

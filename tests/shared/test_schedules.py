@@ -242,19 +242,19 @@ def test_the_description_is_what_people_say(schedule, text):
     assert schedule.describe() == text
 
 
-# -- what never comes to pass ------------------------------------------------------------------------------------
+# -- what lies beyond the end ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("schedule", "remark"),
     [
-        (SE_RESNET50_1P, "the warm-up of 5 epochs is not over within the 1 asked for, so the rate stays below 0.1; "),
-        (Schedule("cosine", 0.6, 5, warm_up_epochs=5), "the warm-up of 5 epochs is not over"),
+        (SE_RESNET50_1P, "the warm-up of 5 epochs does not end within the 1 of the run, so the rate stays below 0.1; "),
+        (Schedule("cosine", 0.6, 5, warm_up_epochs=5), "the warm-up of 5 epochs does not end"),
         (
             Schedule("piecewise", 0.1, 79, milestones=(1, 79, 119), factors=(10.0, 1.0, 0.1)),
-            "the rate's changes at epochs 80, 120 lie beyond the 79 epochs asked for; ",
+            "the rate's changes at epochs 80, 120 lie beyond the 79 epochs of the run; ",
         ),
-        (Schedule("step", 0.6, 30, period=30), "the rate's first fall, at epoch 31, lies beyond the 30 epochs"),
+        (Schedule("step", 0.6, 30, period=30), "the rate's first drop, at epoch 31, lies beyond the 30 epochs"),
     ],
 )
 def test_a_schedule_that_ends_after_the_training_says_so(schedule, remark):

@@ -95,16 +95,17 @@ def finished(_trained_once, tmp_path):
 def stop_after(monkeypatch):
     """stop_after(what, count): ask the run to stop, as SIGTERM does, in its `count`-th training or inference step."""
 
-    from tf_seresnet import loop
-    from tf_seresnet.step import training_step
+    from shared.run.loop import Run as Loop
+    from tf_seresnet.step.inference import Inference
+    from tf_seresnet.step.training_step import TrainingStep
 
     def arm(what: str, count: int) -> None:
-        owner = {"step": training_step.TrainingStep, "inference": training_step.Inference}[what]
+        owner = {"step": TrainingStep, "inference": Inference}[what]
         original, calls, interrupts = owner.run, [], []
-        start = loop.Loop.run
+        start = Loop.__enter__
 
         def remember(self):
-            interrupts.append(self.interrupts)
+            interrupts.append(self._interrupts)
             return start(self)
 
         def run(self, *arguments):
@@ -113,7 +114,7 @@ def stop_after(monkeypatch):
                 interrupts[-1].requested = signal.SIGTERM
             return original(self, *arguments)
 
-        monkeypatch.setattr(loop.Loop, "run", remember)
+        monkeypatch.setattr(Loop, "__enter__", remember)
         monkeypatch.setattr(owner, "run", run)
 
     yield arm

@@ -192,20 +192,23 @@ def test_a_run_goes_on_with_its_own_names_alone(finished, train, sample_folder, 
 
 
 def test_answers_are_counted_over_the_columns_that_are_left():
+    from types import SimpleNamespace
+
     from shared.cli.signals import Interrupts
     from shared.run.examples import MostConfident
     from tf_seresnet.evaluation import count_images
+    from tf_seresnet.step.replicas import ALONE
 
     class Inference:
-        images_a_run = 2
+        images_per_run = 2
 
         def run(self, session, images):
             return np.tile(np.array([[0.0, 9.0, 1.0]], np.float32), (len(images), 1))
 
     images, labels = np.zeros((3, 32, 32, 3), np.uint8), np.array([0, 1, 1], np.int32)
-    metrics = count_images(
-        None, Inference(), images, labels, 2, "data", False, Interrupts(), MostConfident(), columns=(0, 2)
-    )
+    data = SimpleNamespace(test_images=images, test_labels=labels, path="data")
+    classes = class_names.Match((0, 1), ("a", "c"), columns=(0, 2))
+    metrics = count_images(None, Inference(), data, classes, Interrupts(), ALONE, MostConfident(), training=False)
     assert isinstance(metrics, Metrics)
     assert metrics.confusion.tolist() == [[0, 1], [0, 2]]
 

@@ -70,20 +70,22 @@ def test_the_moving_averages_are_used_and_test_images_never_change_them(finished
     """One image alone gives the logits that it has among others: batch statistics would not."""
     from shared.cifar10.dataset import load
     from tf_seresnet.input_pipeline import Normalisation
-    from tf_seresnet.step import training_step
+    from tf_seresnet.network_spec import NetworkSpec
+    from tf_seresnet.step import variables
+    from tf_seresnet.step.inference import Inference
 
     run = finished()
     data = load(run.record["dataset"]["path"])
     normalise = Normalisation.from_images(data.train_images)
     with tf.Graph().as_default():
-        network = training_step.NetworkSpec(8, "paper", "core", 10)
-        inference = training_step.Inference(network, normalise, 8, reuse=False)
+        network = NetworkSpec(8, "paper", "core", 10)
+        inference = Inference(network, normalise, 8, reuse=False)
         with tf.compat.v1.Session() as session:
-            training_step.initialise(session, 0)
-            training_step.load_values(session, {n: v for n, v in run.weights().items() if "Momentum" not in n})
+            variables.initialise(session, 0)
+            variables.load_values(session, {n: v for n, v in run.weights().items() if "Momentum" not in n})
             together = inference.run(session, data.test_images[:8])
             alone = np.concatenate([inference.run(session, data.test_images[n : n + 1]) for n in range(8)])
-            after = session.run({v.op.name: v for v in training_step.model_variables()})
+            after = session.run({v.op.name: v for v in variables.model_variables()})
     np.testing.assert_allclose(alone, together, atol=1e-5)
     for name, value in after.items():
         np.testing.assert_array_equal(value, run.weights()[name])

@@ -16,7 +16,9 @@ from shared import recipes  # noqa: E402
 from tests.tf_seresnet.conftest import PORT, SHORT, Run  # noqa: E402
 from tf_seresnet import checkpoints, devices  # noqa: E402
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
-from tf_seresnet.step import training_step  # noqa: E402
+from tf_seresnet.network_spec import NetworkSpec  # noqa: E402
+from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
+from tf_seresnet.step.variables import initialise  # noqa: E402
 
 tf1 = tf.compat.v1
 
@@ -41,12 +43,12 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
     images, labels = random.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20, dtype=np.int32) % 10
     with tf.Graph().as_default():
         batch = TrainingInput(images, labels, Normalisation.from_images(images), Augmentation(2, True), 8, seed=0)
-        network, device = training_step.NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
-        step, kept = training_step.TrainingStep(network, batch, recipes.get("sample"), device), None
+        network, device = NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
+        step, kept = TrainingStep(network, batch, recipes.get("sample"), device), None
         ended = []
         for begin in (0, 1):
             with tf1.Session() as session:
-                training_step.initialise(session, seed=begin)
+                initialise(session, seed=begin)
                 kept = kept or checkpoints.Checkpoints(tmp_path, keep=1)
                 if begin:
                     checkpoints.restore_everything(session, checkpoints.find(tmp_path))

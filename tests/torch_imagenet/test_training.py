@@ -154,11 +154,11 @@ def test_nothing_waits_for_the_device_between_log_steps(run_in, tmp_path, monkey
             return _original(self, *arguments, **words)
 
         monkeypatch.setattr(torch.Tensor, name, counted)
-    from torch_imagenet.loop import Loop
+    from shared.run.loop import Run
     from torch_imagenet.step.training_step import TrainingStep
 
     windows, first = [], []
-    original_read, original_run = Loop._read_device, TrainingStep.run
+    original_read, original_run = Run.read, TrainingStep.run
 
     def run(self, *arguments):
         if not first:  # torch's loader has asked its own generator for a seed
@@ -166,12 +166,12 @@ def test_nothing_waits_for_the_device_between_log_steps(run_in, tmp_path, monkey
         first.append(1)
         return original_run(self, *arguments)
 
-    def read(self):
+    def read(self, *arguments):
         windows.append((len(self._pending), list(reads)))
-        original_read(self)
+        original_read(self, *arguments)
 
     monkeypatch.setattr(TrainingStep, "run", run)
-    monkeypatch.setattr(Loop, "_read_device", read)
+    monkeypatch.setattr(Run, "read", read)
     options = ["--precision", "O2", "--print-freq", "5", "--epochs", "1", "--clip-norm", "1", "--ema-decay", "0.9"]
     assert run_in(tmp_path / "run", *options).status == 0
     assert windows[0] == (5, [])

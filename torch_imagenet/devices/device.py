@@ -216,7 +216,7 @@ def _resolve(text: str) -> Tuple[str, Optional[int]]:
 
 def _refuse_index(kind: str, index: Optional[int]) -> None:
     if index is not None:
-        raise UsageError(f"--device {kind}:{index} is one device, and several are asked for; write --device {kind}")
+        raise UsageError(f"--device {kind}:{index} is one device, and several are requested; write --device {kind}")
 
 
 def _cpu() -> Device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, Mapping, Optional
 
 from shared.errors import UsageError
@@ -38,14 +38,14 @@ def process_environment(config: RunConfig, environment: Mapping[str, str] = os.e
             f" {environment.get('LOCAL_RANK', 'not set')}; start the processes with torchrun, and leave it out"
         )
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        place = ProcessEnvironment(
+        process = ProcessEnvironment(
             _number(environment, "RANK"),
             _number(environment, "WORLD_SIZE"),
             _number(environment, "LOCAL_RANK", 0),
             _number(environment, "LOCAL_WORLD_SIZE", 1),
         )
     elif config.distributed and "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_NUM_TASKS") != "1":
-        place = ProcessEnvironment(
+        process = ProcessEnvironment(
             _number(environment, "SLURM_PROCID"),
             _number(environment, "SLURM_STEP_NUM_TASKS"),
             _number(environment, "SLURM_LOCALID"),
@@ -53,22 +53,18 @@ def process_environment(config: RunConfig, environment: Mapping[str, str] = os.e
         )
     else:
         return None
-    for what, number, size in (("rank", place.rank, place.size), ("local rank", place.local_rank, place.local_size)):
+    local = ("local rank", process.local_rank, process.local_size)
+    for what, number, size in (("rank", process.rank, process.size), local):
         if number >= size:
             raise UsageError(f"{what} {number} of {size} is impossible; check RANK, WORLD_SIZE and LOCAL_RANK")
     if (config.nnodes or 1) > 1 and config.num_devices:
         # Started by `launch`: --node-rank orders the machines, so that rank 0, which writes, is on the first one.
         # torch's launcher orders them by address.
-        return ProcessEnvironment(
-            (config.node_rank or 0) * config.num_devices + place.local_rank,
-            place.size,
-            place.local_rank,
-            place.local_size,
-        )
-    return place
+        return replace(process, rank=(config.node_rank or 0) * config.num_devices + process.local_rank)
+    return process
 
 
-def meeting_point(environment: Mapping[str, str] = os.environ) -> Dict[str, str]:
+def rendezvous_variables(environment: Mapping[str, str] = os.environ) -> Dict[str, str]:
     """The variables of torch's `env://` rendezvous. Raises UsageError where one is missing."""
     if "RANK" in environment:
         found = {name: environment.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}

@@ -38,14 +38,14 @@ _OWN_PORTS = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
-    """Run this program, with the same arguments, in one process per device of this machine, to their end.
+    """Run this program with the same arguments in one process per device of this machine, and wait for their end.
 
-    Raises UsageError, Stopped, or SystemExit with the status of the process that failed first and has said why.
+    Raises UsageError, Stopped, or SystemExit with the status of the first process that failed and reported its error.
     """
     nodes = config.nnodes or 1
     config = replace(config, num_devices=devices, argv=(*config.argv, "--num-devices", str(devices)))
     if config.mode in ("train", "finetune") and config.resume is None and config.output_dir is None:
-        # Processes that are started again must find what the first ones have left.
+        # A restarted process must find the folder of the first attempt.
         folder = str(new_folder_name(f"{config.network or config.recipe or 'run'}-{config.mode}"))
         config = replace(config, output_dir=folder, argv=(*config.argv, "--output-dir", folder))
     address = _own_address(config) if nodes > 1 else "127.0.0.1"
@@ -54,7 +54,7 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
     os.environ.update(orphans.followed())
-    _quieten("torch.distributed.elastic")
+    _silence("torch.distributed.elastic")
     port = config.master_port or (PORT if nodes > 1 else 0)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
         launcher = LaunchConfig(
@@ -76,8 +76,8 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
         )
         try:
             elastic_launch(launcher, sys.executable)(os.path.abspath(sys.argv[0]), *config.argv)
-        except SignalException as asked:
-            raise Stopped(int(asked.sigval)) from None
+        except SignalException as received:
+            raise Stopped(int(received.sigval)) from None
         except ChildFailedError as failed:
             _explain(list(failed.failures.values()), config)
         except (RendezvousError, RuntimeError) as error:
@@ -91,23 +91,23 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
 
 def _explain(failures: Sequence[ProcessFailure], config: RunConfig) -> None:
     """Raise the error of the first failure; the later ones are its consequences."""
-    told = [failure for failure in failures if Path(failure.error_file).is_file()]
+    reported = [failure for failure in failures if Path(failure.error_file).is_file()]
     # torch's launcher ends the other processes with SIGTERM.
     killed = [failure for failure in failures if failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM]
     ended = [failure for failure in failures if failure.exitcode > 0]
-    first = min(told or killed or ended or failures, key=lambda failure: failure.timestamp)
-    if told:  # it may have been ended on its way out
+    first = min(reported or killed or ended or failures, key=lambda failure: failure.timestamp)
+    if reported:  # a signal may have ended it after its report
         raise SystemExit(first.exitcode if first.exitcode > 0 else 2)
     if first.exitcode < 0:
         name = signal.Signals(-first.exitcode).name
         raise UsageError(
             f"rank {_rank(first, config)} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
-            f" {_way_on(config)}, or let --max-restarts N do so"
+            f" {_advice(config)}, or let --max-restarts N do so"
         )
     raise SystemExit(first.exitcode)
 
 
-def _way_on(config: RunConfig) -> str:
+def _advice(config: RunConfig) -> str:
     folder = config.resume if config.output_dir is None else config.output_dir
     if folder is not None and newest(Path(folder)) is not None:
         return f"go on with --resume {folder}"
@@ -118,7 +118,7 @@ def _rank(failure: ProcessFailure, config: RunConfig) -> int:
     return (config.node_rank or 0) * (config.num_devices or 0) + failure.local_rank
 
 
-def _quieten(prefix: str) -> None:
+def _silence(prefix: str) -> None:
     """Hide the log of torch's launcher unless LOGLEVEL is set: the error is reported here, in one line."""
     level = os.environ.get("LOGLEVEL", "CRITICAL").upper()
     for name in [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]:
@@ -155,9 +155,9 @@ def _interface(address: str) -> Optional[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             try:
-                answer = fcntl.ioctl(probe.fileno(), request, name.encode()[:15].ljust(256, b"\0"))
+                reply = fcntl.ioctl(probe.fileno(), request, name.encode()[:15].ljust(256, b"\0"))
             except OSError:  # an interface without an address
                 continue
-            if socket.inet_ntoa(answer[20:24]) == address:
+            if socket.inet_ntoa(reply[20:24]) == address:
                 return name
     return None

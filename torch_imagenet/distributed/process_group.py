@@ -1,7 +1,7 @@
-"""What several processes that train together tell each other on the host; for a single one, next to nothing.
+"""Host-side coordination of the ranks: values of rank 0, checks of equal data, a common stop, the first error.
 
-Tensors travel through `data_parallel`. Here are decisions: what the first process has found, that all train on the
-same data, when all of them stop, whose error it was.
+Collectives on device tensors are in `data_parallel`. `Ranks` is the interface and the single process; `ProcessGroup` is
+one of several processes.
 """
 
 from __future__ import annotations
@@ -21,73 +21,64 @@ import torch.distributed as dist
 
 from shared.errors import UsageError
 from shared.metrics import Metrics
+from shared.run.loop import StopAgreement
 from torch_imagenet.devices.device import Device
-from torch_imagenet.distributed.environment import ProcessEnvironment, meeting_point
+from torch_imagenet.distributed.environment import ProcessEnvironment, rendezvous_variables
 
 T = TypeVar("T")
 
-_NAMING_SECONDS = 10  # how long the others have for answering once one of them has been waited for in vain
-_LISTENING_SECONDS = 0.5
+_NAMING_SECONDS = 10  # how long the other ranks may take to answer after a collective has timed out
+_LISTENING_SECONDS = 0.5  # between two checks for errors of other ranks
 
 
-class Ranks:
-    """A process by itself: the first of one."""
+class Ranks(StopAgreement):
+    """A single process: rank 0 of 1."""
 
     rank, size = 0, 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is rank 0, which writes the files and the log."""
         return self.rank == 0
 
     def from_first(self, work: Callable[[], T]) -> T:
-        """What `work` gives in the first process; its UsageError is everybody's. Other processes do not run it."""
+        """Run `work` on rank 0 alone and broadcast its result, or its UsageError, which every rank raises."""
         return work()
 
     def same(self, what: str, value: str) -> None:
-        """Raise UsageError in a process whose value differs from the first one's."""
+        """Raise UsageError on a rank whose value differs from that of rank 0."""
 
     def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
-        """The sums of all processes' metrics, and their lists of texts put together, one by one.
-
-        No metrics where one process has none.
-        """
+        """Reduce over all ranks: the sum of the metrics (None where a rank has none), the union of each list."""
         return metrics, texts
 
     def send_to_first(self, text: str) -> None:
-        """A bad image for the first process to write down, which asks for them with `received`."""
+        """Send the text of a bad image to rank 0."""
 
     def received(self) -> List[str]:
-        """What the others have told since the last call."""
+        """On rank 0: the texts that other ranks have sent since the last call."""
         return []
-
-    def propose_stop(self, number: int, step: int) -> None:
-        """This process was asked by a signal to stop: all do before `step`, unless another proposal was earlier."""
-
-    def agreed_stop(self, step: int) -> Optional[int]:
-        """The signal's number if all processes stop before `step`, else None."""
-        return None
-
-    def barrier(self) -> None:
-        """Wait until every process is here. Raises UsageError naming those that do not come in time."""
 
     @contextlib.contextmanager
     def listening(self, line: Callable[[str], None]) -> Iterator[None]:
-        """Inside, the first process writes the others' errors with `line` when they happen."""
+        """Rank 0 logs the first error of the other ranks with `line` while the context is open."""
         yield
 
 
 ALONE = Ranks()
 
 
-class Group(Ranks):
-    """One of several processes, connected to the others."""
+class ProcessGroup(Ranks):
+    """One of several processes, connected through torch.distributed.
 
-    def __init__(self, place: ProcessEnvironment, device: Device, timeout: float) -> None:
-        self.rank, self.size = place.rank, place.size
+    Raises UsageError where the processes do not find each other in `timeout` seconds.
+    """
+
+    def __init__(self, environment: ProcessEnvironment, device: Device, timeout: float) -> None:
+        self.rank, self.size = environment.rank, environment.size
         self._timeout = timedelta(seconds=timeout)
-        meeting = meeting_point()
-        os.environ.update(meeting)
+        rendezvous = rendezvous_variables()
+        os.environ.update(rendezvous)
         try:
             store, _, _ = next(dist.rendezvous("env://", timeout=self._timeout))
             dist.init_process_group(
@@ -97,60 +88,60 @@ class Group(Ranks):
                 world_size=self.size,
                 timeout=self._timeout,
             )
-            # A connection of our own: a thread that waits on the other one would hold up the tensors.
+            # A second connection to the store, because a thread that waits on the first would block collectives.
             own = dist.TCPStore(
-                meeting["MASTER_ADDR"],
-                int(meeting["MASTER_PORT"]),
+                rendezvous["MASTER_ADDR"],
+                int(rendezvous["MASTER_PORT"]),
                 is_master=False,
                 wait_for_workers=False,
                 timeout=self._timeout,
             )
-            # Not used while all is well: its connections are whole when others have broken, and can say who is gone.
-            self._watch = dist.new_group(backend="gloo", timeout=self._timeout)
+            # For use after a failure: its connections still work then and show which rank is missing.
+            self._monitor = dist.new_group(backend="gloo", timeout=self._timeout)
         except RuntimeError as error:  # torch.distributed's exceptions are RuntimeErrors
             raise UsageError(
-                f"the processes did not find each other at {meeting['MASTER_ADDR']}:{meeting['MASTER_PORT']} within"
-                f" {timeout:g} seconds ({first_line(error)}); check addresses and ports, or raise --timeout"
+                f"the processes did not find each other at {rendezvous['MASTER_ADDR']}:{rendezvous['MASTER_PORT']}"
+                f" within {timeout:g} seconds ({first_line(error)}); check addresses and ports, or raise --timeout"
             ) from error
         self._store = dist.PrefixStore(f"kit-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", own)
-        self._told = 0
+        self._received = 0  # texts that `received` has returned
 
     def from_first(self, work: Callable[[], T]) -> T:
-        box: List[Any] = [None]
+        outcome: List[Any] = [None]
         if self.is_first:
             try:
-                box = [(work(), None)]
+                outcome = [(work(), None)]
             except UsageError as error:
-                box = [(None, str(error))]
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        value, message = box[0]
+                outcome = [(None, str(error))]
+        dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+        value, message = outcome[0]
         if message is not None:
             raise UsageError(message)
         return value
 
     def same(self, what: str, value: str) -> None:
-        first = self.from_first(lambda: value)
-        if value != first:
+        if value != self.from_first(lambda: value):
             raise UsageError(f"this machine has another {what} than rank 0's; every machine needs the same one")
 
     def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
         own = (metrics.to_state() if metrics is not None else None, texts)
-        parts: List[Any] = [None] * self.size
-        dist.all_gather_object(parts, own)
-        if any(state is None for state, _ in parts):
+        gathered: List[Any] = [None] * self.size
+        dist.all_gather_object(gathered, own)
+        if any(state is None for state, _ in gathered):
             return None, texts
-        whole = Metrics.from_state(parts[0][0])
-        for state, _ in parts[1:]:
-            whole.merge(Metrics.from_state(state))
-        return whole, [sorted({text for one in lists for text in one}) for lists in zip(*(own for _, own in parts))]
+        total = Metrics.from_state(gathered[0][0])
+        for state, _ in gathered[1:]:
+            total.merge(Metrics.from_state(state))
+        unions = [sorted(set().union(*lists)) for lists in zip(*(lists for _, lists in gathered))]
+        return total, unions
 
     def send_to_first(self, text: str) -> None:
-        self._store.set(f"told-{self._store.add('told', 1)}", text)
+        self._store.set(f"text-{self._store.add('texts', 1)}", text)
 
     def received(self) -> List[str]:
-        number = self._store.add("told", 0)
-        texts = [self._store.get(f"told-{index}").decode() for index in range(self._told + 1, number + 1)]
-        self._told = number
+        number = self._store.add("texts", 0)
+        texts = [self._store.get(f"text-{index}").decode() for index in range(self._received + 1, number + 1)]
+        self._received = number
         return texts
 
     def propose_stop(self, number: int, step: int) -> None:
@@ -164,7 +155,7 @@ class Group(Ranks):
 
     def barrier(self) -> None:
         try:
-            dist.monitored_barrier(self._watch, timeout=self._timeout, wait_all_ranks=True)
+            dist.monitored_barrier(self._monitor, timeout=self._timeout, wait_all_ranks=True)
         except RuntimeError as error:
             raise UsageError(self._who(error) or "another rank has ended the run; its error is in the log") from error
 
@@ -181,7 +172,7 @@ class Group(Ranks):
         try:
             yield
         except UsageError as error:
-            self.report(str(error))  # before the last look: of two processes that fail at once the first is shown
+            self.report(str(error))  # before the last check: of two simultaneous errors the first is shown
             raise
         finally:
             end.set()
@@ -190,8 +181,8 @@ class Group(Ranks):
     def _listen(self, line: Callable[[str], None], end: threading.Event) -> None:
         ending = False
         while not ending:
-            ending = end.wait(_LISTENING_SECONDS)  # once more after the end: an error may be its reason
-            with contextlib.suppress(RuntimeError):  # the connection is gone with the run
+            ending = end.wait(_LISTENING_SECONDS)  # checks once more after the end, which an error may have caused
+            with contextlib.suppress(RuntimeError):  # the run has ended, and the connection with it
                 if self._store.check(["error"]):
                     rank, message = json.loads(self._store.get("error"))
                     if rank != self.rank:
@@ -199,27 +190,27 @@ class Group(Ranks):
                     return
 
     def report(self, message: str) -> bool:
-        """Tell the others of this process's error; whether it is the first one, which is the one to be shown."""
+        """Report an error of this rank to the others. Returns whether it is the first, the one to show."""
         with contextlib.suppress(RuntimeError):
             return json.loads(self._store.compare_set("error", "", json.dumps([self.rank, message])))[0] == self.rank
         return True
 
     def broken(self, error: BaseException) -> Optional[str]:
-        """What to say of a connection that broke: who has not answered; None where somebody else says it."""
-        if self._told_of_an_error() or "timed out" not in str(error).lower():
-            return None  # a process that has ended is known to whoever started it
+        """The message for a failed collective, naming the missing ranks; None where another process reports."""
+        if self._error_reported() or "timed out" not in str(error).lower():
+            return None  # the launcher reports a process that has ended
         try:
-            dist.monitored_barrier(self._watch, timeout=timedelta(seconds=_NAMING_SECONDS), wait_all_ranks=True)
+            dist.monitored_barrier(self._monitor, timeout=timedelta(seconds=_NAMING_SECONDS), wait_all_ranks=True)
         except RuntimeError as barrier:
             return self._who(barrier)
-        return f"an exchange took longer than {self._timeout.total_seconds():g} seconds; raise --timeout"
+        return f"a collective took longer than {self._timeout.total_seconds():g} seconds; raise --timeout"
 
     def _who(self, error: BaseException) -> Optional[str]:
-        """torch's monitored barrier names the missing in the first process; the others' says that this one ends."""
+        """Names the missing ranks. torch's monitored barrier names them on rank 0 alone; the others name rank 0."""
         text = str(error)
         if not self.is_first:
             for _ in range(_NAMING_SECONDS):
-                if self._told_of_an_error():
+                if self._error_reported():
                     return None
                 time.sleep(1)
         found = re.search(r"[Rr]anks? ([\d, ]*\d) failed to pass", text)
@@ -229,29 +220,29 @@ class Group(Ranks):
             " more time with --timeout SECONDS"
         )
 
-    def _told_of_an_error(self) -> bool:
+    def _error_reported(self) -> bool:
         try:
             return bool(self._store.check(["error"]))
-        except RuntimeError:  # the first process, which keeps such things, is gone
+        except RuntimeError:  # rank 0, which holds the store, has ended
             return False
 
     def leave(self) -> NoReturn:
-        """End the process, successfully, together with the others.
+        """Wait for all ranks and end the process with status 0.
 
-        At once: a process that failed while another has ended well could not be started again, because that one, and
-        with it the connection to its machine, will not come back.
+        It ends at once, without Python's clean-up: a rank that failed after another had ended could not be restarted,
+        because the ended one would not rejoin.
         """
         sys.stdout.flush()
         sys.stderr.flush()
-        dist.barrier(self._watch)
+        dist.barrier(self._monitor)
         os._exit(0)
 
 
 def lost_connection(error: BaseException) -> bool:
-    """Whether this is what torch.distributed raises when another process is gone or does not answer."""
+    """Whether torch.distributed raises this error when another process has ended or does not answer."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of an error's text."""
+    """The first 150 characters of the message, on one line."""
     return " ".join(str(error).split())[:150]

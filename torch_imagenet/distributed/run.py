@@ -13,7 +13,7 @@ from shared.errors import UsageError
 from torch_imagenet.devices.device import Device, open_device, several
 from torch_imagenet.distributed.affinity import apply
 from torch_imagenet.distributed.environment import ProcessEnvironment, process_environment
-from torch_imagenet.distributed.process_group import ALONE, Group, Ranks, lost_connection
+from torch_imagenet.distributed.process_group import ALONE, ProcessGroup, Ranks, lost_connection
 from torch_imagenet.options import RunConfig, workers
 
 Mode = Callable[[RunConfig, Device, Ranks, Interrupts], None]
@@ -58,11 +58,11 @@ def _run_one_of_several(mode: Mode, config: RunConfig, place: ProcessEnvironment
     interrupts.once()  # whoever started the processes may send its signal after the terminal's
     handler = ErrorHandler()
     handler.initialize()
-    group: Optional[Group] = None
+    group: Optional[ProcessGroup] = None
     try:
         device = open_device(config.device, config.deterministic, place.local_rank, place.size, config.npu)
         config = _with_share_of_cores(config, device, place)
-        group = Group(place, device, config.timeout)
+        group = ProcessGroup(place, device, config.timeout)
         mode(config, device, group, interrupts)
         group.leave()
     except UsageError as error:

@@ -30,6 +30,10 @@ class BadImages:
                     self._ranks.send_to_first(text)
                 self._log.line(f"bad image left out: {text}")
 
+    def receive(self) -> None:
+        """Name what the other processes have sent since the last call."""
+        self.note(self._ranks.received())
+
     def to_state(self) -> List[str]:
         """The texts, sorted, for a checkpoint."""
         return sorted(self._known)

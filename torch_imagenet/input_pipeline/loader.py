@@ -120,7 +120,7 @@ class _Loader:
         self._loader: DataLoader[Any] = DataLoader(
             batches,
             batch_size=None,
-            sampler=_RequestSampler(self._requests),
+            sampler=self._requests,  # replaced in place for every epoch
             num_workers=workers,
             collate_fn=_identity,  # type: ignore[arg-type]
             pin_memory=pin_memory,
@@ -278,19 +278,6 @@ class EvaluationInput(_Input):
         if isinstance(batch, UsageError) or batch.bad:
             raise OSError("an image cannot be read again")
         return np.asarray(batch.images[0])
-
-
-class _RequestSampler:
-    """A sampler over a list that is replaced for every epoch."""
-
-    def __init__(self, requests: List[Request]) -> None:
-        self._requests = requests
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(list(self._requests))
-
-    def __len__(self) -> int:
-        return len(self._requests)
 
 
 def _identity(batch: Batch) -> Batch:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shared.roofline import NetworkCost
-from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.networks.spec import NetworkSpec, parameters
 
 
 def network_cost(spec: NetworkSpec, image_size: int) -> NetworkCost:
@@ -32,5 +32,4 @@ def network_cost(spec: NetworkSpec, image_size: int) -> NetworkCost:
             layer.register_forward_hook(record)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return NetworkCost(parameters, counter.get_total_flops() // 2, sum(activations))
+    return NetworkCost(parameters(network), counter.get_total_flops() // 2, sum(activations))

@@ -59,3 +59,8 @@ class NetworkSpec:
         parts += ["auxiliary head"] if self.options.get("auxiliary_head") else []
         parts += ["without zero padding"] if self.options.get("zero_pad") is False else []
         return ", ".join(parts)
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers the network learns, frozen ones included."""
+    return sum(parameter.numel() for parameter in network.parameters())

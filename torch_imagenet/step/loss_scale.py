@@ -72,6 +72,12 @@ class LossScale:
         """The current scale. Waits for the device."""
         return float(self._scaler.get_scale()) if self.enabled else 1.0
 
+    def events(self) -> Dict[str, float]:
+        """For events.jsonl, once a step has been taken with a scale. Waits for the device."""
+        if not self.enabled or self.skipped is None:
+            return {}
+        return {"loss_scale": self.value(), "steps_skipped": int(self.skipped)}
+
     def state_dict(self) -> Dict[str, object]:
         """The state of the scale and the number of skipped steps. Waits for the device."""
         skipped = 0.0 if self.skipped is None else float(self.skipped)

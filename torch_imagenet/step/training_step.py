@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TypeVar
 
 import torch
 from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.rng import step_seed
+from shared.run.loop import Step, StepResult
 from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
@@ -25,8 +27,10 @@ from torch_imagenet.step.normalisation import Normalisation
 from torch_imagenet.step.optimizer import Weights, load_optimizer, set_rate, sgd
 from torch_imagenet.step.weight_average import WeightAverage
 
+T = TypeVar("T")
 
-class TrainingStep:
+
+class TrainingStep(Step):
     """A network ready to be trained: on its device, in its precision, with optimizer, loss scale and average."""
 
     def __init__(
@@ -54,6 +58,8 @@ class TrainingStep:
         self._recipe = recipe
         self._meets_in_forward = sync_batch_norm and ranks.size > 1
         self.device = device
+        self.asynchronous = device.asynchronous
+        self._magnitude = 0.0  # of the weights when results were last read
         self.precision = precision
         self._normalise = normalise
         self._loss = Loss(
@@ -155,11 +161,13 @@ class TrainingStep:
         self.network.eval()
         return self._forward(images)
 
-    def magnitude(self) -> torch.Tensor:
-        """The sum of the magnitudes of all weights and statistics: where one is no number, neither is it.
+    def evaluate(self, count: Callable[[Callable[[torch.Tensor], torch.Tensor], nn.Module], T]) -> T:
+        """What `count(forward, network)` returns, with the averages of the weights where the recipe has them."""
+        with self.average.applied() if self.average is not None else contextlib.nullcontext():
+            return count(self.forward, self.network)
 
-        Float32 [], on the device.
-        """
+    def magnitude(self) -> torch.Tensor:
+        """The sum of all weights' and statistics' magnitudes, not finite where one is not: float32 [] on the device."""
         numbers = [weight.detach() for weight in self.weights.masters.values()]
         numbers += [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
         sums = (
@@ -169,14 +177,19 @@ class TrainingStep:
         )
         return torch.stack([value.float() for value in sums]).sum()
 
-    def check_numbers(self, step: int, magnitude: float, ended: bool) -> None:
-        """Raise UsageError where a weight is no number after this step, or the loss scale has failed; see `LossScale`.
+    def read(self, pending: List[torch.Tensor]) -> List[StepResult]:
+        """Wait for the device, once; the results of these steps, each what `run` returned."""
+        *rows, (self._magnitude, *_) = torch.stack([*pending, self.magnitude().expand(4)]).tolist()
+        return [StepResult(loss, int(top1), int(top5), int(images)) for loss, top1, top5, images in rows]
 
-        `magnitude` is the one of now; `ended`: the step was the last one of an epoch.
+    def check_numbers(self, step: int, is_last: bool) -> None:
+        """Raise UsageError where a weight that was read is not finite, or the loss scale has failed; see `LossScale`.
+
+        `step` is the one that was read last; `is_last`: it ended an epoch.
         """
-        if not math.isfinite(magnitude):
+        if not math.isfinite(self._magnitude):
             raise not_a_number(f"a weight is not a number after step {step}{self.where_not_finite()}")
-        self.loss_scale.check(step, ended)
+        self.loss_scale.check(step, is_last)
 
     def where_not_finite(self) -> str:
         """Which of the network's statistics and weights are not finite, for a message."""

@@ -1,4 +1,4 @@
-"""Where the weights of an evaluation, a fine-tuning or a new run come from: a run, a checkpoint, or a file."""
+"""Finds the weights of an evaluation, a fine-tuning or a new run: a run, a checkpoint, or a file of weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from torch import nn
 
-from shared.checkpoint.folder import holds_one
+from shared.checkpoint.folder import Found, holds_one
 from shared.class_names import Classes, match, of_state
 from shared.errors import UsageError
-from shared.run.folder import named_weights
+from shared.run.folder import named_weights, run_of
 from torch_imagenet import checkpoints
 from torch_imagenet.checkpoints import TRAINING, check_stored, read_training
+from torch_imagenet.distributed.restart import continued_job
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.weights.load import head_classes, load_weights
@@ -21,9 +22,9 @@ from torch_imagenet.weights.load import head_classes, load_weights
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """Weights on disk. `state` is our checkpoint's; a file of weights alone has none.
+    """Weights on disk. `state` is that of a checkpoint; None for a file of weights alone.
 
-    `classes` are those of the head; None where there is no head.
+    `classes` are the classes of the head; None where there is no head. `notes` are lines for the log.
     """
 
     path: Path
@@ -33,13 +34,13 @@ class FoundWeights:
 
     @property
     def step(self) -> int:
-        """The training step that they are from; 0 where nobody knows."""
+        """The training step of the checkpoint; 0 without one."""
         return int(self.state["progress"]["step"]) if self.state else 0
 
     def load(
         self, network: nn.Module, new_head: Optional[bool] = False, rows: Optional[Sequence[int]] = None
     ) -> List[str]:
-        """Put them into the network, as `load_weights` does; lines about what matched.
+        """Load them into the network with `load_weights`; the lines of its report.
 
         Raises UsageError where they do not fit.
         """
@@ -53,7 +54,7 @@ class FoundWeights:
 
 
 def found_weights(config: RunConfig) -> FoundWeights:
-    """What --checkpoint (or --resume) names, else the newest run's last checkpoint. Raises UsageError where none is."""
+    """The weights of --checkpoint or --resume, else of the newest run. Raises UsageError where there are none."""
     path = Path(named_weights(config, TRAINING))
     if path.is_file() and not holds_one(path):
         return FoundWeights(path, None, [], head_classes(path))
@@ -63,15 +64,35 @@ def found_weights(config: RunConfig) -> FoundWeights:
     return FoundWeights(found.folder, found.state, found.notes, classes)
 
 
-RECIPES = {"pnasnet5large": "pnasnet5large_finetune"}  # documented; the other networks' is ours
+def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[FoundWeights]]:
+    """Where a training run begins: the configuration with what follows, the checkpoint to resume, the weights to load.
+
+    A process of a job that was started again resumes the job's run. Raises UsageError where there is no such thing.
+    """
+    if continued_job(config):
+        config = replace(config, resume=config.output_dir, checkpoint=None)
+    if config.resume is None:
+        config, weights = starting_weights(config)
+        return config, None, weights
+    if config.checkpoint is not None:
+        raise UsageError(
+            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
+        )
+    found = checkpoints.find(config.resume)
+    check_stored(found)
+    output_dir = config.output_dir or str(run_of(found.folder))
+    return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
+
+
+RECIPES = {"pnasnet5large": "pnasnet5large_finetune"}  # the documented one
 DEFAULT_RECIPE = "imagenet_finetune"
 
 
 def starting_weights(config: RunConfig) -> Tuple[RunConfig, Optional[FoundWeights]]:
-    """The weights that --checkpoint names, None without one, and the configuration with what follows from them.
+    """The configuration completed from the weights of --checkpoint, and these weights; None without --checkpoint.
 
-    A checkpoint of ours says its network, its padding and the image size that it was trained with; those are taken
-    over unless the command line says otherwise. Raises UsageError for a fine-tuning without a checkpoint.
+    Network, padding and image size come from a checkpoint unless the command line sets them. Raises UsageError for a
+    fine-tuning without a checkpoint.
     """
     if config.checkpoint is None:
         if config.mode == "finetune":
@@ -91,7 +112,10 @@ def starting_weights(config: RunConfig) -> Tuple[RunConfig, Optional[FoundWeight
 
 
 class Head(NamedTuple):
-    """What becomes of the weights' head: a `new` one, or their `rows`, one a class of the data set; None: all."""
+    """The head to load: a `new` one, or the `rows` of the weights' head, one for each class of the data set.
+
+    `rows` None loads all rows. `notes` are lines for the log.
+    """
 
     new: bool
     rows: Optional[Sequence[int]] = None
@@ -99,32 +123,32 @@ class Head(NamedTuple):
 
 
 def head(found: FoundWeights, data: Classes, config: RunConfig) -> Head:
-    """The head of a run that begins with these weights: what it knows of the data set's classes is kept, by name.
+    """The head of a run that starts from these weights: the rows of the data set's classes, matched by name.
 
-    A fine-tuning makes a new one where --num-classes asks for it, and where it has other classes and another number of
-    them. Raises UsageError where it has other classes but as many, and in other modes wherever it lacks one.
+    A fine-tuning gets a new head with --num-classes, and where the weights have other classes and another number of
+    them. Raises UsageError where they have other classes but as many, and in other modes where a class is missing.
     """
-    tuning = config.mode == "finetune"
-    if tuning and config.num_classes is not None:
+    finetune = config.mode == "finetune"
+    if finetune and config.num_classes is not None:
         return Head(True)
     if found.classes is None:
-        return Head(False)  # `load_weights` says what is missing
+        return Head(False)  # `load_weights` reports what is missing
     classes, outputs = len(data.names), len(found.classes.names)
     advice = "check --data-path, or give it a new head with the mode finetune"
-    if tuning:
+    if finetune:
         advice = f"check --data-path and the names of the classes, or make a new head with --num-classes {classes}"
     try:
-        found_in = match(found.classes, data, advice)
+        matched = match(found.classes, data, advice)
     except UsageError:
-        if tuning and classes != outputs:
-            said = f"the weights' {outputs:,} classes are not the data set's {classes:,}: a new head"
-            return Head(True, notes=[said])
+        if finetune and classes != outputs:
+            note = f"the weights' {outputs:,} classes are not the data set's {classes:,}: a new head"
+            return Head(True, notes=[note])
         raise
-    return Head(False, None if found_in.in_place else found_in.outputs, found_in.notes)
+    return Head(False, None if matched.in_place else matched.outputs, matched.notes)
 
 
-def load(found: FoundWeights, network: nn.Module, spec: NetworkSpec, kept: Head) -> List[str]:
-    """Put the weights into the network, with what becomes of their head; what the log says about it."""
-    lines = found.load(network, kept.new, kept.rows)
-    notes = [f"note: {line}" for line in kept.notes]
+def load(found: FoundWeights, network: nn.Module, spec: NetworkSpec, head: Head) -> List[str]:
+    """Load the weights with this head into the network; lines for the log."""
+    lines = found.load(network, head.new, head.rows)
+    notes = [f"note: {line}" for line in head.notes]
     return [*found.notes, f"weights: {found.path} into {spec.name}", *lines, *notes]

@@ -1,1 +1,1 @@
-"""ImageNet in tar files of one sample after another, as webdataset reads them."""
+"""ImageNet in tar shards, in the WebDataset format."""

@@ -1,4 +1,4 @@
-"""Are shards what their index says, and whole? Each is read to its end; what is left to decode is given back."""
+"""Verify tar shards: each is read to its end and compared with the index. Readable images are yielded for decoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.system.process_pool import ProcessPool
 
 
 class _Task(NamedTuple):
-    """A shard to verify, and the samples that its index says it has; None where it has no index."""
+    """A shard to verify, and its samples according to the index; None without an index."""
 
     shard: Shard
     expected: Optional[List[Sample]]
@@ -29,7 +29,7 @@ class _Task(NamedTuple):
 class _Verdict(NamedTuple):
     faults: List[str]  # "what is wrong; what to do"
     notes: List[str]
-    readable: bool  # the images are where they are said to be
+    readable: bool  # whether the images are where the index says
 
 
 def shards_to_check(
@@ -39,9 +39,9 @@ def shards_to_check(
     shard_cache: Optional[ShardCache],
     pause: Callable[[], None],
 ) -> ShardSet:
-    """The set, its headers read anew where it has no index. Raises DataError where it cannot be listed.
+    """Load the set; without an index, scan its headers again. Raises DataError if it cannot be loaded.
 
-    Without an index a shard that is not in order keeps all from being listed: then each of them is reported first.
+    Without an index one faulty shard prevents loading, so the faults of all shards are reported first.
     """
     if not has_index(path):
         tasks = [
@@ -63,7 +63,7 @@ def shards_to_check(
 
 
 def readable(parts: Sequence[ShardSplit], pool: ProcessPool, report: Report) -> Iterator[Tuple[Split, np.ndarray]]:
-    """Verify shard by shard and report; give the images of each that can be read, in the shard's order, to decode."""
+    """Verify and report each shard; yield the indices of its images, in the shard's order, if they can be read."""
     for part in parts:
         tasks = _tasks(part)
         for (_, indices), verdict in pool.results(verify, tasks, pool.workers, _name):
@@ -98,7 +98,7 @@ def _report(verdict: _Verdict, report: Report) -> None:
 
 
 def _repeated_keys(part: ShardSplit) -> int:
-    """Numbered members have keys of their own; others are sorted by name within a class."""
+    """The number of images whose member has the name of another one. Numbered members have unique names."""
     if part.numbered:
         return 0
     names = [part.member(index) for index in range(len(part))]
@@ -109,9 +109,9 @@ def _repeated_keys(part: ShardSplit) -> int:
 
 
 def verify(task: _Task) -> _Verdict:
-    """Read a shard to its end: bytes, SHA-256, headers, samples. A function of its own because another process runs it.
+    """Read a shard to its end and verify size, SHA-256, headers and samples. Worker processes run this.
 
-    One of a URL is fetched anew, which compares bytes and SHA-256.
+    A remote shard is fetched again, which verifies size and SHA-256.
     """
     shard = task.shard
     notes: List[str] = []

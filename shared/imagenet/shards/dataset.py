@@ -24,7 +24,7 @@ from shared.imagenet.shards.index import FILE, MAX_BYTES, ArrayFile, ShardFile, 
 from shared.imagenet.shards.split import Shard, ShardSplit
 from shared.imagenet.shards.tar_scan import listed_shards
 from shared.imagenet.split import LeftOut, is_hidden
-from shared.system.paths import expanded
+from shared.system.paths import expanded, reading
 from shared.text import decoded
 
 _CLASS_FILES = ("classnames.txt", "classes.txt")
@@ -151,13 +151,8 @@ def _located(root: str, entry: Union[ArrayFile, ShardFile], shard_cache: Optiona
 
 
 def _content(path: str, limit: int = MAX_BYTES) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(limit)
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path} ({error.strerror or error}); bring it back, or write the shards anew"
-        ) from error
+    with reading(path, "bring it back, or write the shards anew"), open(path, "rb") as file:
+        return file.read(limit)
 
 
 def _arrays(file: Union[str, Remote], entry: ArrayFile, notes: List[str]) -> bytes:
@@ -229,8 +224,7 @@ def _without_index(
 
 def _class_names(folder: str) -> List[str]:
     for name in _CLASS_FILES:
-        with contextlib.suppress(OSError):
-            with open(os.path.join(folder, name), "rb") as file:
-                lines = decoded(file.read(MAX_BYTES)).splitlines()
+        with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+            lines = decoded(file.read(MAX_BYTES)).splitlines()
             return [one_line(line.strip()) for line in lines if line.strip()]
     return []

@@ -1,10 +1,10 @@
-"""A split of ImageNet in tar shards, the WebDataset layout: `train-000000.tar`, ..., an image and its class a sample.
+"""A split of ImageNet in tar shards `train-000000.tar`, ... of the WebDataset format. A sample is two members:
 
-    00000018-n01440764_18.jpg     the file's own bytes
+    00000018-n01440764_18.jpg     the bytes of the image file
     00000018-n01440764_18.cls     the class index as text
 
-A sample's name before its first dot is its key (https://github.com/webdataset/webdataset). Shards that this project
-has written come with an index (`imagenet_shard_index`), others are listed once (`imagenet_shard_scan`).
+The key of a sample is its name before the first dot (https://github.com/webdataset/webdataset). Shards written by this
+project have an index (`shards.index`), others are scanned once (`shards.tar_scan`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from shared.imagenet.reader import OPEN_SHARDS, Extent
 from shared.imagenet.split import WHOLE, Split
 from shared.rng import grouped_order
 
-_STEM = 64  # characters of a file's own name in a member's: what a tar header holds is 100
+_STEM = 64  # characters of a file name in a member's name, of which a tar header holds 100
 
 
 class Shard(NamedTuple):
-    """A tar file: where it is, its bytes, and its SHA-256 where an index says it."""
+    """A tar file: its name in the set, its location, its size in bytes, and its SHA-256 if there is an index."""
 
     name: str
     file: Union[str, Remote]
@@ -39,11 +39,11 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ShardSplit(Split):
-    """The images of one split in shards; what `Split` says holds, its order and labels included.
+    """The images of one split in tar shards, with the labels and the order of `Split`.
 
-    Image i is `sizes[i]` bytes from `starts[i]` on of `shards[shard[i]]`: arrays int64, int64 and int32 [images]. With
-    `numbered` the members have the names that `member_name` gives them, else `names` are the members' own. `group` is
-    how many shards are shuffled together, where not all are at hand; None shuffles all.
+    Image i is the `sizes[i]` bytes from `starts[i]` on in `shards[shard[i]]`: arrays int64, int64, int32 [images]. If
+    `numbered`, members are named by `member_name`, else `names` are their names. `group` is the number of shards that
+    are shuffled together; None shuffles all images together.
     """
 
     shards: Tuple[Shard, ...] = field(repr=False)
@@ -58,14 +58,14 @@ class ShardSplit(Split):
         return min(OPEN_SHARDS, self.group or OPEN_SHARDS)
 
     def name(self, index: int) -> str:
-        """Return shard and member, as in 'train-000003.tar:00000018-n01440764_18.jpg'. Raises IndexError."""
+        """Shard and member, as in 'train-000003.tar:00000018-n01440764_18.jpg'. Raises IndexError."""
         return f"{self.shards[self.shard[index]].name}:{self.member(index)}"
 
     def full_name(self, index: int) -> str:
         return self.name(index)
 
     def member(self, index: int) -> str:
-        """Return the name that an image has in its shard."""
+        """The name of an image in its shard."""
         index = range(len(self))[index]
         file = self.file_name(index)
         return member_name(index, file) if self.numbered else file
@@ -91,7 +91,7 @@ class ShardSplit(Split):
         return super().ordered(order)
 
     def check_room(self) -> None:
-        """Raise UsageError where the cache of a URL's shards cannot hold those that are shuffled together, and more."""
+        """Raise UsageError if the cache cannot hold two groups of remote shards: the current and the next one."""
         files = [shard.file for shard in self.shards if isinstance(shard.file, Remote)]
         if not files:
             return
@@ -113,7 +113,7 @@ class ShardSplit(Split):
             return super().ahead(batches)
         sizes = [len(batch) for batch in batches]
         needed, places = np.unique(self.shard[np.concatenate(batches)], return_index=True)
-        needed = needed[np.argsort(places)]  # in the order in which they are needed for the first time
+        needed = needed[np.argsort(places)]  # in the order of their first use
         places = np.sort(places)
         begins = np.cumsum([0] + sizes[:-1])
         files = [file for file in (self.shards[number].file for number in needed) if isinstance(file, Remote)]
@@ -127,9 +127,9 @@ def counted_gib(size: int) -> str:
 
 
 def member_name(index: int, file: str) -> str:
-    """The member of an image: its number in the split, and its file's own name without what a key may not hold.
+    """The name of an image's member: its index in the split, then its file name in characters that a key may have.
 
-    The extension is in small letters and .jpg for .JPEG, as readers of such shards look for it.
+    The extension is in lower case, and .jpg for .JPEG, as WebDataset readers expect.
     """
     stem, extension = os.path.splitext(file)
     extension = {".jpeg": ".jpg"}.get(extension.lower(), extension.lower())
@@ -137,6 +137,6 @@ def member_name(index: int, file: str) -> str:
 
 
 def key_of(member: str) -> str:
-    """The part of a member's name by which a sample's members belong together: up to the first dot of its last part."""
+    """The key of a member's sample: its name up to the first dot of the last part."""
     folder, slash, file = member.rpartition("/")
     return folder + slash + file.split(".")[0]

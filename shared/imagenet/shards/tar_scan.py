@@ -18,6 +18,7 @@ from shared.imagenet.shards.index import Table, pack, unpack
 from shared.imagenet.shards.split import key_of
 from shared.imagenet.split import is_hidden, is_image
 from shared.system import cache_dir
+from shared.system.paths import reading
 from shared.text import decoded, raw
 
 MAX_CLASSES = 100_000
@@ -49,19 +50,16 @@ def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> 
     skipped. Raises DataError, one line, for a file that is no plain tar archive or is truncated, a link, a name that
     leads out of its folder, a sample without exactly one image and one class, or a repeated key.
     """
-    try:
-        with open(path, "rb") as file:
-            seen: Set[str] = set()
-            for key, members in _grouped(_members(file, shard)):
-                pause()
-                if key in seen:
-                    raise DataError(f"{shard}: the key {key} comes twice; {_MEND}")
-                seen.add(key)
-                sample = _sample(file, f"{shard}:{key}", members)
-                if sample is not None:
-                    yield sample
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror or error}); check the disk") from error
+    seen: Set[str] = set()
+    with reading(path, "check the disk"), open(path, "rb") as file:
+        for key, members in _grouped(_members(file, shard)):
+            pause()
+            if key in seen:
+                raise DataError(f"{shard}: the key {key} comes twice; {_MEND}")
+            seen.add(key)
+            sample = _sample(file, f"{shard}:{key}", members)
+            if sample is not None:
+                yield sample
 
 
 def _sample(file: BinaryIO, name: str, members: List[_Member]) -> Optional[Sample]:
@@ -165,10 +163,8 @@ def listed_shards(
     """
     digest, newest, sizes, now = hashlib.sha256(), 0, [], time.time_ns()
     for path in paths:
-        try:
+        with reading(path, "check the disk"):
             status = os.stat(path)
-        except OSError as error:
-            raise DataError(f"cannot read {path} ({error.strerror or error}); check the disk") from error
         sizes.append(status.st_size)
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(b"%b\0%d %d %d\n" % (os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))

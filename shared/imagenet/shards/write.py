@@ -1,7 +1,7 @@
-"""Write ImageNet as tar shards with an index: the whole folder, or nothing.
+"""Write ImageNet as tar shards with an index: the complete folder, or nothing.
 
-Training images are mixed over all classes by a permutation that is the same on every machine, others keep their order.
-The members are plain ustar with no time and no owner, so that the same images give the same bytes.
+Training images are shuffled over all classes by a permutation that is the same on every machine; others keep their
+order. The members are plain ustar without time and owner, so that the same images give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from shared.system.paths import expanded
 
 _PROGRESS_SECONDS = 10.0
 _BLOCK = tarfile.BLOCKSIZE
-# What a sample takes besides its image (two heads, the image's padding, the class), and the end of a shard.
+# Bytes of a sample besides its image (two headers, padding, the class), and of the end of a shard.
 _ROOM = 6 * _BLOCK + tarfile.RECORDSIZE
 _MIX_SEED = 0
 
@@ -47,10 +47,10 @@ def write_shards(
     say: Say,
     pause: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the splits of the set `name` to `folder`, which must not be there, in shards of about `shard_bytes`.
+    """Write the splits of the set `name` to a new `folder`, in shards of at most about `shard_bytes` bytes.
 
     `pause` is called between images and may raise; then, and after any other failure, nothing is left. Raises
-    UsageError where the folder is there or cannot be written, DataError where an image cannot be read.
+    UsageError if the folder exists or cannot be written, DataError if an image cannot be read.
     """
     target = Path(os.path.abspath(expanded(folder)))
     if os.path.lexists(str(target)):
@@ -72,7 +72,7 @@ def write_shards(
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A folder in the making, which goes unless it is renamed."""
+    """A temporary folder beside `target`, which is removed after an exception."""
     place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=str(target.parent)))
     try:
         mask = os.umask(0)
@@ -122,7 +122,7 @@ def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Ca
 
 
 class _ShardFile:
-    """A shard in the making."""
+    """A shard while it is written."""
 
     def __init__(self, path: Path) -> None:
         self._path, self.images = path, 0
@@ -130,11 +130,11 @@ class _ShardFile:
 
     @property
     def end(self) -> int:
-        """Bytes so far."""
+        """The number of bytes written so far."""
         return self._archive.offset
 
     def add(self, member: str, content: bytes, label: int) -> int:
-        """Add an image and its class; return where the image's bytes begin."""
+        """Add an image and its class; return the position of the image's first byte."""
         start = self.end + _BLOCK
         self._add(member, content)
         self._add(key_of(member) + ".cls", str(label).encode("ascii"))
@@ -145,7 +145,7 @@ class _ShardFile:
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(content), 0o644
         self._archive.addfile(info, io.BytesIO(content))
-        self._archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
+        self._archive.members = []  # type: ignore[attr-defined]  # which would grow with every member
 
     def finished(self) -> ShardFile:
         """Close the shard and return its entry in the index."""
@@ -154,6 +154,6 @@ class _ShardFile:
         return ShardFile(self._path.name, size, self.images, sha256)
 
     def abandon(self) -> None:
-        """Close the file only; the folder goes."""
+        """Close the file without its end: the folder is removed."""
         with contextlib.suppress(OSError):
             self._archive.fileobj.close()

@@ -1,5 +1,4 @@
-"""The results as one page of HTML that opens from a file and asks nobody for anything.
+"""The results as one self-contained HTML page that opens from a file and makes no network request.
 
-What a record, config.json or events.jsonl says is data, maybe a stranger's: it reaches the page escaped, and no text of
-theirs reaches a drawing.
+Records, config.json and events.jsonl may be a stranger's: their text is escaped on the page and never part of a figure.
 """

@@ -1,4 +1,4 @@
-"""The page itself: the tables, the runs laid over each other, then each run."""
+"""The page: the comparison of all runs, the tables, then a section per run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from shared.results.page.run_section import described, section
 from shared.results.page.text import escaped, figures, note, table
 from shared.results.record import read_record
 from shared.results.rows import Row, rows
-from shared.results.tables import COLUMNS, TITLES, WORDS
+from shared.results.tables import COLUMNS, TEXT_COLUMNS, TITLES
 
-# Nothing may be fetched and nothing may be run, whatever should ever stand in the page.
+# Forbids scripts and network requests, whatever the page contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -32,7 +32,7 @@ _HEAD = """<!DOCTYPE html>
 
 
 def page(paths: Sequence[Path]) -> str:
-    """The page about the records in these files. Raises UsageError for a bad record, or without matplotlib."""
+    """The page about the records in these files. Raises UsageError for an invalid record, or without matplotlib."""
     drawings = Drawings()
     records = [read_record(path) for path in paths]
     runs = [read_run(path, record) for path, record in zip(paths, records)]
@@ -41,7 +41,7 @@ def page(paths: Sequence[Path]) -> str:
     parts = [
         _HEAD.format(policy=_POLICY, title=f"Results of {count}", style=style),
         f'<header><p class="kicker">se-pnas-kit</p><h1>Results of {count}</h1>',
-        '<p class="lead">What the originals document beside what was measured, and how each run got there.</p>',
+        '<p class="lead">Documented and measured results, and the course of each run.</p>',
         _contents(runs),
         "</header>\n<main>",
     ]
@@ -86,7 +86,7 @@ def _compared(drawings: Drawings, runs: Sequence[Run]) -> str:
         parts.append('<p class="caption">Lines: training. Rings: evaluation.</p>')
     if len(with_curves) < len(runs):
         left = len(runs) - len(with_curves)
-        parts.append(note(f"{left} of {len(runs)} runs have no curves: there is only the record."))
+        parts.append(note(f"{left} of {len(runs)} runs have no curves, only a record."))
     return "\n".join([*parts, "</section>"])
 
 
@@ -105,7 +105,7 @@ def _tables(table_rows: Sequence[Row]) -> str:
         parts.append(f"<h3>{escaped(TITLES.get(network, network))}, {escaped(TITLES.get(dataset, dataset))}</h3>")
         head = [escaped(english) for _, english, _, _ in COLUMNS]
         lines = [(row.kind.replace(" ", "-"), _cells(row, notes)) for row in here]
-        parts.append(table(head, lines, WORDS))
+        parts.append(table(head, lines, TEXT_COLUMNS))
         sources = dict.fromkeys(str(row.source) for row in here if row.kind == "documented")
         if sources:
             parts.append(f'<p class="caption">Documented in: {escaped(", ".join(sources))}</p>')

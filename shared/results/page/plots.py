@@ -15,9 +15,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from shared.errors import UsageError
 from shared.results.page.run_files import Curve, Run
 
-MATPLOTLIB = "3.5"  # the oldest that the tests run
-RUN_COLOURS = 8  # those of style.css; further runs have them again, dashed
-# matplotlib knows no CSS. It draws in colours that nobody else uses, and their names take the place of these.
+MATPLOTLIB = "3.5"  # the oldest tested version
+RUN_COLOURS = 8  # in style.css; further runs repeat them with dashed lines
+# matplotlib knows no CSS: it draws in these placeholder colours, which are then replaced by CSS variables.
 TEXT, GRID, ACCENT, PAPER, GAP = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {
     TEXT: "currentColor",
@@ -59,7 +59,7 @@ _STYLE: Dict[str, Any] = {
     "lines.solid_capstyle": "round",
 }
 MOST_CELLS = 25  # classes of the largest confusion matrix that can be read
-# Title, name of the value, factor: one drawing each.
+# Drawings: title, name of the value, factor.
 LEARNING: Tuple[Tuple[str, str, float], ...] = (
     ("Loss (nats)", "loss", 1.0),
     ("Top-1 accuracy (%)", "top1", 1.0),
@@ -77,7 +77,7 @@ def run_colour(number: int) -> Tuple[str, str]:
 
 
 class Drawings:
-    """Makes the figures of one page, whose ids differ. Raises UsageError where matplotlib is not installed."""
+    """Draws the figures of one page, with unique ids. Raises UsageError if matplotlib is not installed."""
 
     def __init__(self) -> None:
         try:
@@ -86,7 +86,7 @@ class Drawings:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise UsageError(
-                f"the page needs matplotlib to draw ({error}); pip install 'matplotlib>={MATPLOTLIB}', or ask for"
+                f"the page needs matplotlib to draw ({error}); pip install 'matplotlib>={MATPLOTLIB}', or choose"
                 " another --format"
             ) from error
         self._matplotlib, self._canvas, self._figure = matplotlib, FigureCanvasSVG, Figure
@@ -94,8 +94,8 @@ class Drawings:
 
     @contextlib.contextmanager
     def figure(self, width: float, height: float, label: str, out: List[str]) -> Iterator[Any]:
-        """A figure to draw on, in inches; its SVG, which is called `label` to who cannot see it, is added to `out`."""
-        # Not the user's own matplotlibrc: a page looks the same wherever it is made.
+        """A figure of this size in inches. Its SVG, with `label` as its accessible name, is appended to `out`."""
+        # The user's matplotlibrc is ignored, so that a page looks the same everywhere.
         with self._matplotlib.rc_context():
             self._matplotlib.rcdefaults()
             settings: Any = self._matplotlib.rcParams
@@ -109,9 +109,9 @@ class Drawings:
 
 
 def inline(svg: str, prefix: str, label: str) -> str:
-    """A file of SVG as a part of a page: its ids begin with `prefix`, its colours are the page's.
+    """An SVG file as a part of a page: its ids begin with `prefix`, its colours are CSS variables.
 
-    `label` is ours and holds nothing that would have to be escaped.
+    `label` is not escaped.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -125,14 +125,14 @@ def inline(svg: str, prefix: str, label: str) -> str:
     return re.sub(r"\s*\n\s*", "\n", svg).strip()
 
 
-def curves(drawings: Drawings, runs: Sequence[Tuple[int, Run]], wanted: Sequence[Tuple[str, str, float]]) -> List[str]:
-    """A drawing for each of the wanted values that one of the runs has; `runs` with the numbers of their colours.
+def curves(drawings: Drawings, runs: Sequence[Tuple[int, Run]], values: Sequence[Tuple[str, str, float]]) -> List[str]:
+    """A drawing for each of the `values` that a run has; `runs` are pairs of the number of a colour and a run.
 
-    Lines are the training's, rings joined by a thin line the evaluations'.
+    Lines show training; rings joined by a thin line show evaluations.
     """
     drawn: List[str] = []
     by_epoch = all(run.steps_per_epoch for _, run in runs)
-    for title, name, factor in wanted:
+    for title, name, factor in values:
         if not any(name in curves for _, run in runs for curves in (run.train, run.evaluation)):
             continue
         with drawings.figure(4.6, 2.9, title, drawn) as figure:
@@ -163,20 +163,20 @@ def curves(drawings: Drawings, runs: Sequence[Tuple[int, Run]], wanted: Sequence
 
 
 def _far_apart(axes: Any) -> bool:
-    """Whether the largest value would press the others to the ground."""
+    """Whether the largest value would flatten the rest of the curve."""
     values = sorted(value for line in axes.lines for value in line.get_ydata() if not math.isnan(value))
     return values[0] > 0 and values[-1] > 12 * values[len(values) // 2]
 
 
 def _line(axes: Any, curve: Optional[Curve], scale: float, factor: float, style: Dict[str, Any]) -> None:
     if curve:
-        if len(curve.steps) == 1:  # one point makes no line
+        if len(curve.steps) == 1:  # a single point has no line
             style = {"marker": "o", "markersize": 4, **style}
         axes.plot([step / scale for step in curve.steps], [factor * value for value in curve.values], **style)
 
 
 def reliability(drawings: Drawings, bins: Dict[str, List[Any]]) -> str:
-    """Accuracy over confidence, and how many images there are at each confidence."""
+    """The reliability diagram: accuracy over confidence, and the share of images in each bin."""
     drawn: List[str] = []
     count, images = len(bins["images"]), bins["images"]
     width, total = 100 / max(count, 1), sum(images) or 1
@@ -187,7 +187,7 @@ def reliability(drawings: Drawings, bins: Dict[str, List[Any]]) -> str:
                 continue
             left = number * width
             low, high = sorted((accuracy, confidence))
-            between = ACCENT if accuracy > confidence else GAP  # too little confidence, or too much
+            between = ACCENT if accuracy > confidence else GAP  # under- or overconfident
             upper.bar(left, low, width, align="edge", color=ACCENT, edgecolor=PAPER, linewidth=1)
             upper.bar(
                 left,

@@ -13,8 +13,8 @@ from shared.run.examples import FILE, MOST
 from shared.system.strict_json import COUNT, PERCENT, TEXT, Kind, check
 
 Record = Dict[str, Any]
-MOST_POINTS = 400  # of a line; more are not seen on a page that is some hundred pixels wide
-_LONGEST_RUN = 1e12  # steps; a number beyond it is damage
+MOST_POINTS = 400  # of a curve; more are not visible at some hundred pixels
+_LONGEST_RUN = 1e12  # steps; a larger number is damage
 STEP_VALUES = ("loss", "top1", "top5", "learning_rate", "images_per_second", "data_wait_share")
 EVALUATION_VALUES = ("loss", "top1", "top5")
 
@@ -32,7 +32,7 @@ _EXAMPLE = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps; nan where events.jsonl says null, which leaves a gap in the line."""
+    """Values over steps; nan for null in events.jsonl, which is a gap in the line."""
 
     steps: Tuple[float, ...] = ()
     values: Tuple[float, ...] = ()
@@ -40,7 +40,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Run:
-    """A record, and what else there is of its run. `train` and `evaluation`: curves by the names of their values."""
+    """A record and the other files of its run. `train` and `evaluation` are curves by the names of their values."""
 
     name: str
     record: Record
@@ -48,19 +48,19 @@ class Run:
     evaluation: Dict[str, Curve] = field(default_factory=dict)
     config: Optional[Dict[str, Any]] = None
     examples: Optional[Dict[str, Any]] = None  # the content of examples.json
-    missing: Tuple[str, ...] = ()  # what is not there and why, a sentence each
+    missing: Tuple[str, ...] = ()  # sentences about missing or damaged files
 
     @property
     def steps_per_epoch(self) -> Optional[float]:
-        """As the record counts them; None where it counts no epochs."""
+        """From the record; None if it counts no epochs."""
         steps, epochs = self.record.get("steps_completed"), self.record.get("epochs_completed")
         return steps / epochs if steps and epochs else None
 
 
 def read_run(path: Path, record: Record) -> Run:
-    """The run whose record is the file at `path`. A file that is absent or damaged is named in `missing`."""
+    """The run whose record is the file at `path`. Absent and damaged files are named in `missing`."""
     if path.name != "result.json":
-        why = "Only the record is here: name the run's folder to see its curves, its recipe and its command."
+        why = "This is only the record; name the run's folder to see its curves, its recipe and its command."
         return Run(path.stem, record, missing=(why,))
     missing: List[str] = []
     events = _events(path.parent / "events.jsonl", missing)
@@ -132,14 +132,14 @@ def _curves(events: Sequence[Dict[str, Any]], kind: str, names: Sequence[str]) -
             _number(event["step"]): _number(event[name])
             for event in events
             if event.get("event") == kind and name in event
-        }  # a step that was logged twice counts as it was the last time
+        }  # of a step that was logged twice, the last value
         if any(not math.isnan(value) for value in points.values()):
             curves[name] = _thinned(sorted(points.items()))
     return curves
 
 
 def _thinned(points: List[Tuple[float, float]]) -> Curve:
-    """At most `MOST_POINTS` + 1 of them, evenly, the first and the last among them."""
+    """At most `MOST_POINTS` + 1 evenly chosen points, with the first and the last."""
     stride = -(-len(points) // MOST_POINTS)
     kept = points[::stride] if stride > 1 else points
     if kept[-1] != points[-1]:
@@ -148,6 +148,6 @@ def _thinned(points: List[Tuple[float, float]]) -> Curve:
 
 
 def _number(value: Any) -> float:
-    """nan for what is no number that could be drawn."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LONGEST_RUN
-    return float(value) if good else float("nan")
+    """The value as a float; nan if it is no number that can be drawn."""
+    drawable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LONGEST_RUN
+    return float(value) if drawable else float("nan")

@@ -1,4 +1,4 @@
-"""The part of the page that is about one run."""
+"""The section of the page about one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.results.page.run_files import Run
 from shared.results.page.text import escaped, figures, note, pairs, table
 from shared.results.tables import TITLES
 
-# What the numbers of the classes stand for in records of before these had names, by the data set's.
+# Names of the classes for records without class names, by data set.
 _IMAGENETTE = {
     "n01440764": "tench",
     "n02102040": "English springer",
@@ -31,7 +31,7 @@ _RECORD_ONLY = "This record was written before the bins of confidence were kept:
 
 
 def section(drawings: Drawings, number: int, run: Run) -> str:
-    """All there is of the run with this number."""
+    """The section of the run with this number."""
     evaluation = run.record.get("evaluation", {})
     parts = [
         f'<section class="run" id="run-{number}" style="--own: var(--run-{number % 8})">',
@@ -58,7 +58,7 @@ def section(drawings: Drawings, number: int, run: Run) -> str:
 
 
 def _class_names(record: Dict[str, Any]) -> Sequence[str]:
-    """Of the rows of the confusion matrix; none where nobody knows."""
+    """The names of the confusion matrix's rows; empty if unknown."""
     dataset = record.get("dataset", {})
     names = record.get("evaluation", {}).get("classes") or dataset.get("classes")
     if names is None:
@@ -71,10 +71,10 @@ def described(run: Run) -> str:
     record = run.record
     network, dataset = record.get("network", "no network"), record.get("dataset", {}).get("name")
     device = record.get("device", {})
-    words = [TITLES.get(network, network), record["mode"]]
-    words += [TITLES.get(dataset, dataset)] if dataset else []
-    words += [f"{device['count']} x {device['name']}"] if "name" in device and "count" in device else []
-    return " · ".join(words)
+    parts = [TITLES.get(network, network), record["mode"]]
+    parts += [TITLES.get(dataset, dataset)] if dataset else []
+    parts += [f"{device['count']} x {device['name']}"] if "name" in device and "count" in device else []
+    return " · ".join(parts)
 
 
 def _facts(record: Dict[str, Any]) -> str:
@@ -100,13 +100,13 @@ def _facts(record: Dict[str, Any]) -> str:
 
 
 def percent_of(share: Optional[float]) -> Optional[str]:
-    """A share as percent; None where there is none."""
+    """A share as percent; None stays None."""
     return None if share is None else f"{100 * share:.1f}<small> %</small>"
 
 
 def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], names: Sequence[str]) -> List[str]:
     if not evaluation:
-        return [note("This run evaluated nothing.")]
+        return [note("This run has no evaluation.")]
     counts, accuracies = evaluation.get("confusion"), evaluation.get("per_class_accuracy")
     parts, drawn = ["<h3>Evaluation</h3>"], []
     if evaluation.get("reliability"):
@@ -122,7 +122,7 @@ def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], names: Sequence[
     if not counts:
         return [*parts, note("The record has no confusion matrix.")]
     if size > plots.MOST_CELLS:
-        parts.append(note(f"{size} classes: the confusions that are most frequent stand for the whole matrix."))
+        parts.append(note(f"{size} classes: only the most frequent confusions are shown."))
     return [*parts, _confusions(labels, counts)]
 
 
@@ -152,7 +152,7 @@ def _examples(examples: Dict[str, Any], evaluated: int, classes: Sequence[str]) 
 
 
 def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> str:
-    """Bars, the best class first; of many classes the best and the worst."""
+    """A bar chart, the best class first; of many classes only the best and the worst."""
     known = sorted((-value, number) for number, value in enumerate(accuracies) if value is not None)
     title = "Accuracy of each class (%)"
     if len(known) > plots.MOST_CELLS:
@@ -163,19 +163,19 @@ def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> st
         for value, number in known
     )
     empty = sum(value is None for value in accuracies)
-    more = f'<p class="caption">{empty} classes without images.</p>' if empty else ""
+    more = f'<p class="caption">{empty} class{"" if empty == 1 else "es"} without images.</p>' if empty else ""
     return f'<figcaption>{title}</figcaption><ol class="bars">{bars}</ol>{more}'
 
 
 def _confusions(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    wrong = [
+    confused = [
         (-count, row, column)
         for row, cells in enumerate(counts)
         for column, count in enumerate(cells)
         if count and row != column
     ]
     lines = []
-    for count, row, column in sorted(wrong)[:_MOST_LISTED]:
+    for count, row, column in sorted(confused)[:_MOST_LISTED]:
         share = 100 * -count / (sum(counts[row]) or 1)
         lines.append(("", (_numbered(labels, row), _numbered(labels, column), str(-count), f"{share:.1f}")))
     if not lines:
@@ -197,7 +197,7 @@ def _reproduce(run: Run) -> str:
     if isinstance(command, str):
         parts.append(f"<pre><code>{escaped(command)}</code></pre>")
     else:
-        parts.append(note("The command is in the run's config.json, which is not here."))
+        parts.append(note("The command is in the run's config.json, which is missing."))
     facts = [("commit", f"<code>{escaped(commit)}</code>")] if commit else []
     keys = tuple(
         (
@@ -215,6 +215,6 @@ def _reproduce(run: Run) -> str:
     parts.append(pairs(facts))
     if run.config is not None:
         whole = escaped(json.dumps(run.config, indent=2, ensure_ascii=False))
-        summary = "<summary>config.json, the whole recipe</summary>"
+        summary = "<summary>config.json, the full configuration</summary>"
         parts.append(f"<details>{summary}<pre><code>{whole}</code></pre></details>")
     return "\n".join(parts)

@@ -281,7 +281,7 @@ def test_classes_are_named_as_the_record_does(tmp_path):
     dataset = {"name": "three", "classes": ["beast", "fish"]}
     words = " ".join(checked(_page(made_up(tmp_path, "more", dataset=dataset, evaluation=evaluation))).words)
     assert "fowl" in words
-    assert "1 classes without images" in words
+    assert "1 class without images" in words
 
 
 @pytest.mark.once
@@ -330,14 +330,14 @@ def test_a_file_of_examples_that_is_none(tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", [None, "{", "[1]"])
-def test_what_is_not_there_is_said(tmp_path, damage):
+def test_what_is_missing_is_named(tmp_path, damage):
     run = made_up(tmp_path, evaluation=None, throughput=None)
     (run / "events.jsonl").unlink()
     (run / "config.json").unlink() if damage is None else (run / "config.json").write_text(damage)
     words = " ".join(checked(_page(run)).words)
     assert "No curves: events.jsonl cannot be read" in words
     assert "No recipe and no command: config.json" in words
-    assert "This run evaluated nothing." in words
+    assert "This run has no evaluation." in words
     assert "The command is in the run's config.json" in words
 
 
@@ -347,7 +347,7 @@ def test_many_classes(tmp_path):
     evaluation = {"images": 121, "loss": 1.0, "top1": 99.0, "confusion": counts, "per_class_accuracy": [99.0] * size}
     text = _page(made_up(tmp_path, evaluation=evaluation))
     words = " ".join(checked(text).words)
-    assert "40 classes: the confusions that are most frequent" in words
+    assert "40 classes: only the most frequent confusions" in words
     assert "The 10 best and the 10 worst of 40 classes" in words
     assert "Confusion matrix" not in text
     assert "class 5" in words

@@ -43,7 +43,7 @@ def test_an_evaluation_of_numbers_is_a_result():
     ],
 )
 def test_one_answer_that_is_no_number_is_none(training, advice):
-    words = f"^the network's answers to 1 of 2 images are not numbers, from bn on; {advice}$"
+    words = f"^the logits of 1 of 2 images are not finite, from bn on; {advice}$"
     with pytest.raises(UsageError, match=words):
         check_evaluation(_metrics([1, 0], [NAN, 0]), "val", "bn", training)
 

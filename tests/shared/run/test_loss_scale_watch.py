@@ -53,7 +53,7 @@ def test_what_was_left_out_before_it_began_does_not_count():
     watch = SkippedSteps(None, 10)
     watch.start(1000)
     watch.check(2010, 10, 1005, False)
-    with pytest.raises(UsageError, match="6 of the last 10 steps, up to step 2020, were left out"):
+    with pytest.raises(UsageError, match="6 of the last 10 steps, up to step 2020, were skipped"):
         watch.check(2020, 20, 1011, False)
 
 

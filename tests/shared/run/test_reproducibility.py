@@ -15,7 +15,7 @@ def test_nothing_is_said_where_nothing_has_changed_or_nothing_is_known():
 def test_each_change_has_a_line_that_names_both_and_what_to_do():
     lines = changes(BEFORE, {"threads": 2, "memory_format": "contiguous", "compiled": True, "device": "cpu, A"})
     assert len(lines) == 3
-    assert all("rounds sums otherwise" in line and "; " in line and "\n" not in line for line in lines)
+    assert all("changes floating-point rounding" in line and "; " in line and "\n" not in line for line in lines)
     compiled, memory_format, threads = lines
     assert "compiled True and began with False" in compiled
     assert "memory format contiguous and began with channels_last" in memory_format

@@ -13,12 +13,11 @@ from shared.launchers.plan import launcher_parser
 from shared.results import __main__ as results
 from shared.system import paths
 from tf_seresnet import options as tensorflow_options
-from torch_imagenet import main as torch_main
 from torch_imagenet import options as torch_options
 
 PARSERS = {
     "tf_seresnet/main.py": tensorflow_options.parser(),
-    "torch_imagenet/main.py": torch_options.parser(tuple(torch_main.MODES)),
+    "torch_imagenet/main.py": torch_options.parser(),
     "shared.results": results._parser(),
     **{f"{half}/{name}.sh": launcher_parser(half, name) for half in LAUNCHERS for name in LAUNCHERS[half]},
 }

@@ -8,7 +8,9 @@ import tensorflow as tf
 from shared import cifar10, recipes, sample
 from tf_seresnet import devices
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-from tf_seresnet.step import training_step
+from tf_seresnet.network_spec import NetworkSpec
+from tf_seresnet.step import variables
+from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
 BATCH, RATE, STEPS = 32, 0.01, 20
@@ -39,10 +41,10 @@ def losses(weights: dict, layers: str, steps: int = STEPS) -> list:
             BATCH,
             seed=0,
         )
-        network = training_step.NetworkSpec(recipe.depth, recipe.variant, layers, len(data.label_names))
-        step = training_step.TrainingStep(network, batch, recipe, devices.open_device("cpu"))
+        network = NetworkSpec(recipe.depth, recipe.variant, layers, len(data.label_names))
+        step = TrainingStep(network, batch, recipe, devices.open_device("cpu"))
         with tf1.Session() as session:
-            training_step.initialise(session, seed=0)
-            training_step.load_values(session, weights)
+            variables.initialise(session, seed=0)
+            variables.load_values(session, weights)
             batch.start_epoch(session, epoch=0)
             return [step.run(session, RATE).loss for _ in range(steps)]

@@ -54,9 +54,7 @@ def test_a_training_ends_without_a_result_and_keeps_the_checkpoint_before(train,
     overflowing(1)
     run = train()
     error = _refused(run, capsys)
-    assert error.startswith(
-        f"error: the network's answers to 299 of 299 images are not numbers, from {LAYER} (beta "
-    ), error
+    assert error.startswith(f"error: the logits of 299 of 299 images are not finite, from {LAYER} (beta "), error
     assert "moving_mean -3e+38 to" in error
     assert error.endswith("and start from the last good checkpoint with --checkpoint")
     assert not list(run.folder.glob("model.ckpt*"))

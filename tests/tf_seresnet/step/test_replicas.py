@@ -29,8 +29,10 @@ from tf_seresnet.devices import probe as found  # noqa: E402
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
 from tf_seresnet.layers.core import CoreLayers  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
-from tf_seresnet.step import training_step  # noqa: E402
+from tf_seresnet.network_spec import NetworkSpec  # noqa: E402
 from tf_seresnet.step.replicas import Replicas  # noqa: E402
+from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
+from tf_seresnet.step.variables import initialise  # noqa: E402
 
 tf1 = tf.compat.v1
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,7 +40,7 @@ VERSION = tuple(int(part) for part in tf.__version__.split(".")[:2])
 RANDOM = np.random.RandomState(0)
 IMAGES = RANDOM.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8)
 LABELS = RANDOM.randint(0, 10, 20).astype(np.int32)
-NETWORK = training_step.NetworkSpec(8, "paper", "core", 10)
+NETWORK = NetworkSpec(8, "paper", "core", 10)
 RECIPE = recipes.get("sample").override(weight_decay=0.01)
 
 
@@ -59,9 +61,9 @@ class Trained:
                 seed=0,
                 replicas=replicas,
             )
-            step = training_step.TrainingStep(NETWORK, batch, RECIPE, device, replicas)
+            step = TrainingStep(NETWORK, batch, RECIPE, device, replicas)
             with tf1.Session(config=device.session_config()) as session:
-                training_step.initialise(session, 0)
+                initialise(session, 0)
                 batch.start_epoch(session, 0)
                 self.steps = [step.run(session, 0.1) for _ in range(batch.steps_per_epoch)]
                 of_devices = tf.distribute.get_strategy().experimental_local_results
@@ -229,7 +231,7 @@ def test_slim_trains_on_one_device():
     from tf_seresnet import run_setup
 
     with pytest.raises(UsageError, match="--layers slim runs on one device; use --layers core"):
-        run_setup.check_devices(devices.open_device("cpu", number=2), training_step.NetworkSpec(11, "port", "slim", 10))
+        run_setup.check_devices(devices.open_device("cpu", number=2), NetworkSpec(11, "port", "slim", 10))
 
 
 @pytest.fixture

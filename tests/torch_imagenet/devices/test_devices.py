@@ -20,7 +20,7 @@ from torch_imagenet.devices.precision import precision  # noqa: E402
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("auto", ("auto", None)),
         ("cpu", ("cpu", None)),
@@ -32,8 +32,8 @@ from torch_imagenet.devices.precision import precision  # noqa: E402
         ("npu:7", ("npu", 7)),
     ],
 )
-def test_every_documented_spelling(text, wanted):
-    assert parse(text) == wanted
+def test_every_documented_spelling(text, expected):
+    assert parse(text) == expected
 
 
 @given(text=st.text(max_size=12))
@@ -169,21 +169,21 @@ def _npu(**settings):
 
 @pytest.mark.parametrize("settings", [{}, {"jit_compile": True}, {"internal_format": True}])
 def test_an_npus_settings_are_told_before_it_is_opened(settings, monkeypatch):
-    told = []
+    calls = []
 
     class Module(_Accelerator):
         config = types.SimpleNamespace()
 
         def set_compile_mode(self, jit_compile):
-            told.append(jit_compile)
+            calls.append(jit_compile)
 
         def set_device(self, device):
-            told.append(self.config.allow_internal_format)
+            calls.append(self.config.allow_internal_format)
 
     monkeypatch.setattr(torch, "npu", Module(1), raising=False)
     monkeypatch.setattr(torch, "device", lambda kind, index: (kind, index))  # torch parses npu with torch_npu alone
     device = open_device("npu:0", npu=NpuSettings(**settings))
-    assert told == [settings.get("jit_compile", False), settings.get("internal_format", False)]
+    assert calls == [settings.get("jit_compile", False), settings.get("internal_format", False)]
     assert device.npu == NpuSettings(**settings)
 
 

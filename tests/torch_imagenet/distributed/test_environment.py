@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UsageError
-from torch_imagenet.distributed.environment import ProcessEnvironment, first_host, meeting_point, process_environment
+from torch_imagenet.distributed.environment import (
+    ProcessEnvironment,
+    first_host,
+    process_environment,
+    rendezvous_variables,
+)
 from torch_imagenet.options import RunConfig
 
 ALONE = RunConfig.from_argv([])
@@ -40,7 +45,7 @@ def test_nobody_has_started_several():
 
 def test_torchrun():
     assert process_environment(ALONE, TORCHRUN) == ProcessEnvironment(5, 8, 1, 4)
-    assert meeting_point(TORCHRUN)["MASTER_ADDR"] == "h"
+    assert rendezvous_variables(TORCHRUN)["MASTER_ADDR"] == "h"
 
 
 def test_torch_distributed_launch_passes_the_local_rank_as_an_option_too():
@@ -58,8 +63,13 @@ def test_a_kubernetes_pod_with_one_process_has_no_local_rank():
 
 def test_slurm():
     assert process_environment(DISTRIBUTED, SLURM) == ProcessEnvironment(9, 16, 1, 8)
-    assert meeting_point(SLURM) == {"RANK": "9", "WORLD_SIZE": "16", "MASTER_ADDR": "gpu07", "MASTER_PORT": "21234"}
-    assert meeting_point({**SLURM, "MASTER_ADDR": "10.0.0.1"})["MASTER_ADDR"] == "10.0.0.1"
+    assert rendezvous_variables(SLURM) == {
+        "RANK": "9",
+        "WORLD_SIZE": "16",
+        "MASTER_ADDR": "gpu07",
+        "MASTER_PORT": "21234",
+    }
+    assert rendezvous_variables({**SLURM, "MASTER_ADDR": "10.0.0.1"})["MASTER_ADDR"] == "10.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_what_makes_no_sense_is_one_line(environment, message):
 
 def test_a_missing_address_is_one_line():
     with pytest.raises(UsageError, match="MASTER_ADDR is not set"):
-        meeting_point({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"})
+        rendezvous_variables({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"})
 
 
 @pytest.mark.parametrize(

@@ -163,14 +163,14 @@ def test_evaluation_counts_are_the_same_at_any_number_of_ranks(tmp_path):
         assert job.end() == 0, job.text
         for size in (1, 7, 33, 64):
             seen[ranks, size] = record(folder / f"size-{size}")
-    wanted = seen[1, 64]["evaluation"]
-    assert wanted["images"] == 103
-    assert np.asarray(wanted["confusion"]).sum() == 103
+    expected = seen[1, 64]["evaluation"]
+    assert expected["images"] == 103
+    assert np.asarray(expected["confusion"]).sum() == 103
     for (ranks, size), found in seen.items():
         assert found["device"]["count"] == ranks
         for key in ("images", "top1", "top5", "confusion", "per_class_accuracy"):
-            assert found["evaluation"][key] == wanted[key], (ranks, size, key)
-        assert found["evaluation"]["loss"] == pytest.approx(wanted["loss"], rel=1e-6), (ranks, size)
+            assert found["evaluation"][key] == expected[key], (ranks, size, key)
+        assert found["evaluation"]["loss"] == pytest.approx(expected["loss"], rel=1e-6), (ranks, size)
 
 
 def test_a_bad_image_is_told_by_the_rank_that_met_it(data, tmp_path):

@@ -16,12 +16,13 @@ torch = pytest.importorskip("torch")
 from shared.errors import UsageError  # noqa: E402
 from shared.recipes.imagenet import ImageNetRecipe  # noqa: E402
 from shared.run.progress import Progress  # noqa: E402
-from torch_imagenet import run_setup  # noqa: E402
 from torch_imagenet.devices.device import open_device, several  # noqa: E402
 from torch_imagenet.distributed import launch  # noqa: E402
 from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
+from torch_imagenet.input_pipeline.data import load_data  # noqa: E402
 from torch_imagenet.main import main  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
+from torch_imagenet.recipe import choose_recipe, resumed_recipe  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -83,7 +84,7 @@ def test_more_devices_than_there_are(monkeypatch):
     assert several("gpu", 3).count == 3
     with pytest.raises(UsageError, match="--num-devices 8, but this machine has 4 cuda; lower it"):
         several("cuda", 8)
-    with pytest.raises(UsageError, match="--device cuda:1 is one device, and several are asked for; write"):
+    with pytest.raises(UsageError, match="--device cuda:1 is one device, and several are requested; write"):
         several("cuda:1", 2)
 
 
@@ -98,15 +99,15 @@ def test_the_linear_scaling_rule(tiny):
         (["--scale-learning-rate", "--learning-rate", "0.4"], 0.2),
     ):
         config = RunConfig.from_argv([*words, *more])
-        data = run_setup.load_data(config)
-        recipe = run_setup.choose_recipe(config, data, device)
+        data = load_data(config)
+        recipe = choose_recipe(config, data, device)
         assert recipe.schedule.base == pytest.approx(rate)
         stored = {
             "recipe": recipe.to_json(),
             "data": {"fingerprint": data.content.fingerprint},
             "progress": dataclasses.asdict(Progress()),
         }
-        assert run_setup.resumed_recipe(config, stored, data) == recipe  # the same command goes on after a restart
+        assert resumed_recipe(config, stored, data) == recipe  # the same command goes on after a restart
         assert isinstance(recipe, ImageNetRecipe)
 
 

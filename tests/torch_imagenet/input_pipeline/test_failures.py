@@ -45,7 +45,7 @@ def _living(number):
 def test_a_killed_worker_is_one_line_and_the_next_epoch_has_new_workers(split):
     with TrainingInput(split, TrainTransform(24), 4, 0, 2) as batches:
         running = batches.epoch(0)
-        wanted = next(running)
+        expected = next(running)
         worker = batches._loader._loader._iterator._workers[0]
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
@@ -54,7 +54,7 @@ def test_a_killed_worker_is_one_line_and_the_next_epoch_has_new_workers(split):
             list(running)
         assert "\n" not in str(caught.value)
         batches.close()
-        assert torch.equal(next(batches.epoch(0)).images, wanted.images)
+        assert torch.equal(next(batches.epoch(0)).images, expected.images)
 
 
 def test_too_little_shared_memory_is_one_line(split, monkeypatch):

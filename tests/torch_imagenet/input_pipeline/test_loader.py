@@ -158,10 +158,10 @@ def test_no_worker_stays_whenever_it_is_closed(split):
 def test_it_can_be_sent_to_a_process_that_starts_from_nothing(split, monkeypatch):
     """Where fork is not the way (macOS, Windows), split and transform are pickled."""
     with TrainingInput(split, TrainTransform(24), 4, 0, 0) as here:
-        wanted = _pixels(here.epoch(0))
+        expected = _pixels(here.epoch(0))
     with TrainingInput(split, TrainTransform(24), 4, 0, 1) as batches:
         batches._loader._loader.multiprocessing_context = multiprocessing.get_context("spawn")
-        assert _same(wanted, _pixels(batches.epoch(0)))
+        assert _same(expected, _pixels(batches.epoch(0)))
 
 
 PROGRAM = """

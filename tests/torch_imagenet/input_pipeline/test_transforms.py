@@ -131,16 +131,16 @@ def test_from_the_same_draws_a_box_is_torchvisions(torchvision, width, height, s
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "wanted"), [(1000, 20, (27, 20)), (20, 1000, (20, 27)), (30, 30, (30, 30))]
+    ("width", "height", "expected"), [(1000, 20, (27, 20)), (20, 1000, (20, 27)), (30, 30, (30, 30))]
 )
-def test_an_image_too_long_for_any_box_gives_its_centre(width, height, wanted):
+def test_an_image_too_long_for_any_box_gives_its_centre(width, height, expected):
     class Unlucky(np.random.RandomState):
         def uniform(self, low, high):
             return high * 1.2 if high <= 1 else high
 
     box = random_resized_crop(Unlucky(0), width, height, (0.9, 1.0), DEFAULTS[1])
-    assert (box.width, box.height) == wanted
-    assert (box.left, box.top) == ((width - wanted[0]) // 2, (height - wanted[1]) // 2)
+    assert (box.width, box.height) == expected
+    assert (box.left, box.top) == ((width - expected[0]) // 2, (height - expected[1]) // 2)
 
 
 def test_a_crop_is_close_to_torchvisions_crop_and_resize(torchvision):

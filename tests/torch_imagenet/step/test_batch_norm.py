@@ -151,8 +151,8 @@ def test_accumulated_batches_go_on_without_the_one_that_is_too_small(spoilt, one
 def test_an_epoch_without_a_step_is_one_line(spoilt, one_pixel, tmp_path, capsys):
     run = one_pixel(tmp_path / "run", *spoilt(*range(21)))
     assert run.status == 2
-    wanted = "error: not one step of a whole epoch has images that can be read; run check-data on the data set"
-    assert capsys.readouterr().err.splitlines()[-1] == wanted
+    expected = "error: not one step of a whole epoch has images that can be read; run check-data on the data set"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
 def test_a_trial_after_memory_has_run_out_may_end_at_one_image():

@@ -19,10 +19,10 @@ def test_it_is_torchvisions(torchvision, network, channels_last):
     images[0, 0, 0], images[0, 0, 1] = 0, 255
     transforms = torchvision.transforms
     reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(spec.mean, spec.std)])
-    wanted = torch.stack([reference(image) for image in images])
+    expected = torch.stack([reference(image) for image in images])
     normalise = Normalisation(spec.mean, spec.std, torch.device("cpu"), torch.float32, channels_last)
     got = normalise(torch.from_numpy(images))
-    torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     assert got.is_contiguous(memory_format=layout)
 

@@ -42,7 +42,7 @@ def test_a_training_ends_without_a_result(mode, weights, run_in, tmp_path, capsy
     options = ["--checkpoint", str(weights), "--learning-rate", "1e-9", "--max-steps", "5"]
     run = run_in(tmp_path / "run", *options, *(["--save-steps", "2"] if mode == "train" else []), mode=mode)
     error = _refused(run, capsys)
-    assert error.startswith("error: the network's answers to 10 of 10 images are not numbers, from layer1.1 (")
+    assert error.startswith("error: the logits of 10 of 10 images are not finite, from layer1.1 (")
     assert "running_mean -1.77e+38 to" in error  # 0.9^5 of what it was
     assert error.endswith("and start from the last good checkpoint with --checkpoint")
     saved = sorted(path.name for path in (run.folder / "checkpoints").glob("step-*"))
@@ -51,16 +51,16 @@ def test_a_training_ends_without_a_result(mode, weights, run_in, tmp_path, capsy
 
 
 def test_a_later_epoch_leaves_the_checkpoint_of_the_one_before(run_in, tmp_path, capsys, monkeypatch):
-    from torch_imagenet.loop import Loop
+    from shared.run.loop import Run
 
-    original = Loop._train_epoch
+    original = Run.log_epoch
 
-    def train_epoch(self):
-        original(self)
+    def log_epoch(self, line):
+        original(self, line)
         if self.progress.epoch == 1:
             _overflowing(self.step.network)
 
-    monkeypatch.setattr(Loop, "_train_epoch", train_epoch)
+    monkeypatch.setattr(Run, "log_epoch", log_epoch)
     run = run_in(tmp_path / "run")
     assert "from layer1.1 (" in _refused(run, capsys)
     assert sorted(path.name for path in (run.folder / "checkpoints").glob("step-*")) == ["step-00000005"]
@@ -74,7 +74,7 @@ def test_an_evaluation_says_the_same(weights, run_in, tiny, tmp_path, capsys):
     options = ["--checkpoint", str(weights), "--data-path", str(tiny.folder), "--image-size", "32", "--device", "cpu"]
     error = _refused(run_in(tmp_path / "run", *options, mode="evaluate", plain=True), capsys)
     assert error == (
-        f"error: the network's answers to 10 of 10 images are not numbers, from {LAYER} on; these weights have"
+        f"error: the logits of 10 of 10 images are not finite, from {LAYER} on; these weights have"
         " diverged, evaluate others with --checkpoint, or use --precision O0"
     )
 

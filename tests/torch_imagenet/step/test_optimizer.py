@@ -70,8 +70,8 @@ def test_half_weights_follow_float32_masters():
     weights.copy_to_model()
     weights.clear_gradients()
     for name, parameter in network.named_parameters():
-        wanted = reference[name] - 0.1 * (gradients[name] + 0.01 * reference[name])
-        torch.testing.assert_close(weights.masters[name].detach(), wanted, rtol=1e-6, atol=1e-8)
+        expected = reference[name] - 0.1 * (gradients[name] + 0.01 * reference[name])
+        torch.testing.assert_close(weights.masters[name].detach(), expected, rtol=1e-6, atol=1e-8)
         assert torch.equal(parameter.detach(), weights.masters[name].detach().to(parameter.dtype))
         assert parameter.grad is None
 

@@ -53,10 +53,10 @@ def test_an_auxiliary_head_adds_its_share_and_is_not_counted():
     step, batch = _step(network, auxiliary_weight=0.4), _batch()
     logits, auxiliary = network((batch.images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5)
     plain = Loss(0.0, 0.0)
-    wanted = float(plain(logits, batch.labels)) + 0.4 * float(plain(auxiliary, batch.labels))
+    expected = float(plain(logits, batch.labels)) + 0.4 * float(plain(auxiliary, batch.labels))
     correct = int((logits.argmax(dim=1) == batch.labels).sum())
     result = step.run([batch], 0.1, 0, 0)
-    assert float(result[0]) == pytest.approx(wanted, rel=1e-5)
+    assert float(result[0]) == pytest.approx(expected, rel=1e-5)
     assert int(result[1]) == correct
     assert int(result[3]) == 6
     assert network.aux.weight.grad is None  # cleared after the update

@@ -103,20 +103,20 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     """All that a resumed run decides before it creates the network."""
     from shared.run.clock import Clock
     from shared.run.progress import Progress
-    from torch_imagenet import run_setup
     from torch_imagenet.devices.device import open_device
     from torch_imagenet.options import RunConfig
-    from torch_imagenet.training_setup import Setup, origin_of
+    from torch_imagenet.run_setup import TrainingSetup
+    from torch_imagenet.weights.source import origin
 
     write_forged(target, item[0], {"training.pth": training})
     argv = ["train", *commands.TORCH_OPTIONS[2:], "--data-path", str(commands.tiny_images()), "--resume", str(target)]
-    config, found, _ = origin_of(RunConfig.from_argv(argv))
+    config, found, _ = origin(RunConfig.from_argv(argv))
     assert found is not None
     device = open_device("cpu")
-    setup = Setup.of(config, device, found)
+    setup = TrainingSetup.from_config(config, device, found)
     progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
     clock.summary()
-    run_setup.resumption_remarks(found.state, setup.recipe, run_setup.arithmetic(device, "channels_last", False))
+    setup.resumption_notes()
     setup.recipe.schedule.at(progress.epoch)
     return ""
 

@@ -110,7 +110,7 @@ def _invalid_end(result: commands.Result) -> str:
 
 
 def _torch_lines(folder: Path, rng: random.Random) -> str:
-    import torch_imagenet.training_setup  # noqa: F401  # torch, before the fork
+    import torch_imagenet.run_setup  # noqa: F401  # torch, before the fork
     from torch_imagenet.options import parser
 
     commands.tiny_images()
@@ -121,17 +121,16 @@ def _torch_lines(folder: Path, rng: random.Random) -> str:
 
 def _torch_line(folder: Path, argv: List[str]) -> str:
     """All modes until their work would begin, in an empty folder, where nothing may be written."""
-    from torch_imagenet import main, run_setup, training_setup
+    from torch_imagenet import main, run_setup
     from torch_imagenet.devices.device import open_device
-    from torch_imagenet.devices.precision import precision
+    from torch_imagenet.weights import source
 
     def locked(config: Any, interrupts: Any) -> None:
         if not config.data_path:
             config = dataclasses.replace(config, data_path=str(commands.tiny_images()))
         device = open_device(config.device, config.deterministic)
-        config, found, given = training_setup.origin_of(config)
-        setup = training_setup.Setup.of(config, device, found, given)
-        precision(setup.recipe.precision)
+        config, found, given = source.origin(config)
+        setup = run_setup.TrainingSetup.from_config(config, device, found, given)
         run_setup.train_transform(setup.recipe)
         _usable(setup.recipe)
 

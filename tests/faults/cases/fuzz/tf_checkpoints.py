@@ -148,24 +148,17 @@ def _set_up(target: Path, state: Any) -> str:
     """All that a resumed run and an evaluation decide before TensorFlow runs."""
     from shared.run.clock import Clock
     from shared.run.progress import Progress
-    from tf_seresnet import run_setup, training
-    from tf_seresnet.input_pipeline import Normalisation
-    from tf_seresnet.network import blocks_per_stage
     from tf_seresnet.options import RunConfig
+    from tf_seresnet.run_setup import RunSetup
 
     write_forged(target, state, {DATA: b"weights", INDEX: b"index"})  # neither is read
-    config = RunConfig.from_argv(["train", "--resume", str(target), "--device", "cpu"])
-    config, found = training._resumed(config)
-    assert found is not None
-    assert found.state is not None
-    data, _ = run_setup.load_data(config, found.state)
-    recipe = run_setup.resumed_recipe(config, found.state, data)
-    network = run_setup.network(config, recipe, found.state, len(data.label_names))
-    blocks_per_stage(network.depth, network.variant)
-    progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
+    setup = RunSetup.from_config(RunConfig.from_argv(["train", "--resume", str(target), "--device", "cpu"]))
+    resumed = setup.resumed_state
+    assert resumed is not None
+    progress, clock = Progress(**resumed["progress"]), Clock.from_state(resumed["clock"])
     clock.summary()
-    Normalisation(**found.state["normalisation"])
-    recipe.schedule.at(progress.epoch)
+    setup.recipe.schedule.at(progress.epoch)
+    assert setup.plan.total_steps > 0
     return ""
 
 

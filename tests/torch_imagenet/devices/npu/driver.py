@@ -21,11 +21,11 @@ import pytest
 import torch
 import torch_npu
 
+from shared.run import loop
 from tests.torch_imagenet.conftest import SHORT, Run
 from tests.torch_imagenet.small_network import create_small
 from tests.torch_imagenet.test_resume import _stop_at
 from torch_imagenet import run_setup as runs
-from torch_imagenet import training
 from torch_imagenet.devices import device as devices
 from torch_imagenet.main import main
 from torch_imagenet.networks import spec
@@ -124,7 +124,7 @@ def tuned(name: str, lab: Lab) -> Facts:
 @contextlib.contextmanager
 def _nothing_saved() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training._Saver, "save", lambda self, *arguments: None)
+        patch.setattr(loop.Run, "save", lambda self, *arguments, **words: None)
         yield
 
 

@@ -14,8 +14,8 @@ def test_the_names_are_found_in_every_form():
         "torch.npu.a()\nself.module.b.c = 1\nmodule.d(torch.npu.a)\ngetattr(device_module, 'e', None)\n"
         "importlib.import_module('torch_npu.optim').F\nother.module.g\ntorch.nn.h\n"
     )
-    wanted = {"torch.npu.a", "torch.npu.b.c", "torch.npu.d", "torch.npu.e", "torch_npu.optim.F"}
-    assert used_names(source) == wanted
+    expected = {"torch.npu.a", "torch.npu.b.c", "torch.npu.d", "torch.npu.e", "torch_npu.optim.F"}
+    assert used_names(source) == expected
 
 
 def test_the_program_uses_some():

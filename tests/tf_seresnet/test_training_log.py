@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+pytest.importorskip("tensorflow")
+
 from shared import recipes
-from tf_seresnet.estimate import AFTER_STEPS, LONG, advice
 from tf_seresnet.network import blocks_per_stage
+from tf_seresnet.training_log import ADVICE_STEP, LONG, advice
 
 pytestmark = pytest.mark.once
 
@@ -23,7 +25,7 @@ def test_a_run_that_is_over_today_gets_no_advice():
 
 
 def test_the_first_line_says_how_long():
-    lines = advice(4.5, 160 * STEPS - AFTER_STEPS, RECIPES["port"], STEPS)
+    lines = advice(4.5, 160 * STEPS - ADVICE_STEP, RECIPES["port"], STEPS)
     assert lines[0] == "note: at 4500 ms a step the rest of recipe se_resnet110_gpu takes 3.3 days here"
     assert "--scheduler cosine" in lines[2]
 

@@ -1,0 +1,69 @@
+"""The forward pass of one network with the moving averages, as a graph."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_seresnet.devices.out_of_memory import limited
+from tf_seresnet.input_pipeline import Normalisation
+from tf_seresnet.network_spec import NetworkSpec
+from tf_seresnet.step.not_finite import layer_of
+from tf_seresnet.step.replicas import ALONE, Replicas
+
+tf1 = tf.compat.v1
+
+
+def _or_nan(logits: Any, excitations: List[Any]) -> Any:
+    """The logits [batch, classes], but nan where one of the excitations [batch, units] of an image is not finite.
+
+    On CPUs TensorFlow's ReLU turns nan into 0, so that the logits are numbers behind a layer that has overflowed. Every
+    block's gate averages over its map, which costs next to nothing to look at.
+    """
+    finite = [tf.reduce_all(tf.math.is_finite(excitation), axis=1) for excitation in excitations]
+    return tf1.where(tf.reduce_all(tf.stack(finite), axis=0), logits, tf.fill(tf.shape(logits), np.float32("nan")))
+
+
+class Inference:
+    """Logits of uint8 images with the moving averages, in batches of one fixed size on each device."""
+
+    def __init__(
+        self, network: NetworkSpec, normalise: Normalisation, batch_size: int, reuse: bool, replicas: Replicas = ALONE
+    ) -> None:
+        self.batch_size = batch_size
+        self.images_per_run = batch_size * replicas.towers
+        self._images = tf1.placeholder(tf.uint8, (self.images_per_run, 32, 32, 3), "inference_images")
+        parts = tf.split(self._images, replicas.towers) if replicas.towers > 1 else [self._images]
+
+        self._outputs: List[Tuple[str, Any]] = []  # of the layers, on the first device and then on the others
+
+        def build(number: int) -> Any:
+            layers = network.layer_set(reuse)
+            logits = network.build(normalise(parts[number]), layers, training=False)
+            self._outputs += layers.outputs
+            return _or_nan(logits, [output for _, output in layers.outputs if output.shape.ndims == 2])
+
+        logits = replicas.run(build)
+        self._logits = tf.concat(logits, 0) if replicas.towers > 1 else logits[0]
+
+    def run(self, session: Any, images: np.ndarray) -> np.ndarray:
+        """Logits float32 [images, classes] of at most `images_per_run` images uint8 [images, 32, 32, 3].
+
+        Those of an image on which the network overflows are nan.
+
+        A short batch is padded with black images, so that no device has to prepare for a second shape; their
+        logits are cut off again.
+        """
+        with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
+            return session.run(self._logits, self._fed(images))[: len(images)]
+
+    def first_not_finite(self, session: Any, images: np.ndarray) -> Optional[str]:
+        """The first layer whose output for these images is not finite, for a message."""
+        return layer_of(session, self._outputs, self._fed(images))
+
+    def _fed(self, images: np.ndarray) -> Dict[Any, np.ndarray]:
+        missing = self.images_per_run - len(images)
+        padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)], "constant") if missing else images
+        return {self._images: padded}

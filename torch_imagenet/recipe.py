@@ -1,0 +1,135 @@
+"""The recipe and the network of a run: documented, or the checkpoint's, and what the command line overrides."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from shared import recipes, sample
+from shared.class_names import check_same
+from shared.errors import UsageError
+from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
+from shared.run.progress import refuse_less
+from torch_imagenet.devices.device import Device
+from torch_imagenet.devices.precision import PRECISIONS, Precision
+from torch_imagenet.input_pipeline.data import Data
+from torch_imagenet.networks.registry import NETWORKS
+from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.options import RunConfig
+
+DEFAULT_NETWORK = "se_resnet50"
+
+# What an option changes in a recipe, by the name that the option has in the namespace.
+RECIPE_OPTIONS = tuple(
+    (
+        "network epochs batch_size learning_rate scheduler milestones factors warm_up_epochs period factor "
+        "minimum momentum weight_decay precision loss_scale seed steps_per_epoch image_size dropout drop_path "
+        "auxiliary_weight zero_pad label_smoothing smoothing decayed clip_norm accumulate ema_decay mixup cutmix "
+        "randaugment freeze_body"
+    ).split()
+)
+
+
+def global_batch_size(recipe: ImageNetRecipe, device: Device) -> int:
+    """The images of one step over all devices, accumulated batches included."""
+    return recipe.batch_size * recipe.accumulate * device.count
+
+
+def choose_recipe(config: RunConfig, data: Data, device: Device) -> ImageNetRecipe:
+    """--recipe, else the network's documented one for one device; a short one for the sample. Options override it."""
+    name = config.recipe or ("imagenet_sample" if data.content.name == sample.NAME else _documented(config))
+    return _overridden(name, config, device)
+
+
+def synthetic_recipe(config: RunConfig, device: Device) -> ImageNetRecipe:
+    """The recipe that is measured where no data is read. Options override it."""
+    return _overridden(config.recipe or _documented(config), config, device)
+
+
+def _documented(config: RunConfig) -> str:
+    return DEFAULTS[config.network or DEFAULT_NETWORK]
+
+
+def _overridden(name: str, config: RunConfig, device: Device) -> ImageNetRecipe:
+    recipe = recipes.get(name)
+    assert isinstance(recipe, ImageNetRecipe)  # the command line knows no others
+    given = given_options(config)
+    documented_step = recipe.batch_size * recipe.devices
+    network = given.get("network", recipe.network)
+    if network != recipe.network:
+        if name in GENERAL:
+            given.setdefault("image_size", recipe.image_size if name in SMALL else NETWORKS[network].image_size)
+        elif {network, recipe.network} != {"se_resnet50", "se_resnet50_caffe"}:
+            raise UsageError(f"recipe {name} is of {recipe.network}; leave --network {network} out")
+    given.setdefault("precision", device.training_precision(recipe.precision))
+    if PRECISIONS.get(given["precision"], Precision("")).loss_scale is None:
+        given.setdefault("loss_scale", None)  # float32's range needs none
+    chosen = recipe.override(**given)
+    if config.scale_learning_rate:
+        # The linear scaling rule (Goyal et al., arXiv 1706.02677, section 2.1), from the step that the rate is for.
+        step = global_batch_size(chosen, device)
+        chosen = chosen.override(learning_rate=chosen.schedule.base * step / documented_step)
+    return chosen
+
+
+def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
+    """The recipe of the interrupted run, of which only the number of epochs may change.
+
+    Raises UsageError where an option or the data set would make it another run.
+    """
+    if data.content.fingerprint != state["data"]["fingerprint"]:
+        raise UsageError(
+            f"{data.content.path} is not the data set that the run was trained on; give that one with --data-path, or"
+            " start a new run with --checkpoint"
+        )
+    check_same(state["data"].get("classes"), data.classes, data.content.path)
+    refuse_less(state["progress"], config.epochs, config.max_steps)
+    stored = ImageNetRecipe.from_json(state["recipe"])
+    given = given_options(config)
+    if config.scale_learning_rate:
+        given.pop("learning_rate", None)  # the stored one is already scaled
+    return stored.resumed(given, config.recipe)
+
+
+def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:
+    """The recipe that a checkpoint was trained with; for bare weights, the network's with its own image size."""
+    if state is not None:
+        trained = ImageNetRecipe.from_json(state["recipe"])
+        if config.network not in (None, trained.network):
+            raise UsageError(f"the checkpoint is of {trained.network}; leave --network {config.network} out")
+        return trained.override(image_size=config.image_size or trained.image_size)
+    network = config.network or DEFAULT_NETWORK
+    recipe = recipes.get(DEFAULTS[network])
+    assert isinstance(recipe, ImageNetRecipe)
+    changes = {"network": network, "image_size": config.image_size or NETWORKS[network].image_size}
+    if config.zero_pad is not None:
+        changes["zero_pad"] = config.zero_pad
+    return recipe.override(auxiliary_weight=0.0, **changes)
+
+
+def given_options(config: RunConfig) -> Dict[str, Any]:
+    """What the command line says about the recipe."""
+    values = {name: getattr(config, name, None) for name in RECIPE_OPTIONS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def network_spec(
+    config: RunConfig, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int, whose: str
+) -> NetworkSpec:
+    """The recipe's network for this number of classes, or the one that a checkpoint was made with.
+
+    Raises UsageError where the numbers of classes differ; `whose` they are, the data set's or the weights'.
+    """
+    requested = config.num_classes
+    if requested not in (None, classes):
+        raise UsageError(
+            f"--num-classes {requested}, but the {whose} has {classes} classes; leave it out, or check the data"
+        )
+    if state is None:
+        return NetworkSpec.from_recipe(recipe, classes)
+    stored = NetworkSpec(**state["network"])
+    if stored.num_classes != classes:
+        raise UsageError(
+            f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path, or give"
+            " it a new head with the mode finetune"
+        )
+    return stored
