@@ -55,9 +55,9 @@ def names_before_the_first_gradient(half: str) -> Set[Tuple[str, str]]:
 
 
 def has_the_loop(half: str) -> bool:
-    """Whether training.py has `for ... in run.epochs(...)` and in it `for ... in run.steps(...)`."""
-    epochs = [loop for loop in ast.walk(parse(f"{half}/training.py")) if _iterates(loop, "epochs")]
-    return any(_iterates(loop, "steps") for outer in epochs for loop in ast.walk(outer))
+    """Whether training.py itself has `for ... in run.epochs(...)` and `for ... in run.steps(...)`."""
+    nodes = list(ast.walk(parse(f"{half}/training.py")))
+    return all(any(_iterates(node, method) for node in nodes) for method in ("epochs", "steps"))
 
 
 def _iterates(node: ast.AST, method: str) -> bool:
