@@ -136,16 +136,16 @@ def _shards(folder: Path, rng: random.Random) -> str:
 
     lost = ""
     for number, (name, kind, target) in enumerate(_MEMBERS):
-        target = folder / f"set{number}"
-        target.mkdir()
+        shards = folder / f"set{number}"
+        shards.mkdir()
         for split in ("train", "val"):
-            with tarfile.open(str(target / f"{split}-000000.tar"), "w") as archive:
+            with tarfile.open(str(shards / f"{split}-000000.tar"), "w") as archive:
                 _add(archive, "0.jpg", b"x")
                 _add(archive, "0.cls", b"0")
                 _add(archive, name, b"x", kind, target)
                 _add(archive, os.path.splitext(name)[0] + ".cls", b"0")
         before = _all_under(folder)
-        lost = lost or _refused(lambda: imagenet.load(target, cache=folder / "cache"), folder / "escaped", name)  # noqa: B023
+        lost = lost or _refused(lambda: imagenet.load(shards, cache=folder / "cache"), folder / "escaped", name)  # noqa: B023
         after = [path for path in _all_under(folder) if path not in before and "cache" not in path]
         lost = lost or (f"{name}: {after} written" if after else "")
     return lost
