@@ -15,8 +15,9 @@ from shared.metrics import Metrics
 from shared.results.record import evaluation_part
 from shared.run import disk_errors
 from shared.run.examples import MostConfident
+from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
-from shared.run.loop import Run, open_folder
+from shared.run.loop import Run
 from tf_seresnet import checkpoints, evaluation, input_pipeline, training_log
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run_setup import RunSetup

@@ -15,9 +15,10 @@ from shared.cli.signals import Interrupts
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run.clock import Clock
+from shared.run.folder import open_folder
 from shared.run.log import RunLog, now, open_log
-from shared.run.loop import open_folder
 from shared.run.progress import Progress
+from torch_imagenet import description
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks
@@ -76,7 +77,7 @@ class SyntheticStep:
             "batch_size": self.setup.recipe.batch_size,
             "global_batch_size": self.setup.global_batch_size,
             "compiled": self.setup.config.compile,
-            **self.setup.describe(self.step.network),
+            **description.for_record(self.setup, self.step.network),
         }
 
     def line(self) -> str:
@@ -95,10 +96,10 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
         lambda: open_folder("torch_imagenet", "benchmark", "benchmark", config.output_dir, None)
     )
     with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
-        for line in [*setup.device_lines(), synthetic.line()]:
+        for line in [*description.device_lines(setup), synthetic.line()]:
             log.line(line)
         if ranks.is_first:
-            setup.write_config(folder)
+            description.write_config(setup, folder)
         steps = config.max_steps or STEPS
         images = setup.recipe.batch_size * device.count
         forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)

@@ -24,9 +24,9 @@ from shared.run import disk_errors
 from shared.run.events import log_evaluation
 from shared.run.examples import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
-from shared.run.folder import run_folder
+from shared.run.folder import open_folder, run_folder
 from shared.run.log import RunLog, now, open_log
-from shared.run.loop import open_folder
+from torch_imagenet import description
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision, to_half
@@ -34,6 +34,7 @@ from torch_imagenet.distributed.data_parallel import broadcast
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.bad_images import BadImages
 from torch_imagenet.input_pipeline.data import Data, load_data
+from torch_imagenet.input_pipeline.inputs import evaluation_input
 from torch_imagenet.input_pipeline.loader import Batch, EvaluationInput
 from torch_imagenet.log_lines import evaluation_lines
 from torch_imagenet.options import RunConfig
@@ -147,14 +148,14 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         notes = [f"note: {note}" for note in classes.notes]
         for line in [data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched]:
             log.line(line)
-        for line in [*notes, *setup.device_lines(), setup.network_line(network)]:
+        for line in [*notes, *description.device_lines(setup), description.network_line(setup, network)]:
             log.line(line)
         if ranks.is_first:
-            setup.write_config(folder)
+            description.write_config(setup, folder)
 
         # -- Count ---------------------------------------------------------------------------------------------
         bad, most_confident = BadImages(log), MostConfident()
-        with setup.evaluation_input(labelled, ranks) as images:
+        with evaluation_input(setup, labelled, ranks) as images:
             count = partial(count_together, setup, images, ranks, interrupts, bad, most_confident)
             metrics = count(forward, network, len(classes.names), training=False)
             if ranks.is_first:
@@ -174,7 +175,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
             evaluation={**counted, **records.evaluated_classes(classes, data.content.classes)},
             started=started,
             seconds=time.time() - begin,
-            **setup.describe(network),
+            **description.for_record(setup, network),
         )
         finish(log, folder, result, metrics)
 

@@ -9,9 +9,10 @@ import torch
 
 from shared.cli.signals import Interrupts
 from shared.results import record as records
+from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
-from shared.run.loop import open_folder
 from shared.system.atomic_files import write_atomic
+from torch_imagenet import description
 from torch_imagenet.benchmark import SyntheticStep, write
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -28,9 +29,9 @@ def profile(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
     synthetic = SyntheticStep(config, device, ranks)
     folder, _ = open_folder("torch_imagenet", "profile", "profile", config.output_dir, None)
     with RunLog(folder, text_file=config.log_file) as log:
-        for line in [*synthetic.setup.device_lines(), synthetic.line()]:
+        for line in [*description.device_lines(synthetic.setup), synthetic.line()]:
             log.line(line)
-        synthetic.setup.write_config(folder)
+        description.write_config(synthetic.setup, folder)
         for _ in range(device.warm_up_steps):
             interrupts.raise_if_requested()
             synthetic.train()

@@ -15,18 +15,17 @@ from shared.cli.signals import Interrupts
 from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.run import disk_errors
-from shared.run.events import log_start
+from shared.run import disk_errors, events
 from shared.run.examples import MostConfident
+from shared.run.folder import open_folder
 from shared.run.log import now, open_log
-from shared.run.loop import Run, open_folder
-from torch_imagenet import checkpoints
+from shared.run.loop import Run
+from torch_imagenet import checkpoints, description, evaluation, log_lines
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
-from torch_imagenet.evaluation import count_together, finish, write_pictures
+from torch_imagenet.input_pipeline import inputs
 from torch_imagenet.input_pipeline.bad_images import BadImages
-from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
-from torch_imagenet.log_lines import epoch_line, evaluation_lines, step_line
+from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run_setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -59,28 +58,31 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:
-            disk_errors.optional(lambda: setup.write_config(folder), folder / "config.json", log)
-        log_start(log, recipe.to_json(), **setup.hyper_parameters())
-        for line in [*setup.introduction(step), f"output: {folder}"]:
+            disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)
+        events.log_start(log, recipe.to_json(), **description.hyper_parameters(setup))
+        for line in [*description.introduction(setup, step), f"output: {folder}"]:
             log.line(line)
 
         # -- Train and evaluate --------------------------------------------------------------------------------
         bad, bad_in_evaluation = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks), BadImages(log)
-        write = checkpoints.writer(folder, config.keep, step, setup.checkpoint_state(), bad) if ranks.is_first else None
+        constant = description.for_checkpoint(setup)
+        write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
         run = Run(setup.plan, step, log, interrupts, folder, write, setup.state, ranks, bad.receive)
-        with setup.training_input(ranks) as batches, setup.evaluation_input(data, ranks) as images, run:
+        with inputs.training_input(setup, ranks) as batches, inputs.evaluation_input(setup, data, ranks) as images, run:
             for epoch in run.epochs():
                 _train_epoch(run, setup, step, batches, bad, ranks)
                 most_confident = MostConfident()
-                count = partial(count_together, setup, images, ranks, interrupts, bad_in_evaluation, most_confident)
+                count = partial(
+                    evaluation.count_together, setup, images, ranks, interrupts, bad_in_evaluation, most_confident
+                )
                 metrics = run.evaluate(partial(step.evaluate, count))
-                for line in evaluation_lines(metrics, epoch + 1):
+                for line in log_lines.evaluation_lines(metrics, epoch + 1):
                     log.line(line)
                 best = run.end_epoch(metrics)
                 if config.original_names and ranks.is_first:
                     _save_with_original_names(run, setup, step, folder, best)
             if ranks.is_first:
-                write_pictures(log, folder, most_confident, data, images)
+                evaluation.write_pictures(log, folder, most_confident, data, images)
 
         # -- Record --------------------------------------------------------------------------------------------
         if ranks.is_first:
@@ -89,7 +91,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
 
 def _train_epoch(
-    run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages, ranks: Ranks
+    run: Run, setup: TrainingSetup, step: TrainingStep, batches: inputs.TrainingInput, bad: BadImages, ranks: Ranks
 ) -> None:
     """What is left of this epoch's training."""
     epoch = run.progress.epoch
@@ -100,12 +102,12 @@ def _train_epoch(
         if run.should_sync():  # the one place that waits for the device
             run.read()
         if run.should_log():
-            run.log_step(rate, step_line, **step.loss_scale.events())
+            run.log_step(rate, log_lines.step_line, **step.loss_scale.events())
         else:
             run.log.advance_bar()
         if run.should_save():
             run.save()
-    run.log_epoch(epoch_line)
+    run.log_epoch(log_lines.epoch_line)
 
 
 def _record(
@@ -128,9 +130,9 @@ def _record(
         started=started,
         seconds=seconds,
         **run.record(),
-        **setup.describe(step.network),
+        **description.for_training_record(setup, step.network),
     )
-    finish(run.log, folder, result, metrics, disk_errors.advice(folder))
+    evaluation.finish(run.log, folder, result, metrics, disk_errors.advice(folder))
 
 
 def _training_step(
@@ -151,7 +153,7 @@ def _training_step(
 
 
 def _start_epoch(
-    run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImages, ranks: Ranks, rate: float
+    run: Run, setup: TrainingSetup, images: inputs.TrainingInput, bad: BadImages, ranks: Ranks, rate: float
 ) -> Iterator[List[Batch]]:
     """The batches of each step that is left of the epoch, those without enough images left out."""
     progress = run.progress

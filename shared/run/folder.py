@@ -178,3 +178,16 @@ def newest_run(weights: str) -> Path:
     if not found:
         raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
     return max(found, key=lambda pair: pair[1].stat().st_mtime)[0]
+
+
+def open_folder(
+    half: str, mode: str, name: str, output_dir: Optional[str], resumed: Optional[Path]
+) -> Tuple[Path, List[str]]:
+    """The folder of a run, `output_dir` or a new one, and a line for the log where an earlier run was moved.
+
+    The run whose checkpoint, in the folder `resumed`, is continued stays where it is. Raises UsageError where the
+    folder cannot be used.
+    """
+    folder = run_folder(output_dir, name)
+    aside = None if resumed and is_run_of(folder, resumed) else set_aside(folder, half, mode)
+    return folder, [f"note: the run that was in {folder} is now in {aside}"] if aside else []

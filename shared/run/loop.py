@@ -14,16 +14,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TypeVar
 
 from shared import roofline
 from shared.cli.signals import Interrupts, Stopped
 from shared.errors import DataError, RunEnded
 from shared.metrics import Metrics
-from shared.run import disk_errors
+from shared.run import disk_errors, events
 from shared.run.clock import Clock
-from shared.run.events import log_evaluation, log_step
-from shared.run.folder import is_run_of, run_folder, set_aside
 from shared.run.log import RunLog
 from shared.run.progress import Progress
 
@@ -84,19 +82,6 @@ class StopAgreement:
 
     def barrier(self) -> None:
         """Wait until every process is here. Raises UsageError naming those that do not come in time."""
-
-
-def open_folder(
-    half: str, mode: str, name: str, output_dir: Optional[str], resumed: Optional[Path]
-) -> Tuple[Path, List[str]]:
-    """The folder of a run, `output_dir` or a new one, and a line for the log where an earlier run was moved.
-
-    The run whose checkpoint, in the folder `resumed`, is continued stays where it is. Raises UsageError where the
-    folder cannot be used.
-    """
-    folder = run_folder(output_dir, name)
-    aside = None if resumed and is_run_of(folder, resumed) else set_aside(folder, half, mode)
-    return folder, [f"note: the run that was in {folder} is now in {aside}"] if aside else []
 
 
 class Run:
@@ -246,7 +231,7 @@ class Run:
             self.log.advance_bar()
             return
         speed = self.clock.window()
-        log_step(
+        events.log_step(
             self.log, line(self, rate, speed), self.progress, self.plan.epochs, rate, self.last.loss, speed, **more
         )
 
@@ -285,7 +270,7 @@ class Run:
         """The metrics of the weights of now, logged as those of this epoch. The clock stands still."""
         with self.clock.paused():
             metrics = evaluate()
-        log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)
+        events.log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)
         return metrics
 
     def end_epoch(self, metrics: Metrics) -> bool:

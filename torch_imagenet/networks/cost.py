@@ -6,13 +6,14 @@ The meta device knows shapes alone: nothing is computed and no memory is allocat
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List
+from typing import Any, List, Optional
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shared.roofline import NetworkCost
+from shared.recipes.imagenet import ImageNetRecipe
+from shared.roofline import Accelerator, NetworkCost, element_bytes
 from torch_imagenet.networks.spec import NetworkSpec, parameters
 
 
@@ -33,3 +34,11 @@ def network_cost(spec: NetworkSpec, image_size: int) -> NetworkCost:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images)
     return NetworkCost(parameters(network), counter.get_total_flops() // 2, sum(activations))
+
+
+def roofline_seconds(spec: NetworkSpec, recipe: ImageNetRecipe, accelerator: Optional[Accelerator]) -> Optional[float]:
+    """The shortest possible training step of this recipe on one device; None where its limits are not known."""
+    if accelerator is None:
+        return None
+    images = recipe.batch_size * recipe.accumulate
+    return accelerator.roofline_seconds(network_cost(spec, recipe.image_size), images, element_bytes(recipe.precision))

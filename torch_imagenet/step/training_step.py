@@ -16,15 +16,13 @@ from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, to_half
-from torch_imagenet.distributed.data_parallel import Replicas, broadcast, with_synchronised_statistics
+from torch_imagenet.distributed import data_parallel
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
-from torch_imagenet.step import not_finite
+from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.loss_scale import LossScale
-from torch_imagenet.step.losses import Loss, correct_counts, hard_labels, main_logits, uniform_epsilon
 from torch_imagenet.step.mixing import Mixing
 from torch_imagenet.step.normalisation import Normalisation
-from torch_imagenet.step.optimizer import Weights, load_optimizer, set_rate, sgd
 from torch_imagenet.step.weight_average import WeightAverage
 
 T = TypeVar("T")
@@ -48,7 +46,7 @@ class TrainingStep(Step):
         sync_batch_norm: bool = False,
     ) -> None:
         if sync_batch_norm:
-            network = with_synchronised_statistics(network, device)
+            network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, memory_format)
         self._head = head if recipe.freeze_body else None
         if self._head:
@@ -62,15 +60,15 @@ class TrainingStep(Step):
         self._magnitude = 0.0  # of the weights when results were last read
         self.precision = precision
         self._normalise = normalise
-        self._loss = Loss(
-            uniform_epsilon(recipe.label_smoothing, recipe.smoothing, num_classes), recipe.auxiliary_weight
+        self._loss = losses.Loss(
+            losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, num_classes), recipe.auxiliary_weight
         )
         self._mixing = Mixing.from_recipe(recipe, num_classes, ranks.rank)
         self._ranks = ranks
-        self._replicas = Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
+        self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = torch.compile(self._replicas.module) if compiled else self._replicas.module
-        self.weights = Weights(self.network, device.supports_foreach)
-        self.optimizer, self.fused = sgd(self.weights, recipe, device)
+        self.weights = optimizer.Weights(self.network, device.supports_foreach)
+        self.optimizer, self.fused = optimizer.sgd(self.weights, recipe, device)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device.type)
         self.average = WeightAverage(self.weights, recipe.ema_decay) if recipe.ema_decay else None
 
@@ -128,7 +126,7 @@ class TrainingStep(Step):
                 self._recipe.clip_norm,
                 foreach=None if self.device.supports_foreach else False,
             )
-        set_rate(self.optimizer, rate)
+        optimizer.set_rate(self.optimizer, rate)
         self.loss_scale.step(self.optimizer)
         self.weights.copy_to_model()
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
@@ -147,7 +145,7 @@ class TrainingStep(Step):
         loss = self._loss(outputs, targets) * share
         self.loss_scale.scale(loss).backward()
         with torch.no_grad():
-            counts = correct_counts(main_logits(outputs), hard_labels(targets))
+            counts = losses.correct_counts(losses.main_logits(outputs), losses.hard_labels(targets))
             return torch.cat([loss.detach().float()[None], counts, torch.full_like(counts[:1], len(batch.labels))])
 
     def _training_mode(self) -> None:
@@ -211,7 +209,7 @@ class TrainingStep(Step):
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Go on from `state_dict`'s."""
         self.weights.load_state_dict(state["network"])
-        load_optimizer(self.optimizer, state["optimizer"])
+        optimizer.load_optimizer(self.optimizer, state["optimizer"])
         self.loss_scale.load_state_dict(state["loss_scale"], self.device.torch_device)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -221,7 +219,7 @@ class TrainingStep(Step):
         scale = self._ranks.from_first(self.loss_scale.state_dict)
         if not self._ranks.is_first:
             self.loss_scale.load_state_dict(scale, self.device.torch_device)
-        broadcast(self._state_tensors(), self._ranks)
+        data_parallel.broadcast(self._state_tensors(), self._ranks)
         self.weights.copy_to_model()
 
     def _state_tensors(self) -> Iterator[torch.Tensor]:

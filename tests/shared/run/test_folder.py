@@ -251,3 +251,17 @@ def test_a_linked_folder_of_checkpoints_stays_where_it_was_named(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "other" / "checkpoints")
     assert run_folder.run_of(tmp_path / "run" / "checkpoints" / "step-00000005") == tmp_path / "run"
+
+
+def test_the_folder_of_a_run(tmp_path):
+    folder, moved = run_folder.open_folder("torch_imagenet", "train", "network", str(tmp_path / "run"), None)
+    assert (folder, moved) == (tmp_path / "run", [])
+    (folder / "config.json").write_text(
+        json.dumps(dict.fromkeys(("command", "recipe", "network", "options", "versions"), {}))
+    )
+    checkpoint = folder / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    assert run_folder.open_folder("torch_imagenet", "train", "network", str(folder), checkpoint) == (folder, [])
+    assert run_folder.open_folder("torch_imagenet", "train", "network", str(folder), None)[1] == [
+        "note: the run that was in {0} is now in {0}/previous-1".format(folder)
+    ]

@@ -14,7 +14,7 @@ from shared.cli.signals import Interrupts, Stopped
 from shared.errors import DataError, RunEnded, UsageError
 from shared.metrics import Metrics
 from shared.run.log import RunLog, SilentLog
-from shared.run.loop import Plan, Run, Step, StepResult, StopAgreement, open_folder
+from shared.run.loop import Plan, Run, Step, StepResult, StopAgreement
 
 PLAN = Plan(epochs=3, steps_per_epoch=4, total_steps=12, print_freq=2, save_steps=3, warm_up_steps=1)
 
@@ -206,20 +206,6 @@ def test_a_process_that_writes_nothing(tmp_path):
     run._write_checkpoint = None
     run.save(last=True)
     assert not (tmp_path / "saved").exists()
-
-
-def test_the_folder_of_a_run(tmp_path):
-    folder, moved = open_folder("torch_imagenet", "train", "network", str(tmp_path / "run"), None)
-    assert (folder, moved) == (tmp_path / "run", [])
-    (folder / "config.json").write_text(
-        json.dumps(dict.fromkeys(("command", "recipe", "network", "options", "versions"), {}))
-    )
-    checkpoint = folder / "checkpoints" / "step-00000001"
-    checkpoint.mkdir(parents=True)
-    assert open_folder("torch_imagenet", "train", "network", str(folder), checkpoint) == (folder, [])
-    assert open_folder("torch_imagenet", "train", "network", str(folder), None)[1] == [
-        "note: the run that was in {0} is now in {0}/previous-1".format(folder)
-    ]
 
 
 class OneOfTwo(StopAgreement):

@@ -103,6 +103,7 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     """All that a resumed run decides before it creates the network."""
     from shared.run.clock import Clock
     from shared.run.progress import Progress
+    from torch_imagenet.description import resumption_notes
     from torch_imagenet.devices.device import open_device
     from torch_imagenet.options import RunConfig
     from torch_imagenet.run_setup import TrainingSetup
@@ -116,7 +117,7 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     setup = TrainingSetup.from_config(config, device, found)
     progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
     clock.summary()
-    setup.resumption_notes()
+    resumption_notes(setup)
     setup.recipe.schedule.at(progress.epoch)
     return ""
 
