@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from benchmarks.timing import Epoch, compare_epochs  # noqa: E402
 from shared import imagenet  # noqa: E402
 from shared.cli.arguments import Parser, number, whole_numbers  # noqa: E402
-from shared.imagenet.reader import ExtentReader  # noqa: E402
+from shared.imagenet.extent_reader import ExtentReader  # noqa: E402
 from shared.imagenet.shards.write import write_shards  # noqa: E402
 from shared.imagenet.split import Split  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402

@@ -87,6 +87,10 @@ class Schedule:
                 list(self.milestones) != sorted(set(self.milestones)),
                 f"milestones {self.milestones} are not in ascending order; sort them",
             ),
+            (
+                any(milestone < 0 for milestone in self.milestones),
+                f"milestones {self.milestones} before the first epoch; epochs count from 0",
+            ),
         ):
             if wrong:
                 raise UsageError(what)

@@ -14,11 +14,11 @@ from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
 from shared.results.record import evaluation_part
 from shared.run import disk_errors
-from shared.run.examples import MostConfident
+from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
-from tf_seresnet import checkpoints, evaluation, input_pipeline, training_log
+from tf_seresnet import checkpoints, evaluation, input_pipeline, log_lines
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
@@ -47,7 +47,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             config_file = folder / "config.json"
             disk_errors.optional(lambda: setup.write_config(config_file), config_file, log)
         batches, step, inference = _build_graph(setup, replicas)
-        training_log.log_setup(log, setup, batches.left_out, folder)
+        log_lines.log_setup(log, setup, batches.left_out, folder)
         with tf1.Session(config=setup.device.session_config()) as session:
             _initialise(session, setup, log)
             replicas.align(session)
@@ -66,19 +66,19 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                         run.count(output, output.data_wait)
                         run.read(check=run.should_log())
                         if run.should_log():
-                            run.log_step(rate, training_log.step_line)
+                            run.log_step(rate, log_lines.step_line)
                         else:
                             log.advance_bar()
                         if run.should_save():
                             run.save()
-                        training_log.log_advice(run, setup)
+                        log_lines.log_advice(run, setup)
                     run.log_epoch()
                     examples = MostConfident()
                     count = functools.partial(
                         evaluation.count_images, session, inference, data, setup.own_classes, stops, replicas, examples
                     )
                     metrics = run.evaluate(functools.partial(count, training=True))
-                    log.line(training_log.epoch_line(run, metrics))
+                    log.line(log_lines.epoch_line(run, metrics))
                     run.end_epoch(metrics)
             # -- Record --------------------------------------------------------------------------------------------
             if folder is None:

@@ -22,7 +22,7 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.events import log_evaluation
-from shared.run.examples import FILE, MostConfident, write_examples
+from shared.run.example_predictions import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
 from shared.run.folder import open_folder, run_folder
 from shared.run.log import RunLog, now, open_log
@@ -33,7 +33,7 @@ from torch_imagenet.devices.precision import precision, to_half
 from torch_imagenet.distributed.data_parallel import broadcast
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.bad_images import BadImages
-from torch_imagenet.input_pipeline.data import Data, load_data
+from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.input_pipeline.inputs import evaluation_input
 from torch_imagenet.input_pipeline.loader import Batch, EvaluationInput
 from torch_imagenet.log_lines import evaluation_lines

@@ -11,7 +11,7 @@ from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.run.progress import refuse_less
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import PRECISIONS, Precision
-from torch_imagenet.input_pipeline.data import Data
+from torch_imagenet.input_pipeline.dataset import Data
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig

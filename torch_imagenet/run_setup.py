@@ -16,7 +16,7 @@ from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, precision
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.distributed.process_group import Ranks
-from torch_imagenet.input_pipeline.data import Data, load_data
+from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.networks.cost import roofline_seconds
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec

@@ -16,7 +16,7 @@ from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors, events
-from shared.run.examples import MostConfident
+from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import now, open_log
 from shared.run.loop import Run

@@ -39,7 +39,7 @@ import torch.distributed as dist  # noqa: E402
 from shared import imagenet  # noqa: E402
 from shared.cli.arguments import Parser, number, one_of  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from shared.imagenet.reader import ExtentReader  # noqa: E402
+from shared.imagenet.extent_reader import ExtentReader  # noqa: E402
 from shared.imagenet.split import Split, scan  # noqa: E402
 from shared.run import provenance  # noqa: E402
 from shared.run.log import now  # noqa: E402

@@ -15,8 +15,8 @@ import numpy as np
 from shared.errors import UsageError
 from shared.imagenet.decode import Finding, inspect
 from shared.imagenet.download_cache import ShardCache, shown
+from shared.imagenet.extent_reader import Extent, ExtentReader
 from shared.imagenet.layout import OFFICIAL_NAME, counted, faults, find, is_official, name_of, present, remarks
-from shared.imagenet.reader import Extent, ExtentReader
 from shared.imagenet.report import Report
 from shared.imagenet.shards.check import readable, shards_to_check
 from shared.imagenet.shards.dataset import holds_shards

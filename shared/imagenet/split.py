@@ -20,7 +20,7 @@ import numpy as np
 
 from shared.errors import UsageError
 from shared.imagenet.download_cache import Remote
-from shared.imagenet.reader import OPEN_SHARDS, Extent
+from shared.imagenet.extent_reader import OPEN_SHARDS, Extent
 from shared.rng import epoch_order
 from shared.system.paths import reading
 from shared.text import in_utf8, of_system, raw

@@ -55,6 +55,10 @@ class ImageNetRecipe(Recipe):
             (not 0 < low <= high <= 1, f"a crop scale of {low} to {high}; give shares above 0 and up to 1"),
             (len(self.randaugment) not in (0, 2), f"RandAugment {self.randaugment}; give operations and magnitude"),
             (
+                any(operations < 1 for operations in self.randaugment[:1]),
+                f"RandAugment {self.randaugment}; give at least one operation, as in 2,9, or leave it out",
+            ),
+            (
                 any(not 0 <= magnitude <= LARGEST_MAGNITUDE for magnitude in self.randaugment[1:]),
                 f"RandAugment {self.randaugment}; give a magnitude of 0 to {LARGEST_MAGNITUDE}, as in 2,9",
             ),

@@ -208,9 +208,10 @@ def test_the_pure_functions():
         ({"minimum": math.inf}, "smallest learning rate of inf"),
         ({"milestones": (2, 1), "factors": (1.0, 1.0)}, "(2, 1)"),
         ({"milestones": (2, 2), "factors": (1.0, 1.0)}, "(2, 2)"),
+        ({"milestones": (-1, 2), "factors": (1.0, 1.0)}, "before the first epoch"),
     ],
 )
-def test_a_value_without_sense_is_refused_in_one_line(fields, named):
+def test_an_invalid_value_is_refused_in_one_line(fields, named):
     with pytest.raises(UsageError) as caught:
         Schedule(**dict({"kind": "step", "base": 0.1, "epochs": 10}, **fields))
     text = str(caught.value)

@@ -195,7 +195,7 @@ def test_answers_are_counted_over_the_columns_that_are_left():
     from types import SimpleNamespace
 
     from shared.cli.signals import Interrupts
-    from shared.run.examples import MostConfident
+    from shared.run.example_predictions import MostConfident
     from tf_seresnet.evaluation import count_images
     from tf_seresnet.step.replicas import ALONE
 
@@ -218,7 +218,7 @@ def test_the_keras_model_writes_names_and_drops_those_of_others(tmp_path, finish
     pytest.importorskip("keras")
     if not hasattr(__import__("keras"), "ops"):
         pytest.skip("Keras 3 alone")
-    from tf_seresnet.keras.model import load_checkpoint, save_checkpoint, se_resnet
+    from tf_seresnet.keras import load_checkpoint, save_checkpoint, se_resnet
 
     run = finished()
     model = se_resnet(depth=8, variant="paper")

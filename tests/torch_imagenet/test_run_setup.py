@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 
 from shared import sample  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from torch_imagenet.input_pipeline import data  # noqa: E402
+from torch_imagenet.input_pipeline import dataset  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
 
 
@@ -19,7 +19,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def load(*words, **states):
-    return data.load_data(RunConfig.from_argv(list(words)), **states)
+    return dataset.load_data(RunConfig.from_argv(list(words)), **states)
 
 
 def state(path, name="tiny"):

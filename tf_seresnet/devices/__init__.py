@@ -29,7 +29,7 @@ from tf_seresnet.devices.npu.adapter import adapter_for
 from tf_seresnet.devices.npu.device import NpuDevice
 from tf_seresnet.devices.options import DeviceConfig, add_options
 from tf_seresnet.devices.startup_output import startup_messages_dropped
-from tf_seresnet.devices.stock import XLA_ON_CPU, CpuDevice, GpuDevice, append_flag
+from tf_seresnet.devices.stock_tensorflow import XLA_ON_CPU, CpuDevice, GpuDevice, append_flag
 
 __all__ = [
     "PRECISIONS",

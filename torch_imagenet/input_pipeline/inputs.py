@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional, Tuple
 
 from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.distributed.process_group import Ranks
-from torch_imagenet.input_pipeline.data import Data
+from torch_imagenet.input_pipeline.dataset import Data
 from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform
 from torch_imagenet.networks.registry import NETWORKS

@@ -23,7 +23,7 @@ from shared.errors import DataError, UsageError, one_line
 from shared.imagenet.dataset import Split
 from shared.imagenet.decode import BadImage, read_rgb
 from shared.imagenet.download_cache import Remote
-from shared.imagenet.reader import ExtentReader
+from shared.imagenet.extent_reader import ExtentReader
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, rand_augment
 from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from shared.errors import UsageError
 from shared.imagenet.download_cache import Remote
-from shared.imagenet.reader import OPEN_SHARDS, Extent
+from shared.imagenet.extent_reader import OPEN_SHARDS, Extent
 from shared.imagenet.split import WHOLE, Split
 from shared.rng import grouped_order
 

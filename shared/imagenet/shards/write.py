@@ -21,8 +21,8 @@ import numpy as np
 
 from shared.errors import UsageError
 from shared.imagenet.download_cache import digest
+from shared.imagenet.extent_reader import ExtentReader
 from shared.imagenet.layout import counted
-from shared.imagenet.reader import ExtentReader
 from shared.imagenet.shards.index import FILE, FORMAT, VERSION, ArrayFile, Index, ShardFile, SplitIndex, Table, pack
 from shared.imagenet.shards.split import key_of, member_name
 from shared.imagenet.split import Split

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from shared.run.examples import FILE, MOST
+from shared.run.example_predictions import FILE, MOST
 from shared.system.strict_json import COUNT, PERCENT, TEXT, Kind, check
 
 Record = Dict[str, Any]

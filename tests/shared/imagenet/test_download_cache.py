@@ -19,7 +19,7 @@ fsspec = pytest.importorskip("fsspec")
 from shared.errors import DataError, UsageError  # noqa: E402
 from shared.imagenet import download_cache  # noqa: E402
 from shared.imagenet.download_cache import Remote, fetch, make_cache, opened, read_small, shown  # noqa: E402
-from shared.imagenet.reader import Extent, ExtentReader  # noqa: E402
+from shared.imagenet.extent_reader import Extent, ExtentReader  # noqa: E402
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def test_a_recipe_says_its_command_and_survives_json(name):
         ({"ema_decay": 1.0}, "between 0 and 1"),
         ({"clip_norm": 0.0}, "clip above 0"),
         ({"randaugment": (2,)}, "RandAugment"),
+        ({"randaugment": (0, 9)}, "at least one operation"),
         ({"randaugment": (2, 31)}, "a magnitude of 0 to 30"),
         ({"mixup": -0.1}, "alpha"),
         ({"dropuot": 0.1}, "did you mean 'dropout'"),

@@ -16,9 +16,9 @@ from shared.results.page.document import page
 from shared.results.page.plots import inline
 from shared.results.page.run_files import MOST_POINTS, read_run
 from shared.results.record import build_record, read_record, write_record
-from shared.run.examples import MostConfident, write_examples
+from shared.run.example_predictions import MostConfident, write_examples
 from shared.system import png
-from tests.shared.run.test_examples import look
+from tests.shared.run.test_example_predictions import look
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = '<script>alert("1")</script>&\'"><img src=http://example.org/x>'

@@ -16,7 +16,7 @@ tf = pytest.importorskip("tensorflow")
 from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
-from tf_seresnet.devices import base, probe, stock  # noqa: E402
+from tf_seresnet.devices import base, probe, stock_tensorflow  # noqa: E402
 from tf_seresnet.devices.graph_probe import rewritten  # noqa: E402
 from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
 from tf_seresnet.devices.npu import session_options as npu_options  # noqa: E402
@@ -69,7 +69,7 @@ def gpus(monkeypatch):
     """Two GPUs in TensorFlow's list, without hardware."""
     monkeypatch.setattr(probe, "visible_gpus", lambda: ["first", "second"])
     monkeypatch.setattr(probe, "gpu_name", lambda physical, index: f"GPU the {physical}")
-    monkeypatch.setattr(stock, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
+    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -184,7 +184,7 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
 
 
 def test_a_rewrite_without_effect_is_refused(monkeypatch):
-    monkeypatch.setattr(stock, "first_field", lambda names: "remapping")
+    monkeypatch.setattr(stock_tensorflow, "first_field", lambda names: "remapping")
     with pytest.raises(UsageError, match="no effect on"):
         devices.open_device("cpu", precision="O1")
 
@@ -257,12 +257,12 @@ def test_a_deterministic_run_trains(tmp_path, sample_folder):
 
 def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--other")
-    monkeypatch.setattr(stock, "rewritten", lambda config: (set(), {"_XlaRun"}))
+    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: (set(), {"_XlaRun"}))
     device = devices.open_device("cpu", xla=True)
     level = device.session_config().graph_options.optimizer_options.global_jit_level
     assert level == V1.OptimizerOptions.ON_2
     assert os.environ["TF_XLA_FLAGS"].split() == ["--other", "--tf_xla_cpu_global_jit"]
-    monkeypatch.setattr(stock, "rewritten", lambda config: (set(), set()))
+    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: (set(), set()))
     with pytest.raises(UsageError, match="TF_XLA_FLAGS="):
         devices.open_device("cpu", xla=True)
 

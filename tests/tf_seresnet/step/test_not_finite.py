@@ -71,7 +71,7 @@ def test_an_evaluation_says_the_same(finished, overflowing, tmp_path, capsys):
     folder = tmp_path / "evaluation"
     arguments = ["evaluate", "--device", "cpu", "--checkpoint", str(trained.folder), "--output-dir", str(folder)]
     error = _refused(Run(main(arguments), folder), capsys)
-    assert f"to 299 of 299 images are not numbers, from {LAYER} (" in error
+    assert f"the logits of 299 of 299 images are not finite, from {LAYER} (" in error
     assert error.endswith("; these weights have diverged, evaluate others with --checkpoint, or use --precision O0")
 
 

@@ -19,7 +19,7 @@ from shared.run.progress import Progress  # noqa: E402
 from torch_imagenet.devices.device import open_device, several  # noqa: E402
 from torch_imagenet.distributed import launch  # noqa: E402
 from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
-from torch_imagenet.input_pipeline.data import load_data  # noqa: E402
+from torch_imagenet.input_pipeline.dataset import load_data  # noqa: E402
 from torch_imagenet.main import main  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
 from torch_imagenet.recipe import choose_recipe, resumed_recipe  # noqa: E402

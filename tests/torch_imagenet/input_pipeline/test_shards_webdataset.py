@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from shared import imagenet  # noqa: E402
 from shared.imagenet.check import check  # noqa: E402
 from shared.imagenet.decode import read_rgb  # noqa: E402
-from shared.imagenet.reader import ExtentReader  # noqa: E402
+from shared.imagenet.extent_reader import ExtentReader  # noqa: E402
 from shared.imagenet.shards.write import write_shards  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]

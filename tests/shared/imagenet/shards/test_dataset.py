@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from shared import imagenet
 from shared.errors import DataError, UsageError
-from shared.imagenet.reader import ExtentReader
+from shared.imagenet.extent_reader import ExtentReader
 from shared.imagenet.shards import index as imagenet_shard_index
 from shared.imagenet.shards import tar_scan, write
 from shared.imagenet.shards.split import key_of, member_name

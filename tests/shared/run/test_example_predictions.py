@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.metrics import Metrics
-from shared.run.examples import FILE, MOST, MostConfident, write_examples
+from shared.run.example_predictions import FILE, MOST, MostConfident, write_examples
 
 
 def look(most_confident, indices, logits, labels):
