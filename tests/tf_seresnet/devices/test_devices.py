@@ -529,7 +529,7 @@ def test_stand_in_moves_the_scale_as_contrib_does(adapter):
 def test_npu_device_of_tensorflow_26_trains(tmp_path):
     """In its own process: the compatibility mode cannot be left."""
     code = (
-        "import sys; sys.path.insert(0, 'tests/tf_seresnet'); import test_devices as t\n"
+        "import sys; sys.path.insert(0, 'tests/tf_seresnet/devices'); import test_devices as t\n"
         "device = t.devices.open_device('npu:1', precision='O1')\n"
         "weights, count, variables = t.train(device)\n"
         "assert device.settings()['adapter'] != 'npu_bridge' and not t.tf.executing_eagerly()\n"
