@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts import imports as import_graph
+
 ROOT = Path(__file__).resolve().parents[1]
 HALVES = ("tf_seresnet", "torch_imagenet")
 FOREIGN = tuple(
@@ -26,17 +28,15 @@ FOREIGN = tuple(
 
 
 def sources(*folders):
-    """Every Python file below the folders that exist, as paths relative to the root."""
-    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    """Every Python file below the folders, as paths relative to the root."""
+    return [name for folder in folders for name in import_graph.sources(folder)]
 
 
 def lines(name):
     return (ROOT / name).read_text(encoding="utf-8").splitlines()
 
 
-@functools.lru_cache(maxsize=None)
-def tree(name):
-    return ast.parse((ROOT / name).read_text(encoding="utf-8"), filename=name)
+tree = functools.lru_cache(maxsize=None)(import_graph.parse)
 
 
 def imports(name):

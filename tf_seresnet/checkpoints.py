@@ -110,10 +110,7 @@ def of_training(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
         if found is not None and found.state is not None:
             check_stored(found)
         return config, found
-    if config.checkpoint is not None:
-        raise UsageError(
-            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
-        )
+    config.check_one_checkpoint()
     found = find(config.resume)
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")

@@ -54,7 +54,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
         _log_setup(log, setup, setup.checkpoint)
         if folder:
-            setup.write_config(folder / "config.json")
+            setup.write_config(folder)
         size = batch_size(setup.config, len(data.test_images), device.count)
         inference = Inference(setup.network, setup.normalisation, size, reuse=False, replicas=replicas)
         checkpoint = setup.checkpoint.moved_with(config.output_dir)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Optional
 
 from shared import recipes
 from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
-from shared.roofline import Accelerator
 from shared.system.paths import expanded
 from tf_seresnet.devices.options import TENSORFLOW_PACKAGES, DeviceConfig, add_options
 from tf_seresnet.network import LAYERS_PER_N
@@ -24,44 +23,15 @@ MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --mod
 
 @dataclass(frozen=True)
 class RunConfig(DeviceConfig):
-    """What the command line says, by the parser's names. None: not given, and the recipe or a default decides."""
+    """The command line, parsed once: the common options, those of devices, and those of this half."""
 
-    mode: str
-    # -- What to run -------------------------------------------------------------------------------------------
-    recipe: Optional[str]
-    network: Optional[str]
     depth: Optional[int]
     variant: Optional[str]
     layers: Optional[str]
-    data_path: Optional[str]
-    restrict_classes: bool
-    workers: Optional[int]
-    # -- The limits of the device ------------------------------------------------------------------------------
-    peak_flops: Optional[float]
-    memory_bandwidth: Optional[float]
-    # -- Training: each overrides a field of the recipe --------------------------------------------------------
-    epochs: Optional[int]
     steps_per_epoch: Optional[int]
-    max_steps: Optional[int]
-    batch_size: Optional[int]  # images per device
-    learning_rate: Optional[float]
-    scheduler: Optional[str]
-    milestones: Optional[Tuple[int, ...]]
-    factors: Optional[Tuple[float, ...]]
-    warm_up_epochs: Optional[int]
-    momentum: Optional[float]
-    weight_decay: Optional[float]
-    seed: Optional[int]
     # -- Evaluation --------------------------------------------------------------------------------------------
     eval_batch_size: Optional[int]  # images per device
     test_iteration: Optional[int]  # batches per evaluation
-    # -- Files and reports -------------------------------------------------------------------------------------
-    output_dir: Optional[str]
-    resume: Optional[str]
-    checkpoint: Optional[str]
-    save_steps: Optional[int]
-    keep: int  # numbered checkpoints
-    print_freq: int  # steps per log line
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
     train_url: Optional[str]
@@ -74,20 +44,6 @@ class RunConfig(DeviceConfig):
         values = vars(parser().parse_args(argv))
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**dict(values, **lists))
-
-    @property
-    def accelerator(self) -> Optional[Accelerator]:
-        """The limits of the device for the roofline of a step; None where they are not given."""
-        return Accelerator.from_limits(self.peak_flops, self.memory_bandwidth)
-
-    def recipe_overrides(self) -> Dict[str, Any]:
-        """The fields of the recipe that the command line sets."""
-        values = {name: getattr(self, name) for name in RECIPE_OPTIONS}
-        return {name: value for name, value in values.items() if value is not None}
-
-    def to_json(self) -> Dict[str, Any]:
-        """What was given or has a default, by name, for config.json."""
-        return {name: value for name, value in sorted(vars(self).items()) if value is not None}
 
 
 def parser() -> Parser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -12,20 +11,20 @@ import numpy as np
 import tensorflow as tf
 
 from shared import recipes, sample
+from shared.checkpoint.state import check_same_data
 from shared.cifar10.dataset import Cifar10
-from shared.class_names import Classes, Match, check_same, match
+from shared.class_names import Classes, Match, match
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results.record import build_record
-from shared.run import provenance, reproducibility
+from shared.run import config_file, provenance, reproducibility
 from shared.run.loop import Plan
 from shared.run.progress import refuse_less
-from shared.system.atomic_files import write_atomic
 from shared.text import in_utf8
 from tf_seresnet import checkpoints, devices, input_pipeline
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.network_spec import NetworkSpec
-from tf_seresnet.options import RunConfig
+from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 
 WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
 CLASSES_ADVICE = "check --data-path and label_names in batches.meta"
@@ -145,22 +144,19 @@ class RunSetup:
             "arithmetic": arithmetic(self.device),
         }
 
-    def write_config(self, path: Path) -> None:
-        """Write config.json: everything that decided what this run does, as it was resolved."""
-        content = {
-            "command": provenance.command(),
-            "commit": provenance.commit(),
-            "recipe": self.recipe.to_json(),
-            "learning_rate": self.recipe.schedule.describe(),
-            "network": dataclasses.asdict(self.network),
-            "options": self.config.to_json(),
-            "device": self.device.settings(),
-            "global_batch_size": self.global_batch_size,
-            "data": input_pipeline.describe_data(self.data),
-            "machine": provenance.machine(),
-            "versions": versions(),
-        }
-        write_atomic(path, json.dumps(content, indent=2) + "\n")
+    def write_config(self, folder: Path) -> None:
+        """Write config.json into the run's folder. Raises OSError."""
+        config_file.write_config(
+            folder,
+            self.recipe,
+            {},
+            network=dataclasses.asdict(self.network),
+            options=self.config.to_json(),
+            device=self.device.settings(),
+            global_batch_size=self.global_batch_size,
+            data=input_pipeline.describe_data(self.data),
+            versions=versions(),
+        )
 
     def record(self, mode: str, **parts: Any) -> Dict[str, Any]:
         """result.json of this run: what the setup decided, and the `parts` that the mode measured."""
@@ -187,7 +183,7 @@ def choose_recipe(config: RunConfig, data: Cifar10) -> CifarRecipe:
     if data.name == sample.NAME and not config.recipe:
         recipe = recipes.get("sample").override(precision=recipe.precision, loss_scale=recipe.loss_scale)
     assert isinstance(recipe, CifarRecipe)  # the command line knows no others
-    recipe = recipe.override(**config.recipe_overrides())
+    recipe = recipe.override(**config.given(RECIPE_OPTIONS))
     return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
 
 
@@ -196,14 +192,9 @@ def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Cifar10) -> C
 
     Raises UsageError where an option or the data set would make it another run.
     """
-    if data.fingerprint != state["data"]["fingerprint"]:
-        raise UsageError(
-            f"{data.path} is not the data set that the run was trained on; give that one with --data-path, or start"
-            " a new run with --checkpoint"
-        )
-    check_same(state["data"].get("classes"), Classes(data.label_names), data.path)
+    check_same_data(state["data"], data.fingerprint, Classes(data.label_names), data.path)
     refuse_less(state["progress"], config.epochs, config.max_steps)
-    return CifarRecipe.from_json(state["recipe"]).resumed(config.recipe_overrides(), config.recipe)
+    return CifarRecipe.from_json(state["recipe"]).resumed(config.given(RECIPE_OPTIONS), config.recipe)
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:

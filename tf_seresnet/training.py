@@ -44,8 +44,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
         for line in [setup.data_remark, *notes]:
             log.line(line)
         if folder:
-            config_file = folder / "config.json"
-            disk_errors.optional(lambda: setup.write_config(config_file), config_file, log)
+            disk_errors.optional(lambda: setup.write_config(folder), folder / "config.json", log)
         batches, step, inference = _build_graph(setup, replicas)
         log_lines.log_setup(log, setup, batches.left_out, folder)
         with tf1.Session(config=setup.device.session_config()) as session:

@@ -92,7 +92,7 @@ def write_config(setup: RunSetup, folder: Path) -> None:
         options=setup.config.to_json(),
         device=setup.device.describe(),
         global_batch_size=setup.global_batch_size,
-        data=setup.data.describe() if setup.data is not None else {"name": "synthetic"},
+        data=_dataset(setup),
         versions=versions(),
     )
 
@@ -135,7 +135,7 @@ def for_record(setup: RunSetup, network: nn.Module) -> Dict[str, Any]:
         "network": setup.spec.name,
         "recipe": setup.recipe.name,
         "image_size": setup.recipe.image_size,
-        "dataset": setup.data.describe() if setup.data is not None else {"name": "synthetic"},
+        "dataset": _dataset(setup),
         "device": setup.device.describe(),
         "machine": provenance.machine(),
         "precision": setup.precision.name,
@@ -157,6 +157,10 @@ def for_training_record(setup: TrainingSetup, network: nn.Module) -> Dict[str, A
         "memory_format": setup.memory_format,
         "compiled": setup.config.compile,
     }
+
+
+def _dataset(setup: RunSetup) -> Dict[str, Any]:
+    return setup.data.describe() if setup.data is not None else {"name": "synthetic"}
 
 
 def versions() -> Dict[str, str]:

@@ -10,9 +10,9 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
 from shared.cli.arguments import Parser, common_parser, number, one_of
+from shared.cli.common_config import CommonConfig
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.recipes.imagenet import DECAYED, SMOOTHING
-from shared.roofline import Accelerator
 from shared.system.paths import expanded
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
@@ -27,46 +27,13 @@ MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", 
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """The command line, parsed once. What follows from a checkpoint or from the devices is a `replace`d copy.
+class RunConfig(CommonConfig):
+    """The command line, parsed once: the common options and those of this half.
 
-    None is "not given": for a field of the recipe the recipe's value stands.
+    What follows from a checkpoint or from the devices is a `replace`d copy.
     """
 
-    mode: str
     argv: Tuple[str, ...]  # as it was typed, to start other processes with
-    # What to run.
-    recipe: Optional[str]
-    network: Optional[str]
-    data_path: Optional[str]
-    device: str
-    precision: Optional[str]
-    deterministic: bool
-    workers: Optional[int]
-    restrict_classes: bool
-    distributed: bool
-    num_devices: Optional[int]
-    # Training.
-    epochs: Optional[int]
-    max_steps: Optional[int]
-    batch_size: Optional[int]
-    learning_rate: Optional[float]
-    scheduler: Optional[str]
-    milestones: Optional[Tuple[int, ...]]
-    factors: Optional[Tuple[float, ...]]
-    warm_up_epochs: Optional[int]
-    momentum: Optional[float]
-    weight_decay: Optional[float]
-    seed: Optional[int]
-    # Files, reports and the limits of the device.
-    output_dir: Optional[str]
-    resume: Optional[str]
-    checkpoint: Optional[str]
-    save_steps: Optional[int]
-    keep: int
-    print_freq: int
-    peak_flops: Optional[float]
-    memory_bandwidth: Optional[float]
     # The network.
     num_classes: Optional[int]
     image_size: Optional[int]
@@ -135,14 +102,9 @@ class RunConfig:
         """What only an Ascend NPU has."""
         return NpuSettings(self.npu_fused_sgd, self.npu_jit_compile, self.npu_internal_format)
 
-    @property
-    def accelerator(self) -> Optional[Accelerator]:
-        """The limits of the device for the roofline of a step; None where they are not given."""
-        return Accelerator.from_limits(self.peak_flops, self.memory_bandwidth)
-
     def to_json(self) -> Dict[str, Any]:
-        """What was given or has a default, by name, for config.json."""
-        return {name: value for name, value in sorted(vars(self).items()) if value is not None and name != "argv"}
+        """As `CommonConfig.to_json`, without `argv`, which config.json has as its command."""
+        return {name: value for name, value in super().to_json().items() if name != "argv"}
 
 
 def parser() -> Parser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from shared import recipes, sample
-from shared.class_names import check_same
+from shared.checkpoint.state import check_same_data
 from shared.errors import UsageError
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
 from shared.run.progress import refuse_less
@@ -52,7 +52,7 @@ def _documented(config: RunConfig) -> str:
 def _overridden(name: str, config: RunConfig, device: Device) -> ImageNetRecipe:
     recipe = recipes.get(name)
     assert isinstance(recipe, ImageNetRecipe)  # the command line knows no others
-    given = given_options(config)
+    given = config.given(RECIPE_OPTIONS)
     documented_step = recipe.batch_size * recipe.devices
     network = given.get("network", recipe.network)
     if network != recipe.network:
@@ -76,15 +76,10 @@ def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Data) -> Imag
 
     Raises UsageError where an option or the data set would make it another run.
     """
-    if data.content.fingerprint != state["data"]["fingerprint"]:
-        raise UsageError(
-            f"{data.content.path} is not the data set that the run was trained on; give that one with --data-path, or"
-            " start a new run with --checkpoint"
-        )
-    check_same(state["data"].get("classes"), data.classes, data.content.path)
+    check_same_data(state["data"], data.content.fingerprint, data.classes, data.content.path)
     refuse_less(state["progress"], config.epochs, config.max_steps)
     stored = ImageNetRecipe.from_json(state["recipe"])
-    given = given_options(config)
+    given = config.given(RECIPE_OPTIONS)
     if config.scale_learning_rate:
         given.pop("learning_rate", None)  # the stored one is already scaled
     return stored.resumed(given, config.recipe)
@@ -104,12 +99,6 @@ def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: D
     if config.zero_pad is not None:
         changes["zero_pad"] = config.zero_pad
     return recipe.override(auxiliary_weight=0.0, **changes)
-
-
-def given_options(config: RunConfig) -> Dict[str, Any]:
-    """What the command line says about the recipe."""
-    values = {name: getattr(config, name, None) for name in RECIPE_OPTIONS}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def network_spec(

@@ -181,27 +181,27 @@ class Run:
             self._data_wait = (self._data_wait or 0.0) + data_wait
         self._step_is_whole = True
 
-    def is_last(self, ahead: Optional[int] = None) -> bool:
-        """Whether the step `ahead` of those that were read, by default the latest, ends its epoch or the run."""
-        ahead, progress, plan = len(self._pending) if ahead is None else ahead, self.progress, self.plan
+    # Of the step that was counted last, or of the one `further` steps after it.
+
+    def is_last(self, further: int = 0) -> bool:
+        """Whether this step ends its epoch or the run."""
+        ahead, progress, plan = self.ahead + further, self.progress, self.plan
         return progress.step_in_epoch + ahead >= plan.steps_per_epoch or progress.step + ahead >= plan.total_steps
 
-    def should_log(self, ahead: Optional[int] = None) -> bool:
+    def should_log(self, further: int = 0) -> bool:
         """Whether this step has a line in the log."""
-        ahead = len(self._pending) if ahead is None else ahead
         step = self.progress.step_in_epoch if self.plan.print_by_epoch else self.progress.step
-        return self.is_last(ahead) or (step + ahead) % self.plan.print_freq == 0
+        return self.is_last(further) or (step + self.ahead + further) % self.plan.print_freq == 0
 
-    def should_save(self, ahead: Optional[int] = None) -> bool:
+    def should_save(self, further: int = 0) -> bool:
         """Whether a checkpoint follows this step; the one at the end of an epoch follows its evaluation."""
-        ahead, every = len(self._pending) if ahead is None else ahead, self.plan.save_steps
-        return every is not None and (self.progress.step + ahead) % every == 0 and not self.is_last(ahead)
+        step, every = self.progress.step + self.ahead + further, self.plan.save_steps
+        return every is not None and step % every == 0 and not self.is_last(further)
 
-    def should_sync(self, ahead: Optional[int] = None) -> bool:
+    def should_sync(self, further: int = 0) -> bool:
         """Whether results are read after this step: it is logged or saved, or throughput is measured from here on."""
-        ahead = len(self._pending) if ahead is None else ahead
-        warmed_up = self.progress.step + ahead - self._first_step == self.plan.warm_up_steps
-        return warmed_up or self.should_log(ahead) or self.should_save(ahead)
+        warmed_up = self.progress.step + self.ahead + further - self._first_step == self.plan.warm_up_steps
+        return warmed_up or self.should_log(further) or self.should_save(further)
 
     def read(self, check: bool = True) -> None:
         """Wait for the pending steps and count them; `check` the weights after them, too.
@@ -240,14 +240,14 @@ class Run:
         if self._ranks.size == 1:
             self._interrupts.raise_if_requested()
             return
-        ahead = len(self._pending)
+        step = self.progress.step + self.ahead
         if self._interrupts.requested is not None:
             further = 1
-            while self.step.asynchronous and not self.should_sync(ahead + further):
+            while self.step.asynchronous and not self.should_sync(further):
                 further += 1
-            self._ranks.propose_stop(self._interrupts.requested, self.progress.step + ahead + further)
-        if not ahead or not self.step.asynchronous:
-            number = self._ranks.agreed_stop(self.progress.step + ahead)
+            self._ranks.propose_stop(self._interrupts.requested, step + further)
+        if not self.ahead or not self.step.asynchronous:
+            number = self._ranks.agreed_stop(step)
             if number is not None:
                 raise Stopped(number)
 

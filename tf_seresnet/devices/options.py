@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
+from shared.cli.common_config import CommonConfig
+
 # Distributions that contain TensorFlow, for --version, which does not import it.
 TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "tensorflow-aarch64")
 
 
 @dataclass(frozen=True)
-class DeviceConfig:
-    """The device options of a run under the parser's names. None: not set."""
+class DeviceConfig(CommonConfig):
+    """The common options and those of this half's devices, by the parser's names. None: not given."""
 
-    device: str
-    precision: Optional[str]
     loss_scale: Optional[str]  # "dynamic" or a number
-    deterministic: bool
     xla: bool
     npu_option: Tuple[str, ...]  # "key=value" for the Ascend adapter
-    distributed: bool
-    num_devices: Optional[int]
 
     @property
     def requested_devices(self) -> Optional[int]:

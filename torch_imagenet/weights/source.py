@@ -74,10 +74,7 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
     if config.resume is None:
         config, weights = starting_weights(config)
         return config, None, weights
-    if config.checkpoint is not None:
-        raise UsageError(
-            "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
-        )
+    config.check_one_checkpoint()
     found = checkpoints.find(config.resume)
     check_stored(found)
     output_dir = config.output_dir or str(run_of(found.folder))
