@@ -130,13 +130,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
     devices.add_options(parser)
-    parser.set_defaults(device="auto", deterministic=False)
+    parser.set_defaults(device="auto")
     options = parser.parse_args()
     devices.load_tensorflow(options.device, options.xla)
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
     device = devices.open_device(
-        options.device, "O0", options.xla, options.deterministic, options.npu_option, options.loss_scale
+        options.device, "O0", options.loss_scale, xla=options.xla, npu_options=tuple(options.npu_option)
     )
     steps = [originals_step(data, recipe, device), our_step(data, recipe, device)]
     for step in steps * 3:

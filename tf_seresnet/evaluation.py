@@ -29,13 +29,13 @@ from shared.run.log import RunLog, now
 from shared.system import png
 from tf_seresnet import checkpoints, devices, run_setup
 from tf_seresnet.checkpoints import Found
+from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.input_pipeline import Normalisation, load_data
 from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.inference import Inference
-from tf_seresnet.step.replicas import Replicas
 
 tf1 = tf.compat.v1
 

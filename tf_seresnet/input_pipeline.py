@@ -19,8 +19,8 @@ from shared.cifar10.dataset import Cifar10, channel_statistics
 from shared.errors import UsageError
 from shared.system.paths import check_there
 from shared.text import in_utf8, of_system
+from tf_seresnet.devices.replicas import ALONE, Replicas
 from tf_seresnet.options import RunConfig
-from tf_seresnet.step.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 

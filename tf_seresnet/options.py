@@ -9,7 +9,7 @@ from typing import Any, Optional
 from shared import recipes
 from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
 from shared.system.paths import expanded
-from tf_seresnet.devices.options import TENSORFLOW_PACKAGES, DeviceConfig, add_options
+from tf_seresnet.devices.base import TENSORFLOW_PACKAGES, DeviceConfig, add_options
 from tf_seresnet.network import LAYERS_PER_N
 
 # The options that override a field of the recipe.

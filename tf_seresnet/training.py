@@ -19,11 +19,11 @@ from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
 from tf_seresnet import checkpoints, evaluation, input_pipeline, log_lines
+from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.inference import Inference
-from tf_seresnet.step.replicas import Replicas
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1

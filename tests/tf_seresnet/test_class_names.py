@@ -196,8 +196,8 @@ def test_answers_are_counted_over_the_columns_that_are_left():
 
     from shared.cli.signals import Interrupts
     from shared.run.example_predictions import MostConfident
+    from tf_seresnet.devices.replicas import ALONE
     from tf_seresnet.evaluation import count_images
-    from tf_seresnet.step.replicas import ALONE
 
     class Inference:
         images_per_run = 2

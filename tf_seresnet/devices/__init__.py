@@ -17,34 +17,27 @@ import os
 import re
 import sys
 import warnings
-from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.text import nearest
 from tf_seresnet.devices import probe
-from tf_seresnet.devices.base import PRECISIONS, Device, Request, parse_loss_scale, refuse_index
+from tf_seresnet.devices.base import (
+    PRECISIONS,
+    Device,
+    DeviceConfig,
+    Request,
+    add_options,
+    parse_loss_scale,
+    refuse_index,
+)
 from tf_seresnet.devices.npu import environment, launch
-from tf_seresnet.devices.npu.adapter import adapter_for
-from tf_seresnet.devices.npu.device import NpuDevice
-from tf_seresnet.devices.options import DeviceConfig, add_options
+from tf_seresnet.devices.npu.device import NpuDevice, adapter_for
 from tf_seresnet.devices.startup_output import startup_messages_dropped
-from tf_seresnet.devices.stock_tensorflow import XLA_ON_CPU, CpuDevice, GpuDevice, append_flag
+from tf_seresnet.devices.stock_tensorflow import XLA_ON_CPU, CpuDevice, GpuDevice
 
-__all__ = [
-    "PRECISIONS",
-    "Device",
-    "DeviceConfig",
-    "add_options",
-    "documented_recipe",
-    "load_tensorflow",
-    "open_device",
-    "open_from",
-    "parse",
-    "starts_ranks",
-    "start_ranks",
-    "with_rank_named",
-]
+__all__ = ["PRECISIONS", "Device", "DeviceConfig", "add_options"]
 
 
 def parse(text: str) -> Tuple[str, Optional[int]]:
@@ -60,28 +53,28 @@ def parse(text: str) -> Tuple[str, Optional[int]]:
     return kind, int(match.group(3)) if match.group(3) else None
 
 
-def open_device(
-    spec: str,
-    precision: str = "O0",
-    xla: bool = False,
-    deterministic: bool = False,
-    npu_options: Sequence[str] = (),
-    loss_scale: Optional[str] = None,
-    number: Optional[int] = 1,
-) -> Device:
+def open_device(spec: str, precision: str = "O0", loss_scale: Optional[str] = None, **options: Any) -> Device:
     """The device that `spec` names (see `parse`), checked and ready.
 
-    "auto" is a GPU if TensorFlow sees one, else an NPU if its adapter is installed, else the CPU. `precision` is O0
-    (float32), O1 (float16 where it is safe, with loss scaling) or bf16. `npu_options` are "key=value" texts for the
-    adapter. `loss_scale` is "dynamic" or a number of at least 1; None: by precision. `number` is that of the process's
-    devices; None: all available. A process with an NPU has one, and may be one of several ranks (`npu.environment`).
-
-    Call it before anything else imports TensorFlow, which reads its XLA flags at import. Raises UsageError if the
-    machine, TensorFlow or the adapter does not support a requested option.
+    "auto" is a GPU if TensorFlow sees one, else an NPU if its adapter is installed, else the CPU. `options` are the
+    other fields of `Request`. A process with an NPU has one, and may be one of several ranks (`npu.environment`).
+    Raises UsageError if the machine, TensorFlow or the adapter does not support a requested option.
     """
     kind, index = parse(spec)
-    request = Request(precision, xla, deterministic, tuple(npu_options), parse_loss_scale(loss_scale), number)
-    return _OPENERS[kind](index, request)
+    return _OPENERS[kind](index, Request(precision, loss_scale=parse_loss_scale(loss_scale), **options))
+
+
+def open_from(config: DeviceConfig, precision: str, loss_scale: Optional[str] = None) -> Device:
+    """`open_device` with the options of the command line and the precision and loss scale of the recipe."""
+    return open_device(
+        config.device,
+        precision,
+        loss_scale,
+        xla=config.xla,
+        deterministic=config.deterministic,
+        npu_options=tuple(config.npu_option),
+        number=config.requested_devices,
+    )
 
 
 def documented_recipe(spec: str) -> str:
@@ -96,7 +89,8 @@ def load_tensorflow(device: str, xla: bool) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, unless the user has set it
     if xla and parse(device)[0] in ("auto", "cpu"):
-        append_flag("TF_XLA_FLAGS", XLA_ON_CPU)
+        flags = os.environ.get("TF_XLA_FLAGS", "").split()
+        os.environ["TF_XLA_FLAGS"] = " ".join(dict.fromkeys([*flags, XLA_ON_CPU]))
     warnings.filterwarnings("ignore", category=FutureWarning)  # TensorFlow 1.15 and 2.6 with their numpy
     try:
         with startup_messages_dropped():
@@ -113,19 +107,6 @@ def load_tensorflow(device: str, xla: bool) -> None:
         if parse(device)[0] == "npu":
             hint = "set PYTHON to the Python that has TensorFlow 1.15 with npu_bridge, or 2.6 with npu_device"
         raise UsageError(f"TensorFlow does not load in {sys.executable} ({reason}); {hint}") from error
-
-
-def open_from(config: DeviceConfig, precision: str, loss_scale: Optional[str]) -> Device:
-    """`open_device` with the options of the command line and the precision and loss scale of the recipe."""
-    return open_device(
-        config.device,
-        precision,
-        config.xla,
-        config.deterministic,
-        config.npu_option,
-        loss_scale,
-        config.requested_devices,
-    )
 
 
 def starts_ranks(config: DeviceConfig) -> bool:

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_seresnet.devices.out_of_memory import limited
+from tf_seresnet.devices.replicas import ALONE, Replicas
 from tf_seresnet.input_pipeline import Normalisation
 from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.step.not_finite import layer_of
-from tf_seresnet.step.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 

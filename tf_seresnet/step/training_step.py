@@ -13,11 +13,11 @@ from shared.run.loop import Step, StepResult
 from shared.run.loss_scale_watch import SkippedSteps
 from tf_seresnet import input_pipeline
 from tf_seresnet.devices.out_of_memory import limited
+from tf_seresnet.devices.replicas import ALONE, Replicas
 from tf_seresnet.layers.core import l2_loss
 from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.step import variables
 from tf_seresnet.step.not_finite import in_variables
-from tf_seresnet.step.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 

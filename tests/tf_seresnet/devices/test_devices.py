@@ -17,9 +17,10 @@ from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.devices import base, probe, stock_tensorflow  # noqa: E402
-from tf_seresnet.devices.graph_probe import rewritten  # noqa: E402
 from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
 from tf_seresnet.devices.npu import session_options as npu_options  # noqa: E402
+from tf_seresnet.devices.npu.device import DYNAMIC_LOSS_SCALE  # noqa: E402
+from tf_seresnet.devices.probe import rewritten  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 STAND_IN = ROOT / "tests" / "fakes" / "tf115_npu_bridge"
@@ -69,7 +70,7 @@ def gpus(monkeypatch):
     """Two GPUs in TensorFlow's list, without hardware."""
     monkeypatch.setattr(probe, "visible_gpus", lambda: ["first", "second"])
     monkeypatch.setattr(probe, "gpu_name", lambda physical, index: f"GPU the {physical}")
-    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
+    monkeypatch.setattr(probe, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -184,7 +185,7 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
 
 
 def test_a_rewrite_without_effect_is_refused(monkeypatch):
-    monkeypatch.setattr(stock_tensorflow, "first_field", lambda names: "remapping")
+    monkeypatch.setattr(stock_tensorflow.CpuDevice, "rewrites", {"O1": ("remapping",)})
     with pytest.raises(UsageError, match="no effect on"):
         devices.open_device("cpu", precision="O1")
 
@@ -257,24 +258,26 @@ def test_a_deterministic_run_trains(tmp_path, sample_folder):
 
 def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--other")
-    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: (set(), {"_XlaRun"}))
+    devices.load_tensorflow("cpu", xla=True)
+    monkeypatch.setattr(probe, "rewritten", lambda config: (set(), {"_XlaRun"}))
     device = devices.open_device("cpu", xla=True)
     level = device.session_config().graph_options.optimizer_options.global_jit_level
     assert level == V1.OptimizerOptions.ON_2
     assert os.environ["TF_XLA_FLAGS"].split() == ["--other", "--tf_xla_cpu_global_jit"]
-    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: (set(), set()))
+    monkeypatch.setattr(probe, "rewritten", lambda config: (set(), set()))
     with pytest.raises(UsageError, match="TF_XLA_FLAGS="):
         devices.open_device("cpu", xla=True)
 
 
 @pytest.mark.slow
-def test_xla_compiles_on_the_cpu_when_the_device_comes_first():
-    """In its own process, where opening the device loads TensorFlow."""
+def test_xla_compiles_on_the_cpu_when_its_flag_comes_first():
+    """In its own process, where `load_tensorflow` sets the flag and loads TensorFlow."""
     code = (
-        "import sys; from tf_seresnet import devices; from tf_seresnet.devices import graph_probe\n"
+        "import sys; from tf_seresnet import devices; from tf_seresnet.devices import probe\n"
         "assert 'tensorflow' not in sys.modules\n"
+        "devices.load_tensorflow('cpu', xla=True)\n"
         "device = devices.open_device('cpu', xla=True)\n"
-        "print('_XlaRun' in graph_probe.rewritten(device.session_config())[1])"
+        "print('_XlaRun' in probe.rewritten(device.session_config())[1])"
     )
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -508,7 +511,7 @@ def test_stand_in_refuses_what_the_adapter_would(adapter):
 def test_stand_in_moves_the_scale_as_contrib_does(adapter):
     from tensorflow.contrib import mixed_precision
 
-    settings = dict(npu_options.DYNAMIC_LOSS_SCALE, init_loss_scale=64, incr_every_n_steps=3)
+    settings = dict(DYNAMIC_LOSS_SCALE, init_loss_scale=64, incr_every_n_steps=3)
     with tf.Graph().as_default(), V1.Session() as session:
         finite = V1.placeholder(tf.bool, [])
         managers = [adapter.ExponentialUpdateLossScaleManager(**settings)]

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from shared.errors import UsageError
 from shared.text import decoded
@@ -25,8 +24,7 @@ TABLE = "RANK_TABLE_FILE"
 CHIEF = ("CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZE", "CM_WORKER_IP")
 
 
-@dataclass(frozen=True)
-class Rank:
+class Rank(NamedTuple):
     """Process `number` of `size`, which uses the NPU with index `device` of its machine."""
 
     number: int
@@ -78,36 +76,26 @@ def read_rank_table(path: str) -> Dict[int, int]:
     try:
         with open(path, "rb") as file:
             content = json.loads(decoded(file.read()))
-    except OSError as error:
-        raise UsageError(f"{TABLE} names {path}, which cannot be read ({error.strerror}); correct it") from error
-    except ValueError as error:
-        raise UsageError(f"{TABLE} names {path}, which is not JSON ({error}); correct the file") from error
-    try:
         if content.get("status", "completed") != "completed":
             raise UsageError(f"the rank table {path} is not completed; wait until it has been written")
-        devices = _devices_by_rank(content)
+        return _devices_by_rank(content)
+    except OSError as error:
+        raise UsageError(f"{TABLE} names {path}, which cannot be read ({error.strerror}); correct it") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{path} lacks the rank and device of an NPU ({type(error).__name__}: {error}); see HCCL's rank table"
+            f"{TABLE} names {path}, which is no rank table of HCCL ({type(error).__name__}: {error}); correct the file"
         ) from error
-    if sorted(devices) != list(range(len(devices))):
-        raise UsageError(f"the ranks in {path} are not 0 to {len(devices) - 1}, each once; correct the file")
-    return devices
 
 
 def _devices_by_rank(content: Dict[str, Any]) -> Dict[int, int]:
     """Reads a rank table of version 1.0, a list of servers, or of the older form, groups of instances."""
-    pairs = []
-    for server in content.get("server_list", ()):
-        pairs += [(device["rank_id"], device["device_id"]) for device in server["device"]]
-    for group in content.get("group_list", ()):
-        for instance in group["instance_list"]:
-            pairs.append((instance["rank_id"], instance["devices"][0]["device_id"]))
-    if not pairs:
-        raise KeyError("server_list")
-    if len({int(rank) for rank, _ in pairs}) < len(pairs):
-        raise ValueError("a rank is listed twice")
-    return {int(rank): int(device) for rank, device in pairs}
+    devices = [device for server in content.get("server_list", ()) for device in server["device"]]
+    pairs = [(int(device["rank_id"]), int(device["device_id"])) for device in devices]
+    instances = [instance for group in content.get("group_list", ()) for instance in group["instance_list"]]
+    pairs += [(int(instance["rank_id"]), int(instance["devices"][0]["device_id"])) for instance in instances]
+    if not pairs or sorted(rank for rank, _ in pairs) != list(range(len(pairs))):
+        raise ValueError("it does not list the ranks 0, 1, ..., each once")
+    return dict(pairs)
 
 
 def _rank_of_table(environment: Mapping[str, str], path: str) -> Optional[Rank]:
@@ -123,9 +111,9 @@ def _rank_of_table(environment: Mapping[str, str], path: str) -> Optional[Rank]:
 
 
 def _rank_of_chief(environment: Mapping[str, str]) -> Optional[Rank]:
-    for name in ("RANK_ID", "RANK_SIZE"):
-        if environment.get(name):
-            raise UsageError(f"{name} is set beside {CHIEF[0]}, and they exclude each other; unset {name}")
+    beside = [name for name in ("RANK_ID", "RANK_SIZE") if environment.get(name)]
+    if beside:
+        raise UsageError(f"{beside[0]} is set beside {CHIEF[0]}, and they exclude each other; unset {beside[0]}")
     missing = [name for name in CHIEF if not environment.get(name)]
     if missing:
         raise UsageError(f"{' and '.join(missing)} not set, but the CM_ variables must be set together; set it too")

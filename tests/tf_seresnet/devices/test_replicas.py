@@ -26,11 +26,11 @@ from tests.tf_seresnet.conftest import SHORT, Run  # noqa: E402
 from tests.tf_seresnet.test_resume import assert_same  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.devices import probe as found  # noqa: E402
+from tf_seresnet.devices.replicas import Replicas  # noqa: E402
 from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
 from tf_seresnet.layers.core import CoreLayers  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 from tf_seresnet.network_spec import NetworkSpec  # noqa: E402
-from tf_seresnet.step.replicas import Replicas  # noqa: E402
 from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
 from tf_seresnet.step.variables import initialise  # noqa: E402
 

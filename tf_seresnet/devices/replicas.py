@@ -18,7 +18,7 @@ tf1 = tf.compat.v1
 
 
 class Replicas:
-    """One device: process `rank` of `ranks`, with `towers` devices in each."""
+    """One device: process `rank` of `ranks`, with `towers` devices in each. The graph is built inside, as a context."""
 
     rank, ranks, towers = 0, 1, 1
     averages = False  # whether the optimizer averages the gradients over the devices, else it sums them
@@ -27,6 +27,12 @@ class Replicas:
     def count(self) -> int:
         """All devices."""
         return self.ranks * self.towers
+
+    def __enter__(self) -> Replicas:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
 
     def run(self, function: Callable[[int], Any]) -> List[Any]:
         """`function(number)` for each device of this process, built to run on that device."""
@@ -61,12 +67,20 @@ ALONE = Replicas()
 class Mirrored(Replicas):
     """Several devices of one process through tf.distribute.MirroredStrategy, with a copy of every variable on each.
 
-    Create it inside the graph that it is for, and build the graph in `strategy.scope()`.
+    Create it inside the graph that it is for.
     """
 
     def __init__(self, devices: Sequence[str], reduction: Any) -> None:
-        self.strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+        self._strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+        self._scope = self._strategy.scope()
         self.towers = len(devices)
+
+    def __enter__(self) -> Replicas:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._scope.__exit__(*error)
 
     def run(self, function: Callable[[int], Any]) -> List[Any]:
         results: Dict[int, Any] = {}
@@ -76,7 +90,7 @@ class Mirrored(Replicas):
             results[number] = None
             results[number] = function(number)
 
-        run = getattr(self.strategy, "run", None) or self.strategy.experimental_run_v2  # its name up to 2.1
+        run = getattr(self._strategy, "run", None) or self._strategy.experimental_run_v2  # its name up to 2.1
         run(replica)
         return [results[number] for number in range(self.towers)]
 
@@ -88,7 +102,7 @@ class Mirrored(Replicas):
         return unflatten(tf.distribute.get_replica_context().merge_call(total, args=(flatten(tensors),)), tensors)
 
     def assign(self, number: int, variable: Any, value: Any) -> Any:
-        return self.strategy.experimental_local_results(variable)[number].assign(value)
+        return self._strategy.experimental_local_results(variable)[number].assign(value)
 
 
 class AgreedInterrupts(Interrupts):
