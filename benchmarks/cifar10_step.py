@@ -85,21 +85,15 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
     """The step of `tf_seresnet.training`, over as many epochs as it takes."""
     import tensorflow as tf
 
-    from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-    from tf_seresnet.network_spec import NetworkSpec
     from tf_seresnet.step import variables
+    from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput
+    from tf_seresnet.step.network_spec import NetworkSpec
     from tf_seresnet.step.training_step import TrainingStep
 
     with tf.Graph().as_default():
-        batch = TrainingInput(
-            data.train_images,
-            data.train_labels,
-            Normalisation.from_images(data.train_images),
-            Augmentation(4, True),
-            recipe.batch_size,
-            recipe.seed,
-            static_shapes=True,
-        )
+        device.static_shapes = True
+        normalise = Normalisation.from_images(data.train_images)
+        batch = TrainingInput(data.train_images, data.train_labels, normalise, recipe, device)
         network = NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
         training = TrainingStep(network, batch, recipe, device)
         session = tf.compat.v1.Session(config=device.session_config())

@@ -24,15 +24,15 @@ from shared.checkpoint.state import check_state, not_ours
 from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
+from shared.run import disk_errors
 from shared.run.folder import moved_with, run_of
 from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
-from tf_seresnet.input_pipeline import Normalisation
-from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.options import RunConfig
-from tf_seresnet.step.not_finite import in_variables
-from tf_seresnet.step.variables import load_values
+from tf_seresnet.step import variables as graph
+from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.network_spec import NetworkSpec
 
 tf1 = tf.compat.v1
 
@@ -59,7 +59,6 @@ class Checkpoints:
     """The checkpoints of one run, under `folder`/checkpoints. Make it when the graph is complete."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        self.run = folder
         self._saver = _saver(saved_variables())
         self._folder = CheckpointFolder(folder, keep)
         numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
@@ -73,7 +72,7 @@ class Checkpoints:
         are unchanged then.
         """
         if not math.isfinite(session.run(self._magnitude)):
-            where = in_variables(session, saved_variables())
+            where = graph.not_finite(session, saved_variables())
             raise not_a_number(f"a weight is not a number after step {state['progress']['step']}{where}")
 
         def write(folder: Path) -> None:
@@ -92,7 +91,7 @@ def find(path: Union[str, Path]) -> Found:
     path = Path(path)
     if checkpoint_folder.holds_one(path):
         ours = checkpoint_folder.find(path)
-        return Found(str(ours.folder / WEIGHTS), ours.state, ours.notes)
+        return Found(str(ours.folder / WEIGHTS), _checked(ours.folder, ours.state), ours.notes)
     if path.is_dir():  # the original's ./model: TensorFlow's own index of checkpoints
         prefix = tf.train.latest_checkpoint(native(path))
         if prefix:
@@ -106,15 +105,11 @@ def find(path: Union[str, Path]) -> Found:
 def of_training(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
     """The checkpoint that --resume or --checkpoint names; with --resume the config has the folder of its run."""
     if config.resume is None:
-        found = None if config.checkpoint is None else find(config.checkpoint)
-        if found is not None and found.state is not None:
-            check_stored(found)
-        return config, found
+        return config, None if config.checkpoint is None else find(config.checkpoint)
     config.check_one_checkpoint()
     found = find(config.resume)
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
-    check_stored(found)
     if config.output_dir is None:
         config = dataclasses.replace(config, output_dir=str(run_of(Path(found.prefix).parent)))
     return config, found
@@ -135,15 +130,15 @@ def restore_weights(session: Any, found: Found, variables: List[Any], rows: Opti
         return
     name = _head({variable.op.name for variable in variables})
     _restore(session, found.prefix, [variable for variable in variables if variable.op.name != name])
-    with _reading(found.prefix) as reader:
-        load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
+    with reading(found.prefix) as reader:
+        graph.load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
 
 
 def classes(found: Found) -> Optional[Classes]:
     """The classes of the checkpoint's head; None where it has no head. Raises UsageError where it cannot be read."""
     if found.state is not None:
         return of_state(found.state, found.state["network"]["num_classes"])
-    with _reading(found.prefix) as reader:
+    with reading(found.prefix) as reader:
         shapes = reader.get_variable_to_shape_map()
     name = _head(shapes)
     return read_beside(found.prefix, shapes[name][-1]) if name and len(shapes[name]) == 2 else None
@@ -189,17 +184,7 @@ def saved_variables() -> List[Any]:
 
 
 # Errors of the disk. TensorFlow's exceptions carry the text of the system's error and not its number.
-_DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOENT,
-    errno.EIO,
-    errno.ESTALE,
-)
+_DISK = (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE)
 
 
 @contextlib.contextmanager
@@ -223,49 +208,34 @@ def _saver(variables: List[Any]) -> Any:
 
 
 def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
-    with _reading(prefix) as reader:
+    with reading(prefix) as reader:
         shapes = reader.get_variable_to_shape_map()
         expected = {variable.op.name: variable.shape.as_list() for variable in variables}
         missing = sorted(set(expected) - set(shapes))
-        if missing:
-            raise UsageError(
-                f"{prefix} lacks {len(missing)} of {len(expected)} variables, {missing[0]} first; it is of another"
-                " network: check --depth and --variant"
-            )
-        for name, shape in sorted(expected.items()):
-            if shape != shapes[name]:
-                raise UsageError(
-                    f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth, --variant"
-                )
+        other = sorted(name for name, shape in expected.items() if shapes.get(name, shape) != shape)
+        if missing or other:
+            what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
+            what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
+            raise UsageError(f"{prefix} {what}; it is of another network: check --depth and --variant")
         _saver(variables).restore(session, native(prefix))
 
 
 @contextlib.contextmanager
-def _reading(prefix: str) -> Iterator[Any]:
+def reading(prefix: str) -> Iterator[Any]:
     """TensorFlow's reader of a checkpoint. What it raises for a damaged one becomes a UsageError."""
     try:
         yield tf1.train.load_checkpoint(native(prefix))
     except UNREADABLE as error:
-        raise UsageError(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint") from error
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        raise UsageError(f"{prefix} cannot be read ({line}); use another checkpoint") from error
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error of TensorFlow, whose message may be empty or very long."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
-
-
-def check_stored(found: Found) -> None:
-    """Raises UsageError where the checkpoint does not say what continuing or evaluating it needs."""
-    assert found.state is not None
-    folder = Path(found.prefix).parent
-    stored = check_state(folder, found.state, recipe=CifarRecipe, network=NetworkSpec, normalisation=Normalisation)
-    stored["recipe"].checked()
-    network, normalisation = stored["network"], stored["normalisation"]
-    for wrong, what in (
-        ((network.depth, network.variant) != (stored["recipe"].depth, stored["recipe"].variant), "network"),
-        (len(normalisation.mean) != 3 or len(normalisation.std) != 3, "normalisation"),
-        (min(normalisation.std) <= 0, "normalisation"),
-    ):
-        if wrong:
-            raise not_ours(folder, what)
-    network.checked()
+def _checked(folder: Path, state: Dict[str, Any]) -> Dict[str, Any]:
+    """The state of this checkpoint. Raises UsageError where it lacks what continuing or evaluating it needs."""
+    stored = check_state(folder, state, recipe=CifarRecipe, network=NetworkSpec, normalisation=Normalisation)
+    recipe, network, normalisation = stored["recipe"].checked(), stored["network"], stored["normalisation"]
+    if (network.depth, network.variant) != (recipe.depth, recipe.variant):
+        raise not_ours(folder, "network")
+    if len(normalisation.mean) != 3 or len(normalisation.std) != 3 or min(normalisation.std) <= 0:
+        raise not_ours(folder, "normalisation")
+    return state

@@ -50,15 +50,14 @@ def staged(config: RunConfig) -> Iterator[RunConfig]:
     The folder is copied after a failure, too. Raises UsageError if a URL needs moxing and it is missing.
     """
     config = with_local_data(config)
-    url, folder = config.train_url, config.output_dir
-    if folder is None:
-        folder = config.modelarts_result_dir
-    if url is not None and folder is None:
-        folder = "/cache/output" if url.startswith(REMOTE) else url
+    url, folder = config.train_url, config.output_dir or config.modelarts_result_dir
     if url is not None and url.startswith(REMOTE):
+        folder = folder or "/cache/output"
         _moxing()  # fail before hours of training, not after
-    elif url is not None and url != folder:
-        refuse_others(Path(url), "tf_seresnet", config.mode, "--train_url")
+    elif url is not None:
+        folder = folder or url
+        if url != folder:
+            refuse_others(Path(url), "tf_seresnet", config.mode, "--train_url")
     try:
         yield dataclasses.replace(config, output_dir=folder)
     finally:
@@ -67,17 +66,14 @@ def staged(config: RunConfig) -> Iterator[RunConfig]:
 
 
 def _copy(source: str, target: str) -> None:
-    if source.startswith(REMOTE) or target.startswith(REMOTE):
-        _moxing().file.copy_parallel(source, target)
-    else:
-        _copy_local(source, target)
-
-
-def _copy_local(source: str, target: str) -> None:
     """Copy a folder into one that may exist already (shutil.copytree can since Python 3.8).
 
-    `last` and `best` keep pointing to checkpoints. Times and permissions are kept if the file system supports them.
+    On this machine `last` and `best` keep pointing to checkpoints, and times and permissions are kept if the file
+    system supports them.
     """
+    if source.startswith(REMOTE) or target.startswith(REMOTE):
+        _moxing().file.copy_parallel(source, target)
+        return
     if os.path.realpath(source) == os.path.realpath(target):
         return
     for folder, folders, files in os.walk(source):

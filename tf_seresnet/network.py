@@ -13,7 +13,8 @@ al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507) for the gate.
 from __future__ import annotations
 
 import abc
-from typing import Any, Optional
+import collections
+from typing import Any, Dict, Optional
 
 from shared.errors import UsageError
 
@@ -28,6 +29,15 @@ Tensor = Any  # a tf.Tensor or a keras.KerasTensor: this file imports neither
 
 class Layers(abc.ABC):
     """The layers of a network. Images and feature maps are [batch, height, width, channels]."""
+
+    def __init__(self) -> None:
+        self._counts: Dict[str, int] = collections.Counter()
+
+    def next_name(self, kind: str) -> str:
+        """The next layer's name, as TensorFlow 1.x gives it: "dense", then "dense_1", ..."""
+        count = self._counts[kind]
+        self._counts[kind] += 1
+        return f"{kind}_{count}" if count else kind
 
     @abc.abstractmethod
     def conv(self, x: Tensor, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Tensor:

@@ -6,24 +6,25 @@ import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import tensorflow as tf
 
 from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
-from shared.results.record import evaluation_part
 from shared.run import disk_errors
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
-from tf_seresnet import checkpoints, evaluation, input_pipeline, log_lines
+from tf_seresnet import checkpoints, evaluation
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
+from tf_seresnet.run import description, log_lines
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.inference import Inference
+from tf_seresnet.step.input_pipeline import TrainingInput
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
@@ -44,9 +45,9 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
         for line in [setup.data_remark, *notes]:
             log.line(line)
         if folder:
-            disk_errors.optional(lambda: setup.write_config(folder), folder / "config.json", log)
+            disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)
         batches, step, inference = _build_graph(setup, replicas)
-        log_lines.log_setup(log, setup, batches.left_out, folder)
+        description.log_setup(log, setup, batches.left_out, folder)
         with tf1.Session(config=setup.device.session_config()) as session:
             _initialise(session, setup, log)
             replicas.align(session)
@@ -60,9 +61,9 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):
                         # The session call returns when the step is done, so every step is read at once.
-                        output = step.run(session, rate, stops.requested is not None)
-                        replicas.agree(output.stopping)
-                        run.count(output, output.data_wait)
+                        result = step.run(session, rate, stops.requested is not None)
+                        replicas.agree(step.stopping)
+                        run.count(result, step.data_wait)
                         run.read(check=run.should_log())
                         if run.should_log():
                             run.log_step(rate, log_lines.step_line)
@@ -74,19 +75,20 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                     run.log_epoch()
                     examples = MostConfident()
                     count = functools.partial(
-                        evaluation.count_images, session, inference, data, setup.own_classes, stops, replicas, examples
+                        evaluation.count_images, session, setup, inference, replicas, stops, examples
                     )
-                    metrics = run.evaluate(functools.partial(count, training=True))
+                    metrics = run.evaluate(count)
                     log.line(log_lines.epoch_line(run, metrics))
                     run.end_epoch(metrics)
             # -- Record --------------------------------------------------------------------------------------------
             if folder is None:
                 return
-            _save_weights(session, folder / "model.ckpt", data.label_names)
-            evaluation.write_pictures(log, folder, examples, data, data.label_names)
-            parts = {"parameters": variables.parameters(), "started": started, "seconds": time.time() - begin}
-            result = _result(setup, run, metrics, str(folder / "checkpoints" / "last"), **parts)
-            evaluation.write_result(log, folder, result, metrics, disk_errors.advice(folder))
+            model, own = folder / "model.ckpt", variables.model_variables()
+            write = functools.partial(checkpoints.save_weights, session, model, own, data.label_names)
+            disk_errors.required(write, model, folder)
+            evaluation.write_pictures(log, folder, examples, setup)
+            record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
+            evaluation.write_result(log, folder, record, metrics, disk_errors.advice(folder))
 
 
 def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
@@ -98,23 +100,12 @@ def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
     return folder, notes
 
 
-def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[input_pipeline.TrainingInput, TrainingStep, Inference]:
+def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
     recipe, data, device = setup.recipe, setup.data, setup.device
-    batches = input_pipeline.TrainingInput(
-        data.train_images,
-        data.train_labels,
-        setup.normalisation,
-        input_pipeline.Augmentation(recipe.crop_padding, recipe.flip),
-        recipe.batch_size,
-        recipe.seed,
-        setup.config.workers or 2,
-        device.static_shapes,
-        device.times_data_wait,
-        replicas,
-    )
+    images, labels, workers = data.train_images, data.train_labels, setup.config.workers or 2
+    batches = TrainingInput(images, labels, setup.normalisation, recipe, device, replicas, workers)
     step = TrainingStep(setup.network, batches, recipe, device, replicas)
-    batch_size = evaluation.batch_size(setup.config, len(data.test_images), device.count)
-    return batches, step, Inference(setup.network, setup.normalisation, batch_size, reuse=True, replicas=replicas)
+    return batches, step, evaluation.open_inference(setup, replicas, reuse=True)
 
 
 def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
@@ -137,24 +128,19 @@ def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
 
 def _checkpoint_writer(session: Any, setup: RunSetup, folder: Path) -> Callable[[Dict[str, Any], bool], Any]:
     """What writes a checkpoint of the session with the state of the run. Needs the complete graph."""
-    saver, fixed = checkpoints.Checkpoints(folder, setup.config.keep), setup.checkpoint_state()
-    return lambda state, best: saver.save(session, {**fixed, **state}, best)
+    saver, constant = checkpoints.Checkpoints(folder, setup.config.keep), description.for_checkpoint(setup)
+    return lambda state, best: saver.save(session, {**constant, **state}, best)
 
 
-def _save_weights(session: Any, path: Path, names: Sequence[str]) -> None:
-    """The final weights in TensorFlow's usual form. Raises UsageError where the disk does not take them."""
-    own = variables.model_variables()
-    disk_errors.required(lambda: checkpoints.save_weights(session, path, own, names), path, path.parent)
-
-
-def _result(setup: RunSetup, run: Run, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:
-    return setup.record(
-        "train",
+def _record(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: Any) -> Dict[str, Any]:
+    return description.for_record(
+        setup,
+        metrics,
+        str(folder / "checkpoints" / "last"),
         seed=setup.recipe.seed,
         schedule=setup.recipe.schedule.describe(),
         batch_size=setup.recipe.batch_size,
         global_batch_size=setup.global_batch_size,
-        evaluation=evaluation_part(metrics, checkpoint),
         **run.record(),
-        **parts,
+        **times,
     )

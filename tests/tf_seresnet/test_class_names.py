@@ -208,7 +208,8 @@ def test_answers_are_counted_over_the_columns_that_are_left():
     images, labels = np.zeros((3, 32, 32, 3), np.uint8), np.array([0, 1, 1], np.int32)
     data = SimpleNamespace(test_images=images, test_labels=labels, path="data")
     classes = class_names.Match((0, 1), ("a", "c"), columns=(0, 2))
-    metrics = count_images(None, Inference(), data, classes, Interrupts(), ALONE, MostConfident(), training=False)
+    setup = SimpleNamespace(data=data, evaluated_classes=classes, config=SimpleNamespace(mode="evaluate"))
+    metrics = count_images(None, setup, Inference(), ALONE, Interrupts(), MostConfident())
     assert isinstance(metrics, Metrics)
     assert metrics.confusion.tolist() == [[0, 1], [0, 2]]
 

@@ -5,11 +5,10 @@ Reading and writing need TensorFlow under every Keras backend; it is imported on
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Container, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Container, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -24,7 +23,6 @@ SETTLED_STEPS = 1000.0
 _NETWORK_VARIABLE = re.compile(
     r"(conv2d|dense)(_\d+)?/(kernel|bias)|BatchNorm(_\d+)?/(beta|gamma|moving_mean|moving_variance)"
 )
-_MAX_LISTED = 5  # mismatches listed in an error; the others are counted
 
 
 def graph_variables(model: Any) -> Dict[str, Any]:
@@ -47,16 +45,15 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     Raises UsageError, and leaves the model unchanged, if there is no such checkpoint or it belongs to another network.
     """
     variables = graph_variables(model)
-    with _reader(Path(path)) as reader:
+    with _reading(Path(path)) as reader:
         found = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
         substitutes = _substitutes(variables, found)
         expected = {name: tuple(variable.shape) for name, variable in variables.items() if name not in substitutes}
         mismatches = _mismatches(expected, found)
         if mismatches:
-            more = f" and {len(mismatches) - _MAX_LISTED} more" if len(mismatches) > _MAX_LISTED else ""
             raise UsageError(
-                f"{path} is not a checkpoint of {model.name}: {', '.join(mismatches[:_MAX_LISTED])}{more}; build the"
-                " model with the depth, variant and number of classes of the checkpoint"
+                f"{path} is not a checkpoint of {model.name} ({len(mismatches)} differences:"
+                f" {', '.join(mismatches[:5])}); build the model with the checkpoint's depth, variant and classes"
             )
         values = {name: reader.get_tensor(substitutes.get(name, name)) for name in variables}
     for name, variable in variables.items():
@@ -90,19 +87,14 @@ def _numpy(variable: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
 
 
-@contextlib.contextmanager
-def _reader(path: Path) -> Iterator[Any]:
-    """TensorFlow's reader of the checkpoint at `path`; inside, its errors become UsageError."""
-    tf = _tensorflow()
-    from tf_seresnet.checkpoints import UNREADABLE, find, first_line, native  # it imports TensorFlow
+def _reading(path: Path) -> Any:
+    """`checkpoints.reading` of the checkpoint at `path`."""
+    _tensorflow()
+    from tf_seresnet.checkpoints import find, reading  # it imports TensorFlow
 
     # The first format of TensorFlow 1.x has no index: the prefix is the name of its one file.
     first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name
-    prefix = str(path) if first_format else find(path).prefix
-    try:
-        yield tf.train.load_checkpoint(native(prefix))
-    except UNREADABLE as error:
-        raise UsageError(f"cannot read the checkpoint {path} ({first_line(error)}); give another one") from error
+    return reading(str(path) if first_format else find(path).prefix)
 
 
 def _substitutes(variables: Iterable[str], found: Container[str]) -> Dict[str, str]:

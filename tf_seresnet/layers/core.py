@@ -6,11 +6,11 @@ their order and the arithmetic are those of `layers.slim`, so that each set rest
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from tf_seresnet.layers.layer_names import LayerNames
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 
 tf1 = tf.compat.v1
@@ -23,7 +23,7 @@ class CoreLayers(Layers):
     """
 
     def __init__(self, reuse: bool = False) -> None:
-        self._names = LayerNames()
+        super().__init__()
         self._reuse = reuse
         self._batch_norms: List[Tuple[_BatchNormVariables, Any, Any]] = []  # with the batch's mean and variance
         self.outputs: List[Tuple[str, Any]] = []  # of the layers with variables: (name prefix of the variables, output)
@@ -39,21 +39,12 @@ class CoreLayers(Layers):
             raise ValueError("a graph is built either for training or for inference")
         with self._scope("BatchNorm") as scope:
             variables = _BatchNormVariables(scope.name, int(x.shape[-1]))
-            scale_and_shift = variables.gamma, variables.beta
-            if not training:
-                y, _, _ = tf1.nn.fused_batch_norm(
-                    x,
-                    *scale_and_shift,
-                    mean=variables.moving_mean,
-                    variance=variables.moving_variance,
-                    epsilon=BATCH_NORM_EPSILON,
-                    is_training=False,
-                )
-                return self._record(scope.name, y)
+            averages = {} if training else {"mean": variables.moving_mean, "variance": variables.moving_variance}
             y, mean, variance = tf1.nn.fused_batch_norm(
-                x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True
+                x, variables.gamma, variables.beta, epsilon=BATCH_NORM_EPSILON, is_training=training, **averages
             )
-            self._batch_norms.append((variables, mean, variance))
+            if training:
+                self._batch_norms.append((variables, mean, variance))
             return self._record(scope.name, y)
 
     def batch_statistics(self) -> List[Any]:
@@ -67,11 +58,8 @@ class CoreLayers(Layers):
         sets a variable.
         """
         layers = zip(self._batch_norms, batch_statistics[::2], batch_statistics[1::2])
-        return [
-            operation
-            for (variables, _, _), mean, variance in layers
-            for operation in variables.update(mean, variance, assign)
-        ]
+        updates = (variables.update(mean, variance, assign) for (variables, _, _), mean, variance in layers)
+        return list(itertools.chain.from_iterable(updates))
 
     def dense(self, x: Any, units: int) -> Any:
         with self._scope("dense") as scope:
@@ -98,7 +86,7 @@ class CoreLayers(Layers):
         return output
 
     def _scope(self, kind: str) -> Any:
-        return tf1.variable_scope(self._names.next(kind), reuse=self._reuse or None)
+        return tf1.variable_scope(self.next_name(kind), reuse=self._reuse or None)
 
 
 class _BatchNormVariables:

@@ -14,8 +14,6 @@ from shared.errors import UsageError
 from tf_seresnet.layers.core import CoreLayers
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON
 
-NEWEST = (2, 12)
-
 tf1 = tf.compat.v1
 
 
@@ -27,8 +25,7 @@ class SlimLayers(CoreLayers):
 
     def __init__(self, reuse: bool = False) -> None:
         super().__init__(reuse)
-        version = tuple(int(part) for part in tf.__version__.split(".")[:2])
-        if version > NEWEST:
+        if tuple(map(int, tf.__version__.split(".")[:2])) > (2, 12):
             raise UsageError(
                 f"--layers slim needs TensorFlow 2.12 or older and this is {tf.__version__}; use --layers core, the"
                 " same network with the same checkpoints"
@@ -40,8 +37,8 @@ class SlimLayers(CoreLayers):
                 from tflearn.layers.conv import global_avg_pool
         except ImportError as error:
             raise UsageError(
-                f"--layers slim needs tf-slim 1.1.0 and tflearn 0.5.0 ({error}); pip install tf-slim==1.1.0"
-                " tflearn==0.5.0, or use --layers core"
+                f"--layers slim lacks a package ({error}); pip install tf-slim==1.1.0 tflearn==0.5.0, or use --layers"
+                " core"
             ) from error
         self._slim = tf_slim
         self._global_avg_pool = global_avg_pool
@@ -50,7 +47,7 @@ class SlimLayers(CoreLayers):
         return self._layer("conv2d", tf1.layers.conv2d, x, filters, kernel, strides, padding="same", use_bias=bias)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
-        name = self._names.next("BatchNorm")
+        name = self.next_name("BatchNorm")
         y = self._slim.batch_norm(
             x,
             decay=BATCH_NORM_DECAY,
@@ -79,6 +76,6 @@ class SlimLayers(CoreLayers):
 
     def _layer(self, kind: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """A layer of tf.layers under the next name of its kind."""
-        name = self._names.next(kind)
+        name = self.next_name(kind)
         options.update(kernel_initializer=tf1.zeros_initializer(), name=name, reuse=self._reuse or None)
         return self._record(name, function(*arguments, **options))

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.devices.replicas import ALONE, Replicas
-from tf_seresnet.input_pipeline import Normalisation
-from tf_seresnet.network_spec import NetworkSpec
-from tf_seresnet.step.not_finite import layer_of
+from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.network_spec import NetworkSpec
+from tf_seresnet.step.variables import layer_not_finite
 
 tf1 = tf.compat.v1
 
@@ -51,17 +51,15 @@ class Inference:
     def run(self, session: Any, images: np.ndarray) -> np.ndarray:
         """Logits float32 [images, classes] of at most `images_per_run` images uint8 [images, 32, 32, 3].
 
-        Those of an image on which the network overflows are nan.
-
-        A short batch is padded with black images, so that no device compiles for a second shape; their logits are
-        dropped.
+        Those of an image on which the network overflows are nan. A short batch is padded with black images, so that no
+        device compiles for a second shape; their logits are dropped.
         """
         with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
             return session.run(self._logits, self._fed(images))[: len(images)]
 
     def first_not_finite(self, session: Any, images: np.ndarray) -> Optional[str]:
         """The first layer whose output for these images is not finite, for a message."""
-        return layer_of(session, self._outputs, self._fed(images))
+        return layer_not_finite(session, self._outputs, self._fed(images))
 
     def _fed(self, images: np.ndarray) -> Dict[Any, np.ndarray]:
         missing = self.images_per_run - len(images)

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from shared import recipes
-from tf_seresnet.log_lines import ADVICE_STEP, LONG, advice
 from tf_seresnet.network import blocks_per_stage
+from tf_seresnet.run.log_lines import ADVICE_STEP, LONG, advice
 
 pytestmark = pytest.mark.once
 

@@ -1,52 +1,18 @@
-"""What a training writes to its log: the setup, a step, an epoch, and how to make it shorter where it takes days."""
+"""What a training writes to its log: a step, an epoch, and how to make it shorter where it takes days."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, List, Mapping, Optional
+from typing import Any, List, Mapping
 
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
-from shared.run.events import log_start
-from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.text import duration
 from tf_seresnet.run_setup import RunSetup
-from tf_seresnet.step import variables
 
 ADVICE_STEP = 12  # soon, but behind the first steps, which compile
 LONG = 6 * 3600.0  # seconds
 SMALLER = {"port": ((11, 3), (20, 20)), "paper": ((8, 3), (20, 20))}  # depths that exist, and epochs
-
-
-def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path]) -> None:
-    """Log what is about to run. Needs the graph, for the number of parameters."""
-    recipe, device, network = setup.recipe, setup.device, setup.network
-    log_start(
-        log,
-        recipe.to_json(),
-        layers=network.layers,
-        dataset=setup.data.name,
-        device=f"{device.count} x {device.name}",
-        global_batch_size=setup.global_batch_size,
-    )
-    several = f"{device.count} x " if device.count > 1 else ""
-    lines = [
-        f"device: {device.kind}, {several}{device.name}, precision {device.precision}",
-        *(f"note: {note}" for note in device.notes),
-        f"network: {recipe.network}, variant {network.variant}, layers {network.layers},"
-        f" {variables.parameters():,} trainable parameters",
-        f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.steps_per_epoch} steps, batch {recipe.batch_size} per"
-        f" device ({setup.global_batch_size} in all), learning rate {recipe.schedule.describe()}",
-        *(f"note: {remark}" for remark in setup.remarks()),
-    ]
-    if folder:
-        lines.append(f"output: {folder}")
-    if left_out:
-        why = "this device wants one shape" if device.static_shapes else "they are fewer than the devices"
-        lines.append(f"note: {why}; the last {left_out} images of an epoch's order are left out")
-    for line in lines:
-        log.line(line)
 
 
 def step_line(run: Run, rate: float, speed: Mapping[str, Any]) -> str:
@@ -77,7 +43,8 @@ def epoch_line(run: Run, metrics: Metrics) -> str:
 
 def log_advice(run: Run, setup: RunSetup) -> None:
     """Log once how long the run takes where that is long, unless an option made it smaller."""
-    speed = run.clock.summary() if run.progress.step == ADVICE_STEP and setup.is_full_recipe else {}
+    made_smaller = setup.config.max_steps or setup.recipe.steps_per_epoch or setup.config.epochs
+    speed = run.clock.summary() if run.progress.step == ADVICE_STEP and not made_smaller else {}
     if speed:
         left = run.plan.total_steps - run.progress.step
         for line in advice(speed["step_ms_p50"] / 1000, left, setup.recipe, run.plan.steps_per_epoch):

@@ -1,0 +1,40 @@
+"""Which network of this half: what a checkpoint must state so that evaluation builds the same one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Type
+
+from shared.errors import UsageError
+from shared.text import nearest
+from tf_seresnet.layers.core import CoreLayers
+from tf_seresnet.layers.slim import SlimLayers
+from tf_seresnet.network import blocks_per_stage, se_resnet
+
+LAYER_SETS: Dict[str, Type[CoreLayers]] = {"core": CoreLayers, "slim": SlimLayers}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A depth and variant of `se_resnet`, the layer set that builds it, and its number of classes."""
+
+    depth: int
+    variant: str
+    layers: str
+    num_classes: int
+
+    def checked(self) -> NetworkSpec:
+        """Itself; raises UsageError for a depth, variant or layer set that does not exist or does not run here."""
+        blocks_per_stage(self.depth, self.variant)
+        self.layer_set()
+        return self
+
+    def build(self, images: Any, layers: CoreLayers, training: bool) -> Any:
+        """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph."""
+        return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training)
+
+    def layer_set(self, reuse: bool = False) -> CoreLayers:
+        """The layers of one network to be built; `reuse` shares the variables of one that has been."""
+        if self.layers not in LAYER_SETS:
+            raise UsageError(f"no layer set {self.layers!r} for a graph; {nearest(self.layers, LAYER_SETS)}")
+        return LAYER_SETS[self.layers](reuse=reuse)
