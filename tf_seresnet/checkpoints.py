@@ -11,7 +11,6 @@ import errno
 import math
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -76,8 +75,7 @@ class Checkpoints:
             raise not_a_number(f"a weight is not a number after step {state['progress']['step']}{where}")
 
         def write(folder: Path) -> None:
-            with _as_os_error(folder):
-                self._saver.save(session, native(folder / WEIGHTS), write_meta_graph=False, write_state=False)
+            _write(self._saver, session, folder / WEIGHTS)
 
         return self._folder.save(state["progress"]["step"], write, state, best)
 
@@ -115,23 +113,25 @@ def of_training(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
     return config, found
 
 
-def restore_everything(session: Any, found: Found) -> None:
-    """Every variable of the graph, optimizer state included. Raises UsageError where the checkpoint lacks one."""
-    _restore(session, found.prefix, saved_variables())
-
-
-def restore_weights(session: Any, found: Found, variables: List[Any], rows: Optional[Sequence[int]] = None) -> None:
+def restore(session: Any, found: Found, variables: List[Any], rows: Optional[Sequence[int]] = None) -> None:
     """The given variables by name, whatever else the checkpoint holds. Raises UsageError naming what it lacks.
 
     `rows` are the checkpoint's classes that the network's classes correspond to; None: they are the same.
     """
-    if rows is None:
-        _restore(session, found.prefix, variables)
-        return
-    name = _head({variable.op.name for variable in variables})
-    _restore(session, found.prefix, [variable for variable in variables if variable.op.name != name])
+    head = "" if rows is None else _head(variable.op.name for variable in variables)
+    restored = [variable for variable in variables if variable.op.name != head]
+    expected = {variable.op.name: variable.shape.as_list() for variable in restored}
     with reading(found.prefix) as reader:
-        graph.load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
+        shapes = reader.get_variable_to_shape_map()
+        missing = sorted(set(expected) - set(shapes))
+        other = sorted(name for name, shape in expected.items() if shapes.get(name, shape) != shape)
+        if missing or other:
+            what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
+            what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
+            raise UsageError(f"{found.prefix} {what}; it is of another network: check --depth and --variant")
+        _saver(restored).restore(session, native(found.prefix))
+        if rows is not None:
+            graph.load_values(session, {head: reader.get_tensor(head)[:, list(rows)]})
 
 
 def classes(found: Found) -> Optional[Classes]:
@@ -152,22 +152,17 @@ def _head(names: Iterable[str]) -> str:
 
 
 def save_weights(session: Any, prefix: Path, variables: List[Any], names: Optional[Sequence[str]] = None) -> None:
-    """TensorFlow's usual files at `prefix` (`prefix`.index, `prefix`.data-...): the final weights of a run.
-
-    The classes' `names` stand in a file beside them (`class_names.beside`).
+    """The final weights of a run in TensorFlow's usual files at `prefix`, the classes' `names` in a file beside them.
 
     Raises OSError where the disk does not take them.
     """
-    folder = Path(tempfile.mkdtemp(prefix=".", dir=str(prefix.parent)))
-    try:
-        with _as_os_error(folder):
-            _saver(variables).save(session, native(folder / prefix.name), write_meta_graph=False, write_state=False)
+    with tempfile.TemporaryDirectory(prefix=".", dir=str(prefix.parent)) as name:
+        folder = Path(name)
+        _write(_saver(variables), session, folder / prefix.name)
         write_beside(folder / prefix.name, names)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # names and data before the index that announces them
             os.replace(str(file), str(prefix.parent / file.name))
-    finally:
-        shutil.rmtree(str(folder), ignore_errors=True)
 
 
 def native(path: Union[str, Path]) -> str:
@@ -187,37 +182,24 @@ def saved_variables() -> List[Any]:
 _DISK = (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE)
 
 
-@contextlib.contextmanager
-def _as_os_error(path: Path) -> Iterator[None]:
-    """Turn what TensorFlow raises for a disk that cannot be written into an OSError."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        for number in _DISK:
-            if os.strerror(number) in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from error
-        raise
-    except ValueError as error:  # of a folder that is gone or read-only
-        if path.is_dir() and os.access(str(path), os.W_OK):
-            raise
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
-
-
 def _saver(variables: List[Any]) -> Any:
     return tf1.train.Saver(variables, max_to_keep=None)
 
 
-def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
-    with reading(prefix) as reader:
-        shapes = reader.get_variable_to_shape_map()
-        expected = {variable.op.name: variable.shape.as_list() for variable in variables}
-        missing = sorted(set(expected) - set(shapes))
-        other = sorted(name for name, shape in expected.items() if shapes.get(name, shape) != shape)
-        if missing or other:
-            what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
-            what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
-            raise UsageError(f"{prefix} {what}; it is of another network: check --depth and --variant")
-        _saver(variables).restore(session, native(prefix))
+def _write(saver: Any, session: Any, prefix: Path) -> None:
+    """Write TensorFlow's files. What it raises for a disk that cannot be written becomes an OSError."""
+    folder = str(prefix.parent)
+    try:
+        saver.save(session, native(prefix), write_meta_graph=False, write_state=False)
+    except tf.errors.OpError as error:
+        for number in _DISK:
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), folder) from error
+        raise
+    except ValueError as error:  # of a folder that is gone or read-only
+        if os.path.isdir(folder) and os.access(folder, os.W_OK):
+            raise
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder) from error
 
 
 @contextlib.contextmanager

@@ -59,11 +59,11 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         inference = open_inference(setup, replicas, reuse=False)
         checkpoint = setup.checkpoint.moved_with(config.output_dir)
         with tf1.Session(config=device.session_config()) as session:
-            checkpoints.restore_weights(session, checkpoint, variables.model_variables())
+            checkpoints.restore(session, checkpoint, variables.model_variables())
             replicas.align(session)
             # -- Count ---------------------------------------------------------------------------------------------
-            stops, examples = replicas.interrupts(interrupts), MostConfident()
-            metrics = count_images(session, setup, inference, replicas, stops, examples)
+            examples = MostConfident()
+            metrics = count_images(session, setup, inference, replicas, interrupts, examples)
             interrupts.raise_if_requested()
         # -- Record ------------------------------------------------------------------------------------------------
         if folder is None:
@@ -98,10 +98,10 @@ def count_images(
     data, classes = setup.data, setup.evaluated_classes
     images, labels = data.test_images, classes.labels(data.test_labels)
     metrics, layer = Metrics(len(classes.names)), None
-    first, end = (len(images) * rank // replicas.ranks for rank in (replicas.rank, replicas.rank + 1))
-    interrupts.raise_if_requested()  # also where this process has no image
+    first, end = (len(images) * rank // replicas.size for rank in (replicas.rank, replicas.rank + 1))
+    replicas.raise_if_stopping(interrupts)  # also where this process has no image
     for start in range(first, end, inference.images_per_run):
-        interrupts.raise_if_requested()
+        replicas.raise_if_stopping(interrupts)
         batch = slice(start, min(start + inference.images_per_run, end))
         logits = inference.run(session, images[batch])
         predicted = metrics.update(

@@ -1,7 +1,6 @@
 """Runs on the ModelArts service: data is copied in from object storage, results are copied out.
 
-The service passes `--data_url` and `--train_url`. URLs of its object storage (`obs://`, `s3://`) go through its package
-`moxing`; local paths are used directly, so that the same command works on any machine.
+URLs of its object storage (`obs://`, `s3://`) go through its package `moxing`; local paths are used directly.
 """
 
 from __future__ import annotations
@@ -37,10 +36,11 @@ def with_local_data(config: RunConfig) -> RunConfig:
     """
     if config.data_url is None or config.data_path is not None:
         return config
-    if not config.data_url.startswith(REMOTE):
-        return dataclasses.replace(config, data_path=config.data_url)
-    _copy(config.data_url, config.modelarts_data_dir)
-    return dataclasses.replace(config, data_path=config.modelarts_data_dir)
+    folder = config.data_url
+    if folder.startswith(REMOTE):
+        folder = config.modelarts_data_dir
+        _copy(config.data_url, folder)
+    return dataclasses.replace(config, data_path=folder)
 
 
 @contextlib.contextmanager

@@ -111,9 +111,6 @@ def blocks_per_stage(depth: int, variant: str) -> int:
 LAYERS_PER_N = {"port": 9, "paper": 6}
 
 
-# -- the original's network ------------------------------------------------------------------------------------
-
-
 def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
     """Feature map [batch, 8, 8, 256]. As in the original, the stem is BN-ReLU-conv directly on the image."""
     width = STEM_FILTERS
@@ -149,9 +146,6 @@ def _unit(
     return _excite(layers.conv(layers.relu(x), filters, kernel, strides), layers, filters)
 
 
-# -- the paper's network ---------------------------------------------------------------------------------------
-
-
 def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
     """Feature map [batch, 8, 8, 64]: conv-BN-ReLU twice per block, the gate on the branch before the addition."""
     x = layers.relu(layers.batch_norm(layers.conv(x, STEM_FILTERS, 3, bias=False), training))
@@ -166,9 +160,6 @@ def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> 
                 x = layers.shortcut(x, filters, strides)
             x = layers.relu(layers.add(x, y))
     return x
-
-
-# -- squeeze and excitation ------------------------------------------------------------------------------------
 
 
 def _excite(x: Tensor, layers: Layers, channels: int) -> Tensor:

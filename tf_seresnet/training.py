@@ -52,16 +52,15 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             _initialise(session, setup, log)
             replicas.align(session)
             step.begin(session)
-            stops = replicas.interrupts(interrupts)
             save = _checkpoint_writer(session, setup, folder) if folder else None
             # -- Train and evaluate --------------------------------------------------------------------------------
-            with Run(setup.plan, step, log, stops, folder, save, setup.resumed_state) as run:
+            with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, replicas) as run:
                 for epoch in run.epochs():
                     rate = recipe.schedule.at(epoch)
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):
                         # The session call returns when the step is done, so every step is read at once.
-                        result = step.run(session, rate, stops.requested is not None)
+                        result = step.run(session, rate, interrupts.requested is not None)
                         replicas.agree(step.stopping)
                         run.count(result, step.data_wait)
                         run.read(check=run.should_log())
@@ -75,7 +74,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                     run.log_epoch()
                     examples = MostConfident()
                     count = functools.partial(
-                        evaluation.count_images, session, setup, inference, replicas, stops, examples
+                        evaluation.count_images, session, setup, inference, replicas, interrupts, examples
                     )
                     metrics = run.evaluate(count)
                     log.line(log_lines.epoch_line(run, metrics))
@@ -115,12 +114,12 @@ def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
     if found is None:
         return
     if setup.resumed_state:
-        checkpoints.restore_everything(session, found)
+        checkpoints.restore(session, found, checkpoints.saved_variables())
         lines = [*found.notes, f"resumed: {found.prefix} at step {setup.resumed_state['progress']['step']}"]
     else:
         found = found.moved_with(setup.config.output_dir)
         outputs = None if classes.in_place else classes.outputs
-        checkpoints.restore_weights(session, found, variables.model_variables(), outputs)
+        checkpoints.restore(session, found, variables.model_variables(), outputs)
         lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in classes.notes)]
     for line in lines:
         log.line(line)

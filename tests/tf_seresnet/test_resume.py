@@ -53,7 +53,7 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
                 kept = kept or checkpoints.Checkpoints(tmp_path, keep=1)
                 if begin:
                     found = checkpoints.Found(str(tmp_path / "checkpoints" / "last" / "model.ckpt"), None, [])
-                    checkpoints.restore_everything(session, found)
+                    checkpoints.restore(session, found, checkpoints.saved_variables())
                 batch.start_epoch(session, 0, begin)
                 for number in range(begin, 2):
                     loss = step.run(session, 0.1).loss

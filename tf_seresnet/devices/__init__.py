@@ -6,8 +6,7 @@
         with tf.compat.v1.Session(config=device.session_config()) as session: ...
 
 TensorFlow silently ignores a graph rewrite that its build or the machine does not support, and a custom optimizer that
-it does not know. So a rewrite is tried on a small graph and the result inspected, and an NPU is opened only if its
-adapter is installed.
+it does not know. So a rewrite is tried on a small graph, and an NPU is opened only if its adapter is installed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import os
 import re
 import sys
 import warnings
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Iterator, Optional, Tuple
 
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
@@ -61,7 +60,10 @@ def open_device(spec: str, precision: str = "O0", loss_scale: Optional[str] = No
     Raises UsageError if the machine, TensorFlow or the adapter does not support a requested option.
     """
     kind, index = parse(spec)
-    return _OPENERS[kind](index, Request(precision, loss_scale=parse_loss_scale(loss_scale), **options))
+    device = _class_of(kind)(index, Request(precision, loss_scale=parse_loss_scale(loss_scale), **options))
+    if kind == "auto" and device.kind == CpuDevice.kind:
+        device.notes += probe.unused_accelerators()
+    return device
 
 
 def open_from(config: DeviceConfig, precision: str, loss_scale: Optional[str] = None) -> Device:
@@ -72,7 +74,7 @@ def open_from(config: DeviceConfig, precision: str, loss_scale: Optional[str] = 
         loss_scale,
         xla=config.xla,
         deterministic=config.deterministic,
-        npu_options=tuple(config.npu_option),
+        npu_options=config.npu_option,
         number=config.requested_devices,
     )
 
@@ -83,10 +85,7 @@ def documented_recipe(spec: str) -> str:
 
 
 def load_tensorflow(device: str, xla: bool) -> None:
-    """Set TensorFlow's environment variables for a `--device` value and import it without start-up messages.
-
-    Raises UsageError if it is not installed or does not load.
-    """
+    """Import TensorFlow for a `--device` value, without start-up messages. Raises UsageError if it does not load."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, unless the user has set it
     if xla and parse(device)[0] in ("auto", "cpu"):
         flags = os.environ.get("TF_XLA_FLAGS", "").split()
@@ -110,15 +109,13 @@ def load_tensorflow(device: str, xla: bool) -> None:
 
 
 def starts_ranks(config: DeviceConfig) -> bool:
-    """Whether this command starts one process per device instead of training itself.
+    """Whether this command starts one process per device, as several NPUs need it, unless it is a rank already.
 
-    It does so for several NPUs, whose adapter needs one process per NPU, unless it is a rank already. For the device
-    "auto", call `load_tensorflow` first.
+    For the device "auto", call `load_tensorflow` first.
     """
     if config.requested_devices == 1 or environment.is_rank():
         return False
-    kind, _ = parse(config.device)
-    return (_best() if kind == "auto" else _OPENERS[kind]) is NpuDevice
+    return _class_of(parse(config.device)[0]) is NpuDevice
 
 
 def start_ranks(config: DeviceConfig, interrupts: Interrupts) -> None:
@@ -126,8 +123,7 @@ def start_ranks(config: DeviceConfig, interrupts: Interrupts) -> None:
 
     Raises UsageError, Stopped, or SystemExit with the status of the first rank that failed.
     """
-    _, index = parse(config.device)
-    refuse_index(NpuDevice.kind, index)
+    refuse_index(NpuDevice.kind, parse(config.device)[1])
     launch.run_ranks([sys.executable, *sys.argv], launch.rank_environments(config.requested_devices), interrupts)
 
 
@@ -141,20 +137,11 @@ def with_rank_named() -> Iterator[None]:
         raise UsageError(f"rank {rank}: {error}" if environment.is_rank() else str(error)) from error
 
 
-def _best() -> Opener:
-    """The best available kind of device."""
+def _class_of(kind: str) -> Any:
+    """The class of devices of a kind; for "auto" that of the best available one."""
+    classes = {found.kind: found for found in (CpuDevice, GpuDevice, NpuDevice)}
+    if kind != "auto":
+        return classes[kind]
     if probe.visible_gpus():
         return GpuDevice
-    if adapter_for(probe.tensorflow_version()) is not None:
-        return NpuDevice
-    return CpuDevice
-
-
-def _open_automatic(index: Optional[int], request: Request) -> Device:
-    device = _best()(None, request)
-    device.notes += probe.unused_accelerators() if device.kind == CpuDevice.kind else []
-    return device
-
-
-Opener = Callable[[Optional[int], Request], Device]
-_OPENERS: Dict[str, Opener] = {"auto": _open_automatic, "cpu": CpuDevice, "gpu": GpuDevice, "npu": NpuDevice}
+    return NpuDevice if adapter_for(probe.tensorflow_version()) is not None else CpuDevice

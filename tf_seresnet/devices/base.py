@@ -6,7 +6,7 @@ import abc
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from shared.cli.common_config import CommonConfig
 from shared.errors import UsageError
@@ -157,16 +157,11 @@ def check_count(kind: str, requested: Optional[int], available: int) -> None:
 
 def _make_deterministic() -> None:
     """Make TensorFlow deterministic in the whole process: it has no narrower switch."""
-    enable = determinism_switch()
+    import tensorflow as tf
+
+    enable = getattr(tf.config.experimental, "enable_op_determinism", None)  # since 2.8
     if enable is not None:
         enable()
     else:
         os.environ["TF_DETERMINISTIC_OPS"] = "1"  # 2.1 to 2.7
         os.environ["TF_CUDNN_DETERMINISTIC"] = "1"  # 1.14 on
-
-
-def determinism_switch() -> Optional[Callable[[], None]]:
-    """TensorFlow's function that enables determinism, since 2.8; None before."""
-    import tensorflow as tf
-
-    return getattr(tf.config.experimental, "enable_op_determinism", None)

@@ -6,27 +6,27 @@ the all-reduce over the devices of all processes.
 
 from __future__ import annotations
 
-import signal
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import tensorflow as tf
 
 from shared.cli.signals import Interrupts, Stopped
 from shared.metrics import Metrics
+from shared.run.loop import StopAgreement
 
 tf1 = tf.compat.v1
 
 
-class Replicas:
-    """One device: process `rank` of `ranks`, with `towers` devices in each. The graph is built inside, as a context."""
+class Replicas(StopAgreement):
+    """One device: process `rank` of `size`, with `towers` devices in each. The graph is built inside, as a context."""
 
-    rank, ranks, towers = 0, 1, 1
+    rank, size, towers = 0, 1, 1
     averages = False  # whether the optimizer averages the gradients over the devices, else it sums them
 
     @property
     def count(self) -> int:
         """All devices."""
-        return self.ranks * self.towers
+        return self.size * self.towers
 
     def __enter__(self) -> Replicas:
         return self
@@ -53,12 +53,14 @@ class Replicas:
         """The metrics summed over all processes, and how many processes are `stopping`."""
         return metrics, int(stopping)
 
-    def interrupts(self, own: Interrupts) -> Interrupts:
-        """The requests to stop that the training loop obeys; `own` are the signals to this process."""
-        return own
-
     def agree(self, stopping: int) -> None:
         """`stopping` processes have been asked to stop; every process has received the same number."""
+
+    def raise_if_stopping(self, interrupts: Interrupts) -> None:
+        """Raise Stopped if this process has been asked to stop; of several, if all have agreed to."""
+        number = interrupts.requested if self.size == 1 else self.agreed_stop(0)
+        if number is not None:
+            raise Stopped(number)
 
 
 ALONE = Replicas()
@@ -103,23 +105,6 @@ class Mirrored(Replicas):
 
     def assign(self, number: int, variable: Any, value: Any) -> Any:
         return self._strategy.experimental_local_results(variable)[number].assign(value)
-
-
-class AgreedInterrupts(Interrupts):
-    """The requests to one of several processes, which stop before the same step."""
-
-    def __init__(self, own: Interrupts) -> None:
-        self._own = own
-        self.agreed = False
-
-    @property
-    def requested(self) -> Optional[int]:  # type: ignore[override]
-        """The signal that this process has received."""
-        return self._own.requested
-
-    def raise_if_requested(self) -> None:
-        if self.agreed:
-            raise Stopped(self.requested or signal.SIGTERM)
 
 
 def flatten(tensors: List[Any]) -> Any:

@@ -12,7 +12,7 @@ from tf_seresnet.run_setup import RunSetup
 
 ADVICE_STEP = 12  # soon, but behind the first steps, which compile
 LONG = 6 * 3600.0  # seconds
-SMALLER = {"port": ((11, 3), (20, 20)), "paper": ((8, 3), (20, 20))}  # depths that exist, and epochs
+SMALL_DEPTHS = {"port": 11, "paper": 8}
 
 
 def step_line(run: Run, rate: float, speed: Mapping[str, Any]) -> str:
@@ -46,24 +46,18 @@ def log_advice(run: Run, setup: RunSetup) -> None:
     made_smaller = setup.config.max_steps or setup.recipe.steps_per_epoch or setup.config.epochs
     speed = run.clock.summary() if run.progress.step == ADVICE_STEP and not made_smaller else {}
     if speed:
-        left = run.plan.total_steps - run.progress.step
-        for line in advice(speed["step_ms_p50"] / 1000, left, setup.recipe, run.plan.steps_per_epoch):
+        for line in advice(speed["step_ms_p50"], run.plan.total_steps - run.progress.step, setup.recipe):
             run.log.line(line)
 
 
-def advice(step_seconds: float, steps_left: int, recipe: CifarRecipe, steps_per_epoch: int) -> List[str]:
-    """How long the rest of a run takes at `step_seconds` per step, and smaller runs; nothing below `LONG` seconds."""
-    seconds = step_seconds * steps_left
+def advice(step_ms: float, steps_left: int, recipe: CifarRecipe) -> List[str]:
+    """How long the rest of a run takes at `step_ms` a step, and how it gets shorter; nothing below `LONG` seconds."""
+    seconds = step_ms * steps_left / 1000
     if seconds < LONG:
         return []
-    smaller = []
-    for depth, epochs in SMALLER[recipe.variant]:
-        # The cost of a step is nearly proportional to the number of blocks.
-        share = (depth - 2) / (recipe.depth - 2)
-        smaller.append((f"--depth {depth} --epochs {epochs}", step_seconds * share * steps_per_epoch * epochs))
     return [
-        f"note: at {1000 * step_seconds:.0f} ms a step the rest of recipe {recipe.name} takes {duration(seconds)} here",
-        "      smaller: " + "; ".join(f"{options} (about {duration(guess)})" for options, guess in smaller),
-        "      add --scheduler cosine --learning-rate 0.1 --warm-up-epochs 1 to these; --max-steps N stops anywhere;",
+        f"note: at {step_ms:.0f} ms a step the rest of recipe {recipe.name} takes {duration(seconds)} here",
+        f"      shorter: --depth {SMALL_DEPTHS[recipe.variant]} --epochs 3 --scheduler cosine --learning-rate 0.1;"
+        " --max-steps N stops anywhere;",
         "      Ctrl-C saves a checkpoint that --resume continues from",
     ]

@@ -76,13 +76,9 @@ class TrainingInput:
         self.steps_per_epoch = steps_per_epoch(len(images), self._step_images, replicas.count, static_shapes)
         self.left_out = len(images) - min(len(images), self.steps_per_epoch * self._step_images)
         with tf.device("/cpu:0"), tf1.name_scope("input"):
-            self._placeholders = {
-                "images": tf1.placeholder(tf.uint8, (None, *images.shape[1:])),
-                "labels": tf1.placeholder(tf.int32, (None,)),
-                "top": tf1.placeholder(tf.int32, (None,)),
-                "left": tf1.placeholder(tf.int32, (None,)),
-                "flip": tf1.placeholder(tf.bool, (None,)),
-            }
+            types = {"labels": tf.int32, "top": tf.int32, "left": tf.int32, "flip": tf.bool}
+            self._placeholders = {name: tf1.placeholder(kind, (None,)) for name, kind in types.items()}
+            self._placeholders["images"] = tf1.placeholder(tf.uint8, (None, *images.shape[1:]))
             dataset = tf1.data.Dataset.from_tensor_slices(self._placeholders)
             dataset = dataset.batch(recipe.batch_size * replicas.towers, drop_remainder=static_shapes)
 
@@ -113,13 +109,8 @@ class TrainingInput:
         recipe, order = self._recipe, rng.epoch_order(self._recipe.seed, epoch, count)
         crops = rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)
         own = self._positions(first_step)
-        values = {
-            "images": self._images[order[own]],
-            "labels": self._labels[order[own]],
-            "top": crops.top[own],
-            "left": crops.left[own],
-            "flip": crops.flip[own],
-        }
+        values = {name: value[own] for name, value in crops._asdict().items()}
+        values.update(images=self._images[order[own]], labels=self._labels[order[own]])
         feed = {self._placeholders[name]: value for name, value in values.items()}
         session.run(self._iterator.initializer, feed)
         return iter(range(first_step, self.steps_per_epoch))
@@ -128,9 +119,9 @@ class TrainingInput:
         """Where in the epoch's order this process's images stand, from a step on: int64 [images]."""
         last = min(self.steps_per_epoch * self._step_images, len(self._images))
         positions = np.arange(first_step * self._step_images, last)
-        if self._replicas.ranks == 1:
+        if self._replicas.size == 1:
             return positions
-        steps = positions.reshape(-1, self._replicas.ranks, self._step_images // self._replicas.ranks)
+        steps = positions.reshape(-1, self._replicas.size, self._step_images // self._replicas.size)
         return steps[:, self._replicas.rank].ravel()
 
 
@@ -140,7 +131,7 @@ def _divided(images: Any, labels: Any, replicas: Replicas) -> Tuple[List[Tuple[A
     Several processes have batches of one size each.
     """
     if replicas.towers == 1:
-        return [(images, labels)], [1.0 / replicas.ranks]
+        return [(images, labels)], [1.0 / replicas.size]
     count = tf.size(labels)
     edges = [count * number // replicas.towers for number in range(replicas.towers + 1)]
     parts = [(images[start:end], labels[start:end]) for start, end in zip(edges, edges[1:])]

@@ -16,7 +16,7 @@ tf = pytest.importorskip("tensorflow")
 from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
-from tf_seresnet.devices import base, probe, stock_tensorflow  # noqa: E402
+from tf_seresnet.devices import probe, stock_tensorflow  # noqa: E402
 from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
 from tf_seresnet.devices.npu import session_options as npu_options  # noqa: E402
 from tf_seresnet.devices.npu.device import DYNAMIC_LOSS_SCALE  # noqa: E402
@@ -159,10 +159,6 @@ def test_configurations_are_fresh():
     assert device.session_config().device_count["GPU"] == 0
 
 
-def test_determinism_has_a_switch_since_tensorflow_28():
-    assert callable(base.determinism_switch()) == (VERSION >= (2, 8))
-
-
 def opened_or_refused(precision):
     try:
         return devices.open_device("cpu", precision=precision)
@@ -232,7 +228,7 @@ def test_invalid_loss_scale(scale):
 
 def test_determinism_is_switched_on_when_asked(monkeypatch):
     called = []
-    monkeypatch.setattr(base, "determinism_switch", lambda: lambda: called.append(1))
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: called.append(1), raising=False)
     assert not devices.open_device("cpu").settings()["deterministic"]
     assert called == []
     assert devices.open_device("cpu", deterministic=True).settings()["deterministic"]
@@ -240,7 +236,7 @@ def test_determinism_is_switched_on_when_asked(monkeypatch):
 
 
 def test_determinism_of_old_tensorflow_is_an_environment_variable(monkeypatch):
-    monkeypatch.setattr(base, "determinism_switch", lambda: None)
+    monkeypatch.delattr(tf.config.experimental, "enable_op_determinism", raising=False)
     devices.open_device("cpu", deterministic=True)
     assert os.environ["TF_DETERMINISTIC_OPS"] == os.environ["TF_CUDNN_DETERMINISTIC"] == "1"
 

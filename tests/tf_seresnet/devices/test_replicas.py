@@ -118,8 +118,8 @@ def test_each_device_normalises_by_its_own_images_and_the_mean_is_taken():
 
 
 class Process(Replicas):
-    def __init__(self, rank, ranks, towers):
-        self.rank, self.ranks, self.towers = rank, ranks, towers
+    def __init__(self, rank, size, towers):
+        self.rank, self.size, self.towers = rank, size, towers
 
 
 @settings(max_examples=15)

@@ -50,7 +50,10 @@ class NpuDevice(Device):
             raise UsageError(
                 f"--num-devices {request.number}, but RANK_SIZE makes this process the only one; unset it and RANK_ID"
             )
-        self.index = _environment_index() if index is None else index
+        own = os.environ.get("ASCEND_DEVICE_ID", "0")  # the adapter's default device
+        if index is None and not own.isdigit():
+            raise UsageError(f"ASCEND_DEVICE_ID is {own!r}, not a device index; set it to 0, 1, ..., or unset it")
+        self.index = int(own) if index is None else index
         self.session_options, notes = npu.session_options(
             request.npu_options, self.precision, index, request.deterministic, distributed=self.count > 1
         )
@@ -62,22 +65,19 @@ class NpuDevice(Device):
         self.rank, self.count = rank.number, rank.size
         os.environ["ASCEND_DEVICE_ID"] = str(rank.device)  # the adapter reads both when its first session opens
         os.environ.setdefault("JOB_ID", environment.JOB_ID)
-        if not hasattr(self.adapter, "hccl_ops") or not self._averages_gradients():
-            # Older adapters read RANK_SIZE only, and under CM_* silently train without the others.
-            raise UsageError(
-                "this Ascend adapter does not average gradients over the devices that the environment names; use"
-                f" {environment.TABLE} with RANK_ID and RANK_SIZE, or a newer adapter"
-            )
-
-    def _averages_gradients(self) -> bool:
-        """Whether the adapter's optimizer adds an all-reduce to a graph."""
         import tensorflow as tf
 
         with tf.Graph().as_default() as graph:
             weight = tf.compat.v1.get_variable("weight", initializer=1.0)
             optimizer = self.adapter.npu_tf_optimizer(tf.compat.v1.train.GradientDescentOptimizer(1.0))
             optimizer.compute_gradients(weight * weight, [weight])
-        return any("HcomAllReduce" in operation.name for operation in graph.get_operations())
+        averages = any("HcomAllReduce" in operation.name for operation in graph.get_operations())
+        if not averages or not hasattr(self.adapter, "hccl_ops"):
+            # Older adapters read RANK_SIZE only, and under CM_* silently train without the others.
+            raise UsageError(
+                "this Ascend adapter does not average gradients over the devices that the environment names; use"
+                f" {environment.TABLE} with RANK_ID and RANK_SIZE, or a newer adapter"
+            )
 
     def session_config(self) -> Any:
         import tensorflow as tf
@@ -150,11 +150,3 @@ def load_adapter(version: str) -> Any:
     if missing:
         raise UsageError(f"the Ascend adapter {package} lacks {', '.join(missing)}; install a newer one")
     return module
-
-
-def _environment_index() -> int:
-    """The adapter's default device, from ASCEND_DEVICE_ID. Raises UsageError if that is not a number."""
-    text = os.environ.get("ASCEND_DEVICE_ID", "0")
-    if not text.isdigit():
-        raise UsageError(f"ASCEND_DEVICE_ID is {text!r}, not a device index; set it to 0, 1, ..., or unset it")
-    return int(text)

@@ -33,10 +33,7 @@ class Rank(NamedTuple):
 
 
 def current_rank(environment: Mapping[str, str] = os.environ) -> Optional[Rank]:
-    """The rank of this process; None if it trains alone.
-
-    Raises UsageError if the variables contradict each other or the rank table.
-    """
+    """The rank of this process; None if it trains alone. Raises UsageError if the variables contradict each other."""
     table, chief = rendezvous(environment)
     if table:
         return _rank_of_table(environment, table)

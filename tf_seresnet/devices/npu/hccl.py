@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+import signal
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts
 from shared.metrics import CALIBRATION_BINS, Metrics
-from tf_seresnet.devices.replicas import AgreedInterrupts, Replicas, flatten, unflatten
+from tf_seresnet.devices.replicas import Replicas, flatten, unflatten
 
 tf1 = tf.compat.v1
 
@@ -27,11 +27,11 @@ class HcclRanks(Replicas):
 
     averages = True
 
-    def __init__(self, rank: int, ranks: int, hccl_ops: Any) -> None:
-        self.rank, self.ranks = rank, ranks
+    def __init__(self, rank: int, size: int, hccl_ops: Any) -> None:
+        self.rank, self.size = rank, size
         self._hccl = hccl_ops
         self._counts: Any = None  # placeholder and all-reduced sum, once created
-        self._interrupts = AgreedInterrupts(Interrupts())
+        self._signal, self._agreed = int(signal.SIGTERM), False
 
     def summed(self, tensors: List[Any]) -> List[Any]:
         # fusion=0: do not fuse with the gradients' all-reduce, which runs at another time.
@@ -52,12 +52,14 @@ class HcclRanks(Replicas):
         summed = session.run(total, {counts: own})
         return unpack(summed[:-1], metrics.num_classes), int(summed[-1])
 
-    def interrupts(self, own: Interrupts) -> Interrupts:
-        self._interrupts = AgreedInterrupts(own)
-        return self._interrupts
+    def propose_stop(self, number: int, step: int) -> None:
+        self._signal = number  # the others learn of it in the next step, see `agree`
+
+    def agreed_stop(self, step: int) -> Optional[int]:
+        return self._signal if self._agreed else None
 
     def agree(self, stopping: int) -> None:
-        self._interrupts.agreed = stopping > 0
+        self._agreed = stopping > 0
 
 
 def pack(metrics: Metrics) -> np.ndarray:

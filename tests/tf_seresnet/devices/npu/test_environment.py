@@ -22,7 +22,6 @@ from tf_seresnet.devices import probe  # noqa: E402
 from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
 from tf_seresnet.devices.npu import hccl, launch  # noqa: E402
 from tf_seresnet.devices.npu.environment import Rank  # noqa: E402
-from tf_seresnet.devices.replicas import AgreedInterrupts  # noqa: E402
 
 pytestmark = pytest.mark.once
 
@@ -284,16 +283,16 @@ def test_ten_thousand_ranks_of_the_largest_losses_do_not_overflow():
 
 
 def test_a_rank_stops_only_when_all_agree():
-    own = Interrupts()
-    agreed = AgreedInterrupts(own)
+    own, rank = Interrupts(), hccl.HcclRanks(0, 2, None)
     own.requested = signal.SIGINT
-    agreed.raise_if_requested()  # the others still wait for this rank's next step
-    assert agreed.requested == signal.SIGINT
-    agreed.agreed = True
+    rank.propose_stop(signal.SIGINT, 1)
+    assert rank.agreed_stop(1) is None  # the others still wait for this rank's next step
+    rank.raise_if_stopping(own)
+    rank.agree(1)
+    assert rank.agreed_stop(1) == signal.SIGINT
     with pytest.raises(Stopped) as stopped:
-        agreed.raise_if_requested()
+        rank.raise_if_stopping(own)
     assert stopped.value.exit_status == 130
-    own.requested = None  # another rank received the signal
-    with pytest.raises(Stopped) as stopped:
-        agreed.raise_if_requested()
-    assert stopped.value.exit_status == 143
+    other = hccl.HcclRanks(1, 2, None)  # which has received no signal
+    other.agree(1)
+    assert other.agreed_stop(1) == signal.SIGTERM
