@@ -1,7 +1,4 @@
-"""TensorFlow's part of a checkpoint: `model.ckpt.*`, files that any TensorFlow reads.
-
-They stand in a folder that `shared.checkpoint.folder` writes whole or not at all, and finds.
-"""
+"""TensorFlow's files in a checkpoint, `model.ckpt.*`; `shared.checkpoint.folder` has the folder that they stand in."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
@@ -24,7 +21,7 @@ from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
 from shared.run import disk_errors
-from shared.run.folder import moved_with, run_of
+from shared.run.folder import moved_with, named_weights, run_of
 from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
@@ -54,37 +51,32 @@ class Found(NamedTuple):
         return self._replace(prefix=str(moved_with(Path(self.prefix), Path(output_dir))))
 
 
-class Checkpoints:
-    """The checkpoints of one run, under `folder`/checkpoints. Make it when the graph is complete."""
+def writer(session: Any, folder: Path, keep: int, constant: Dict[str, Any]) -> Callable[[Dict[str, Any], bool], Path]:
+    """What writes a checkpoint of the run in `folder`, all variables beside a state with the `constant` entries.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._saver = _saver(saved_variables())
-        self._folder = CheckpointFolder(folder, keep)
-        numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
-        # The sum of the magnitudes, which is not finite if any of them is not.
-        self._magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
+    Needs the complete graph. It raises UsageError where a variable is not finite, OSError where the disk does not take
+    it; nothing changes then. See `CheckpointFolder.save`.
+    """
+    saver, checkpoints = _saver(saved_variables()), CheckpointFolder(folder, keep)
+    numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
+    # The sum of the magnitudes, which is not finite if any of them is not.
+    magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
 
-    def save(self, session: Any, state: Dict[str, Any], best: bool = False) -> Path:
-        """Write all variables and `state`; see `CheckpointFolder.save`.
-
-        Raises UsageError where a variable is not finite, and OSError where the disk does not take it; the checkpoints
-        are unchanged then.
-        """
-        if not math.isfinite(session.run(self._magnitude)):
+    def write(state: Dict[str, Any], best: bool) -> Path:
+        step = state["progress"]["step"]
+        if not math.isfinite(session.run(magnitude)):
             where = graph.not_finite(session, saved_variables())
-            raise not_a_number(f"a weight is not a number after step {state['progress']['step']}{where}")
+            raise not_a_number(f"a weight is not a number after step {step}{where}")
+        state = {**constant, **state}
+        return checkpoints.save(step, lambda place: _write(saver, session, place / WEIGHTS), state, best)
 
-        def write(folder: Path) -> None:
-            _write(self._saver, session, folder / WEIGHTS)
-
-        return self._folder.save(state["progress"]["step"], write, state, best)
+    return write
 
 
 def find(path: Union[str, Path]) -> Found:
     """The checkpoint that `path` means: a checkpoint's folder, a run's folder (its last one) or TensorFlow's files.
 
-    A run whose newest checkpoint is damaged gives the newest intact one and says so in `notes`. Raises UsageError where
-    there is none.
+    Of a damaged run the newest intact one, which `notes` say. Raises UsageError where there is none.
     """
     path = Path(path)
     if checkpoint_folder.holds_one(path):
@@ -100,8 +92,13 @@ def find(path: Union[str, Path]) -> Found:
     raise UsageError(f"no checkpoint at {path}; name a run's folder, a folder step-NNNNNNNN in it, or a .ckpt prefix")
 
 
-def of_training(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
-    """The checkpoint that --resume or --checkpoint names; with --resume the config has the folder of its run."""
+def named(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
+    """The checkpoint that the config names, of all modes but `train` by default that of the newest run.
+
+    The config of a resumed training has the folder of its run. Raises UsageError where there is no such checkpoint.
+    """
+    if config.mode != "train":
+        return config, find(named_weights(config.checkpoint, config.resume, WEIGHTS + ".index"))
     if config.resume is None:
         return config, None if config.checkpoint is None else find(config.checkpoint)
     config.check_one_checkpoint()

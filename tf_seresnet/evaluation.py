@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from shared.class_names import Classes, match
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
-from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
@@ -23,17 +20,16 @@ from shared.run import disk_errors
 from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
-from shared.run.folder import named_weights, run_folder, set_aside
+from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
-from tf_seresnet import checkpoints, devices, run_setup
+from tf_seresnet import checkpoints
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run import description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.inference import Inference
-from tf_seresnet.step.input_pipeline import Normalisation
 
 tf1 = tf.compat.v1
 
@@ -44,7 +40,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the test images. Writes result.json to the output folder."""
     started, begin = now(), time.time()
     # -- What is evaluated -----------------------------------------------------------------------------------------
-    setup = _setup(config)
+    setup = RunSetup.from_config(config)
     assert setup.checkpoint is not None
     device = setup.device
     # -- Where it is written ---------------------------------------------------------------------------------------
@@ -123,7 +119,8 @@ def open_inference(setup: RunSetup, replicas: Replicas, reuse: bool) -> Inferenc
     device's share of all.
     """
     config, share = setup.config, -(-len(setup.data.test_images) // setup.device.count)
-    size = min(config.eval_batch_size or BATCH_SIZE, share)
+    given = config.eval_batch_size if config.mode == "train" else config.batch_size or config.eval_batch_size
+    size = min(given or BATCH_SIZE, share)
     if config.test_iteration:
         size = -(-share // config.test_iteration)
     return Inference(setup.network, setup.normalisation, size, reuse, replicas)
@@ -147,36 +144,6 @@ def write_result(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Met
     log.line(records.evaluation_line(metrics))
     log.line(f"record: {path}")
     log.line("\n" + render(beside_documented(result)).rstrip())
-
-
-def _setup(config: RunConfig) -> RunSetup:
-    """The setup of the checkpoint's run, with this command's data set and device.
-
-    Raises UsageError where they do not go together.
-    """
-    found = checkpoints.find(named_weights(config.checkpoint, config.resume, checkpoints.WEIGHTS + ".index"))
-    state = found.state
-    data, remark = run_setup.load_data(config, state)
-    own = Classes(data.label_names)
-    outputs = checkpoints.classes(found) or own  # a checkpoint without a head is refused when it is restored
-    classes = match(outputs, own, run_setup.CLASSES_ADVICE).for_evaluation(config.restrict_classes)
-    recipe = CifarRecipe.from_json(state["recipe"]) if state else run_setup.choose_recipe(config, data)
-    network = run_setup.network_spec(config, recipe, state, len(outputs.names))
-    # The statistics of the training; a bare TensorFlow checkpoint has none, and gets those of this training set.
-    normalisation = Normalisation(**state["normalisation"]) if state else Normalisation.from_images(data.train_images)
-    device = _open_device(config, recipe, state)
-    run_setup.check_devices(device, network)
-    if config.batch_size:
-        config = dataclasses.replace(config, eval_batch_size=config.batch_size)
-    return RunSetup(config, found, data, remark, recipe, network, normalisation, classes, device)
-
-
-def _open_device(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]]) -> Any:
-    """The device, with the precision of the training where that was on the same kind of device, else float32."""
-    device = devices.open_from(config, config.precision or "O0", None)
-    if config.precision is None and state is not None and state["device"]["kind"] == device.kind:
-        return devices.open_from(config, recipe.precision, None)
-    return device
 
 
 def _open_folder(config: RunConfig) -> Path:

@@ -1,7 +1,4 @@
-"""SE-ResNet on CIFAR-10: `python tf_seresnet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
-
-Modes: train (default), evaluate, check-data, summary. `--help` lists the options; README.md has examples.
-"""
+"""SE-ResNet on CIFAR-10: `python tf_seresnet/main.py [MODE] [options]`. Parses, picks a mode, calls it."""
 
 from __future__ import annotations
 

@@ -23,17 +23,11 @@ REMOTE = ("obs://", "s3://")
 def refuse_remote(config: RunConfig) -> None:
     """Raise UsageError if several ranks would each copy from or to object storage."""
     if any((url or "").startswith(REMOTE) for url in (config.data_url, config.train_url)):
-        raise UsageError(
-            "several ranks do not copy from or to object storage; copy the data first and give --data-path and"
-            " --output-dir, or let the service start its own processes"
-        )
+        raise UsageError("several ranks do not copy from or to object storage; give --data-path and --output-dir")
 
 
 def with_local_data(config: RunConfig) -> RunConfig:
-    """The config with --data_url as its data path, copied from object storage first if necessary.
-
-    --data-path overrides --data_url. Raises UsageError if a URL needs moxing and it is missing.
-    """
+    """The config with --data_url as its data path, copied from object storage first; --data-path overrides it."""
     if config.data_url is None or config.data_path is not None:
         return config
     folder = config.data_url
@@ -45,9 +39,9 @@ def with_local_data(config: RunConfig) -> RunConfig:
 
 @contextlib.contextmanager
 def staged(config: RunConfig) -> Iterator[RunConfig]:
-    """Yields the config with local data and a local output folder; copies that folder to --train_url at the end.
+    """Yields the config with local data and output folders; copies the latter to --train_url, also after a failure.
 
-    The folder is copied after a failure, too. Raises UsageError if a URL needs moxing and it is missing.
+    Raises UsageError if a URL needs moxing and it is missing.
     """
     config = with_local_data(config)
     url, folder = config.train_url, config.output_dir or config.modelarts_result_dir
@@ -66,11 +60,7 @@ def staged(config: RunConfig) -> Iterator[RunConfig]:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a folder into one that may exist already (shutil.copytree can since Python 3.8).
-
-    On this machine `last` and `best` keep pointing to checkpoints, and times and permissions are kept if the file
-    system supports them.
-    """
+    """Copy a folder into one that may exist. Local copies keep `last` and `best`, and times where the disk can."""
     if source.startswith(REMOTE) or target.startswith(REMOTE):
         _moxing().file.copy_parallel(source, target)
         return
@@ -92,8 +82,5 @@ def _moxing() -> Any:
     try:
         import moxing
     except ImportError as error:
-        raise UsageError(
-            "moxing is not importable, and obs:// paths need it; run on ModelArts, or give local paths with --data-path"
-            " and --output-dir"
-        ) from error
+        raise UsageError("moxing is not importable, and obs:// needs it; run on ModelArts, or copy first") from error
     return moxing

@@ -21,7 +21,7 @@ from shared.text import of_system
 from tf_seresnet import checkpoints, devices
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
-from tf_seresnet.step import input_pipeline
+from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
 from tf_seresnet.step.network_spec import NetworkSpec
 
 WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
@@ -38,33 +38,39 @@ class RunSetup:
     data_remark: str  # where the data set came from
     recipe: CifarRecipe
     network: NetworkSpec
-    normalisation: input_pipeline.Normalisation
+    normalisation: Normalisation
     classes: Match  # which outputs of the checkpoint's head are the data set's classes
     device: Any
 
     @classmethod
     def from_config(cls, config: RunConfig) -> RunSetup:
-        """The setup of a training: a new run, a new run from given weights, or the continuation of a run.
+        """The setup of a training (new, from given weights or resumed), or of another mode for a checkpoint's network.
 
-        A resumed run continues in its own folder unless --output-dir is given. Raises UsageError where the options, the
-        checkpoint, the data set and the device do not go together.
+        Raises UsageError where the options, the checkpoint, the data set and the device do not go together.
         """
-        config, checkpoint = checkpoints.of_training(config)
-        state = checkpoint.state if checkpoint else None
-        data, remark = load_data(config, state)
-        resumed = state if config.resume is not None else None
-        recipe = _resumed_recipe(config, resumed, data) if resumed else choose_recipe(config, data)
-        normalisation = input_pipeline.Normalisation.from_images(data.train_images)
+        config, found = checkpoints.named(config)
+        is_training = config.mode == "train"
+        data, remark = load_data(config, found.state if found else None)
+        stored = found.state if found and not (is_training and config.resume is None) else None
+        recipe = _recipe(config, stored, data)
         own = Classes(data.label_names)
-        network = network_spec(config, recipe, resumed, len(own.names))
-        # The weights' classes; those of a run to resume are checked with its recipe, and a checkpoint without a head
-        # is refused when it is restored.
-        outputs = checkpoints.classes(checkpoint) if checkpoint and not resumed else None
-        classes = match(outputs or own, own, CLASSES_ADVICE)
-        device = devices.open_from(config, recipe.precision, recipe.loss_scale)
-        check_devices(device, network, resumed)
-        setup = cls(config, checkpoint, data, remark, recipe, network, normalisation, classes, device)
-        if setup.steps_per_epoch < 1:
+        # A checkpoint without a head is refused when it is restored.
+        outputs = (checkpoints.classes(found) if found else None) or own
+        classes = match(outputs, own, CLASSES_ADVICE)
+        network = _network(config, recipe, stored, len((own if is_training else outputs).names))
+        # A bare TensorFlow checkpoint has no statistics, and gets those of this training set.
+        normalisation = Normalisation(**stored["normalisation"]) if stored else None
+        normalisation = normalisation or Normalisation.from_images(data.train_images)
+        # An evaluation has the precision of the training where that was on the same kind of device, else float32.
+        precision = recipe.precision if is_training else config.precision or "O0"
+        device = devices.open_from(config, precision, recipe.loss_scale if is_training else None)
+        if not is_training:
+            classes = classes.for_evaluation(config.restrict_classes)
+            if stored and config.precision is None and stored["device"]["kind"] == device.kind:
+                device = devices.open_from(config, recipe.precision)
+        check_devices(device, network, stored if is_training else None)
+        setup = cls(config, found, data, remark, recipe, network, normalisation, classes, device)
+        if is_training and setup.steps_per_epoch < 1:
             several = f" on {device.count} devices" if device.count > 1 else ""
             raise UsageError(
                 f"a batch of {recipe.batch_size}{several} is larger than the training set; lower --batch-size"
@@ -89,9 +95,8 @@ class RunSetup:
     @property
     def steps_per_epoch(self) -> int:
         """Training steps of an epoch; the recipe may shorten it."""
-        steps = input_pipeline.steps_per_epoch(
-            len(self.data.train_images), self.global_batch_size, self.device.count, self.device.static_shapes
-        )
+        images, device = len(self.data.train_images), self.device
+        steps = steps_per_epoch(images, self.global_batch_size, device.count, device.static_shapes)
         return min(steps, self.recipe.steps_per_epoch or steps)
 
     @property
@@ -153,21 +158,23 @@ def choose_recipe(config: RunConfig, data: Cifar10) -> CifarRecipe:
     return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
 
 
-def _resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Cifar10) -> CifarRecipe:
-    """The recipe of the interrupted run; only its number of epochs may change.
+def _recipe(config: RunConfig, stored: Optional[Dict[str, Any]], data: Cifar10) -> CifarRecipe:
+    """The recipe of a new run, or that of the checkpoint with this state.
 
-    Raises UsageError where an option or the data set would make it another run.
+    Of a run that is resumed only the number of epochs may change, else UsageError is raised.
     """
-    check_same_data(state["data"], data.fingerprint, Classes(data.label_names), data.path)
-    refuse_less(state["progress"], config.epochs, config.max_steps)
-    return CifarRecipe.from_json(state["recipe"]).resumed(config.given(RECIPE_OPTIONS), config.recipe)
+    if stored is None:
+        return choose_recipe(config, data)
+    recipe = CifarRecipe.from_json(stored["recipe"])
+    if config.mode != "train":
+        return recipe
+    check_same_data(stored["data"], data.fingerprint, Classes(data.label_names), data.path)
+    refuse_less(stored["progress"], config.epochs, config.max_steps)
+    return recipe.resumed(config.given(RECIPE_OPTIONS), config.recipe)
 
 
-def network_spec(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
-    """The network of the recipe, or that of the checkpoint with this `state` with another layer set.
-
-    Raises UsageError where an option contradicts the checkpoint.
-    """
+def _network(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+    """The network of the recipe or of the checkpoint's `state`. Raises UsageError where an option contradicts it."""
     if state is None:
         return NetworkSpec(recipe.depth, recipe.variant, config.layers or "core", classes).checked()
     stored = NetworkSpec(**state["network"])

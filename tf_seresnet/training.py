@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import tensorflow as tf
 
@@ -52,7 +52,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             _initialise(session, setup, log)
             replicas.align(session)
             step.begin(session)
-            save = _checkpoint_writer(session, setup, folder) if folder else None
+            constant = description.for_checkpoint(setup)
+            save = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
             # -- Train and evaluate --------------------------------------------------------------------------------
             with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, replicas) as run:
                 for epoch in run.epochs():
@@ -123,12 +124,6 @@ def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
         lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in classes.notes)]
     for line in lines:
         log.line(line)
-
-
-def _checkpoint_writer(session: Any, setup: RunSetup, folder: Path) -> Callable[[Dict[str, Any], bool], Any]:
-    """What writes a checkpoint of the session with the state of the run. Needs the complete graph."""
-    saver, constant = checkpoints.Checkpoints(folder, setup.config.keep), description.for_checkpoint(setup)
-    return lambda state, best: saver.save(session, {**constant, **state}, best)
 
 
 def _record(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: Any) -> Dict[str, Any]:

@@ -50,7 +50,7 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
         for begin in (0, 1):
             with tf1.Session() as session:
                 initialise(session, seed=begin)
-                kept = kept or checkpoints.Checkpoints(tmp_path, keep=1)
+                kept = kept or checkpoints.writer(session, tmp_path, 1, {})
                 if begin:
                     found = checkpoints.Found(str(tmp_path / "checkpoints" / "last" / "model.ckpt"), None, [])
                     checkpoints.restore(session, found, checkpoints.saved_variables())
@@ -58,7 +58,7 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
                 for number in range(begin, 2):
                     loss = step.run(session, 0.1).loss
                     if number == 0:
-                        kept.save(session, {"progress": {"step": 1}})
+                        kept({"progress": {"step": 1}}, False)
                 ended.append((loss, session.run({v.op.name: v for v in checkpoints.saved_variables()})))
     (loss, variables), (loss_again, variables_again) = ended
     assert loss_again == loss

@@ -1,12 +1,9 @@
 """CPU, NVIDIA GPU and Ascend NPU behind one interface; only this folder names a kind of device.
 
-    device = open_device("auto", precision="O1")
-    with tf.Graph().as_default(), device.connected() as replicas:
-        optimizer = device.wrap_optimizer(optimizer)      # outside any tf.control_dependencies
-        with tf.compat.v1.Session(config=device.session_config()) as session: ...
-
-TensorFlow silently ignores a graph rewrite that its build or the machine does not support, and a custom optimizer that
-it does not know. So a rewrite is tried on a small graph, and an NPU is opened only if its adapter is installed.
+device = open_device("auto", precision="O1")
+with tf.Graph().as_default(), device.connected() as replicas:
+    optimizer = device.wrap_optimizer(optimizer)      # outside any tf.control_dependencies
+    with tf.compat.v1.Session(config=device.session_config()) as session: ...
 """
 
 from __future__ import annotations
@@ -40,10 +37,7 @@ __all__ = ["PRECISIONS", "Device", "DeviceConfig", "add_options"]
 
 
 def parse(text: str) -> Tuple[str, Optional[int]]:
-    """Kind ("auto", "cpu", "gpu" or "npu") and index, or None, of a `--device` value.
-
-    "cuda" means "gpu". Raises UsageError with the nearest valid spelling.
-    """
+    """Kind ("auto", "cpu", "gpu" or "npu") and index, or None, of a `--device` value. Raises UsageError."""
     match = re.match(r"(auto|cpu)$|(gpu|cuda|npu)(?::(\d{1,4}))?$", text.strip().lower())
     if match is None:
         hint = nearest(text, ("auto", "cpu", "gpu", "gpu:0", "npu", "npu:0"))
@@ -109,20 +103,14 @@ def load_tensorflow(device: str, xla: bool) -> None:
 
 
 def starts_ranks(config: DeviceConfig) -> bool:
-    """Whether this command starts one process per device, as several NPUs need it, unless it is a rank already.
-
-    For the device "auto", call `load_tensorflow` first.
-    """
+    """Whether this command only starts one process per NPU. For the device "auto", call `load_tensorflow` first."""
     if config.requested_devices == 1 or environment.is_rank():
         return False
     return _class_of(parse(config.device)[0]) is NpuDevice
 
 
 def start_ranks(config: DeviceConfig, interrupts: Interrupts) -> None:
-    """Run this program once per requested NPU and wait for all ranks.
-
-    Raises UsageError, Stopped, or SystemExit with the status of the first rank that failed.
-    """
+    """Run this program once per requested NPU; see `launch.run_ranks`."""
     refuse_index(NpuDevice.kind, parse(config.device)[1])
     launch.run_ranks([sys.executable, *sys.argv], launch.rank_environments(config.requested_devices), interrupts)
 

@@ -69,27 +69,19 @@ def why_no_gpu() -> str:
     """One line that says why TensorFlow sees no GPU and what to do."""
     import tensorflow as tf
 
-    version, names = f"TensorFlow {tensorflow_version()}", driver_gpus()
-    if not names:
-        return f"{version} sees no GPU and nvidia-smi lists none, only {cpu_name()}; use --device cpu"
-    why = f"this {version} is built for the CPU alone; pip install 'tensorflow[and-cuda]'"
-    if tf.test.is_built_with_cuda():
-        why = (
-            f"{version} cannot use it; install the CUDA and cuDNN libraries it names above (pip install"
-            " 'tensorflow[and-cuda]'), check CUDA_VISIBLE_DEVICES"
-        )
-    return f"the driver lists {', '.join(names)}, but {why}, or use --device cpu"
+    cause = "cannot use them" if tf.test.is_built_with_cuda() else "is built for the CPU alone"
+    return (
+        f"nvidia-smi lists {', '.join(driver_gpus()) or 'no GPU'}, and TensorFlow {tensorflow_version()} {cause}; pip"
+        " install 'tensorflow[and-cuda]', check the driver and CUDA_VISIBLE_DEVICES, or use --device cpu"
+    )
 
 
 def unused_accelerators() -> List[str]:
     """Notes on accelerators of this machine that TensorFlow cannot use, for `auto` on the CPU."""
-    lines = [f"{why_no_gpu()}; this runs on the CPU"] if driver_gpus() else []
-    if npu_count():
-        lines.append(
-            f"an Ascend NPU is here, but {sys.executable} has no adapter for TensorFlow {tensorflow_version()}; this"
-            " runs on the CPU, and bash run_npu.sh on the NPU"
-        )
-    return lines
+    no_adapter = f"an Ascend NPU is here, but {sys.executable} has no adapter for TensorFlow {tensorflow_version()}"
+    causes = [why_no_gpu()] if driver_gpus() else []
+    causes += [f"{no_adapter}; bash run_npu.sh runs on it"] if npu_count() else []
+    return [f"{cause}; this runs on the CPU" for cause in causes]
 
 
 def npu_count() -> int:

@@ -1,8 +1,4 @@
-"""The devices that train together, as a graph sees them.
-
-A step is written once, for one device. `Replicas.run` builds it on every device of this process. Inside it `summed` is
-the all-reduce over the devices of all processes.
-"""
+"""The devices that train together, as a graph sees them: a step is written once, for one device."""
 
 from __future__ import annotations
 
@@ -67,10 +63,7 @@ ALONE = Replicas()
 
 
 class Mirrored(Replicas):
-    """Several devices of one process through tf.distribute.MirroredStrategy, with a copy of every variable on each.
-
-    Create it inside the graph that it is for.
-    """
+    """Several devices of one process, each with a copy of every variable. Create it inside the graph that it is for."""
 
     def __init__(self, devices: Sequence[str], reduction: Any) -> None:
         self._strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)

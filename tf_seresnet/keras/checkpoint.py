@@ -1,7 +1,4 @@
-"""Exchange of weights between `tf_seresnet.keras` models and the graph's TensorFlow checkpoints, bit for bit.
-
-Reading and writing need TensorFlow under every Keras backend; it is imported only then.
-"""
+"""Exchange of weights between `tf_seresnet.keras` models and the graph's TensorFlow checkpoints, bit for bit."""
 
 from __future__ import annotations
 
@@ -27,12 +24,12 @@ _NETWORK_VARIABLE = re.compile(
 
 def graph_variables(model: Any) -> Dict[str, Any]:
     """The model's weights by the names of the graph's variables, in the order of the layers."""
-    weights = ((layer.name, weight) for layer in model.layers for weight in layer.weights)
-    return {_graph_name(layer, weight.name): weight for layer, weight in weights}
-
-
-def _graph_name(layer: str, weight: str) -> str:
-    return f"{layer}/{layer}/moving_mean/{weight}" if weight in _DEBIASING else f"{layer}/{weight}"
+    variables = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            scope = f"{layer.name}/moving_mean/" if weight.name in _DEBIASING else ""
+            variables[f"{layer.name}/{scope}{weight.name}"] = weight
+    return variables
 
 
 def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
@@ -69,9 +66,13 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Op
     """
     tf = _tensorflow()
     tf1 = tf.compat.v1
-    values = {name: _numpy(variable) for name, variable in graph_variables(model).items()}
+    import keras
+
+    values = {name: keras.ops.convert_to_numpy(variable) for name, variable in graph_variables(model).items()}
     with tf.Graph().as_default(), tf1.Session() as session:
-        saved = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
+        saved = {
+            name: tf1.get_variable(name, initializer=np.asarray(value, np.float32)) for name, value in values.items()
+        }
         session.run(tf1.global_variables_initializer())
         try:
             write_beside(os.path.abspath(prefix), class_names)  # first, so that no other weights' names stay
@@ -79,12 +80,6 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Op
         except (ValueError, tf.errors.OpError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to") from error
-
-
-def _numpy(variable: Any) -> np.ndarray:
-    import keras
-
-    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
 
 
 def _reading(path: Path) -> Any:

@@ -17,10 +17,7 @@ tf1 = tf.compat.v1
 
 
 class CoreLayers(Layers):
-    """Builds one network in the default graph and numbers its layers in the order of creation.
-
-    `reuse=True` shares the variables of a network that already exists in the same graph, as evaluation does.
-    """
+    """Builds one network in the default graph; `reuse=True` shares the variables of one that it already has."""
 
     def __init__(self, reuse: bool = False) -> None:
         super().__init__()
@@ -52,10 +49,9 @@ class CoreLayers(Layers):
         return [tensor for _, mean, variance in self._batch_norms for tensor in (mean, variance)]
 
     def update_averages(self, batch_statistics: Sequence[Any], assign: Callable[[Any, Any], Any] = tf1.assign) -> Any:
-        """The operations that update the moving averages with `batch_statistics`, ordered as `batch_statistics()`.
+        """Update the moving averages with `batch_statistics()`, or their means over the devices.
 
-        With several devices these are the means over the devices. `assign(variable, value)` returns the operation that
-        sets a variable.
+        `assign(variable, value)` returns the operation that sets a variable.
         """
         layers = zip(self._batch_norms, batch_statistics[::2], batch_statistics[1::2])
         updates = (variables.update(mean, variance, assign) for (variables, _, _), mean, variance in layers)

@@ -1,7 +1,6 @@
 """The documented layer set: tf-slim, tflearn and tf.layers, as in the original's seresnetv2.py.
 
-It runs on TensorFlow 1.15 to 2.12. From 2.13 on tf_slim's batch_norm and `import tflearn` fail, and from 2.16 on
-`tf.layers` is gone, so a newer TensorFlow is refused with one line instead of a failure deep inside.
+From TensorFlow 2.13 on tf_slim's batch_norm and `import tflearn` fail, and from 2.16 on `tf.layers` is gone.
 """
 
 from __future__ import annotations
@@ -18,10 +17,7 @@ tf1 = tf.compat.v1
 
 
 class SlimLayers(CoreLayers):
-    """`CoreLayers` whose layers with variables, and whose pooling, come from the three packages.
-
-    Raises UsageError where TensorFlow is too new or a package is missing.
-    """
+    """`CoreLayers` with layers of the three packages. Raises UsageError where TensorFlow is too new, or one missing."""
 
     def __init__(self, reuse: bool = False) -> None:
         super().__init__(reuse)

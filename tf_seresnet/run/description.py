@@ -91,10 +91,7 @@ def write_config(setup: RunSetup, folder: Path) -> None:
 
 
 def for_record(setup: RunSetup, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:
-    """result.json of this run: what the setup decided, what was evaluated, and the `parts` of the mode.
-
-    Needs the graph, for the number of parameters.
-    """
+    """result.json: what the setup decided, what was evaluated, and the `parts` of the mode. Needs the graph."""
     classes = records.evaluated_classes(setup.evaluated_classes, setup.data.label_names)
     return records.build_record(
         half="tf_seresnet",

@@ -41,9 +41,7 @@ class Normalisation:
 
 
 def steps_per_epoch(images: int, step_images: int, devices: int, static_shapes: bool) -> int:
-    """Steps of `step_images` images in an epoch. The last may be short unless `static_shapes`, but not so short that a
-    device has none.
-    """
+    """Steps in an epoch; the last may be short unless `static_shapes`, but each device has an image."""
     steps, rest = divmod(images, step_images)
     return steps + (not static_shapes and rest >= devices)
 
@@ -101,10 +99,7 @@ class TrainingInput:
             self.parts, self.shares = _divided(self.images, self.labels, replicas)
 
     def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> Iterator[int]:
-        """Make the next batch that of step `first_step` of the zero-based `epoch`.
-
-        The iterator has the numbers of the steps that are left of the epoch.
-        """
+        """Make the next batch that of `first_step` of the zero-based `epoch`. Returns the numbers of the steps left."""
         count = len(self._images)
         recipe, order = self._recipe, rng.epoch_order(self._recipe.seed, epoch, count)
         crops = rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)
@@ -126,10 +121,7 @@ class TrainingInput:
 
 
 def _divided(images: Any, labels: Any, replicas: Replicas) -> Tuple[List[Tuple[Any, Any]], List[Any]]:
-    """A process's batch as nearly equal parts, one a device, and the share of the whole step that each of them is.
-
-    Several processes have batches of one size each.
-    """
+    """A process's batch as nearly equal parts, one a device, and the share of the whole step that each of them is."""
     if replicas.towers == 1:
         return [(images, labels)], [1.0 / replicas.size]
     count = tf.size(labels)

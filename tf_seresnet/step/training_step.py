@@ -81,7 +81,7 @@ class TrainingStep(Step):
             return optimizer.apply_gradients(gradients, self._updates), sums[: len(own)]
 
     def run(self, session: Any, learning_rate: float, stopping: bool = False) -> StepResult:
-        """Train on the next batch. `stopping` lets the other processes know that this one has been asked to stop.
+        """Train on the next batch; `stopping` tells the other processes that this one has been asked to stop.
 
         The loss, without the L2 term, and the counts are those of the weights before the update. Raises RunEnded where
         memory runs out.

@@ -53,9 +53,9 @@ def not_finite(session: Any, variables: List[Any]) -> str:
 
 
 def layer_not_finite(session: Any, outputs: List[Tuple[str, Any]], feed: Dict[Any, Any]) -> Optional[str]:
-    """The first of the layers (name, output) whose output is not finite in this forward pass, for a message.
+    """The first layer (name, output) with an output that is not finite, and its variables' ranges, for a message.
 
-    It names the ranges of the layer's variables. None where every output is finite. Adds operators to the graph.
+    None if all are finite. Adds operators to the graph.
     """
     finite = session.run([tf.reduce_all(tf.math.is_finite(output)) for _, output in outputs], feed)
     layer = next((name for (name, _), is_finite in zip(outputs, finite) if not is_finite), None)

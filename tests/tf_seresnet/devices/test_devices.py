@@ -292,14 +292,14 @@ def test_settings_are_json():
 def test_missing_gpu(monkeypatch):
     monkeypatch.setattr(probe, "visible_gpus", list)
     monkeypatch.setattr(probe, "driver_gpus", list)
-    with pytest.raises(UsageError, match="nvidia-smi lists none.*use --device cpu"):
+    with pytest.raises(UsageError, match="nvidia-smi lists no GPU.*use --device cpu"):
         devices.open_device("gpu")
     monkeypatch.setattr(probe, "driver_gpus", lambda: ["NVIDIA H200"])
     monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: False)
-    with pytest.raises(UsageError, match="NVIDIA H200.*and-cuda"):
+    with pytest.raises(UsageError, match="NVIDIA H200.*built for the CPU alone.*and-cuda"):
         devices.open_device("cuda:0")
     monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: True)
-    with pytest.raises(UsageError, match="NVIDIA H200.*cuDNN"):
+    with pytest.raises(UsageError, match="NVIDIA H200.*cannot use them"):
         devices.open_device("gpu:0")
 
 
@@ -341,7 +341,7 @@ def test_auto_notes_the_accelerators_that_it_cannot_use(monkeypatch):
     monkeypatch.setattr(probe, "driver_gpus", lambda: ["NVIDIA H200"])
     monkeypatch.setattr(probe, "npu_count", lambda: 8)
     card, npu = devices.open_device("auto").notes
-    assert card.startswith("the driver lists NVIDIA H200, but ")
+    assert card.startswith("nvidia-smi lists NVIDIA H200, and ")
     assert card.endswith("; this runs on the CPU")
     assert npu.startswith("an Ascend NPU is here, but {} has no adapter".format(sys.executable))
     assert devices.open_device("cpu").notes == []  # as asked for

@@ -1,13 +1,8 @@
 """The rank of this process among the adapter's ranks, one NPU each, from environment variables.
 
-Ascend documents two mutually exclusive ways ("Distributed Training with Multiple Devices" of the TF Adapter):
-
-- a rank table: RANK_TABLE_FILE is its path, RANK_ID and RANK_SIZE identify the process;
-- CM_CHIEF_IP, CM_CHIEF_PORT, CM_CHIEF_DEVICE, CM_WORKER_SIZE and CM_WORKER_IP, with ASCEND_DEVICE_ID for the process.
-  On several machines CM_RANK is the machine's number and CM_LOCAL_WORKER its number of devices, as the Ascend operator
-  for Kubernetes sets them.
-
-Where the variables contradict each other, the adapter waits for minutes, ends the process or silently trains alone.
+Ascend documents two mutually exclusive ways ("Distributed Training with Multiple Devices" of the TF Adapter): a rank
+table, with RANK_ID and RANK_SIZE, and the CM_ variables with ASCEND_DEVICE_ID; docs/distributed.md lists them. Where
+they contradict each other, the adapter waits for minutes, ends the process or silently trains alone.
 """
 
 from __future__ import annotations
@@ -48,10 +43,7 @@ def current_rank(environment: Mapping[str, str] = os.environ) -> Optional[Rank]:
 
 
 def rendezvous(environment: Mapping[str, str] = os.environ) -> Tuple[str, List[str]]:
-    """The path of the rank table, "" without one, and the names of the CM_ variables that are set.
-
-    Raises UsageError if both ways are used.
-    """
+    """The path of the rank table or "", and the CM_ variables that are set. Raises UsageError if both ways are used."""
     table = environment.get(TABLE, "")
     chief = [name for name in CHIEF if environment.get(name)]
     if table and chief:
@@ -98,10 +90,10 @@ def _devices_by_rank(content: Dict[str, Any]) -> Dict[int, int]:
 def _rank_of_table(environment: Mapping[str, str], path: str) -> Optional[Rank]:
     devices = read_rank_table(path)
     number, size = _integer(environment, "RANK_ID"), _integer(environment, "RANK_SIZE")
-    if len(devices) != size:
-        raise UsageError(f"RANK_SIZE is {size}, but {path} lists {len(devices)} devices; make them agree")
-    if number >= size:
-        raise UsageError(f"RANK_ID is {number}, but with RANK_SIZE {size} it is 0 to {size - 1}; correct it")
+    if not number < size == len(devices):
+        raise UsageError(
+            f"RANK_ID is {number} and RANK_SIZE {size}, but {path} has ranks 0 to {len(devices) - 1}; make them agree"
+        )
     if size == 1:
         return None
     return Rank(number, size, _integer(environment, "ASCEND_DEVICE_ID", devices[number]))

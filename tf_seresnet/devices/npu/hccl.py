@@ -73,10 +73,7 @@ def pack(metrics: Metrics) -> np.ndarray:
 
 
 def unpack(digits: np.ndarray, num_classes: int) -> Metrics:
-    """The metrics of an array of `pack`, or of the sum of several, int32 [n].
-
-    Raises ValueError if the counts contradict each other.
-    """
+    """The metrics of an array of `pack`, or of the sum of several, int32 [n]."""
     rows = digits.reshape(-1, _DIGITS).tolist()
     integers = iter([sum(value << _BITS * digit for digit, value in enumerate(row)) for row in rows])
     state: Dict[str, Any] = {"num_classes": num_classes}

@@ -1,7 +1,7 @@
 """The Ascend adapter's session options as data: the type and values of every key, and the rules between keys.
 
-The keys, types and rules are those of the adapter's parser of the custom optimizer `NpuOptimizer`. Where the adapter
-ends the process or silently ignores a key, this module raises UsageError.
+They are those of the adapter's parser of the custom optimizer `NpuOptimizer`, which ends the process or ignores a key
+where this module raises UsageError.
 """
 
 from __future__ import annotations
@@ -103,21 +103,20 @@ def session_options(
     are still computed. Raises UsageError for an unknown key, an invalid value or keys that exclude each other.
     """
     user = parse(user_options)
-    values: Dict[str, Value] = {"use_off_line": True, "graph_run_mode": 1}
-    if "precision_mode_v2" not in user:  # the adapter refuses both together
-        values["precision_mode"] = PRECISION_MODES[precision]
-    if index is not None:
-        if user.get("session_device_id", index) != index:
-            raise UsageError(
-                f"--npu-option session_device_id={user['session_device_id']} and device index {index} "
-                "contradict each other; give one of them"
-            )
-        values["session_device_id"] = index
-    if deterministic:
-        values["deterministic"] = 1
-    if distributed:
-        values["hcom_parallel"] = True
-    values.update(user)
+    if index is not None and user.get("session_device_id", index) != index:
+        raise UsageError(
+            f"--npu-option session_device_id={user['session_device_id']} contradicts --device npu:{index}; give one of"
+            " them"
+        )
+    own: Dict[str, Optional[Value]] = {
+        "use_off_line": True,
+        "graph_run_mode": 1,
+        "precision_mode": None if "precision_mode_v2" in user else PRECISION_MODES[precision],  # one of them
+        "session_device_id": index,
+        "deterministic": 1 if deterministic else None,
+        "hcom_parallel": True if distributed else None,
+    }
+    values = {**{key: value for key, value in own.items() if value is not None}, **user}
     _check(values)
     notes = [f"npu option {key} is deprecated by the adapter" for key in user if KEYS[key].deprecated]
     if not values["use_off_line"]:
