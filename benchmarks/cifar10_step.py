@@ -47,7 +47,7 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
     """One step of the original's loop: its feed, its update, its second forward pass."""
     import tensorflow as tf
 
-    from tf_seresnet.layers.core import CoreLayers, l2_loss
+    from tf_seresnet.layers.core import CoreLayers
     from tf_seresnet.network import se_resnet
     from tf_seresnet.step import variables
 
@@ -65,7 +65,8 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
         accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), tf.argmax(y, 1)), tf.float32))
         optimizer = tf1.train.MomentumOptimizer(0.01, recipe.momentum, use_nesterov=True)
         with tf.control_dependencies(layers.update_averages(layers.batch_statistics())):
-            update = optimizer.minimize(loss + recipe.weight_decay * l2_loss(tf1.trainable_variables()))
+            squares = tf.add_n([tf.nn.l2_loss(variable) for variable in tf1.trainable_variables()])
+            update = optimizer.minimize(loss + recipe.weight_decay * squares)
         session = tf1.Session(config=device.session_config())
         variables.initialise(session, recipe.seed)
     position = [0]

@@ -33,8 +33,6 @@ from tf_seresnet.step.network_spec import NetworkSpec
 tf1 = tf.compat.v1
 
 WEIGHTS = "model.ckpt"
-# What TensorFlow's readers raise at damaged files.
-UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, TypeError, MemoryError)
 
 
 class Found(NamedTuple):
@@ -57,7 +55,7 @@ def writer(session: Any, folder: Path, keep: int, constant: Dict[str, Any]) -> C
     Needs the complete graph. It raises UsageError where a variable is not finite, OSError where the disk does not take
     it; nothing changes then. See `CheckpointFolder.save`.
     """
-    saver, checkpoints = _saver(saved_variables()), CheckpointFolder(folder, keep)
+    saver, checkpoints = tf1.train.Saver(saved_variables(), max_to_keep=None), CheckpointFolder(folder, keep)
     numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
     # The sum of the magnitudes, which is not finite if any of them is not.
     magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
@@ -126,7 +124,7 @@ def restore(session: Any, found: Found, variables: List[Any], rows: Optional[Seq
             what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
             what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
             raise UsageError(f"{found.prefix} {what}; it is of another network: check --depth and --variant")
-        _saver(restored).restore(session, native(found.prefix))
+        tf1.train.Saver(restored).restore(session, native(found.prefix))
         if rows is not None:
             graph.load_values(session, {head: reader.get_tensor(head)[:, list(rows)]})
 
@@ -155,7 +153,7 @@ def save_weights(session: Any, prefix: Path, variables: List[Any], names: Option
     """
     with tempfile.TemporaryDirectory(prefix=".", dir=str(prefix.parent)) as name:
         folder = Path(name)
-        _write(_saver(variables), session, folder / prefix.name)
+        _write(tf1.train.Saver(variables), session, folder / prefix.name)
         write_beside(folder / prefix.name, names)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # names and data before the index that announces them
@@ -175,21 +173,14 @@ def saved_variables() -> List[Any]:
     return [variable for variable in tf1.global_variables() if variable.op.name != "is_training"]
 
 
-# Errors of the disk. TensorFlow's exceptions carry the text of the system's error and not its number.
-_DISK = (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE)
-
-
-def _saver(variables: List[Any]) -> Any:
-    return tf1.train.Saver(variables, max_to_keep=None)
-
-
 def _write(saver: Any, session: Any, prefix: Path) -> None:
     """Write TensorFlow's files. What it raises for a disk that cannot be written becomes an OSError."""
     folder = str(prefix.parent)
     try:
         saver.save(session, native(prefix), write_meta_graph=False, write_state=False)
     except tf.errors.OpError as error:
-        for number in _DISK:
+        # They carry the text of the system's error and not its number.
+        for number in (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE):
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), folder) from error
         raise
@@ -204,7 +195,7 @@ def reading(prefix: str) -> Iterator[Any]:
     """TensorFlow's reader of a checkpoint. What it raises for a damaged one becomes a UsageError."""
     try:
         yield tf1.train.load_checkpoint(native(prefix))
-    except UNREADABLE as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, LookupError, TypeError, MemoryError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
         raise UsageError(f"{prefix} cannot be read ({line}); use another checkpoint") from error
 

@@ -63,9 +63,9 @@ class Layers(abc.ABC):
     def gate(self, x: Tensor, excitation: Tensor) -> Tensor:
         """x [batch, height, width, channels] times sigmoid(excitation [batch, channels]), channel by channel."""
 
-    @abc.abstractmethod
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Elementwise sum."""
+        return x + y
 
     @abc.abstractmethod
     def shortcut(self, x: Tensor, filters: int, strides: int) -> Tensor:

@@ -24,9 +24,6 @@ from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
 from tf_seresnet.step.network_spec import NetworkSpec
 
-WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
-CLASSES_ADVICE = "check --data-path and label_names in batches.meta"
-
 
 @dataclass(frozen=True)
 class RunSetup:
@@ -56,7 +53,7 @@ class RunSetup:
         own = Classes(data.label_names)
         # A checkpoint without a head is refused when it is restored.
         outputs = (checkpoints.classes(found) if found else None) or own
-        classes = match(outputs, own, CLASSES_ADVICE)
+        classes = match(outputs, own, "check --data-path and label_names in batches.meta")
         network = _network(config, recipe, stored, len((own if is_training else outputs).names))
         # A bare TensorFlow checkpoint has no statistics, and gets those of this training set.
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
@@ -116,7 +113,7 @@ class RunSetup:
             total_steps=min(total, config.max_steps or total),
             print_freq=config.print_freq,
             save_steps=config.save_steps,
-            warm_up_steps=WARM_UP_STEPS,
+            warm_up_steps=5,  # which compile and fill caches
             print_by_epoch=False,
             roofline_seconds=roofline_seconds(config.accelerator, recipe, self.device.precision),
         )

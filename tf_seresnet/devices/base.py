@@ -118,16 +118,9 @@ class Device(abc.ABC):
 
     def settings(self) -> Dict[str, Any]:
         """The whole configuration of the device, for config.json."""
-        return {
-            "kind": self.kind,
-            "index": self.index,
-            "count": self.count,
-            "precision": self.precision,
-            "loss_scale": self.loss_scale,
-            "xla": self.request.xla,
-            "deterministic": self.request.deterministic,
-            "notes": list(self.notes),
-        }
+        names = ("kind", "index", "count", "precision", "loss_scale")
+        options = {"xla": self.request.xla, "deterministic": self.request.deterministic}
+        return {**{name: getattr(self, name) for name in names}, **options, "notes": list(self.notes)}
 
 
 def parse_loss_scale(text: Optional[str]) -> Union[None, str, float]:

@@ -11,8 +11,6 @@ import subprocess
 import sys
 from typing import Any, List, Set, Tuple
 
-CPU_THREADS = "TF_NUM_INTRAOP_THREADS"  # read by TensorFlow at start
-
 
 def tensorflow_version() -> str:
     """TensorFlow's version, for example "1.15.5"."""
@@ -31,7 +29,7 @@ def cpu_name() -> str:
 
 def cpu_threads() -> int:
     """Number of threads that TensorFlow uses for one operation on the CPU."""
-    configured = os.environ.get(CPU_THREADS, "")
+    configured = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # read by TensorFlow at start
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(configured) if configured.isdigit() and int(configured) else cpus
 

@@ -70,9 +70,6 @@ class CoreLayers(Layers):
     def gate(self, x: Any, excitation: Any) -> Any:
         return x * tf.reshape(tf.sigmoid(excitation), [-1, 1, 1, int(x.shape[-1])])
 
-    def add(self, x: Any, y: Any) -> Any:
-        return x + y
-
     def shortcut(self, x: Any, filters: int, strides: int) -> Any:
         new = filters - int(x.shape[-1])
         return tf.pad(x[:, ::strides, ::strides], [[0, 0], [0, 0], [0, 0], [new // 2, new - new // 2]])
@@ -121,8 +118,3 @@ class _BatchNormVariables:
 def _variable(name: str, shape: Tuple[int, ...], trainable: bool = True) -> Any:
     """A float32 variable that starts at zero; `initial_values` fills it, so the graph needs no random operators."""
     return tf1.get_variable(name, shape, tf.float32, tf1.zeros_initializer(), trainable=trainable)
-
-
-def l2_loss(variables: Sequence[Any]) -> Any:
-    """Half the sum of squares of all variables, scalar float32, as `tf.nn.l2_loss` defines it."""
-    return tf.add_n([tf.nn.l2_loss(variable) for variable in variables])

@@ -1,18 +1,16 @@
-"""What a training writes to its log: a step, an epoch, and how to make it shorter where it takes days."""
+"""What a training writes to its log: a step, an epoch, and how long it takes where that is long."""
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping
+from typing import Any, Mapping
 
 from shared.metrics import Metrics
-from shared.recipes.cifar10 import CifarRecipe
 from shared.run.loop import Run
 from shared.text import duration
 from tf_seresnet.run_setup import RunSetup
 
 ADVICE_STEP = 12  # soon, but behind the first steps, which compile
 LONG = 6 * 3600.0  # seconds
-SMALL_DEPTHS = {"port": 11, "paper": 8}
 
 
 def step_line(run: Run, rate: float, speed: Mapping[str, Any]) -> str:
@@ -42,22 +40,12 @@ def epoch_line(run: Run, metrics: Metrics) -> str:
 
 
 def log_advice(run: Run, setup: RunSetup) -> None:
-    """Log once how long the run takes where that is long, unless an option made it smaller."""
-    made_smaller = setup.config.max_steps or setup.recipe.steps_per_epoch or setup.config.epochs
-    speed = run.clock.summary() if run.progress.step == ADVICE_STEP and not made_smaller else {}
-    if speed:
-        for line in advice(speed["step_ms_p50"], run.plan.total_steps - run.progress.step, setup.recipe):
-            run.log.line(line)
-
-
-def advice(step_ms: float, steps_left: int, recipe: CifarRecipe) -> List[str]:
-    """How long the rest of a run takes at `step_ms` a step, and how it gets shorter; nothing below `LONG` seconds."""
-    seconds = step_ms * steps_left / 1000
-    if seconds < LONG:
-        return []
-    return [
-        f"note: at {step_ms:.0f} ms a step the rest of recipe {recipe.name} takes {duration(seconds)} here",
-        f"      shorter: --depth {SMALL_DEPTHS[recipe.variant]} --epochs 3 --scheduler cosine --learning-rate 0.1;"
-        " --max-steps N stops anywhere;",
-        "      Ctrl-C saves a checkpoint that --resume continues from",
-    ]
+    """Log once how long the run takes where that is long, unless an option made it shorter."""
+    made_shorter = setup.config.max_steps or setup.recipe.steps_per_epoch or setup.config.epochs
+    speed = run.clock.summary() if run.progress.step == ADVICE_STEP and not made_shorter else {}
+    seconds = speed["step_ms_p50"] / 1000 * (run.plan.total_steps - run.progress.step) if speed else 0.0
+    if seconds >= LONG:
+        run.log.line(
+            f"note: the rest of recipe {setup.recipe.name} takes {duration(seconds)} here; a smaller --depth and fewer"
+            " --epochs are shorter, --max-steps N stops anywhere, and Ctrl-C saves a checkpoint for --resume"
+        )

@@ -16,16 +16,6 @@ from tf_seresnet.step.variables import layer_not_finite
 tf1 = tf.compat.v1
 
 
-def _or_nan(logits: Any, excitations: List[Any]) -> Any:
-    """The logits [batch, classes], nan where one of the excitations [batch, units] of an image is not finite.
-
-    On CPUs TensorFlow's ReLU turns nan into 0, so that the logits behind a layer that has overflowed are finite. Every
-    block's gate averages over its feature map, which makes it a cheap place to look.
-    """
-    finite = [tf.reduce_all(tf.math.is_finite(excitation), axis=1) for excitation in excitations]
-    return tf1.where(tf.reduce_all(tf.stack(finite), axis=0), logits, tf.fill(tf.shape(logits), np.float32("nan")))
-
-
 class Inference:
     """Logits of uint8 images with the moving averages, in batches of one fixed size on each device."""
 
@@ -40,10 +30,13 @@ class Inference:
         self._outputs: List[Tuple[str, Any]] = []  # (layer, output), device by device
 
         def build(number: int) -> Any:
-            layers = network.layer_set(reuse)
-            logits = network.build(normalise(parts[number]), layers, training=False)
+            logits, layers = network.build(normalise(parts[number]), training=False, reuse=reuse)
             self._outputs += layers.outputs
-            return _or_nan(logits, [output for _, output in layers.outputs if output.shape.ndims == 2])
+            # On CPUs TensorFlow's ReLU turns nan into 0, so that the logits behind a layer that has overflowed are
+            # finite. Every block's gate averages over its feature map, which makes it a cheap place to look.
+            excitations = [output for _, output in layers.outputs if output.shape.ndims == 2]
+            finite = tf.stack([tf.reduce_all(tf.math.is_finite(excitation), axis=1) for excitation in excitations])
+            return tf1.where(tf.reduce_all(finite, axis=0), logits, tf.fill(tf.shape(logits), np.float32("nan")))
 
         logits = replicas.run(build)
         self._logits = tf.concat(logits, 0) if replicas.towers > 1 else logits[0]

@@ -19,8 +19,6 @@ from tf_seresnet.devices.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
 
-PREFETCHED_BATCHES = 2
-
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -86,7 +84,7 @@ class TrainingInput:
                 padded = tf.pad(normalise(batch["images"]), [[0, 0], border, border, [0, 0]])
                 return _crop(padded, images.shape[1:3], batch["top"], batch["left"], batch["flip"]), batch["labels"]
 
-            dataset = dataset.map(prepare, num_parallel_calls=workers).prefetch(PREFETCHED_BATCHES)
+            dataset = dataset.map(prepare, num_parallel_calls=workers).prefetch(2)
             self._iterator = tf1.data.make_initializable_iterator(dataset)
             # Clocks in the graph: the input's share of a step cannot be seen from outside it.
             started = [tf.timestamp()] if device.times_data_wait else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Type
+from typing import Any, Dict, Tuple, Type
 
 from shared.errors import UsageError
 from shared.text import nearest
@@ -26,15 +26,15 @@ class NetworkSpec:
     def checked(self) -> NetworkSpec:
         """Itself; raises UsageError for a depth, variant or layer set that does not exist or does not run here."""
         blocks_per_stage(self.depth, self.variant)
-        self.layer_set()
-        return self
-
-    def build(self, images: Any, layers: CoreLayers, training: bool) -> Any:
-        """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph."""
-        return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training)
-
-    def layer_set(self, reuse: bool = False) -> CoreLayers:
-        """The layers of one network to be built; `reuse` shares the variables of one that has been."""
         if self.layers not in LAYER_SETS:
             raise UsageError(f"no layer set {self.layers!r} for a graph; {nearest(self.layers, LAYER_SETS)}")
-        return LAYER_SETS[self.layers](reuse=reuse)
+        LAYER_SETS[self.layers]()
+        return self
+
+    def build(self, images: Any, training: bool, reuse: bool = False) -> Tuple[Any, CoreLayers]:
+        """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph, and its layers.
+
+        `reuse` shares the variables of a network that has been built.
+        """
+        layers = LAYER_SETS[self.layers](reuse=reuse)
+        return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training), layers

@@ -13,7 +13,6 @@ from shared.run.loop import Step, StepResult
 from shared.run.loss_scale_watch import SkippedSteps
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.devices.replicas import ALONE, Replicas
-from tf_seresnet.layers.core import l2_loss
 from tf_seresnet.step import variables
 from tf_seresnet.step.input_pipeline import TrainingInput
 from tf_seresnet.step.network_spec import NetworkSpec
@@ -58,8 +57,7 @@ class TrainingStep(Step):
         """The update of one device; and over all devices loss, correct in one and in five, images, stopping."""
         images, labels = self._batch.parts[number]
         share, replicas = self._batch.shares[number], self._replicas
-        layers = network.layer_set()
-        logits = network.build(images, layers, training=True)
+        logits, layers = network.build(images, training=True)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
         # Counts in float32, exact up to 2**24, to be summed in one vector with the other values.
         counts = [tf.cast(count, tf.float32) for count in (*_hits(logits, labels), tf.size(labels))]
@@ -68,7 +66,8 @@ class TrainingStep(Step):
         # The optimizer adds up the gradients of the devices, or averages them.
         combined = replicas.count if replicas.averages else 1
         trainable = tf1.trainable_variables()
-        total = _times(loss, share * combined) + weight_decay * combined / replicas.count * l2_loss(trainable)
+        squares = tf.add_n([tf.nn.l2_loss(variable) for variable in trainable])
+        total = _times(loss, share * combined) + weight_decay * combined / replicas.count * squares
         gradients = optimizer.compute_gradients(total, trainable)
         # After the gradients: all devices must run their all-reduces in the same order.
         with tf.control_dependencies([gradient for gradient, _ in gradients]):

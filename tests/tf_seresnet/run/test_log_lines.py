@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import re
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("tensorflow")
 
-from shared import recipes
-from tf_seresnet.network import blocks_per_stage
-from tf_seresnet.run.log_lines import ADVICE_STEP, LONG, advice
+from shared import recipes  # noqa: E402
+from tf_seresnet.run.log_lines import ADVICE_STEP, LONG, log_advice  # noqa: E402
 
 pytestmark = pytest.mark.once
 
-STEPS = 391
-RECIPES = {"port": recipes.get("se_resnet110_gpu"), "paper": recipes.get("se_resnet110_gpu").override(variant="paper")}
+
+def advice(seconds_left, step=ADVICE_STEP, **given):
+    """The lines about a run of 1,000 further steps."""
+    lines, options = [], dict({"max_steps": None, "epochs": None}, **given)
+    run = SimpleNamespace(
+        progress=SimpleNamespace(step=step),
+        plan=SimpleNamespace(total_steps=step + 1000),
+        clock=SimpleNamespace(summary=lambda: {"step_ms_p50": seconds_left}),
+        log=SimpleNamespace(line=lines.append),
+    )
+    log_advice(run, SimpleNamespace(config=SimpleNamespace(**options), recipe=recipes.get("se_resnet110_gpu")))
+    return lines
 
 
-def test_a_run_that_is_over_today_gets_no_advice():
-    assert advice(LONG * 0.999, 1000, RECIPES["port"]) == []
-    assert advice(LONG, 1000, RECIPES["port"]) != []
-    assert advice(5000.0, 10, RECIPES["port"]) == []
+def test_a_long_run_says_how_long_and_what_is_shorter():
+    (line,) = advice(3.3 * 86400)
+    assert line.startswith("note: the rest of recipe se_resnet110_gpu takes 3.3 days here; a smaller --depth")
+    assert "--resume" in line
 
 
-def test_the_first_line_says_how_long():
-    lines = advice(4500.0, 160 * STEPS - ADVICE_STEP, RECIPES["port"])
-    assert lines[0] == "note: at 4500 ms a step the rest of recipe se_resnet110_gpu takes 3.3 days here"
-    assert "--scheduler cosine" in lines[1]
-
-
-@pytest.mark.parametrize("variant", sorted(RECIPES))
-def test_the_shorter_run_exists_and_is_shorter(variant):
-    recipe = RECIPES[variant]
-    text = "\n".join(advice(4500.0, 160 * STEPS, recipe))
-    (depth,) = [int(depth) for depth in re.findall(r"--depth (\d+)", text)]
-    assert blocks_per_stage(depth, variant) < blocks_per_stage(recipe.depth, variant)  # raises where there is none
-    assert recipe.override(epochs=int(re.findall(r"--epochs (\d+)", text)[0])).epochs < recipe.epochs
+@pytest.mark.parametrize(
+    "arguments",
+    [{"seconds_left": LONG * 0.999}, {"seconds_left": LONG, "step": ADVICE_STEP + 1}]
+    + [{"seconds_left": LONG, name: 1} for name in ("max_steps", "epochs")],
+)
+def test_no_advice(arguments):
+    assert advice(LONG) != []
+    assert advice(**arguments) == []
