@@ -29,6 +29,7 @@ from shared import (  # noqa: E402
 from shared.cli.arguments import Parser, number  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
+from tf_seresnet.devices.base import add_options  # noqa: E402
 
 
 def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -88,7 +89,7 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
 
     from tf_seresnet.step import variables
     from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput
-    from tf_seresnet.step.network_spec import NetworkSpec
+    from tf_seresnet.step.network import NetworkSpec
     from tf_seresnet.step.training_step import TrainingStep
 
     with tf.Graph().as_default():
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--depth", type=number(int, 8), default=11)
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
-    devices.add_options(parser)
+    add_options(parser)
     parser.set_defaults(device="auto")
     options = parser.parse_args()
     devices.load_tensorflow(options.device, options.xla)

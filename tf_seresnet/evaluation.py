@@ -29,7 +29,7 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.run import description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
-from tf_seresnet.step.inference import Inference
+from tf_seresnet.step.network import Inference
 
 tf1 = tf.compat.v1
 
@@ -59,7 +59,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             replicas.align(session)
             # -- Count ---------------------------------------------------------------------------------------------
             examples = MostConfident()
-            metrics = count_images(session, setup, inference, replicas, interrupts, examples)
+            metrics = count_images(session, setup, inference, interrupts, examples)
             interrupts.raise_if_requested()
         # -- Record ------------------------------------------------------------------------------------------------
         if folder is None:
@@ -79,19 +79,14 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
 
 
 def count_images(
-    session: Any,
-    setup: RunSetup,
-    inference: Inference,
-    replicas: Replicas,
-    interrupts: Interrupts,
-    most_confident: MostConfident,
+    session: Any, setup: RunSetup, inference: Inference, interrupts: Interrupts, most_confident: MostConfident
 ) -> Metrics:
     """Metrics over all test images, each evaluated once. Each process evaluates its part of them.
 
     The metrics are those of all processes; `most_confident` receives the predictions of this process. Raises Stopped
     between two batches after a signal, UsageError where the images have no result; see `check_evaluation`.
     """
-    data, classes = setup.data, setup.evaluated_classes
+    data, classes, replicas = setup.data, setup.evaluated_classes, inference.replicas
     images, labels = data.test_images, classes.labels(data.test_labels)
     metrics, layer = Metrics(len(classes.names)), None
     first, end = (len(images) * rank // replicas.size for rank in (replicas.rank, replicas.rank + 1))
@@ -100,14 +95,12 @@ def count_images(
         replicas.raise_if_stopping(interrupts)
         batch = slice(start, min(start + inference.images_per_run, end))
         logits = inference.run(session, images[batch])
-        predicted = metrics.update(
-            logits if classes.columns is None else logits[:, list(classes.columns)], labels[batch]
-        )
+        logits = logits if classes.columns is None else logits[:, list(classes.columns)]
+        predicted = metrics.update(logits, labels[batch])
         most_confident.update(np.arange(batch.start, batch.stop), labels[batch], predicted)
         if metrics.non_finite and layer is None:
             layer = inference.first_not_finite(session, images[batch])
-    metrics, stopping = replicas.merged(session, metrics, interrupts.requested is not None)
-    replicas.agree(stopping)
+    metrics = replicas.merged(session, metrics, interrupts.requested is not None)
     check_evaluation(metrics, data.path, layer, training=setup.config.mode == "train")
     return metrics
 

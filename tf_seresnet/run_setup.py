@@ -22,7 +22,7 @@ from tf_seresnet import checkpoints, devices
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
-from tf_seresnet.step.network_spec import NetworkSpec
+from tf_seresnet.step.network import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -146,22 +146,17 @@ def load_data(config: RunConfig, state: Optional[Dict[str, Any]] = None) -> Tupl
     )
 
 
-def choose_recipe(config: RunConfig, data: Cifar10) -> CifarRecipe:
-    """--recipe, else the device's documented one; a short one for the sample. Options override its fields."""
-    recipe = config.named_recipe()
-    if data.name == sample.NAME and not config.recipe:
-        recipe = RECIPES["sample"]().override(precision=recipe.precision, loss_scale=recipe.loss_scale)
-    recipe = recipe.override(**config.given(RECIPE_OPTIONS))
-    return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
-
-
 def _recipe(config: RunConfig, stored: Optional[Dict[str, Any]], data: Cifar10) -> CifarRecipe:
-    """The recipe of a new run, or that of the checkpoint with this state.
+    """The recipe of the command line, a short one for the sample, or that of the checkpoint with this state.
 
     Of a run that is resumed only the number of epochs may change, else UsageError is raised.
     """
     if stored is None:
-        return choose_recipe(config, data)
+        recipe = config.named_recipe()
+        if data.name == sample.NAME and not config.recipe:
+            recipe = RECIPES["sample"]().override(precision=recipe.precision, loss_scale=recipe.loss_scale)
+        recipe = recipe.override(**config.given(RECIPE_OPTIONS))
+        return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
     recipe = CifarRecipe.from_json(stored["recipe"])
     if config.mode != "train":
         return recipe

@@ -23,8 +23,8 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.run import description, log_lines
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
-from tf_seresnet.step.inference import Inference
 from tf_seresnet.step.input_pipeline import TrainingInput
+from tf_seresnet.step.network import Inference
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
@@ -74,9 +74,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                         log_lines.log_advice(run, setup)
                     run.log_epoch()
                     examples = MostConfident()
-                    count = functools.partial(
-                        evaluation.count_images, session, setup, inference, replicas, interrupts, examples
-                    )
+                    count = functools.partial(evaluation.count_images, session, setup, inference, interrupts, examples)
                     metrics = run.evaluate(count)
                     log.line(log_lines.epoch_line(run, metrics))
                     run.end_epoch(metrics)

@@ -200,7 +200,7 @@ def test_answers_are_counted_over_the_columns_that_are_left():
     from tf_seresnet.evaluation import count_images
 
     class Inference:
-        images_per_run = 2
+        images_per_run, replicas = 2, ALONE
 
         def run(self, session, images):
             return np.tile(np.array([[0.0, 9.0, 1.0]], np.float32), (len(images), 1))
@@ -209,7 +209,7 @@ def test_answers_are_counted_over_the_columns_that_are_left():
     data = SimpleNamespace(test_images=images, test_labels=labels, path="data")
     classes = class_names.Match((0, 1), ("a", "c"), columns=(0, 2))
     setup = SimpleNamespace(data=data, evaluated_classes=classes, config=SimpleNamespace(mode="evaluate"))
-    metrics = count_images(None, setup, Inference(), ALONE, Interrupts(), MostConfident())
+    metrics = count_images(None, setup, Inference(), Interrupts(), MostConfident())
     assert isinstance(metrics, Metrics)
     assert metrics.confusion.tolist() == [[0, 1], [0, 2]]
 

@@ -19,21 +19,11 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.text import nearest
 from tf_seresnet.devices import probe
-from tf_seresnet.devices.base import (
-    PRECISIONS,
-    Device,
-    DeviceConfig,
-    Request,
-    add_options,
-    parse_loss_scale,
-    refuse_index,
-)
+from tf_seresnet.devices.base import Device, DeviceConfig, Request, parse_loss_scale, refuse_index
 from tf_seresnet.devices.npu import environment, launch
 from tf_seresnet.devices.npu.device import NpuDevice, adapter_for
 from tf_seresnet.devices.startup_output import startup_messages_dropped
 from tf_seresnet.devices.stock_tensorflow import XLA_ON_CPU, CpuDevice, GpuDevice
-
-__all__ = ["PRECISIONS", "Device", "DeviceConfig", "add_options"]
 
 
 def parse(text: str) -> Tuple[str, Optional[int]]:
@@ -90,9 +80,8 @@ def load_tensorflow(device: str, xla: bool) -> None:
             import tensorflow as tf
 
             tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
-            with tf.Graph().as_default(), tf.compat.v1.Session(
-                config=tf.compat.v1.ConfigProto(device_count={"GPU": 0})
-            ) as session:
+            config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+            with tf.Graph().as_default(), tf.compat.v1.Session(config=config) as session:
                 session.run(tf.constant(0))  # some libraries print messages at first use
     except ImportError as error:
         reason = " ".join(str(error).split())[:200]

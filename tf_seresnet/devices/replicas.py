@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence
 
 import tensorflow as tf
 
@@ -45,9 +45,9 @@ class Replicas(StopAgreement):
     def align(self, session: Any) -> None:
         """Broadcast the variables of rank 0. Needs the complete graph, and initialised variables."""
 
-    def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Tuple[Metrics, int]:
-        """The metrics summed over all processes, and how many processes are `stopping`."""
-        return metrics, int(stopping)
+    def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Metrics:
+        """The metrics summed over all processes, which agree to stop if one is `stopping`."""
+        return metrics
 
     def agree(self, stopping: int) -> None:
         """`stopping` processes have been asked to stop; every process has received the same number."""

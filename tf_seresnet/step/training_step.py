@@ -15,7 +15,7 @@ from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.devices.replicas import ALONE, Replicas
 from tf_seresnet.step import variables
 from tf_seresnet.step.input_pipeline import TrainingInput
-from tf_seresnet.step.network_spec import NetworkSpec
+from tf_seresnet.step.network import NetworkSpec
 
 tf1 = tf.compat.v1
 

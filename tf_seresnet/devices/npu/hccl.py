@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -43,14 +43,15 @@ class HcclRanks(Replicas):
         values = self._hccl.broadcast(floats, 0)  # one operation, so no order to agree on
         session.run(tf.group(*(tf1.assign(variable, value) for variable, value in zip(floats, values))))
 
-    def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Tuple[Metrics, int]:
+    def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Metrics:
         own = np.append(pack(metrics), int(stopping)).astype(np.int32)
         if self._counts is None:
             counts = tf1.placeholder(tf.int32, own.shape, "counts")
             self._counts = counts, self._hccl.allreduce(tf.identity(counts), "sum", fusion=0)
         counts, total = self._counts
         summed = session.run(total, {counts: own})
-        return unpack(summed[:-1], metrics.num_classes), int(summed[-1])
+        self.agree(int(summed[-1]))
+        return unpack(summed[:-1], metrics.num_classes)
 
     def propose_stop(self, number: int, step: int) -> None:
         self._signal = number  # the others learn of it in the next step, see `agree`
