@@ -236,7 +236,7 @@ def test_determinism_is_switched_on_when_asked(monkeypatch):
 
 
 def test_determinism_of_old_tensorflow_is_an_environment_variable(monkeypatch):
-    monkeypatch.delattr(tf.config.experimental, "enable_op_determinism", raising=False)
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", None, raising=False)
     devices.open_device("cpu", deterministic=True)
     assert os.environ["TF_DETERMINISTIC_OPS"] == os.environ["TF_CUDNN_DETERMINISTIC"] == "1"
 

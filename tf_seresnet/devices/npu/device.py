@@ -62,11 +62,11 @@ class NpuDevice(Device):
 
     def _join(self, rank: environment.Rank) -> None:
         """Become one of several ranks. Raises UsageError if the adapter would train without the others."""
+        import tensorflow as tf
+
         self.rank, self.count = rank.number, rank.size
         os.environ["ASCEND_DEVICE_ID"] = str(rank.device)  # the adapter reads both when its first session opens
         os.environ.setdefault("JOB_ID", environment.JOB_ID)
-        import tensorflow as tf
-
         with tf.Graph().as_default() as graph:
             weight = tf.compat.v1.get_variable("weight", initializer=1.0)
             optimizer = self.adapter.npu_tf_optimizer(tf.compat.v1.train.GradientDescentOptimizer(1.0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from shared.errors import UsageError
 from shared.text import decoded
@@ -67,24 +67,20 @@ def read_rank_table(path: str) -> Dict[int, int]:
             content = json.loads(decoded(file.read()))
         if content.get("status", "completed") != "completed":
             raise UsageError(f"the rank table {path} is not completed; wait until it has been written")
-        return _devices_by_rank(content)
+        # Version 1.0 is a list of servers, the older form has groups of instances.
+        devices = [device for server in content.get("server_list", ()) for device in server["device"]]
+        pairs = [(int(device["rank_id"]), int(device["device_id"])) for device in devices]
+        instances = [instance for group in content.get("group_list", ()) for instance in group["instance_list"]]
+        pairs += [(int(instance["rank_id"]), int(instance["devices"][0]["device_id"])) for instance in instances]
+        if not pairs or sorted(rank for rank, _ in pairs) != list(range(len(pairs))):
+            raise ValueError("it does not list the ranks 0, 1, ..., each once")
+        return dict(pairs)
     except OSError as error:
         raise UsageError(f"{TABLE} names {path}, which cannot be read ({error.strerror}); correct it") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{TABLE} names {path}, which is no rank table of HCCL ({type(error).__name__}: {error}); correct the file"
         ) from error
-
-
-def _devices_by_rank(content: Dict[str, Any]) -> Dict[int, int]:
-    """Reads a rank table of version 1.0, a list of servers, or of the older form, groups of instances."""
-    devices = [device for server in content.get("server_list", ()) for device in server["device"]]
-    pairs = [(int(device["rank_id"]), int(device["device_id"])) for device in devices]
-    instances = [instance for group in content.get("group_list", ()) for instance in group["instance_list"]]
-    pairs += [(int(instance["rank_id"]), int(instance["devices"][0]["device_id"])) for instance in instances]
-    if not pairs or sorted(rank for rank, _ in pairs) != list(range(len(pairs))):
-        raise ValueError("it does not list the ranks 0, 1, ..., each once")
-    return dict(pairs)
 
 
 def _rank_of_table(environment: Mapping[str, str], path: str) -> Optional[Rank]:

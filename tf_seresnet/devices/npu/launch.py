@@ -49,7 +49,9 @@ def rank_environments(number: Optional[int]) -> List[Environment]:
     if available:
         check_count("npu", number, available)
     size = number or available
-    own = (_own_address(), str(_free_port()), "0", str(size))
+    with socket.socket() as listener:
+        listener.bind(("", 0))  # a port on which nobody listens
+        own = (_own_address(), str(listener.getsockname()[1]), "0", str(size))
     common = dict(zip(npu_environment.CHIEF, (*own, own[0])), **{name: os.environ[name] for name in chief})
     if common["CM_WORKER_SIZE"] != str(size):
         raise UsageError(
@@ -161,9 +163,3 @@ def _own_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(datagram.getsockname()[0])
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        return int(listener.getsockname()[1])
