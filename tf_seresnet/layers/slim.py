@@ -21,20 +21,17 @@ class SlimLayers(CoreLayers):
 
     def __init__(self, reuse: bool = False) -> None:
         super().__init__(reuse)
-        if tuple(map(int, tf.__version__.split(".")[:2])) > (2, 12):
-            raise UsageError(
-                f"--layers slim needs TensorFlow 2.12 or older and this is {tf.__version__}; use --layers core, the"
-                " same network with the same checkpoints"
-            )
         try:
+            if tuple(map(int, tf.__version__.split(".")[:2])) > (2, 12):
+                raise ImportError(f"this is TensorFlow {tf.__version__}")
             # Importing tflearn creates a variable in the default graph: give it a graph that is thrown away.
             with tf.Graph().as_default():
                 import tf_slim
                 from tflearn.layers.conv import global_avg_pool
         except ImportError as error:
             raise UsageError(
-                f"--layers slim lacks a package ({error}); pip install tf-slim==1.1.0 tflearn==0.5.0, or use --layers"
-                " core"
+                f"--layers slim needs TensorFlow 2.12 or older, tf-slim 1.1.0 and tflearn 0.5.0 ({error}); use --layers"
+                " core, the same network with the same checkpoints"
             ) from error
         self._slim = tf_slim
         self._global_avg_pool = global_avg_pool
