@@ -129,7 +129,7 @@ def compare_trace(
     checks: List[Check] = weight_checks(reference, trace) + layer_checks(problem, trace)
     checks += update_checks(trace, make)
     exact = Trajectory(copy.deepcopy(reference))
-    rounded = Trajectory(copy.deepcopy(reference), {call.name: call.dtype for call in trace.calls})
+    rounded = Trajectory(copy.deepcopy(reference).float(), {call.name: call.dtype for call in trace.calls})
     steps = len(trace.tensors["losses"])
     for run in (exact, rounded):
         run.run(images, loss, make, steps)

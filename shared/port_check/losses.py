@@ -27,8 +27,7 @@ def loss_checks(side: Sequence[float], reference: Sequence[float], rounded: Sequ
             units = 0.0
         relative = error / abs(expected) if expected else error
         worst = f"{observed:.7g} where {expected:.7g} is right, in step {step}"
-        stage = "loss" if step == 1 else "loss curve"
-        checks.append(Check(stage, "", f"loss of step {step}", "the training loss", float(units), float(relative), worst))
+        checks.append(Check("loss curve", "", f"loss of step {step}", "the training loss", float(units), float(relative), worst))
     return checks
 
 

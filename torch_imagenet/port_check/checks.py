@@ -44,11 +44,12 @@ def layer_checks(problem: Problem, trace: Trace) -> List[Check]:
     reference = copy.deepcopy(network)
     replay.rounded_operands(reference, trace)
     try:
-        Replay(reference, trace, judge.see).run(problem.images, problem.loss)
+        loss = Replay(reference, trace, judge.see).run(problem.images, problem.loss)
     except Divergence as error:
         kind = describe(dict(leaves(network)).get(error.layer, nn.Identity()))
         inf = float("inf")
         return [*judge.checks, Check("forward", error.layer, "order", kind, inf, inf, str(error), "another network")]
+    judge.loss(float(loss))
     judge.weights(replay.gradients(reference))
     return [*judge.checks, *_statistics(reference, trace, judge.norms)]
 
@@ -112,9 +113,23 @@ class _Judge:
         stage = "backward" if "gradient" in quantity else "forward"
         dtype = call.input_dtype if quantity.startswith("input") else call.dtype
         self.checks.append(compare(stage, call.name, quantity, text, expected, recorded, bound, dtype))
-        if quantity == "input gradient" or stage == "backward":
+        if stage == "backward":
             self._at[call.name] = len(self.checks)
         self._layers[call.name] = call, layer
+
+    def loss(self, scaled: float) -> None:
+        """The loss of the recorded logits, between the checks of the forward and of the backward pass."""
+        last = self._trace.tensors[self._trace.calls[-1].key("output")]
+        expected = np.array(scaled / float(self._trace.description["loss_scale"]))
+        # Exponentials of logits, their sum over the classes, a logarithm, a difference, and a mean over the batch.
+        rounding = Rounding("float32", "float32", last.size, 4)
+        size = np.abs(expected) + np.abs(last[np.isfinite(last)]).max(initial=1.0)
+        bound = tolerance.bound(expected, size, rounding)
+        observed = self._trace.tensors["losses"][0]
+        check = compare("loss", "", "loss", "the loss of the recorded logits", expected, np.array(observed), bound)
+        first = next((i for i, known in enumerate(self.checks) if known.stage == "backward"), len(self.checks))
+        self.checks.insert(first, check)
+        self._at = {name: at + 1 for name, at in self._at.items()}
 
     def weights(self, gradients: Dict[str, np.ndarray]) -> None:
         """The gradients of the weights, each after its layer's own."""

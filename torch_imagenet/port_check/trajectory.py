@@ -1,4 +1,4 @@
-"""The reference by itself: whole steps in float64, and the same with every result rounded to the side's precision."""
+"""The reference by itself: whole steps in float64, and the same in float32 with results rounded to the side's dtypes."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class _Rounded(torch.autograd.Function):
 
 
 class Trajectory:
-    """Training steps of a float64 network on one batch; `losses` of each, and every layer's values of the first.
+    """Training steps of a network on one batch, on the CPU: the loss of each, and every layer's values of the first.
 
-    With `dtypes`, by layer, the result of each layer is rounded.
+    With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient.
     """
 
     def __init__(self, network: nn.Module, dtypes: Optional[Mapping[str, str]] = None) -> None:
@@ -47,11 +47,12 @@ class Trajectory:
 
     def run(self, images: torch.Tensor, loss: Loss, optimizer: MakeOptimizer, steps: int) -> None:
         """`steps` updates with the gradients of `loss`, a mean over the batch."""
+        dtype = next(self._network.parameters()).dtype
         update = optimizer(dict(self._network.named_parameters()))
         for step in range(steps):
             update.zero_grad()
             with self._hooks(store=step == 0):
-                value = loss(self._network(images))
+                value = loss(self._network(images.to(dtype)))
                 value.backward()
             self.losses.append(float(value.detach()))
             update.step()
@@ -99,7 +100,7 @@ def error_by_depth(reference: Trajectory, rounded: Trajectory, trace: Trace) -> 
                 continue
             expected = right.numpy()
             row.append(_relative(side.astype(np.float64) / factor, expected))
-            row.append(_relative(rounded.values[key].numpy(), expected))
+            row.append(_relative(rounded.values[key].double().numpy(), expected))
         errors.append(LayerError(f"{call.name}", *row))
     return errors
 
