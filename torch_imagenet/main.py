@@ -1,6 +1,6 @@
 """ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
 
-Modes: train (default), evaluate, finetune, benchmark, profile, check-data, summary. `--help` lists the options;
+Modes: train (default), evaluate, finetune, benchmark, profile, check-data, check-port, summary. `--help` lists the options;
 README.md has examples.
 """
 
@@ -62,6 +62,14 @@ def _check_data(config: RunConfig, interrupts: Interrupts) -> None:
     check_data(config, interrupts)
 
 
+def _check_port(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.check_port import check_port
+    from torch_imagenet.distributed.run import run_on_devices
+
+    run_on_devices(check_port, config, interrupts)
+
+
 def _summary(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
     from torch_imagenet.summary import summary
@@ -76,6 +84,7 @@ MODES = {
     "benchmark": _benchmark,
     "profile": _profile,
     "check-data": _check_data,
+    "check-port": _check_port,
     "summary": _summary,
 }
 

@@ -23,7 +23,7 @@ ON_BAD_IMAGE = ("fatal", "skip")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "summary")
+MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "check-port", "summary")
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,9 @@ class RunConfig(CommonConfig):
     npu_fused_sgd: bool
     npu_jit_compile: bool
     npu_internal_format: bool
+    # The comparison of a port.
+    save_trace: Optional[str]
+    against: Optional[str]
     # More files.
     log_file: Optional[str]
     original_names: bool
@@ -125,6 +128,7 @@ def parser() -> Parser:
     _add_several(made.add_argument_group("several devices"))
     npu_options.add_options(made.add_argument_group("Ascend NPU"))
     _add_modes(made.add_argument_group("modes, as the originals' options"))
+    _add_port(made.add_argument_group("the comparison of a port"))
     _add_files(made.add_argument_group("more files"))
     return made
 
@@ -234,6 +238,12 @@ def _add_modes(group: Any) -> None:
     add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
     profile = ("--profile", "--prof", "--run-prof")
     add(*profile, dest="mode_flag", action="store_const", const="profile", help="the mode profile")
+
+
+def _add_port(group: Any) -> None:
+    add = group.add_argument
+    add("--save-trace", type=expanded, metavar="FILE", help="check-port: write the recorded step, to compare elsewhere")
+    add("--against", type=expanded, metavar="FILE", help="check-port: compare with a recorded step, its weights and batch")
 
 
 def _add_files(group: Any) -> None:

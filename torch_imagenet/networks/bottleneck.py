@@ -9,7 +9,6 @@ from typing import Iterator, Optional, Protocol, Sequence, Tuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from torch_imagenet.networks.drop_path import DropPath
 
@@ -36,6 +35,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(second)
         self.conv3 = nn.Conv2d(second, third, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(third)
+        self.relu = nn.ReLU(inplace=True)
         self.drop_path = DropPath(drop_path)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
@@ -44,11 +44,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C', H / stride, W / stride], rounded up."""
-        branch = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        branch = functional.relu(self.bn2(self.conv2(branch)), inplace=True)
+        branch = self.relu(self.bn1(self.conv1(x)))
+        branch = self.relu(self.bn2(self.conv2(branch)))
         branch = self.drop_path(self.gate(self.bn3(self.conv3(branch))))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return functional.relu(branch + shortcut, inplace=True)
+        output: torch.Tensor = self.relu(branch + shortcut)
+        return output
 
 
 class MakeBlock(Protocol):
