@@ -34,10 +34,18 @@ def _evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     _on_devices(evaluate, config, interrupts)
 
 
+def _check_port(config: RunConfig, interrupts: Interrupts) -> None:
+    devices.load_tensorflow(config.device, config.xla)
+    from tf_seresnet.check_port import check_port
+
+    _on_devices(check_port, config, interrupts)
+
+
 MODES: Dict[str, Mode] = {
     "train": _train,
     "evaluate": _evaluate,
     "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
+    "check-port": _check_port,
     "summary": lambda config, interrupts: summary(config),
 }
 

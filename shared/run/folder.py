@@ -22,7 +22,7 @@ _BY_TRAINING = {
     "tf_seresnet": ("checkpoints", "model.ckpt.*"),
     "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar"),
 }
-_BY_MODE = {"profile": ("output.prof",)}
+_BY_MODE = {"profile": ("output.prof",), "check-port": ("port.json",)}
 _CONFIG_KEYS = {"command", "recipe", "network", "options", "versions"}
 
 
