@@ -29,7 +29,7 @@ from tf_seresnet.layers.initial_values import initial_value
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.port_check import checks
 from tf_seresnet.port_check.recorder import Batch, record_step
-from tf_seresnet.port_check.trajectory import Trajectory, error_by_depth
+from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory, error_by_depth
 from tf_seresnet.run import description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
@@ -39,6 +39,7 @@ from tf_seresnet.step.network import NetworkSpec
 DIFFERS = 3  # the exit status where rounding does not explain a difference
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
+ROUNDED_RUNS = 3  # which show how far rounding takes the losses
 
 
 def check_port(config: RunConfig, interrupts: Interrupts) -> None:
@@ -88,11 +89,17 @@ def compare_trace(
     found = checks.weight_checks(weights, trace) + checks.step_checks(recipe, trace)
     with np.errstate(all="ignore"):  # a step that overflows on the side overflows here
         exact = Trajectory(recipe, trace)
-        rounded = Trajectory(recipe, trace, trace.description["compute_dtype"])
+        dtype = trace.description["compute_dtype"]
+        near = [Trajectory(recipe, trace, RandomRounding(dtype, seed)) for seed in range(ROUNDED_RUNS)]
     losses = [float(loss) for loss in trace.tensors["losses"]]
-    found += loss_checks(losses, exact.losses, rounded.losses)
-    curves = {"side": losses, "reference": exact.losses, "rounded": rounded.losses}
-    return verdict(found), error_by_depth(exact, rounded, trace), curves
+    rounded = [_furthest(*values) for values in zip(exact.losses, *(run.losses for run in near))]
+    found += loss_checks(losses, exact.losses, rounded)
+    curves = {"side": losses, "reference": exact.losses, "rounded": rounded}
+    return verdict(found), error_by_depth(exact, near[0], trace), curves
+
+
+def _furthest(right: float, *values: float) -> float:
+    return right + max((value - right for value in values), key=abs)
 
 
 def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:

@@ -6,7 +6,7 @@ type; results have the type of the operands.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -60,9 +60,14 @@ def _same(length: int, side: int, strides: int) -> Tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def batch_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> Operation:
-    """Normalisation by the statistics of the batch (Ioffe and Szegedy, arXiv 1502.03167)."""
-    mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+def batch_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, errors: Tuple[Any, Any] = (0, 0)
+) -> Operation:
+    """Normalisation by the statistics of the batch (Ioffe and Szegedy, arXiv 1502.03167).
+
+    `errors` are added to mean and variance.
+    """
+    mean, variance = x.mean(axis=(0, 1, 2)) + errors[0], np.maximum(x.var(axis=(0, 1, 2)) + errors[1], 0)
     deviation = np.sqrt(variance + x.dtype.type(epsilon))
     normal = (x - mean) / deviation
 

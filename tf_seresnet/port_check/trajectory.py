@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from shared.port_check.report import LayerError
 from shared.port_check.rounding import rounded
+from shared.port_check.tolerance import UNIT_ROUNDOFF
 from shared.port_check.trace import Trace
 from shared.recipes.cifar10 import CifarRecipe
 from tf_seresnet.network import se_resnet
@@ -18,18 +19,39 @@ from tf_seresnet.port_check.operations import Operation
 from tf_seresnet.port_check.reference import IMAGES
 
 
-class FreeLayers(NumpyLayers):
-    """Layers that compute, with results and gradients rounded to `dtype` if that is given."""
+class RandomRounding:
+    """Results are rounded to `dtype`; batch statistics, sums over thousands of pixels, have random errors.
 
-    def __init__(self, weights: Mapping[str, np.ndarray], dtype: Optional[str]) -> None:
+    The standard deviation of their errors is that of a sum of n terms in float32, sqrt(n) u times the mean magnitude,
+    the variance being the mean of squares less the square of the mean (`shared.port_check.tolerance`).
+    """
+
+    def __init__(self, dtype: str, seed: int) -> None:
+        self.dtype = dtype
+        self._random = np.random.RandomState(seed)
+
+    def of_statistics(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Errors of the mean and the variance of x, float64 [channels] each."""
+        axes, unit = (0, 1, 2), np.sqrt(x.size / x.shape[-1]) * UNIT_ROUNDOFF["float32"]
+        of_mean, of_square = self._random.standard_normal((2, x.shape[-1])) * unit
+        of_mean = of_mean * np.abs(x).mean(axis=axes)
+        return of_mean, of_square * (x * x).mean(axis=axes) - 2 * x.mean(axis=axes) * of_mean
+
+
+class FreeLayers(NumpyLayers):
+    """Layers that compute; with a `rounding`, as inexactly as a device may."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], rounding: Optional[RandomRounding]) -> None:
         super().__init__()
-        self._weights, self._dtype = weights, dtype
+        self._weights, self._rounding = weights, rounding
         self._tape: List[Tuple[Call, Operation, Value]] = []
         self.values: Dict[str, np.ndarray] = {}  # by the trace's keys
 
     def apply(self, call: Call) -> Value:
-        operands = {operand: value.array for operand, value in call.inputs.items()}
+        operands: Dict[str, Any] = {operand: value.array for operand, value in call.inputs.items()}
         operands.update({operand: self._weights[name] for operand, name in call.weights.items()})
+        if self._rounding is not None and call.kind == "batch_norm":
+            operands["errors"] = self._rounding.of_statistics(operands["x"])
         operation = call.function(**operands)
         value = Value(call.layer, self._rounded(operation.output))
         self.values[f"output/{call.layer}/0"] = value.array
@@ -51,13 +73,13 @@ class FreeLayers(NumpyLayers):
         return of_weights
 
     def _rounded(self, values: np.ndarray) -> np.ndarray:
-        return values if self._dtype is None else rounded(values, self._dtype)
+        return values if self._rounding is None else rounded(values, self._rounding.dtype)
 
 
 class Trajectory:
     """Steps of training on the trace's batch from its weights: the loss of each, and the values of the first."""
 
-    def __init__(self, recipe: CifarRecipe, trace: Trace, dtype: Optional[str] = None) -> None:
+    def __init__(self, recipe: CifarRecipe, trace: Trace, rounding: Optional[RandomRounding] = None) -> None:
         self.losses: List[float] = []
         self.values: Dict[str, np.ndarray] = {}
         named = {name: trace.tensors[f"before/{name}"] for name in trace.named("gradient")}
@@ -66,9 +88,10 @@ class Trajectory:
         network, rate = trace.description["network"], float(trace.description["learning_rate"])
         images, labels = images_of(trace, recipe.crop_padding), trace.tensors["labels"]
         for _ in trace.tensors["losses"]:
-            layers = FreeLayers(weights, dtype)
-            first = Value(IMAGES, images if dtype is None else rounded(images, dtype))
-            logits = se_resnet(first, layers, network["depth"], network["variant"], network["num_classes"], True)
+            layers = FreeLayers(weights, rounding)
+            logits = se_resnet(
+                Value(IMAGES, images), layers, network["depth"], network["variant"], network["num_classes"], True
+            )
             loss = operations.cross_entropy(logits.array, labels)
             gradients = layers.backward(logits, loss.backward(np.ones(()))["logits"])
             self.losses.append(float(loss.output))
@@ -78,7 +101,7 @@ class Trajectory:
                 momenta[name] = recipe.momentum * momenta[name] + gradient
                 step = gradient + recipe.momentum * momenta[name] if recipe.nesterov else momenta[name]
                 weights[name] = weights[name] - rate * step
-                if dtype is not None:
+                if rounding is not None:
                     weights[name] = rounded(weights[name], "float32")
 
 
