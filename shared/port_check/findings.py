@@ -94,10 +94,13 @@ def _hint(expected: np.ndarray, observed: np.ndarray, units: np.ndarray, dtype: 
             return f"all values are {factor:.5g} times the right ones"
     if out <= max(1, units.size // 100):
         return f"{out} of {units.size} values differ"
-    if expected.ndim == 4 and expected.shape[1] > 1:
+    if expected.ndim == 4:
         for name, other in (
             ("the channels are in reverse order", expected[:, ::-1]),
+            ("the channels are in reverse order", expected[..., ::-1]),
             ("height and width are exchanged", expected.swapaxes(2, 3)),
+            ("height and width are exchanged", expected.swapaxes(1, 2)),
+            ("height and width are exchanged", expected.swapaxes(0, 1)),  # a kernel of TensorFlow's
         ):
             if other.shape == observed.shape and np.allclose(other, observed, rtol=1e-2, atol=1e-6):
                 return name
