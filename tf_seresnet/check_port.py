@@ -106,6 +106,8 @@ def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:
     """That of a training on a small batch; with a trace, of its recipe, network and normalisation."""
     if config.resume is not None:
         raise UsageError("check-port begins with given weights; name them with --checkpoint instead of --resume")
+    if against is not None:
+        _check_fits(config, against)
     small = dataclasses.replace(config, mode="train", batch_size=config.batch_size or BATCH_SIZE)
     setup = dataclasses.replace(RunSetup.from_config(small), config=config)
     if setup.device.count > 1:
@@ -113,17 +115,22 @@ def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:
     if against is None:
         return setup
     described = against.description
-    if described.get("half") != "tf_seresnet":
-        raise UsageError(f"{config.against} is a trace of {described.get('half')}; compare it there")
-    for name in config.given(("depth", "variant", "batch_size", "checkpoint")):
-        option = "--" + name.replace("_", "-")
-        raise UsageError(f"the network, its weights and the batch are those of {config.against}; leave out {option}")
     recipe = CifarRecipe.from_json(described["recipe"]).override(
         precision=setup.recipe.precision, loss_scale=setup.recipe.loss_scale, **_overrides(config)
     )
     network = NetworkSpec(layers=setup.network.layers, **described["network"]).checked()
     normalisation = Normalisation(**{name: tuple(values) for name, values in described["normalisation"].items()})
     return dataclasses.replace(setup, recipe=recipe, network=network, normalisation=normalisation)
+
+
+def _check_fits(config: RunConfig, against: Trace) -> None:
+    """Raise UsageError for a trace of the other half, and for options that contradict a trace."""
+    half = against.description.get("half")
+    if half != "tf_seresnet":
+        raise UsageError(f"{config.against} is a trace of {half}; compare it there")
+    for name in config.given(("depth", "variant", "batch_size", "checkpoint")):
+        option = "--" + name.replace("_", "-")
+        raise UsageError(f"the network, its weights and the batch are those of {config.against}; leave out {option}")
 
 
 def _overrides(config: RunConfig) -> Dict[str, Any]:

@@ -97,7 +97,10 @@ class ReferenceLayers(NumpyLayers):
         if len(parts) > 1:
             unit = tolerance.UNIT_ROUNDOFF[self._low]
             bound = bound + (len(parts) - 1) * unit * sum(np.abs(part.gradient) for part in parts)
-            layer, quantity = value.layer, "output gradient"
+            # Of several layers one that has been found wrong is the likely cause, otherwise none can be told.
+            wrong = {check.layer for check in self.checks if not check.agrees}
+            layer = next((part.layer for part in parts if part.layer in wrong), value.layer)
+            quantity = "output gradient" if layer == value.layer else "input gradient"
             text = f"the sum of what {' and '.join(part.layer for part in parts)} hand back to {value.layer}"
         observed = self._trace.tensors.get(recorded.key("output gradient"))
         if observed is None:
