@@ -41,6 +41,8 @@ ELSEWHERE = {
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
     "--xla": "devices/test_devices.py",
+    "--save-trace": "test_check_port.py",
+    "--against": "test_check_port.py",
 }
 
 
