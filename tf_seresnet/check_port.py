@@ -86,8 +86,8 @@ def compare_trace(
     recipe: CifarRecipe, trace: Trace, weights: Mapping[str, np.ndarray]
 ) -> Tuple[Verdict, List[report.LayerError], Dict[str, List[float]]]:
     """The verdict on a trace of a step that began with these weights; how errors build up; the losses of all steps."""
-    found = checks.weight_checks(weights, trace) + checks.step_checks(recipe, trace)
     with np.errstate(all="ignore"):  # a step that overflows on the side overflows here
+        found = checks.weight_checks(weights, trace) + checks.step_checks(recipe, trace)
         exact = Trajectory(recipe, trace)
         dtype = trace.description["compute_dtype"]
         near = [Trajectory(recipe, trace, RandomRounding(dtype, seed)) for seed in range(ROUNDED_RUNS)]

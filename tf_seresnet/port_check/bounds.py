@@ -43,10 +43,14 @@ def forward(call: Call, operands: Operands, dtype: str) -> Judged:
 
 
 def backward(call: Call, operands: Operands, gradient: np.ndarray, dtype: str) -> Dict[str, Judged]:
-    """The gradients of a layer's operands, from that of its result."""
-    operands = _as_computed(call, operands, dtype)
+    """The gradients of a layer's operands, from that of its result.
+
+    In a low precision a convolution or dense layer may compute one of them in float32: both results are allowed.
+    """
+    given, operands = operands, _as_computed(call, operands, dtype)
     read = rounded(gradient, dtype) if call.kind in MATRIX else gradient
     exact = call.function(**operands).backward(read)
+    wide = exact if operands is given else call.function(**given).backward(gradient)
     plain = call.function(**_float32(operands)).backward(gradient.astype(np.float32))
     if call.kind == "batch_norm":
         norm = norm_bounds(operands, gradient, dtype)
@@ -56,11 +60,12 @@ def backward(call: Call, operands: Operands, gradient: np.ndarray, dtype: str) -
         if call.kind == "gate":  # 1 - sigmoid has lost digits where sigmoid is nearly 1
             size["excitation"] = size["excitation"] / operations.sigmoid(-operands["excitation"])
         kinds = _roundings(call, operands, dtype)
-        if "bias" in operands:  # it may be summed up before the gradient is rounded, or after
-            exact["bias"] = gradient.sum(axis=(0, 1, 2))
-            kinds["bias"] = kinds["bias"]._replace(stores=2)
         bounds = {name: tolerance.bound(exact[name], size[name], kinds[name]) for name in operands}
-    return {name: Judged(exact[name], _grown(exact[name], bounds[name], plain[name])) for name in operands}
+    judged = {}
+    for name in operands:
+        bound = _grown(exact[name], bounds[name], plain[name])
+        judged[name] = Judged(exact[name], bound + np.abs(wide[name] - exact[name]))
+    return judged
 
 
 def norm_bounds(operands: Operands, gradient: np.ndarray, dtype: str) -> BatchNormBounds:

@@ -37,7 +37,7 @@ class ReferenceLayers(NumpyLayers):
         self.checks: List[Check] = []
         self.norms: List[Call] = []
         self._trace, self._weight_decay = trace, weight_decay
-        self._low = str(trace.description["compute_dtype"])  # of convolutions, dense layers and gradients
+        self._low = str(trace.description["compute_dtype"])  # in what the side may compute and keep gradients
         self._recorded = iter(trace.calls)
         self._tape: List[Tuple[Call, LayerCall, Value]] = []
 
@@ -50,7 +50,7 @@ class ReferenceLayers(NumpyLayers):
         recorded = next(self._recorded, None)
         if recorded is None or recorded.name != call.layer:
             raise Divergence(call, recorded)
-        dtype = self._low if call.kind in bounds.MATRIX else recorded.dtype
+        dtype = recorded.dtype
         expected, bound = bounds.forward(call, self._operands(call), dtype)
         observed = self._trace.tensors.get(recorded.key("output"), np.zeros(()))
         self.checks.append(compare("forward", call.layer, "output", call.text, expected, observed, bound, dtype))
