@@ -28,7 +28,7 @@ from tf_seresnet import checkpoints
 from tf_seresnet.layers.initial_values import initial_value
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.port_check import checks
-from tf_seresnet.port_check.recorder import Batch, record_step
+from tf_seresnet.port_check.recorder import Batch, batch_tensors, describe, record_step
 from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory, error_by_depth
 from tf_seresnet.run import description
 from tf_seresnet.run_setup import RunSetup
@@ -39,6 +39,7 @@ from tf_seresnet.step.network import NetworkSpec
 DIFFERS = 3  # the exit status where rounding does not explain a difference
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
+KERAS = "keras"  # the layer set that is no graph's
 ROUNDED_RUNS = 3  # which show how far rounding takes the losses
 
 
@@ -53,14 +54,12 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
             log.line(line)
         description.write_config(setup, folder)
         batch = _first_batch(setup) if against is None else _recorded_batch(against)
-        trace = record_step(
-            setup, batch, _rate(setup.recipe), steps, lambda session: _initialise(session, setup, against)
-        )
+        trace = _record(setup, batch, against)
         interrupts.raise_if_requested()
         if config.save_trace:
             write_trace(config.save_trace, trace)
             log.line(f"trace: {config.save_trace}")
-        sides = [(f"{setup.device.kind} ({setup.device.name})", trace, _given_weights(setup, trace, against))]
+        sides = [(_side(setup, trace), trace, _given_weights(setup, trace, against))]
         if against is not None:
             sides.append((f"the trace {config.against}", against, {}))
         found: Dict[str, Verdict] = {}
@@ -80,6 +79,22 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
         log.succeeded()
     if not all(result.agrees for result in found.values()):
         raise SystemExit(DIFFERS)
+
+
+def _record(setup: RunSetup, batch: Batch, against: Optional[Trace]) -> Trace:
+    """The trace of this machine's step: of the graph, or of the Keras model."""
+    recipe, rate, steps = setup.recipe, _rate(setup.recipe), setup.config.max_steps or STEPS
+    if setup.config.layers != KERAS:
+        return record_step(setup, batch, rate, steps, lambda session: _initialise(session, setup, against))
+    from tf_seresnet.port_check.keras_step import record_keras_step
+
+    weights = against.named("before") if against is not None else _stored_weights(setup)
+    return record_keras_step(batch_tensors(batch), weights, recipe, describe(setup, rate), steps)
+
+
+def _side(setup: RunSetup, trace: Trace) -> str:
+    name = f"{setup.device.kind} ({setup.device.name})"
+    return name if setup.config.layers != KERAS else f"{trace.description['layers']} ({setup.device.name})"
 
 
 def compare_trace(
@@ -109,7 +124,11 @@ def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:
     if against is not None:
         _check_fits(config, against)
     small = dataclasses.replace(config, mode="train", batch_size=config.batch_size or BATCH_SIZE)
+    keras = config.layers == KERAS
+    small = dataclasses.replace(small, layers=None) if keras else small
     setup = dataclasses.replace(RunSetup.from_config(small), config=config)
+    if keras and (setup.device.precision != "O0" or setup.device.loss_scale is not None):
+        raise UsageError("the Keras model is compared in float32; give --precision O0, and no --loss-scale")
     if setup.device.count > 1:
         raise UsageError("check-port compares one device; leave out --num-devices and --distributed")
     if against is None:
@@ -153,13 +172,19 @@ def _given_weights(setup: RunSetup, trace: Trace, against: Optional[Trace]) -> D
     if against is not None:
         return against.named("before")
     shapes = {name: value.shape for name, value in trace.named("before").items()}
-    values = {name: initial_value(name, shape, setup.recipe.seed) for name, shape in shapes.items()}
-    if setup.checkpoint is not None:
-        with checkpoints.reading(setup.checkpoint.prefix) as reader:
-            stored = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name in values}
-        same = setup.classes.in_place  # otherwise the last dense layer has other outputs
-        values = {name: stored[name] for name in values if same or stored[name].shape == values[name].shape}
-    return values
+    if setup.checkpoint is None:
+        return {name: initial_value(name, shape, setup.recipe.seed) for name, shape in shapes.items()}
+    same = setup.classes.in_place  # otherwise the last dense layer has other outputs
+    stored = {name: value for name, value in _stored_weights(setup).items() if name in shapes}
+    return {name: value for name, value in stored.items() if same or value.shape == shapes[name]}
+
+
+def _stored_weights(setup: RunSetup) -> Dict[str, np.ndarray]:
+    """Every array of the given checkpoint by name."""
+    if setup.checkpoint is None:
+        return {}
+    with checkpoints.reading(setup.checkpoint.prefix) as reader:
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def _first_batch(setup: RunSetup) -> Batch:
@@ -189,6 +214,6 @@ def _lines(setup: RunSetup) -> List[str]:
         lines.append(f"recipe, weights and batch: those of {setup.config.against}")
     return lines + [
         f"device: {device.kind}, {device.name}, precision {device.precision}, TensorFlow {tf.__version__}",
-        f"network: se_resnet{network.depth}, variant {network.variant}, layers {network.layers},"
+        f"network: se_resnet{network.depth}, variant {network.variant}, layers {setup.config.layers or network.layers},"
         f" batch {recipe.batch_size}, learning rate {_rate(recipe):g}",
     ]

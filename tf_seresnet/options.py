@@ -62,7 +62,8 @@ def parser() -> Parser:
     add = result.add_argument_group("CIFAR-10 half").add_argument
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
-    add("--layers", type=one_of("core", "slim"), help="core (default) or slim (tf-slim and tflearn, up to 2.12)")
+    layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
+    add("--layers", type=one_of("core", "slim", "keras"), help=layers)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
     add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
     add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")

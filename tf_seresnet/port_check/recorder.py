@@ -10,6 +10,7 @@ import tensorflow as tf
 from shared.port_check.rounding import rounded
 from shared.port_check.trace import LayerCall, Trace
 from shared.rng import Crops
+from tf_seresnet.devices.base import Device
 from tf_seresnet.layers.core import CoreLayers
 from tf_seresnet.network import Layers, se_resnet
 from tf_seresnet.port_check.reference import IMAGES
@@ -128,8 +129,8 @@ def record_step(setup: RunSetup, batch: Batch, rate: float, steps: int, initiali
             initialise(session)
             replicas.align(session)
             step.begin(session)
-            trace = Trace(_description(setup, session, rate))
-            trace.tensors.update(_batch_tensors(batch))
+            trace = Trace(describe(setup, rate, _loss_scale(device, session)))
+            trace.tensors.update(batch_tensors(batch))
             before, losses = session.run(own), []
             for number in range(steps):
                 inputs.start(session, *batch)
@@ -163,18 +164,23 @@ def _dtype(value: np.ndarray, low: str) -> str:
     return low if np.array_equal(rounded(finite, low), finite) else "float32"
 
 
-def _batch_tensors(batch: Batch) -> Dict[str, np.ndarray]:
+def batch_tensors(batch: Batch) -> Dict[str, np.ndarray]:
+    """The batch as the tensors of a trace."""
     crops = {f"crop/{name}": value.astype(np.int32) for name, value in batch.crops._asdict().items()}
     return {"images": batch.images, "labels": batch.labels.astype(np.int64), **crops}
 
 
-def _description(setup: RunSetup, session: Any, rate: float) -> Dict[str, Any]:
-    """What the trace says of itself. The loss scale is that of the first step."""
+def _loss_scale(device: Device, session: Any) -> float:
+    """That of the next step."""
+    if device.loss_scale != "dynamic":
+        return float(device.loss_scale or 1.0)
+    scales = [v for v in tf1.global_variables() if "loss_scale" in v.op.name.rsplit("/", 1)[-1]]
+    return float(session.run(scales[0]))
+
+
+def describe(setup: RunSetup, rate: float, scale: float = 1.0) -> Dict[str, Any]:
+    """What the trace of a step at this learning rate and loss scale says of itself."""
     device, network = setup.device, setup.network
-    scale = device.loss_scale or 1.0
-    if scale == "dynamic":
-        scales = [v for v in tf1.global_variables() if "loss_scale" in v.op.name.rsplit("/", 1)[-1]]
-        scale = float(session.run(scales[0]))
     return {
         "half": "tf_seresnet",
         "network": {"depth": network.depth, "variant": network.variant, "num_classes": network.num_classes},
