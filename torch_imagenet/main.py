@@ -23,37 +23,19 @@ from shared.errors import UsageError
 from torch_imagenet.options import RunConfig
 
 
-def _train(config: RunConfig, interrupts: Interrupts) -> None:
+def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
-    from torch_imagenet.distributed.run import run_on_devices
-    from torch_imagenet.run_setup import check
-    from torch_imagenet.training import train
-
-    run_on_devices(train, config, interrupts, check)
-
-
-def _evaluate(config: RunConfig, interrupts: Interrupts) -> None:
-    _load_torch(config)
-    from torch_imagenet.distributed.run import run_on_devices
-    from torch_imagenet.evaluation import check, evaluate
-
-    run_on_devices(evaluate, config, interrupts, check)
-
-
-def _benchmark(config: RunConfig, interrupts: Interrupts) -> None:
-    _load_torch(config)
-    from torch_imagenet.benchmark import benchmark, check
+    from torch_imagenet import benchmark, evaluation, profiling, run_setup, training
     from torch_imagenet.distributed.run import run_on_devices
 
-    run_on_devices(benchmark, config, interrupts, check)
-
-
-def _profile(config: RunConfig, interrupts: Interrupts) -> None:
-    _load_torch(config)
-    from torch_imagenet.distributed.run import run_on_devices
-    from torch_imagenet.profiling import profile
-
-    run_on_devices(profile, config, interrupts)
+    mode, check = {
+        "train": (training.train, run_setup.check),
+        "finetune": (training.train, run_setup.check),
+        "evaluate": (evaluation.evaluate, evaluation.check),
+        "benchmark": (benchmark.benchmark, benchmark.check),
+        "profile": (profiling.profile, None),
+    }[config.mode]
+    run_on_devices(mode, config, interrupts, check)
 
 
 def _check_data(config: RunConfig, interrupts: Interrupts) -> None:
@@ -70,11 +52,7 @@ def _summary(config: RunConfig, interrupts: Interrupts) -> None:
 
 
 MODES = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "finetune": _train,
-    "benchmark": _benchmark,
-    "profile": _profile,
+    **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile"), _on_devices),
     "check-data": _check_data,
     "summary": _summary,
 }

@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-from torch import nn
-
 from shared.checkpoint.folder import Found
 from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.run.loop import Plan
-from torch_imagenet import recipe as recipes
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, precision
 from torch_imagenet.distributed import data_parallel
-from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.networks.cost import roofline_seconds
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
+from torch_imagenet.run import recipe as recipes
 from torch_imagenet.step.batch_norm import least_batch
 from torch_imagenet.step.normalisation import Normalisation
-from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
 from torch_imagenet.weights.source import FoundWeights
 
@@ -45,6 +41,11 @@ class RunSetup:
         return recipes.global_batch_size(self.recipe, self.device)
 
     @property
+    def eval_batch_size(self) -> int:
+        """The images of a batch of evaluation, per device."""
+        return self.config.eval_batch_size or self.config.batch_size or self.recipe.batch_size
+
+    @property
     def memory_format(self) -> str:
         """How the network's weights and images are laid out, channels_last or contiguous."""
         return self.device.memory_format(self.spec.name, self.config.memory_format)
@@ -53,27 +54,6 @@ class RunSetup:
         """The network's documented mean and deviation, applied on the device."""
         values, channels_last = NETWORKS[self.spec.name], self.memory_format == "channels_last"
         return Normalisation(values.mean, values.std, self.device.torch_device, self.precision.weights, channels_last)
-
-    def training_step(self, network: nn.Module, ranks: Ranks) -> TrainingStep:
-        """The network with all that its training needs, on the device."""
-        return TrainingStep(
-            network,
-            self.recipe,
-            self.spec.num_classes,
-            self.device,
-            self.precision,
-            self.normalisation(),
-            self.memory_format,
-            self.spec.head,
-            self.config.compile,
-            ranks,
-            self.config.sync_bn,
-        )
-
-    @property
-    def eval_batch_size(self) -> int:
-        """The images of a batch of evaluation, per device."""
-        return self.config.eval_batch_size or self.config.batch_size or self.recipe.batch_size
 
 
 @dataclass(frozen=True)
@@ -97,14 +77,27 @@ class TrainingSetup(RunSetup):
         if config.sync_bn:
             data_parallel.check_synchronised_statistics(device)
         data = load_data(config, state, start=weights.state if weights else None)
-        recipe = recipes.resumed_recipe(config, state, data) if state else recipes.choose_recipe(config, data, device)
+        recipe = recipes.resumed_recipe(config, state, data) if state else recipes.choose_recipe(config, device, data)
         if state and state["device"]["count"] != device.count:
             raise UsageError(
                 f"the run had {state['device']['count']} devices and this one {device.count}, which makes"
                 " other batches; use as many, or start a new run from its weights with --checkpoint"
             )
-        spec = recipes.network_spec(config, recipe, state, len(data.content.classes), "data set")
-        plan = _plan(config, recipe, spec, device, len(data.train))
+        spec = recipes.network_spec(config, recipe, state, len(data.classes.names), "data set")
+        step, images = recipes.global_batch_size(recipe, device), len(data.train)
+        if images < step:
+            raise UsageError(f"a step of {step} images is larger than the training set of {images}; lower --batch-size")
+        steps_per_epoch = min(images // step, recipe.steps_per_epoch or images)
+        total = steps_per_epoch * recipe.epochs
+        plan = Plan(
+            recipe.epochs,
+            steps_per_epoch,
+            min(total, config.max_steps or total),
+            config.print_freq,
+            config.save_steps,
+            device.warm_up_steps,
+            roofline_seconds=roofline_seconds(spec, recipe, config.accelerator),
+        )
         least = 1  # no batch is shorter than the others
         if recipe.batch_size == 1 or config.on_bad_image == "skip":
             least = least_batch(spec, recipe, config.sync_bn and device.count > 1)
@@ -117,20 +110,3 @@ def check(config: RunConfig, device: Device) -> None:
     setup = TrainingSetup.from_config(config, device, found, weights)
     if weights is not None:
         source.head(weights, setup.data.classes, config)
-
-
-def _plan(config: RunConfig, recipe: ImageNetRecipe, spec: NetworkSpec, device: Device, images: int) -> Plan:
-    step = recipes.global_batch_size(recipe, device)
-    if images < step:
-        raise UsageError(f"a step of {step} images is larger than the training set of {images}; lower --batch-size")
-    steps_per_epoch = min(images // step, recipe.steps_per_epoch or images)
-    total = steps_per_epoch * recipe.epochs
-    return Plan(
-        recipe.epochs,
-        steps_per_epoch,
-        min(total, config.max_steps or total),
-        config.print_freq,
-        config.save_steps,
-        device.warm_up_steps,
-        roofline_seconds=roofline_seconds(spec, recipe, config.accelerator),
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 import torch
 
@@ -24,16 +24,15 @@ class LossScale:
     Raises UsageError for a setting that is neither.
     """
 
-    def __init__(self, setting: Optional[str], device_type: str) -> None:
-        self.static = None if setting in (None, "dynamic") else _number(str(setting))
-        self._scaler = torch.amp.GradScaler(
-            device_type,
-            enabled=setting is not None,
-            init_scale=self.static or 2.0**16,
-            growth_interval=_NO_GROWTH if self.static else 2000,
-        )
+    def __init__(self, setting: Optional[str], device: torch.device) -> None:
         self.enabled = setting is not None
+        self.static = None if setting in (None, "dynamic") else _number(str(setting))
+        interval = _NO_GROWTH if self.static else 2000
+        self._scaler = torch.amp.GradScaler(
+            device.type, enabled=self.enabled, init_scale=self.static or 2.0**16, growth_interval=interval
+        )
         self.skipped: Optional[torch.Tensor] = None  # steps skipped so far, a float32 scalar on the device
+        self._device = device
         self._steps = 0  # since this process started
         self._watch = SkippedSteps(self.static, _WINDOW)
 
@@ -78,17 +77,16 @@ class LossScale:
             return {}
         return {"loss_scale": self.value(), "steps_skipped": int(self.skipped)}
 
-    def state_dict(self) -> Dict[str, object]:
+    def state_dict(self) -> Dict[str, Any]:
         """The state of the scale and the number of skipped steps. Waits for the device."""
         skipped = 0.0 if self.skipped is None else float(self.skipped)
         return {"scaler": self._scaler.state_dict(), "skipped": skipped}
 
-    def load_state_dict(self, state: Dict[str, object], device: torch.device) -> None:
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Restore the state of `state_dict`."""
-        self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
-        skipped = float(state["skipped"])  # type: ignore[arg-type]
-        self.skipped = torch.full((), skipped, device=device)
-        self._watch.start(int(skipped))
+        self._scaler.load_state_dict(state["scaler"])
+        self.skipped = torch.full((), float(state["skipped"]), device=self._device)
+        self._watch.start(int(state["skipped"]))
 
 
 def _number(text: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple, Union
+from typing import Tuple, Union
 
 import torch
 from torch import nn
@@ -36,7 +36,6 @@ class Loss(nn.Module):
         self.auxiliary_weight = auxiliary_weight
 
     def forward(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
-        """See the class."""
         if isinstance(outputs, torch.Tensor):
             return self._cross_entropy(outputs, targets)
         logits, auxiliary = outputs
@@ -66,9 +65,3 @@ def hard_labels(targets: torch.Tensor) -> torch.Tensor:
 def main_logits(outputs: Outputs) -> torch.Tensor:
     """The logits without those of an auxiliary head."""
     return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-
-
-def smoothing_text(epsilon: float, form: str) -> Optional[str]:
-    """The label smoothing in words, for the log; None where there is none."""
-    where = {"uniform": "over all classes", "others": "over the wrong classes"}[form]
-    return f"label smoothing {epsilon:g} {where}" if epsilon else None

@@ -19,10 +19,8 @@ class Mixing:
     that generator is restored afterwards.
     """
 
-    def __init__(self, choices: List[Any], seed: int, rank: int = 0) -> None:
-        self._choices = choices
-        self._seed = seed
-        self._rank = rank
+    def __init__(self, choices: List[Any], seed: int, rank: int) -> None:
+        self._choices, self._seed, self._rank = choices, seed, rank
 
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe, num_classes: int, rank: int = 0) -> Optional[Mixing]:

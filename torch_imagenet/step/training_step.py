@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Sequence, TypeVar
 
 import torch
 from torch import nn
 
-from shared.recipes.imagenet import ImageNetRecipe
 from shared.rng import step_seed
 from shared.run.loop import Step, StepResult
 from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
-from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.precision import Precision, to_half
+from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
-from torch_imagenet.distributed.process_group import ALONE, Ranks
+from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.mixing import Mixing
-from torch_imagenet.step.normalisation import Normalisation
 from torch_imagenet.step.weight_average import WeightAverage
+
+if TYPE_CHECKING:
+    from torch_imagenet.run_setup import RunSetup
 
 T = TypeVar("T")
 
@@ -31,45 +31,29 @@ T = TypeVar("T")
 class TrainingStep(Step):
     """A network ready to be trained: on its device, in its precision, with optimizer, loss scale and average."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: ImageNetRecipe,
-        num_classes: int,
-        device: Device,
-        precision: Precision,
-        normalise: Normalisation,
-        memory_format: str,
-        head: str,
-        compiled: bool = False,
-        ranks: Ranks = ALONE,
-        sync_batch_norm: bool = False,
-    ) -> None:
-        if sync_batch_norm:
+    def __init__(self, network: nn.Module, setup: RunSetup, ranks: Ranks) -> None:
+        recipe, device, precision, sync_bn = setup.recipe, setup.device, setup.precision, setup.config.sync_bn
+        self.device, self.precision, self.asynchronous = device, precision, device.asynchronous
+        self._recipe, self._ranks, self._normalise = recipe, ranks, setup.normalisation()
+        if sync_bn:
             network = data_parallel.with_synchronised_statistics(network, device)
-        self.network = device.place(network, memory_format)
-        self._head = head if recipe.freeze_body else None
+        self.network = device.place(network, setup.memory_format)
+        self._head = setup.spec.head if recipe.freeze_body else None
         if self._head:
-            _freeze_all_but(self.network, self._head)
+            for name, parameter in self.network.named_parameters():
+                parameter.requires_grad_(name.split(".")[0] == self._head)
         if precision.weights != torch.float32:
             to_half(self.network, precision.weights)
-        self._recipe = recipe
-        self._meets_in_forward = sync_batch_norm and ranks.size > 1
-        self.device = device
-        self.asynchronous = device.asynchronous
+        self._meets_in_forward = sync_bn and ranks.size > 1
         self._magnitude = 0.0  # of the weights when results were last read
-        self.precision = precision
-        self._normalise = normalise
-        self._loss = losses.Loss(
-            losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, num_classes), recipe.auxiliary_weight
-        )
-        self._mixing = Mixing.from_recipe(recipe, num_classes, ranks.rank)
-        self._ranks = ranks
+        epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
+        self._loss = losses.Loss(epsilon, recipe.auxiliary_weight)
+        self._mixing = Mixing.from_recipe(recipe, setup.spec.num_classes, ranks.rank)
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
-        self._forward = torch.compile(self._replicas.module) if compiled else self._replicas.module
+        self._forward = torch.compile(self._replicas.module) if setup.config.compile else self._replicas.module
         self.weights = optimizer.Weights(self.network, device.supports_foreach)
-        self.optimizer, self.fused = optimizer.sgd(self.weights, recipe, device)
-        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device.type)
+        self.optimizer = optimizer.sgd(self.weights, recipe, device)
+        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)
         self.average = WeightAverage(self.weights, recipe.ema_decay) if recipe.ema_decay else None
 
     def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
@@ -91,6 +75,11 @@ class TrainingStep(Step):
         fits = out_of_memory.fitting(size, lambda smaller: self._try(largest, smaller), self.device)
         raise out_of_memory.training(self.device, size, fits, self._recipe.accumulate)
 
+    @property
+    def waits_for_host(self) -> bool:
+        """Whether the host decides if a step is taken, because this optimizer is not fused."""
+        return self.loss_scale.enabled and not self.optimizer.defaults.get("fused")
+
     def left_out(self) -> torch.Tensor:
         """What `run` would give for a step of no images, which changes nothing."""
         return torch.zeros(4, device=self.device.torch_device)
@@ -109,7 +98,10 @@ class TrainingStep(Step):
         del momentum
 
     def _run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
-        self._training_mode()
+        self.network.train()
+        if self._head:
+            for name, child in self.network.named_children():
+                child.train(name == self._head)
         self.device.seed(step_seed(self._recipe.seed, epoch, step_in_epoch, self._ranks.rank))
         images = sum(len(batch.labels) for batch in batches)
         values: List[torch.Tensor] = []
@@ -126,7 +118,8 @@ class TrainingStep(Step):
                 self._recipe.clip_norm,
                 foreach=None if self.device.supports_foreach else False,
             )
-        optimizer.set_rate(self.optimizer, rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.loss_scale.step(self.optimizer)
         self.weights.copy_to_model()
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
@@ -148,12 +141,6 @@ class TrainingStep(Step):
             counts = losses.correct_counts(losses.main_logits(outputs), losses.hard_labels(targets))
             return torch.cat([loss.detach().float()[None], counts, torch.full_like(counts[:1], len(batch.labels))])
 
-    def _training_mode(self) -> None:
-        self.network.train()
-        if self._head:
-            for name, child in self.network.named_children():
-                child.train(name == self._head)
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The logits of normalised images, as an evaluation computes them."""
         self.network.eval()
@@ -168,11 +155,8 @@ class TrainingStep(Step):
         """The sum of all weights' and statistics' magnitudes, not finite where one is not: float32 [] on the device."""
         numbers = [weight.detach() for weight in self.weights.masters.values()]
         numbers += [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
-        sums = (
-            torch._foreach_norm(numbers, 1)
-            if self.device.supports_foreach
-            else [value.abs().sum() for value in numbers]
-        )
+        foreach = self.device.supports_foreach
+        sums = torch._foreach_norm(numbers, 1) if foreach else [value.abs().sum() for value in numbers]
         return torch.stack([value.float() for value in sums]).sum()
 
     def read(self, pending: List[torch.Tensor]) -> List[StepResult]:
@@ -210,7 +194,7 @@ class TrainingStep(Step):
         """Go on from `state_dict`'s."""
         self.weights.load_state_dict(state["network"])
         optimizer.load_optimizer(self.optimizer, state["optimizer"])
-        self.loss_scale.load_state_dict(state["loss_scale"], self.device.torch_device)
+        self.loss_scale.load_state_dict(state["loss_scale"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
@@ -218,7 +202,7 @@ class TrainingStep(Step):
         """The first process's state in all of them; done once, before the first step."""
         scale = self._ranks.from_first(self.loss_scale.state_dict)
         if not self._ranks.is_first:
-            self.loss_scale.load_state_dict(scale, self.device.torch_device)
+            self.loss_scale.load_state_dict(scale)
         data_parallel.broadcast(self._state_tensors(), self._ranks)
         self.weights.copy_to_model()
 
@@ -236,15 +220,3 @@ class TrainingStep(Step):
         """The float32 state dict that evaluations use: the averages where there are any."""
         weights = self.weights.state_dict()
         return weights if self.average is None else {**weights, **self.average.state_dict()}
-
-
-def _freeze_all_but(network: nn.Module, head: str) -> None:
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.split(".")[0] == head)
-
-
-def needs_host(step: TrainingStep) -> Optional[str]:
-    """Why a step of this kind waits for the host after all; None where it does not."""
-    if step.loss_scale.enabled and not step.fused:
-        return "this optimizer leaves the loss scale to the host, which waits for the device after every step"
-    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, Iterator, List, Mapping
+from typing import Dict, Iterator, Mapping
 
 import torch
 
@@ -17,30 +17,28 @@ class WeightAverage:
     """
 
     def __init__(self, weights: Weights, decay: float) -> None:
-        self._weights = weights
-        self._decay = decay
-        state = weights.state_dict()
-        self._names: List[str] = [name for name, value in state.items() if value.is_floating_point()]
-        self._sources = [state[name] for name in self._names]
-        self._averages = [value.detach().clone() for value in self._sources]
+        self._weights, self._decay = weights, decay
+        self._sources = {name: value for name, value in weights.state_dict().items() if value.is_floating_point()}
+        self._averages = {name: value.detach().clone() for name, value in self._sources.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Add the current weights to the average; called after every step."""
+        averages, sources = list(self._averages.values()), list(self._sources.values())
         if self._weights.supports_foreach:
-            torch._foreach_lerp_(self._averages, self._sources, 1.0 - self._decay)
+            torch._foreach_lerp_(averages, sources, 1.0 - self._decay)
             return
-        for average, source in zip(self._averages, self._sources):
+        for average, source in zip(averages, sources):
             average.lerp_(source, 1.0 - self._decay)
 
     def state_dict(self) -> Dict[str, torch.Tensor]:
         """The averaged entries of the state dict of the network."""
-        return dict(zip(self._names, self._averages))
+        return dict(self._averages)
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore the average from the result of `state_dict`."""
-        for name, average in zip(self._names, self._averages):
+        for name, average in self._averages.items():
             average.copy_(state[name])
 
     @contextlib.contextmanager

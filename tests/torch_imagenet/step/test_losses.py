@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from torch_imagenet.step.losses import Loss, correct_counts, hard_labels, smoothing_text, uniform_epsilon  # noqa: E402
+from torch_imagenet.step.losses import Loss, correct_counts, hard_labels, uniform_epsilon  # noqa: E402
 
 
 def _by_definition(logits: np.ndarray, labels: np.ndarray, epsilon: float, form: str) -> float:
@@ -78,8 +78,3 @@ def test_counting_agrees_with_the_shared_metrics(classes, images, seed, ties):
     first, five = correct_counts(torch.from_numpy(logits), torch.from_numpy(labels).long()).tolist()
     assert 100 * first / images == pytest.approx(metrics.top1)
     assert 100 * five / images == pytest.approx(metrics.top5)
-
-
-def test_the_log_names_a_smoothing_only_where_there_is_one():
-    assert smoothing_text(0.0, "uniform") is None
-    assert smoothing_text(0.1, "others") == "label smoothing 0.1 over the wrong classes"

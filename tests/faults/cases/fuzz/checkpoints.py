@@ -103,9 +103,9 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     """All that a resumed run decides before it creates the network."""
     from shared.run.clock import Clock
     from shared.run.progress import Progress
-    from torch_imagenet.description import resumption_notes
     from torch_imagenet.devices.device import open_device
     from torch_imagenet.options import RunConfig
+    from torch_imagenet.run.description import resumption_notes
     from torch_imagenet.run_setup import TrainingSetup
     from torch_imagenet.weights.source import origin
 
