@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Sequence, TypeVar
 
@@ -20,7 +19,6 @@ from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.mixing import Mixing
-from torch_imagenet.step.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from torch_imagenet.run_setup import RunSetup
@@ -46,15 +44,14 @@ class TrainingStep(Step):
             to_half(self.network, precision.weights)
         self._meets_in_forward = sync_bn and ranks.size > 1
         self._magnitude = 0.0  # of the weights when results were last read
-        epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
-        self._loss = losses.Loss(epsilon, recipe.auxiliary_weight)
+        self._epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
         self._mixing = Mixing.from_recipe(recipe, setup.spec.num_classes, ranks.rank)
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = torch.compile(self._replicas.module) if setup.config.compile else self._replicas.module
         self.weights = optimizer.Weights(self.network, device.supports_foreach)
         self.optimizer = optimizer.sgd(self.weights, recipe, device)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)
-        self.average = WeightAverage(self.weights, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = optimizer.WeightAverage(self.weights, recipe.ema_decay)
 
     def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
         """Train on one batch, or on several whose gradients are averaged over their images. `epoch` is zero-based.
@@ -87,9 +84,10 @@ class TrainingStep(Step):
     def _try(self, batch: Batch, size: int) -> None:
         """Take the memory of a step with the first `size` images of this batch, without the other processes."""
         self.weights.clear_gradients()
-        for master in self.weights.trainable().values():
+        trainable = list(self.weights.trainable().values())
+        for master in trainable:
             master.grad = None
-        momentum = out_of_memory.of_first_step(list(self.weights.trainable().values()), self.optimizer)
+        momentum = out_of_memory.of_first_step(trainable, self.optimizer)
         smaller = batch._replace(images=batch.images[:size], labels=batch.labels[:size])
         with self._replicas.exchange(now=False):
             for _ in range(min(2, self._recipe.accumulate)):  # the second beside the gradients of the first
@@ -113,18 +111,14 @@ class TrainingStep(Step):
         self.weights.take_gradients()
         self.loss_scale.unscale(self.optimizer)
         if self._recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(
-                list(self.weights.trainable().values()),
-                self._recipe.clip_norm,
-                foreach=None if self.device.supports_foreach else False,
-            )
+            trainable, foreach = list(self.weights.trainable().values()), self.device.supports_foreach
+            torch.nn.utils.clip_grad_norm_(trainable, self._recipe.clip_norm, foreach=None if foreach else False)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.loss_scale.step(self.optimizer)
         self.weights.copy_to_model()
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
-        if self.average is not None:
-            self.average.update()
+        self.average.update()
         return result
 
     def _backward(self, batch: Batch, share: float, epoch: int, position: int) -> torch.Tensor:
@@ -135,10 +129,10 @@ class TrainingStep(Step):
             images, targets = self._mixing(images, targets, epoch, position)
         with self.device.autocast(self.precision):
             outputs = self._forward(images)
-        loss = self._loss(outputs, targets) * share
+        loss = losses.mean_loss(outputs, targets, self._epsilon, self._recipe.auxiliary_weight) * share
         self.loss_scale.scale(loss).backward()
         with torch.no_grad():
-            counts = losses.correct_counts(losses.main_logits(outputs), losses.hard_labels(targets))
+            counts = losses.correct_counts(outputs, targets)
             return torch.cat([loss.detach().float()[None], counts, torch.full_like(counts[:1], len(batch.labels))])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -148,7 +142,7 @@ class TrainingStep(Step):
 
     def evaluate(self, count: Callable[[Callable[[torch.Tensor], torch.Tensor], nn.Module], T]) -> T:
         """What `count(forward, network)` returns, with the averages of the weights where the recipe has them."""
-        with self.average.applied() if self.average is not None else contextlib.nullcontext():
+        with self.average.applied():
             return count(self.forward, self.network)
 
     def magnitude(self) -> torch.Tensor:
@@ -181,22 +175,20 @@ class TrainingStep(Step):
 
     def state_dict(self) -> Dict[str, Any]:
         """Everything that continuing needs, as tensors and plain values. Waits for the device."""
-        state: Dict[str, Any] = {
+        average = self.average.state_dict()
+        return {
             "network": self.weights.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "loss_scale": self.loss_scale.state_dict(),
+            **({"average": average} if average else {}),
         }
-        if self.average is not None:
-            state["average"] = self.average.state_dict()
-        return state
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Go on from `state_dict`'s."""
         self.weights.load_state_dict(state["network"])
         optimizer.load_optimizer(self.optimizer, state["optimizer"])
         self.loss_scale.load_state_dict(state["loss_scale"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        self.average.load_state_dict(state.get("average", {}))
 
     def broadcast(self) -> None:
         """The first process's state in all of them; done once, before the first step."""
@@ -213,10 +205,8 @@ class TrainingStep(Step):
             momentum = self.optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
                 yield momentum
-        if self.average is not None:
-            yield from self.average.state_dict().values()
+        yield from self.average.state_dict().values()
 
     def evaluated_weights(self) -> Dict[str, torch.Tensor]:
         """The float32 state dict that evaluations use: the averages where there are any."""
-        weights = self.weights.state_dict()
-        return weights if self.average is None else {**weights, **self.average.state_dict()}
+        return {**self.weights.state_dict(), **self.average.state_dict()}

@@ -12,7 +12,7 @@ from tests.torch_imagenet.small_network import SmallNetwork, training_step  # no
 from torch_imagenet.devices.precision import precision  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Batch  # noqa: E402
 from torch_imagenet.networks.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
-from torch_imagenet.step.losses import Loss  # noqa: E402
+from torch_imagenet.step.losses import mean_loss  # noqa: E402
 
 CLASSES = 4
 
@@ -47,8 +47,7 @@ def test_an_auxiliary_head_adds_its_share_and_is_not_counted():
     step, batch = _step(network, auxiliary_weight=0.4), _batch()
     normalised = (batch.images.float() / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
     logits, auxiliary = network(normalised.permute(0, 3, 1, 2))
-    plain = Loss(0.0, 0.0)
-    expected = float(plain(logits, batch.labels)) + 0.4 * float(plain(auxiliary, batch.labels))
+    expected = float(mean_loss((logits, auxiliary), batch.labels, 0.0, 0.4).detach())
     correct = int((logits.argmax(dim=1) == batch.labels).sum())
     result = step.run([batch], 0.1, 0, 0)
     assert float(result[0]) == pytest.approx(expected, rel=1e-5)
