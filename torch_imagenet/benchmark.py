@@ -32,14 +32,11 @@ CLASSES = 1000
 
 
 class SyntheticStep:
-    """Network, step and one batch of the configured recipe, for the modes that need no data.
-
-    The batch has random images uint8 [B, H, W, 3] and labels int64 [B], on the device already.
-    """
+    """Network, step and one random batch, on the device already, of the recipe, for the modes that need no data."""
 
     def __init__(self, config: RunConfig, device: Device, ranks: Ranks) -> None:
         self._begin, self._ranks = time.time(), ranks
-        self.setup = setup = _setup(config, device)
+        self.setup = setup = prepare(config, device)
         recipe = setup.recipe
         torch.manual_seed(recipe.seed)
         self.step = TrainingStep(setup.spec.make(), setup, ranks)
@@ -122,12 +119,7 @@ def _rate(what: str, speed: Dict[str, Any]) -> str:
     return f"{what}: {speed['images_per_second']:.1f} images/s, {times}"
 
 
-def check(config: RunConfig, device: Device) -> None:
-    """Raise UsageError for what every process of a benchmark would find wrong."""
-    _setup(config, device)
-
-
-def _setup(config: RunConfig, device: Device) -> RunSetup:
+def prepare(config: RunConfig, device: Device) -> RunSetup:
     """What is measured. Raises UsageError where the recipe's batch is too small for the network."""
     recipe = choose_recipe(config, device)
     spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)

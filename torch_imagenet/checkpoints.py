@@ -26,7 +26,7 @@ from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.weights.load import with_names
 
 if TYPE_CHECKING:
-    from torch_imagenet.input_pipeline.bad_images import BadImages
+    from torch_imagenet.input_pipeline.loader import BadImages
     from torch_imagenet.run_setup import TrainingSetup
     from torch_imagenet.step.training_step import TrainingStep
 
@@ -100,7 +100,7 @@ def writer(
 
     def write(state: Dict[str, Any], best: bool) -> None:
         training, number = step.state_dict(), state["progress"]["step"]
-        whole = {**own, **state, "bad_images": bad.to_state()}
+        whole = {**own, **state, "bad_images": sorted(bad.known)}
         run_folder.save(number, lambda target: write_training(target, training), whole, best)
 
     return write

@@ -7,7 +7,7 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from PIL import Image
@@ -28,9 +28,8 @@ from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision, to_half
 from torch_imagenet.distributed.data_parallel import broadcast
 from torch_imagenet.distributed.process_group import Ranks
-from torch_imagenet.input_pipeline.bad_images import BadImages
 from torch_imagenet.input_pipeline.dataset import load_data
-from torch_imagenet.input_pipeline.loader import EvaluationInput
+from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
@@ -41,7 +40,6 @@ from torch_imagenet.weights.source import FoundWeights, found_weights
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 _OTHER_CLASSES = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
-_PICTURE = 128  # pixels that an example image is wide and high at most
 
 
 class Evaluator:
@@ -68,7 +66,7 @@ class Evaluator:
             self.count_own(forward, network, own, layers)
         except Stopped as error:
             stopped = error
-        merged, (bad, layers) = self._ranks.merged(None if stopped else own, [self.bad.to_state(), layers])
+        merged, (bad, layers) = self._ranks.merged(None if stopped else own, [sorted(self.bad.known), layers])
         if merged is None:
             raise stopped or Stopped(signal.SIGTERM)
         self.bad.note(bad)
@@ -77,11 +75,7 @@ class Evaluator:
         return merged
 
     def count_own(self, forward: Forward, network: nn.Module, metrics: Metrics, layers: List[str]) -> None:
-        """Count the images of this process in `metrics`.
-
-        `layers` gets the first layer whose output is not finite, where there is one. Raises Stopped between two
-        batches.
-        """
+        """Count this process's images in `metrics`; `layers` gets the first layer whose output is not finite."""
         setup, device, normalise = self._setup, self._setup.device, self._setup.normalisation()
 
         def logits(images: torch.Tensor, by: Forward = forward) -> torch.Tensor:
@@ -104,7 +98,7 @@ class Evaluator:
 
         def picture(index: int) -> Tuple[str, bytes]:
             file, image = io.BytesIO(), Image.fromarray(self._images.image(index))
-            image.thumbnail((_PICTURE, _PICTURE))
+            image.thumbnail((128, 128))  # pixels at most
             image.save(file, "JPEG", quality=85)
             return "image/jpeg", file.getvalue()
 
@@ -118,12 +112,13 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
 
     # -- What is evaluated -------------------------------------------------------------------------------------
     weights = ranks.from_first(lambda: _weights(config))
-    setup, classes = _setup(config, device, weights)
+    setup, classes = prepare(config, device, weights)
     data = setup.data
     assert data is not None
     ranks.same("data set", data.content.fingerprint)
     network, matched = _network(setup, weights, ranks)
-    forward = _restricted(torch.compile(network) if config.compile else network, classes, device)
+    logits: Forward = torch.compile(network) if config.compile else network
+    columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
     lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
     lines += [f"note: {note}" for note in classes.notes]
     lines += [*description.device_lines(setup), description.network_line(setup, network)]
@@ -132,7 +127,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     with description.open_run(setup, ranks, lines) as (folder, log):
         with EvaluationInput.from_setup(setup, data.labelled(classes), ranks) as images:
             evaluator = Evaluator(setup, images, ranks, interrupts, log)
-            metrics = evaluator.count(forward, network)
+            metrics = evaluator.count(lambda batch: logits(batch)[:, columns], network)
             if ranks.is_first:
                 evaluator.write_examples(folder)
         if not ranks.is_first:
@@ -141,17 +136,12 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         log_evaluation(log, weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
-        counted = records.evaluation_part(metrics, str(weights.path), evaluator.bad.count)
+        counted = records.evaluation_part(metrics, str(weights.path), len(evaluator.bad.known))
         evaluation = {**counted, **records.evaluated_classes(classes, data.content.classes)}
         record = description.build_record(
             setup, network, begin, batch_size=setup.eval_batch_size, evaluation=evaluation
         )
         description.finish(log, folder, record, metrics)
-
-
-def check(config: RunConfig, device: Device) -> None:
-    """Raise UsageError for what every process of an evaluation would find wrong; nothing is changed."""
-    _setup(config, device, _weights(config))
 
 
 def _weights(config: RunConfig) -> FoundWeights:
@@ -163,18 +153,20 @@ def _weights(config: RunConfig) -> FoundWeights:
     return found_weights(config)
 
 
-def _setup(config: RunConfig, device: Device, weights: FoundWeights) -> Tuple[RunSetup, Match]:
-    """What runs, and which outputs of the network are the classes of the images.
+def prepare(config: RunConfig, device: Device, weights: Optional[FoundWeights] = None) -> Tuple[RunSetup, Match]:
+    """What runs, and which outputs of the network are the classes of the images. Nothing is changed.
 
     The recipe is that of the weights' training. Raises UsageError where images and weights do not fit.
     """
+    weights = weights or _weights(config)
     state = weights.state
     data = load_data(config, state, need_train=False)
     recipe = evaluated_recipe(config, state, data)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
     classes = match(outputs, data.classes, _OTHER_CLASSES)
     spec = network_spec(config, recipe, state, len(outputs.names), "network")
-    level = precision(_precision(config, recipe.precision, state, device))
+    trained_here = state is not None and state["device"]["kind"] == device.kind
+    level = precision(config.precision or (recipe.precision if trained_here else "O0"))
     return RunSetup(config, device, recipe, spec, level, data), classes.for_evaluation(config.restrict_classes)
 
 
@@ -187,19 +179,3 @@ def _network(setup: RunSetup, weights: FoundWeights, ranks: Ranks) -> Tuple[nn.M
     if setup.precision.weights != torch.float32:
         to_half(network, setup.precision.weights)
     return network.eval(), matched
-
-
-def _restricted(network: Forward, classes: Match, device: Device) -> Forward:
-    """The network with those of its outputs alone that `classes` keeps."""
-    if classes.columns is None:
-        return network
-    columns = torch.tensor(classes.columns, device=device.torch_device)
-    return lambda images: network(images)[:, columns]
-
-
-def _precision(config: RunConfig, recipe_precision: str, state: Optional[Dict[str, Any]], device: Device) -> str:
-    """What was asked for; else the training's where that was on the same kind of device; else float32."""
-    if config.precision is not None:
-        return config.precision
-    trained_here = state is not None and state["device"]["kind"] == device.kind
-    return recipe_precision if trained_here else "O0"

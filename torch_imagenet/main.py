@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import TYPE_CHECKING, Dict, Optional, Sequence, Tuple
 
 if not __package__:
     # Run as a script from a bare checkout: the packages are found from the checkout's root, and this folder must not
@@ -22,19 +22,23 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from torch_imagenet.options import RunConfig
 
+if TYPE_CHECKING:
+    from torch_imagenet.distributed.run import Check, Mode
+
 
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
     from torch_imagenet import benchmark, evaluation, profiling, run_setup, training
     from torch_imagenet.distributed.run import run_on_devices
 
-    mode, check = {
+    modes: Dict[str, Tuple[Mode, Optional[Check]]] = {
         "train": (training.train, run_setup.check),
         "finetune": (training.train, run_setup.check),
-        "evaluate": (evaluation.evaluate, evaluation.check),
-        "benchmark": (benchmark.benchmark, benchmark.check),
+        "evaluate": (evaluation.evaluate, evaluation.prepare),
+        "benchmark": (benchmark.benchmark, benchmark.prepare),
         "profile": (profiling.profile, None),
-    }[config.mode]
+    }
+    mode, check = modes[config.mode]
     run_on_devices(mode, config, interrupts, check)
 
 

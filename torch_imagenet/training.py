@@ -20,8 +20,7 @@ from torch_imagenet import checkpoints
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.evaluation import Evaluator
-from torch_imagenet.input_pipeline.bad_images import BadImages
-from torch_imagenet.input_pipeline.loader import Batch, EvaluationInput, TrainingInput
+from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInput, TrainingInput
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.run_setup import TrainingSetup
@@ -77,7 +76,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
         # -- Record --------------------------------------------------------------------------------------------
         if ranks.is_first:
-            _record(setup, run, step, metrics, begin, bad.count, evaluator.bad.count)
+            _record(setup, run, step, metrics, begin, len(bad.known), len(evaluator.bad.known))
 
 
 def _train_epoch(

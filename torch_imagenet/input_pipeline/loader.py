@@ -24,7 +24,8 @@ from shared.imagenet.dataset import Split
 from shared.imagenet.decode import BadImage, read_rgb
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import ExtentReader
-from torch_imagenet.distributed.process_group import Ranks
+from shared.run.log import RunLog
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, rand_augment
 from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
 from torch_imagenet.networks.registry import NETWORKS
@@ -216,8 +217,7 @@ def _ignore_signals(worker: int) -> None:
 class TrainingInput(_Input):
     """Full batches of a split, shuffled anew every epoch; a last partial batch is dropped.
 
-    Each batch is this rank's part of a global batch, so the images of a step do not depend on the number of devices
-    that share it.
+    Each is a rank's part of a global batch: the images of a step do not depend on how many devices share them.
     """
 
     def __init__(self, split: Split, transform: TrainTransform, batch_size: int, seed: int, loading: Loading) -> None:
@@ -262,11 +262,29 @@ class EvaluationInput(_Input):
         return self._run(0, self._indices, range(0, len(self._indices), self._batch_size))
 
     def image(self, index: int) -> np.ndarray:
-        """The image at this index of the split, cropped as for the network: uint8 [S, S, 3].
-
-        Raises OSError where it can no longer be read.
-        """
+        """The image at this index, cropped as for the network: uint8 [S, S, 3]. Raises OSError if it is gone."""
         batch = self._batches[Request(0, np.array([index]))]
         if isinstance(batch, UsageError) or batch.bad:
             raise OSError("an image cannot be read again")
         return np.asarray(batch.images[0])
+
+
+class BadImages:
+    """The images of a run that could not be read: `known` has each once, as the text "name (reason)"."""
+
+    def __init__(self, log: RunLog, known: Iterable[str] = (), ranks: Ranks = ALONE) -> None:
+        self.known = set(known)
+        self._log, self._ranks = log, ranks
+
+    def note(self, bad: Iterable[str]) -> None:
+        """Log the images that are new. Other ranks also send them to rank 0, which keeps the log."""
+        for text in bad:
+            if text not in self.known:
+                self.known.add(text)
+                if not self._ranks.is_first:
+                    self._ranks.send_to_first(text)
+                self._log.line(f"bad image left out: {text}")
+
+    def receive(self) -> None:
+        """Note what the other ranks have sent since the last call."""
+        self.note(self._ranks.received())

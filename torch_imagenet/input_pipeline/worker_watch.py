@@ -38,15 +38,14 @@ class WorkerWatch:
         signal.setitimer(signal.ITIMER_REAL, _SECONDS, _SECONDS)
         try:
             yield
-        except RunEnded:
-            self._kill_all()
-            raise
-        except (RuntimeError, OSError, EOFError) as error:  # of torch, and of a message cut short
-            lost = self._lost(within=_REAPED_SECONDS)
+        except (RunEnded, RuntimeError, OSError, EOFError) as error:  # ours, torch's, those of a message cut short
+            lost = error if isinstance(error, RunEnded) else self._lost(within=_REAPED_SECONDS)
             if lost is None:
                 raise
-            self._kill_all()
-            raise lost from error
+            for worker in self.iterator._workers:  # torch would wait for one that hangs and for a message cut short
+                with contextlib.suppress(OSError):
+                    worker.kill()
+            raise lost from (None if lost is error else error)
         finally:
             self._began = None
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -80,11 +79,6 @@ class WorkerWatch:
         workers = self.iterator._workers
         return f"data worker {number} of {len(workers)} (process {workers[number].pid})"
 
-    def _kill_all(self) -> None:
-        for worker in self.iterator._workers:  # torch would wait for a worker that hangs and for a message cut short
-            with contextlib.suppress(OSError):
-                worker.kill()
-
 
 @contextlib.contextmanager
 def without_torchs_handler() -> Iterator[None]:
@@ -105,11 +99,9 @@ def _end(status: Optional[int]) -> str:
     """What happened to a worker with this exit status, and what to do."""
     if status is None or status >= 0:
         return f"has ended with status {status}; look above for its reason"
-    advice = {
-        signal.SIGKILL: ", as happens when memory runs out; use fewer --workers",
-        signal.SIGBUS: "; give it more shared memory (docker run --shm-size), or use fewer --workers",
-    }
-    number = signal.Signals(-status)
-    return f"was killed by signal {-status}, {number.name}" + advice.get(
-        number, "; look for the image that does it with check-data"
-    )
+    advice = "; look for the image that does it with check-data"
+    if -status == signal.SIGKILL:
+        advice = ", as happens when memory runs out; use fewer --workers"
+    elif -status == signal.SIGBUS:
+        advice = "; give it more shared memory (docker run --shm-size), or use fewer --workers"
+    return f"was killed by signal {-status}, {signal.Signals(-status).name}{advice}"

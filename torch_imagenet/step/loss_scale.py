@@ -11,7 +11,6 @@ from shared.errors import UsageError
 from shared.run.loss_scale_watch import SkippedSteps, overflowing
 
 _NO_GROWTH = 2**31 - 1  # steps between growths of a static scale: it never grows
-LARGEST_SCALE = 2.0**32
 _WINDOW = 50  # steps; a dynamic scale falls from 2**16 below 1 after 17 skipped steps
 
 
@@ -56,9 +55,9 @@ class LossScale:
             self._steps += 1
 
     def check(self, step: int, ended: bool) -> None:
-        """Raise UsageError where too many steps overflow at this scale, or at any. Waits for the device.
+        """Raise UsageError where too many steps up to `step`, which `ended` an epoch or not, overflow at this scale.
 
-        `step` is the number of the last step, for the message; `ended` says whether it was the last of its epoch.
+        Waits for the device.
         """
         if self.skipped is None:
             return
@@ -94,6 +93,6 @@ def _number(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 1 <= value <= LARGEST_SCALE:
+    if not 1 <= value <= 2.0**32:
         raise UsageError(f"a loss scale of {text!r}; give dynamic or a number from 1 to 2^32, as in --loss-scale 128")
     return value

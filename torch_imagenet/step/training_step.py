@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Sequence, TypeVar
 
 import torch
 from torch import nn
@@ -145,24 +145,18 @@ class TrainingStep(Step):
         with self.average.applied():
             return count(self.forward, self.network)
 
-    def magnitude(self) -> torch.Tensor:
-        """The sum of all weights' and statistics' magnitudes, not finite where one is not: float32 [] on the device."""
+    def read(self, pending: List[torch.Tensor]) -> List[StepResult]:
+        """Wait for the device, once; the results of these steps, each what `run` returned."""
         numbers = [weight.detach() for weight in self.weights.masters.values()]
         numbers += [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
         foreach = self.device.supports_foreach
-        sums = torch._foreach_norm(numbers, 1) if foreach else [value.abs().sum() for value in numbers]
-        return torch.stack([value.float() for value in sums]).sum()
-
-    def read(self, pending: List[torch.Tensor]) -> List[StepResult]:
-        """Wait for the device, once; the results of these steps, each what `run` returned."""
-        *rows, (self._magnitude, *_) = torch.stack([*pending, self.magnitude().expand(4)]).tolist()
+        norms = torch._foreach_norm(numbers, 1) if foreach else [value.abs().sum() for value in numbers]
+        magnitude = torch.stack([value.float() for value in norms]).sum()
+        *rows, (self._magnitude, *_) = torch.stack([*pending, magnitude.expand(4)]).tolist()
         return [StepResult(loss, int(top1), int(top5), int(images)) for loss, top1, top5, images in rows]
 
     def check_numbers(self, step: int, is_last: bool) -> None:
-        """Raise UsageError where a weight that was read is not finite, or the loss scale has failed; see `LossScale`.
-
-        `step` is the one that was read last; `is_last`: it ended an epoch.
-        """
+        """Raise UsageError where a weight that was read is not finite, or the loss scale has failed; see `Step`."""
         if not math.isfinite(self._magnitude):
             raise not_a_number(f"a weight is not a number after step {step}{self.where_not_finite()}")
         self.loss_scale.check(step, is_last)
@@ -195,17 +189,11 @@ class TrainingStep(Step):
         scale = self._ranks.from_first(self.loss_scale.state_dict)
         if not self._ranks.is_first:
             self.loss_scale.load_state_dict(scale)
-        data_parallel.broadcast(self._state_tensors(), self._ranks)
+        momenta = [self.optimizer.state[one].get("momentum_buffer") for one in self.weights.trainable().values()]
+        tensors = [weight.detach() for weight in self.weights.masters.values()]
+        tensors += [*self.network.buffers(), *(momentum for momentum in momenta if momentum is not None)]
+        data_parallel.broadcast([*tensors, *self.average.state_dict().values()], self._ranks)
         self.weights.copy_to_model()
-
-    def _state_tensors(self) -> Iterator[torch.Tensor]:
-        yield from (weight.detach() for weight in self.weights.masters.values())
-        yield from self.network.buffers()
-        for parameter in self.weights.trainable().values():
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                yield momentum
-        yield from self.average.state_dict().values()
 
     def evaluated_weights(self) -> Dict[str, torch.Tensor]:
         """The float32 state dict that evaluations use: the averages where there are any."""
