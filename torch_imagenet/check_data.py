@@ -1,7 +1,4 @@
-"""The mode `check-data`: is this ImageNet, whole and undamaged?
-
-With --sort-val, val/ is sorted instead; with --write-shards the images are written as tar shards, and those checked.
-"""
+"""The mode `check-data`: is this ImageNet, whole and undamaged? It also sorts val/ and writes tar shards."""
 
 from __future__ import annotations
 

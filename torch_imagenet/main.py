@@ -1,15 +1,11 @@
-"""ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
-
-Modes: train (default), evaluate, finetune, benchmark, profile, check-data, summary. `--help` lists the options;
-README.md has examples.
-"""
+"""ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence
 
 if not __package__:
     # Run as a script from a bare checkout: the packages are found from the checkout's root, and this folder must not
@@ -22,16 +18,13 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from torch_imagenet.options import RunConfig
 
-if TYPE_CHECKING:
-    from torch_imagenet.distributed.run import Check, Mode
-
 
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
     from torch_imagenet import benchmark, evaluation, profiling, run_setup, training
     from torch_imagenet.distributed.run import run_on_devices
 
-    modes: Dict[str, Tuple[Mode, Optional[Check]]] = {
+    modes: Dict[str, Any] = {
         "train": (training.train, run_setup.check),
         "finetune": (training.train, run_setup.check),
         "evaluate": (evaluation.evaluate, evaluation.prepare),

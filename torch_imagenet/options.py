@@ -26,10 +26,7 @@ MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", 
 
 @dataclass(frozen=True)
 class RunConfig(CommonConfig):
-    """The command line, parsed once: the common options and those of this half.
-
-    What follows from a checkpoint or from the devices is a `replace`d copy.
-    """
+    """The command line, parsed once; what follows from a checkpoint or from the devices is a `replace`d copy."""
 
     argv: Tuple[str, ...]  # as it was typed, to start other processes with
     # The network.
@@ -119,8 +116,7 @@ def parser() -> Parser:
     profile = ("--profile", "--prof", "--run-prof")
     add(*profile, dest="mode_flag", action="store_const", const="profile", help="the mode profile")
     add = result.add_argument_group("more files").add_argument
-    log_file = "the text log (default: train.log in the output folder)"
-    add("--log-file", "-log", type=expanded, metavar="FILE", help=log_file)
+    add("--log-file", "-log", type=expanded, metavar="FILE", help="default: train.log in the output folder")
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
     return result
 
@@ -129,8 +125,7 @@ def _add_recipe(result: Parser) -> None:
     count, share, amount, positive = number(int, 1), number(float, 0, 1), number(float, 0), number(float, 1e-9)
     add = result.add_argument_group("network: each overrides a field of the recipe").add_argument
     add("--num-classes", "--num_classes", type=count, metavar="K", help="default: those of the data set")
-    side = "side of the square (default: 224, PNASNet 331)"
-    add("--image-size", type=number(int, 32, 4097), metavar="PIXELS", help=side)
+    add("--image-size", type=number(int, 32, 4097), metavar="PIXELS", help="its side (default: 224, PNASNet 331)")
     add("--dropout", type=share, metavar="RATE", help="before the head")
     add("--drop-path", type=share, metavar="RATE", help="of the deepest block; rises with depth")
     add("--auxiliary-weight", "--aux-weight", type=amount, metavar="W", help="PNASNet's second head; 0 is off")
@@ -159,18 +154,13 @@ def _add_recipe(result: Parser) -> None:
 
 
 def _add_images(add: Callable[..., Any]) -> None:
-    on_bad_image = "fatal (default), or skip: leave it out, name it and count it"
-    add("--on-bad-image", type=one_of("fatal", "skip"), default="fatal", help=on_bad_image)
+    add("--on-bad-image", type=one_of("fatal", "skip"), default="fatal", help="fatal (default), or skip and count it")
     add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
-    squeezed = "evaluate on images squeezed to a square"
-    add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false", help=squeezed)
-    sort_val = "check-data: sort val/ into class folders; valprep.sh, or the devkit's list"
-    add("--sort-val", type=expanded, metavar="LIST", help=sort_val)
-    write_shards = "check-data: write the images as tar shards, and check those"
-    add("--write-shards", type=expanded, metavar="DIR", help=write_shards)
+    add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false", help="evaluate squeezed images")
+    add("--sort-val", type=expanded, metavar="LIST", help="check-data: sort val/ by valprep.sh or the devkit's list")
+    add("--write-shards", type=expanded, metavar="DIR", help="check-data: write tar shards of the images, check those")
     add("--shard-size", type=number(int, 1), default=256, metavar="MIB", help="of a shard, about (default: 256)")
-    cache = "where shards of a URL are kept (default: in the user's cache)"
-    add("--shard-cache", type=expanded, metavar="DIR", help=cache)
+    add("--shard-cache", type=expanded, metavar="DIR", help="for shards of a URL (default: in the user's cache)")
     size = f"how much is kept there (default: {DEFAULT_GIB:g})"
     add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB", help=size)
 
@@ -189,8 +179,7 @@ def _add_machines(result: Parser) -> None:
     add("--master-addr", "--master_addr", "--addr", metavar="HOST", help="address of machine 0")
     add("--master-port", "--master_port", type=number(int, 1, 2**16), metavar="PORT", help="there (default: 29500)")
     add("--local-addr", "--local_addr", metavar="HOST", help="this machine's own address, where it has several")
-    local_rank = "what torch.distributed.launch passes; with torchrun leave it out"
-    add("--local-rank", "--local_rank", type=number(int, 0), metavar="K", help=local_rank)
+    add("--local-rank", "--local_rank", type=number(int, 0), metavar="K", help="torch.distributed.launch passes it")
     restarts = "start again from the last checkpoint after a failure, N times at most (default: 0)"
     add("--max-restarts", type=number(int, 0), default=0, metavar="N", help=restarts)
     timeout = "how long to wait for another process, a data worker too (default: 600)"

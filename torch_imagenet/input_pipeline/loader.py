@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from torch_imagenet.run_setup import RunSetup, TrainingSetup
 
 
+_Key = Tuple[int, np.ndarray, Tuple[Remote, ...]]
+
+
 class Loading(NamedTuple):
     """How a process reads its share of the images, which is that of `rank` among `ranks`.
 
@@ -71,37 +74,33 @@ class Batch(NamedTuple):
     indices: np.ndarray = np.empty(0, np.int64)
 
 
-class Request(NamedTuple):
-    """A request for one batch: zero-based epoch, indices into the split int64 [B], and files to download ahead."""
-
-    epoch: int
-    indices: np.ndarray
-    ahead: Tuple[Remote, ...] = ()
-
-
 class _Batches(Dataset[Union[Batch, UsageError]]):
-    """A map-style dataset whose items are whole batches. It pickles to the split and the transform."""
+    """A map-style dataset whose items are whole batches. It pickles to the split and the transform.
+
+    A key is the zero-based epoch, indices into the split int64 [B], and the files to download ahead.
+    """
 
     def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
         self.split, self._transform, self._seed = split, transform, seed
         self.reader = ExtentReader(split.open_shards)
 
-    def __getitem__(self, request: Request) -> Union[Batch, UsageError]:
+    def __getitem__(self, key: _Key) -> Union[Batch, UsageError]:
         """The batch, or the error as a value: DataLoader would add the traceback of the worker to the message."""
+        epoch, numbers, ahead = key
         split, reader, size = self.split, self.reader, self._transform.image_size
         if get_worker_info() is not None:  # downloads in a thread, which in the main process would delay its exit
-            reader.expect(request.ahead)
+            reader.expect(ahead)
         random, bad = np.random.RandomState(0), []
         indices: List[int] = []
         try:
-            images = _allocate((len(request.indices), size, size, 3))
-            for index in request.indices.tolist():
+            images = _allocate((len(numbers), size, size, 3))
+            for index in numbers.tolist():
                 try:
                     image = read_rgb(reader.source(split.extent(index)))
                 except BadImage as error:
                     bad.append(one_line(f"{split.name(index)} ({error})"))
                     continue
-                images.numpy()[len(indices)] = self._transform(image, self._seed, request.epoch, index, random)
+                images.numpy()[len(indices)] = self._transform(image, self._seed, epoch, index, random)
                 indices.append(index)
         except UsageError as error:
             return error
@@ -133,7 +132,7 @@ class _Input:
     def __init__(self, batches: _Batches, batch_size: int, loading: Loading, steps: int) -> None:
         self.split, self._batches, self._batch_size, self._loading = batches.split, batches, batch_size, loading
         self._watch = WorkerWatch(loading.patience)
-        self._requests: List[Request] = []
+        self._requests: List[_Key] = []
         self._end: Optional[weakref.finalize[Any, _Input]] = None
         used = min(loading.workers, steps)  # a worker makes whole batches; more of them would be idle
         self._loader: DataLoader[Any] = DataLoader(
@@ -154,7 +153,7 @@ class _Input:
         Raises DataError at a bad image unless they are skipped, and RunEnded where a worker dies or hangs.
         """
         indices = [order[start : start + self._batch_size] for start in starts]
-        self._requests[:] = [Request(epoch, *each) for each in zip(indices, self.split.ahead(indices))]
+        self._requests[:] = [(epoch, *each) for each in zip(indices, self.split.ahead(indices))]
         with self._watch.waiting(), without_torchs_handler():
             batches = iter(self._loader)
         if self._loader.num_workers and self._end is None:
@@ -263,7 +262,7 @@ class EvaluationInput(_Input):
 
     def image(self, index: int) -> np.ndarray:
         """The image at this index, cropped as for the network: uint8 [S, S, 3]. Raises OSError if it is gone."""
-        batch = self._batches[Request(0, np.array([index]))]
+        batch = self._batches[0, np.array([index]), ()]
         if isinstance(batch, UsageError) or batch.bad:
             raise OSError("an image cannot be read again")
         return np.asarray(batch.images[0])

@@ -18,7 +18,7 @@ from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.loss_scale import LossScale
-from torch_imagenet.step.mixing import Mixing
+from torch_imagenet.step.mixing import mixing
 
 if TYPE_CHECKING:
     from torch_imagenet.run_setup import RunSetup
@@ -45,7 +45,7 @@ class TrainingStep(Step):
         self._meets_in_forward = sync_bn and ranks.size > 1
         self._magnitude = 0.0  # of the weights when results were last read
         self._epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
-        self._mixing = Mixing.from_recipe(recipe, setup.spec.num_classes, ranks.rank)
+        self._mixing = mixing(recipe, setup.spec.num_classes, ranks.rank)
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = torch.compile(self._replicas.module) if setup.config.compile else self._replicas.module
         self.weights = optimizer.Weights(self.network, device.supports_foreach)
@@ -75,7 +75,7 @@ class TrainingStep(Step):
     @property
     def waits_for_host(self) -> bool:
         """Whether the host decides if a step is taken, because this optimizer is not fused."""
-        return self.loss_scale.enabled and not self.optimizer.defaults.get("fused")
+        return self.loss_scale.is_enabled() and not self.optimizer.defaults.get("fused")
 
     def left_out(self) -> torch.Tensor:
         """What `run` would give for a step of no images, which changes nothing."""
@@ -109,13 +109,13 @@ class TrainingStep(Step):
                 values.append(self._backward(batch, len(batch.labels) / images, epoch, position))
         result = self._replicas.reduced(values[0] if len(values) == 1 else torch.stack(values).sum(dim=0))
         self.weights.take_gradients()
-        self.loss_scale.unscale(self.optimizer)
+        self.loss_scale.unscale_(self.optimizer)
         if self._recipe.clip_norm is not None:
             trainable, foreach = list(self.weights.trainable().values()), self.device.supports_foreach
             torch.nn.utils.clip_grad_norm_(trainable, self._recipe.clip_norm, foreach=None if foreach else False)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.loss_scale.step(self.optimizer)
+        self.loss_scale.step_and_update(self.optimizer)
         self.weights.copy_to_model()
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
         self.average.update()

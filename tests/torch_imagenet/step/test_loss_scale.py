@@ -22,9 +22,9 @@ def _one_step(scale, optimizer, parameter, gradient):
     optimizer.zero_grad()
     loss = scale.scale((parameter * torch.tensor(gradient)).sum())
     loss.backward()
-    scale.unscale(optimizer)
+    scale.unscale_(optimizer)
     seen = parameter.grad.clone()
-    scale.step(optimizer)
+    scale.step_and_update(optimizer)
     return seen
 
 
@@ -44,7 +44,7 @@ def test_an_overflow_changes_nothing_and_is_counted(setting, after):
     scale = LossScale(setting, torch.device("cpu"))
     _one_step(scale, optimizer, parameter, float("inf"))
     assert parameter.tolist() == [1.0, 1.0, 1.0]
-    assert scale.value() == after
+    assert scale.get_scale() == after
     assert float(scale.skipped) == 1
     _one_step(scale, optimizer, parameter, 2.0)
     assert parameter.tolist() == [0.0, 0.0, 0.0]
@@ -57,7 +57,7 @@ def test_the_dynamic_scale_is_apexs():
     scale = LossScale("dynamic", torch.device("cpu"))
     for _ in range(2000):
         _one_step(scale, optimizer, parameter, 1.0)
-    assert scale.value() == 2.0**17
+    assert scale.get_scale() == 2.0**17
 
 
 def test_a_state_continues_the_scale_and_the_count():
@@ -67,5 +67,5 @@ def test_a_state_continues_the_scale_and_the_count():
     _one_step(scale, optimizer, parameter, float("nan"))
     other = LossScale("dynamic", torch.device("cpu"))
     other.load_state_dict(scale.state_dict())
-    assert other.value() == 2.0**15
+    assert other.get_scale() == 2.0**15
     assert float(other.skipped) == 1

@@ -117,8 +117,8 @@ def test_an_overflow_in_the_very_first_step_leaves_no_garbage_in_the_momentum():
     scale = LossScale("128", torch.device("cpu"))
     for gradient in (float("inf"), 1.0):
         scale.scale((network.weight * gradient).sum() + network.bias.sum()).backward()
-        scale.unscale(optimizer)
-        scale.step(optimizer)
+        scale.unscale_(optimizer)
+        scale.step_and_update(optimizer)
         weights.clear_gradients()
     torch.testing.assert_close(network.weight.detach(), before - 0.1)
 
