@@ -18,7 +18,7 @@ from shared.run.log import RunLog
 from shared.run.progress import Progress
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
-from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
@@ -35,11 +35,11 @@ class SyntheticStep:
     """Network, step and one random batch, on the device already, of the recipe, for the modes that need no data."""
 
     def __init__(self, config: RunConfig, device: Device, ranks: Ranks) -> None:
-        self._begin, self._ranks = time.time(), ranks
-        self.setup = setup = prepare(config, device)
+        self._begin = time.time()
+        self.setup = setup = prepare(config, device, ranks)
         recipe = setup.recipe
         torch.manual_seed(recipe.seed)
-        self.step = TrainingStep(setup.spec.make(), setup, ranks)
+        self.step = TrainingStep(setup.spec.make(), setup)
         self.normalise = setup.normalisation()
         generator = torch.Generator().manual_seed(recipe.seed)
         shape = (recipe.batch_size, recipe.image_size, recipe.image_size, 3)
@@ -73,7 +73,7 @@ class SyntheticStep:
 
     def open_run(self) -> ContextManager[Tuple[Path, RunLog]]:
         """See `description.open_run`."""
-        return description.open_run(self.setup, self._ranks, [*description.device_lines(self.setup), self.line()])
+        return description.open_run(self.setup, [*description.device_lines(self.setup), self.line()])
 
     def write_record(self, folder: Path, log: RunLog, **parts: Any) -> None:
         """Write result.json and log where it is. Raises UsageError where it cannot be written."""
@@ -119,10 +119,10 @@ def _rate(what: str, speed: Dict[str, Any]) -> str:
     return f"{what}: {speed['images_per_second']:.1f} images/s, {times}"
 
 
-def prepare(config: RunConfig, device: Device) -> RunSetup:
+def prepare(config: RunConfig, device: Device, ranks: Ranks = ALONE) -> RunSetup:
     """What is measured. Raises UsageError where the recipe's batch is too small for the network."""
     recipe = choose_recipe(config, device)
     spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     if recipe.batch_size == 1:
         least_batch(spec, recipe, config.sync_bn and device.count > 1)
-    return RunSetup(config, device, recipe, spec, precision(recipe.precision), None)
+    return RunSetup(config, device, ranks, recipe, spec, precision(recipe.precision), None)

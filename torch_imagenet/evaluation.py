@@ -27,7 +27,7 @@ from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision, to_half
 from torch_imagenet.distributed.data_parallel import broadcast
-from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.dataset import load_data
 from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
 from torch_imagenet.options import RunConfig
@@ -45,10 +45,8 @@ _OTHER_CLASSES = "check --data-path and the names of the classes, or give it a n
 class Evaluator:
     """Counts validation images, each process its share. `bad` has the unreadable ones of all processes."""
 
-    def __init__(
-        self, setup: RunSetup, images: EvaluationInput, ranks: Ranks, interrupts: Interrupts, log: RunLog
-    ) -> None:
-        self._setup, self._images, self._ranks, self._interrupts, self._log = setup, images, ranks, interrupts, log
+    def __init__(self, setup: RunSetup, images: EvaluationInput, interrupts: Interrupts, log: RunLog) -> None:
+        self._setup, self._images, self._interrupts, self._log = setup, images, interrupts, log
         self.bad = BadImages(log)
         self._most_confident = MostConfident()
 
@@ -58,40 +56,35 @@ class Evaluator:
         Raises Stopped, in all processes, where one of them has received a signal, RunEnded where memory runs out,
         UsageError where the images give no result; see `check_evaluation`.
         """
-        assert self._setup.data is not None
-        self._most_confident = MostConfident()
-        own, stopped = Metrics(len(self._images.split.classes)), None
-        layers: List[str] = []
-        try:
-            self.count_own(forward, network, own, layers)
-        except Stopped as error:
-            stopped = error
-        merged, (bad, layers) = self._ranks.merged(None if stopped else own, [sorted(self.bad.known), layers])
-        if merged is None:
-            raise stopped or Stopped(signal.SIGTERM)
-        self.bad.note(bad)
-        training = self._setup.config.mode != "evaluate"
-        check_evaluation(merged, self._setup.data.content.path, layers[0] if layers else None, training)
-        return merged
-
-    def count_own(self, forward: Forward, network: nn.Module, metrics: Metrics, layers: List[str]) -> None:
-        """Count this process's images in `metrics`; `layers` gets the first layer whose output is not finite."""
         setup, device, normalise = self._setup, self._setup.device, self._setup.normalisation()
+        assert setup.data is not None
 
         def logits(images: torch.Tensor, by: Forward = forward) -> torch.Tensor:
             with device.autocast(setup.precision):
                 return by(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
 
-        with torch.inference_mode():
-            for batch in self._images:
-                self._interrupts.raise_if_requested()
-                self.bad.note(batch.bad)
-                labels = batch.labels.numpy()
-                predicted = metrics.update(out_of_memory.limited(logits, batch.images, device).numpy(), labels)
-                self._most_confident.update(batch.indices, labels, predicted)
-                if metrics.non_finite and not layers:
-                    layer = not_finite.layer_of(network, partial(logits, batch.images, network))
-                    layers += [layer] if layer else []
+        own, stopped, self._most_confident = Metrics(len(self._images.split.classes)), None, MostConfident()
+        layers: List[str] = []  # the first whose output is not finite
+        try:
+            with torch.inference_mode():
+                for batch in self._images:
+                    self._interrupts.raise_if_requested()
+                    self.bad.note(batch.bad)
+                    labels = batch.labels.numpy()
+                    predicted = own.update(out_of_memory.limited(logits, batch.images, device).numpy(), labels)
+                    self._most_confident.update(batch.indices, labels, predicted)
+                    if own.non_finite and not layers:
+                        layer = not_finite.layer_of(network, partial(logits, batch.images, network))
+                        layers += [layer] if layer else []
+        except Stopped as error:
+            stopped = error
+        merged, (bad, layers) = setup.ranks.merged(None if stopped else own, [sorted(self.bad.known), layers])
+        if merged is None:
+            raise stopped or Stopped(signal.SIGTERM)
+        self.bad.note(bad)
+        training = setup.config.mode != "evaluate"
+        check_evaluation(merged, setup.data.content.path, layers[0] if layers else None, training)
+        return merged
 
     def write_examples(self, folder: Path) -> None:
         """examples.json, of this process's last count; a line in the log where it cannot be written."""
@@ -112,11 +105,11 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
 
     # -- What is evaluated -------------------------------------------------------------------------------------
     weights = ranks.from_first(lambda: _weights(config))
-    setup, classes = prepare(config, device, weights)
+    setup, classes = prepare(config, device, ranks, weights)
     data = setup.data
     assert data is not None
     ranks.same("data set", data.content.fingerprint)
-    network, matched = _network(setup, weights, ranks)
+    network, matched = _network(setup, weights)
     logits: Forward = torch.compile(network) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
     lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
@@ -124,9 +117,9 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     lines += [*description.device_lines(setup), description.network_line(setup, network)]
 
     # -- Count -------------------------------------------------------------------------------------------------
-    with description.open_run(setup, ranks, lines) as (folder, log):
-        with EvaluationInput.from_setup(setup, data.labelled(classes), ranks) as images:
-            evaluator = Evaluator(setup, images, ranks, interrupts, log)
+    with description.open_run(setup, lines) as (folder, log):
+        with EvaluationInput.from_setup(setup, data.labelled(classes)) as images:
+            evaluator = Evaluator(setup, images, interrupts, log)
             metrics = evaluator.count(lambda batch: logits(batch)[:, columns], network)
             if ranks.is_first:
                 evaluator.write_examples(folder)
@@ -153,7 +146,9 @@ def _weights(config: RunConfig) -> FoundWeights:
     return found_weights(config)
 
 
-def prepare(config: RunConfig, device: Device, weights: Optional[FoundWeights] = None) -> Tuple[RunSetup, Match]:
+def prepare(
+    config: RunConfig, device: Device, ranks: Ranks = ALONE, weights: Optional[FoundWeights] = None
+) -> Tuple[RunSetup, Match]:
     """What runs, and which outputs of the network are the classes of the images. Nothing is changed.
 
     The recipe is that of the weights' training. Raises UsageError where images and weights do not fit.
@@ -167,15 +162,15 @@ def prepare(config: RunConfig, device: Device, weights: Optional[FoundWeights] =
     spec = network_spec(config, recipe, state, len(outputs.names), "network")
     trained_here = state is not None and state["device"]["kind"] == device.kind
     level = precision(config.precision or (recipe.precision if trained_here else "O0"))
-    return RunSetup(config, device, recipe, spec, level, data), classes.for_evaluation(config.restrict_classes)
+    return RunSetup(config, device, ranks, recipe, spec, level, data), classes.for_evaluation(config.restrict_classes)
 
 
-def _network(setup: RunSetup, weights: FoundWeights, ranks: Ranks) -> Tuple[nn.Module, List[str]]:
+def _network(setup: RunSetup, weights: FoundWeights) -> Tuple[nn.Module, List[str]]:
     """The network with its weights, on the device, and what the log says about how they matched."""
     network = setup.spec.make()
-    matched = weights.load(network) if ranks.is_first else []
+    matched = weights.load(network) if setup.ranks.is_first else []
     setup.device.place(network, setup.memory_format)
-    broadcast(network.state_dict().values(), ranks)
+    broadcast(network.state_dict().values(), setup.ranks)
     if setup.precision.weights != torch.float32:
         to_half(network, setup.precision.weights)
     return network.eval(), matched

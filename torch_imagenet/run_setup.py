@@ -17,6 +17,7 @@ from shared.run.loop import Plan
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, precision
 from torch_imagenet.distributed import data_parallel
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.networks.cost import roofline_seconds
 from torch_imagenet.networks.registry import NETWORKS
@@ -34,6 +35,7 @@ class RunSetup:
 
     config: RunConfig
     device: Device
+    ranks: Ranks
     recipe: ImageNetRecipe
     spec: NetworkSpec
     precision: Precision
@@ -71,7 +73,7 @@ class TrainingSetup(RunSetup):
 
     @classmethod
     def from_config(
-        cls, config: RunConfig, device: Device, found: Optional[Found], weights: Optional[FoundWeights] = None
+        cls, config: RunConfig, device: Device, ranks: Ranks, found: Optional[Found], weights: Optional[FoundWeights]
     ) -> TrainingSetup:
         """The setup of a run that resumes the checkpoint `found`, or starts, from `weights` or from nothing.
 
@@ -105,13 +107,13 @@ class TrainingSetup(RunSetup):
         least = 1  # no batch is shorter than the others
         if recipe.batch_size == 1 or config.on_bad_image == "skip":
             least = least_batch(spec, recipe, config.sync_bn and device.count > 1)
-        return cls(config, device, recipe, spec, precision(recipe.precision), data, plan, least, state)
+        return cls(config, device, ranks, recipe, spec, precision(recipe.precision), data, plan, least, state)
 
 
 def check(config: RunConfig, device: Device) -> None:
     """Raise UsageError for what every process of a training run would find wrong; nothing is changed."""
     config, found, weights = source.origin(config)
-    setup = TrainingSetup.from_config(config, device, found, weights)
+    setup = TrainingSetup.from_config(config, device, ALONE, found, weights)
     if weights is not None:
         source.head(weights, setup.data.classes, config)
 

@@ -38,16 +38,16 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
     # -- What runs ---------------------------------------------------------------------------------------------
     config, found, weights = ranks.from_first(lambda: source.origin(config))
-    setup = TrainingSetup.from_config(config, device, found, weights)
+    setup = TrainingSetup.from_config(config, device, ranks, found, weights)
     data = setup.data
     ranks.same("data set", data.content.fingerprint)
     ranks.same("order of the images", data.train.order)
-    step, origin = _training_step(setup, found, weights, ranks)
+    step, origin = _training_step(setup, found, weights)
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
     resumed = found.folder if found else None
-    with description.open_run(setup, ranks, lines, name, resumed) as (folder, log):
+    with description.open_run(setup, lines, name, resumed) as (folder, log):
         description.log_setup(log, setup, step)
         log.line(f"output: {folder}")
 
@@ -56,14 +56,11 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
         run = Run(setup.plan, step, log, interrupts, folder, write, setup.state, ranks, bad.receive)
-        batches, images = (
-            TrainingInput.from_setup(setup, ranks),
-            EvaluationInput.from_setup(setup, data.content.val, ranks),
-        )
+        batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
         with batches, images, run:
-            evaluator = Evaluator(setup, images, ranks, interrupts, log)
+            evaluator = Evaluator(setup, images, interrupts, log)
             for epoch in run.epochs():
-                _train_epoch(run, setup, step, batches, bad, ranks)
+                _train_epoch(run, setup, step, batches, bad)
                 metrics = run.evaluate(partial(step.evaluate, evaluator.count))
                 description.log_accuracy(log, metrics, epoch + 1)
                 best = run.end_epoch(metrics)
@@ -79,13 +76,11 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
             _record(setup, run, step, metrics, begin, len(bad.known), len(evaluator.bad.known))
 
 
-def _train_epoch(
-    run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages, ranks: Ranks
-) -> None:
+def _train_epoch(run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages) -> None:
     """What is left of this epoch's training."""
     epoch = run.progress.epoch
     rate = setup.recipe.schedule.at(epoch)
-    for group in run.steps(partial(_groups, run, setup, batches, bad, ranks, rate)):
+    for group in run.steps(partial(_groups, run, setup, batches, bad, rate)):
         position = run.progress.step_in_epoch + run.ahead
         run.count(step.run(group, rate, epoch, position) if group else step.left_out())
         if run.should_sync():  # the one place that waits for the device
@@ -100,7 +95,7 @@ def _train_epoch(
 
 
 def _groups(
-    run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImages, ranks: Ranks, rate: float
+    run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImages, rate: float
 ) -> Iterator[List[Batch]]:
     """The batches of each step that is left of the epoch, those without enough images left out."""
     epoch, done, size, least = (
@@ -121,23 +116,23 @@ def _groups(
         readable = [batch for batch in group if len(batch.labels) >= least]
         if not readable:
             what = f"step {run.progress.step + run.ahead + 1} has no batch of {least} images that can be read"
-            if ranks.size > 1:  # the others are about to take it
+            if setup.ranks.size > 1:  # the others are about to take it
                 raise DataError(f"{what}; run check-data on the data set")
             run.log.line(f"note: {what}; it is left out")
         yield readable
 
 
 def _training_step(
-    setup: TrainingSetup, found: Optional[Found], weights: Optional[FoundWeights], ranks: Ranks
+    setup: TrainingSetup, found: Optional[Found], weights: Optional[FoundWeights]
 ) -> Tuple[TrainingStep, List[str]]:
     """The network with resumed, loaded or fresh weights, the same on all devices, and what the log says of them."""
     torch.manual_seed(setup.recipe.seed)
     network, origin = setup.spec.make(), []
     if weights is not None:
         head = source.head(weights, setup.data.classes, setup.config)
-        origin = source.load(weights, network, setup.spec, head) if ranks.is_first else []
-    step = TrainingStep(network, setup, ranks)
-    if found and ranks.is_first:
+        origin = source.load(weights, network, setup.spec, head) if setup.ranks.is_first else []
+    step = TrainingStep(network, setup)
+    if found and setup.ranks.is_first:
         checkpoints.load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {found.state['progress']['step']}"]
     step.broadcast()

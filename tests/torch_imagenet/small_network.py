@@ -43,7 +43,7 @@ def training_step(network: nn.Module, num_classes: int, **changes: Any) -> Train
     config, device = RunConfig.from_argv(["--device", "cpu"]), open_device("cpu")
     recipe = recipes.get("se_resnet50_1p").override(**{"precision": "O0", "loss_scale": None, **changes})
     spec, level = NetworkSpec("se_resnet50", num_classes), precision(recipe.precision)
-    return TrainingStep(network, RunSetup(config, device, recipe, spec, level, None), ALONE)
+    return TrainingStep(network, RunSetup(config, device, ALONE, recipe, spec, level, None))
 
 
 def create_small(name: str, num_classes: int, dropout: Any, drop_path: float, **options: Any) -> nn.Module:

@@ -53,9 +53,9 @@ class Loading(NamedTuple):
     patience: float = PATIENCE
 
     @classmethod
-    def from_setup(cls, setup: RunSetup, ranks: Ranks) -> Loading:
+    def from_setup(cls, setup: RunSetup) -> Loading:
         """As the options and the device of a run want it."""
-        config, pin = setup.config, setup.device.asynchronous
+        config, ranks, pin = setup.config, setup.ranks, setup.device.asynchronous
         patience = config.timeout * (0.9 if ranks.size > 1 else 1.0)  # told of before the other ranks give this one up
         return cls(workers(config), config.on_bad_image == "skip", pin, ranks.rank, ranks.size, patience)
 
@@ -227,9 +227,9 @@ class TrainingInput(_Input):
         super().__init__(_Batches(split, transform, seed), batch_size, loading, self.steps_per_epoch)
 
     @classmethod
-    def from_setup(cls, setup: TrainingSetup, ranks: Ranks) -> TrainingInput:
+    def from_setup(cls, setup: TrainingSetup) -> TrainingInput:
         """The training images of a run."""
-        recipe, loading = setup.recipe, Loading.from_setup(setup, ranks)
+        recipe, loading = setup.recipe, Loading.from_setup(setup)
         return cls(setup.data.train, TrainTransform.from_recipe(recipe), recipe.batch_size, recipe.seed, loading)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -251,11 +251,11 @@ class EvaluationInput(_Input):
         super().__init__(_Batches(split, transform, 0), batch_size, loading, -(-len(self._indices) // batch_size))
 
     @classmethod
-    def from_setup(cls, setup: RunSetup, split: Split, ranks: Ranks) -> EvaluationInput:
+    def from_setup(cls, setup: RunSetup, split: Split) -> EvaluationInput:
         """These images as the run evaluates them: resized, and cropped by the network's documented fraction."""
         crop_fraction, keep_aspect = NETWORKS[setup.spec.name].crop_fraction, setup.config.keep_aspect
         transform = EvalTransform(setup.recipe.image_size, crop_fraction, keep_aspect)
-        return cls(split, transform, setup.eval_batch_size, Loading.from_setup(setup, ranks))
+        return cls(split, transform, setup.eval_batch_size, Loading.from_setup(setup))
 
     def __iter__(self) -> Iterator[Batch]:
         return self._run(0, self._indices, range(0, len(self._indices), self._batch_size))

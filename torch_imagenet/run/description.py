@@ -27,7 +27,6 @@ from shared.run.events import log_start
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, open_log
 from shared.run.loop import Run
-from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.distributed.restart import job_name
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
@@ -40,13 +39,13 @@ _RULE = "-" * 40
 
 @contextlib.contextmanager
 def open_run(
-    setup: RunSetup, ranks: Ranks, lines: Sequence[str], name: str = "", resumed: Optional[Path] = None
+    setup: RunSetup, lines: Sequence[str], name: str = "", resumed: Optional[Path] = None
 ) -> Iterator[Tuple[Path, RunLog]]:
     """The folder of a run with its config.json, and its log, which begins with `lines`. Rank 0 alone writes.
 
     A new folder is named after `name`, else the mode. The run of the checkpoint `resumed` stays where it is.
     """
-    config, state = setup.config, getattr(setup, "state", None)
+    config, ranks, state = setup.config, setup.ranks, getattr(setup, "state", None)
     folder, moved = ranks.from_first(
         lambda: open_folder("torch_imagenet", config.mode, name or config.mode, config.output_dir, resumed)
     )

@@ -14,7 +14,6 @@ from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
-from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.loss_scale import LossScale
@@ -29,11 +28,11 @@ T = TypeVar("T")
 class TrainingStep(Step):
     """A network ready to be trained: on its device, in its precision, with optimizer, loss scale and average."""
 
-    def __init__(self, network: nn.Module, setup: RunSetup, ranks: Ranks) -> None:
-        recipe, device, precision, sync_bn = setup.recipe, setup.device, setup.precision, setup.config.sync_bn
+    def __init__(self, network: nn.Module, setup: RunSetup) -> None:
+        recipe, device, ranks, precision = setup.recipe, setup.device, setup.ranks, setup.precision
         self.device, self.precision, self.asynchronous = device, precision, device.asynchronous
         self._recipe, self._ranks, self._normalise = recipe, ranks, setup.normalisation()
-        if sync_bn:
+        if setup.config.sync_bn:
             network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, setup.memory_format)
         self._head = setup.spec.head if recipe.freeze_body else None
@@ -42,7 +41,7 @@ class TrainingStep(Step):
                 parameter.requires_grad_(name.split(".")[0] == self._head)
         if precision.weights != torch.float32:
             to_half(self.network, precision.weights)
-        self._meets_in_forward = sync_bn and ranks.size > 1
+        self._meets_in_forward = setup.config.sync_bn and ranks.size > 1
         self._magnitude = 0.0  # of the weights when results were last read
         self._epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
         self._mixing = mixing(recipe, setup.spec.num_classes, ranks.rank)

@@ -53,7 +53,7 @@ def losses(name: str, rate: float, steps: int = STEPS) -> List[float]:
     device = open_device("cpu")
     config = RunConfig.from_argv(["--memory-format", "contiguous"])
     level = Precision("float64", weights=torch.float64)
-    step = TrainingStep(drawn(network), Setup(config, device, recipe, spec, level, None), ALONE)
+    step = TrainingStep(drawn(network), Setup(config, device, ALONE, recipe, spec, level, None))
     random = np.random.RandomState(0)
     pixels = torch.from_numpy(random.randint(0, 256, (BATCH, SIDE, SIDE, 3)).astype(np.uint8))
     batch = Batch(pixels, torch.arange(BATCH) % CLASSES, ())
