@@ -26,7 +26,7 @@ from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import ExtentReader
 from shared.run.log import RunLog
 from torch_imagenet.distributed.process_group import ALONE, Ranks
-from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, rand_augment
+from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, torchvision_transforms
 from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.options import workers
@@ -221,7 +221,7 @@ class TrainingInput(_Input):
 
     def __init__(self, split: Split, transform: TrainTransform, batch_size: int, seed: int, loading: Loading) -> None:
         if transform.randaugment:
-            rand_augment(transform.randaugment)  # raises here, not in a worker, where torchvision is missing
+            torchvision_transforms("--randaugment")  # raises here, not in a worker, where torchvision is missing
         self._seed = seed
         self.steps_per_epoch = len(split) // (batch_size * loading.ranks)
         super().__init__(_Batches(split, transform, seed), batch_size, loading, self.steps_per_epoch)

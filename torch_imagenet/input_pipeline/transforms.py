@@ -32,7 +32,10 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """The augmentation of training. `randaugment` is (number of operations, magnitude), or ()."""
+    """The augmentation of training.
+
+    `randaugment` (Cubuk et al., arXiv 1909.13719; torchvision's) is (number of operations, magnitude), or ().
+    """
 
     image_size: int
     crop_scale: Tuple[float, float] = (0.08, 1.0)  # share of the image's area
@@ -57,7 +60,8 @@ class TrainTransform:
         mirrored = random.random_sample() < 0.5 and self.flip
         image = cut_out(image, box, self.image_size)
         if self.randaugment:
-            augment, seed = rand_augment(self.randaugment), int(random.randint(2**31 - 1))
+            seed = int(random.randint(2**31 - 1))
+            augment = torchvision_transforms("--randaugment").RandAugment(*self.randaugment)
             with torch.random.fork_rng(devices=[]):  # it draws from torch's default generator
                 torch.default_generator.manual_seed(seed)
                 image = augment(image)
@@ -122,11 +126,6 @@ def cut_out(image: Image.Image, box: Box, size: int) -> Image.Image:
 def _crop_start(length: int, size: int) -> int:
     """The start of a centre crop. torchvision rounds differently where the image is smaller than the crop."""
     return round((length - size) / 2) if length >= size else -((size - length) // 2)
-
-
-def rand_augment(setting: Tuple[int, ...]) -> Any:
-    """torchvision's RandAugment (Cubuk et al., arXiv 1909.13719). Raises UsageError without torchvision."""
-    return torchvision_transforms("--randaugment").RandAugment(*setting)
 
 
 def torchvision_transforms(option: str) -> Any:

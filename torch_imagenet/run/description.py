@@ -104,7 +104,7 @@ def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
     if recipe.label_smoothing:
         classes = "all" if recipe.smoothing == "uniform" else "the wrong"
         yield f"label smoothing {recipe.label_smoothing:g} over {classes} classes"
-    if step.waits_for_host:
+    if step.loss_scale.is_enabled() and not step.optimizer.defaults.get("fused"):
         yield "this optimizer leaves the loss scale to the host, which waits for the device after every step"
     yield from [*recipe.schedule.remarks(), *resumption_notes(setup)]
 

@@ -16,8 +16,8 @@ from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import losses, not_finite, optimizer
+from torch_imagenet.step.images import mixing
 from torch_imagenet.step.loss_scale import LossScale
-from torch_imagenet.step.mixing import mixing
 
 if TYPE_CHECKING:
     from torch_imagenet.run_setup import RunSetup
@@ -70,11 +70,6 @@ class TrainingStep(Step):
             raise out_of_memory.training(self.device, size, (size + 1) // 2, self._recipe.accumulate, tried=False)
         fits = out_of_memory.fitting(size, lambda smaller: self._try(largest, smaller), self.device)
         raise out_of_memory.training(self.device, size, fits, self._recipe.accumulate)
-
-    @property
-    def waits_for_host(self) -> bool:
-        """Whether the host decides if a step is taken, because this optimizer is not fused."""
-        return self.loss_scale.is_enabled() and not self.optimizer.defaults.get("fused")
 
     def left_out(self) -> torch.Tensor:
         """What `run` would give for a step of no images, which changes nothing."""
