@@ -37,11 +37,7 @@ ORIGINAL_LAST, ORIGINAL_BEST = "checkpoint.pth.tar", "model_best.pth.tar"
 
 
 def find(path: Union[str, Path]) -> Found:
-    """The checkpoint that `path` means.
-
-    Raises UsageError where there is none, where it is the other half's, and where it does not say what continuing or
-    evaluating it needs.
-    """
+    """The checkpoint that `path` means. Raises UsageError if it is none, the other half's, or incomplete."""
     found = checkpoint_folder.find(path)
     if not (found.folder / TRAINING).is_file():
         raise UsageError(f"{found.folder} is no checkpoint of an ImageNet network; name a run of this program")
@@ -79,10 +75,7 @@ def read_training(folder: Path) -> Dict[str, Any]:
 
 
 def load_training(step: TrainingStep, folder: Path) -> None:
-    """Go on with the weights, the optimizer and the loss scale of a checkpoint.
-
-    Raises UsageError where its file, which may be a stranger's, is not of this network and recipe.
-    """
+    """Go on from a checkpoint, perhaps a stranger's. Raises UsageError if it is not of this network and recipe."""
     state = read_training(folder)
     try:
         step.load_state_dict(state)

@@ -149,10 +149,7 @@ def _weights(config: RunConfig) -> FoundWeights:
 def prepare(
     config: RunConfig, device: Device, ranks: Ranks = ALONE, weights: Optional[FoundWeights] = None
 ) -> Tuple[RunSetup, Match]:
-    """What runs, and which outputs of the network are the classes of the images. Nothing is changed.
-
-    The recipe is that of the weights' training. Raises UsageError where images and weights do not fit.
-    """
+    """What runs, and which outputs are the images' classes. Raises UsageError where images and weights do not fit."""
     weights = weights or _weights(config)
     state = weights.state
     data = load_data(config, state, need_train=False)

@@ -75,10 +75,7 @@ class TrainingSetup(RunSetup):
     def from_config(
         cls, config: RunConfig, device: Device, ranks: Ranks, found: Optional[Found], weights: Optional[FoundWeights]
     ) -> TrainingSetup:
-        """The setup of a run that resumes the checkpoint `found`, or starts, from `weights` or from nothing.
-
-        Raises UsageError where they do not go together.
-        """
+        """Of a run that resumes `found`, or starts from `weights` or nothing. Raises UsageError if they do not fit."""
         state = found.state if found else None
         if config.sync_bn:
             data_parallel.check_synchronised_statistics(device)

@@ -30,10 +30,7 @@ from torch_imagenet.weights.source import FoundWeights
 
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
-    """Train and evaluate as configured; everything is written under the run's folder, by rank 0.
-
-    Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint written.
-    """
+    """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
     begin = time.time()
 
     # -- What runs ---------------------------------------------------------------------------------------------

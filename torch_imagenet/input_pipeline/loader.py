@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch_imagenet.run_setup import RunSetup, TrainingSetup
 
 
+# Of a batch: zero-based epoch, indices into the split int64 [B], files to download ahead.
 _Key = Tuple[int, np.ndarray, Tuple[Remote, ...]]
 
 
@@ -75,10 +76,7 @@ class Batch(NamedTuple):
 
 
 class _Batches(Dataset[Union[Batch, UsageError]]):
-    """A map-style dataset whose items are whole batches. It pickles to the split and the transform.
-
-    A key is the zero-based epoch, indices into the split int64 [B], and the files to download ahead.
-    """
+    """A map-style dataset whose items are whole batches. It pickles to the split and the transform."""
 
     def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
         self.split, self._transform, self._seed = split, transform, seed
@@ -148,10 +146,7 @@ class _Input:
         )
 
     def _run(self, epoch: int, order: np.ndarray, starts: Iterable[int]) -> Iterator[Batch]:
-        """The batches of the images that begin at `starts` in this order.
-
-        Raises DataError at a bad image unless they are skipped, and RunEnded where a worker dies or hangs.
-        """
+        """The batches at these `starts` of the order. Raises DataError at a bad image, RunEnded if a worker fails."""
         indices = [order[start : start + self._batch_size] for start in starts]
         self._requests[:] = [(epoch, *each) for each in zip(indices, self.split.ahead(indices))]
         with self._watch.waiting(), without_torchs_handler():

@@ -32,16 +32,13 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """The augmentation of training.
-
-    `randaugment` (Cubuk et al., arXiv 1909.13719; torchvision's) is (number of operations, magnitude), or ().
-    """
+    """The augmentation of training."""
 
     image_size: int
     crop_scale: Tuple[float, float] = (0.08, 1.0)  # share of the image's area
     crop_ratio: Tuple[float, float] = (3 / 4, 4 / 3)  # width to height
     flip: bool = True
-    randaugment: Tuple[int, ...] = ()
+    randaugment: Tuple[int, ...] = ()  # operations and magnitude of torchvision's RandAugment (arXiv 1909.13719)
 
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe) -> TrainTransform:
@@ -51,10 +48,7 @@ class TrainTransform:
     def __call__(
         self, image: Image.Image, seed: int, epoch: int, index: int, reuse: Optional[np.random.RandomState] = None
     ) -> np.ndarray:
-        """RGB to uint8 [size, size, 3]. The random numbers depend on seed, zero-based epoch and image index alone.
-
-        `reuse` is as in `shared.rng.image_random`.
-        """
+        """RGB to uint8 [size, size, 3]; what it draws depends on the arguments of `shared.rng.image_random` alone."""
         random = image_random(seed, epoch, index, reuse)
         box = random_resized_crop(random, image.width, image.height, self.crop_scale, self.crop_ratio)
         mirrored = random.random_sample() < 0.5 and self.flip
@@ -72,17 +66,14 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resize to image_size / crop_fraction, then a centre crop; without `keep_aspect` the image becomes a square."""
+    """torchvision's Resize(int(image_size / crop_fraction)) and CenterCrop(image_size); else squeezed to a square."""
 
     image_size: int
     crop_fraction: float = 0.875
     keep_aspect: bool = True
 
     def __call__(self, image: Image.Image, *unused: Any) -> np.ndarray:
-        """uint8 [size, size, 3]: torchvision's Resize(int(size / crop_fraction)) and CenterCrop(size).
-
-        The arguments from which `TrainTransform` draws its numbers are `unused`.
-        """
+        """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments."""
         size, side = self.image_size, int(self.image_size / self.crop_fraction)
         width, height = side, side
         if self.keep_aspect:

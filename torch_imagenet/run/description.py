@@ -227,10 +227,7 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
 
 
 def finish(log: RunLog, folder: Path, record: Dict[str, Any], metrics: Metrics, *advice: str) -> None:
-    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own.
-
-    Raises UsageError with the `advice` where the record cannot be written.
-    """
+    """Write the record and a run's last lines. Raises UsageError with the `advice` where the disk does not take it."""
     records.write_record(folder / "result.json", record, *advice)
     log.succeeded()
     trained, tested = record.get("bad_images", 0), record["evaluation"].get("skipped", 0)

@@ -57,10 +57,7 @@ def choose_recipe(config: RunConfig, device: Device, data: Optional[Data] = None
 
 
 def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
-    """The recipe of the interrupted run, of which only the number of epochs may change.
-
-    Raises UsageError where an option or the data set would make it another run.
-    """
+    """That of the interrupted run. Raises UsageError where an option but --epochs, or the data set, changes the run."""
     check_same_data(state["data"], data.content.fingerprint, data.classes, data.content.path)
     refuse_less(state["progress"], config.epochs, config.max_steps)
     stored = ImageNetRecipe.from_json(state["recipe"])
