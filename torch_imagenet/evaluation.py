@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
@@ -38,8 +39,6 @@ from torch_imagenet.step import not_finite
 from torch_imagenet.weights.source import FoundWeights, found_weights
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
-
-_OTHER_CLASSES = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
 
 
 class Evaluator:
@@ -110,6 +109,8 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     assert data is not None
     ranks.same("data set", data.content.fingerprint)
     network, matched = _network(setup, weights)
+    val = data.content.val  # under the numbers and names that the network's outputs have
+    labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
     logits: Forward = torch.compile(network) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
     lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
@@ -118,7 +119,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
 
     # -- Count -------------------------------------------------------------------------------------------------
     with description.open_run(setup, lines) as (folder, log):
-        with EvaluationInput.from_setup(setup, data.labelled(classes)) as images:
+        with EvaluationInput.from_setup(setup, labelled) as images:
             evaluator = Evaluator(setup, images, interrupts, log)
             metrics = evaluator.count(lambda batch: logits(batch)[:, columns], network)
             if ranks.is_first:
@@ -155,7 +156,8 @@ def prepare(
     data = load_data(config, state, need_train=False)
     recipe = evaluated_recipe(config, state, data)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
-    classes = match(outputs, data.classes, _OTHER_CLASSES)
+    advice = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
+    classes = match(outputs, data.classes, advice)
     spec = network_spec(config, recipe, state, len(outputs.names), "network")
     trained_here = state is not None and state["device"]["kind"] == device.kind
     level = precision(config.precision or (recipe.precision if trained_here else "O0"))

@@ -7,7 +7,6 @@ from typing import List
 import torch
 
 from shared.cli.signals import Interrupts
-from shared.system.atomic_files import write_atomic
 from torch_imagenet.benchmark import SyntheticStep
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -36,8 +35,7 @@ def profile(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
         synthetic.check_numbers()
         temporary = folder / f".{TRACE}"
         profiler.export_chrome_trace(str(temporary))
-        write_atomic(folder / TRACE, temporary.read_bytes())
-        temporary.unlink()
+        temporary.replace(folder / TRACE)
         for line in most_expensive(profiler, device, steps):
             log.line(line)
         log.line(f"trace: {folder / TRACE}; open it in https://ui.perfetto.dev or chrome://tracing")

@@ -52,7 +52,9 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         bad = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks)
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
-        run = Run(setup.plan, step, log, interrupts, folder, write, setup.state, ranks, bad.receive)
+        run = Run(
+            setup.plan, step, log, interrupts, folder, write, setup.state, ranks, lambda: bad.note(ranks.received())
+        )
         batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
         with batches, images, run:
             evaluator = Evaluator(setup, images, interrupts, log)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional
 
 from shared import imagenet, sample
-from shared.class_names import Classes, Match
+from shared.class_names import Classes
 from shared.errors import UsageError
 from shared.imagenet.dataset import ImageNet, Split
 from shared.imagenet.download_cache import is_url, shown
@@ -46,11 +46,6 @@ class Data:
             "fingerprint": content.fingerprint,
             "classes": self.classes.stored(),
         }
-
-    def labelled(self, found: Match) -> Split:
-        """The validation images under the numbers and names that the network's outputs have."""
-        val = self.content.val
-        return replace(val, classes=found.names, labels=found.labels(val.labels))
 
 
 def load_data(

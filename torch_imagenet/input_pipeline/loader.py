@@ -278,7 +278,3 @@ class BadImages:
                 if not self._ranks.is_first:
                     self._ranks.send_to_first(text)
                 self._log.line(f"bad image left out: {text}")
-
-    def receive(self) -> None:
-        """Note what the other ranks have sent since the last call."""
-        self.note(self._ranks.received())

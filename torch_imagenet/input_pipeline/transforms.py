@@ -18,8 +18,6 @@ from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.rng import image_random
 
-_TRIES = 10
-
 
 class Box(NamedTuple):
     """A crop of an image, in pixels."""
@@ -91,7 +89,7 @@ def random_resized_crop(
 ) -> Box:
     """A box of random area and aspect ratio. After ten failed attempts: the largest central box in that range."""
     area = width * height
-    for _ in range(_TRIES):
+    for _ in range(10):
         target = area * random.uniform(*scale)
         aspect = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
         across, down = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))

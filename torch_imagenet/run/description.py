@@ -32,10 +32,6 @@ from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 
-_RULE = "-" * 40
-
-# -- the log ---------------------------------------------------------------------------------------------------
-
 
 @contextlib.contextmanager
 def open_run(
@@ -140,8 +136,8 @@ def epoch_line(epoch: int, speed: Dict[str, Any]) -> str:
 
 def log_accuracy(log: RunLog, metrics: Metrics, epoch: Optional[int] = None) -> None:
     """Log an evaluation at the end of a one-based epoch, or by itself."""
-    head = "" if epoch is None else f"Validation Epoch #{epoch}:\t"
-    for line in [_RULE, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", _RULE]:
+    rule, head = "-" * 40, "" if epoch is None else f"Validation Epoch #{epoch}:\t"
+    for line in [rule, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", rule]:
         log.line(line)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 from typing import Any, Dict, Optional
 
 import torch
@@ -67,10 +67,7 @@ class LossScale(torch.amp.GradScaler):
 
 
 def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 1 <= value <= 2.0**32:
-        raise UsageError(f"a loss scale of {text!r}; give dynamic or a number from 1 to 2^32, as in --loss-scale 128")
-    return value
+    with contextlib.suppress(ValueError):
+        if 1 <= float(text) <= 2.0**32:
+            return float(text)
+    raise UsageError(f"a loss scale of {text!r}; give dynamic or a number from 1 to 2^32, as in --loss-scale 128")

@@ -135,30 +135,24 @@ def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> torch.optim
     one-dimensional ones: biases, and the scales and shifts of batch normalisation.
     """
     named = weights.trainable()
-    decayed, rest = list(named.values()), []
-    if recipe.decayed == "weights":
-        decayed, rest = [p for p in named.values() if p.ndim > 1], [p for p in named.values() if p.ndim <= 1]
+    rest = [parameter for parameter in named.values() if recipe.decayed == "weights" and parameter.ndim <= 1]
+    decayed = [parameter for parameter in named.values() if recipe.decayed == "all" or parameter.ndim > 1]
     groups: List[Dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay}]
-    if rest:
-        groups.append({"params": rest, "weight_decay": 0.0})
+    groups += [{"params": rest, "weight_decay": 0.0}] if rest else []
     settings: Dict[str, Any] = {"lr": recipe.schedule.at(0), "momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    optimizer = _optimizer(groups, settings, device)
+    optimizer: Optional[torch.optim.Optimizer] = None
+    if device.own_sgd is not None:
+        optimizer = device.own_sgd(groups, **settings)
+    elif device.has_fused_sgd(recipe.momentum):
+        with contextlib.suppress(RuntimeError):  # the device has no fused kernel
+            optimizer = torch.optim.SGD(groups, fused=True, **settings)
+    optimizer = optimizer or torch.optim.SGD(groups, foreach=None if device.supports_foreach else False, **settings)
     if recipe.momentum:
         # Where the first step overflows, the fused kernel leaves the momentum buffers it has just allocated
         # uninitialised and uses them in the next step. Zeros give the same first step and are safe.
         for parameter in named.values():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
-
-
-def _optimizer(groups: List[Dict[str, Any]], settings: Dict[str, Any], device: Device) -> torch.optim.Optimizer:
-    if device.own_sgd is not None:
-        own: torch.optim.Optimizer = device.own_sgd(groups, **settings)
-        return own
-    if device.has_fused_sgd(settings["momentum"]):
-        with contextlib.suppress(RuntimeError):  # the device has no fused kernel
-            return torch.optim.SGD(groups, fused=True, **settings)
-    return torch.optim.SGD(groups, foreach=None if device.supports_foreach else False, **settings)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
