@@ -33,9 +33,9 @@ from shared.imagenet.decode import read_rgb  # noqa: E402
 from shared.imagenet.split import Split, scan  # noqa: E402
 from shared.rng import image_random  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
-from torch_imagenet.input_pipeline.loader import TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform, cut_out, random_resized_crop  # noqa: E402
-from torch_imagenet.step.normalisation import Normalisation  # noqa: E402
+from torch_imagenet.step.images import Normalisation  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -66,7 +66,7 @@ def torchvisions(torchvision: Any, options: Any, times: int, workers: int, norma
 
 def ours(options: Any, split: Split, workers: int, normalised: bool) -> Epoch:
     """This program's pipeline; with `normalised` the main process normalises on the CPU."""
-    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, workers)
+    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, Loading(workers))
     normalise = Normalisation(MEAN, STD, torch.device("cpu"), torch.float32, channels_last=True)
 
     def epoch(number: int) -> int:

@@ -30,13 +30,13 @@ from shared.imagenet.extent_reader import ExtentReader  # noqa: E402
 from shared.imagenet.shards.write import write_shards  # noqa: E402
 from shared.imagenet.split import Split  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
-from torch_imagenet.input_pipeline.loader import TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
 
 def pipeline(split: Split, options: Any, workers: int) -> Epoch:
     """Batches of training images."""
-    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, workers)
+    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, Loading(workers))
     return lambda epoch: sum(len(batch.labels) for batch in batches.epoch(epoch))
 
 

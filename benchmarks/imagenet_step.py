@@ -30,6 +30,7 @@ from shared.cli.arguments import number, one_of  # noqa: E402
 from torch_imagenet.benchmark import SyntheticStep  # noqa: E402
 from torch_imagenet.devices.device import Device, open_device  # noqa: E402
 from torch_imagenet.devices.precision import precision  # noqa: E402
+from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
 
 TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50", "pnasnet5large": "pnasnet5large"}
@@ -71,7 +72,7 @@ def main() -> None:
     config = RunConfig.from_argv(["--batch-size=32", "--image-size=128", "--precision=O0", *rest])
     config = dataclasses.replace(config, network=config.network or "se_resnet50_caffe")
     device = open_device(config.device)
-    ours = SyntheticStep(config, device)
+    ours = SyntheticStep(config, device, ALONE)
     images = ours.normalise(ours.batch.images).float().contiguous()
     theirs = timms_step(
         ours.setup.spec.name,

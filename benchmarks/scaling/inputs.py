@@ -45,7 +45,7 @@ from shared.run import provenance  # noqa: E402
 from shared.run.log import now  # noqa: E402
 from shared.system.atomic_files import write_atomic  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
-from torch_imagenet.input_pipeline.loader import TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
 SIZES = (4096, 2**20, 25 * 2**20)  # bytes of a message
@@ -77,7 +77,7 @@ def decode_rate(batches: TrainingInput, epochs: Iterable[int]) -> float:
 
 def decode_rates(split: Split, image_size: int, images: int, rounds: int) -> List[float]:
     """The rate of every round, each of at least `images` images."""
-    batches = TrainingInput(split, TrainTransform(image_size), BATCH, 0, workers=0)
+    batches = TrainingInput(split, TrainTransform(image_size), BATCH, 0, Loading(0))
     times = -(-images // (batches.steps_per_epoch * BATCH))
     return [decode_rate(batches, range(at * times, (at + 1) * times)) for at in range(rounds + 1)][1:]
 

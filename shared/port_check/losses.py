@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import List, Sequence
 
-
 from shared.port_check.findings import Check
 from shared.port_check.tolerance import FALSE_ALARM, UNIT_ROUNDOFF
 
@@ -27,7 +26,7 @@ def loss_checks(side: Sequence[float], reference: Sequence[float], rounded: Sequ
             units = 0.0
         relative = error / abs(expected) if expected else error
         worst = f"{observed:.7g} where {expected:.7g} is right, in step {step}"
-        checks.append(Check("loss curve", "", f"loss of step {step}", "the training loss", float(units), float(relative), worst))
+        checks.append(
+            Check("loss curve", "", f"loss of step {step}", "the training loss", float(units), float(relative), worst)
+        )
     return checks
-
-

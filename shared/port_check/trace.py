@@ -57,11 +57,7 @@ class Trace:
 
 def write_trace(path: Union[str, Path], trace: Trace) -> None:
     """Write the file, whole or not at all."""
-    content = {
-        "version": VERSION,
-        "description": trace.description,
-        "calls": [asdict(call) for call in trace.calls],
-    }
+    content = {"version": VERSION, "description": trace.description, "calls": [asdict(call) for call in trace.calls]}
     header: Dict[str, Any] = {"__metadata__": {"trace": json.dumps(content)}}
     arrays, end = [], 0
     for name, value in trace.tensors.items():

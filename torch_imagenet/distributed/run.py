@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import torch
 
@@ -17,7 +17,7 @@ from torch_imagenet.distributed.process_group import ALONE, ProcessGroup, Ranks,
 from torch_imagenet.options import RunConfig, workers
 
 Mode = Callable[[RunConfig, Device, Ranks, Interrupts], None]
-Check = Callable[[RunConfig, Device], None]
+Check = Callable[[RunConfig, Device], Any]
 
 
 def run_on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts, check: Optional[Check] = None) -> None:

@@ -13,7 +13,7 @@ from shared.class_names import Classes, match, of_state
 from shared.errors import UsageError
 from shared.run.folder import named_weights, run_of
 from torch_imagenet import checkpoints
-from torch_imagenet.checkpoints import TRAINING, check_stored, read_training
+from torch_imagenet.checkpoints import TRAINING, read_training
 from torch_imagenet.distributed.restart import continued_job
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
@@ -59,7 +59,6 @@ def found_weights(config: RunConfig) -> FoundWeights:
     if path.is_file() and not holds_one(path):
         return FoundWeights(path, None, [], head_classes(path))
     found = checkpoints.find(path)
-    check_stored(found)
     classes = of_state(found.state, found.state["network"]["num_classes"])
     return FoundWeights(found.folder, found.state, found.notes, classes)
 
@@ -76,7 +75,6 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
         return config, None, weights
     config.check_one_checkpoint()
     found = checkpoints.find(config.resume)
-    check_stored(found)
     output_dir = config.output_dir or str(run_of(found.folder))
     return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
 

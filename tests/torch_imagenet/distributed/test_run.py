@@ -22,7 +22,7 @@ from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
 from torch_imagenet.input_pipeline.dataset import load_data  # noqa: E402
 from torch_imagenet.main import main  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
-from torch_imagenet.recipe import choose_recipe, resumed_recipe  # noqa: E402
+from torch_imagenet.run.recipe import choose_recipe, resumed_recipe  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -100,7 +100,7 @@ def test_the_linear_scaling_rule(tiny):
     ):
         config = RunConfig.from_argv([*words, *more])
         data = load_data(config)
-        recipe = choose_recipe(config, data, device)
+        recipe = choose_recipe(config, device, data)
         assert recipe.schedule.base == pytest.approx(rate)
         stored = {
             "recipe": recipe.to_json(),

@@ -8,8 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from torch_imagenet.step.optimizer import Weights  # noqa: E402
-from torch_imagenet.step.weight_average import WeightAverage  # noqa: E402
+from torch_imagenet.step.optimizer import WeightAverage, Weights  # noqa: E402
 
 
 def _network():

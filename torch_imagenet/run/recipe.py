@@ -19,14 +19,11 @@ from torch_imagenet.options import RunConfig
 DEFAULT_NETWORK = "se_resnet50"
 
 # What an option changes in a recipe, by the name that the option has in the namespace.
-RECIPE_OPTIONS = tuple(
-    (
-        "network epochs batch_size learning_rate scheduler milestones factors warm_up_epochs period factor "
-        "minimum momentum weight_decay precision loss_scale seed steps_per_epoch image_size dropout drop_path "
-        "auxiliary_weight zero_pad label_smoothing smoothing decayed clip_norm accumulate ema_decay mixup cutmix "
-        "randaugment freeze_body"
-    ).split()
-)
+RECIPE_OPTIONS = (
+    "network epochs batch_size learning_rate scheduler milestones factors warm_up_epochs period factor minimum "
+    "momentum weight_decay precision loss_scale seed steps_per_epoch image_size dropout drop_path auxiliary_weight "
+    "zero_pad label_smoothing smoothing decayed clip_norm accumulate ema_decay mixup cutmix randaugment freeze_body"
+).split()
 
 
 def global_batch_size(recipe: ImageNetRecipe, device: Device) -> int:
@@ -34,22 +31,10 @@ def global_batch_size(recipe: ImageNetRecipe, device: Device) -> int:
     return recipe.batch_size * recipe.accumulate * device.count
 
 
-def choose_recipe(config: RunConfig, data: Data, device: Device) -> ImageNetRecipe:
+def choose_recipe(config: RunConfig, device: Device, data: Optional[Data] = None) -> ImageNetRecipe:
     """--recipe, else the network's documented one for one device; a short one for the sample. Options override it."""
-    name = config.recipe or ("imagenet_sample" if data.content.name == sample.NAME else _documented(config))
-    return _overridden(name, config, device)
-
-
-def synthetic_recipe(config: RunConfig, device: Device) -> ImageNetRecipe:
-    """The recipe that is measured where no data is read. Options override it."""
-    return _overridden(config.recipe or _documented(config), config, device)
-
-
-def _documented(config: RunConfig) -> str:
-    return DEFAULTS[config.network or DEFAULT_NETWORK]
-
-
-def _overridden(name: str, config: RunConfig, device: Device) -> ImageNetRecipe:
+    on_sample = data is not None and data.content.name == sample.NAME
+    name = config.recipe or ("imagenet_sample" if on_sample else DEFAULTS[config.network or DEFAULT_NETWORK])
     recipe = recipes.get(name)
     assert isinstance(recipe, ImageNetRecipe)  # the command line knows no others
     given = config.given(RECIPE_OPTIONS)
@@ -72,10 +57,7 @@ def _overridden(name: str, config: RunConfig, device: Device) -> ImageNetRecipe:
 
 
 def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Data) -> ImageNetRecipe:
-    """The recipe of the interrupted run, of which only the number of epochs may change.
-
-    Raises UsageError where an option or the data set would make it another run.
-    """
+    """That of the interrupted run. Raises UsageError where an option but --epochs, or the data set, changes the run."""
     check_same_data(state["data"], data.content.fingerprint, data.classes, data.content.path)
     refuse_less(state["progress"], config.epochs, config.max_steps)
     stored = ImageNetRecipe.from_json(state["recipe"])
