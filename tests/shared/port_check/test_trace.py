@@ -50,7 +50,7 @@ def test_it_reads_what_the_safetensors_library_writes(tmp_path: Path) -> None:
 
     with safe_open(str(tmp_path / "a"), "np") as file:
         metadata = file.metadata()
-    library.save_file({n: v for n, v in _trace().tensors.items()}, tmp_path / "b", metadata=metadata)
+    library.save_file(dict(_trace().tensors), tmp_path / "b", metadata=metadata)
     read = read_trace(tmp_path / "b")
     np.testing.assert_array_equal(read.tensors["output/conv/0"], _trace().tensors["output/conv/0"])
     assert read.calls == _trace().calls
