@@ -31,6 +31,7 @@ from torch_imagenet.distributed.data_parallel import broadcast
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.dataset import load_data
 from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
+from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
@@ -166,7 +167,7 @@ def prepare(
 
 def _network(setup: RunSetup, weights: FoundWeights) -> Tuple[nn.Module, List[str]]:
     """The network with its weights, on the device, and what the log says about how they matched."""
-    network = setup.spec.make()
+    network = set_form(setup.spec.make(), setup.config.grouped_conv)
     matched = weights.load(network) if setup.ranks.is_first else []
     setup.device.place(network, setup.memory_format)
     broadcast(network.state_dict().values(), setup.ranks)

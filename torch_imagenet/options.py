@@ -19,6 +19,7 @@ from torch_imagenet.networks.registry import NETWORKS
 
 DESCRIPTION = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
 MEMORY_FORMATS = ("channels_last", "contiguous")
+GROUPED_CONV = ("native", "dense", "split")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "check-port", "summary")
@@ -63,6 +64,7 @@ class RunConfig(CommonConfig):
     shard_cache_size: float
     # Device and speed.
     memory_format: Optional[str]
+    grouped_conv: str
     compile: bool
     # Several devices.
     nnodes: Optional[int]
@@ -176,6 +178,8 @@ def _add_machines(result: Parser) -> None:
     levels = "the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)"
     add("--opt-level", dest="precision", metavar="LEVEL", help=levels)
     add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
+    grouped_conv = "how SENet154's grouped convolutions are computed, the same function: " + ", ".join(GROUPED_CONV)
+    add("--grouped-conv", type=one_of(*GROUPED_CONV), default="native", help=grouped_conv)
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
     add("--compile", action="store_true", help="compile the network with torch.compile")
 

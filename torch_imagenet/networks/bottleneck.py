@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.grouped_conv import GroupedConv2d
 
 EXPANSION = 4  # a stage's output has 4 times its planes: 256, 512, 1024, 2048 channels
 
@@ -31,7 +32,8 @@ class Bottleneck(nn.Module):
         first, second, third = widths
         self.conv1 = nn.Conv2d(channels, first, 1, strides[0], bias=False)
         self.bn1 = nn.BatchNorm2d(first)
-        self.conv2 = nn.Conv2d(first, second, 3, strides[1], padding=1, groups=groups, bias=False)
+        convolution = nn.Conv2d if groups == 1 else GroupedConv2d
+        self.conv2 = convolution(first, second, 3, strides[1], padding=1, groups=groups, bias=False)
         self.bn2 = nn.BatchNorm2d(second)
         self.conv3 = nn.Conv2d(second, third, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(third)
