@@ -108,7 +108,13 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     data = setup.data
     assert data is not None
     ranks.same("data set", data.content.fingerprint)
-    network, matched = _network(setup, weights)
+    network = setup.spec.make()
+    matched = weights.load(network) if ranks.is_first else []
+    device.place(network, setup.memory_format)
+    broadcast(network.state_dict().values(), ranks)
+    if setup.precision.weights != torch.float32:
+        to_half(network, setup.precision.weights)
+    network.eval()
     val = data.content.val  # under the numbers and names that the network's outputs have
     labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
     logits: Forward = torch.compile(network) if config.compile else network
@@ -162,14 +168,3 @@ def prepare(
     trained_here = state is not None and state["device"]["kind"] == device.kind
     level = precision(config.precision or (recipe.precision if trained_here else "O0"))
     return RunSetup(config, device, ranks, recipe, spec, level, data), classes.for_evaluation(config.restrict_classes)
-
-
-def _network(setup: RunSetup, weights: FoundWeights) -> Tuple[nn.Module, List[str]]:
-    """The network with its weights, on the device, and what the log says about how they matched."""
-    network = setup.spec.make()
-    matched = weights.load(network) if setup.ranks.is_first else []
-    setup.device.place(network, setup.memory_format)
-    broadcast(network.state_dict().values(), setup.ranks)
-    if setup.precision.weights != torch.float32:
-        to_half(network, setup.precision.weights)
-    return network.eval(), matched

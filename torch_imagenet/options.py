@@ -17,10 +17,8 @@ from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
-DESCRIPTION = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
 MEMORY_FORMATS = ("channels_last", "contiguous")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
-
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "summary")
 
 
@@ -104,9 +102,9 @@ class RunConfig(CommonConfig):
 
 def parser() -> Parser:
     """All options; those that the recipe has a field for are None unless given."""
-    result = common_parser(
-        "torch_imagenet/main.py", DESCRIPTION, MODES, tuple(NETWORKS), recipes.names("torch_imagenet"), ("torch",), 10
-    )
+    description = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
+    names = recipes.names("torch_imagenet")
+    result = common_parser("torch_imagenet/main.py", description, MODES, tuple(NETWORKS), names, ("torch",), 10)
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
     _add_machines(result)

@@ -49,22 +49,19 @@ class Data:
 
 
 def load_data(
-    config: RunConfig,
-    state: Optional[Dict[str, Any]] = None,
-    need_train: bool = True,
-    start: Optional[Dict[str, Any]] = None,
+    config: RunConfig, state: Optional[Dict[str, Any]] = None, resumed: bool = False, need_train: bool = True
 ) -> Data:
     """In this order: --data-path, what the checkpoint's run used, ./imagenet, and where nobody has named data or
     weights the embedded sample.
 
-    With the `state` of a run that is to be continued the training images have the order that they had in it; `start` is
-    that of a run whose weights alone are taken. Raises UsageError where what is named is not there.
+    `state` is the checkpoint's. In a run that is `resumed` the training images have the order that they had in it.
+    Raises UsageError where what is named is not there.
     """
-    used, name, remark = state or start, None, "data: {name} from {path}"
+    name, remark = None, "data: {name} from {path}"
     if config.data_path is not None:
         path = config.data_path
-    elif used is not None:
-        path, name = _trained_on(used["data"]["path"]), used["data"]["name"]
+    elif state is not None:
+        path, name = _trained_on(state["data"]["path"]), state["data"]["name"]
         remark += ", where the checkpoint was trained"
     elif os.path.lexists(imagenet.FOLDER):
         path, remark = imagenet.FOLDER, f"data: {{name}} from ./{imagenet.FOLDER}"
@@ -78,7 +75,7 @@ def load_data(
         )
     splits = ("train", "val") if need_train else ("val",)
     content = imagenet.load(path, splits, name, shard_cache=shard_cache(config, path))
-    if state is not None and content.train is not None:
+    if state is not None and resumed and content.train is not None:
         content = replace(content, train=content.train.ordered(state["data"].get("order", WHOLE)))
     return Data(content, remark.format(name=content.name, path=shown(content.path)))
 

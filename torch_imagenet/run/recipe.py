@@ -86,10 +86,7 @@ def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: D
 def network_spec(
     config: RunConfig, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int, whose: str
 ) -> NetworkSpec:
-    """The recipe's network for this number of classes, or the one that a checkpoint was made with.
-
-    Raises UsageError where the numbers of classes differ; `whose` they are, the data set's or the weights'.
-    """
+    """The recipe's network, or the checkpoint's. Raises UsageError if it has not as many `classes` as `whose` has."""
     requested = config.num_classes
     if requested not in (None, classes):
         raise UsageError(
