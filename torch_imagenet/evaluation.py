@@ -156,7 +156,7 @@ def _weights(config: RunConfig) -> FoundWeights:
 def prepare(
     config: RunConfig, device: Device, ranks: Ranks = ALONE, weights: Optional[FoundWeights] = None
 ) -> Tuple[RunSetup, Match]:
-    """What runs, and which outputs are the images' classes. Raises UsageError where images and weights do not fit."""
+    """What runs, and which outputs are the images' classes. Raises UsageError if the weights do not fit the images."""
     weights = weights or _weights(config)
     state = weights.state
     data = load_data(config, state, need_train=False)

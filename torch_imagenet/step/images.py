@@ -1,4 +1,4 @@
-"""A batch of images on the device: normalised, and by MixUp or CutMix mixed."""
+"""A batch of images on the device: normalisation, then MixUp or CutMix."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class LossScale(torch.amp.GradScaler):
             self._steps += 1
 
     def check(self, step: int, ended: bool) -> None:
-        """Raise UsageError where too many steps up to `step` overflow; `ended`: an epoch. Waits for the device."""
+        """Raise UsageError where too many steps up to `step`, an epoch's last if `ended`, overflow. It waits."""
         if self.skipped is None:
             return
         if self.static is None and self.get_scale() < 1:
