@@ -16,6 +16,7 @@ if not __package__:
 from shared.cli.entry_point import run
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
+from torch_imagenet.check_data import check_data
 from torch_imagenet.options import RunConfig
 
 
@@ -35,12 +36,6 @@ def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     run_on_devices(mode, config, interrupts, check)
 
 
-def _check_data(config: RunConfig, interrupts: Interrupts) -> None:
-    from torch_imagenet.check_data import check_data
-
-    check_data(config, interrupts)
-
-
 def _summary(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
     from torch_imagenet.summary import summary
@@ -50,7 +45,7 @@ def _summary(config: RunConfig, interrupts: Interrupts) -> None:
 
 MODES = {
     **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile"), _on_devices),
-    "check-data": _check_data,
+    "check-data": check_data,
     "summary": _summary,
 }
 

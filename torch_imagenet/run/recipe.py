@@ -77,10 +77,9 @@ def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: D
     network = config.network or DEFAULT_NETWORK
     recipe = recipes.get(DEFAULTS[network])
     assert isinstance(recipe, ImageNetRecipe)
-    changes = {"network": network, "image_size": config.image_size or NETWORKS[network].image_size}
-    if config.zero_pad is not None:
-        changes["zero_pad"] = config.zero_pad
-    return recipe.override(auxiliary_weight=0.0, **changes)
+    image_size = config.image_size or NETWORKS[network].image_size
+    given = config.given(["zero_pad"])
+    return recipe.override(network=network, image_size=image_size, auxiliary_weight=0.0, **given)
 
 
 def network_spec(

@@ -163,7 +163,7 @@ class TrainingStep(Step):
 
     def state_dict(self) -> Dict[str, Any]:
         """Everything that continuing needs, as tensors and plain values. Waits for the device."""
-        average = self.average.state_dict()
+        average = self.average.entries
         return {
             "network": self.weights.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -186,9 +186,9 @@ class TrainingStep(Step):
         momenta = [self.optimizer.state[one].get("momentum_buffer") for one in self.weights.trainable().values()]
         tensors = [weight.detach() for weight in self.weights.masters.values()]
         tensors += [*self.network.buffers(), *(momentum for momentum in momenta if momentum is not None)]
-        data_parallel.broadcast([*tensors, *self.average.state_dict().values()], self._ranks)
+        data_parallel.broadcast([*tensors, *self.average.entries.values()], self._ranks)
         self.weights.copy_to_model()
 
     def evaluated_weights(self) -> Dict[str, torch.Tensor]:
         """The float32 state dict that evaluations use: the averages where there are any."""
-        return {**self.weights.state_dict(), **self.average.state_dict()}
+        return {**self.weights.state_dict(), **self.average.entries}
