@@ -81,8 +81,8 @@ class Evaluator:
         if merged is None:
             raise stopped or Stopped(signal.SIGTERM)
         self.bad.note(bad)
-        training = setup.config.mode != "evaluate"
-        check_evaluation(merged, setup.data.content.path, layers[0] if layers else None, training)
+        layer = layers[0] if layers else None
+        check_evaluation(merged, setup.data.content.path, layer, training=setup.config.mode != "evaluate")
         return merged
 
     def write_examples(self, folder: Path) -> None:
@@ -120,8 +120,8 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     logits: Forward = torch.compile(network) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
     lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
-    lines += [f"note: {note}" for note in classes.notes]
-    lines += [*description.device_lines(setup), description.network_line(setup, network)]
+    lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]
+    lines.append(description.network_line(setup, network))
 
     # -- Count -------------------------------------------------------------------------------------------------
     with description.open_run(setup, lines) as (folder, log):
@@ -159,7 +159,7 @@ def prepare(
     """What runs, and which outputs are the images' classes. Raises UsageError if the weights do not fit the images."""
     weights = weights or _weights(config)
     state = weights.state
-    data = load_data(config, state, need_train=False)
+    data = load_data(config, state)
     recipe = evaluated_recipe(config, state, data)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
     advice = "check --data-path and the names of the classes, or give it a new head with the mode finetune"

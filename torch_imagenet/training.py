@@ -43,8 +43,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
-    resumed = found.folder if found else None
-    with description.open_run(setup, lines, name, resumed) as (folder, log):
+    with description.open_run(setup, lines, name, found.folder if found else None) as (folder, log):
         description.log_setup(log, setup, step)
         log.line(f"output: {folder}")
 

@@ -54,6 +54,6 @@ def test_the_data_that_a_checkpoint_names(tiny, tmp_path, resumed):
 
 def test_the_sample_of_a_run_is_made_again_where_a_cache_was_emptied(tmp_path):
     of_run = state(tmp_path / "other cache" / "se-pnas-kit" / "sample-v1" / "imagenet", sample.NAME)
-    data = load("--checkpoint", "x", state=of_run, need_train=False)
+    data = load("evaluate", "--checkpoint", "x", state=of_run)
     assert (data.content.name, len(data.content.val)) == (sample.NAME, sample.TEST_IMAGES)
     assert data.content.path == str(sample.imagenet_folder())

@@ -141,9 +141,6 @@ def log_accuracy(log: RunLog, metrics: Metrics, epoch: Optional[int] = None) -> 
         log.line(line)
 
 
-# -- config.json and checkpoints ------------------------------------------------------------------------------
-
-
 def write_config(setup: RunSetup, folder: Path) -> None:
     """config.json of this run. Raises OSError."""
     config_file.write_config(
@@ -186,9 +183,6 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-# -- the record ------------------------------------------------------------------------------------------------
 
 
 def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any) -> Dict[str, Any]:

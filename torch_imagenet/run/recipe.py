@@ -78,8 +78,7 @@ def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: D
     recipe = recipes.get(DEFAULTS[network])
     assert isinstance(recipe, ImageNetRecipe)
     image_size = config.image_size or NETWORKS[network].image_size
-    given = config.given(["zero_pad"])
-    return recipe.override(network=network, image_size=image_size, auxiliary_weight=0.0, **given)
+    return recipe.override(network=network, image_size=image_size, auxiliary_weight=0.0, **config.given(["zero_pad"]))
 
 
 def network_spec(

@@ -159,8 +159,6 @@ class TrainingStep(Step):
         """Which of the network's statistics and weights are not finite, for a message."""
         return not_finite.in_state(self.network, self.weights.masters)
 
-    # -- state -------------------------------------------------------------------------------------------------
-
     def state_dict(self) -> Dict[str, Any]:
         """Everything that continuing needs, as tensors and plain values. Waits for the device."""
         average = self.average.entries
