@@ -45,7 +45,7 @@ def report(rows: Sequence[Row]) -> str:
     width = max(len(row.name) for row in rows)
     return "".join(
         f"  {row.name:<{width}} {1000 * statistics.median(row.seconds):10.1f} ms"
-        f" {statistics.median(row.rates):10.0f} images/s   ratio {statistics.median(row.ratios):.3f}"
+        f" {statistics.median(row.rates):10.1f} images/s   ratio {statistics.median(row.ratios):.3f}"
         f" ({min(row.ratios):.3f} to {max(row.ratios):.3f})\n"
         for row in rows
     )

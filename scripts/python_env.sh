@@ -150,8 +150,8 @@ again, or name a Python that has TensorFlow with PYTHON=..." \
             env PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 "$folder/bin/python" -m pip install \
             --disable-pip-version-check --no-input --retries 2 \
             -c "$folder/.constraints" -r "$KIT_ROOT/requirements/$name.txt"
-        fingerprint "$folder/bin/python" "$KIT_ROOT/requirements/$name.txt" >"$folder/.stamp-$name.new"
-        mv "$folder/.stamp-$name.new" "$folder/.stamp-$name"
+        fingerprint "$folder/bin/python" "$KIT_ROOT/requirements/$name.txt" >"$folder/.stamp-$name.new" &&
+            mv "$folder/.stamp-$name.new" "$folder/.stamp-$name"
     done
     exec 9>&- # or the lock would be held during the training
 }

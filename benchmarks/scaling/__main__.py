@@ -17,8 +17,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.scaling import networks, tables  # noqa: E402
 from benchmarks.scaling.cluster import Cluster, cluster  # noqa: E402

@@ -67,7 +67,15 @@ def _counted(network: str, weights: torch.dtype) -> Workload:
     with torch.device("meta"):
         model = NetworkSpec.from_recipe(chosen, CLASSES).make()
         images = torch.empty(2, 3, chosen.image_size, chosen.image_size)
-        layers = _layers(model, images)
+        layers: List[Tuple[nn.Module, int]] = []  # in the order of the forward pass, with their multiply-adds
+
+        def record(layer: Any, inputs: Any, output: Any) -> None:
+            is_counted = isinstance(layer, (nn.Conv2d, nn.Linear))
+            layers.append((layer, output.numel() * layer.weight[0].numel() if is_counted else 0))
+
+        for layer in model.modules():
+            layer.register_forward_hook(record)
+        model.train()(images)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     statistics = sum(value.numel() for value in model.buffers() if value.is_floating_point())
     if weights != torch.float32:
@@ -90,18 +98,3 @@ def _buckets(ready: Dict[torch.Tensor, float]) -> Tuple[Bucket, ...]:
     members = [[tensors[index] for index in group] for group in groups]
     buckets = [Bucket(sum(one.nbytes for one in group), max(ready[one] for one in group)) for group in members]
     return tuple(sorted(buckets, key=lambda bucket: bucket.ready))
-
-
-def _layers(network: nn.Module, images: torch.Tensor) -> List[Tuple[nn.Module, int]]:
-    """Modules with parameters of their own, in the order of the forward pass, and their multiply-adds for `images`."""
-    found: List[Tuple[nn.Module, int]] = []
-
-    def record(module: Any, inputs: Any, output: torch.Tensor) -> None:
-        is_counted = isinstance(module, (nn.Conv2d, nn.Linear))
-        found.append((module, output.numel() * module.weight[0].numel() if is_counted else 0))
-
-    for module in network.modules():
-        if next(module.parameters(recurse=False), None) is not None:
-            module.register_forward_hook(record)
-    network.train()(images)
-    return found

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from benchmarks.scaling.cluster import Cluster, cluster, measured
 from benchmarks.scaling.model import Step, step
@@ -119,21 +118,15 @@ def networks() -> str:
     return table(head, rows, text_columns=[0])
 
 
-def same_batch(network: str) -> str:
-    """Weak scaling: the recipe's batch on every device."""
-    return steps_table([step(workload(network), _cluster(network), devices) for devices in IN_DOCUMENT])
-
-
-def same_global_batch(network: str) -> str:
-    """Strong scaling: LARGEST_BATCH images shared by all devices."""
-    return steps_table(_shared(network))
+def _steps(network: str, devices: Sequence[int] = DEVICES, global_batch: Optional[int] = None) -> List[Step]:
+    work, machines = workload(network), _cluster(network)
+    return [step(work, machines, one, global_batch) for one in devices]
 
 
 def _shared(network: str) -> List[Step]:
     """LARGEST_BATCH images on as many devices as keep to the recipe's batch on each."""
-    work = workload(network)
-    devices = [devices for devices in DEVICES if devices * work.batch_size >= LARGEST_BATCH]
-    return [step(work, _cluster(network), one, LARGEST_BATCH) for one in devices]
+    devices = [devices for devices in DEVICES if devices * recipe(network).batch_size >= LARGEST_BATCH]
+    return _steps(network, devices, LARGEST_BATCH)
 
 
 def changes() -> str:
@@ -152,7 +145,7 @@ def good() -> str:
     """The largest number of devices of each network: at 90 % efficiency, and at LARGEST_BATCH images per step."""
     rows = []
     for network in DOCUMENTED:
-        steps = [step(workload(network), _cluster(network), devices) for devices in DEVICES]
+        steps = _steps(network)
         same = max(one.devices for one in steps if one.efficiency >= 0.9)
         harmless = max(one.devices for one in steps if one.global_batch <= LARGEST_BATCH)
         fair = [one for one in _shared(network) if one.efficiency >= 0.5][-1]
@@ -167,7 +160,7 @@ def documented() -> str:
     rows = []
     for network in ("se_resnet50", "pnasnet5large"):
         one, eight = documented_rate(network, 1), documented_rate(network, 8)
-        model = step(workload(network), _cluster(network), 8)
+        (model,) = _steps(network, [8])
         efficiencies = [f"{eight / one / 8:.2f}", f"{model.efficiency:.2f}"]
         rows.append([NAMES[network], f"{one:,.1f}", f"{eight:,.1f}", *efficiencies])
     head = ["network", "1 NPU, images/s", "8 NPUs, images/s", "efficiency", "the model's"]
@@ -180,8 +173,8 @@ def blocks() -> Dict[str, Callable[[], str]]:
         made.__name__: made for made in (inputs, rates, networks, changes, good, documented)
     }
     for network in DOCUMENTED:
-        found[f"{network}, the recipe's batch"] = functools.partial(same_batch, network)
-        found[f"{network}, {LARGEST_BATCH} images"] = functools.partial(same_global_batch, network)
+        found[f"{network}, the recipe's batch"] = lambda network=network: steps_table(_steps(network, IN_DOCUMENT))
+        found[f"{network}, {LARGEST_BATCH} images"] = lambda network=network: steps_table(_shared(network))
     return found
 
 
