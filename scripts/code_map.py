@@ -19,7 +19,6 @@ FIRST_GRADIENT = ("{half}/training.py", "{half}/step/training_step.py", "{half}/
 MODES = ("main", "training", "evaluation", "benchmark", "profiling", "summary", "check_data")
 PURE = ("metrics", "schedules", "rng", "roofline")  # the modules of shared that compute and do nothing else
 EVERYWHERE = ("shared/errors", "shared/text", "shared/system")  # every room may import them
-PICTURE = re.compile(r"(<!-- imports:begin -->\n).*?(<!-- imports:end -->)", re.DOTALL)
 
 
 class Measure(NamedTuple):
@@ -170,16 +169,17 @@ def _reachable(graph: Dict[str, Set[str]], start: str) -> Set[str]:
     return found
 
 
-def with_picture(text: str) -> str:
-    """The Markdown text with the picture of today between its marks."""
-    return PICTURE.sub(lambda match: match.group(1) + picture() + match.group(2), text)
+def renewed(text: str, name: str, content: str) -> str:
+    """The Markdown text with this content between its marks `<!-- name:begin -->` and `<!-- name:end -->`."""
+    marks = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+    return marks.sub(lambda match: match.group(1) + content + match.group(2), text)
 
 
 def main(argv: List[str]) -> int:
     """The exit status."""
     if argv[:1] == ["--picture"]:
         path = Path(argv[1])
-        path.write_text(with_picture(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(renewed(path.read_text(encoding="utf-8"), "imports", picture()), encoding="utf-8")
         return 0
     worst = sorted(measures(), key=lambda measure: measure.value / measure.limit, reverse=True)
     beyond = sum(measure.value > measure.limit for measure in worst)

@@ -16,7 +16,6 @@ import contextlib
 import importlib
 import io
 import json
-import re
 import sys
 import tempfile
 import threading
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # instead of this folder
 
-from scripts.code_map import PACKAGES, parse  # noqa: E402
+from scripts.code_map import PACKAGES, parse, renewed  # noqa: E402
 from shared import sample  # noqa: E402
 from shared.results.__main__ import main as results  # noqa: E402
 
@@ -118,19 +117,13 @@ def table(files: List[str]) -> str:
     return "\n".join(["| file | what it is |", "|---|---|", *rows]) + "\n"
 
 
-def with_table(text: str, half: str, files: List[str]) -> str:
-    """The Markdown text with the table between the marks of the half."""
-    marks = re.compile(rf"(<!-- {half}:begin -->\n).*?(<!-- {half}:end -->)", re.DOTALL)
-    return marks.sub(lambda match: match.group(1) + table(files) + match.group(2), text)
-
-
 def main(argv: List[str]) -> int:
     """The exit status."""
     files = trace(argv[0])
     sys.stdout.write("\n".join([*files, f"{len(files)} files"]) + "\n")
     if argv[1:2] == ["--update"]:
         path = Path(argv[2])
-        path.write_text(with_table(path.read_text(encoding="utf-8"), argv[0], files), encoding="utf-8")
+        path.write_text(renewed(path.read_text(encoding="utf-8"), argv[0], table(files)), encoding="utf-8")
     return 0
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from benchmarks.scaling.cluster import Cluster, cluster, measured
 from benchmarks.scaling.model import Step, step
 from benchmarks.scaling.networks import DOCUMENTED, RATES, documented_rate, recipe, workload
-from shared.errors import UsageError
+from scripts import code_map
 
 DEVICES = tuple(2**power for power in range(11))
 IN_DOCUMENT = (1, 8, 16, 64, 256, 1024)
@@ -179,16 +178,11 @@ def blocks() -> Dict[str, Callable[[], str]]:
 
 
 def renewed(text: str) -> str:
-    """The document with its tables updated. Raises UsageError for a mark that names no table."""
-    known = blocks()
-
-    def replaced(match: "re.Match[str]") -> str:
-        name = match.group(1)
-        if name not in known:
-            raise UsageError(f"there is no table {name!r}; known are {', '.join(sorted(known))}")
-        return f"<!-- {name}: begin -->\n\n{known[name]()}\n<!-- {name}: end -->"
-
-    return re.sub(r"<!-- ([^>]*): begin -->.*?<!-- \1: end -->", replaced, text, flags=re.DOTALL)
+    """The document with its tables updated."""
+    for name, made in blocks().items():
+        if f"<!-- {name}:begin -->" in text:
+            text = code_map.renewed(text, name, f"\n{made()}\n")
+    return text
 
 
 def _cluster(network: str, **changed: float) -> Cluster:

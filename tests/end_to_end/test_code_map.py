@@ -67,7 +67,7 @@ def test_the_picture_is_that_of_the_imports():
     """Renew it with `python scripts/code_map.py --picture docs/architecture.md`."""
     text = ARCHITECTURE.read_text(encoding="utf-8")
     assert text.count("```mermaid") == 1
-    assert code_map.with_picture(text) == text
+    assert code_map.renewed(text, "imports", code_map.picture()) == text
 
 
 def documented_way(half: str) -> List[str]:
@@ -83,7 +83,7 @@ def test_one_image_touches_few_files_and_their_descriptions_are_the_codes(half):
     files = documented_way(half)
     assert 10 < len(files) <= 25
     text = ARCHITECTURE.read_text(encoding="utf-8")
-    assert trace_image.with_table(text, half, files) == text
+    assert code_map.renewed(text, half, trace_image.table(files)) == text
 
 
 @pytest.mark.slow

@@ -79,8 +79,7 @@ def test_every_launcher_has_its_script_and_the_other_way_round():
     for half, launchers in LAUNCHERS.items():
         scripts = {path.stem: path.read_text() for path in (ROOT / half / "test").glob("*.sh")}
         assert set(scripts) == set(launchers)
-        for name, text in scripts.items():
-            assert f"bash {half}/test/{name}.sh --data_path=DIR" in text
+        for text in scripts.values():
             assert text.endswith('/../../scripts/documented_launcher.sh"\n')
 
 
