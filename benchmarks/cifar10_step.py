@@ -113,14 +113,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
     devices.add_options(parser)
-    parser.set_defaults(device="auto", deterministic=False)
     options = parser.parse_args()
-    devices.load_tensorflow(options.device, options.xla)
+    devices.load_tensorflow("auto", options.xla)
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
-    device = devices.open_device(
-        options.device, "O0", options.xla, options.deterministic, options.npu_option, options.loss_scale
-    )
+    device = devices.open_device("auto", "O0", options.xla, False, options.npu_option, options.loss_scale)
     contenders = {"original's step": originals_step(data, recipe, device), "ours": our_step(data, recipe, device)}
     print(f"{device.kind}, {device.name}; depth {options.depth}, batch {options.batch_size}, {options.rounds} rounds")
     print(report(measure(contenders, options.rounds, warm_up=3)), end="")

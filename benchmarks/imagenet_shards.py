@@ -10,7 +10,6 @@ shards gain more.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -68,5 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -31,7 +30,7 @@ from torch_imagenet.options import RunConfig  # noqa: E402
 TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50", "pnasnet5large": "pnasnet5large"}
 
 
-def timms_step(ours: SyntheticStep, channels_last: bool) -> Callable[[], None]:
+def timms_step(ours: SyntheticStep, channels_last: bool) -> Contender:
     """The step of timm's train.py on the network, images, device and precision of our step."""
     import_torchvision()
     import timm
@@ -45,14 +44,15 @@ def timms_step(ours: SyntheticStep, channels_last: bool) -> Callable[[], None]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
     scaler = torch.amp.GradScaler(device.torch_device.type, enabled=ours.setup.precision.name == "O1")
 
-    def step() -> None:
+    def step(attempt: int) -> int:
         with device.autocast(ours.setup.precision):
             loss = torch.nn.functional.cross_entropy(network(images), ours.batch.labels)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        loss.item()
+        loss.item()  # waits for the device
+        return len(images)
 
     return step
 
@@ -68,16 +68,13 @@ def main() -> None:
     device = open_device(config.device)
     ours = SyntheticStep(config, device)
 
-    def complete(step: Callable[[], None]) -> Contender:
-        def run(attempt: int) -> int:
-            step()
-            device.synchronize()  # waits for the work that the device has queued
-            return len(ours.batch.images)
-
-        return run
+    def our_step(attempt: int) -> int:
+        ours.train()
+        device.synchronize()
+        return len(ours.batch.images)
 
     theirs = timms_step(ours, own.timm_memory_format == "channels_last")
-    contenders = {f"timm, {own.timm_memory_format}": complete(theirs), "ours": complete(ours.train)}
+    contenders = {f"timm, {own.timm_memory_format}": theirs, "ours": our_step}
     print(f"{ours.line()}, {device.name}, {ours.setup.precision.name}")
     print(report(measure(contenders, own.rounds, warm_up=2)), end="")
 

@@ -132,20 +132,16 @@ def picture() -> str:
     lines = ["```mermaid", "flowchart TD"]
     for package in PACKAGES:
         rooms = sorted(name for name in graph if name.split("/")[0] == package)
+        nodes = {name: name.replace("/", "__") for name in rooms}  # which Mermaid takes for no keyword or subgraph
         lines.append(f"    subgraph {package}")
         for name in rooms:
             title = ", ".join(PURE) if name == "shared/pure" else name.split("/")[1]
-            lines.append(f'        {_identifier(name)}["{title}"]')
+            lines.append(f'        {nodes[name]}["{title}"]')
         inside = _reduced({name: graph[name] & set(rooms) for name in rooms})
-        lines += [f"        {_identifier(a)} --> {_identifier(b)}" for a in rooms for b in sorted(inside[a])]
+        lines += [f"        {nodes[a]} --> {nodes[b]}" for a in rooms for b in sorted(inside[a])]
         lines.append("    end")
     lines += [f"    {half} --> shared" for half in HALVES]
     return "\n".join([*lines, "```"]) + "\n"
-
-
-def _identifier(name: str) -> str:
-    """An identifier that Mermaid takes for no keyword and no subgraph."""
-    return name.replace("/", "__")
 
 
 def _reduced(graph: Dict[str, Set[str]]) -> Dict[str, Set[str]]:

@@ -8,10 +8,8 @@ set -eu
 half=$(CDPATH='' cd -- "$(dirname -- "${self:?}")/.." && pwd -P)
 half=${half##*/}
 launcher=${self##*/}
-case $half in
-    torch_imagenet) module=torch ;;
-    *) module=tensorflow ;;
-esac
+module=tensorflow
+[ "$half" != torch_imagenet ] || module=torch
 [ "${etp_running_flag:-}" = true ] || load_ascend_environment
 
 # The Python: the one that PYTHON names, else one on the PATH that has the framework, else the checkout's own.

@@ -117,15 +117,10 @@ def table(files: List[str]) -> str:
     return "\n".join(["| file | what it is |", "|---|---|", *rows]) + "\n"
 
 
-def main(argv: List[str]) -> int:
-    """The exit status."""
-    files = trace(argv[0])
-    sys.stdout.write("\n".join([*files, f"{len(files)} files"]) + "\n")
-    if argv[1:2] == ["--update"]:
-        path = Path(argv[2])
-        path.write_text(renewed(path.read_text(encoding="utf-8"), argv[0], table(files)), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    traced = trace(sys.argv[1])
+    sys.stdout.write("\n".join([*traced, f"{len(traced)} files"]) + "\n")
+    if sys.argv[2:3] == ["--update"]:
+        document = Path(sys.argv[3])
+        text = renewed(document.read_text(encoding="utf-8"), sys.argv[1], table(traced))
+        document.write_text(text, encoding="utf-8")

@@ -44,5 +44,4 @@ def cluster(image_size: int, inputs: Dict[str, float]) -> Cluster:
 
 def measured() -> Dict[str, Any]:
     """The decode rates of one core with their origin, which inputs.py has measured."""
-    content: Dict[str, Any] = json.loads(MEASURED_FILE.read_text(encoding="utf-8"))
-    return content
+    return json.loads(MEASURED_FILE.read_text(encoding="utf-8"))
