@@ -81,8 +81,8 @@ is_installed() { # FOLDER NAME
         [ "$(fingerprint "$1/bin/python" "$KIT_ROOT/requirements/$2.txt")" = "$(cat "$stamp")" ]
 }
 
-# Runs a command with its output in the log, whose end is shown before WHAT if it fails. It runs in the background, so that
-# a signal ends both at once; the traps are set before it starts, or a signal in between would end this script alone.
+# Runs a command with its output in the log; if it fails, shows the log's end and fails with WHAT. It runs in the
+# background, so that a signal ends both at once; with traps set after its start, a signal in between would not.
 logged() { # LOG WHAT COMMAND ...
     local log=$1 what=$2 status=0
     shift 2
@@ -142,7 +142,7 @@ install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
         is_installed "$folder" "$name" && continue
         say "installing requirements/$name.txt into $short; takes a minute or two, log in $short/install.log"
         rm -f "$folder/.stamp-$name"
-        # The pins of the first file constrain the others, without hashes, which pip would then require of every package.
+        # The pins of the first file constrain the others, without hashes, or pip would require them of every package.
         # The user's pip settings must not install outside the folder.
         pins_of "$KIT_ROOT/requirements/$base.txt" >"$folder/.constraints"
         logged "$log" "requirements/$name.txt could not be installed; check the network and the lines above, then start \
