@@ -13,10 +13,10 @@ from shared.cli import standard_streams
 from shared.cli.arguments import Parser, one_of
 from shared.cli.signals import reader_gone
 from shared.errors import UsageError, one_line
+from shared.results.documented import Row
 from shared.results.page.document import page
-from shared.results.publish import publish
-from shared.results.record import read_record
-from shared.results.rows import Row, rows
+from shared.results.record import publish, read_record
+from shared.results.rows import rows
 from shared.results.tables import FORMATS, LANGUAGES, render
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import expanded
@@ -41,34 +41,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m shared.results", description=__doc__)
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=expanded,
-        metavar="RUN",
-        help="a run's folder, a result.json, or a folder of them (default: the records committed under results/)",
+    add = parser.add_argument
+    runs = "a run's folder, a result.json, or a folder of them (default: the records committed under results/)"
+    add("runs", nargs="*", type=expanded, metavar="RUN", help=runs)
+    formats = f"{', '.join(FORMATS)}, html: one page with curves and diagrams (default: text)"
+    add("--format", type=one_of(*FORMATS, "html"), default="text", help=formats)
+    add("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
+    update = (
+        "replace the text between <!-- results:begin --> and <!-- results:end --> in these files; "
+        "<!-- results:begin lang=zh --> gives Chinese headings"
     )
-    parser.add_argument(
-        "--format",
-        type=one_of(*FORMATS, "html"),
-        default="text",
-        help=", ".join(FORMATS) + ", html: one page with curves and diagrams (default: text)",
-    )
-    parser.add_argument("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
-    parser.add_argument(
-        "--update-readme",
-        nargs="+",
-        type=expanded,
-        metavar="FILE",
-        help="replace the text between <!-- results:begin --> and <!-- results:end --> in these files; "
-        "<!-- results:begin lang=zh --> gives Chinese headings",
-    )
-    parser.add_argument(
-        "--publish", action="store_true", help="copy the named runs' records to results/, to be committed"
-    )
-    parser.add_argument(
-        "--check", nargs="+", type=expanded, metavar="FILE", help="exit 1 if --update-readme would change one of these"
-    )
+    add("--update-readme", nargs="+", type=expanded, metavar="FILE", help=update)
+    add("--publish", action="store_true", help="copy the named runs' records to results/, to be committed")
+    check = "exit 1 if --update-readme would change one of these"
+    add("--check", nargs="+", type=expanded, metavar="FILE", help=check)
     return parser
 
 
@@ -129,26 +115,25 @@ def _no_record(path: Path) -> str:
 
 def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:
     """The text of a Markdown file, and the same with up-to-date results blocks."""
+
+    def updated(block: re.Match[str]) -> str:
+        language = block.group("lang") or "en"
+        if language not in LANGUAGES:
+            raise UsageError(f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}")
+        return f"{block.group(1)}\n{render(table_rows, 'markdown', language)}\n{block.group(3)}"
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read {path} ({getattr(error, 'strerror', None) or error}); name a Markdown file"
-        ) from error
-    blocks = list(_BLOCK.finditer(text))
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path} ({reason}); name a Markdown file") from error
+    after, blocks = _BLOCK.subn(updated, text)
     if not blocks:
         raise UsageError(
             f"{path} has no results block; put <!-- results:begin --> and <!-- results:end --> on lines of "
             "their own where the tables belong"
         )
-    updated = text
-    for block in reversed(blocks):
-        language = block.group("lang") or "en"
-        if language not in LANGUAGES:
-            raise UsageError(f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}")
-        table = block.group(1) + "\n" + render(table_rows, "markdown", language) + "\n" + block.group(3)
-        updated = updated[: block.start()] + table + updated[block.end() :]
-    return text, updated
+    return text, after
 
 
 def _write(path: Path, text: str) -> None:
@@ -162,13 +147,10 @@ def _differs(path: Path, table_rows: Sequence[Row]) -> int:
     text, updated = _with_block(path, table_rows)
     if text == updated:
         return 0
-    sys.stdout.writelines(
-        difflib.unified_diff(text.splitlines(True), updated.splitlines(True), str(path), "as measured", n=0)
-    )
-    print(
-        f"{path}: its results block is out of date; run python -m shared.results --update-readme {path}",
-        file=sys.stderr,
-    )
+    lines = (text.splitlines(True), updated.splitlines(True))
+    sys.stdout.writelines(difflib.unified_diff(*lines, str(path), "as measured", n=0))
+    advice = f"run python -m shared.results --update-readme {path}"
+    print(f"{path}: its results block is out of date; {advice}", file=sys.stderr)
     return 1
 
 

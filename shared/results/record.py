@@ -1,4 +1,4 @@
-"""`result.json`, the record of a run: built, validated, written atomically and read.
+"""`result.json`, the record of a run: built, validated, written atomically, read and published.
 
 A part that a mode does not have is left out, never zero. NaN is an error. Accuracies are percent, times seconds or
 milliseconds as named, counts images.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Union
@@ -18,7 +19,7 @@ from shared.class_names import Match
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.run.provenance import commit
-from shared.system.atomic_files import write_atomic
+from shared.system.atomic_files import make_folder, write_atomic
 from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind, check
 from shared.text import decoded
 
@@ -203,14 +204,33 @@ def read_record(path: Union[str, Path]) -> Dict[str, Any]:
     """Read and validate a record. Raises UsageError with file and key if it is missing, damaged or invalid."""
     try:
         record = json.loads(decoded(Path(path).read_bytes()))
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path} ({error.strerror or error}); name a run's folder or its result.json"
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON ({error}); name the result.json that a run wrote") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path} ({reason}); name a run's folder or its result.json") from error
     validate(record, str(path))
     return dict(record)
+
+
+def publish(record: Dict[str, Any], folder: Path) -> Path:
+    """Write the record under `folder`, to be committed: named after the run, without paths of the machine.
+
+    Returns the file. Raises UsageError if the run's code was not committed or the file exists.
+    """
+    commit = record.get("commit", "")
+    if not commit or commit.endswith("-dirty"):
+        raise UsageError(f"the run's code is not a commit ({commit or 'unknown'}); commit, run again, then publish")
+    record = dict(record)
+    for part, key, levels in (("dataset", "path", 1), ("evaluation", "checkpoint", 2)):
+        if key in record.get(part, {}):
+            last = Path(record[part][key]).parts[-levels:]
+            record[part] = dict(record[part], **{key: os.path.join(*last)})
+    parts = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
+    stamp = record["started"][:16].replace(":", "")
+    target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*parts, record["mode"], stamp])) + ".json")
+    if target.exists():
+        raise UsageError(f"{target} is there already; this run has been published")
+    write_record(target, record)
+    return target
 
 
 def validate(record: Any, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from shared.class_names import CIFAR10
 from shared.results.page import plots
@@ -27,7 +27,23 @@ _IMAGENETTE = {
 }
 CLASSES: Dict[str, Tuple[str, ...]] = {"cifar-10": CIFAR10, "imagenette": tuple(_IMAGENETTE.values())}
 _MOST_LISTED = 10
-_RECORD_ONLY = "This record was written before the bins of confidence were kept: no reliability diagram."
+Fact = Tuple[str, str, str, str, Callable[[Any], str]]
+FACTS: Tuple[Fact, ...] = (  # name, unit, part of the record ("" is the whole), key, format
+    ("top-1", "%", "evaluation", "top1", "{:.2f}".format),
+    ("top-5", "%", "evaluation", "top5", "{:.2f}".format),
+    ("loss", "", "evaluation", "loss", "{:.4f}".format),
+    ("calibration error", "%", "evaluation", "expected_calibration_error", "{:.2f}".format),
+    ("images/s", "", "throughput", "images_per_second", "{:,.1f}".format),
+    ("ms/step, median", "", "throughput", "step_ms_p50", "{:,.1f}".format),
+    ("waiting for data", "%", "throughput", "data_wait_share", lambda share: f"{100 * share:.1f}"),
+    ("images evaluated", "", "evaluation", "images", "{:,}".format),
+    ("hours", "", "", "seconds", lambda seconds: f"{seconds / 3600:.2f}"),
+    ("parameters", "", "", "parameters", "{:,}".format),
+)
+_REPRODUCED = (
+    "commit recipe schedule precision seed batch_size global_batch_size epochs_completed steps_completed image_size"
+    " machine started"
+).split()
 
 
 def section(drawings: Drawings, number: int, run: Run) -> str:
@@ -77,42 +93,33 @@ def described(run: Run) -> str:
     return " · ".join(parts)
 
 
+def fact(record: Dict[str, Any], one: Fact) -> str:
+    """One of `FACTS` as text; empty if the record does not have it."""
+    _, _, part, key, form = one
+    value = (record.get(part, {}) if part else record).get(key)
+    return "" if value is None else form(value)
+
+
 def _facts(record: Dict[str, Any]) -> str:
-    def percent(part: str, key: str) -> Optional[str]:
-        value = record.get(part, {}).get(key)
-        return None if value is None else f"{value:.2f}<small> %</small>"
-
-    speed, evaluation = record.get("throughput", {}), record.get("evaluation", {})
-    facts: List[Tuple[str, Optional[str]]] = [
-        ("top-1", percent("evaluation", "top1")),
-        ("top-5", percent("evaluation", "top5")),
-        ("loss", f"{evaluation['loss']:.4f}" if "loss" in evaluation else None),
-        ("calibration error", percent("evaluation", "expected_calibration_error")),
-        ("images evaluated", f"{evaluation['images']:,}" if "images" in evaluation else None),
-        ("images/s", f"{speed['images_per_second']:,.1f}" if "images_per_second" in speed else None),
-        ("ms/step, median", f"{speed['step_ms_p50']:,.1f}" if "step_ms_p50" in speed else None),
-        ("waiting for data", percent_of(speed.get("data_wait_share"))),
-        ("hours", f"{record['seconds'] / 3600:.2f}"),
-        ("parameters", f"{record['parameters']:,}" if "parameters" in record else None),
+    known = [(one, fact(record, one)) for one in FACTS]
+    items = [
+        f"<li><b>{text}{one[1] and f'<small> {one[1]}</small>'}</b><span>{one[0]}</span></li>"
+        for one, text in known
+        if text
     ]
-    cells = "".join(f"<li><b>{value}</b><span>{name}</span></li>" for name, value in facts if value is not None)
-    return f'<ul class="facts">{cells}</ul>'
-
-
-def percent_of(share: Optional[float]) -> Optional[str]:
-    """A share as percent; None stays None."""
-    return None if share is None else f"{100 * share:.1f}<small> %</small>"
+    return f'<ul class="facts">{"".join(items)}</ul>'
 
 
 def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], names: Sequence[str]) -> List[str]:
     if not evaluation:
         return [note("This run has no evaluation.")]
     counts, accuracies = evaluation.get("confusion"), evaluation.get("per_class_accuracy")
-    parts, drawn = ["<h3>Evaluation</h3>"], []
+    parts = ["<h3>Evaluation</h3>"]
+    drawn: List[str] = []
     if evaluation.get("reliability"):
-        drawn.append(plots.reliability(drawings, evaluation["reliability"]))
+        plots.reliability(drawings, evaluation["reliability"], drawn)
     else:
-        parts.append(note(_RECORD_ONLY))
+        parts.append(note("This record was written before the bins of confidence were kept: no reliability diagram."))
     size = len(counts or accuracies or ())
     labels = [escaped(names[label]) if len(names) == size else f"class {label}" for label in range(size)]
     if counts and size <= plots.MOST_CELLS:
@@ -191,28 +198,15 @@ def _numbered(labels: Sequence[str], number: int) -> str:
 
 def _reproduce(run: Run) -> str:
     record, config = run.record, run.config or {}
-    commit = record.get("commit")
     parts = ["<h3>Reproduce</h3>"]
-    command = config.get("command")
-    if isinstance(command, str):
-        parts.append(f"<pre><code>{escaped(command)}</code></pre>")
+    if isinstance(config.get("command"), str):
+        parts.append(f"<pre><code>{escaped(config['command'])}</code></pre>")
     else:
         parts.append(note("The command is in the run's config.json, which is missing."))
-    facts = [("commit", f"<code>{escaped(commit)}</code>")] if commit else []
-    keys = tuple(
-        (
-            "recipe schedule precision seed batch_size global_batch_size epochs_completed steps_completed "
-            "image_size machine started"
-        ).split()
-    )
-    facts += [(key.replace("_", " "), escaped(record[key])) for key in keys if key in record]
-    facts += [(f"{name} version", escaped(version)) for name, version in record["versions"].items()]
-    facts += [
-        ("data set's fingerprint", f"<code>{escaped(mark)}</code>")
-        for mark in [record.get("dataset", {}).get("fingerprint")]
-        if mark
-    ]
-    parts.append(pairs(facts))
+    facts = {key.replace("_", " "): record.get(key) for key in _REPRODUCED}
+    facts.update((f"{name} version", version) for name, version in record["versions"].items())
+    facts["data set's fingerprint"] = record.get("dataset", {}).get("fingerprint")
+    parts.append(pairs((name, value) for name, value in facts.items() if value is not None))
     if run.config is not None:
         whole = escaped(json.dumps(run.config, indent=2, ensure_ascii=False))
         summary = "<summary>config.json, the full configuration</summary>"

@@ -29,9 +29,10 @@ def table(head: Sequence[str], rows: Iterable[Tuple[str, Sequence[str]]], text_c
     )
 
 
-def pairs(lines: Iterable[Tuple[str, str]]) -> str:
-    """A description list of names and values, which are HTML."""
-    return "<dl>" + "".join(f"<div><dt>{escaped(name)}</dt><dd>{value}</dd></div>" for name, value in lines) + "</dl>"
+def pairs(lines: Iterable[Tuple[str, Any]]) -> str:
+    """A description list of names and values."""
+    items = "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in lines)
+    return f"<dl>{items}</dl>"
 
 
 def figures(drawings: Sequence[str]) -> str:
