@@ -13,7 +13,7 @@ if __name__ == "__main__":
 from shared.cli.arguments import Parser  # noqa: E402
 from shared.cli.entry_point import run  # noqa: E402
 from shared.launchers.launch import launch  # noqa: E402
-from shared.launchers.plan import Half, Plan, make_plan  # noqa: E402
+from shared.launchers.plan import Plan, make_plan  # noqa: E402
 
 
 def main(half: str, name: str, argv: List[str]) -> int:
@@ -23,7 +23,7 @@ def main(half: str, name: str, argv: List[str]) -> int:
 
 def plan(half: str, name: str, argv: List[str]) -> Plan:
     """What the launcher would do. Raises as `shared.launchers.plan.make_plan`."""
-    return make_plan(Half(half, ROOT / half, lambda: _parser(half)), name, argv)
+    return make_plan(ROOT / half, _parser(half), name, argv)
 
 
 def _parser(half: str) -> Parser:

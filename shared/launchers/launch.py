@@ -6,7 +6,6 @@ import platform
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import List
 
 from shared.cli.signals import Interrupts
@@ -14,7 +13,7 @@ from shared.errors import UsageError
 from shared.launchers.placement import check_adapter
 from shared.launchers.plan import Plan
 from shared.launchers.process import Tee, run
-from shared.launchers.result_file import case_name, console_lines, fields, logged_losses, text
+from shared.launchers.result_file import CONSOLE, fields, logged_losses
 from shared.results.record import read_record
 from shared.run.folder import move_to_previous
 from shared.system.atomic_files import write_atomic
@@ -30,7 +29,6 @@ def launch(plan: Plan, interrupts: Interrupts) -> None:
     """
     begin = time.time()
     check_adapter(plan.adapters)
-    _make_folder(plan.output)
     aside = move_to_previous(plan.output, [plan.log.name, *(RESULTS if plan.first else ())])
     with Tee(plan.log, sys.stdout, sys.stderr) as tee:
         if aside:
@@ -53,16 +51,9 @@ def _write_results(plan: Plan, seconds: float) -> List[str]:
     record = read_record(plan.run / "result.json")
     suffix = plan.launcher.suffixes.get(record["network"], plan.launcher.suffix)
     losses = [] if record["mode"] == "evaluate" else logged_losses(plan.run / "events.jsonl")
-    case = case_name(record, suffix)
     values = fields(record, losses, suffix, platform.machine(), seconds)
+    case = values["CaseName"]
     if losses:
         write_atomic(plan.output / f"train_{case}_loss.txt", "".join(f"{loss:.6f}\n" for loss in losses))
-    write_atomic(plan.output / f"{case}.log", text(values))
-    return console_lines(values)
-
-
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make {output} ({error.strerror or error}); check its permissions") from error
+    write_atomic(plan.output / f"{case}.log", "".join(f"{key} = {value}\n" for key, value in values.items()))
+    return CONSOLE.format(**values).splitlines()

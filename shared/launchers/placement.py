@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Dict, Mapping, NamedTuple, Optional, Sequence
 
 from shared.errors import UsageError
 
@@ -33,8 +32,7 @@ _EXPORTED: Dict[str, Dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a launcher runs: main.py's --device, the <device-id> of the output folder, and variables to export."""
 
     device: str
@@ -58,7 +56,19 @@ def placement(
     """
     device = "npu" if requested is None else requested
     kind, _, index = device.partition(":")
-    number = _checked(index, "--device") if index else _number(device_id, environment, count)
+    number = index
+    if not index and count == 1:
+        number = environment.get("ASCEND_DEVICE_ID", "0" if device_id is None else device_id)
+    elif not index:  # the first of several
+        if device_id not in (None, "0"):
+            raise UsageError(
+                f"--device_id names one device, but the launcher uses {count}, 0 to {count - 1}; leave it out"
+            )
+        number = "0"
+    if not re.fullmatch("[0-9]{1,4}", number):  # it names a folder inside the output folder
+        option = "--device" if index else "--device_id (or ASCEND_DEVICE_ID)"
+        raise UsageError(f"{number!r} is not a device number; give {option} 0, 1, ...")
+    number = str(int(number))
     if not index and number != "0":
         if kind == "auto":
             raise UsageError(f"device {number} is of an unknown kind; name it, as in --device=cuda")
@@ -70,27 +80,8 @@ def placement(
 
 def check_adapter(packages: Sequence[str]) -> None:
     """Raise UsageError if `packages` is not empty and none of them is installed."""
-    if packages and not any(importlib.util.find_spec(name) for name in packages):
+    if packages and not any(map(importlib.util.find_spec, packages)):
         raise UsageError(
             f"this launcher is for an Ascend NPU, and {sys.executable} has no {' or '.join(packages)}; name a Python"
             " that has it with PYTHON=..., or another device with --device=cuda, --device=cpu or --device=auto"
         )
-
-
-def _number(device_id: Optional[str], environment: Mapping[str, str], count: int) -> str:
-    """The device's number; of several devices the first, 0."""
-    if count > 1:
-        if device_id not in (None, "0"):
-            raise UsageError(
-                f"--device_id names one device, but the launcher uses {count}, 0 to {count - 1}; leave it out"
-            )
-        return "0"
-    number = environment.get("ASCEND_DEVICE_ID", device_id)
-    return _checked("0" if number is None else number, "--device_id (or ASCEND_DEVICE_ID)")
-
-
-def _checked(number: str, option: str) -> str:
-    """The device number, validated because it names a folder inside the output folder."""
-    if not re.fullmatch("[0-9]{1,4}", number):
-        raise UsageError(f"{number!r} is not a device number; give {option} 0, 1, ...")
-    return str(int(number))

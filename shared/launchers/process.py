@@ -20,7 +20,7 @@ _GRACE = 10  # seconds to read the rest of a pipe after the command has ended
 
 
 class Tee:
-    """Writes the same bytes to the console, streams `out` and `err`, and to a log.
+    """Writes the same bytes to the console, streams `out` and `err`, and to a log, whose folder is made.
 
     The console gets them at once, the log in complete lines, so that lines of the two streams do not mix. For a full
     disk see `AppendedFile`.
@@ -30,6 +30,7 @@ class Tee:
         self._notes: List[str] = []
         self._lock = threading.Lock()
         try:
+            log.parent.mkdir(parents=True, exist_ok=True)
             self._log = AppendedFile(log, self._notes)
         except OSError as error:
             raise UsageError(f"cannot write {log} ({error.strerror or error}); check its permissions") from error
@@ -76,16 +77,18 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee, interrupt
     The command has a session of its own, so that a terminal's Ctrl-C reaches only this process, which forwards it once.
     A second signal would make the command stop without a checkpoint.
     """
+    environment = {**os.environ, **exported, **orphans.followed()}
+    pipe = subprocess.PIPE
     process = subprocess.Popen(
-        list(command),
-        env={**os.environ, **exported, **orphans.followed()},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
     )
     with interrupts.forwarded(process.send_signal):
-        threads = [_copy(process.stdout, tee, tee.out), _copy(process.stderr, tee, tee.err)]
+        threads = [
+            threading.Thread(target=_copy, args=copied, daemon=True)
+            for copied in ((process.stdout, tee, tee.out), (process.stderr, tee, tee.err))
+        ]
+        for thread in threads:
+            thread.start()
         status = process.wait()
         if status < 0:
             # The command's ranks may have outlived it; they hold the device and our pipes.
@@ -96,15 +99,9 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee, interrupt
     return status if status >= 0 else 128 - status
 
 
-def _copy(source: Any, tee: Tee, console: TextIO) -> threading.Thread:
-    """Start a thread that copies the pipe `source` to the tee."""
-
-    def copy() -> None:
-        # Where nobody reads the console, as in `| head`, the command learns it from our closed end of the pipe.
-        with source, contextlib.suppress(Stopped):
-            for data in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
-                tee.write(console, data)
-
-    thread = threading.Thread(target=copy, daemon=True)
-    thread.start()
-    return thread
+def _copy(source: Any, tee: Tee, console: TextIO) -> None:
+    """Copy the pipe `source` to the tee."""
+    # Where nobody reads the console, as in `| head`, the command learns it from our closed end of the pipe.
+    with source, contextlib.suppress(Stopped):
+        for data in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
+            tee.write(console, data)

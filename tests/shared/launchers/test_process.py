@@ -182,5 +182,7 @@ def started(tmp_path, program):
 
 def test_a_log_that_cannot_be_written(tmp_path):
     console = Console()
-    with pytest.raises(UsageError, match="cannot write"):
-        Tee(tmp_path / "no" / "log", console.out, console.err)
+    (tmp_path / "file").write_text("")
+    for log in (tmp_path / "file" / "log", tmp_path):
+        with pytest.raises(UsageError, match="cannot write"):
+            Tee(log, console.out, console.err)
