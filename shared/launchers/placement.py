@@ -27,8 +27,7 @@ _EXPORTED: Dict[str, Dict[str, str]] = {
         "COMBINED_ENABLE": "1",
         "DYNAMIC_OP": "ADD#MUL",
         "HCCL_WHITELIST_DISABLE": "1",
-    },
-    "tf_seresnet": {},
+    }
 }
 
 
@@ -73,7 +72,7 @@ def placement(
         if kind == "auto":
             raise UsageError(f"device {number} is of an unknown kind; name it, as in --device=cuda")
         device = kind if kind == "cpu" else f"{kind}:{number}"
-    common = {} if environment.get("etp_running_flag") == "true" else _EXPORTED[half]
+    common = {} if environment.get("etp_running_flag") == "true" else _EXPORTED.get(half, {})
     exported = {**common, **own} if kind == "npu" else {}
     return Placement(device, number, {name: value for name, value in exported.items() if name not in environment})
 

@@ -18,6 +18,21 @@ from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
 from shared.launchers.placement import ADAPTERS, placement
 from shared.system.paths import on_disk
 
+_EPILOG = """\
+options of main.py, of which these are documented; python {half}/main.py --help lists all:
+  --data_path=DIR          the data set; needed, except where --resume continues a training
+  --train_epochs=N, --total_epochs=N, --seed=N
+  --workers=N              input processes per device
+{more}
+
+--name=value and --name value are the same. Output: {half}/test/output/<device-id>/, see docs/launchers.md.
+The Python is the one that PYTHON names, else python3 or python where it has the framework, else the checkout's own.
+"""
+_BATCH = "  --batch_size=N           images per step and device"
+_MACHINES = "  --local_addr=A, --master_addr=A, --master_port=P    this machine's address, and machine 0's"
+_CIFAR = """
+  --iteration=N, --test_iteration=N    steps per epoch, batches per evaluation
+  --ckpt_path=PATH         weights to start from"""
 OUTPUT = Path("test") / "output"  # in the folder of the half
 
 
@@ -76,11 +91,12 @@ def make_plan(folder: Path, parser: Parser, name: str, argv: Sequence[str]) -> P
 def launcher_parser(half: str, name: str) -> Parser:
     """The parser of the options that a launcher does not pass on to main.py unchanged."""
     launcher = LAUNCHERS[half][name]
+    more = (_MACHINES if launcher.several_machines else _BATCH) + (_CIFAR if half == "tf_seresnet" else "")
     parser = Parser(
         prog=f"{half}/test/{name}.sh",
         usage="bash %(prog)s --data_path=DIR [options]",
         description=f"{launcher.title[0].upper()}{launcher.title[1:]}.",
-        epilog=_documented_options(half, launcher) + _EPILOG.format(half=half),
+        epilog=_EPILOG.format(half=half, more=more),
     )
     parser.set_defaults(network=None, nnodes=1, node_rank=0, batch_size=None)
     add = parser.add_argument
@@ -106,30 +122,6 @@ def launcher_parser(half: str, name: str) -> Parser:
         batch = "images per step over all devices of all machines, as documented for this launcher only"
         add("--batch_size", "--batch-size", "--train-batch", "-b", help=batch, **count)
     return parser
-
-
-def _documented_options(half: str, launcher: Launcher) -> str:
-    """Lines of the help: the documented options of main.py that apply to this launcher."""
-    needed = "needed" if launcher.needs_checkpoint else "needed, except with --resume"
-    machines = "  --local_addr=A, --master_addr=A, --master_port=P    this machine's address, and machine 0's"
-    lines = [
-        f"options of main.py, of which these are documented; python {half}/main.py --help lists all:",
-        f"  --data_path=DIR          the data set; {needed}",
-        machines if launcher.several_machines else "  --batch_size=N           images per step and device",
-    ]
-    if launcher.mode != "evaluate":
-        lines.append("  --train_epochs=N, --total_epochs=N, --seed=N")
-    if half == "tf_seresnet":
-        lines.append("  --iteration=N, --test_iteration=N    steps per epoch, batches per evaluation")
-        lines.append("  --ckpt_path=PATH         weights to start from")
-    return "\n".join([*lines, "  --workers=N              input processes per device"])
-
-
-_EPILOG = """
-
---name=value and --name value are the same. Output: {half}/test/output/<device-id>/, see docs/launchers.md.
-The Python is the one that PYTHON names, else python3 or python where it has the framework, else the checkout's own.
-"""
 
 
 def _documented(launcher: Launcher, own: Any) -> List[str]:

@@ -71,9 +71,6 @@ class ImageNetRecipe(Recipe):
         }
 
 
-# -- SENet154 --------------------------------------------------------------------------------------------------
-
-
 def senet154_step() -> ImageNetRecipe:
     """SENet154, rate 0.6 x 0.1^floor(E/30), 8 devices.
 
@@ -134,9 +131,6 @@ def senet154_1p() -> ImageNetRecipe:
     return senet154_cosine().override(name="senet154_1p", learning_rate=0.075, devices=1)
 
 
-# -- SE-ResNet-50 ----------------------------------------------------------------------------------------------
-
-
 def se_resnet50_8p() -> ImageNetRecipe:
     """SE-ResNet-50 (port), 8 devices.
 
@@ -156,9 +150,6 @@ def se_resnet50_1p() -> ImageNetRecipe:
     Documented: 747 images/s (1 NPU), no accuracy
     """
     return se_resnet50_8p().override(name="se_resnet50_1p", learning_rate=0.1, epochs=1, devices=1)
-
-
-# -- PNASNet-5-Large -------------------------------------------------------------------------------------------
 
 
 def pnasnet5large_8p() -> ImageNetRecipe:
@@ -204,9 +195,6 @@ def pnasnet5large_finetune() -> ImageNetRecipe:
     """
     schedule = Schedule("step", 0.2 * (1 + math.cos(math.pi * 90 / 91)), 1)
     return pnasnet5large_1p().override(name="pnasnet5large_finetune", schedule=schedule, loss_scale="32")
-
-
-# -- ours ------------------------------------------------------------------------------------------------
 
 
 def imagenet_sample() -> ImageNetRecipe:

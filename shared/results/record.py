@@ -24,7 +24,19 @@ from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind,
 from shared.text import decoded
 
 SCHEMA = 1
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "export", "check-data", "check-port")
+# What a record must have, always and by mode.
+_ALWAYS = ("schema", "half", "mode", "versions", "started", "seconds")
+_NETWORK = ("network", "device.kind", "device.name", "device.count")
+_TRAINING = _NETWORK + tuple(
+    "dataset.name precision batch_size global_batch_size epochs_completed steps_completed images_trained".split()
+)
+_REQUIRED_BY_MODE = {
+    "train": _TRAINING,
+    "finetune": _TRAINING,
+    "profile": _NETWORK,
+    "evaluate": _NETWORK + ("dataset.name", "evaluation.images", "evaluation.loss", "evaluation.top1"),
+    "benchmark": _NETWORK + ("throughput.images_per_second",),
+}
 
 
 def _is_list(value: Any, kind: Kind, null: bool = False) -> bool:
@@ -45,7 +57,6 @@ def _is_reliability(value: Any) -> bool:
     )
 
 
-_MODE = Kind(lambda value: value in MODES, f"one of {', '.join(MODES)}")
 _NAMES = Kind(lambda value: bool(value) and _is_list(value, Kind(lambda name: isinstance(name, str), "")), "names")
 _TIME = Kind(
     lambda value: isinstance(value, str) and bool(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value)),
@@ -63,7 +74,7 @@ _THROUGHPUT = {
 _SHAPE: Dict[str, Any] = {
     "schema": Kind(lambda value: value == SCHEMA and value is not True, str(SCHEMA)),
     "half": TEXT,
-    "mode": _MODE,
+    "mode": Kind(lambda value: value in tuple(_REQUIRED_BY_MODE), "a mode with a record"),
     "network": TEXT,
     "recipe": TEXT,
     "depth": COUNT,
@@ -115,21 +126,6 @@ _SHAPE: Dict[str, Any] = {
     "commit": TEXT,
     "started": _TIME,
     "seconds": NUMBER,
-}
-_ALWAYS = ("schema", "half", "mode", "versions", "started", "seconds")
-_NETWORK = ("network", "device.kind", "device.name", "device.count")
-_TRAINING = _NETWORK + tuple(
-    "dataset.name precision batch_size global_batch_size epochs_completed steps_completed images_trained".split()
-)
-_REQUIRED_BY_MODE = {
-    "train": _TRAINING,
-    "finetune": _TRAINING,
-    "profile": _NETWORK,
-    "export": ("network",),
-    "check-port": (),
-    "evaluate": _NETWORK + ("dataset.name", "evaluation.images", "evaluation.loss", "evaluation.top1"),
-    "benchmark": _NETWORK + ("throughput.images_per_second",),
-    "check-data": ("dataset.name",),
 }
 
 

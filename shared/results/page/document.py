@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import List, Sequence
+from typing import Iterator, List, Sequence
 
 from shared.results.documented import Row
 from shared.results.page import plots
-from shared.results.page.plots import Drawings, run_colour
 from shared.results.page.run_files import Run, read_run
 from shared.results.page.run_section import FACTS, described, fact, section
 from shared.results.page.text import escaped, figures, note, table
-from shared.results.record import read_record
 from shared.results.rows import rows
 from shared.results.tables import COLUMNS, TEXT_COLUMNS, split_by_network
 
@@ -43,14 +42,12 @@ _PAGE = """<!DOCTYPE html>
 
 def page(paths: Sequence[Path]) -> str:
     """The page about the records in these files. Raises UsageError for an invalid record, or without matplotlib."""
-    drawings = Drawings()
-    records = [read_record(path) for path in paths]
-    runs = [read_run(path, record) for path, record in zip(paths, records)]
+    ids, runs = itertools.count(), [read_run(number, path) for number, path in enumerate(paths)]
     links = ['<a href="#compared">Compared</a>'] if len(runs) > 1 else []
     links.append('<a href="#tables">Tables</a>')
-    links += [f'<a href="#run-{number}">{_swatch(number)}{escaped(run.name)}</a>' for number, run in enumerate(runs)]
-    parts = [_compared(drawings, runs)] if len(runs) > 1 else []
-    parts += [_tables(rows(records)), *(section(drawings, number, run) for number, run in enumerate(runs))]
+    links += [f'<a href="#run-{run.number}">{_swatch(run)}{escaped(run.name)}</a>' for run in runs]
+    parts = [_compared(ids, runs)] if len(runs) > 1 else []
+    parts += [_tables(rows([run.record for run in runs])), *(section(ids, run) for run in runs)]
     return _PAGE.format(
         count=f"{len(runs)} run{'' if len(runs) == 1 else 's'}",
         style=(Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
@@ -59,24 +56,24 @@ def page(paths: Sequence[Path]) -> str:
     )
 
 
-def _swatch(number: int) -> str:
-    return f'<span class="swatch" style="--own: var(--run-{number % plots.RUN_COLOURS})"></span>'
+def _swatch(run: Run) -> str:
+    return f'<span class="swatch" style="--own: var(--run-{run.number % plots.RUN_COLOURS})"></span>'
 
 
-def _compared(drawings: Drawings, runs: Sequence[Run]) -> str:
+def _compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
     lines, compared = [], FACTS[:5]
-    for number, run in enumerate(runs):
-        name = f'{_swatch(number)}<a href="#run-{number}">{escaped(run.name)}</a>'
+    for run in runs:
+        name = f'{_swatch(run)}<a href="#run-{run.number}">{escaped(run.name)}</a>'
         facts = [fact(run.record, each) or "-" for each in compared]
         lines.append(("", [name, escaped(described(run)), *facts]))
     head = ["run", "what", *(name + (f" ({unit})" if unit else "") for name, unit, *_ in compared)]
     parts = ['<section id="compared"><h2>Compared</h2>', table(head, lines, 2)]
-    with_curves = [(number, run) for number, run in enumerate(runs) if run.train or run.evaluation]
-    drawn = plots.curves(drawings, with_curves, (*plots.LEARNING, *plots.SPEED)) if with_curves else []
-    if drawn:
+    with_curves = [run for run in runs if run.train or run.evaluation]
+    if with_curves:
         dashes = {"-": "", "--": "(dashed) ", ":": "(dotted) "}
-        key = [f"{_swatch(number)}{dashes[run_colour(number)[1]]}{escaped(run.name)}" for number, run in with_curves]
-        parts += [f'<ul class="key">{"".join(f"<li>{name}</li>" for name in key)}</ul>', figures(drawn)]
+        key = [f"{_swatch(run)}{dashes[plots.run_colour(run.number)[1]]}{escaped(run.name)}" for run in with_curves]
+        parts.append(f'<ul class="key">{"".join(f"<li>{name}</li>" for name in key)}</ul>')
+        parts.append(figures(plots.curves(ids, with_curves)))
         parts.append('<p class="caption">Lines: training. Rings: evaluation.</p>')
     if len(with_curves) < len(runs):
         left = len(runs) - len(with_curves)

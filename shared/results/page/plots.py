@@ -43,9 +43,13 @@ _STYLE: Dict[str, Any] = {
 }
 _RINGS = {"linewidth": 0.9, "marker": "o", "markersize": 5, "markerfacecolor": PAPER, "markeredgewidth": 1.6}
 MOST_CELLS = 25  # classes of the largest confusion matrix that can be read
-# Drawings: title, name of the value, factor.
-LEARNING = (("Loss (nats)", "loss", 1.0), ("Top-1 accuracy (%)", "top1", 1.0), ("Learning rate", "learning_rate", 1.0))
-SPEED = (("Images per second", "images_per_second", 1.0), ("Waiting for data (% of time)", "data_wait_share", 100.0))
+CURVES = (  # title, name of the value, factor
+    ("Loss (nats)", "loss", 1.0),
+    ("Top-1 accuracy (%)", "top1", 1.0),
+    ("Learning rate", "learning_rate", 1.0),
+    ("Images per second", "images_per_second", 1.0),
+    ("Waiting for data (% of time)", "data_wait_share", 100.0),
+)
 
 
 def run_colour(number: int) -> Tuple[str, str]:
@@ -53,31 +57,26 @@ def run_colour(number: int) -> Tuple[str, str]:
     return f"#0102{16 + number % RUN_COLOURS:02x}", ("-", "--", ":")[number // RUN_COLOURS % 3]
 
 
-class Drawings:
-    """Draws the figures of one page, with unique ids. Raises UsageError if matplotlib is not installed."""
+@contextlib.contextmanager
+def _figure(ids: Iterator[int], height: float, label: str, out: List[str]) -> Iterator[Any]:
+    """A figure of this height in inches. Its SVG, with `label` as its accessible name, is appended to `out`.
 
-    def __init__(self) -> None:
-        try:
-            import matplotlib.figure
-            import matplotlib.style
-        except ImportError as error:
-            raise UsageError(
-                f"the page needs matplotlib to draw ({error}); pip install 'matplotlib>={MATPLOTLIB}', or choose"
-                " another --format"
-            ) from error
-        self._matplotlib = matplotlib
-        self._numbers = itertools.count()
-
-    @contextlib.contextmanager
-    def figure(self, height: float, label: str, out: List[str]) -> Iterator[Any]:
-        """A figure of this height in inches. Its SVG, with `label` as its accessible name, is appended to `out`."""
-        # "default": the user's matplotlibrc is ignored, so that a page looks the same everywhere.
-        with self._matplotlib.style.context(["default", _STYLE]):
-            figure = self._matplotlib.figure.Figure(figsize=(4.6, height), constrained_layout=True)
-            yield figure
-            text = io.StringIO()
-            figure.savefig(text, format="svg", metadata={"Date": None})
-        out.append(inline(text.getvalue(), f"f{next(self._numbers)}", label))
+    `ids` make the ids of one page unique. Raises UsageError if matplotlib is not installed.
+    """
+    try:
+        from matplotlib import style
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError(
+            f"the page needs matplotlib to draw ({error}); pip install 'matplotlib>={MATPLOTLIB}', or choose"
+            " another --format"
+        ) from error
+    with style.context(["default", _STYLE]):  # "default": the same everywhere, whatever the user's matplotlibrc
+        figure = Figure(figsize=(4.6, height), constrained_layout=True)
+        yield figure
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    out.append(inline(text.getvalue(), f"f{next(ids)}", label))
 
 
 def inline(svg: str, prefix: str, label: str) -> str:
@@ -97,20 +96,17 @@ def inline(svg: str, prefix: str, label: str) -> str:
     return re.sub(r"\s*\n\s*", "\n", f"{head}>{rest}").strip()
 
 
-def curves(drawings: Drawings, runs: Sequence[Tuple[int, Run]], values: Sequence[Tuple[str, str, float]]) -> List[str]:
-    """A drawing for each of the `values` that a run has; `runs` are pairs of the number of a colour and a run.
-
-    Lines show training; rings joined by a thin line show evaluations.
-    """
+def curves(ids: Iterator[int], runs: Sequence[Run]) -> List[str]:
+    """A drawing for each of `CURVES` that a run has. Lines show training; rings joined by a thin line, evaluations."""
     drawn: List[str] = []
-    by_epoch = all(run.steps_per_epoch for _, run in runs)
-    for title, name, factor in values:
-        if not any(name in curves for _, run in runs for curves in (run.train, run.evaluation)):
+    by_epoch = all(run.steps_per_epoch for run in runs)
+    for title, name, factor in CURVES:
+        if not any(name in curves for run in runs for curves in (run.train, run.evaluation)):
             continue
-        with drawings.figure(2.9, title, drawn) as figure:
+        with _figure(ids, 2.9, title, drawn) as figure:
             axes = figure.add_subplot()
-            for number, run in runs:
-                colour, dashes = run_colour(number)
+            for run in runs:
+                colour, dashes = run_colour(run.number)
                 scale = run.steps_per_epoch if by_epoch and run.steps_per_epoch else 1.0
                 for curve, rings in ((run.train.get(name, ()), {}), (run.evaluation.get(name, ()), _RINGS)):
                     dot = {"marker": "o", "markersize": 4} if len(curve) == 1 else {}  # a single point has no line
@@ -133,13 +129,13 @@ def _far_apart(axes: Any) -> bool:
     return values[0] > 0 and values[-1] > 12 * values[len(values) // 2]
 
 
-def reliability(drawings: Drawings, bins: Dict[str, List[Any]], drawn: List[str]) -> None:
+def reliability(ids: Iterator[int], bins: Dict[str, List[Any]], drawn: List[str]) -> None:
     """The reliability diagram: accuracy over confidence, and the share of images in each bin."""
     images = bins["images"]
     width = 100 / max(len(images), 1)
     lefts = [number * width for number in range(len(images))]
     bars = {"width": width, "align": "edge", "edgecolor": PAPER, "linewidth": 1}
-    with drawings.figure(4.6, "Reliability diagram", drawn) as figure:
+    with _figure(ids, 4.6, "Reliability diagram", drawn) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
         for left, accuracy, confidence in zip(lefts, bins["accuracy"], bins["confidence"]):
             if accuracy is not None and confidence is not None:
@@ -154,12 +150,12 @@ def reliability(drawings: Drawings, bins: Dict[str, List[Any]], drawn: List[str]
         lower.set(xlabel="confidence (%)", ylabel="images (%)")
 
 
-def confusion(drawings: Drawings, counts: Sequence[Sequence[int]], drawn: List[str]) -> None:
+def confusion(ids: Iterator[int], counts: Sequence[Sequence[int]], drawn: List[str]) -> None:
     """Rows are labels, columns predictions; the shade is the share of the label's images."""
     from matplotlib.patches import Rectangle
 
     size = len(counts)
-    with drawings.figure(4.6, "Confusion matrix", drawn) as figure:
+    with _figure(ids, 4.6, "Confusion matrix", drawn) as figure:
         axes = figure.add_subplot()
         for row, column in itertools.product(range(size), repeat=2):
             count = counts[row][column]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
+from shared.results.record import read_record
 from shared.run.example_predictions import FILE, MOST
 from shared.system.strict_json import COUNT, PERCENT, TEXT, Kind, check
 
@@ -36,13 +37,14 @@ _EXAMPLE = {
 class Run:
     """A record and the other files of its run. `train` and `evaluation` are curves by the names of their values."""
 
+    number: int  # on the page
     name: str
     record: Record
-    train: Dict[str, Curve] = field(default_factory=dict)
-    evaluation: Dict[str, Curve] = field(default_factory=dict)
-    config: Optional[Dict[str, Any]] = None
-    examples: Optional[Dict[str, Any]] = None  # the content of examples.json
-    missing: Sequence[str] = ()  # sentences about missing or damaged files
+    train: Dict[str, Curve]
+    evaluation: Dict[str, Curve]
+    config: Optional[Dict[str, Any]]
+    examples: Optional[Dict[str, Any]]  # the content of examples.json
+    missing: Sequence[str]  # sentences about missing or damaged files
 
     @property
     def steps_per_epoch(self) -> Optional[float]:
@@ -51,26 +53,25 @@ class Run:
         return steps / epochs if steps and epochs else None
 
 
-def read_run(path: Path, record: Record) -> Run:
-    """The run whose record is the file at `path`. Absent and damaged files are named in `missing`."""
+def read_run(number: int, path: Path) -> Run:
+    """The run whose record is the file at `path`. Absent and damaged files are named in `missing`.
+
+    Raises UsageError if the record is invalid.
+    """
+    record = read_record(path)
     if path.name != "result.json":
         why = "This is only the record; name the run's folder to see its curves, its recipe and its command."
-        return Run(path.stem, record, missing=[why])
+        return Run(number, path.stem, record, {}, {}, None, None, [why])
     missing: List[str] = []
     lines = _read(path.with_name("events.jsonl"), _json_lines, "curves", missing) or []
     events = [event for event in lines if isinstance(event, dict) and not math.isnan(_number(event.get("step")))]
     damaged = len(lines) - len(events)
     if damaged:
         missing.append(f"{damaged} damaged line{'' if damaged == 1 else 's'} of events.jsonl left out.")
-    return Run(
-        path.parent.name or "run",
-        record,
-        _curves(events, "step"),
-        _curves(events, "evaluation"),
-        _read(path.with_name("config.json"), _config, "recipe and no command", missing),
-        _read(path.with_name(FILE), _examples, "example images", missing) if "evaluation" in record else None,
-        missing,
-    )
+    curves = (_curves(events, "step"), _curves(events, "evaluation"))
+    config = _read(path.with_name("config.json"), _config, "recipe and no command", missing)
+    examples = _read(path.with_name(FILE), _examples, "example images", missing) if "evaluation" in record else None
+    return Run(number, path.parent.name or "run", record, *curves, config, examples, missing)
 
 
 def _read(path: Path, parse: Callable[[str], T], what: str, missing: List[str]) -> Optional[T]:

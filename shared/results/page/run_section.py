@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from shared.class_names import CIFAR10
 from shared.results.page import plots
-from shared.results.page.plots import Drawings
 from shared.results.page.run_files import Run
 from shared.results.page.text import escaped, figures, note, pairs, table
 from shared.results.tables import TITLES
@@ -46,28 +45,24 @@ _REPRODUCED = (
 ).split()
 
 
-def section(drawings: Drawings, number: int, run: Run) -> str:
-    """The section of the run with this number."""
+def section(ids: Iterator[int], run: Run) -> str:
+    """The section of the run; `ids` make those of its figures unique."""
     evaluation = run.record.get("evaluation", {})
     parts = [
-        f'<section class="run" id="run-{number}" style="--own: var(--run-{number % 8})">',
+        f'<section class="run" id="run-{run.number}" style="--own: var(--run-{run.number % plots.RUN_COLOURS})">',
         f'<h2><span class="swatch"></span>{escaped(run.name)}</h2>',
         f'<p class="lead">{escaped(described(run))}</p>',
         *(note(line) for line in run.missing),
         _facts(run.record),
     ]
-    learning = plots.curves(drawings, [(number, run)], plots.LEARNING)
-    speed = plots.curves(drawings, [(number, run)], plots.SPEED)
-    if learning:
-        parts += ["<h3>Learning</h3>", figures(learning)]
-    if speed:
-        parts += ["<h3>Speed</h3>", figures(speed)]
-    if learning or speed:
+    curves = plots.curves(ids, [run])
+    if curves:
+        parts += ["<h3>Learning and speed</h3>", figures(curves)]
         parts.append('<p class="caption">Lines: training, averaged over the epoch so far. Rings: evaluation.</p>')
     else:
         parts.append(note("No learning curves and no throughput over time."))
     names = _class_names(run.record)
-    parts += _evaluation(drawings, evaluation, names)
+    parts += _evaluation(ids, evaluation, names)
     if run.examples is not None:
         parts.append(_examples(run.examples, evaluation["images"], names))
     return "\n".join([*parts, _reproduce(run), "</section>"])
@@ -110,20 +105,20 @@ def _facts(record: Dict[str, Any]) -> str:
     return f'<ul class="facts">{"".join(items)}</ul>'
 
 
-def _evaluation(drawings: Drawings, evaluation: Dict[str, Any], names: Sequence[str]) -> List[str]:
+def _evaluation(ids: Iterator[int], evaluation: Dict[str, Any], names: Sequence[str]) -> List[str]:
     if not evaluation:
         return [note("This run has no evaluation.")]
     counts, accuracies = evaluation.get("confusion"), evaluation.get("per_class_accuracy")
     parts = ["<h3>Evaluation</h3>"]
     drawn: List[str] = []
     if evaluation.get("reliability"):
-        plots.reliability(drawings, evaluation["reliability"], drawn)
+        plots.reliability(ids, evaluation["reliability"], drawn)
     else:
         parts.append(note("This record was written before the bins of confidence were kept: no reliability diagram."))
     size = len(counts or accuracies or ())
     labels = [escaped(names[label]) if len(names) == size else f"class {label}" for label in range(size)]
     if counts and size <= plots.MOST_CELLS:
-        plots.confusion(drawings, counts, drawn)
+        plots.confusion(ids, counts, drawn)
     drawn += [_classes(labels, accuracies)] if accuracies else []
     parts.append(figures(drawn) if drawn else "")
     if not counts:

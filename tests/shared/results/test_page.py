@@ -202,7 +202,7 @@ def test_what_comes_from_files_is_escaped(tmp_path):
 
 def test_curves_are_those_of_the_events(tmp_path):
     run = made_up(tmp_path)
-    read = read_run(run / "result.json", read_record(run / "result.json"))
+    read = read_run(0, run / "result.json")
     assert read.missing == []
     assert read.steps_per_epoch == 4
     assert read.train["loss"] == [(step, 2.0 / step) for step in range(1, 9)]
@@ -227,7 +227,7 @@ def test_curves_of_damaged_events(tmp_path):
     )
     with (run / "events.jsonl").open("ab") as file:
         file.write(b'{"event": "step", "step": NaN}\n\xff\xfe\n' + b"[" * 100000 + b'\n{"event": "st')
-    read = read_run(run / "result.json", read_record(run / "result.json"))
+    read = read_run(0, run / "result.json")
     loss = read.train["loss"]
     assert [step for step, _ in loss] == [1, 2, 3]
     assert loss[1] == (2, 3.0)
@@ -240,7 +240,7 @@ def test_curves_of_damaged_events(tmp_path):
 def test_long_curves_are_thinned(tmp_path):
     count = 10 * MOST_POINTS + 5
     run = made_up(tmp_path, events=[{"event": "step", "step": step, "loss": 1.0 * step} for step in range(count)])
-    loss = read_run(run / "result.json", read_record(run / "result.json")).train["loss"]
+    loss = read_run(0, run / "result.json").train["loss"]
     assert len(loss) <= MOST_POINTS + 1
     assert (loss[0], loss[-1]) == ((0, 0.0), (count - 1, count - 1.0))
 
