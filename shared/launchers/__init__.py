@@ -1,1 +1,1 @@
-"""The documented launchers, `*/test/*.sh`: one program turns each into one command of main.py and writes its results."""
+"""The documented launchers, `*/test/*.sh`: one program makes each a command of main.py and writes its result files."""

@@ -54,7 +54,7 @@ class ImageNetRecipe(Recipe):
             "image_size": (self.image_size >= 32, "at least 32 pixels"),
             "crop_scale": (0 < low <= high <= 1, "shares above 0 and up to 1, the smaller first"),
             "randaugment": (
-                self.randaugment == () or randaugment,
+                not self.randaugment or randaugment,
                 f"at least one operation and a magnitude of 0 to {LARGEST_MAGNITUDE}, as in 2,9",
             ),
             "mixup": (self.mixup >= 0, "an alpha of 0 (off) or more"),

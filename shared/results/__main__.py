@@ -12,7 +12,7 @@ from typing import List, Optional, Sequence, Tuple
 from shared.cli import standard_streams
 from shared.cli.arguments import Parser, one_of
 from shared.cli.signals import reader_gone
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError
 from shared.results.documented import Row
 from shared.results.page.document import page
 from shared.results.record import publish, read_record
@@ -86,11 +86,13 @@ def find_records(runs: Sequence[str]) -> List[Path]:
     if not runs:
         return sorted(COMMITTED.rglob("*.json"))
     found: List[Path] = []
-    for run in runs:
-        path = Path(run)
+    for path in map(Path, runs):
         files = _in_folder(path) if path.is_dir() else [path] if path.is_file() else []
+        if not files and path.is_dir() and any(path.rglob("config.json")):
+            run = min(path.rglob("config.json")).parent
+            raise UsageError(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
         if not files:
-            raise UsageError(_no_record(path))
+            raise UsageError(f"no record at {path}; name a run's folder or the result.json in it")
         found += files
     return list(dict.fromkeys(path.resolve() for path in found))
 
@@ -103,14 +105,6 @@ def _in_folder(folder: Path) -> List[Path]:
         return []
     has_runs = any(path.name in ("config.json", "state.json") for path in folder.rglob("*.json"))
     return sorted(folder.rglob("result.json")) or ([] if has_runs else sorted(folder.rglob("[!.]*.json")))
-
-
-def _no_record(path: Path) -> str:
-    unfinished = sorted(path.rglob("config.json")) if path.is_dir() else []
-    if not unfinished:
-        return one_line(f"no record at {path}; name a run's folder or the result.json in it")
-    run = unfinished[0].parent
-    return one_line(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
 
 
 def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:

@@ -43,21 +43,20 @@ def _is_list(value: Any, kind: Kind, null: bool = False) -> bool:
     return isinstance(value, list) and all(null if item is None else kind.accepts(item) for item in value)
 
 
-def _is_square(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_list(row, COUNT) and len(row) == len(value) for row in value)
-
-
 def _is_reliability(value: Any) -> bool:
     """Lists of equal length, an entry per bin of confidence; null where a bin has no images."""
     if not isinstance(value, dict) or set(value) != {"images", "confidence", "accuracy"}:
         return False
-    columns = [value["confidence"], value["accuracy"]]
-    return _is_list(value["images"], COUNT) and all(
-        _is_list(column, PERCENT, null=True) and len(column) == len(value["images"]) for column in columns
-    )
+    percents = all(_is_list(value[name], PERCENT, null=True) for name in ("confidence", "accuracy"))
+    return percents and _is_list(value["images"], COUNT) and len({len(column) for column in value.values()}) == 1
 
 
-_NAMES = Kind(lambda value: bool(value) and _is_list(value, Kind(lambda name: isinstance(name, str), "")), "names")
+_ANY_TEXT = Kind(lambda value: isinstance(value, str), "a text")
+_NAMES = Kind(lambda value: bool(value) and _is_list(value, _ANY_TEXT), "names")
+_SQUARE = Kind(
+    lambda value: isinstance(value, list) and all(_is_list(row, COUNT) and len(row) == len(value) for row in value),
+    "a square matrix of counts",
+)
 _TIME = Kind(
     lambda value: isinstance(value, str) and bool(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value)),
     "a time in ISO 8601",
@@ -118,7 +117,7 @@ _SHAPE: Dict[str, Any] = {
         "expected_calibration_error": PERCENT,
         "reliability": Kind(_is_reliability, "images, confidence and accuracy of as many bins each"),
         "per_class_accuracy": Kind(lambda value: _is_list(value, PERCENT, null=True), "a list of percentages"),
-        "confusion": Kind(_is_square, "a square matrix of counts"),
+        "confusion": _SQUARE,
     },
     "best": {"epoch": COUNT, "top1": PERCENT},
     "parameters": COUNT,
@@ -186,10 +185,7 @@ def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "
     Raises UsageError if it is invalid or, with the `advice`, if it cannot be written.
     """
     validate(record, str(path))
-    lines = [
-        f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-        for key, value in record.items()
-    ]
+    lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}' for key, value in record.items()]
     try:
         write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
@@ -212,9 +208,9 @@ def publish(record: Dict[str, Any], folder: Path) -> Path:
 
     Returns the file. Raises UsageError if the run's code was not committed or the file exists.
     """
-    commit = record.get("commit", "")
-    if not commit or commit.endswith("-dirty"):
-        raise UsageError(f"the run's code is not a commit ({commit or 'unknown'}); commit, run again, then publish")
+    revision = record.get("commit", "")
+    if not revision or revision.endswith("-dirty"):
+        raise UsageError(f"the run's code is not a commit ({revision or 'unknown'}); commit, run again, then publish")
     record = dict(record)
     for part, key, levels in (("dataset", "path", 1), ("evaluation", "checkpoint", 2)):
         if key in record.get(part, {}):

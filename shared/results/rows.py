@@ -41,9 +41,9 @@ def _repeated(records: Sequence[Record]) -> List[List[Record]]:
     for record in records:
         if "evaluation" not in record and "throughput" not in record:
             continue
-        row = dataclasses.asdict(_measured([record]))
-        settings = ("network", "dataset", "settings", "hardware", "precision", "batch_size", "epochs")
-        key = [row[name] for name in settings] + [record.get("dataset", {}).get("fingerprint")]
+        row = _measured([record])
+        key = [row.network, row.dataset, row.settings, row.hardware, row.precision, row.batch_size, row.epochs]
+        key.append(record.get("dataset", {}).get("fingerprint"))
         key += [record.get(name) for name in ("half", "machine", "steps_completed", "variant", "layers")]
         groups.setdefault(tuple(key), []).append(record)
     return list(groups.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from shared.class_names import CIFAR10
@@ -12,19 +13,11 @@ from shared.results.page.text import escaped, figures, note, pairs, table
 from shared.results.tables import TITLES
 
 # Names of the classes for records without class names, by data set.
-_IMAGENETTE = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-}
-CLASSES: Dict[str, Tuple[str, ...]] = {"cifar-10": CIFAR10, "imagenette": tuple(_IMAGENETTE.values())}
+_IMAGENETTE = """
+n01440764 tench, n02102040 English springer, n02979186 cassette player, n03000684 chain saw, n03028079 church,
+n03394916 French horn, n03417042 garbage truck, n03425413 gas pump, n03445777 golf ball, n03888257 parachute"""
+_NAMES = dict(re.findall(r"(n\d+) ([^,]+)", _IMAGENETTE))
+CLASSES: Dict[str, Tuple[str, ...]] = {"cifar-10": CIFAR10, "imagenette": tuple(_NAMES.values())}
 _MOST_LISTED = 10
 Fact = Tuple[str, str, str, str, Callable[[Any], str]]
 FACTS: Tuple[Fact, ...] = (  # name, unit, part of the record ("" is the whole), key, format
@@ -74,7 +67,7 @@ def _class_names(record: Dict[str, Any]) -> Sequence[str]:
     names = record.get("evaluation", {}).get("classes") or dataset.get("classes")
     if names is None:
         return CLASSES.get(dataset.get("name", ""), ())
-    return [_IMAGENETTE.get(name, name) for name in names]
+    return [_NAMES.get(name, name) for name in names]
 
 
 def described(run: Run) -> str:
