@@ -9,7 +9,7 @@ from typing import Iterator, List, Sequence
 from shared.results.documented import Row
 from shared.results.page import plots
 from shared.results.page.run_files import Run, read_run
-from shared.results.page.run_section import FACTS, described, fact, section
+from shared.results.page.run_section import described, facts, section
 from shared.results.page.text import escaped, figures, note, table
 from shared.results.rows import rows
 from shared.results.tables import COLUMNS, TEXT_COLUMNS, split_by_network
@@ -61,12 +61,12 @@ def _swatch(run: Run) -> str:
 
 
 def _compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
-    lines, compared = [], FACTS[:5]
+    lines = []
     for run in runs:
         name = f'{_swatch(run)}<a href="#run-{run.number}">{escaped(run.name)}</a>'
-        facts = [fact(run.record, each) or "-" for each in compared]
-        lines.append(("", [name, escaped(described(run)), *facts]))
-    head = ["run", "what", *(name + (f" ({unit})" if unit else "") for name, unit, *_ in compared)]
+        numbers = [text or "-" for _, _, text in facts(run.record)[:5]]
+        lines.append(("", [name, escaped(described(run)), *numbers]))
+    head = ["run", "what", *(name + (f" ({unit})" if unit else "") for name, unit, _ in facts({})[:5])]
     parts = ['<section id="compared"><h2>Compared</h2>', table(head, lines, 2)]
     with_curves = [run for run in runs if run.train or run.evaluation]
     if with_curves:

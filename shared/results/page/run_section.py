@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -19,8 +20,8 @@ n03394916 French horn, n03417042 garbage truck, n03425413 gas pump, n03445777 go
 _NAMES = dict(re.findall(r"(n\d+) ([^,]+)", _IMAGENETTE))
 CLASSES: Dict[str, Tuple[str, ...]] = {"cifar-10": CIFAR10, "imagenette": tuple(_NAMES.values())}
 _MOST_LISTED = 10
-Fact = Tuple[str, str, str, str, Callable[[Any], str]]
-FACTS: Tuple[Fact, ...] = (  # name, unit, part of the record ("" is the whole), key, format
+_FACTS: Tuple[Tuple[str, str, str, str, Callable[[Any], str]], ...] = (
+    # name, unit, part of the record ("" is the whole), key, format
     ("top-1", "%", "evaluation", "top1", "{:.2f}".format),
     ("top-5", "%", "evaluation", "top5", "{:.2f}".format),
     ("loss", "", "evaluation", "loss", "{:.4f}".format),
@@ -41,12 +42,17 @@ _REPRODUCED = (
 def section(ids: Iterator[int], run: Run) -> str:
     """The section of the run; `ids` make those of its figures unique."""
     evaluation = run.record.get("evaluation", {})
+    numbers = [
+        f"<li><b>{text}{unit and f'<small> {unit}</small>'}</b><span>{name}</span></li>"
+        for name, unit, text in facts(run.record)
+        if text
+    ]
     parts = [
         f'<section class="run" id="run-{run.number}" style="--own: var(--run-{run.number % plots.RUN_COLOURS})">',
         f'<h2><span class="swatch"></span>{escaped(run.name)}</h2>',
         f'<p class="lead">{escaped(described(run))}</p>',
         *(note(line) for line in run.missing),
-        _facts(run.record),
+        f'<ul class="facts">{"".join(numbers)}</ul>',
     ]
     curves = plots.curves(ids, [run])
     if curves:
@@ -81,21 +87,11 @@ def described(run: Run) -> str:
     return " · ".join(parts)
 
 
-def fact(record: Dict[str, Any], one: Fact) -> str:
-    """One of `FACTS` as text; empty if the record does not have it."""
-    _, _, part, key, form = one
-    value = (record.get(part, {}) if part else record).get(key)
-    return "" if value is None else form(value)
-
-
-def _facts(record: Dict[str, Any]) -> str:
-    known = [(one, fact(record, one)) for one in FACTS]
-    items = [
-        f"<li><b>{text}{one[1] and f'<small> {one[1]}</small>'}</b><span>{one[0]}</span></li>"
-        for one, text in known
-        if text
-    ]
-    return f'<ul class="facts">{"".join(items)}</ul>'
+def facts(record: Dict[str, Any]) -> List[Tuple[str, str, str]]:
+    """Name, unit and text of what a run is compared by; the text is empty if the record does not have it."""
+    parts = {"": record, **record}
+    values = [(name, unit, parts.get(part, {}).get(key), form) for name, unit, part, key, form in _FACTS]
+    return [(name, unit, "" if value is None else form(value)) for name, unit, value, form in values]
 
 
 def _evaluation(ids: Iterator[int], evaluation: Dict[str, Any], names: Sequence[str]) -> List[str]:
@@ -109,7 +105,9 @@ def _evaluation(ids: Iterator[int], evaluation: Dict[str, Any], names: Sequence[
     else:
         parts.append(note("This record was written before the bins of confidence were kept: no reliability diagram."))
     size = len(counts or accuracies or ())
-    labels = [escaped(names[label]) if len(names) == size else f"class {label}" for label in range(size)]
+    labels = [f"class {label}" for label in range(size)]
+    if len(names) == size:
+        labels = [f"{escaped(name)} <small>{label}</small>" for label, name in enumerate(names)]
     if counts and size <= plots.MOST_CELLS:
         plots.confusion(ids, counts, drawn)
     drawn += [_classes(labels, accuracies)] if accuracies else []
@@ -129,19 +127,17 @@ def _examples(examples: Dict[str, Any], evaluated: int, classes: Sequence[str]) 
             escaped(classes[one[key]] if one[key] < len(classes) else one[f"{key}_name"]) for key in ("label", "answer")
         )
         remark = "correct" if one["label"] == one["answer"] else f"predicted {predicted}"
-        seen = label if one["label"] == one["answer"] else f"{label}, {remark}"
         caption = f"{label}<small>{remark}, {one['confidence']:.1f}&nbsp;%</small>"
-        return f'<figure><img src="{one["picture"]}" alt="{seen}"><figcaption>{caption}</figcaption></figure>'
+        image = f'<img src="{one["picture"]}" alt="{label}, {remark}">'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
     parts = ["<h3>Examples</h3>"]
-    for kind, title in (
-        ("right", "Most confident correct predictions"),
-        ("wrong", "Most confident incorrect predictions"),
-    ):
+    for kind, title in (("right", "correct"), ("wrong", "incorrect")):
         if examples[kind]:
-            parts.append(f'<h4>{title}</h4><div class="examples">{"".join(map(figure, examples[kind]))}</div>')
-    images = examples["images"]
-    share = "" if images == evaluated else f" Chosen from {images:,}, the first process's share."
+            images = "".join(map(figure, examples[kind]))
+            parts.append(f'<h4>Most confident {title} predictions</h4><div class="examples">{images}</div>')
+    seen = examples["images"]
+    share = "" if seen == evaluated else f" Chosen from {seen:,}, the first process's share."
     parts.append(f'<p class="caption">At most one of each class. Percent: the confidence of the prediction.{share}</p>')
     return "\n".join(parts)
 
@@ -154,7 +150,7 @@ def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> st
         title = f"The {_MOST_LISTED} best and the {_MOST_LISTED} worst of {len(known)} classes (%)"
         known = known[:_MOST_LISTED] + known[-_MOST_LISTED:]
     bars = "".join(
-        f'<li><span>{_numbered(labels, number)}</span><i style="--share: {-value:.2f}%"></i><b>{-value:.1f}</b></li>'
+        f'<li><span>{labels[number]}</span><i style="--share: {-value:.2f}%"></i><b>{-value:.1f}</b></li>'
         for value, number in known
     )
     empty = sum(value is None for value in accuracies)
@@ -163,25 +159,17 @@ def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> st
 
 
 def _confusions(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    confused = [
-        (-count, row, column)
-        for row, cells in enumerate(counts)
-        for column, count in enumerate(cells)
-        if count and row != column
-    ]
+    cells = itertools.product(range(len(counts)), repeat=2)
+    confused = sorted((-counts[row][column], row, column) for row, column in cells if row != column)
     lines = []
-    for count, row, column in sorted(confused)[:_MOST_LISTED]:
-        share = 100 * -count / (sum(counts[row]) or 1)
-        lines.append(("", (_numbered(labels, row), _numbered(labels, column), str(-count), f"{share:.1f}")))
+    for count, row, column in confused[:_MOST_LISTED]:
+        if count:
+            share = 100 * -count / sum(counts[row])
+            lines.append(("", (labels[row], labels[column], str(-count), f"{share:.1f}")))
     if not lines:
         return note("No image was predicted to be of another class.")
     head = ("label", "predicted", "images", "% of the label's")
     return f"<details open><summary>Most frequent confusions</summary>{table(head, lines, 2)}</details>"
-
-
-def _numbered(labels: Sequence[str], number: int) -> str:
-    label = labels[number]
-    return label if label == f"class {number}" else f"{label} <small>{number}</small>"
 
 
 def _reproduce(run: Run) -> str:
