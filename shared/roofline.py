@@ -34,11 +34,6 @@ class Accelerator:
     operations: float
     bandwidth: float
 
-    @classmethod
-    def from_limits(cls, operations: Optional[float], bandwidth: Optional[float]) -> Optional[Accelerator]:
-        """None if one of the two is unknown."""
-        return cls(operations, bandwidth) if operations and bandwidth else None
-
     def arithmetic_seconds(self, cost: NetworkCost, images: int) -> float:
         """The time of a training step on `images` images if only arithmetic took time."""
         return OPERATIONS * cost.multiply_adds * images / self.operations

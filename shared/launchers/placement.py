@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from shared.errors import UsageError
 
@@ -31,14 +31,6 @@ _EXPORTED: Dict[str, Dict[str, str]] = {
 }
 
 
-class Placement(NamedTuple):
-    """Where a launcher runs: main.py's --device, the <device-id> of the output folder, and variables to export."""
-
-    device: str
-    device_id: str
-    exported: Mapping[str, str]
-
-
 def placement(
     half: str,
     requested: Optional[str],
@@ -46,9 +38,10 @@ def placement(
     count: int,
     environment: Mapping[str, str],
     own: Mapping[str, str],
-) -> Placement:
-    """The placement for --device, --device_id (None if absent) and the number of devices on this machine.
+) -> Tuple[str, str, Dict[str, str]]:
+    """Where a launcher runs: main.py's --device, the <device-id> of the output folder, and variables to export.
 
+    `requested` and `device_id` are --device and --device_id, `count` the number of devices on this machine.
     ASCEND_DEVICE_ID in `environment` overrides --device_id, as documented. Variables set there are not exported again;
     with etp_running_flag=true the common ones are expected there. `own` are this launcher's additional exports on an
     NPU. Raises UsageError if the options contradict each other.
@@ -74,7 +67,7 @@ def placement(
         device = kind if kind == "cpu" else f"{kind}:{number}"
     common = {} if environment.get("etp_running_flag") == "true" else _EXPORTED.get(half, {})
     exported = {**common, **own} if kind == "npu" else {}
-    return Placement(device, number, {name: value for name, value in exported.items() if name not in environment})
+    return device, number, {name: value for name, value in exported.items() if name not in environment}
 
 
 def check_adapter(packages: Sequence[str]) -> None:

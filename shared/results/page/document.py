@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Iterator, List, Sequence
 
 from shared.results.documented import Row
-from shared.results.page import plots
+from shared.results.page import escaped, figures, note, plots, table
 from shared.results.page.run_files import Run, read_run
 from shared.results.page.run_section import described, facts, section
-from shared.results.page.text import escaped, figures, note, table
 from shared.results.rows import rows
 from shared.results.tables import COLUMNS, TEXT_COLUMNS, split_by_network
 

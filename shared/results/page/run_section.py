@@ -8,9 +8,8 @@ import re
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from shared.class_names import CIFAR10
-from shared.results.page import plots
+from shared.results.page import escaped, figures, note, plots, table
 from shared.results.page.run_files import Run
-from shared.results.page.text import escaped, figures, note, pairs, table
 from shared.results.tables import TITLES
 
 # Names of the classes for records without class names, by data set.
@@ -182,7 +181,8 @@ def _reproduce(run: Run) -> str:
     facts = {key.replace("_", " "): record.get(key) for key in _REPRODUCED}
     facts.update((f"{name} version", version) for name, version in record["versions"].items())
     facts["data set's fingerprint"] = record.get("dataset", {}).get("fingerprint")
-    parts.append(pairs((name, value) for name, value in facts.items() if value is not None))
+    known = [f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items() if value is not None]
+    parts.append(f"<dl>{''.join(f'<div>{pair}</div>' for pair in known)}</dl>")
     if run.config is not None:
         whole = escaped(json.dumps(run.config, indent=2, ensure_ascii=False))
         summary = "<summary>config.json, the full configuration</summary>"
