@@ -19,7 +19,6 @@ NETWORKS = {
     "se_resnet50_caffe": "SE_Resnet50_caffe",
     "pnasnet5large": "PnasNet5Large",
 }
-_GLOBAL_BATCH = ("se_resnet50", "se_resnet50_caffe")
 _CIFAR = "senet_ID0145_for_TensorFlow"
 # The lines that the originals print at the end of a launcher.
 CONSOLE = """\
@@ -37,7 +36,7 @@ def fields(record: Mapping[str, Any], losses: List[float], suffix: str, machine:
     """
     name = _CIFAR if record["half"] == "tf_seresnet" else NETWORKS.get(record["network"], record["network"])
     devices, batch_size = record["device"]["count"], record["batch_size"]
-    if record["network"] in _GLOBAL_BATCH:
+    if name.startswith("SE_Resnet50"):
         batch_size = record.get("global_batch_size", batch_size * devices)  # an evaluation has none
     rate = record.get("throughput", {}).get("images_per_second")
     evaluation = record.get("evaluation", {})

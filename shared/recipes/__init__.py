@@ -1,7 +1,7 @@
 """The documented rows as frozen, typed recipes. `--recipe NAME` selects one; options override its fields.
 
-Each recipe is a function whose docstring states the command, the hours and the documented result, and where the
-original's code differs from its document.
+Each recipe is a function whose docstring states the command, the hours and the documented result. Where an original's
+code does not do what its document says, the recipe follows the document, and the docstring names the difference.
 """
 
 from __future__ import annotations

@@ -42,9 +42,8 @@ class Recipe:
     def override(self: R, **changes: Any) -> R:
         """The same recipe with these fields replaced.
 
-        `learning_rate`, `scheduler`, `warm_up_epochs`, `milestones`, `factors`, `period`, `factor` and `minimum` change
-        the schedule, whose number of epochs follows the recipe's. Raises UsageError for an unknown field, with the
-        nearest.
+        The names in `_IN_SCHEDULE` change the schedule, whose number of epochs follows the recipe's. Raises UsageError
+        for an unknown field, with the nearest.
         """
         schedule_changes = {_IN_SCHEDULE[key]: changes.pop(key) for key in list(changes) if key in _IN_SCHEDULE}
         schedule_changes["epochs"] = changes.get("epochs", self.epochs)

@@ -1,8 +1,4 @@
-"""The documented rows of the ImageNet half: SENet154, SE-ResNet-50 and PNASNet-5-Large.
-
-Where an original's code does not do what its document says (label smoothing, drop-path, step schedules), the recipe
-follows the document; each docstring names the difference.
-"""
+"""The documented rows of the ImageNet half, SENet154, SE-ResNet-50 and PNASNet-5-Large, and two recipes of ours."""
 
 from __future__ import annotations
 

@@ -22,16 +22,12 @@ def rows(records: Sequence[Record]) -> List[Row]:
 
 def beside_documented(record: Record) -> List[Row]:
     """The table shown at the end of a run: the documented rows of its half's data set, and its own."""
-    dataset = "cifar-10" if record["half"] == "tf_seresnet" else "imagenet"
-    documented = [row for row in ROWS if row.dataset == dataset]
-    if record["half"] == "torch_imagenet":
-        documented = [row for row in documented if row.network == record.get("network")]
-    # One table, even if the run's data set is another one: the numbers are to be compared.
     measured = _measured([record])
-    settings = measured.settings or ""
-    if measured.dataset != dataset:
-        settings += f", on {measured.dataset}"
-    network = documented[0].network if documented else measured.network
+    # One table, even if the run's data set is another one: the numbers are to be compared.
+    cifar = record["half"] == "tf_seresnet"
+    network, dataset = ("se_resnet110", "cifar-10") if cifar else (measured.network, "imagenet")
+    documented = [row for row in ROWS if (row.network, row.dataset) == (network, dataset)]
+    settings = (measured.settings or "") + ("" if measured.dataset == dataset else f", on {measured.dataset}")
     return [*documented, dataclasses.replace(measured, network=network, dataset=dataset, settings=settings)]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import math
 import re
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
@@ -80,10 +79,7 @@ def _figure(ids: Iterator[int], height: float, label: str, out: List[str]) -> It
 
 
 def inline(svg: str, prefix: str, label: str) -> str:
-    """An SVG file as a part of a page: its ids begin with `prefix`, its colours are CSS variables.
-
-    `label` is not escaped.
-    """
+    """An SVG file as a part of a page: ids begin with `prefix`, colours are CSS variables; `label` is not escaped."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", svg))
@@ -114,19 +110,10 @@ def curves(ids: Iterator[int], runs: Sequence[Run]) -> List[str]:
                     axes.plot([step / scale for step, _ in curve], [factor * value for _, value in curve], **style)
             axes.set_xlabel("epoch" if by_epoch else "step")
             axes.margins(x=0.02)
-            if name == "loss" and _far_apart(axes):
-                axes.set_yscale("log")
-                title += ", logarithmic"
-            elif name != "learning_rate":
+            if name != "learning_rate":
                 axes.set_ylim(bottom=0)
             axes.set_title(title)
     return drawn
-
-
-def _far_apart(axes: Any) -> bool:
-    """Whether the largest value would flatten the rest of the curve."""
-    values = sorted(value for line in axes.lines for value in line.get_ydata() if not math.isnan(value))
-    return values[0] > 0 and values[-1] > 12 * values[len(values) // 2]
 
 
 def reliability(ids: Iterator[int], bins: Dict[str, List[Any]], drawn: List[str]) -> None:
