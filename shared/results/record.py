@@ -18,6 +18,9 @@ import numpy as np
 from shared.class_names import Match
 from shared.errors import UsageError
 from shared.metrics import Metrics
+from shared.results.rows import beside_documented
+from shared.results.tables import render
+from shared.run.log import RunLog
 from shared.run.provenance import commit
 from shared.system.atomic_files import make_folder, write_atomic
 from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind, check
@@ -190,6 +193,23 @@ def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "
         write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
+
+
+def finish(
+    log: RunLog, folder: Path, record: Dict[str, Any], metrics: Metrics, advice: str = "choose another --output-dir"
+) -> None:
+    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own.
+
+    Raises UsageError with the `advice` where the record cannot be written.
+    """
+    write_record(folder / "result.json", record, advice)
+    log.succeeded()
+    trained, tested = record.get("bad_images", 0), record["evaluation"].get("skipped", 0)
+    if trained or tested:
+        log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
+    log.line(evaluation_line(metrics, tested))
+    log.line(f"record: {folder / 'result.json'}")
+    log.line("\n" + render(beside_documented(record)).rstrip())
 
 
 def read_record(path: Union[str, Path]) -> Dict[str, Any]:
