@@ -57,7 +57,10 @@ _IMAGENET = {
         "trains on eight devices for a short time, for the throughput", 8, "perf", _EIGHT_DEVICES_SHORT
     ),
     "train_eval_8p": Launcher(
-        *("evaluates the checkpoint that --resume names on eight devices", 8, "eval", _FROM_CHECKPOINT),
+        "evaluates the checkpoint that --resume names on eight devices",
+        8,
+        "eval",
+        _FROM_CHECKPOINT,
         mode="evaluate",
         suffixes={"pnasnet5large": "acc"},
     ),
@@ -65,7 +68,9 @@ _IMAGENET = {
         "trains the weights that --resume names further on one device", 1, "acc", _FROM_CHECKPOINT, "finetune"
     ),
     "train_performance_multinodes": Launcher(
-        *("trains on several machines for a short time, for the throughput; start it on each", 8, "perf"),
+        "trains on several machines for a short time, for the throughput; start it on each",
+        8,
+        "perf",
         _EIGHT_DEVICES_SHORT,
         several_machines=True,
     ),
@@ -78,7 +83,9 @@ _CIFAR = {
     "train_full_1p": Launcher("trains on one device, for the accuracy", 1, "acc", _FULL),
     "train_performance_1p": Launcher("trains ten steps on one device, for the throughput", 1, "perf", _TEN_STEPS),
     "train_RT2_performance_1p": Launcher(
-        *("trains ten steps on one device with the second runtime of CANN, for the throughput", 1, "RT2_perf"),
+        "trains ten steps on one device with the second runtime of CANN, for the throughput",
+        1,
+        "RT2_perf",
         _TEN_STEPS,
         environment={"ENABLE_RUNTIME_V2": "1"},
     ),

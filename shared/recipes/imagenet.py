@@ -108,13 +108,10 @@ def senet154_cosine() -> ImageNetRecipe:
     Hours:      not documented
     Documented: 80.161 / 94.879 % at 951 images/s (8 GPU), 80.048 / 94.799 % at 1,522 images/s (8 NPU)
     """
-    return ImageNetRecipe(
-        *("senet154_cosine", "senet154", 120, 128, Schedule("cosine", 0.6, 120)),
-        devices=8,
-        label_smoothing=0.1,
-        smoothing="others",
-        loss_scale="128",  # the documented default; the original's code ignores its flag and uses a dynamic scale
-    )
+    # Scale 128 is the documented default; the original's code ignores its flag and uses a dynamic scale.
+    schedule = Schedule("cosine", 0.6, 120)
+    recipe = ImageNetRecipe("senet154_cosine", "senet154", 120, 128, schedule, devices=8, loss_scale="128")
+    return recipe.override(label_smoothing=0.1, smoothing="others")
 
 
 def senet154_1p() -> ImageNetRecipe:
@@ -158,16 +155,10 @@ def pnasnet5large_8p() -> ImageNetRecipe:
     The original normalises nothing, and its label smoothing and drop-path have no effect; here all three work. Its
     network leaves out upstream's zero padding: --no-zero-pad.
     """
-    return ImageNetRecipe(
-        *("pnasnet5large_8p", "pnasnet5large", 90, 32, Schedule("cosine", 0.4, 90)),
-        devices=8,
-        weight_decay=4e-5,
-        image_size=331,
-        label_smoothing=0.1,
-        auxiliary_weight=0.4,
-        drop_path=0.4,
-        loss_scale="dynamic",
-    )
+    schedule = Schedule("cosine", 0.4, 90)
+    recipe = ImageNetRecipe("pnasnet5large_8p", "pnasnet5large", 90, 32, schedule, devices=8, image_size=331)
+    recipe = recipe.override(weight_decay=4e-5, loss_scale="dynamic")
+    return recipe.override(label_smoothing=0.1, auxiliary_weight=0.4, drop_path=0.4)
 
 
 def pnasnet5large_1p() -> ImageNetRecipe:
@@ -202,17 +193,8 @@ def imagenet_sample() -> ImageNetRecipe:
     """
     schedule = Schedule("cosine", 0.01, 5, warm_up_epochs=1)
     # No flips, because a mirrored digit is no digit or another one; no crops that leave half of a digit.
-    return ImageNetRecipe(
-        "imagenet_sample",
-        "se_resnet50",
-        5,
-        32,
-        schedule,
-        image_size=32,
-        crop_scale=(0.6, 1.0),
-        flip=False,
-        precision="O0",
-    )
+    recipe = ImageNetRecipe("imagenet_sample", "se_resnet50", 5, 32, schedule, precision="O0", image_size=32)
+    return recipe.override(crop_scale=(0.6, 1.0), flip=False)
 
 
 def imagenet_finetune() -> ImageNetRecipe:

@@ -6,7 +6,6 @@ image counts and footnotes come from the originals' scripts and say how a number
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
@@ -44,6 +43,7 @@ class Documented(Row):
     recipe: Optional[str] = None  # the recipe of this project that repeats the row
 
 
+_CIFAR = "SENet-Tensorflow"  # the title of the document
 _SENET154_NOTES: Tuple[str, ...] = (
     "Accuracy from one device's share, 6,250 of the 50,000 validation images: the original never adds up "
     "its ranks. Batch size from its scripts.",
@@ -72,9 +72,9 @@ _CIFAR_GPU_NOTES = (
     "x 90 epochs, rate lowered at epochs 50 and 70); which of the two was measured is not stated.",
 )
 _CIFAR_NPU_NOTES = (_CIFAR_NOTE, "About 8 hours, device not stated; 160 x 391 steps of 91 ms account for 1.6 of them.")
-_CIFAR_PAPER_NOTE = (
+_PAPER_NOTES = (
     "Another network: the paper's SE-ResNet-110 has 54 basic blocks with one gate each (1.74 M parameters), "
-    "the port's has bottlenecks with a gate after every convolution (3,504,422 parameters)."
+    "the port's has bottlenecks with a gate after every convolution (3,504,422 parameters).",
 )
 
 
@@ -90,7 +90,7 @@ def _row(
 def _cifar(recipe: str, hardware: str, error: float, notes: Tuple[str, ...], **values: Any) -> Documented:
     schedule = "0.01, then 0.1 from epoch 2, 0.01 from 80, 0.001 from 120"
     values.update(top1=round(100 - error, 2), images_evaluated=10000, batch_size=128, epochs=160)
-    return _row("se_resnet110", "SENet-Tensorflow", recipe, schedule, hardware, notes, **values)
+    return _row("se_resnet110", _CIFAR, recipe, schedule, hardware, notes, **values)
 
 
 def _senet154(recipe: str, schedule: str, hardware: str, rate: float, top1: float, top5: float) -> Documented:
@@ -116,11 +116,12 @@ def _pnasnet(devices: int, framework: str, rate: float, **measured: Any) -> Docu
     return _row("pnasnet5large", "PnasNet5Large", recipe, "cosine from 0.4", hardware, notes, **measured)
 
 
-_PAPER = Documented("se_resnet110", "cifar-10", "documented", hardware="paper", top1=94.79, source="SENet-Tensorflow")
 _STEP, _COSINE = "0.6*0.1^floor(E/30)", "0.3*(1+cos(E*pi/120))"
 
 ROWS: Tuple[Documented, ...] = (
-    dataclasses.replace(_PAPER, footnotes=(_CIFAR_PAPER_NOTE,)),
+    Documented(
+        "se_resnet110", "cifar-10", "documented", hardware="paper", top1=94.79, source=_CIFAR, footnotes=_PAPER_NOTES
+    ),
     _cifar("se_resnet110_gpu", "1 x V100", 5.21, _CIFAR_GPU_NOTES, step_ms=141.0),
     _cifar("se_resnet110_npu", "1 x Ascend 910", 5.45, _CIFAR_NPU_NOTES, step_ms=91.0, hours=8.0, precision="mixed"),
     _senet154("senet154_step", _STEP, "GPU", 955.433, 79.130, 94.058),
