@@ -34,13 +34,7 @@ class Row:
     runs: Optional[int] = None
     source: Optional[str] = None  # title of the document, or measured commit
     footnotes: Tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Documented(Row):
-    """One row of an original's table."""
-
-    recipe: Optional[str] = None  # the recipe of this project that repeats the row
+    recipe: Optional[str] = None  # of this project, that repeats a documented row; in no table
 
 
 _CIFAR = "SENet-Tensorflow"  # the title of the document
@@ -80,20 +74,20 @@ _PAPER_NOTES = (
 
 def _row(
     network: str, source: str, recipe: str, schedule: str, hardware: str, notes: Tuple[str, ...], **values: Any
-) -> Documented:
+) -> Row:
     """`schedule` is the learning rate, in which E is the epoch, counted from 0."""
     dataset = "cifar-10" if network == "se_resnet110" else "imagenet"
     values.update(settings=f"{recipe}: {schedule}", hardware=hardware, source=source, footnotes=notes, recipe=recipe)
-    return Documented(network, dataset, "documented", **values)
+    return Row(network, dataset, "documented", **values)
 
 
-def _cifar(recipe: str, hardware: str, error: float, notes: Tuple[str, ...], **values: Any) -> Documented:
+def _cifar(recipe: str, hardware: str, error: float, notes: Tuple[str, ...], **values: Any) -> Row:
     schedule = "0.01, then 0.1 from epoch 2, 0.01 from 80, 0.001 from 120"
     values.update(top1=round(100 - error, 2), images_evaluated=10000, batch_size=128, epochs=160)
     return _row("se_resnet110", _CIFAR, recipe, schedule, hardware, notes, **values)
 
 
-def _senet154(recipe: str, schedule: str, hardware: str, rate: float, top1: float, top5: float) -> Documented:
+def _senet154(recipe: str, schedule: str, hardware: str, rate: float, top1: float, top5: float) -> Row:
     notes = _SENET154_NOTES + (() if recipe == "senet154_cosine" else (_STEPPED_NOTE,))
     notes += (_SENET154_LATER_NOTE,) if hardware == "NPU" else ()
     measured = {"images_per_second": rate, "top1": top1, "top5": top5, "images_evaluated": 6250}
@@ -101,7 +95,7 @@ def _senet154(recipe: str, schedule: str, hardware: str, rate: float, top1: floa
     return _row("senet154", "SENet154", recipe, schedule, f"8 x {hardware}", notes, **trained, **measured)
 
 
-def _se_resnet50(devices: int, hardware: str, **measured: Any) -> Documented:
+def _se_resnet50(devices: int, hardware: str, **measured: Any) -> Row:
     schedule = f"cosine from {0.6 if devices == 8 else 0.1}, 5 epochs warm-up"
     recipe, hardware = f"se_resnet50_{devices}p", f"{devices} x {hardware}"
     notes = _SE_RESNET50_NOTES if measured else _COMPETITOR_NOTES
@@ -109,7 +103,7 @@ def _se_resnet50(devices: int, hardware: str, **measured: Any) -> Documented:
     return _row("se_resnet50", "SE-ResNet-50 for PyTorch", recipe, schedule, hardware, notes, **measured)
 
 
-def _pnasnet(devices: int, framework: str, rate: float, **measured: Any) -> Documented:
+def _pnasnet(devices: int, framework: str, rate: float, **measured: Any) -> Row:
     recipe, hardware = f"pnasnet5large_{devices}p", f"{devices} x NPU, {framework}"
     notes = _PNASNET_NOTES if measured else _PNASNET_SHORT_NOTES
     measured.update(images_per_second=rate, precision="O2", batch_size=32 * devices, epochs=90 if devices == 8 else 1)
@@ -118,10 +112,8 @@ def _pnasnet(devices: int, framework: str, rate: float, **measured: Any) -> Docu
 
 _STEP, _COSINE = "0.6*0.1^floor(E/30)", "0.3*(1+cos(E*pi/120))"
 
-ROWS: Tuple[Documented, ...] = (
-    Documented(
-        "se_resnet110", "cifar-10", "documented", hardware="paper", top1=94.79, source=_CIFAR, footnotes=_PAPER_NOTES
-    ),
+ROWS: Tuple[Row, ...] = (
+    Row("se_resnet110", "cifar-10", "documented", hardware="paper", top1=94.79, source=_CIFAR, footnotes=_PAPER_NOTES),
     _cifar("se_resnet110_gpu", "1 x V100", 5.21, _CIFAR_GPU_NOTES, step_ms=141.0),
     _cifar("se_resnet110_npu", "1 x Ascend 910", 5.45, _CIFAR_NPU_NOTES, step_ms=91.0, hours=8.0, precision="mixed"),
     _senet154("senet154_step", _STEP, "GPU", 955.433, 79.130, 94.058),

@@ -8,7 +8,7 @@ import statistics
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from shared import recipes
-from shared.results.documented import ROWS, Documented, Row
+from shared.results.documented import ROWS, Row
 
 Record = Dict[str, Any]
 
@@ -121,7 +121,7 @@ def _not_measured(records: Sequence[Record]) -> List[Row]:
     return list(dict.fromkeys(Row(row.network, row.dataset, "not measured", row.recipe) for row in missing))
 
 
-def _completes(record: Record, row: Documented) -> bool:
+def _completes(record: Record, row: Row) -> bool:
     """Whether the run is the complete documented recipe on the documented data set."""
     return (
         record["mode"] == "train"

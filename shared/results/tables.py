@@ -86,7 +86,7 @@ def _cells(row: Row, notes: Sequence[str], mark: str) -> List[str]:
 
 def render(table_rows: Sequence[Row], form: str = "text", language: str = "en") -> str:
     """The rows in one of `FORMATS`, ending in a newline; `language` is that of the Markdown headings."""
-    names = [field.name for field in dataclasses.fields(Row)]
+    names = [field.name for field in dataclasses.fields(Row) if field.name != "recipe"]
     if form == "json":
         values = [{name: getattr(row, name) for name in names} for row in table_rows]
         return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
