@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import List
@@ -28,11 +29,8 @@ def plan(half: str, name: str, argv: List[str]) -> Plan:
 
 def _parser(half: str) -> Parser:
     """The parser of the half's main.py. Imports no framework."""
-    if half == "tf_seresnet":
-        from tf_seresnet.options import parser
-    else:
-        from torch_imagenet.options import parser
-    return parser()
+    parser: Parser = importlib.import_module(f"{half}.options").parser()
+    return parser
 
 
 if __name__ == "__main__":

@@ -98,12 +98,9 @@ _SHAPE: Dict[str, Any] = {
     "precision": TEXT,
     "memory_format": TEXT,
     "compiled": bool,
-    "batch_size": COUNT,
-    "global_batch_size": COUNT,
-    "epochs_completed": COUNT,
-    "steps_completed": COUNT,
-    "images_trained": COUNT,
-    "bad_images": COUNT,
+    **dict.fromkeys(
+        "batch_size global_batch_size epochs_completed steps_completed images_trained bad_images".split(), COUNT
+    ),
     "throughput": _THROUGHPUT,
     "forward": _THROUGHPUT,
     "peak_memory": COUNT,
