@@ -17,17 +17,15 @@ ADAPTERS = {"torch_imagenet": ("torch_npu",), "tf_seresnet": ("npu_bridge", "npu
 # The exports of the ImageNet originals' env_npu.sh, without HCCL_IF_IP: SENet154 sets it to the host's first address,
 # which may be a container's bridge; --local_addr sets it here. The CIFAR-10 half sets JOB_ID, RANK_ID and
 # RANK_SIZE itself.
-_EXPORTED: Dict[str, Dict[str, str]] = {
-    "torch_imagenet": {
-        "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
-        "ASCEND_GLOBAL_LOG_LEVEL": "3",
-        "ASCEND_GLOBAL_EVENT_ENABLE": "0",
-        "TASK_QUEUE_ENABLE": "1",
-        "PTCOPY_ENABLE": "1",
-        "COMBINED_ENABLE": "1",
-        "DYNAMIC_OP": "ADD#MUL",
-        "HCCL_WHITELIST_DISABLE": "1",
-    }
+_EXPORTED = {
+    "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
+    "ASCEND_GLOBAL_LOG_LEVEL": "3",
+    "ASCEND_GLOBAL_EVENT_ENABLE": "0",
+    "TASK_QUEUE_ENABLE": "1",
+    "PTCOPY_ENABLE": "1",
+    "COMBINED_ENABLE": "1",
+    "DYNAMIC_OP": "ADD#MUL",
+    "HCCL_WHITELIST_DISABLE": "1",
 }
 
 
@@ -65,7 +63,7 @@ def placement(
         if kind == "auto":
             raise UsageError(f"device {number} is of an unknown kind; name it, as in --device=cuda")
         device = kind if kind == "cpu" else f"{kind}:{number}"
-    common = {} if environment.get("etp_running_flag") == "true" else _EXPORTED.get(half, {})
+    common = _EXPORTED if half == "torch_imagenet" and environment.get("etp_running_flag") != "true" else {}
     exported = {**common, **own} if kind == "npu" else {}
     return device, number, {name: value for name, value in exported.items() if name not in environment}
 

@@ -33,7 +33,6 @@ _MACHINES = "  --local_addr=A, --master_addr=A, --master_port=P    this machine'
 _CIFAR = """
   --iteration=N, --test_iteration=N    steps per epoch, batches per evaluation
   --ckpt_path=PATH         weights to start from"""
-OUTPUT = Path("test") / "output"  # in the folder of the half
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def make_plan(folder: Path, parser: Parser, name: str, argv: Sequence[str]) -> P
     device, device_id, exported = placement(
         half, own.device, own.device_id, own.num_devices, os.environ, launcher.environment
     )
-    output = folder / OUTPUT / device_id
+    output = folder / "test" / "output" / device_id
     run = output / name if options.output_dir is None else Path(options.output_dir)
     log = f"train_{device_id}" + (f"_node{own.node_rank}" if own.node_rank else "")
     command = [sys.executable, str(folder / "main.py"), launcher.mode, *_documented(launcher, own), "--device", device]

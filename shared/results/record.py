@@ -145,18 +145,9 @@ def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
 
 def evaluation_part(metrics: Metrics, checkpoint: Optional[str] = None, skipped: int = 0) -> Dict[str, Any]:
     """The `evaluation` part of a record; `skipped` images could not be read."""
-    return {
-        "images": metrics.images,
-        "skipped": skipped or None,
-        "loss": metrics.loss,
-        "top1": metrics.top1,
-        "top5": metrics.top5,
-        "checkpoint": checkpoint,
-        "expected_calibration_error": metrics.expected_calibration_error,
-        "reliability": metrics.reliability,
-        "per_class_accuracy": metrics.per_class_accuracy,
-        "confusion": metrics.confusion,
-    }
+    names = "images loss top1 top5 expected_calibration_error reliability per_class_accuracy confusion".split()
+    part = {name: getattr(metrics, name) for name in names}
+    return {**part, "skipped": skipped or None, "checkpoint": checkpoint}
 
 
 def evaluated_classes(match: Match, data_classes: Sequence[str]) -> Dict[str, Any]:
