@@ -51,9 +51,7 @@ def placement(
         number = environment.get("ASCEND_DEVICE_ID", "0" if device_id is None else device_id)
     elif not index:  # the first of several
         if device_id not in (None, "0"):
-            raise UsageError(
-                f"--device_id names one device, but the launcher uses {count}, 0 to {count - 1}; leave it out"
-            )
+            raise UsageError(f"--device_id names one device, and the launcher uses the first {count}; leave it out")
         number = "0"
     if not re.fullmatch("[0-9]{1,4}", number):  # it names a folder inside the output folder
         option = "--device" if index else "--device_id (or ASCEND_DEVICE_ID)"

@@ -66,10 +66,7 @@ def make_plan(folder: Path, parser: Parser, name: str, argv: Sequence[str]) -> P
     parser.add_argument("--device_id", "--device-id")  # so that it can be the nearest to a misspelled one
     options = parser.parse_args([launcher.mode, *rest])
     if getattr(options, "mode_flag", None):
-        raise UsageError(
-            f"{name}.sh is for the mode {launcher.mode}; for {options.mode_flag} use python {half}/main.py"
-            f" {options.mode_flag}"
-        )
+        raise UsageError(f"{name}.sh is for the mode {launcher.mode}; use python {half}/main.py {options.mode_flag}")
     # Data and weights must be named: a result on the embedded sample would pass for the documented one.
     if launcher.needs_checkpoint and own.resume is None:
         raise UsageError(f"{name}.sh starts from trained weights; name them with --resume=PATH")
@@ -140,8 +137,7 @@ def _distributed(own: Any) -> List[str]:
     if own.batch_size is not None:
         if own.batch_size % devices:
             raise UsageError(
-                f"--batch_size={own.batch_size} is for all {devices} devices and is not divisible by {devices}; give a"
-                f" multiple of {devices}"
+                f"--batch_size={own.batch_size} is for all {devices} devices; give a multiple of {devices}"
             )
         options += ["--batch-size", str(own.batch_size // devices)]
     return options

@@ -123,10 +123,8 @@ def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:
         raise UsageError(f"cannot read {path} ({reason}); name a Markdown file") from error
     after, blocks = _BLOCK.subn(updated, text)
     if not blocks:
-        raise UsageError(
-            f"{path} has no results block; put <!-- results:begin --> and <!-- results:end --> on lines of "
-            "their own where the tables belong"
-        )
+        advice = "put <!-- results:begin --> and <!-- results:end --> on lines of their own where the tables belong"
+        raise UsageError(f"{path} has no results block; {advice}")
     return text, after
 
 

@@ -54,8 +54,7 @@ def _measured(runs: Sequence[Record]) -> Row:
     def values(part: str, key: str) -> List[float]:
         return [run[part][key] for run in runs if key in run.get(part, {})]
 
-    top1, top5 = values("evaluation", "top1"), values("evaluation", "top5")
-    images = values("evaluation", "images")
+    top1, top5, images = (values("evaluation", key) for key in ("top1", "top5", "images"))
     trained = first["mode"] in ("train", "finetune")
     epochs = first.get("epochs_completed") if trained else None
     return Row(

@@ -20,15 +20,12 @@ def table(head: Sequence[str], rows: Iterable[Tuple[str, Sequence[str]]], text_c
     """A table of (CSS class, HTML cells) rows. Columns from `text_columns` on are numbers."""
     kinds = ["" if column < text_columns else ' class="number"' for column in range(len(head))]
     top = "".join(f'<th scope="col"{kind}>{cell}</th>' for kind, cell in zip(kinds, head))
-    body = [
-        f'<tr class="{name}">' + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells)) + "</tr>"
+    lines = [
+        f'<tr class="{name}">' + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells)) + "</tr>\n"
         for name, cells in rows
     ]
-    return (
-        f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n'
-        + "\n".join(body)
-        + "\n</tbody></table></div>"
-    )
+    body = f"<thead><tr>{top}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table>\n{body}</table></div>'
 
 
 def figures(drawings: Sequence[str]) -> str:

@@ -66,10 +66,8 @@ def _figure(ids: Iterator[int], height: float, label: str, out: List[str]) -> It
         from matplotlib import style
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError(
-            f"the page needs matplotlib to draw ({error}); pip install 'matplotlib>={MATPLOTLIB}', or choose"
-            " another --format"
-        ) from error
+        advice = f"pip install 'matplotlib>={MATPLOTLIB}', or choose another --format"
+        raise UsageError(f"the page needs matplotlib to draw ({error}); {advice}") from error
     with style.context(["default", _STYLE]):  # "default": the same everywhere, whatever the user's matplotlibrc
         figure = Figure(figsize=(4.6, height), constrained_layout=True)
         yield figure
