@@ -141,7 +141,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         record = description.build_record(
             setup, network, begin, batch_size=setup.eval_batch_size, evaluation=evaluation
         )
-        description.finish(log, folder, record, metrics)
+        records.finish(log, folder, record, metrics)
 
 
 def _weights(config: RunConfig) -> FoundWeights:

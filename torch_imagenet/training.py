@@ -157,4 +157,4 @@ def _record(
         **description.of_steps(setup),
         **run.record(),
     )
-    description.finish(run.log, folder, record, metrics, disk_errors.advice(folder))
+    records.finish(run.log, folder, record, metrics, disk_errors.advice(folder))

@@ -20,8 +20,6 @@ from shared.metrics import Metrics
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
 from shared.run import config_file, disk_errors, provenance, reproducibility
 from shared.run.events import log_start
 from shared.run.folder import open_folder
@@ -214,18 +212,6 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
         "memory_format": setup.memory_format,
         "compiled": setup.config.compile,
     }
-
-
-def finish(log: RunLog, folder: Path, record: Dict[str, Any], metrics: Metrics, *advice: str) -> None:
-    """Write the record and a run's last lines. Raises UsageError with the `advice` where the disk does not take it."""
-    records.write_record(folder / "result.json", record, *advice)
-    log.succeeded()
-    trained, tested = record.get("bad_images", 0), record["evaluation"].get("skipped", 0)
-    if trained or tested:
-        log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(records.evaluation_line(metrics, tested or 0))
-    log.line(f"record: {folder / 'result.json'}")
-    log.line("\n" + render(beside_documented(record)).rstrip())
 
 
 def _dataset(setup: RunSetup) -> Dict[str, Any]:
