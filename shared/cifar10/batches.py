@@ -30,13 +30,14 @@ FOLDER = "cifar-10-batches-py"
 META_FILE = "batches.meta"
 TRAIN_FILES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST_FILE = "test_batch"
+FILES = (*TRAIN_FILES, TEST_FILE)
 OFFICIAL_NAME = "cifar-10"
 UNNAMED = "cifar-10-layout"
 MAX_FILE_BYTES = 64 * 2**20  # official files have 31 million bytes, copies made by Python 3 up to 47 million
 
 _ARCHIVE = "cifar-10-python.tar.gz"
 _PIXELS = 3072
-_OFFICIAL = {  # name: bytes, md5
+OFFICIAL = {  # name: bytes, md5
     "batches.meta": (158, "5ff9c542aee3614f3951f8cda6e48888"),
     "data_batch_1": (31035704, "c99cafc152244af753f735de768cd75f"),
     "data_batch_2": (31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
@@ -51,6 +52,7 @@ _OFFICIAL = {  # name: bytes, md5
 class Meta:
     """The content of batches.meta: images per file, class names, and the data set's name for itself."""
 
+    content: bytes
     cases: int
     label_names: Tuple[str, ...]
     dataset_name: str
@@ -69,22 +71,21 @@ class Batch:
 def find(path: Union[str, Path]) -> Path:
     """Return the folder of the batches, `path` or `path`/cifar-10-batches-py. Raises DataError if neither is one."""
     root = Path(expanded(path))
-    for folder in (root, root / FOLDER):
-        names = _listed(folder) if os.path.isdir(str(folder)) else []
-        if any(name == META_FILE or _is_batch(name) for name in names):
+    folders = [folder for folder in (root, root / FOLDER) if os.path.isdir(str(folder))]
+    for folder in folders:
+        if any(name == META_FILE or _is_batch(name) for name in _listed(folder)):
             return folder
-    if root.name == _ARCHIVE and os.path.isfile(str(root)):
-        raise DataError(f"{root} is still packed; extract it (tar -xzf {root}) and give the folder {FOLDER}")
-    if not os.path.isdir(str(root)):
+    for archive in (root, *(folder / _ARCHIVE for folder in folders)):
+        if archive.name == _ARCHIVE and os.path.isfile(str(archive)):
+            advice = f"extract it (tar -xzf {archive} -C {archive.parent}) and give the folder {FOLDER}"
+            raise DataError(f"{archive} is still packed; {advice}")
+    if not folders:
         what = "is not a folder" if os.path.exists(str(root)) else "does not exist"
-        raise DataError(f"{root} {what}; give the folder {FOLDER} or its parent")
-    for folder in (root, root / FOLDER):
-        archive = folder / _ARCHIVE
-        if os.path.isfile(str(archive)):
-            raise DataError(f"{archive} is still packed; extract it (tar -xzf {archive} -C {folder})")
-    if {"train", "test", "meta"} <= set(_listed(root)):
-        raise DataError(f"{root} holds CIFAR-100, and this network is trained on CIFAR-10; give the folder {FOLDER}")
-    raise DataError(f"{root} holds no CIFAR-10 python batches; give the folder {FOLDER} or its parent")
+    elif {"train", "test", "meta"} <= set(_listed(root)):
+        what = "holds CIFAR-100, and this network is trained on CIFAR-10"
+    else:
+        what = "holds no CIFAR-10 python batches"
+    raise DataError(f"{root} {what}; give the folder {FOLDER} or its parent")
 
 
 def check(path: Union[str, Path]) -> Path:
@@ -93,8 +94,12 @@ def check(path: Union[str, Path]) -> Path:
     The batches themselves are not read.
     """
     folder = find(path)
-    check_names(folder)
-    check_sizes(folder, read_meta(folder))
+    _check_names(folder)
+    needed = read_meta(folder).cases * _PIXELS
+    for name in FILES:
+        size = _size(folder / name)
+        if size < needed:
+            raise _fault(folder / name, f"is truncated: {size} bytes, where its images need {needed} and more")
     return folder
 
 
@@ -110,98 +115,80 @@ def _listed(folder: Path) -> List[str]:
         return sorted(os.listdir(str(folder)))
 
 
-def check_names(folder: Path) -> None:
+def _check_names(folder: Path) -> None:
     present = _listed(folder)
-    missing = [name for name in _OFFICIAL if name not in present]
-    extra = [name for name in present if _is_batch(name) and name not in _OFFICIAL]
+    missing = [name for name in OFFICIAL if name not in present]
+    extra = [name for name in present if _is_batch(name) and name not in OFFICIAL]
     if any(name.endswith(".bin") for name in extra):
         raise DataError(f"{folder} holds the binary version of CIFAR-10; get the python version, {_ARCHIVE}")
     faults = []
     if missing:
         faults.append(f"lacks {', '.join(missing)}")
     if extra:
-        shown = extra if len(extra) <= 8 else extra[:8] + ["..."]
-        faults.append(f"has {', '.join(shown)}, no part of CIFAR-10")
+        faults.append(f"has {', '.join(extra[:8])}{', ...' if len(extra) > 8 else ''}, no part of CIFAR-10")
     if faults:
-        remedy = "remove what is extra" if not missing else _remedy(folder)
+        remedy = _remedy(folder) if missing else "remove what is extra"
         raise DataError(f"{folder} {' and '.join(faults)}; {remedy}")
 
 
-def check_sizes(folder: Path, meta: Meta) -> None:
-    for name in TRAIN_FILES + (TEST_FILE,):
-        size, needed = _size(folder / name), meta.cases * _PIXELS
-        if size < needed:
-            raise DataError(
-                f"{folder / name} is truncated: {size} bytes, where {meta.cases} images "
-                f"need {needed} and more; {_remedy(folder)}"
-            )
-
-
-def has_official_sizes(folder: Path) -> bool:
-    return all(_size(folder / name) == size for name, (size, _) in _OFFICIAL.items())
+def _fault(path: Path, what: str) -> DataError:
+    return DataError(f"{path} {what}; {_remedy(path.parent)}")
 
 
 def _remedy(folder: Path) -> str:
     """What to do about a bad file: only a copy of the official set can be extracted again."""
-    sizes = {name: os.path.getsize(str(folder / name)) for name in _OFFICIAL if os.path.isfile(str(folder / name))}
-    if any(size == _OFFICIAL[name][0] for name, size in sizes.items()) or not sizes:
+    sizes = {name: os.path.getsize(str(folder / name)) for name in OFFICIAL if os.path.isfile(str(folder / name))}
+    if any(size == OFFICIAL[name][0] for name, size in sizes.items()) or not sizes:
         return f"extract {_ARCHIVE} afresh"
     return f"write it as in CIFAR-10 (data: uint8 [images, {_PIXELS}], labels: a list of int), or extract {_ARCHIVE}"
 
 
 def _size(path: Path) -> int:
     """Return the size in bytes. Raises DataError unless this is a regular file, not empty and not too large."""
-    try:
+    with reading(path, _remedy(path.parent)):
         status = os.stat(str(path))
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); {_remedy(path.parent)}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path} is not a file; {_remedy(path.parent)}")
+        raise _fault(path, "is not a file")
     if status.st_size == 0:
-        raise DataError(f"{path} is empty; {_remedy(path.parent)}")
+        raise _fault(path, "is empty")
     if status.st_size > MAX_FILE_BYTES:
-        raise DataError(f"{path} is too large for a CIFAR-10 file ({status.st_size} bytes); {_remedy(path.parent)}")
+        raise _fault(path, f"is too large for a CIFAR-10 file ({status.st_size} bytes)")
     return status.st_size
 
 
 # -- contents ------------------------------------------------------------------------------------
 
 
-def read(folder: Path, name: str) -> bytes:
-    path = folder / name
+def _read(path: Path) -> Tuple[bytes, Dict[str, Any]]:
+    """The bytes of a file, and the dictionary in it, with one-dimensional arrays as lists."""
     _size(path)
     with reading(path, "check its permissions"), open(str(path), "rb") as file:
-        return file.read(MAX_FILE_BYTES)
-
-
-def _unpickled(path: Path, content: bytes) -> Dict[str, Any]:
+        content = file.read(MAX_FILE_BYTES)
     try:
-        return restricted_pickle.loads(content)
+        values = restricted_pickle.loads(content)
     except restricted_pickle.Refused as error:
-        raise DataError(f"{path} is not a CIFAR-10 file: {error}; {_remedy(path.parent)}") from error
+        raise _fault(path, f"is not a CIFAR-10 file: {error}") from error
+    return content, {
+        name: value.tolist() if getattr(value, "ndim", 0) == 1 else value for name, value in values.items()
+    }
 
 
 def read_meta(folder: Path) -> Meta:
+    """Read batches.meta. Raises DataError for values that no set in this layout has."""
     path = folder / META_FILE
-    values = _unpickled(path, read(folder, META_FILE))
-    cases = values.get("num_cases_per_batch")
+    content, values = _read(path)
+    cases, pixels, names = (values.get(key) for key in ("num_cases_per_batch", "num_vis", "label_names"))
     if type(cases) is not int or not 1 <= cases <= MAX_FILE_BYTES // _PIXELS:
-        raise DataError(f"{path} gives no valid num_cases_per_batch; {_remedy(path.parent)}")
-    vis = values.get("num_vis")
-    if type(vis) is not int or vis != _PIXELS:
-        raise DataError(f"{path} gives no num_vis of {_PIXELS}, 32 x 32 pixels of 3 colours; {_remedy(path.parent)}")
-    names = values.get("label_names")
-    if isinstance(names, np.ndarray) and names.ndim == 1:
-        names = names.tolist()
-    if type(names) is not list or not 1 <= len(names) <= 1000:
-        raise DataError(f"{path} gives no list of label_names; {_remedy(path.parent)}")
-    label_names = tuple(_decoded(name) for name in names)
-    if not all(label_names) or len(set(label_names)) != len(label_names):
-        raise DataError(f"{path} gives label_names that are empty, repeated or not text; {_remedy(path.parent)}")
+        raise _fault(path, "gives no valid num_cases_per_batch")
+    if type(pixels) is not int or pixels != _PIXELS:
+        raise _fault(path, f"gives no num_vis of {_PIXELS}, 32 x 32 pixels of 3 colours")
+    label_names = tuple(map(_decoded, names)) if type(names) is list and len(names) <= 1000 else ()
+    if not label_names or not all(label_names) or len(set(label_names)) != len(label_names):
+        raise _fault(path, "gives no list of label_names, or some that are empty, repeated or not text")
     dataset_name = _decoded(values.get("dataset_name"))
     if not re.match(r"[a-z0-9][a-z0-9._-]{0,63}\Z", dataset_name) or dataset_name == OFFICIAL_NAME:
         dataset_name = UNNAMED  # only the MD5 sums make a set official
-    return Meta(cases, label_names, dataset_name)
+    return Meta(content, cases, label_names, dataset_name)
 
 
 def _decoded(value: object) -> str:
@@ -213,29 +200,27 @@ def _decoded(value: object) -> str:
 
 def batches(folder: Path, meta: Meta) -> Iterator[Batch]:
     """Yield the checked contents of the five training files and the test file, one in memory at a time."""
-    for name in TRAIN_FILES + (TEST_FILE,):
-        path, content = folder / name, read(folder, name)
-        values = _unpickled(path, content)
+    for name in FILES:
+        path = folder / name
+        content, values = _read(path)
         pixels, labels = values.get("data"), values.get("labels")
-        if isinstance(pixels, np.ndarray) and pixels.dtype != np.uint8:
-            raise DataError(f"{path} has data of {pixels.dtype}, not of uint8, 0 to 255; {_remedy(path.parent)}")
-        if not isinstance(pixels, np.ndarray) or pixels.shape != (meta.cases, _PIXELS):
-            found = f"has data of shape {pixels.shape}" if isinstance(pixels, np.ndarray) else "has no data"
-            raise DataError(f"{path} {found}, not {(meta.cases, _PIXELS)} as {META_FILE} says; {_remedy(path.parent)}")
-        if isinstance(labels, np.ndarray) and labels.ndim == 1:
-            labels = labels.tolist()
+        if not isinstance(pixels, np.ndarray):
+            raise _fault(path, "has no data")
+        if pixels.dtype != np.uint8:
+            raise _fault(path, f"has data of {pixels.dtype}, not of uint8, 0 to 255")
+        if pixels.shape != (meta.cases, _PIXELS):
+            expected = f"{(meta.cases, _PIXELS)} as {META_FILE} says"
+            raise _fault(path, f"has data of shape {pixels.shape}, not {expected}")
         if type(labels) is not list or len(labels) != meta.cases or set(map(type, labels)) != {int}:
-            raise DataError(f"{path} has no list of {meta.cases} labels; {_remedy(path.parent)}")
-        array = np.array(labels, np.int64)
-        outside = np.flatnonzero((array < 0) | (array >= len(meta.label_names)))
-        if len(outside):
-            raise DataError(
-                f"{path} gives image {outside[0]} the label {array[outside[0]]}, "
-                f"not 0 to {len(meta.label_names) - 1}; {_remedy(path.parent)}"
-            )
-        yield Batch(name, content, pixels, array.astype(np.int32))
+            raise _fault(path, f"has no list of {meta.cases} labels")
+        last = len(meta.label_names) - 1
+        for case, label in enumerate(labels):
+            if not 0 <= label <= last:
+                raise _fault(path, f"gives image {case} the label {label}, not 0 to {last}")
+        yield Batch(name, content, pixels, np.array(labels, np.int32))
 
 
 def is_official(name: str, content: bytes) -> bool:
-    size, md5 = _OFFICIAL[name]
+    """Whether this is the content of the official file of that name."""
+    size, md5 = OFFICIAL[name]
     return len(content) == size and hashlib.md5(content).hexdigest() == md5

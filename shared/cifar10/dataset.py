@@ -14,23 +14,7 @@ from typing import List, Tuple, Union
 
 import numpy as np
 
-from shared.cifar10.batches import (
-    FOLDER,
-    META_FILE,
-    OFFICIAL_NAME,
-    TRAIN_FILES,
-    UNNAMED,
-    Meta,
-    batches,
-    check,
-    find,
-    has_official_sizes,
-    is_official,
-    read,
-    read_meta,
-)
-
-__all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "Cifar10", "channel_statistics", "check", "describe", "find", "load"]
+from shared.cifar10.batches import FILES, META_FILE, OFFICIAL_NAME, TEST_FILE, batches, check, is_official, read_meta
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +37,28 @@ class Cifar10:
 
 def load(path: Union[str, Path]) -> Cifar10:
     """Find, check and load the data set. Raises DataError, one line, if anything is wrong with it."""
+    return _loaded(path)[0]
+
+
+def _loaded(path: Union[str, Path]) -> Tuple[Cifar10, List[str]]:
+    """The data set, and a line about each of its files."""
     folder = check(path)
     meta = read_meta(folder)
-    cases, trained = meta.cases, meta.cases * len(TRAIN_FILES)
-    images = np.empty((trained + cases, 32, 32, 3), np.uint8)
-    labels = np.empty(trained + cases, np.int32)
-    official = has_official_sizes(folder) and is_official(META_FILE, read(folder, META_FILE))
+    cases, trained = meta.cases, meta.cases * FILES.index(TEST_FILE)
+    images, labels = np.empty((trained + cases, 32, 32, 3), np.uint8), np.empty(trained + cases, np.int32)
     digest = hashlib.sha256(b"%d %d\n" % (trained, cases))
+    official = [is_official(META_FILE, meta.content)]
+    classes = f"{len(meta.label_names)} classes: {', '.join(meta.label_names)}"
+    lines = [f"{_heading(META_FILE, meta.content, official[0])}, {cases} images per file, {classes}"]
     for number, batch in enumerate(batches(folder, meta)):
-        official = official and is_official(batch.name, batch.content)
+        official.append(is_official(batch.name, batch.content))
+        lines.append(_heading(batch.name, batch.content, official[-1]))
         digest.update(batch.pixels.data)
         labels[number * cases : (number + 1) * cases] = batch.labels
         _interleave(batch.pixels, images[number * cases : (number + 1) * cases])
     digest.update(labels.astype("<i4").tobytes())
-    return Cifar10(
-        name=_name(official, meta),
+    data = Cifar10(
+        name=OFFICIAL_NAME if all(official) else meta.dataset_name,
         path=str(folder),
         train_images=images[:trained],
         train_labels=labels[:trained],
@@ -76,6 +67,21 @@ def load(path: Union[str, Path]) -> Cifar10:
         label_names=meta.label_names,
         fingerprint=digest.hexdigest(),
     )
+    return data, lines
+
+
+def describe(path: Union[str, Path]) -> List[str]:
+    """Check every file and return a line about each, the verdict last. Raises DataError at the first fault."""
+    data, (meta_line, *headings) = _loaded(path)
+    cases, classes = len(data.test_labels), len(data.label_names)
+    parts = [slice(start, start + cases) for start in range(0, len(data.train_labels), cases)]
+    contents = [_content(data.train_images[part], data.train_labels[part], classes) for part in parts]
+    train = _content(data.train_images, data.train_labels, classes)
+    test = _content(data.test_images, data.test_labels, classes)
+    lines = [f"{heading}, {content}" for heading, content in zip(headings, [*contents, test])]
+    verdict = "every md5 is the official one" if data.name == OFFICIAL_NAME else "complete, but not the official files"
+    sets = [f"train set: {train}", f"test set: {test}"]
+    return [f"folder {data.path}", meta_line, *lines, *sets, f"{data.name}: {verdict}"]
 
 
 def channel_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -86,58 +92,10 @@ def channel_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.size == 0:
         raise ValueError(f"images must be uint8 [N, H, W, 3], not {images.dtype} {images.shape}")
-    return _moments(_histogram(images))
-
-
-def describe(path: Union[str, Path]) -> List[str]:
-    """Check every file and return a line about each, the verdict last. Raises DataError at the first fault."""
-    folder = check(path)
-    meta = read_meta(folder)
-    content = read(folder, META_FILE)
-    official = [is_official(META_FILE, content)]
-    lines = [
-        f"folder {folder}",
-        f"{_heading(META_FILE, content, official[-1])}, {meta.cases} images per file, "
-        f"{len(meta.label_names)} classes: {', '.join(meta.label_names)}",
-    ]
-    counts, histograms = [], []
-    for batch in batches(folder, meta):
-        official.append(is_official(batch.name, batch.content))
-        images = np.empty((meta.cases, 32, 32, 3), np.uint8)
-        _interleave(batch.pixels, images)
-        counts.append(np.bincount(batch.labels, minlength=len(meta.label_names)))
-        histograms.append(_histogram(images))
-        heading = _heading(batch.name, batch.content, official[-1])
-        lines.append(f"{heading}, {_content(counts[-1], histograms[-1])}")
-    trained = len(TRAIN_FILES)
-    train_counts, train_histogram = np.sum(counts[:trained], axis=0), np.sum(histograms[:trained], axis=0)
-    lines.append(f"train set: {_content(train_counts, train_histogram)}")
-    lines.append(f"test set: {_content(counts[-1], histograms[-1])}")
-    verdict = "every md5 is the official one" if all(official) else "complete, but not the official files"
-    return lines + [f"{_name(all(official), meta)}: {verdict}"]
-
-
-def _name(official: bool, meta: Meta) -> str:
-    return OFFICIAL_NAME if official else meta.dataset_name
-
-
-def _interleave(pixels: np.ndarray, images: np.ndarray) -> None:
-    """Copy planes [N, 3072] into images [N, 32, 32, 3]. Six times as fast as one transposed copy."""
-    source, target = pixels.reshape(-1, 3, 1024), images.reshape(-1, 1024, 3)
-    for channel in range(3):
-        target[:, :, channel] = source[:, channel]
-
-
-def _histogram(images: np.ndarray) -> np.ndarray:
-    """Counts of the values 0 .. 255 per channel, int64 [3, 256], without a wider copy of all images."""
-    counts = np.zeros((3, 256), np.int64)
-    for start in range(0, len(images), 1000):
+    histogram = np.zeros((3, 256), np.int64)
+    for start in range(0, len(images), 1000):  # not all at once, which would need a wider copy
         for channel in range(3):
-            counts[channel] += np.bincount(images[start : start + 1000, ..., channel].ravel(), minlength=256)
-    return counts
-
-
-def _moments(histogram: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+            histogram[channel] += np.bincount(images[start : start + 1000, ..., channel].ravel(), minlength=256)
     means, deviations = [], []
     for counts in histogram.tolist():  # Python's integers cannot overflow
         n = sum(counts)
@@ -148,13 +106,18 @@ def _moments(histogram: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return np.array(means, np.float64), np.array(deviations, np.float64)
 
 
+def _interleave(pixels: np.ndarray, images: np.ndarray) -> None:
+    """Copy planes [N, 3072] into images [N, 32, 32, 3]. Six times as fast as one transposed copy."""
+    source, target = pixels.reshape(-1, 3, 1024), images.reshape(-1, 1024, 3)
+    for channel in range(3):
+        target[:, :, channel] = source[:, channel]
+
+
 def _heading(name: str, content: bytes, official: bool) -> str:
     return f"{name}: {len(content)} bytes, md5 {'official' if official else 'not the official one'}"
 
 
-def _content(counts: np.ndarray, histogram: np.ndarray) -> str:
-    mean, deviation = _moments(histogram)
-    return (
-        f"{counts.sum()} images, per class {' '.join(map(str, counts))}, "
-        f"mean {' '.join(f'{x:.3f}' for x in mean)}, std {' '.join(f'{x:.3f}' for x in deviation)}"
-    )
+def _content(images: np.ndarray, labels: np.ndarray, classes: int) -> str:
+    per_class = " ".join(map(str, np.bincount(labels, minlength=classes)))
+    mean, deviation = (" ".join(f"{value:.3f}" for value in values) for values in channel_statistics(images))
+    return f"{len(labels)} images, per class {per_class}, mean {mean}, std {deviation}"

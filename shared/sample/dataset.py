@@ -96,7 +96,7 @@ def _write_cifar10(folder: Path) -> None:
         "dataset_name": NAME,
     }
     files: Dict[str, Dict[str, Any]] = {batches.META_FILE: meta}
-    for number, name in enumerate(batches.TRAIN_FILES + (batches.TEST_FILE,)):
+    for number, name in enumerate(batches.FILES):
         part = slice(number * CASES, (number + 1) * CASES)
         files[name] = {
             "batch_label": f"{NAME}, {name}",
