@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple, Union
@@ -20,7 +19,7 @@ import numpy as np
 from shared.cifar10 import batches
 from shared.errors import UsageError
 from shared.sample import digits
-from shared.system.atomic_files import sync
+from shared.system.atomic_files import sync_files
 from shared.system.cache_dir import places
 
 NAME = "sample-digits"
@@ -31,6 +30,7 @@ CLASSES = 10
 
 _SUBFOLDER = "sample-v1"
 _SPLIT_SEED = 0
+_SPLITS = {"train": slice(0, TRAIN_IMAGES), "val": slice(TRAIN_IMAGES, TRAIN_IMAGES + TEST_IMAGES)}
 
 
 def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
@@ -102,13 +102,11 @@ def _write_cifar10(folder: Path) -> None:
             "batch_label": f"{NAME}, {name}",
             "labels": labels[part].tolist(),
             "data": pixels[part],
-            "filenames": _file_names(part, labels),
+            "filenames": _file_names(labels)[part],
         }
     for name, values in files.items():
-        with open(str(folder / name), "wb") as file:
-            pickle.dump(values, file, protocol=2)
-            file.flush()
-            sync(file.fileno())
+        (folder / name).write_bytes(pickle.dumps(values, protocol=2))
+    sync_files(folder)
 
 
 def _write_imagenet(folder: Path) -> None:
@@ -117,21 +115,16 @@ def _write_imagenet(folder: Path) -> None:
     except ImportError as error:
         raise UsageError("the sample as JPEGs needs Pillow; pip install Pillow, or give --data-path") from error
     small, labels = _digits()
-    images = _enlarged(small, 8)
-    for part, split in _imagenet_parts():
+    for part, split in _SPLITS.items():
         for label in range(CLASSES):
             (folder / part / str(label)).mkdir(parents=True)
-        for name, image, label in zip(_file_names(split, labels), images[split], labels[split]):
+        for name, image, label in zip(_file_names(labels)[split], _enlarged(small[split], 8), labels[split]):
             target = folder / part / str(label) / name
             Image.fromarray(image).convert("RGB").save(str(target), "JPEG", quality=95)
 
 
-def _imagenet_parts() -> List[Tuple[str, slice]]:
-    return [("train", slice(0, TRAIN_IMAGES)), ("val", slice(TRAIN_IMAGES, TRAIN_IMAGES + TEST_IMAGES))]
-
-
-def _file_names(part: slice, labels: np.ndarray) -> List[str]:
-    return [f"digit_{labels[index]}_{index:04d}.JPEG" for index in range(part.start, part.stop)]
+def _file_names(labels: np.ndarray) -> List[str]:
+    return [f"digit_{label}_{index:04d}.JPEG" for index, label in enumerate(labels)]
 
 
 def _is_complete_cifar10(folder: Path) -> bool:
@@ -144,14 +137,10 @@ def _is_complete_cifar10(folder: Path) -> bool:
 
 
 def _is_complete_imagenet(folder: Path) -> bool:
-    try:
-        for part, split in _imagenet_parts():
-            files = [path for path in (folder / part).glob("*/*.JPEG") if path.stat().st_size]
-            if len(files) != split.stop - split.start:
-                return False
-    except OSError:
-        return False
-    return True
+    return all(
+        sum(path.stat().st_size > 0 for path in (folder / part).glob("*/*.JPEG")) == split.stop - split.start
+        for part, split in _SPLITS.items()
+    )
 
 
 # -- the cache -----------------------------------------------------------------------------------
@@ -163,10 +152,8 @@ def _cached(
     """Return the folder `name` in the first folder of the cache that holds it completely or can be written."""
     failures = []
     for root in places(_SUBFOLDER, cache):
-        if is_complete(root / name):
-            return root / name
         try:
-            return _written(root, name, write, is_complete)
+            return root / name if is_complete(root / name) else _written(root, name, write, is_complete)
         except OSError as error:
             failures.append(f"{root} ({error.strerror or error})")
     where = " or ".join(failures) or "the user's home (there is none)"
@@ -177,26 +164,19 @@ def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: 
     """Write a temporary folder and rename it, so that other processes see all of it or nothing."""
     target = root / name
     root.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix="." + name + ".", dir=str(root)))
-    try:
-        fresh = temporary / name
+    with tempfile.TemporaryDirectory(prefix="." + name + ".", dir=str(root)) as temporary:
+        fresh = Path(temporary) / name
         fresh.mkdir()
         write(fresh)
-        for attempt in range(3):
+        for incomplete in ("incomplete-0", "incomplete-1", ""):
             try:
                 os.rename(str(fresh), str(target))
-                return target
+                break
             except OSError:
                 if is_complete(target):  # another process was faster
-                    return target
-                if attempt == 2 or not target.is_dir():
+                    break
+                if not incomplete or not target.is_dir():
                     raise
-                _move_aside(target, temporary / f"incomplete-{attempt}")
-        raise AssertionError("unreachable")
-    finally:
-        shutil.rmtree(str(temporary), ignore_errors=True)
-
-
-def _move_aside(target: Path, aside: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # another process may just have done so
-        os.rename(str(target), str(aside))
+                with contextlib.suppress(FileNotFoundError):  # another process may just have moved it
+                    os.rename(str(target), str(Path(temporary) / incomplete))
+    return target
