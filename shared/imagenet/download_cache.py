@@ -67,17 +67,16 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
     except ImportError as error:
         raise UsageError("this system has no flock, which a cache of shards needs; give a local folder") from error
     places = [Path(os.path.abspath(expanded(folder)))] if folder is not None else list(cache_dir.places("shards"))
-    reason = ""
+    failures = []
     for place in places:
         try:
             place.mkdir(parents=True, exist_ok=True)
             with _locked(str(place / "room.lock")):
                 return ShardCache(str(place), int((DEFAULT_GIB if gib is None else gib) * 2**30))
         except OSError as error:
-            reason = reason or error.strerror or str(error)
-    where = str(places[0]) if places else "the user's home"
-    reason = reason or "there is none"
-    raise UsageError(f"cannot keep shards in {where} ({reason}); name another folder with --shard-cache")
+            failures.append(f"{place} ({error.strerror or error})")
+    where = " or ".join(failures) or "the user's home (there is none)"
+    raise UsageError(f"cannot keep shards in {where}; name another folder with --shard-cache")
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -90,7 +89,7 @@ def opened(remote: Remote, notes: List[str]) -> BinaryIO:
     """
     while True:
         with contextlib.suppress(FileNotFoundError):
-            file = open(remote.path, "rb", buffering=0)  # noqa: SIM115
+            file = open(remote.path, "rb")  # noqa: SIM115
             try:
                 _lock(file.fileno(), shared=True)
                 with contextlib.suppress(PermissionError):  # the file belongs to another user
@@ -113,7 +112,14 @@ def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = Fals
     try:
         with _locked(remote.path + ".lock", wait) as held:
             if held and (anew or not os.path.exists(remote.path)):
-                _attempts(remote, notes)
+                part = f"{remote.path}.{remote.size}.part"
+                _make_room(remote.cache, remote.size, part)
+                try:
+                    _retried(remote.url, lambda: _download(remote, part), notes)
+                    os.replace(part, remote.path)
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(part)
             return held
     except OSError as error:
         raise DataError(
@@ -136,57 +142,32 @@ def read_small(url: str, limit: int, notes: List[str]) -> bytes:
     return content
 
 
-def _attempts(remote: Remote, notes: List[str]) -> None:
-    part = f"{remote.path}.{remote.size}.part"
-    _make_room(remote.cache, remote.size, part)
-    try:
-        _retried(remote.url, lambda: _download(remote, part), notes)
-        os.replace(part, remote.path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-
-
-class _Different(Exception):
-    """The fetched file is not the one that the index lists."""
-
-
 def _download(remote: Remote, part: str) -> None:
-    files, path = _filesystem(remote.url)
-    files.get_file(path, part, callback=_limit(remote.size))
-    size, sha256 = digest(part)
-    if size != remote.size:
-        raise _Different(f"{size:,} bytes in place of {remote.size:,}")
-    if sha256 != remote.sha256:
-        raise _Different("its SHA-256 is not the index's")
-
-
-def _limit(size: int) -> Any:
-    """A progress callback of fsspec that stops a download beyond `size` bytes, which could fill the disk."""
     import fsspec
 
     class Limit(fsspec.callbacks.Callback):
+        """Stops a download of more bytes than expected, which could fill the disk."""
+
         def call(self, *arguments: Any, **named: Any) -> None:
-            if self.value > size:
-                raise _Different(f"more than {size:,} bytes")
+            if self.value > remote.size:
+                raise ValueError(f"more than {remote.size:,} bytes")
 
-    return Limit()
+    files, path = _filesystem(remote.url)
+    files.get_file(path, part, callback=Limit())
+    size, sha256 = digest(part)
+    if size != remote.size:
+        raise ValueError(f"{size:,} bytes in place of {remote.size:,}")
+    if sha256 != remote.sha256:
+        raise ValueError("its SHA-256 is not the index's")
 
 
-def digest(path: str, pause: Callable[[], None] = lambda: None) -> Tuple[int, str]:
-    """Size in bytes and SHA-256 of a file. `pause` is called between blocks and may raise."""
-    size, sha = 0, hashlib.sha256()
+def digest(path: str) -> Tuple[int, str]:
+    """Size in bytes and SHA-256 of a file."""
+    sha = hashlib.sha256()
     with open(path, "rb") as file:
-        while True:
-            block = file.read(_BLOCK)
-            if not block:
-                return size, sha.hexdigest()
-            size += len(block)
+        for block in iter(lambda: file.read(_BLOCK), b""):
             sha.update(block)
-            pause()
-
-
-# -- attempts ------------------------------------------------------------------------------------------------------
+        return file.tell(), sha.hexdigest()
 
 
 def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
@@ -200,8 +181,6 @@ def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise
             reason = one_line(f"{type(error).__name__}: {error}".replace(url, "it"))[:160].rstrip(": ")
-            if isinstance(error, _Different):
-                reason = str(error)
             if seconds is None or isinstance(error, (FileNotFoundError, PermissionError)):
                 what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be fetched ({reason})"
                 raise DataError(f"{shown(url)} {what}; check the URL and the network") from error
@@ -214,15 +193,13 @@ def _filesystem(url: str) -> Tuple[Any, str]:
     """The fsspec file system of the URL, and the path in it. Raises UsageError if a package is missing."""
     try:
         import fsspec
+
+        return fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise UsageError(f"reading {shown(url)} needs fsspec; pip install fsspec aiohttp") from error
-    try:
-        files, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise UsageError(f"reading {shown(url)} needs another package ({one_line(str(error))}); install it") from error
+        advice = "install it, or pip install fsspec aiohttp"
+        raise UsageError(f"reading {shown(url)} needs another package ({one_line(str(error))}); {advice}") from error
     except ValueError as error:
         raise UsageError(f"{shown(url)} is of no known protocol ({one_line(str(error))}); check the URL") from error
-    return files, path
 
 
 # -- eviction ------------------------------------------------------------------------------------------------------
@@ -254,24 +231,17 @@ def _kept(folder: str) -> Iterator[Tuple[float, int, str]]:
 def _removed(path: str) -> bool:
     """Remove a file unless a process reads it, or a part unless a process fetches it; return whether it is gone."""
     lock = path.split(".")[0] + ".lock" if path.endswith(".part") else path
-    try:
-        descriptor = os.open(lock, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        if not _lock(descriptor, shared=False, wait=False):
-            return False
-        with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError), _locked(lock, wait=False, create=0) as held:
+        if held:
             os.unlink(path)
-        return True
-    finally:
-        os.close(descriptor)
+            return True
+    return False
 
 
 @contextlib.contextmanager
-def _locked(path: str, wait: bool = True) -> Iterator[bool]:
+def _locked(path: str, wait: bool = True, create: int = os.O_CREAT) -> Iterator[bool]:
     """Hold the lock file; yields False if another process holds it and `wait` is false."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | create, 0o666)
     try:
         yield _lock(descriptor, shared=False, wait=wait)
     finally:

@@ -80,10 +80,9 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
                 return error
             pixels[len(indices)] = self._transform(image, self._seed, request.epoch, index, random)
             indices.append(index)
-        notes, reader.notes = tuple(reader.notes), []
         readable = np.array(indices, np.int64)
         labels = torch.from_numpy(split.labels[readable].astype(np.int64))
-        return Batch(images[: len(indices)], labels, tuple(bad), notes, readable)
+        return Batch(images[: len(indices)], labels, tuple(bad), reader.take_notes(), readable)
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:

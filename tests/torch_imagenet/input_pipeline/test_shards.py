@@ -172,7 +172,7 @@ def test_shards_of_a_url_are_checked_anew(shards, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=f"tiny: 2 faults, the first: file://{copy}/train-000001.tar cannot be fetched"):
         check(f"file://{copy}", 2, said.append, shard_cache=cache)
     faults = [line for line in said if line.startswith("fault: ")]
-    assert "train-000001.tar cannot be fetched (its SHA-256 is not the index's); " in faults[0]
+    assert "train-000001.tar cannot be fetched (ValueError: its SHA-256 is not the index's); " in faults[0]
     assert "train-000002.tar is not there; " in faults[1]
     assert sum("tried again" in line for line in said) == 2
 
