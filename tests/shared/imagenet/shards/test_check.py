@@ -91,7 +91,7 @@ def flip(path, position):
 
 def test_a_shard_of_other_images_is_seen_even_with_a_fitting_sha(shards, tmp_path):
     """The index names a file whose samples are not those that it lists: only the headers tell."""
-    from shared.imagenet.shards.check import verify, _tasks  # noqa: I001, PLC2701
+    from shared.imagenet.check import verify, _tasks  # noqa: I001, PLC2701
     from shared.imagenet.shards.dataset import load_shards
 
     part = load_shards(shards, ("train",)).parts["train"]
