@@ -148,6 +148,7 @@ def test_a_missing_image_is_said(root, listed):
         (f"../{NAMES[0]} n01751748\n", "is no plain file name"),
         (f"{NAMES[0]} n01751748\n{NAMES[0]} n09193705\n", "line 2: .* is given two classes"),
         ("", "is empty"),
+        (",\n", "line 1 gives no image and wnid"),
         ("\x00\x01\x1b", "gives no image and wnid"),
     ],
 )
