@@ -8,13 +8,15 @@ deeper levels are left out, and counted. Class folders of Tiny-ImageNet, which h
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import operator
 import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -44,12 +46,7 @@ class LeftOut:
     unsorted: int = 0  # those of them named as in the official validation archive
 
     def __add__(self, other: LeftOut) -> LeftOut:
-        return LeftOut(
-            self.files + other.files,
-            self.folders + other.folders,
-            self.loose + other.loose,
-            self.unsorted + other.unsorted,
-        )
+        return LeftOut(*map(operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,24 +71,24 @@ class Split:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """The name of an image, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
+        """The name of an image as it is stored, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
         return self.relative_name(index)
 
     def relative_name(self, index: int) -> str:
-        """Class and file name of an image, however it is stored. Raises IndexError."""
+        """Class and file name of an image, however it is stored."""
         return f"{self.classes[self.labels[index]]}/{self.file_name(index)}"
 
     def file_name(self, index: int) -> str:
-        """The file name of an image without its class. Raises IndexError."""
+        """The file name of an image without its class."""
         index = range(len(self))[index]
         return self.names[self.offsets[index] : self.offsets[index + 1]].decode("utf-8", "surrogateescape")
 
     def full_name(self, index: int) -> str:
-        """The name of an image within the data set. Raises IndexError."""
+        """The name of an image within the data set."""
         return f"{self.subset}/{self.name(index)}"
 
     def path(self, index: int) -> str:
-        """The absolute path of an image. Raises IndexError."""
+        """The absolute path of an image."""
         return os.path.join(self.folder, of_system(self.name(index)))
 
     @property
@@ -105,7 +102,7 @@ class Split:
         return OPEN_SHARDS
 
     def extent(self, index: int) -> Extent:
-        """The location of the bytes of an image. Raises IndexError."""
+        """The location of the bytes of an image."""
         return Extent(self.path(index))
 
     @property
@@ -115,12 +112,10 @@ class Split:
 
     def ordered(self, order: str) -> Split:
         """Return the split with the `order` of an interrupted run. Raises UsageError if it cannot have it."""
-        if order == self.order:
-            return self
-        raise UsageError(
-            "the run took its images from other shards or from a URL, in another order; give what it had with"
-            " --data-path"
-        )
+        if order != self.order:
+            what = "the run took its images from other shards or from a URL, in another order"
+            raise UsageError(f"{what}; give what it had with --data-path")
+        return self
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
         """A permutation of the images for training in this zero-based epoch, int64 [images]."""
@@ -135,6 +130,15 @@ class Split:
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
 
+def listing(counts: np.ndarray, names: bytes, lengths: np.ndarray) -> Dict[str, Any]:
+    """The fields of a `Split` for the number of images of each class, and for all names with their lengths."""
+    return {
+        "labels": np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        "names": names,
+        "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
+    }
+
+
 def scan(folder: str) -> Split:
     """List the split's folders with the sizes of all files. Raises DataError if a folder cannot be read.
 
@@ -143,28 +147,18 @@ def scan(folder: str) -> Split:
     folder = os.path.abspath(folder)
     classes, left_out = class_folders(folder)
     digest = hashlib.sha256()
-    counts, names = [], []
-    lengths: List[int] = []
+    counts: List[int] = []
+    names: List[bytes] = []
     with ThreadPoolExecutor(_THREADS) as threads:
         paths = [os.path.join(folder, of_system(name)) for name in classes]
         for name, (images, others) in zip(classes, threads.map(_images, paths)):
-            encoded = [os.fsencode(image) for image, _ in images]
-            prefix = raw(name) + b"/"
-            for image, (_, size) in zip(encoded, images):
-                digest.update(b"%b%b\0%d\n" % (prefix, image, size))
+            for image, size in images:
+                names.append(os.fsencode(image))
+                digest.update(b"%b/%b\0%d\n" % (raw(name), names[-1], size))
             counts.append(len(images))
-            names.append(b"".join(encoded))
-            lengths += map(len, encoded)
             left_out += others
-    return Split(
-        folder=folder,
-        classes=classes,
-        labels=np.repeat(np.arange(len(classes), dtype=np.int32), counts),
-        names=b"".join(names),
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
-        left_out=left_out,
-        fingerprint=digest.hexdigest(),
-    )
+    fields = listing(np.array(counts, np.int64), b"".join(names), np.array([len(name) for name in names], np.int64))
+    return Split(folder=folder, classes=classes, left_out=left_out, fingerprint=digest.hexdigest(), **fields)
 
 
 def class_folders(folder: str) -> Tuple[Tuple[str, ...], LeftOut]:
@@ -209,32 +203,24 @@ def is_image(name: str) -> bool:
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def _images(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut]:
+def _images(folder: str, look_deeper: bool = True) -> Tuple[List[Tuple[str, int]], LeftOut]:
     """Return the names and sizes of the images of a class folder, sorted by name, and what is left out."""
-    images, left_out, has_inner = _images_in(folder)
-    if images or not has_inner:
-        return images, left_out
-    inner, others, _ = _images_in(os.path.join(folder, INNER))
-    images = [(f"{INNER}/{name}", size) for name, size in inner]
-    return images, left_out + others + LeftOut(folders=-1 if images else 0)
-
-
-def _images_in(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut, bool]:
-    """As `_images` without sub-folders, and whether there is a sub-folder `images`."""
-    images = []
-    files = folders = 0
-    has_inner = False
+    images, files, folders = [], 0, []
     for entry in entries(folder):
         if is_folder(entry):
-            folders += 1
-            has_inner = has_inner or entry.name == INNER
+            folders.append(entry.name)
+            continue
+        size = _size(entry) if is_image(entry.name) else None
+        if size is None:
+            files += 1
         else:
-            size = _size(entry) if is_image(entry.name) else None
-            if size is None:
-                files += 1
-            else:
-                images.append((entry.name, size))
-    return sorted(images, key=lambda image: in_utf8(image[0])), LeftOut(files, folders), has_inner
+            images.append((entry.name, size))
+    left_out = LeftOut(files, len(folders))
+    if not images and look_deeper and INNER in folders:
+        inner, others = _images(os.path.join(folder, INNER), look_deeper=False)
+        images = [(f"{INNER}/{name}", size) for name, size in inner]
+        left_out += others + LeftOut(folders=-1 if images else 0)
+    return sorted(images, key=lambda image: in_utf8(image[0])), left_out
 
 
 def _size(entry: os.DirEntry[str]) -> Optional[int]:
