@@ -15,7 +15,7 @@ from shared.errors import DataError
 from shared.imagenet.download_cache import ShardCache, shown
 from shared.imagenet.file_index import indexed
 from shared.imagenet.layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, present, remarks
-from shared.imagenet.shards.dataset import holds_shards, load_shards, missing_shards
+from shared.imagenet.shards.dataset import check_size, holds_shards, load_shards
 from shared.imagenet.split import Split
 
 FOLDER = "imagenet"  # the default, in the current folder
@@ -60,8 +60,8 @@ def load(
     parts: Dict[str, Split]
     if holds_shards(path):
         found = load_shards(path, splits, cache, shard_cache)
-        for line in missing_shards(found.parts.values()):
-            raise DataError(line)
+        for shard in (shard for part in found.parts.values() for shard in part.shards):
+            check_size(shard)
         parts = dict(found.parts)
         where, own_name, notes, named = found.where, found.name, found.notes, found.named
     else:
