@@ -15,18 +15,9 @@ from typing import Any, BinaryIO, Iterator, List, Tuple, Union
 
 import numpy as np
 
-_FORMATS = {  # extension: Pillow's name of the format
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-}
-OPENED = (*sorted(set(_FORMATS.values())), "GIF")  # not EPS, for which Pillow starts another program
+_EXTENSIONS = {"JPEG": "jpg jpeg", "PNG": "png", "PPM": "ppm pgm", "BMP": "bmp", "TIFF": "tif tiff", "WEBP": "webp"}
+FORMATS = {f".{one}": kind for kind, extensions in _EXTENSIONS.items() for one in extensions.split()}  # by extension
+_OPENED = (*_EXTENSIONS, "GIF")  # not EPS, for which Pillow starts another program
 _ALIASES = {"MPO": "JPEG"}  # a JPEG followed by previews
 _ORIENTATION = 0x0112  # EXIF 2.3, 4.6.4
 _WNID = re.compile(r"n\d{8}")
@@ -41,21 +32,15 @@ class BadImage(Exception):
     """The file cannot be read as an image. The message is the reason, in a few words."""
 
 
-def decode(file: Union[str, BinaryIO]) -> Any:
+def read_rgb(file: Union[str, BinaryIO]) -> Any:
     """Return all pixels as a PIL.Image of mode RGB. `file` is a path or a file in memory.
 
-    Grey images of 9 to 16 bits are scaled so that white stays white; Pillow's conversion would clip them at 255.
-    Raises WhiteUnknown for other wide pixels. For a damaged file or one with more than some 89 million pixels, Pillow
-    raises one of some ten kinds.
+    Grey images of 9 to 16 bits are scaled so that white stays white; Pillow's conversion would clip them at 255. Raises
+    only BadImage: for a file that is missing, damaged, truncated, empty, too large, or of unknown white.
     """
-    with _decoded(file) as (rgb, _, _):
-        return rgb
-
-
-def read_rgb(file: Union[str, BinaryIO]) -> Any:
-    """As `decode`, but raises only BadImage: for a file that is missing, damaged, truncated, empty or too large."""
     try:
-        return decode(file)
+        with _decoded(file) as (rgb, _, _):
+            return rgb
     except Exception as error:  # Pillow raises some ten kinds at damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno is not None:
@@ -65,16 +50,16 @@ def read_rgb(file: Union[str, BinaryIO]) -> Any:
 
 @contextlib.contextmanager
 def _decoded(file: Union[str, BinaryIO]) -> Iterator[Tuple[Any, Any, str]]:
-    """Yield the image as RGB, as it is in the file, and its mode there. Raises as `decode` does.
+    """Yield the image as RGB, as it is in the file, and its mode there.
 
-    Warnings, as of damaged EXIF data, are suppressed; that of too many pixels is an error.
+    Warnings, as of damaged EXIF data, are suppressed; that of too many pixels, more than some 89 million, is an error.
     """
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=OPENED) as image:
+        with Image.open(file, formats=_OPENED) as image:
             mode = image.mode  # some readers change it while they load
             image.load()
             yield _rgb(image), image, mode
@@ -117,54 +102,41 @@ class Finding:
 def inspect(file: Union[str, BinaryIO], name: str) -> List[Finding]:
     """Decode all pixels and return the findings. Raises nothing, whatever the content.
 
-    `file` is a path or a file in memory, `name` its class and file name, as in 'n01440764/n01440764_18.JPEG'. An image
-    with more pixels than Pillow's limit, some 89 million, is a fault and is not decoded.
+    `file` is a path or a file in memory, `name` its class and file name, as in 'n01440764/n01440764_18.JPEG'.
     """
     try:
         if (os.path.getsize(file) if isinstance(file, str) else file.seek(0, os.SEEK_END)) == 0:
             return [Finding(True, "empty")]
         with _decoded(file) as (_, image, mode):
-            return _findings(image, mode, name)
+            return [Finding(False, *remark) for remark in (*_pixel_remarks(image, mode), *_name_remarks(image, name))]
     except MemoryError:
         return [Finding(True, "too large for this machine's memory")]
     except Exception as error:  # Pillow raises some ten kinds at damaged files
         return [_fault(error)]
 
 
-def _findings(image: Any, mode: str, name: str) -> List[Finding]:
-    found = []
-    if mode == "CMYK":
-        found.append(Finding(False, "CMYK"))
-    elif mode in ("L", "1"):
-        found.append(Finding(False, "grey"))
+def _pixel_remarks(image: Any, mode: str) -> Iterator[Tuple[str, ...]]:
+    if mode in ("CMYK", "L", "1"):
+        yield ("CMYK" if mode == "CMYK" else "grey",)
     elif mode[0] == "I":
-        found.append(Finding(False, "grey of more than 8 bits, scaled to 8"))
+        yield ("grey of more than 8 bits, scaled to 8",)
     elif mode != "RGB":
-        found.append(Finding(False, "neither RGB nor grey", f"mode {mode}"))
-    orientation = _orientation(image)
-    if orientation not in (None, 1):
-        found.append(Finding(False, "EXIF orientation, which is not applied", str(orientation)))
-    return found + _name_findings(name, _ALIASES.get(str(image.format), str(image.format)))
+        yield "neither RGB nor grey", f"mode {mode}"
+    with contextlib.suppress(Exception):  # the EXIF data are damaged
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        if orientation != 1:
+            yield "EXIF orientation, which is not applied", str(orientation)
 
 
-def _orientation(image: Any) -> Any:
-    """The EXIF orientation; None if there is none or the EXIF data is damaged."""
-    try:
-        return image.getexif().get(_ORIENTATION)
-    except Exception:
-        return None
-
-
-def _name_findings(name: str, kind: str) -> List[Finding]:
+def _name_remarks(image: Any, name: str) -> Iterator[Tuple[str, ...]]:
+    kind = _ALIASES.get(str(image.format), str(image.format))
     folder, file_name = os.path.split(name)
     extension = os.path.splitext(file_name)[1]
-    found = []
-    if _FORMATS.get(extension.lower()) != kind:
-        found.append(Finding(False, f"named {extension} without being one", kind))
+    if FORMATS.get(extension.lower()) != kind:
+        yield f"named {extension} without being one", kind
     wnid, class_name = _WNID.match(file_name), folder.split("/")[0]
     if wnid and _WNID.match(class_name) and wnid.group() != class_name:
-        found.append(Finding(False, "named as of another class", wnid.group()))
-    return found
+        yield "named as of another class", wnid.group()
 
 
 def _fault(error: Exception) -> Finding:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Callable, Dict, List, Sequence, Tuple, Union
 
 from shared.errors import DataError
+from shared.imagenet.decode import FORMATS
 from shared.imagenet.devkit_meta import WNID, read_meta
 from shared.imagenet.layout import counted, find, some
-from shared.imagenet.split import EXTENSIONS, INNER, class_folders, entries, is_folder, is_image
+from shared.imagenet.split import INNER, class_folders, entries, is_folder, is_image
 from shared.system.paths import expanded, reading
 from shared.text import decoded, of_system
 
@@ -122,7 +123,7 @@ def read_list(path: str) -> Dict[str, str]:
             raise DataError(f"{path}, line {number} gives no image and wnid, {text[:60]!r}; {_FORMS}")
         if "/" in name or os.sep in name or name.startswith("."):
             raise DataError(f"{path}, line {number}: {name} is no plain file name; {_FORMS}")
-        if os.path.splitext(name)[1].lower() not in EXTENSIONS:
+        if os.path.splitext(name)[1].lower() not in FORMATS:
             name += ".JPEG"  # which Kaggle's list omits
         if wnids.setdefault(name, wnid) != wnid:
             raise DataError(f"{path}, line {number}: {name} is given two classes; {_FORMS}")

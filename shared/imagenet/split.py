@@ -21,13 +21,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from shared.errors import UsageError
+from shared.imagenet.decode import FORMATS
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import OPEN_SHARDS, Extent
 from shared.rng import epoch_order
 from shared.system.paths import reading
 from shared.text import in_utf8, of_system, raw
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 WHOLE = "whole"  # the order of an epoch that shuffles all images together
 INNER = "images"
@@ -200,7 +199,7 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is an image."""
-    return not is_hidden(name) and os.path.splitext(name)[1].lower() in EXTENSIONS
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in FORMATS
 
 
 def _images(folder: str, look_deeper: bool = True) -> Tuple[List[Tuple[str, int]], LeftOut]:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from shared import imagenet
 from shared.errors import DataError
 from shared.imagenet import layout
+from shared.imagenet.decode import FORMATS
 from shared.imagenet.sort_val import sort_val
-from shared.imagenet.split import EXTENSIONS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("KIT_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -173,7 +173,7 @@ def test_the_fingerprint_is_what_it_was(root):
 
 LETTERS = st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",))
 STEMS = st.text(LETTERS, min_size=1, max_size=12)
-FILES = st.tuples(STEMS, st.sampled_from((*EXTENSIONS, ".JPEG", ".Png", ".txt", ".gif", "", ".jpg~"))).map("".join)
+FILES = st.tuples(STEMS, st.sampled_from((*FORMATS, ".JPEG", ".Png", ".txt", ".gif", "", ".jpg~"))).map("".join)
 CLASSES = st.dictionaries(STEMS, st.sets(FILES, max_size=5), min_size=1, max_size=4)
 
 
@@ -193,7 +193,7 @@ def test_the_index_is_that_of_a_plain_walk(tmp_path_factory, tree, odd):
     expected = []
     for label, name in enumerate(sorted(os.listdir(str(root / "val")))):
         for file in sorted(os.listdir(str(root / "val" / name))):
-            if file.lower().endswith(EXTENSIONS) and not file.startswith("."):
+            if file.lower().endswith(tuple(FORMATS)) and not file.startswith("."):
                 expected.append((f"{name}/{file}", label))
     assert list(data.classes) == sorted(tree)
     for split in (data.train, data.val):
