@@ -25,7 +25,7 @@ DEFAULT_GIB = 32.0  # the default of --shard-cache-size
 
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_PART = re.compile(r"[0-9a-f]{64}\.(\d+)\.part\Z")
+_KEPT = re.compile(r"[0-9a-f]{64}(?:\.(\d+)\.part)?\Z")  # the name of a file, and of one that is being fetched
 _BLOCK = 2**20
 
 
@@ -90,14 +90,10 @@ def opened(remote: Remote, notes: List[str]) -> BinaryIO:
     while True:
         with contextlib.suppress(FileNotFoundError):
             file = open(remote.path, "rb")  # noqa: SIM115
-            try:
-                _lock(file.fileno(), shared=True)
-                with contextlib.suppress(PermissionError):  # the file belongs to another user
-                    os.utime(remote.path)  # the most recently used is the last to be removed
-                return file
-            except BaseException:
-                file.close()
-                raise
+            _lock(file.fileno(), shared=True)
+            with contextlib.suppress(PermissionError):  # the file belongs to another user
+                os.utime(remote.path)  # the most recently used is the last to be removed
+            return file
         fetch(remote, notes)
 
 
@@ -109,12 +105,12 @@ def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = Fals
     """
     if os.path.exists(remote.path) and not anew:
         return True
+    part = f"{remote.path}.{remote.size}.part"
     try:
         with _locked(remote.path + ".lock", wait) as held:
             if held and (anew or not os.path.exists(remote.path)):
-                part = f"{remote.path}.{remote.size}.part"
-                _make_room(remote.cache, remote.size, part)
                 try:
+                    _make_room(remote.cache, remote.size, part)
                     _retried(remote.url, lambda: _download(remote, part), notes)
                     os.replace(part, remote.path)
                 finally:
@@ -142,6 +138,15 @@ def read_small(url: str, limit: int, notes: List[str]) -> bytes:
     return content
 
 
+def digest(path: str) -> Tuple[int, str]:
+    """Size in bytes and SHA-256 of a file."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            sha.update(block)
+        return file.tell(), sha.hexdigest()
+
+
 def _download(remote: Remote, part: str) -> None:
     import fsspec
 
@@ -159,15 +164,6 @@ def _download(remote: Remote, part: str) -> None:
         raise ValueError(f"{size:,} bytes in place of {remote.size:,}")
     if sha256 != remote.sha256:
         raise ValueError("its SHA-256 is not the index's")
-
-
-def digest(path: str) -> Tuple[int, str]:
-    """Size in bytes and SHA-256 of a file."""
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            sha.update(block)
-        return file.tell(), sha.hexdigest()
 
 
 def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
@@ -202,35 +198,28 @@ def _filesystem(url: str) -> Tuple[Any, str]:
         raise UsageError(f"{shown(url)} is of no known protocol ({one_line(str(error))}); check the URL") from error
 
 
-# -- eviction ------------------------------------------------------------------------------------------------------
+# -- eviction and locks --------------------------------------------------------------------------
 
 
 def _make_room(where: ShardCache, size: int, part: str) -> None:
     """Create the file `part`, whose name holds its final size, and remove the files beyond the limit."""
     with _locked(os.path.join(where.folder, "room.lock")):
-        kept = sorted(_kept(where.folder))
-        total = sum(kept_size for _, kept_size, _ in kept) + size
-        for _, kept_size, path in kept:
-            if total <= where.limit:
-                break
-            if _removed(path):
-                total -= kept_size
-        with open(part, "wb"):
-            pass
-
-
-def _kept(folder: str) -> Iterator[Tuple[float, int, str]]:
-    """Yield for each file the time of its last use, its present or final size in bytes, and its path."""
-    for entry in os.scandir(folder):
-        with contextlib.suppress(FileNotFoundError):
-            part = _PART.match(entry.name)
-            if part or re.match(r"[0-9a-f]{64}\Z", entry.name):
-                yield entry.stat().st_mtime, int(part.group(1)) if part else entry.stat().st_size, entry.path
+        kept = []  # of each file the time of its last use, its present or final size in bytes, and its path
+        for entry in os.scandir(where.folder):
+            name = _KEPT.match(entry.name)
+            with contextlib.suppress(FileNotFoundError):
+                if name:
+                    kept.append((entry.stat().st_mtime, int(name.group(1) or entry.stat().st_size), entry.path))
+        excess = sum(kept_size for _, kept_size, _ in kept) + size - where.limit
+        for _, kept_size, path in sorted(kept):
+            if excess > 0 and _removed(path):
+                excess -= kept_size
+        Path(part).touch()
 
 
 def _removed(path: str) -> bool:
     """Remove a file unless a process reads it, or a part unless a process fetches it; return whether it is gone."""
-    lock = path.split(".")[0] + ".lock" if path.endswith(".part") else path
+    lock = re.sub(r"\.\d+\.part\Z", ".lock", path)
     with contextlib.suppress(OSError), _locked(lock, wait=False, create=0) as held:
         if held:
             os.unlink(path)
