@@ -15,7 +15,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class ShardSplit(Split):
         return min(OPEN_SHARDS, self.group or OPEN_SHARDS)
 
     def name(self, index: int) -> str:
-        """Shard and member, as in 'train-000003.tar:00000018-n01440764_18.jpg'. Raises IndexError."""
+        """Shard and member, as in 'train-000003.tar:00000018-n01440764_18.jpg'."""
         return f"{self.shards[self.shard[index]].name}:{self.member(index)}"
 
     def full_name(self, index: int) -> str:
@@ -66,9 +66,8 @@ class ShardSplit(Split):
 
     def member(self, index: int) -> str:
         """The name of an image in its shard."""
-        index = range(len(self))[index]
         file = self.file_name(index)
-        return member_name(index, file) if self.numbered else file
+        return member_name(range(len(self))[index], file) if self.numbered else file
 
     def extent(self, index: int) -> Extent:
         shard = self.shards[self.shard[index]]
@@ -93,32 +92,26 @@ class ShardSplit(Split):
     def check_room(self) -> None:
         """Raise UsageError if the cache cannot hold two groups of remote shards: the current and the next one."""
         files = [shard.file for shard in self.shards if isinstance(shard.file, Remote)]
-        if not files:
-            return
-        group = len(files) if self.group is None else self.group
-        needed = min(len(files), 2 * group) * max(file.size for file in files)
-        if needed > files[0].cache.limit:
-            raise UsageError(
-                f"{self.folder} needs {counted_gib(needed)} of cache for its shards, which --shard-cache-size does not"
-                f" give; give at least {counted_gib(2 * needed)}, or copy the shards and name their folder"
+        needed = len(files[: 2 * (self.group or len(files))]) * max((file.size for file in files), default=0)
+        if files and needed > files[0].cache.limit:
+            needs = f"{self.folder} needs {counted_gib(needed)} of cache for its shards"
+            advice = (
+                f"give --shard-cache-size at least {counted_gib(2 * needed)}, or copy the shards and name their folder"
             )
+            raise UsageError(f"{needs}; {advice}")
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
-        if self.group is None:
-            return super().epoch_order(seed, epoch)
-        return grouped_order(seed, epoch, self.shard, self.group)
+        return grouped_order(seed, epoch, self.shard, self.group or len(self.shards))
 
     def ahead(self, batches: Sequence[np.ndarray]) -> List[Tuple[Remote, ...]]:
-        if not batches or not any(isinstance(shard.file, Remote) for shard in self.shards):
-            return super().ahead(batches)
-        sizes = [len(batch) for batch in batches]
-        needed, places = np.unique(self.shard[np.concatenate(batches)], return_index=True)
-        needed = needed[np.argsort(places)]  # in the order of their first use
-        places = np.sort(places)
-        begins = np.cumsum([0] + sizes[:-1])
-        files = [file for file in (self.shards[number].file for number in needed) if isinstance(file, Remote)]
-        most = self.group or len(files)
-        return [tuple(files[first : first + most]) for first in np.searchsorted(places, begins).tolist()]
+        numbers = dict.fromkeys(number for batch in batches for number in self.shard[batch].tolist())
+        files = [file for file in (self.shards[number].file for number in numbers) if isinstance(file, Remote)]
+        used: Set[int] = set()
+        found = []
+        for batch in batches:
+            found.append(tuple(files[len(used) :][: self.group]))
+            used.update(self.shard[batch].tolist())
+        return found
 
 
 def counted_gib(size: int) -> str:

@@ -132,7 +132,9 @@ def test_what_is_fetched_ahead_is_what_comes_next(shards, url, tmp_path):
 
 
 def test_a_cache_that_is_too_small_says_how_large_it_must_be(url, tmp_path):
-    with pytest.raises(UsageError, match=r"needs .* GiB of cache .*--shard-cache-size .*; give at least .* GiB"):
+    with pytest.raises(
+        UsageError, match=r"needs .* GiB of cache for its shards; give --shard-cache-size at least .* GiB"
+    ):
         imagenet.load(url, shard_cache=make_cache(str(tmp_path / "cache"), 0.00001))
 
 
