@@ -14,13 +14,11 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 from shared.errors import DataError
 from shared.imagenet.download_cache import ShardCache, shown
 from shared.imagenet.file_index import indexed
-from shared.imagenet.layout import OFFICIAL_NAME, SPLITS, UNNAMED, faults, find, is_official, name_of, present, remarks
-from shared.imagenet.shards.dataset import check_size, holds_shards, load_shards
+from shared.imagenet.layout import OFFICIAL_NAME, SPLITS, faults, find, is_official, name_of, present, remarks
+from shared.imagenet.shards.dataset import holds_shards, load_shards
 from shared.imagenet.split import Split
 
 FOLDER = "imagenet"  # the default, in the current folder
-
-__all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "ImageNet", "Split", "find", "load"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +55,15 @@ def load(
     rewritten in place goes unnoticed), `shard_cache` the cache of remote shards. Raises DataError, one line, if folders
     or shards are faulty. Damaged images are found when they are read, or by the mode check-data.
     """
-    parts: Dict[str, Split]
     if holds_shards(path):
         found = load_shards(path, splits, cache, shard_cache)
-        for shard in (shard for part in found.parts.values() for shard in part.shards):
-            check_size(shard)
-        parts = dict(found.parts)
+        for part in found.parts.values():
+            part.check_files()
+        parts: Dict[str, Split] = {**found.parts}
         where, own_name, notes, named = found.where, found.name, found.notes, found.named
     else:
         root = find(path, ("val",) if splits is None else splits)
-        splits = present(root) if splits is None else splits
-        parts = {split: indexed(str(root / split), cache) for split in splits}
+        parts = {split: indexed(str(root / split), cache) for split in splits or present(root)}
         where, own_name, notes, named = str(root), None, (), True
     loaded = list(parts.values())
     for line in faults(loaded):

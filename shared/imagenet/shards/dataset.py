@@ -88,15 +88,6 @@ def load_shards(
     return _without_index(folder, splits, cache_folder, pause)
 
 
-def check_size(shard: Shard) -> None:
-    """Raises DataError for a local shard that is missing or has another size than its index says."""
-    if isinstance(shard.file, str):
-        with reading(shard.file, "bring it back"):
-            size = os.path.getsize(shard.file)
-        if size != shard.size:
-            raise DataError(f"{shard.file} has {size:,} bytes in place of {shard.size:,}; copy it anew")
-
-
 def _selected(splits: Optional[Sequence[str]], there: Container[str], where: str) -> Sequence[str]:
     if splits is None:
         splits = ("train", "val") if "train" in there else ("val",)

@@ -19,11 +19,12 @@ from typing import List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-from shared.errors import UsageError
+from shared.errors import DataError, UsageError
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import OPEN_SHARDS, Extent
 from shared.imagenet.split import WHOLE, Split
 from shared.rng import grouped_order
+from shared.system.paths import reading
 
 _STEM = 64  # characters of a file name in a member's name, of which a tar header holds 100
 
@@ -88,6 +89,15 @@ class ShardSplit(Split):
                 found.check_room()
                 return found
         return super().ordered(order)
+
+    def check_files(self) -> None:
+        """Raise DataError if a local shard is missing or has another size than its index says."""
+        for shard in self.shards:
+            if isinstance(shard.file, str):
+                with reading(shard.file, "bring it back"):
+                    size = os.path.getsize(shard.file)
+                if size != shard.size:
+                    raise DataError(f"{shard.file} has {size:,} bytes in place of {shard.size:,}; copy it anew")
 
     def check_room(self) -> None:
         """Raise UsageError if the cache cannot hold two groups of remote shards: the current and the next one."""
