@@ -17,7 +17,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple, Union
+from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
@@ -56,16 +56,6 @@ class Meta:
     cases: int
     label_names: Tuple[str, ...]
     dataset_name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """A checked file: its bytes, its pixels uint8 [cases, 3072] as stored, its labels int32 [cases]."""
-
-    name: str
-    content: bytes
-    pixels: np.ndarray
-    labels: np.ndarray
 
 
 def find(path: Union[str, Path]) -> Path:
@@ -198,26 +188,24 @@ def _decoded(value: object) -> str:
     return text if text.isprintable() and len(text) <= 100 else ""
 
 
-def batches(folder: Path, meta: Meta) -> Iterator[Batch]:
-    """Yield the checked contents of the five training files and the test file, one in memory at a time."""
-    for name in FILES:
-        path = folder / name
-        content, values = _read(path)
-        pixels, labels = values.get("data"), values.get("labels")
-        if not isinstance(pixels, np.ndarray):
-            raise _fault(path, "has no data")
-        if pixels.dtype != np.uint8:
-            raise _fault(path, f"has data of {pixels.dtype}, not of uint8, 0 to 255")
-        if pixels.shape != (meta.cases, _PIXELS):
-            expected = f"{(meta.cases, _PIXELS)} as {META_FILE} says"
-            raise _fault(path, f"has data of shape {pixels.shape}, not {expected}")
-        if type(labels) is not list or len(labels) != meta.cases or set(map(type, labels)) != {int}:
-            raise _fault(path, f"has no list of {meta.cases} labels")
-        last = len(meta.label_names) - 1
-        for case, label in enumerate(labels):
-            if not 0 <= label <= last:
-                raise _fault(path, f"gives image {case} the label {label}, not 0 to {last}")
-        yield Batch(name, content, pixels, np.array(labels, np.int32))
+def read_batch(path: Path, meta: Meta) -> Tuple[bytes, np.ndarray, np.ndarray]:
+    """The bytes of a file, its pixels uint8 [cases, 3072] as stored, its labels int32 [cases]. Raises DataError."""
+    content, values = _read(path)
+    pixels, labels = values.get("data"), values.get("labels")
+    if not isinstance(pixels, np.ndarray):
+        raise _fault(path, "has no data")
+    if pixels.dtype != np.uint8:
+        raise _fault(path, f"has data of {pixels.dtype}, not of uint8, 0 to 255")
+    if pixels.shape != (meta.cases, _PIXELS):
+        expected = f"{(meta.cases, _PIXELS)} as {META_FILE} says"
+        raise _fault(path, f"has data of shape {pixels.shape}, not {expected}")
+    if type(labels) is not list or len(labels) != meta.cases or set(map(type, labels)) != {int}:
+        raise _fault(path, f"has no list of {meta.cases} labels")
+    last = len(meta.label_names) - 1
+    for case, label in enumerate(labels):
+        if not 0 <= label <= last:
+            raise _fault(path, f"gives image {case} the label {label}, not 0 to {last}")
+    return content, pixels, np.array(labels, np.int32)
 
 
 def is_official(name: str, content: bytes) -> bool:

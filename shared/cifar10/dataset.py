@@ -14,7 +14,7 @@ from typing import List, Tuple, Union
 
 import numpy as np
 
-from shared.cifar10.batches import FILES, META_FILE, OFFICIAL_NAME, TEST_FILE, batches, check, is_official, read_meta
+from shared.cifar10.batches import FILES, META_FILE, OFFICIAL_NAME, TEST_FILE, check, is_official, read_batch, read_meta
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,13 @@ def _loaded(path: Union[str, Path]) -> Tuple[Cifar10, List[str]]:
     official = [is_official(META_FILE, meta.content)]
     classes = f"{len(meta.label_names)} classes: {', '.join(meta.label_names)}"
     lines = [f"{_heading(META_FILE, meta.content, official[0])}, {cases} images per file, {classes}"]
-    for number, batch in enumerate(batches(folder, meta)):
-        official.append(is_official(batch.name, batch.content))
-        lines.append(_heading(batch.name, batch.content, official[-1]))
-        digest.update(batch.pixels.data)
-        labels[number * cases : (number + 1) * cases] = batch.labels
-        _interleave(batch.pixels, images[number * cases : (number + 1) * cases])
+    for number, name in enumerate(FILES):
+        part = slice(number * cases, (number + 1) * cases)
+        content, pixels, labels[part] = read_batch(folder / name, meta)
+        official.append(is_official(name, content))
+        lines.append(_heading(name, content, official[-1]))
+        digest.update(pixels.data)
+        _interleave(pixels, images[part])
     digest.update(labels.astype("<i4").tobytes())
     data = Cifar10(
         name=OFFICIAL_NAME if all(official) else meta.dataset_name,

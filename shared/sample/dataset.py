@@ -1,26 +1,34 @@
 """The embedded sample: 1,797 real handwritten digits, ready to train on.
 
-Ten classes, 8 x 8 pixels, 17 grey levels; their source is in `shared.sample.digits`. A fixed permutation splits them
-into 1,495 training images (five files of 299) and 299 test images; three images are unused. They are enlarged in
-integer arithmetic, so the pixels are the same on every machine. The files are written once, into a cache.
+Ten classes, 8 x 8 pixels, 17 grey levels. A fixed permutation splits them into 1,495 training images (five files of
+299) and 299 test images; three images are unused. They are enlarged in integer arithmetic, so the pixels are the same
+on every machine. The files are written once, into a cache.
+
+Source: the test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI Machine
+Learning Repository, https://archive.ics.uci.edu/ml/datasets/Optical+Recognition+of+Handwritten+Digits, licensed
+CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); unchanged, in the order of scikit-learn's `load_digits`.
+They are stored in `digits.bin` beside this file, compressed by zlib: the pixels of all images, then all labels, a byte
+each.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pickle
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple, Union
 
 import numpy as np
 
 from shared.cifar10 import batches
-from shared.errors import UsageError
-from shared.sample import digits
+from shared.errors import DataError, UsageError
 from shared.system.atomic_files import sync_files
 from shared.system.cache_dir import places
+from shared.system.paths import reading
 
 NAME = "sample-digits"
 CASES = 299  # images per file
@@ -28,6 +36,9 @@ TRAIN_IMAGES = CASES * len(batches.TRAIN_FILES)
 TEST_IMAGES = CASES
 CLASSES = 10
 
+_DIGITS = 1797
+_FILE = Path(__file__).with_name("digits.bin")
+_SHA256 = "ebdc9ff3d40ea662f807a776c2029e3a6f5eca5e57cd67e770f28bce43a16d1e"
 _SUBFOLDER = "sample-v1"
 _SPLIT_SEED = 0
 _SPLITS = {"train": slice(0, TRAIN_IMAGES), "val": slice(TRAIN_IMAGES, TRAIN_IMAGES + TEST_IMAGES)}
@@ -36,9 +47,8 @@ _SPLITS = {"train": slice(0, TRAIN_IMAGES), "val": slice(TRAIN_IMAGES, TRAIN_IMA
 def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
     """Return the folder with the sample in the CIFAR-10 layout, and write it if it is not there yet.
 
-    Images are uint8 [32, 32, 3] (grey), 5 x 299 for training and 299 for testing, of the classes '0' to '9'. `cache`
-    overrides KIT_CACHE in the environment, which overrides ~/.cache; the fallback is the system's temporary folder.
-    Raises UsageError when no folder can be written.
+    Images are uint8 [32, 32, 3] (grey), 5 x 299 for training and 299 for testing, of the classes '0' to '9'. `cache` as
+    in `cache_dir.places`. Raises UsageError when no folder can be written.
     """
     return _cached(cache, batches.FOLDER, _write_cifar10, _is_complete_cifar10)
 
@@ -59,9 +69,22 @@ def is_cached(path: Union[str, Path]) -> bool:
 # -- images --------------------------------------------------------------------------------------
 
 
+def load_digits() -> Tuple[np.ndarray, np.ndarray]:
+    """Return uint8 [1797, 8, 8] in 0 .. 16 and int64 labels [1797] in 0 .. 9.
+
+    Raises DataError if the file is missing or damaged.
+    """
+    with reading(_FILE, "install this project again"):
+        stored = _FILE.read_bytes()
+    if hashlib.sha256(stored).hexdigest() != _SHA256:
+        raise DataError(f"{_FILE} is damaged; install this project again, or give --data-path")
+    content = np.frombuffer(zlib.decompress(stored), np.uint8)
+    return content[: _DIGITS * 64].reshape(_DIGITS, 8, 8), content[_DIGITS * 64 :].astype(np.int64)
+
+
 def _digits() -> Tuple[np.ndarray, np.ndarray]:
-    """Return uint8 [1797, 8, 8] in 0 .. 16 and labels [1797] in the order of the split: train, test, unused."""
-    images, labels = digits.load()
+    """The digits in the order of the split: train, test, unused."""
+    images, labels = load_digits()
     order = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
     return images[order], labels[order]
 
