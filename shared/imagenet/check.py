@@ -117,10 +117,9 @@ class _Report:
 
 def _counts(part: Split) -> str:
     counts = part.class_counts()
-    line = f"{part.subset}: {counted(len(part), 'image')} in {counted(len(counts), 'class', 'classes')}"
-    if not len(counts):
-        return line
-    return f"{line}, per class {counts.min():,} to {counts.max():,}, median {np.median(counts):,.1f}"
+    line = f"{part.subset}: {counted(len(part), 'image')} in {counted(len(counts), 'class')}"
+    spread = f", per class {counts.min():,} to {counts.max():,}, median {np.median(counts):,.1f}" if len(counts) else ""
+    return line + spread
 
 
 # -- images --------------------------------------------------------------------------------------
@@ -131,7 +130,8 @@ Item = Tuple[Extent, str]  # the location of an image, and its class and file na
 def _read_images(groups: Iterable[Indices], total: int, pool: ProcessPool, report: _Report, pause: Pause) -> None:
     done, spoken = 0, time.monotonic()
     for part, indices in groups:
-        for chunk, findings in pool.results(inspect_all, _chunks(part, indices), 4 * pool.workers, _place(part)):
+        chunks = _chunks(part, indices)
+        for (_, chunk), findings in pool.results(inspect_all, chunks, 4 * pool.workers, lambda tag: tag[0]):
             for index, found in zip(chunk, findings):
                 for finding in found:
                     report.image(part.full_name(index), finding)
@@ -142,14 +142,10 @@ def _read_images(groups: Iterable[Indices], total: int, pool: ProcessPool, repor
             pause()
 
 
-def _chunks(part: Split, indices: np.ndarray) -> Iterator[Tuple[List[int], List[Item]]]:
+def _chunks(part: Split, indices: np.ndarray) -> Iterator[Tuple[Tuple[str, List[int]], List[Item]]]:
     for start in range(0, len(indices), _CHUNK):
         chunk = indices[start : start + _CHUNK].tolist()
-        yield chunk, [(part.extent(index), part.relative_name(index)) for index in chunk]
-
-
-def _place(part: Split) -> Callable[[List[int]], str]:
-    return lambda chunk: part.path(chunk[0])
+        yield (part.path(chunk[0]), chunk), [(part.extent(index), part.relative_name(index)) for index in chunk]
 
 
 def inspect_all(items: Sequence[Item]) -> List[List[Finding]]:
@@ -167,11 +163,7 @@ def inspect_all(items: Sequence[Item]) -> List[List[Finding]]:
 # -- shards --------------------------------------------------------------------------------------
 
 
-class _Task(NamedTuple):
-    """A shard to verify, and its samples according to the index."""
-
-    shard: Shard
-    expected: List[Sample]
+Task = Tuple[Shard, List[Sample]]  # a shard to verify, and its samples according to the index
 
 
 class _Verdict(NamedTuple):
@@ -212,7 +204,7 @@ def _readable(parts: Sequence[ShardSplit], pool: ProcessPool, report: _Report) -
                 yield part, indices
 
 
-def _tasks(part: ShardSplit) -> Iterator[Tuple[Tuple[str, np.ndarray], _Task]]:
+def _tasks(part: ShardSplit) -> Iterator[Tuple[Tuple[str, np.ndarray], Task]]:
     order = np.lexsort((part.starts, part.shard))
     ends = np.searchsorted(part.shard[order], np.arange(len(part.shards) + 1))
     for number, shard in enumerate(part.shards):
@@ -221,34 +213,32 @@ def _tasks(part: ShardSplit) -> Iterator[Tuple[Tuple[str, np.ndarray], _Task]]:
             Sample(part.member(index), int(part.starts[index]), int(part.sizes[index]), int(part.labels[index]))
             for index in indices.tolist()
         ]
-        yield (shard.name, indices), _Task(shard, expected)
+        yield (shard.name, indices), (shard, expected)
 
 
-def verify(task: _Task) -> _Verdict:
+def verify(task: Task) -> _Verdict:
     """Read a shard to its end and verify size, SHA-256, headers and samples. Worker processes run this.
 
     A remote shard is fetched again, which verifies size and SHA-256. One without an index has been read already.
     """
-    shard, faults = task.shard, []
+    shard, expected = task
     notes: List[str] = []
     if not shard.sha256:
         return _Verdict([], notes, True)
     try:
         if isinstance(shard.file, Remote):
             fetch(shard.file, notes, anew=True)
-            found = list(samples(shard.file.path, shard.name))
-        else:
-            found = list(samples(shard.file, shard.name))
-            if digest(shard.file) != (shard.size, shard.sha256):
-                what = f"{shard.name} is damaged, its SHA-256 is not the index's"
-                faults.append(f"{what}; copy it anew, or write it anew")
+        path = shard.file.path if isinstance(shard.file, Remote) else shard.file
+        found = list(samples(path, shard.name))
     except UsageError as error:
         return _Verdict([str(error)], notes, False)
-    if found == task.expected:
-        return _Verdict(faults, notes, True)
-    differing = [one.member for one, other in zip(task.expected, found) if one != other]
-    detail = f"{len(found):,} images in place of {len(task.expected):,}"
-    if len(found) == len(task.expected):
-        detail = f"the first that differs is {differing[0]}"
-    faults.append(f"{shard.name} does not hold what its index says ({detail}); write it anew")
-    return _Verdict(faults, notes, False)
+    faults = []
+    if isinstance(shard.file, str) and digest(path) != (shard.size, shard.sha256):
+        faults.append(f"{shard.name} is damaged, its SHA-256 is not the index's; copy it anew, or write it anew")
+    if len(found) != len(expected):
+        difference = f"{counted(len(found), 'image')} in place of {len(expected):,}"
+    else:
+        difference = next((f"the first that differs is {a.member}" for a, b in zip(expected, found) if a != b), "")
+    if difference:
+        faults.append(f"{shard.name} does not hold what its index says ({difference}); write it anew")
+    return _Verdict(faults, notes, not difference)

@@ -90,9 +90,9 @@ def name_of(root: Path) -> str:
     return root.name if plain and root.name.lower() != OFFICIAL_NAME else UNNAMED
 
 
-def counted(number: int, singular: str, plural: str = "") -> str:
-    """'1 image', '1,281,167 images'."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+def counted(number: int, noun: str) -> str:
+    """'1 class', '1,000 classes', '1,281,167 images'."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
 def some(names: Sequence[str]) -> str:
@@ -135,7 +135,7 @@ def _faults_alone(part: Split) -> Iterator[str]:
     elif not part.classes:
         yield f"{folder} holds no class folders; put the images there, a folder per class"
     elif empty:
-        what = f"{folder} has {counted(len(empty), 'class', 'classes')} without images ({some(empty)})"
+        what = f"{folder} has {counted(len(empty), 'class')} without images ({some(empty)})"
         inner = _inner(os.path.join(folder, empty[0])) if left_out.folders else ""
         if inner:
             deeper = f"they lie deeper, in {empty[0]}/{inner}/"
@@ -161,12 +161,10 @@ def _missing_classes(one: Split, other: Split) -> Iterator[str]:
     missing = sorted(set(one.classes) - set(other.classes))
     alike = look_alikes(missing, set(other.classes) - set(one.classes))
     if alike:
-        has = (
-            f"{other.folder} has {counted(len(alike), 'class', 'classes')} of {one.subset}/ under names that look alike"
-        )
+        has = f"{other.folder} has {counted(len(alike), 'class')} of {one.subset}/ under names that look alike"
         yield f"{has} and are spelt otherwise ({_pairs(alike)}); rename the folders in one of them"
     elif missing:
-        lacks = f"{other.folder} lacks {counted(len(missing), 'class', 'classes')} of {one.subset}/"
+        lacks = f"{other.folder} lacks {counted(len(missing), 'class')} of {one.subset}/"
         yield f"{lacks} ({some(missing)}); both need the same classes"
 
 

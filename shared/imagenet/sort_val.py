@@ -84,7 +84,7 @@ def _check_classes(val: Path, names: Sequence[str], wnids: Dict[str, str], list_
         classes, _ = class_folders(str(train))
         foreign = sorted({wnids[name] for name in names} - set(classes))
         if foreign:
-            named = counted(len(foreign), "class", "classes")
+            named = counted(len(foreign), "class")
             raise DataError(f"{list_path} has {named} that {train} has not ({some(foreign)}); complete train/ first")
 
 
