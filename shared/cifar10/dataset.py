@@ -56,7 +56,8 @@ def _loaded(path: Union[str, Path]) -> Tuple[Cifar10, List[str]]:
         official.append(is_official(name, content))
         lines.append(_heading(name, content, official[-1]))
         digest.update(pixels.data)
-        _interleave(pixels, images[part])
+        for channel in range(3):  # six times as fast as one transposed copy
+            images[part, ..., channel] = pixels[:, channel * 1024 : (channel + 1) * 1024].reshape(-1, 32, 32)
     digest.update(labels.astype("<i4").tobytes())
     data = Cifar10(
         name=OFFICIAL_NAME if all(official) else meta.dataset_name,
@@ -105,13 +106,6 @@ def channel_statistics(images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         means.append(total / n)
         deviations.append(math.sqrt((n * squares - total * total) / (n * n)))
     return np.array(means, np.float64), np.array(deviations, np.float64)
-
-
-def _interleave(pixels: np.ndarray, images: np.ndarray) -> None:
-    """Copy planes [N, 3072] into images [N, 32, 32, 3]. Six times as fast as one transposed copy."""
-    source, target = pixels.reshape(-1, 3, 1024), images.reshape(-1, 1024, 3)
-    for channel in range(3):
-        target[:, :, channel] = source[:, channel]
 
 
 def _heading(name: str, content: bytes, official: bool) -> str:

@@ -29,7 +29,7 @@ class WhiteUnknown(ValueError):
 
 
 class BadImage(Exception):
-    """The file cannot be read as an image. The message is the reason, in a few words."""
+    """The file cannot be read as an image; the message is the reason."""
 
 
 def read_rgb(file: Union[str, BinaryIO]) -> Any:
@@ -66,28 +66,23 @@ def _decoded(file: Union[str, BinaryIO]) -> Iterator[Tuple[Any, Any, str]]:
 
 
 def _rgb(image: Any) -> Any:
+    from PIL import Image
+
     if image.mode == "RGB":
         return image
-    if image.mode[0] in "IF":
-        image = _to_8_bits(image)
+    if image.mode[0] in "IF":  # grey of more than 8 bits
+        tags = getattr(image, "tag_v2", {})
+        if image.mode.startswith("I;16"):
+            white = 2 ** int(tags.get(_BITS, (16,))[0]) - 1
+        elif image.mode == "I" and image.format in ("PNG", "PPM"):
+            white = 2**16 - 1  # how Pillow stores 16 bits of these formats
+        else:
+            raise WhiteUnknown(f"no value of its pixels is known to be white (mode {image.mode}); save it with 16 bits")
+        grey = ((np.asarray(image).astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+        image = Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns of the direct way
     return image.convert("RGB")
-
-
-def _to_8_bits(image: Any) -> Any:
-    """Scale a grey image of more bits to 8. In TIFF, 0 may be white."""
-    from PIL import Image
-
-    tags = getattr(image, "tag_v2", {})
-    if image.mode.startswith("I;16"):
-        white = 2 ** int(tags.get(_BITS, (16,))[0]) - 1
-    elif image.mode == "I" and image.format in ("PNG", "PPM"):
-        white = 2**16 - 1  # how Pillow stores 16 bits of these formats
-    else:
-        raise WhiteUnknown(f"no value of its pixels is known to be white (mode {image.mode}); save it with 16 bits")
-    grey = ((np.asarray(image).astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
-    return Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import re
 import tarfile
 from pathlib import Path
-from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Sequence, Set, Union
 
 import numpy as np
 
@@ -51,16 +51,15 @@ def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> 
             if key in seen:
                 raise DataError(f"{shard}: the key {key} comes twice; {_MEND}")
             seen.add(key)
-            sample = _sample(file, f"{shard}:{key}", list(members))
-            if sample is not None:
-                yield sample
+            yield from _sample(file, f"{shard}:{key}", list(members))
 
 
-def _sample(file: BinaryIO, name: str, members: List[tarfile.TarInfo]) -> Optional[Sample]:
+def _sample(file: BinaryIO, name: str, members: List[tarfile.TarInfo]) -> Iterator[Sample]:
+    """The sample that these members are, if any of them is of one."""
     images = [member for member in members if is_image(os.path.basename(member.name))]
     classes = [member for member in members if member.name.endswith(".cls")]
     if not images and not classes:
-        return None
+        return
     if len(images) != 1 or len(classes) != 1:
         raise DataError(f"{name} has {len(images)} images and {len(classes)} .cls, not one of each; {_MEND}")
     file.seek(classes[0].offset_data)
@@ -68,7 +67,7 @@ def _sample(file: BinaryIO, name: str, members: List[tarfile.TarInfo]) -> Option
     number = decoded(text).strip()
     if classes[0].size > _CLS_BYTES or not re.match("[0-9]+\\Z", number) or int(number) >= MAX_CLASSES:
         raise DataError(f"{name}.cls is no class index ({text!r}); {_MEND}")
-    return Sample(images[0].name, images[0].offset_data, images[0].size, int(number))
+    yield Sample(images[0].name, images[0].offset_data, images[0].size, int(number))
 
 
 def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
