@@ -93,9 +93,6 @@ def check(path: Union[str, Path]) -> Path:
     return folder
 
 
-# -- names and sizes -----------------------------------------------------------------------------
-
-
 def _is_batch(name: str) -> bool:
     return name.startswith(("data_batch", "test_batch"))
 
@@ -144,9 +141,6 @@ def _size(path: Path) -> int:
     if status.st_size > MAX_FILE_BYTES:
         raise _fault(path, f"is too large for a CIFAR-10 file ({status.st_size} bytes)")
     return status.st_size
-
-
-# -- contents ------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> Tuple[bytes, Dict[str, Any]]:

@@ -48,9 +48,6 @@ def read_meta(path: str) -> Dict[int, str]:
     return wnids
 
 
-# -- the format ------------------------------------------------------------------------------------------------
-
-
 def _rows(content: bytes) -> Iterator[List[Any]]:
     """Yield the values of `_FIELDS` of each struct."""
     if len(content) > _MAX_BYTES:

@@ -79,9 +79,6 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
     raise UsageError(f"cannot keep shards in {where}; name another folder with --shard-cache")
 
 
-# -- reading -------------------------------------------------------------------------------------
-
-
 def opened(remote: Remote, notes: List[str]) -> BinaryIO:
     """Open the local copy, and fetch it first if there is none. It is not removed before the file object is closed.
 
@@ -196,9 +193,6 @@ def _filesystem(url: str) -> Tuple[Any, str]:
         raise UsageError(f"reading {shown(url)} needs another package ({one_line(str(error))}); {advice}") from error
     except ValueError as error:
         raise UsageError(f"{shown(url)} is of no known protocol ({one_line(str(error))}); check the URL") from error
-
-
-# -- eviction and locks --------------------------------------------------------------------------
 
 
 def _make_room(where: ShardCache, size: int, part: str) -> None:

@@ -100,9 +100,6 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-# -- what is wrong -------------------------------------------------------------------------------
-
-
 def _missing(root: Path, split: str) -> str:
     if os.path.lexists(str(root / split)):
         return f"{root / split} is not a folder; put the {split} images there, a folder per class"

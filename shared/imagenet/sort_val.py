@@ -98,9 +98,6 @@ def _check_moves(moves: Sequence[Tuple[Path, Path]]) -> None:
             raise DataError(f"{source} is a relative link, which a move would break; make it an absolute one")
 
 
-# -- the list ------------------------------------------------------------------------------------
-
-
 def read_list(path: str) -> Dict[str, str]:
     """Return the wnid of each image by file name. Raises DataError, one line, for anything but such a list."""
     path = os.path.abspath(expanded(path))

@@ -66,9 +66,6 @@ def is_cached(path: Union[str, Path]) -> bool:
     return Path(path).parent.name == _SUBFOLDER
 
 
-# -- images --------------------------------------------------------------------------------------
-
-
 def load_digits() -> Tuple[np.ndarray, np.ndarray]:
     """Return uint8 [1797, 8, 8] in 0 .. 16 and int64 labels [1797] in 0 .. 9.
 
@@ -104,9 +101,6 @@ def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
         wide = wide.take(below, axis) * (2 * factor - weight) + wide.take(above, axis) * weight
     white = 16 * (2 * factor) ** 2
     return ((wide * 255 + white // 2) // white).astype(np.uint8)
-
-
-# -- the two layouts -----------------------------------------------------------------------------
 
 
 def _write_cifar10(folder: Path) -> None:
@@ -164,9 +158,6 @@ def _is_complete_imagenet(folder: Path) -> bool:
         sum(path.stat().st_size > 0 for path in (folder / part).glob("*/*.JPEG")) == split.stop - split.start
         for part, split in _SPLITS.items()
     )
-
-
-# -- the cache -----------------------------------------------------------------------------------
 
 
 def _cached(

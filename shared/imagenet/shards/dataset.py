@@ -116,9 +116,6 @@ def _split(
     )
 
 
-# -- with an index ---------------------------------------------------------------------------------------------
-
-
 def _with_index(root: str, splits: Optional[Sequence[str]], shard_cache: Optional[ShardCache]) -> ShardSet:
     """The set in a local folder, or at a URL with a cache for its files."""
 
@@ -156,9 +153,6 @@ def _with_index(root: str, splits: Optional[Sequence[str]], shard_cache: Optiona
         parts[split] = _split(f"{where}/{split}", index.classes, shards, table, group, numbered=True)
         parts[split].check_room()
     return ShardSet(root, index.name, parts, tuple(notes))
-
-
-# -- without an index ------------------------------------------------------------------------------------------
 
 
 def _shards_of(folder: str, split: str) -> List[str]:

@@ -103,9 +103,6 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
         raise DataError(f"{shard} is no plain tar archive, or a damaged one ({str(error)[:80]}); {_MEND}") from error
 
 
-# -- all shards of a split -------------------------------------------------------------------------------------
-
-
 def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) -> Table:
     """List the images of these shards by class, then by name. Raises DataError, one line."""
     found = [
