@@ -37,6 +37,7 @@ MAX_FILE_BYTES = 64 * 2**20  # official files have 31 million bytes, copies made
 
 _ARCHIVE = "cifar-10-python.tar.gz"
 _PIXELS = 3072
+_REMEDY = f"extract {_ARCHIVE} afresh, or write it as there (data: uint8 [images, {_PIXELS}], labels: a list of int)"
 OFFICIAL = {  # name: bytes, md5
     "batches.meta": (158, "5ff9c542aee3614f3951f8cda6e48888"),
     "data_batch_1": (31035704, "c99cafc152244af753f735de768cd75f"),
@@ -106,38 +107,25 @@ def _check_names(folder: Path) -> None:
     present = _listed(folder)
     missing = [name for name in OFFICIAL if name not in present]
     extra = [name for name in present if _is_batch(name) and name not in OFFICIAL]
-    if any(name.endswith(".bin") for name in extra):
-        raise DataError(f"{folder} holds the binary version of CIFAR-10; get the python version, {_ARCHIVE}")
     faults = []
     if missing:
         faults.append(f"lacks {', '.join(missing)}")
     if extra:
         faults.append(f"has {', '.join(extra[:8])}{', ...' if len(extra) > 8 else ''}, no part of CIFAR-10")
     if faults:
-        remedy = _remedy(folder) if missing else "remove what is extra"
-        raise DataError(f"{folder} {' and '.join(faults)}; {remedy}")
+        raise DataError(f"{folder} {' and '.join(faults)}; {_REMEDY if missing else 'remove what is extra'}")
 
 
 def _fault(path: Path, what: str) -> DataError:
-    return DataError(f"{path} {what}; {_remedy(path.parent)}")
-
-
-def _remedy(folder: Path) -> str:
-    """What to do about a bad file: only a copy of the official set can be extracted again."""
-    sizes = {name: os.path.getsize(str(folder / name)) for name in OFFICIAL if os.path.isfile(str(folder / name))}
-    if any(size == OFFICIAL[name][0] for name, size in sizes.items()) or not sizes:
-        return f"extract {_ARCHIVE} afresh"
-    return f"write it as in CIFAR-10 (data: uint8 [images, {_PIXELS}], labels: a list of int), or extract {_ARCHIVE}"
+    return DataError(f"{path} {what}; {_REMEDY}")
 
 
 def _size(path: Path) -> int:
-    """Return the size in bytes. Raises DataError unless this is a regular file, not empty and not too large."""
-    with reading(path, _remedy(path.parent)):
+    """Return the size in bytes. Raises DataError unless this is a regular file and not too large."""
+    with reading(path, _REMEDY):
         status = os.stat(str(path))
     if not stat.S_ISREG(status.st_mode):
         raise _fault(path, "is not a file")
-    if status.st_size == 0:
-        raise _fault(path, "is empty")
     if status.st_size > MAX_FILE_BYTES:
         raise _fault(path, f"is too large for a CIFAR-10 file ({status.st_size} bytes)")
     return status.st_size

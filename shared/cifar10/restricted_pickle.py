@@ -18,8 +18,7 @@ import numpy as np
 
 MAX_OPCODES = 1_000_000  # the official files have 30,098; copies made by Python 3 about 110,000
 
-_NUMBERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
-_TEXT = re.compile(r"U[1-9][0-9]{0,3}\Z")
+_DTYPE = re.compile(r"[iu][1248]\Z|U[1-9][0-9]{0,3}\Z")  # whole numbers and text
 _NDARRAY = "numpy.ndarray"
 _Unpickler: Any = pickle._Unpickler  # the one in Python, whose opcodes can be chosen
 
@@ -31,9 +30,8 @@ class Refused(ValueError):
 def loads(data: bytes) -> Dict[str, Any]:
     """Return the dictionary that one of the CIFAR-10 files holds. Raises Refused for anything else.
 
-    Keys are str, whether Python 2 wrote them as bytes or Python 3 as text. Values are None, bool, int, str, bytes,
-    lists, tuples and dictionaries of these, and read-only arrays of integers or text; NumPy's scalars become int and
-    str. Time and memory are bounded by the size of the file.
+    Keys are str. Values are None, bool, int, str, bytes, lists, tuples and dictionaries of these, and read-only arrays
+    of integers or text; NumPy's scalars become int and str. Time and memory are bounded by the size of the file.
     """
     if not b"\x80\x02" <= data[:2] <= b"\x80\x05":
         raise Refused("it is not a pickle of protocol 2 to 5")
@@ -152,7 +150,7 @@ class _Dtype:
 
     def __init__(self, name: Any, align: Any, copy: Any) -> None:
         self.name = _text(name)
-        if (self.name not in _NUMBERS and not _TEXT.match(self.name)) or (align, copy) != (0, 1):
+        if not _DTYPE.match(self.name) or (align, copy) != (0, 1):
             raise Refused(f"it holds an array of {_shown(self.name)}, not of 'u1' (uint8) or other whole numbers")
 
     def set_state(self, version: Any, order: Any, *rest: Any) -> None:

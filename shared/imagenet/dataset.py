@@ -1,7 +1,6 @@
 """ImageNet on the disk: find it, index it, name it. No image is opened here.
 
 Any images in the layout of `imagenet.layout` are accepted, and tar shards (`imagenet.shards`) in a folder or at a URL.
-The data set is named 'imagenet' only if it has the official classes and numbers of images.
 """
 
 from __future__ import annotations
@@ -23,22 +22,16 @@ FOLDER = "imagenet"  # the default, in the current folder
 
 @dataclass(frozen=True, eq=False)
 class ImageNet:
-    """An indexed data set. Labels are indices of `classes`, the sorted names of the class folders.
+    """An indexed data set. Labels are indices of `classes`, the sorted names of the class folders."""
 
-    `name` is 'imagenet' only for the official classes and numbers of images. `train` is None if only val/ was loaded.
-    `fingerprint` is the SHA-256 of relative names and sizes of all files in the loaded splits, so that of val/ alone
-    differs. `remarks` are lines for the user, such as how many files were left out. If not `named`, `classes` are
-    numbers, of shards without names.
-    """
-
-    name: str
+    name: str  # 'imagenet' only for the official classes and numbers of images
     path: str
     classes: Tuple[str, ...] = field(repr=False)
-    train: Optional[Split]
+    train: Optional[Split]  # None if only val/ was loaded
     val: Split
-    fingerprint: str
-    remarks: Tuple[str, ...]
-    named: bool = True
+    fingerprint: str  # the SHA-256 of relative names and sizes of all files in the loaded splits
+    remarks: Tuple[str, ...]  # lines for the user, such as how many files were left out
+    named: bool = True  # or the classes are numbers, of shards without names
 
 
 def load(
@@ -51,9 +44,8 @@ def load(
     """Find and index the data set.
 
     `splits` is ("train", "val"), ("val",) for an evaluation, or None for val/ and, if it exists, train/. `name`
-    replaces the name of the set, `cache` the folder in which the index is kept (see `file_index`: a file that is
-    rewritten in place goes unnoticed), `shard_cache` the cache of remote shards. Raises DataError, one line, if folders
-    or shards are faulty. Damaged images are found when they are read, or by the mode check-data.
+    replaces the name of the set, `cache` the folder of the kept index (see `file_index`), `shard_cache` the cache of
+    remote shards. Raises DataError, one line, if folders or shards are faulty.
     """
     if holds_shards(path):
         found = load_shards(path, splits, cache, shard_cache)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Sequence, Tuple, Union
 
 from shared.errors import DataError
-from shared.imagenet.split import INNER, Split, entries, is_folder, is_image
+from shared.imagenet.split import INNER, Split
 from shared.system.paths import expanded
 from shared.text import look_alikes
 
@@ -127,26 +127,11 @@ def _faults_alone(part: Split) -> Iterator[str]:
             yield f"{folder} has {images}; move each into the folder of its class"
         else:
             yield f"{folder} is not sorted ({images}); {_sorting(folder, 'LIST')}, LIST being valprep.sh"
-    elif not part.classes and any(name.endswith(".tar") for name in os.listdir(folder)):
-        yield f"{folder} holds archives that are still packed; extract each into a folder of its name"
     elif not part.classes:
-        yield f"{folder} holds no class folders; put the images there, a folder per class"
+        yield f"{folder} holds no class folders; put one per class there, or extract each archive into a folder of its name"
     elif empty:
-        what = f"{folder} has {counted(len(empty), 'class')} without images ({some(empty)})"
-        inner = _inner(os.path.join(folder, empty[0])) if left_out.folders else ""
-        if inner:
-            deeper = f"they lie deeper, in {empty[0]}/{inner}/"
-            yield f"{what}: {deeper}; move what is there into the folders train/CLASS/ and val/CLASS/"
-        else:
-            yield f"{what}; fill or remove them"
-
-
-def _inner(folder: str) -> str:
-    """The name of a sub-folder of a class folder with images, or folders, in it; else an empty string."""
-    for entry in sorted(entries(folder), key=lambda entry: entry.name):
-        if is_folder(entry) and any(is_folder(one) or is_image(one.name) for one in entries(entry.path)):
-            return entry.name
-    return ""
+        advice = "move what lies deeper into train/CLASS/ and val/CLASS/, or " if left_out.folders else ""
+        yield f"{folder} has {counted(len(empty), 'class')} without images ({some(empty)}); {advice}fill or remove them"
 
 
 def _sorting(folder: str, list_path: str) -> str:

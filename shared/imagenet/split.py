@@ -1,9 +1,8 @@
 """One split of ImageNet, train/ or val/: a folder per class, the images directly in it.
 
-File names decide which files are images, their labels and their order, as in torchvision's ImageFolder; the contents
-are checked when they are read, or by the mode check-data. Unlike in ImageFolder, hidden files, hidden folders and
-deeper levels are left out, and counted. Class folders of Tiny-ImageNet, which have their images in a sub-folder
-`images`, are accepted.
+File names decide which files are images, their labels and their order, as in torchvision's ImageFolder; but hidden
+files, hidden folders and deeper levels are left out, and counted. Class folders of Tiny-ImageNet, which have their
+images in a sub-folder `images`, are accepted.
 """
 
 from __future__ import annotations
@@ -52,19 +51,17 @@ class LeftOut:
 class Split:
     """The images of one split as files in class folders, ordered by class and then by name. Cheap to pickle.
 
-    `folder` is the absolute path. Image i has class `classes[labels[i]]`, labels int32 [images]; its file name below
-    the class folder is `names[offsets[i]:offsets[i + 1]]`, as bytes of the file system, offsets int64 [images + 1].
-    `classes` is sorted and may include classes without images. `fingerprint` is the SHA-256 of relative names and
-    sizes. `shards.split.ShardSplit` is the same for tar shards.
+    Image i has class `classes[labels[i]]`; its file name below the class folder is `names[offsets[i]:offsets[i + 1]]`.
+    `shards.split.ShardSplit` is the same for tar shards.
     """
 
-    folder: str
-    classes: Tuple[str, ...] = field(repr=False)
-    labels: np.ndarray = field(repr=False)
-    names: bytes = field(repr=False)
-    offsets: np.ndarray = field(repr=False)
+    folder: str  # the absolute path
+    classes: Tuple[str, ...] = field(repr=False)  # sorted; some may be without images
+    labels: np.ndarray = field(repr=False)  # int32 [images]
+    names: bytes = field(repr=False)  # in the bytes of the file system
+    offsets: np.ndarray = field(repr=False)  # int64 [images + 1]
     left_out: LeftOut
-    fingerprint: str
+    fingerprint: str  # the SHA-256 of relative names and sizes
 
     def __len__(self) -> int:
         return len(self.labels)

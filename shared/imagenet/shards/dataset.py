@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import os
 import re
@@ -24,7 +25,7 @@ from shared.imagenet.extent_reader import Extent, ExtentReader
 from shared.imagenet.shards.index import FILE, MAX_BYTES, ArrayFile, ShardFile, Table, read_index, unpack
 from shared.imagenet.shards.split import Shard, ShardSplit
 from shared.imagenet.shards.tar_scan import listed_shards
-from shared.imagenet.split import LeftOut, is_hidden, listing
+from shared.imagenet.split import LeftOut, listing
 from shared.system.paths import expanded, reading
 from shared.text import decoded
 
@@ -38,17 +39,13 @@ _CLASS_ARCHIVE = re.compile(r"n\d{8}\.tar\Z")  # an archive of one class, as in 
 
 
 class ShardSet(NamedTuple):
-    """A data set in shards.
+    """A data set in shards."""
 
-    `where` is its absolute folder or its URL, `name` its name according to its index (None without one), `parts` its
-    splits by name, and `notes` are lines for the user. Without `named` the classes are numbers.
-    """
-
-    where: str
-    name: Optional[str]
+    where: str  # its absolute folder or its URL
+    name: Optional[str]  # according to its index
     parts: Dict[str, ShardSplit]
-    notes: Tuple[str, ...]
-    named: bool = True
+    notes: Tuple[str, ...]  # lines for the user
+    named: bool = True  # or the classes are numbers
 
 
 def holds_shards(path: Union[str, Path]) -> bool:
@@ -76,9 +73,9 @@ def load_shards(
 ) -> ShardSet:
     """Find the splits and where their images are. Raises DataError, one line.
 
-    `splits` None means val, and train if it is there. `cache_folder` is where the list of shards without an index is
-    kept, as in `cache_dir.places`; `shard_cache` is where shards of a URL are kept (default: `make_cache()`). `pause`
-    is called between samples while headers are scanned and may raise.
+    `splits` None means val, and train if it is there. `cache_folder`, as in `cache_dir.places`, keeps the list of a set
+    without an index, `shard_cache` the shards of a URL (default: `make_cache()`). `pause` is called between samples
+    while headers are scanned and may raise.
     """
     if is_url(path):
         return _with_index(str(path).rstrip("/"), splits, shard_cache or make_cache())
@@ -158,20 +155,18 @@ def _with_index(root: str, splits: Optional[Sequence[str]], shard_cache: Optiona
 def _shards_of(folder: str, split: str) -> List[str]:
     """The paths of a split's shards, sorted; empty where the split has a folder of class folders."""
     for name in _FOLDERS[split]:
-        inside = _names(os.path.join(folder, name))
-        shards = [one for one in inside if one.endswith(".tar") and not _CLASS_ARCHIVE.match(one)]
+        found = _archives(os.path.join(folder, name))
+        shards = [path for path in found if not _CLASS_ARCHIVE.match(os.path.basename(path))]
         if shards:
-            return sorted(os.path.join(folder, name, one) for one in shards)
+            return shards
     if any(os.path.isdir(os.path.join(folder, name)) for name in ("train", "val")):
         return []
-    return sorted(os.path.join(folder, name) for name in _names(folder) if _NAMES[split].match(name))
+    return [path for path in _archives(folder) if _NAMES[split].match(os.path.basename(path))]
 
 
-def _names(folder: str) -> List[str]:
-    try:
-        return [name for name in os.listdir(folder) if not is_hidden(name)]
-    except OSError:
-        return []
+def _archives(folder: str) -> List[str]:
+    """The paths of the tar files in the folder that are not hidden, sorted."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "*.tar")))
 
 
 def _without_index(

@@ -45,7 +45,7 @@ class ArrayFile:
 
 @dataclass(frozen=True)
 class ShardFile:
-    """An entry of a shard, as `ArrayFile`, with its number of images."""
+    """An entry of a shard, with its number of images."""
 
     name: str
     bytes: int

@@ -42,17 +42,15 @@ class Shard(NamedTuple):
 class ShardSplit(Split):
     """The images of one split in tar shards, with the labels and the order of `Split`.
 
-    Image i is the `sizes[i]` bytes from `starts[i]` on in `shards[shard[i]]`: arrays int64, int64, int32 [images]. If
-    `numbered`, members are named by `member_name`, else `names` are their names. `group` is the number of shards that
-    are shuffled together; None shuffles all images together.
+    Image i is the `sizes[i]` bytes from `starts[i]` on in `shards[shard[i]]`.
     """
 
     shards: Tuple[Shard, ...] = field(repr=False)
-    shard: np.ndarray = field(repr=False)
-    starts: np.ndarray = field(repr=False)
-    sizes: np.ndarray = field(repr=False)
-    numbered: bool
-    group: Optional[int]
+    shard: np.ndarray = field(repr=False)  # int32 [images]
+    starts: np.ndarray = field(repr=False)  # int64 [images]
+    sizes: np.ndarray = field(repr=False)  # int64 [images]
+    numbered: bool  # members are named by `member_name`, else `names` are their names
+    group: Optional[int]  # the number of shards that are shuffled together; None shuffles all images together
 
     @property
     def open_shards(self) -> int:
