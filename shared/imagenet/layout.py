@@ -128,7 +128,8 @@ def _faults_alone(part: Split) -> Iterator[str]:
         else:
             yield f"{folder} is not sorted ({images}); {_sorting(folder, 'LIST')}, LIST being valprep.sh"
     elif not part.classes:
-        yield f"{folder} holds no class folders; put one per class there, or extract each archive into a folder of its name"
+        advice = "put one per class there, or extract each archive into a folder of its name"
+        yield f"{folder} holds no class folders; {advice}"
     elif empty:
         advice = "move what lies deeper into train/CLASS/ and val/CLASS/, or " if left_out.folders else ""
         yield f"{folder} has {counted(len(empty), 'class')} without images ({some(empty)}); {advice}fill or remove them"

@@ -35,34 +35,30 @@ _FORMS = "give valprep.sh, a text of 'name wnid' lines, or the devkit's folder d
 def sort_val(path: Union[str, Path], list_path: str, say: Callable[[str], None]) -> None:
     """Move the images directly in val/ into the folders of their classes and say how many.
 
-    Images of Tiny-ImageNet are moved out of val/images, which is removed once it is empty. `list_path` is read by
-    `read_list`. Nothing is moved unless each image has a class, which train/ must have too if it exists, and no file
-    is in the way. No file is deleted or replaced. Another call completes an interrupted one. Raises DataError, one
-    line.
+    Images of Tiny-ImageNet are moved out of val/images, which is removed once it is empty. Nothing is moved unless each
+    image has a class in the list, which train/ must have too if it exists, and no file is in the way. No file is
+    deleted or replaced. Another call completes an interrupted one. Raises DataError, one line.
     """
     val = find(path, ("val",)) / "val"
-    wnids, source_folder = read_list(list_path), val
-    names = _loose_images(val)
-    if not names and os.path.isdir(str(val / INNER)):
-        source_folder = val / INNER
-        names = _loose_images(source_folder)
-    if not names:
+    wnids, sources = read_list(list_path), _loose_images(val)
+    if not sources and os.path.isdir(str(val / INNER)):
+        sources = _loose_images(val / INNER)
+    if not sources:
         say(f"{val} is sorted already: no image lies outside class folders")
         return
-    _check_classes(val, names, wnids, list_path)
-    moves = [(source_folder / name, val / wnids[name] / name) for name in names]
+    _check_classes(val, [source.name for source in sources], wnids, list_path)
+    moves = [(source, val / wnids[source.name] / source.name) for source in sources]
     _check_moves(moves)
     for source, target in moves:
         try:
-            os.makedirs(str(target.parent), exist_ok=True)
+            target.parent.mkdir(exist_ok=True)
             os.rename(str(source), str(target))
         except OSError as error:
-            raise DataError(
-                f"cannot move {source} to {target} ({error.strerror}); mend that and run it again"
-            ) from error
-    if source_folder != val:
+            what = f"cannot move {source} to {target} ({error.strerror})"
+            raise DataError(f"{what}; mend that and run it again") from error
+    if sources[0].parent != val:
         with contextlib.suppress(OSError):  # it holds other files
-            source_folder.rmdir()
+            sources[0].parent.rmdir()
     folders = len({target.parent for _, target in moves})
     say(f"{val}: {counted(len(moves), 'image')} moved into {counted(folders, 'class folder')}")
     absent = sum(not os.path.lexists(str(val / wnid / name)) for name, wnid in wnids.items())
@@ -70,8 +66,9 @@ def sort_val(path: Union[str, Path], list_path: str, say: Callable[[str], None])
         say(f"note: {counted(absent, 'image')} of {list_path} not found in {val}")
 
 
-def _loose_images(val: Path) -> List[str]:
-    return sorted(entry.name for entry in entries(str(val)) if not is_folder(entry) and is_image(entry.name))
+def _loose_images(folder: Path) -> List[Path]:
+    images = (entry for entry in entries(str(folder)) if not is_folder(entry) and is_image(entry.name))
+    return sorted(folder / entry.name for entry in images)
 
 
 def _check_classes(val: Path, names: Sequence[str], wnids: Dict[str, str], list_path: str) -> None:
@@ -103,10 +100,15 @@ def read_list(path: str) -> Dict[str, str]:
     path = os.path.abspath(expanded(path))
     if os.path.isdir(path):
         places = [os.path.join(path, folder, _GROUND_TRUTH) for folder in ("", "data")]
-        if not any(map(os.path.isfile, places)):
-            raise DataError(f"{path} holds no {_GROUND_TRUTH}; {_FORMS}")
-        path = next(filter(os.path.isfile, places))
-    lines = _lines(path)
+        path = next(filter(os.path.isfile, places), path)
+    with reading(path, _FORMS), open(path, "rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path} is too large for a list of images; {_FORMS}")
+    texts = re.split("\r\n|\r|\n", of_system(decoded(content)))
+    lines: List[Tuple[int, str]] = [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
+    if not lines:
+        raise DataError(f"{path} is empty; {_FORMS}")
     if all(_NUMBER.match(text) for _, text in lines):
         return _from_devkit(path, [int(text) for _, text in lines])
     moves = [(number, text[3:]) for number, text in lines if text.startswith("mv ")]
@@ -125,19 +127,6 @@ def read_list(path: str) -> Dict[str, str]:
         if wnids.setdefault(name, wnid) != wnid:
             raise DataError(f"{path}, line {number}: {name} is given two classes; {_FORMS}")
     return wnids
-
-
-def _lines(path: str) -> List[Tuple[int, str]]:
-    """Return the lines that are not blank, with their numbers from 1."""
-    with reading(path, _FORMS), open(path, "rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise DataError(f"{path} is too large for a list of images; {_FORMS}")
-    texts = re.split("\r\n|\r|\n", of_system(decoded(content)))
-    lines = [(number, text.strip()) for number, text in enumerate(texts, 1) if text.strip()]
-    if not lines:
-        raise DataError(f"{path} is empty; {_FORMS}")
-    return lines
 
 
 def _from_devkit(path: str, labels: List[int]) -> Dict[str, str]:

@@ -158,7 +158,7 @@ def test_a_wrong_list_moves_nothing(root, listed, text, said):
 
 def test_no_list_and_a_huge_one(root, tmp_path):
     assert "cannot read" in fault(root, str(tmp_path / "nowhere"))
-    assert "holds no ILSVRC2012_validation_ground_truth.txt" in fault(root, str(tmp_path))
+    assert "(Is a directory); give valprep.sh" in fault(root, str(tmp_path))
     with open(str(tmp_path / "huge"), "wb") as file:
         file.truncate(2**40)
     assert "too large" in fault(root, str(tmp_path / "huge"))
