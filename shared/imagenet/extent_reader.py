@@ -23,7 +23,7 @@ class Extent(NamedTuple):
     size: Optional[int] = None
 
 
-class ExtentReader:
+class ExtentReader(contextlib.AbstractContextManager):
     """Reads extents and keeps the `limit` most recently used files open. For one thread of one process."""
 
     def __init__(self, limit: int = OPEN_SHARDS) -> None:
@@ -85,9 +85,6 @@ class ExtentReader:
         """Close all files. Reading opens them again."""
         while self._files:
             self._files.popitem()[1].close()
-
-    def __enter__(self) -> ExtentReader:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -1,9 +1,8 @@
 """Data sets in tar shards: find them in a folder or at a URL, and build splits of them.
 
-With an index (`shards.json`, see `shards.index`) a set has the classes, numbers of images and fingerprint of the folder
-that it was written from. Without one, in a local folder only, the headers of all shards are scanned by
-`shards.tar_scan`: then a class is known by its number, or by its line in `classnames.txt` or `classes.txt` beside the
-shards.
+With an index (`shards.index`) a set has the classes, counts and fingerprint of the folder that it was written from.
+Without one, in a local folder only, the headers of all shards are scanned (`shards.tar_scan`): then a class is known by
+its number, or by its line in `classnames.txt` or `classes.txt` beside the shards.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def _selected(splits: Optional[Sequence[str]], there: Container[str], where: str
 
 
 def _split(
-    folder: str, classes: Sequence[str], shards: Sequence[Shard], table: Table, group: Optional[int], numbered: bool
+    folder: str, classes: Sequence[str], shards: Sequence[Shard], table: Table, group: int, numbered: bool
 ) -> ShardSplit:
     """The split at `folder`, whose last part is its name."""
     return ShardSplit(
@@ -146,7 +145,7 @@ def _with_index(root: str, splits: Optional[Sequence[str]], shard_cache: Optiona
         except ValueError as error:
             what = f"the index of {split} in {where} does not fit its shards ({error})"
             raise DataError(f"{what}; write them anew") from error
-        group = None if shard_cache is None else max(1, shard_cache.limit // (4 * max([1, *sizes])))
+        group = len(shards) if shard_cache is None else max(1, shard_cache.limit // (4 * max([1, *sizes])))
         parts[split] = _split(f"{where}/{split}", index.classes, shards, table, group, numbered=True)
         parts[split].check_room()
     return ShardSet(root, index.name, parts, tuple(notes))
@@ -185,7 +184,7 @@ def _without_index(
         shards = [Shard(os.path.relpath(path, folder), path, os.path.getsize(path)) for path in paths[split]]
         counts = np.pad(table.counts, (0, len(classes) - len(table.counts)), "constant")
         table = dataclasses.replace(table, counts=counts)
-        parts[split] = _split(f"{folder}/{split}", classes, shards, table, None, numbered=False)
+        parts[split] = _split(f"{folder}/{split}", classes, shards, table, len(shards), numbered=False)
     return ShardSet(folder, None, parts, (), bool(names))
 
 

@@ -3,8 +3,7 @@
     00000018-n01440764_18.jpg     the bytes of the image file
     00000018-n01440764_18.cls     the class index as text
 
-The key of a sample is its name before the first dot (https://github.com/webdataset/webdataset). Shards written by this
-project have an index (`shards.index`), others are scanned once (`shards.tar_scan`).
+The key of a sample is its name before the first dot (https://github.com/webdataset/webdataset).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from typing import List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import List, NamedTuple, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -50,11 +49,11 @@ class ShardSplit(Split):
     starts: np.ndarray = field(repr=False)  # int64 [images]
     sizes: np.ndarray = field(repr=False)  # int64 [images]
     numbered: bool  # members are named by `member_name`, else `names` are their names
-    group: Optional[int]  # the number of shards that are shuffled together; None shuffles all images together
+    group: int  # the number of shards that are shuffled together
 
     @property
     def open_shards(self) -> int:
-        return min(OPEN_SHARDS, self.group or OPEN_SHARDS)
+        return min(OPEN_SHARDS, self.group)
 
     def name(self, index: int) -> str:
         """Shard and member, as in 'train-000003.tar:00000018-n01440764_18.jpg'."""
@@ -74,19 +73,18 @@ class ShardSplit(Split):
 
     @property
     def order(self) -> str:
-        if self.group is None or self.group >= len(self.shards):
+        if self.group >= len(self.shards):
             return WHOLE
         shards = hashlib.sha256(self.shard.astype("<i4").tobytes()).hexdigest()
         return f"{self.group} shards of {shards[:16]}"
 
     def ordered(self, order: str) -> Split:
         group = re.match(r"\d+", order)
-        for other in (None, int(group.group()) if group else None):
-            found = dataclasses.replace(self, group=other)
-            if found.order == order:
-                found.check_room()
-                return found
-        return super().ordered(order)
+        found = dataclasses.replace(self, group=int(group.group()) if group else len(self.shards))
+        if found.order != order:
+            return super().ordered(order)
+        found.check_room()
+        return found
 
     def check_files(self) -> None:
         """Raise DataError if a local shard is missing or has another size than its index says."""
@@ -100,16 +98,14 @@ class ShardSplit(Split):
     def check_room(self) -> None:
         """Raise UsageError if the cache cannot hold two groups of remote shards: the current and the next one."""
         files = [shard.file for shard in self.shards if isinstance(shard.file, Remote)]
-        needed = len(files[: 2 * (self.group or len(files))]) * max((file.size for file in files), default=0)
+        needed = len(files[: 2 * self.group]) * max((file.size for file in files), default=0)
         if files and needed > files[0].cache.limit:
             needs = f"{self.folder} needs {counted_gib(needed)} of cache for its shards"
-            advice = (
-                f"give --shard-cache-size at least {counted_gib(2 * needed)}, or copy the shards and name their folder"
-            )
+            advice = f"give --shard-cache-size at least {counted_gib(2 * needed)}, or a local copy of the shards"
             raise UsageError(f"{needs}; {advice}")
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
-        return grouped_order(seed, epoch, self.shard, self.group or len(self.shards))
+        return grouped_order(seed, epoch, self.shard, self.group)
 
     def ahead(self, batches: Sequence[np.ndarray]) -> List[Tuple[Remote, ...]]:
         numbers = dict.fromkeys(number for batch in batches for number in self.shard[batch].tolist())
