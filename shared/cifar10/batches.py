@@ -80,10 +80,7 @@ def find(path: Union[str, Path]) -> Path:
 
 
 def check(path: Union[str, Path]) -> Path:
-    """Check batches.meta and the names and sizes of the files, and return the folder. Raises DataError.
-
-    The batches themselves are not read.
-    """
+    """Check batches.meta and the names and sizes of all files, and return the folder. Raises DataError."""
     folder = find(path)
     _check_names(folder)
     needed = read_meta(folder).cases * _PIXELS
@@ -107,13 +104,11 @@ def _check_names(folder: Path) -> None:
     present = _listed(folder)
     missing = [name for name in OFFICIAL if name not in present]
     extra = [name for name in present if _is_batch(name) and name not in OFFICIAL]
-    faults = []
-    if missing:
-        faults.append(f"lacks {', '.join(missing)}")
-    if extra:
-        faults.append(f"has {', '.join(extra[:8])}{', ...' if len(extra) > 8 else ''}, no part of CIFAR-10")
-    if faults:
-        raise DataError(f"{folder} {' and '.join(faults)}; {_REMEDY if missing else 'remove what is extra'}")
+    lacks = f"lacks {', '.join(missing)}" if missing else ""
+    has = f"has {', '.join(extra[:8])}{', ...' if len(extra) > 8 else ''}, no part of CIFAR-10" if extra else ""
+    if missing or extra:
+        what = " and ".join(filter(None, (lacks, has)))
+        raise DataError(f"{folder} {what}; {_REMEDY if missing else 'remove what is extra'}")
 
 
 def _fault(path: Path, what: str) -> DataError:

@@ -217,10 +217,7 @@ def _tasks(part: ShardSplit) -> Iterator[Tuple[Tuple[str, np.ndarray], Task]]:
 
 
 def verify(task: Task) -> _Verdict:
-    """Read a shard to its end and verify size, SHA-256, headers and samples. Worker processes run this.
-
-    A remote shard is fetched again, which verifies size and SHA-256. One without an index has been read already.
-    """
+    """Read a shard with an index to its end, or fetch it anew, and verify all of it. Worker processes run this."""
     shard, expected = task
     notes: List[str] = []
     if not shard.sha256:

@@ -50,15 +50,12 @@ def read_rgb(file: Union[str, BinaryIO]) -> Any:
 
 @contextlib.contextmanager
 def _decoded(file: Union[str, BinaryIO]) -> Iterator[Tuple[Any, Any, str]]:
-    """Yield the image as RGB, as it is in the file, and its mode there.
-
-    Warnings, as of damaged EXIF data, are suppressed; that of too many pixels, more than some 89 million, is an error.
-    """
+    """Yield the image as RGB, as it is in the file, and its mode there."""
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # as of damaged EXIF data
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than some 89 million pixels
         with Image.open(file, formats=_OPENED) as image:
             mode = image.mode  # some readers change it while they load
             image.load()
@@ -95,10 +92,7 @@ class Finding:
 
 
 def inspect(file: Union[str, BinaryIO], name: str) -> List[Finding]:
-    """Decode all pixels and return the findings. Raises nothing, whatever the content.
-
-    `file` is a path or a file in memory, `name` its class and file name, as in 'n01440764/n01440764_18.JPEG'.
-    """
+    """Decode a path or a file in memory, of the class and file name `name`, and return the findings. Raises nothing."""
     try:
         if (os.path.getsize(file) if isinstance(file, str) else file.seek(0, os.SEEK_END)) == 0:
             return [Finding(True, "empty")]

@@ -29,8 +29,7 @@ _Element = Tuple[int, bytes]
 def read_meta(path: str) -> Dict[int, str]:
     """Return the wnid of each class number of the devkit, which is not the label that networks are trained with.
 
-    The inner nodes of WordNet, which follow the classes, are left out. Raises DataError, one line, if the file is not
-    the devkit's.
+    The inner nodes of WordNet, which follow the classes, are left out. Raises DataError for any other file.
     """
     with reading(path, "extract the devkit afresh"), open(path, "rb") as file:
         content = file.read(_MAX_BYTES + 1)
@@ -91,10 +90,8 @@ def _class(parts: List[_Element], order: str) -> int:
 
 
 def _structs(parts: List[_Element], order: str) -> Iterator[List[Any]]:
-    """Yield the values of `_FIELDS` of each struct.
-
-    The parts are flags, dimensions, name, the length of a field name, the field names, the fields of each struct.
-    """
+    """Yield the values of `_FIELDS` of each struct."""
+    # parts: flags, dimensions, name, the length of a field name, the field names, the fields of each struct
     names = struct.iter_unpack(f"{struct.unpack(order + 'i', parts[3][1])[0]}s", parts[4][1])
     fields = [name.rstrip(b"\0").decode("ascii") for (name,) in names]
     if any(fields.count(name) != 1 for name in _FIELDS):

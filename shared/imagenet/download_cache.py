@@ -80,10 +80,7 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
 
 
 def opened(remote: Remote, notes: List[str]) -> BinaryIO:
-    """Open the local copy, and fetch it first if there is none. It is not removed before the file object is closed.
-
-    A line about each failed attempt is appended to `notes`. Raises DataError, which names the URL.
-    """
+    """Open the local copy, fetched if there is none; it stays until the file is closed. Raises DataError."""
     while True:
         with contextlib.suppress(FileNotFoundError):
             file = open(remote.path, "rb")  # noqa: SIM115

@@ -34,10 +34,7 @@ class ExtentReader(contextlib.AbstractContextManager):
         self._prefetcher: Optional[threading.Thread] = None
 
     def source(self, extent: Extent) -> Union[str, BinaryIO]:
-        """The path of an image that is a file, else a file in memory with its bytes. Pillow opens both.
-
-        Raises DataError if a shard cannot be read.
-        """
+        """The path of an image that is a file, else its bytes as a file in memory. Raises DataError."""
         return str(extent.file) if extent.size is None else io.BytesIO(self.read(extent))
 
     def read(self, extent: Extent) -> bytes:

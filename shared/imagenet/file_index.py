@@ -28,11 +28,7 @@ _ARRAYS = ("stamp", "counts", "names", "lengths", "left_out", "fingerprint")
 
 
 def indexed(folder: str, cache_folder: Union[str, Path, None] = None) -> Split:
-    """Return what `scan` returns, from the cache while that is valid.
-
-    `cache_folder` as in `cache_dir.places`. A cache that is damaged, unreadable or not writable is ignored. Raises
-    DataError as `scan` does.
-    """
+    """Return what `scan` returns, from the cache while that is valid. `cache_folder` as in `cache_dir.places`."""
     folder = os.path.abspath(folder)
     classes, stamp, keep = _state(folder)
     return cache_dir.cached(
@@ -55,8 +51,7 @@ def _state(folder: str) -> Tuple[Tuple[str, ...], str, bool]:
 def stamp_of(paths: Iterable[str]) -> Tuple[str, bool]:
     """A digest of names, sizes and times of files or folders, and whether they have not changed just now.
 
-    After a change within `cache_dir.TICK_NS` another may leave the same times. ctime counts too, because mtime can be
-    set back, as rsync does. Raises DataError if one is not there.
+    ctime counts too, because mtime can be set back, as rsync does. Raises DataError if one is not there.
     """
     digest, newest, now = hashlib.sha256(), 0, time.time_ns()
     for path in paths:

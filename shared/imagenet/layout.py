@@ -41,10 +41,7 @@ def present(root: Path) -> Sequence[str]:
 
 
 def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
-    """Return the absolute folder of the splits' folders: `path`, or its only sub-folder named imagenet or the like.
-
-    Raises DataError, one line, if a split is missing.
-    """
+    """The absolute folder of the splits: `path`, or its sub-folder named imagenet or the like. Raises DataError."""
     start = Path(os.path.abspath(expanded(path)))
     if not os.path.isdir(str(start)):
         what, advice = "does not exist", "give the folder that holds train/ and val/ with --data-path"

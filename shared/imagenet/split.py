@@ -49,10 +49,9 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one split as files in class folders, ordered by class and then by name. Cheap to pickle.
+    """The images of one split as files in class folders, ordered by class and then by name.
 
     Image i has class `classes[labels[i]]`; its file name below the class folder is `names[offsets[i]:offsets[i + 1]]`.
-    `shards.split.ShardSplit` is the same for tar shards.
     """
 
     folder: str  # the absolute path
@@ -136,10 +135,7 @@ def listing(counts: np.ndarray, names: bytes, lengths: np.ndarray) -> Dict[str, 
 
 
 def scan(folder: str) -> Split:
-    """List the split's folders with the sizes of all files. Raises DataError if a folder cannot be read.
-
-    Links to folders and files are followed; a broken link counts as an image.
-    """
+    """List the split with the sizes of all files. Links are followed; a broken one is an image. Raises DataError."""
     folder = os.path.abspath(folder)
     classes, left_out = class_folders(folder)
     digest = hashlib.sha256()

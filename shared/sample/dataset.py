@@ -54,10 +54,7 @@ def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
 
 
 def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
-    """Return the folder with the same split in the ImageNet layout: train/<label>/*.JPEG, val/<label>/*.JPEG.
-
-    Images are 64 x 64 RGB. `cache` and errors are those of `cifar10_folder`; UsageError too when Pillow is missing.
-    """
+    """As `cifar10_folder`, in the ImageNet layout: train/<label>/*.JPEG, val/<label>/*.JPEG, 64 x 64 RGB."""
     return _cached(cache, "imagenet", _write_imagenet, _is_complete_imagenet)
 
 
@@ -67,10 +64,7 @@ def is_cached(path: Union[str, Path]) -> bool:
 
 
 def load_digits() -> Tuple[np.ndarray, np.ndarray]:
-    """Return uint8 [1797, 8, 8] in 0 .. 16 and int64 labels [1797] in 0 .. 9.
-
-    Raises DataError if the file is missing or damaged.
-    """
+    """Return uint8 [1797, 8, 8] in 0 .. 16 and int64 labels [1797] in 0 .. 9. Raises DataError."""
     with reading(_FILE, "install this project again"):
         stored = _FILE.read_bytes()
     if hashlib.sha256(stored).hexdigest() != _SHA256:

@@ -137,10 +137,7 @@ def pack(table: Table) -> bytes:
 
 
 def unpack(content: bytes, shards: Sequence[int]) -> Table:
-    """Return the table in `content`, of shards of these sizes in bytes.
-
-    Raises ValueError where it is damaged or points outside its shards.
-    """
+    """The table in `content`, of shards of these sizes. Raises ValueError if it is damaged or leads out of them."""
     values = read_arrays(content, [field.name for field in dataclasses.fields(Table)])
     names = values.pop("names").astype(np.uint8).tobytes()
     table = Table(names=names, **{name: array.astype(np.int64) for name, array in values.items()})

@@ -39,10 +39,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ShardSplit(Split):
-    """The images of one split in tar shards, with the labels and the order of `Split`.
-
-    Image i is the `sizes[i]` bytes from `starts[i]` on in `shards[shard[i]]`.
-    """
+    """Images in tar shards: image i is the `sizes[i]` bytes from `starts[i]` on in `shards[shard[i]]`."""
 
     shards: Tuple[Shard, ...] = field(repr=False)
     shard: np.ndarray = field(repr=False)  # int32 [images]

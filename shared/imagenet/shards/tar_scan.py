@@ -127,10 +127,7 @@ def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) 
 def listed_shards(
     paths: Sequence[str], cache_folder: Union[str, Path, None] = None, pause: Callable[[], None] = lambda: None
 ) -> Table:
-    """Return what `scan_shards` returns, from the cache if shards of these names, sizes and times have been scanned.
-
-    `cache_folder` as in `cache_dir.places`. A cache that is damaged, unreadable or not writable is ignored.
-    """
+    """Return what `scan_shards` returns, from the cache (see `cache_dir.places`) while that is valid."""
     stamp, keep = stamp_of(paths)
     return cache_dir.cached(
         (_SUBFOLDER, stamp + ".npz", cache_folder),
