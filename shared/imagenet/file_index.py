@@ -8,7 +8,6 @@ is built again. The cache may be deleted at any time.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import os
@@ -71,7 +70,7 @@ def _pack(split: Split, stamp: str) -> bytes:
         counts=split.class_counts(),
         names=np.frombuffer(split.names, np.uint8),
         lengths=np.diff(split.offsets).astype(np.uint16),
-        left_out=np.array(dataclasses.astuple(split.left_out)),
+        left_out=np.array(split.left_out),
         fingerprint=np.frombuffer(split.fingerprint.encode(), np.uint8),
     )
     return content.getvalue()

@@ -7,15 +7,13 @@ images in a sub-folder `images`, are accepted.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import operator
 import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -34,17 +32,13 @@ _THREADS = 8  # for network file systems; one is enough for a local disk
 _GONE = -1  # the size of a broken link, which is a bad image when it is read
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """How many files and folders of a split are not among its images."""
 
     files: int = 0  # not named as images, hidden, or not regular files
     folders: int = 0  # hidden, or inside a class folder
     loose: int = 0  # images outside class folders
     unsorted: int = 0  # those of them named as in the official validation archive
-
-    def __add__(self, other: LeftOut) -> LeftOut:
-        return LeftOut(*map(operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +137,12 @@ def scan(folder: str) -> Split:
     names: List[bytes] = []
     with ThreadPoolExecutor(_THREADS) as threads:
         paths = [os.path.join(folder, of_system(name)) for name in classes]
-        for name, (images, others) in zip(classes, threads.map(_images, paths)):
+        for name, (images, files, folders) in zip(classes, threads.map(_images, paths)):
             for image, size in images:
                 names.append(os.fsencode(image))
                 digest.update(b"%b/%b\0%d\n" % (raw(name), names[-1], size))
             counts.append(len(images))
-            left_out += others
+            left_out = left_out._replace(files=left_out.files + files, folders=left_out.folders + folders)
     fields = listing(np.array(counts, np.int64), b"".join(names), np.array([len(name) for name in names], np.int64))
     return Split(folder=folder, classes=classes, left_out=left_out, fingerprint=digest.hexdigest(), **fields)
 
@@ -195,8 +189,8 @@ def is_image(name: str) -> bool:
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in FORMATS
 
 
-def _images(folder: str, look_deeper: bool = True) -> Tuple[List[Tuple[str, int]], LeftOut]:
-    """Return the names and sizes of the images of a class folder, sorted by name, and what is left out."""
+def _images(folder: str, look_deeper: bool = True) -> Tuple[List[Tuple[str, int]], int, int]:
+    """The names and sizes of the images of a class folder, sorted by name; how many files and folders are left out."""
     images, files, folders = [], 0, []
     for entry in entries(folder):
         if is_folder(entry):
@@ -207,12 +201,12 @@ def _images(folder: str, look_deeper: bool = True) -> Tuple[List[Tuple[str, int]
             files += 1
         else:
             images.append((entry.name, size))
-    left_out = LeftOut(files, len(folders))
-    if not images and look_deeper and INNER in folders:
-        inner, others = _images(os.path.join(folder, INNER), look_deeper=False)
-        images = [(f"{INNER}/{name}", size) for name, size in inner]
-        left_out += others + LeftOut(folders=-1 if images else 0)
-    return sorted(images, key=lambda image: in_utf8(image[0])), left_out
+    images.sort(key=lambda image: in_utf8(image[0]))
+    if images or not look_deeper or INNER not in folders:
+        return images, files, len(folders)
+    inner, more_files, more_folders = _images(os.path.join(folder, INNER), look_deeper=False)
+    images = [(f"{INNER}/{name}", size) for name, size in inner]
+    return images, files + more_files, len(folders) + more_folders - bool(images)
 
 
 def _size(entry: os.DirEntry[str]) -> Optional[int]:
