@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from shared import sample
-from shared.cifar10 import batches
+from shared.cifar10 import dataset as batches
 from tests.support.processor_time import ProcessorTime
 
 # TensorFlow's native start-up messages are nothing to test; it reads this when it is loaded.

@@ -24,7 +24,7 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import numpy as np
 
-from shared.cifar10 import batches
+from shared.cifar10 import dataset as cifar10
 from shared.errors import DataError, UsageError
 from shared.system.atomic_files import sync_files
 from shared.system.cache_dir import places
@@ -32,7 +32,7 @@ from shared.system.paths import reading
 
 NAME = "sample-digits"
 CASES = 299  # images per file
-TRAIN_IMAGES = CASES * len(batches.TRAIN_FILES)
+TRAIN_IMAGES = CASES * len(cifar10.TRAIN_FILES)
 TEST_IMAGES = CASES
 CLASSES = 10
 
@@ -50,7 +50,7 @@ def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
     Images are uint8 [32, 32, 3] (grey), 5 x 299 for training and 299 for testing, of the classes '0' to '9'. `cache` as
     in `cache_dir.places`. Raises UsageError when no folder can be written.
     """
-    return _cached(cache, batches.FOLDER, _write_cifar10, _is_complete_cifar10)
+    return _cached(cache, cifar10.FOLDER, _write_cifar10, _is_complete_cifar10)
 
 
 def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
@@ -106,8 +106,8 @@ def _write_cifar10(folder: Path) -> None:
         "num_vis": 3072,
         "dataset_name": NAME,
     }
-    files: Dict[str, Dict[str, Any]] = {batches.META_FILE: meta}
-    for number, name in enumerate(batches.FILES):
+    files: Dict[str, Dict[str, Any]] = {cifar10.META_FILE: meta}
+    for number, name in enumerate(cifar10.FILES):
         part = slice(number * CASES, (number + 1) * CASES)
         files[name] = {
             "batch_label": f"{NAME}, {name}",
@@ -141,7 +141,7 @@ def _file_names(labels: np.ndarray) -> List[str]:
 def _is_complete_cifar10(folder: Path) -> bool:
     """Whether all files have their full size: temporary folders are cleaned, and power fails."""
     try:
-        batches.check(folder)
+        cifar10.check(folder)
     except UsageError:
         return False
     return True

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared import cifar10
-from shared.cifar10 import batches, restricted_pickle
+from shared.cifar10 import dataset as batches
+from shared.cifar10 import restricted_pickle
 from shared.errors import DataError, UsageError
 from tests.support import python2_pickle
 
@@ -71,13 +72,13 @@ def test_loads_pixels_and_labels(folder):
 
 
 def test_the_parent_will_do(folder):
-    assert cifar10.find(folder.parent) == cifar10.find(str(folder)) == folder
+    assert batches.find(folder.parent) == batches.find(str(folder)) == folder
     assert cifar10.load(folder.parent).fingerprint == cifar10.load(folder).fingerprint
 
 
 def test_home_is_understood(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
-    assert cifar10.find("~") == folder
+    assert batches.find("~") == folder
 
 
 def test_links_are_followed(folder, tmp_path):
