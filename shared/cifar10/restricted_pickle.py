@@ -19,7 +19,6 @@ import numpy as np
 MAX_OPCODES = 1_000_000  # the official files have 30,098; copies made by Python 3 about 110,000
 
 _DTYPE = re.compile(r"[iu][1248]\Z|U[1-9][0-9]{0,3}\Z")  # whole numbers and text
-_NDARRAY = "numpy.ndarray"
 _Unpickler: Any = pickle._Unpickler  # the one in Python, whose opcodes can be chosen
 
 
@@ -62,18 +61,17 @@ class _Machine(_Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         stand_ins = {
-            _NDARRAY: _NDARRAY,
+            "numpy.ndarray": None,  # only an argument of the next one
+            "numpy.core.multiarray._reconstruct": lambda *arguments: _Array(self),
             "numpy.dtype": _Dtype,
-            "numpy.core.multiarray._reconstruct": self._reconstruct,
             "numpy.core.multiarray.scalar": self._scalar,
             "numpy.core.numeric._frombuffer": self._frombuffer,
             "_codecs.encode": self._encode,
         }
-        path = f"{module}.{name}"
-        found = stand_ins.get(path.replace("numpy._core.", "numpy.core.", 1))  # the names of NumPy 2 and 1
-        if found is None:
+        path = f"{module}.{name}".replace("numpy._core.", "numpy.core.", 1)  # the names of NumPy 2 and 1
+        if path not in stand_ins:
             raise Refused(f"it asks for {_shown(path)}, which plain data does not need")
-        return found
+        return stand_ins[path]
 
     def set_items(self, items: List[Any]) -> None:
         """Only strings become keys: hash() of deeply nested tuples would overflow the C stack."""
@@ -91,11 +89,6 @@ class _Machine(_Unpickler):
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise Refused("it uses the same bytes in too many places")
-
-    def _reconstruct(self, kind: Any, shape: Any, code: Any) -> _Array:
-        if kind != _NDARRAY or shape != (0,):
-            raise Refused("an array in it is damaged")
-        return _Array(self)
 
     def _frombuffer(self, content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
         array = _Array(self)
