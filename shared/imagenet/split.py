@@ -8,12 +8,13 @@ images in a sub-folder `images`, are accepted.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -117,6 +118,15 @@ class Split:
     def class_counts(self) -> np.ndarray:
         """The number of images of each class, int64 [classes]."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+
+
+def read_arrays(content: bytes, names: Iterable[str]) -> Dict[str, np.ndarray]:
+    """Return the named arrays of a .npz file. Raises ValueError where one is missing or the file is damaged."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except Exception as error:  # NumPy and zipfile raise some ten kinds at damaged files
+        raise ValueError("no array file") from error
 
 
 def listing(counts: np.ndarray, names: bytes, lengths: np.ndarray) -> Dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Sequence, Tuple, Union
 import numpy as np
 
 from shared.errors import DataError
-from shared.imagenet.file_index import read_arrays
+from shared.imagenet.split import read_arrays
 from shared.system.strict_json import typed
 from shared.text import decoded, raw
 

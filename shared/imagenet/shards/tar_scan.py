@@ -13,7 +13,6 @@ import numpy as np
 
 from shared.cli.signals import Stopped
 from shared.errors import DataError
-from shared.imagenet.file_index import stamp_of
 from shared.imagenet.shards.index import Table, pack, unpack
 from shared.imagenet.shards.split import key_of
 from shared.imagenet.split import is_hidden, is_image
@@ -128,7 +127,7 @@ def listed_shards(
     paths: Sequence[str], cache_folder: Union[str, Path, None] = None, pause: Callable[[], None] = lambda: None
 ) -> Table:
     """Return what `scan_shards` returns, from the cache (see `cache_dir.places`) while that is valid."""
-    stamp, keep = stamp_of(paths)
+    stamp, keep = cache_dir.stamp_of(paths)
     return cache_dir.cached(
         (_SUBFOLDER, stamp + ".npz", cache_folder),
         load=lambda content: unpack(content, [os.path.getsize(path) for path in paths]),
