@@ -124,8 +124,6 @@ def _counts(part: Split) -> str:
 
 # -- images --------------------------------------------------------------------------------------
 
-Item = Tuple[Extent, str]  # the location of an image, and its class and file name
-
 
 def _read_images(groups: Iterable[Indices], total: int, pool: ProcessPool, report: _Report, pause: Pause) -> None:
     done, spoken = 0, time.monotonic()
@@ -142,14 +140,14 @@ def _read_images(groups: Iterable[Indices], total: int, pool: ProcessPool, repor
             pause()
 
 
-def _chunks(part: Split, indices: np.ndarray) -> Iterator[Tuple[Tuple[str, List[int]], List[Item]]]:
+def _chunks(part: Split, indices: np.ndarray) -> Iterator[Tuple[Tuple[str, List[int]], List[Tuple[Extent, str]]]]:
     for start in range(0, len(indices), _CHUNK):
         chunk = indices[start : start + _CHUNK].tolist()
         yield (part.path(chunk[0]), chunk), [(part.extent(index), part.relative_name(index)) for index in chunk]
 
 
-def inspect_all(items: Sequence[Item]) -> List[List[Finding]]:
-    """Return the findings of each image. A module-level function, because worker processes run it."""
+def inspect_all(items: Sequence[Tuple[Extent, str]]) -> List[List[Finding]]:
+    """The findings of each image, given by its location and its class and file name. Worker processes run this."""
     found = []
     with ExtentReader() as reader:
         for extent, name in items:

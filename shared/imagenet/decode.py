@@ -10,8 +10,7 @@ import contextlib
 import os
 import re
 import warnings
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Iterator, List, Tuple, Union
+from typing import Any, BinaryIO, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
@@ -82,8 +81,7 @@ def _rgb(image: Any) -> Any:
     return image.convert("RGB")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A fault of an image, which makes it unusable, or a remark."""
 
     is_fault: bool

@@ -48,7 +48,7 @@ def read_meta(path: str) -> Dict[int, str]:
 
 
 def _rows(content: bytes) -> Iterator[List[Any]]:
-    """Yield the values of `_FIELDS` of each struct."""
+    """The values of `_FIELDS` of each struct."""
     if len(content) > _MAX_BYTES:
         raise ValueError("it is too large")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER])
@@ -63,8 +63,7 @@ def _rows(content: bytes) -> Iterator[List[Any]]:
         if kind == _MATRIX:
             parts = list(_elements(data, order))
             if len(parts) > 4 and parts[2][1] == b"synsets" and _class(parts, order) == _STRUCT:
-                yield from _structs(parts, order)
-                return
+                return _structs(parts, order)
     raise ValueError("no struct array synsets")
 
 

@@ -97,9 +97,9 @@ class ShardSplit(Split):
         files = [shard.file for shard in self.shards if isinstance(shard.file, Remote)]
         needed = len(files[: 2 * self.group]) * max((file.size for file in files), default=0)
         if files and needed > files[0].cache.limit:
-            needs = f"{self.folder} needs {counted_gib(needed)} of cache for its shards"
-            advice = f"give --shard-cache-size at least {counted_gib(2 * needed)}, or a local copy of the shards"
-            raise UsageError(f"{needs}; {advice}")
+            gib = math.ceil(needed / 2**30 * 1000) / 1000
+            advice = f"give --shard-cache-size at least {2 * gib:g} GiB, or a local copy of the shards"
+            raise UsageError(f"{self.folder} needs {gib:g} GiB of cache for its shards; {advice}")
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
         return grouped_order(seed, epoch, self.shard, self.group)
@@ -113,11 +113,6 @@ class ShardSplit(Split):
             found.append(tuple(files[len(used) :][: self.group]))
             used.update(self.shard[batch].tolist())
         return found
-
-
-def counted_gib(size: int) -> str:
-    """'1.5 GiB', rounded up."""
-    return f"{math.ceil(size / 2**30 * 1000) / 1000:g} GiB"
 
 
 def member_name(index: int, file: str) -> str:
