@@ -176,12 +176,12 @@ def _load_shards(
     """The name and the splits of a set. Without an index one faulty shard prevents loading: all are read before."""
     for shard in [] if has_index(path) else plain_shards(path):
         try:
-            for _ in samples(shard, os.path.basename(shard), pause):
-                pass
+            for _ in samples(shard, os.path.basename(shard)):
+                pause()
         except DataError as error:
             report.fault(str(error))
     report.close(str(path))
-    found = load_shards(path, None, None, shard_cache, pause)
+    found = load_shards(path, None, None, shard_cache)
     for part in found.parts.values():
         repeated = 0 if part.numbered else len(part) - len({part.member(index) for index in range(len(part))})
         if repeated:

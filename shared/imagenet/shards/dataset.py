@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Callable, Container, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -68,20 +68,18 @@ def load_shards(
     splits: Optional[Sequence[str]],
     cache_folder: Union[str, Path, None] = None,
     shard_cache: Optional[ShardCache] = None,
-    pause: Callable[[], None] = lambda: None,
 ) -> ShardSet:
     """Find the splits and where their images are. Raises DataError, one line.
 
     `splits` None means val, and train if it is there. `cache_folder`, as in `cache_dir.places`, keeps the list of a set
-    without an index, `shard_cache` the shards of a URL (default: `make_cache()`). `pause` is called between samples
-    while headers are scanned and may raise.
+    without an index, `shard_cache` the shards of a URL (default: `make_cache()`).
     """
     if is_url(path):
         return _with_index(str(path).rstrip("/"), splits, shard_cache or make_cache())
     folder = os.path.abspath(expanded(path))
     if has_index(folder):
         return _with_index(folder, splits, None)
-    return _without_index(folder, splits, cache_folder, pause)
+    return _without_index(folder, splits, cache_folder)
 
 
 def _selected(splits: Optional[Sequence[str]], there: Container[str], where: str) -> Sequence[str]:
@@ -168,11 +166,9 @@ def _archives(folder: str) -> List[str]:
     return sorted(glob.glob(os.path.join(glob.escape(folder), "*.tar")))
 
 
-def _without_index(
-    folder: str, splits: Optional[Sequence[str]], cache_folder: Union[str, Path, None], pause: Callable[[], None]
-) -> ShardSet:
+def _without_index(folder: str, splits: Optional[Sequence[str]], cache_folder: Union[str, Path, None]) -> ShardSet:
     paths = {split: found for split, found in ((split, _shards_of(folder, split)) for split in _FOLDERS) if found}
-    tables = {split: listed_shards(paths[split], cache_folder, pause) for split in _selected(splits, paths, folder)}
+    tables = {split: listed_shards(paths[split], cache_folder) for split in _selected(splits, paths, folder)}
     most = max(len(table.counts) for table in tables.values())
     names = _class_names(folder)
     classes = names or [str(number) for number in range(most)]

@@ -7,7 +7,7 @@ import os
 import re
 import tarfile
 from pathlib import Path
-from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Sequence, Set, Union
+from typing import BinaryIO, Iterator, List, NamedTuple, Sequence, Set, Union
 
 import numpy as np
 
@@ -36,17 +36,16 @@ class Sample(NamedTuple):
     label: int
 
 
-def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> Iterator[Sample]:
+def samples(path: str, shard: str) -> Iterator[Sample]:
     """Yield the samples of a shard in their order: consecutive members with the same key, an image and its .cls.
 
-    `shard` is its name in messages; `pause` is called between samples and may raise. Other members and hidden ones are
-    skipped. Raises DataError, one line, for a file that is no plain tar archive or is truncated, a link, a name that
-    leads out of its folder, a sample without exactly one image and one class, or a repeated key.
+    `shard` is its name in messages. Other members and hidden ones are skipped. Raises DataError, one line, for a file
+    that is no plain tar archive or is truncated, a link, a name that leads out of its folder, a sample without exactly
+    one image and one class, or a repeated key.
     """
     seen: Set[str] = set()
     with reading(path, "check the disk"), open(path, "rb") as file:
         for key, members in itertools.groupby(_members(file, shard), lambda member: key_of(member.name)):
-            pause()
             if key in seen:
                 raise DataError(f"{shard}: the key {key} comes twice; {_MEND}")
             seen.add(key)
@@ -102,12 +101,12 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
         raise DataError(f"{shard} is no plain tar archive, or a damaged one ({str(error)[:80]}); {_MEND}") from error
 
 
-def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) -> Table:
+def scan_shards(paths: Sequence[str]) -> Table:
     """List the images of these shards by class, then by name. Raises DataError, one line."""
     found = [
         (sample.label, raw(sample.member), number, sample.start, sample.size)
         for number, path in enumerate(paths)
-        for sample in samples(path, os.path.basename(path), pause)
+        for sample in samples(path, os.path.basename(path))
     ]
     if not found:
         raise DataError(f"{os.path.dirname(paths[0])} holds shards without an image; give others with --data-path")
@@ -123,15 +122,13 @@ def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) 
     )
 
 
-def listed_shards(
-    paths: Sequence[str], cache_folder: Union[str, Path, None] = None, pause: Callable[[], None] = lambda: None
-) -> Table:
+def listed_shards(paths: Sequence[str], cache_folder: Union[str, Path, None] = None) -> Table:
     """Return what `scan_shards` returns, from the cache (see `cache_dir.places`) while that is valid."""
     stamp, keep = cache_dir.stamp_of(paths)
     return cache_dir.cached(
         (_SUBFOLDER, stamp + ".npz", cache_folder),
         load=lambda content: unpack(content, [os.path.getsize(path) for path in paths]),
-        make=lambda: scan_shards(paths, pause),
+        make=lambda: scan_shards(paths),
         dump=pack,
         keep=keep,
     )

@@ -139,6 +139,9 @@ def test_the_check_can_be_stopped(shards):
     for workers in (1, 2):
         with pytest.raises(Stop):
             run(shards, workers, pause=stop)
+    (shards / "shards.json").unlink()
+    with pytest.raises(Stop):
+        run(shards, pause=stop)
 
 
 def test_progress_is_said(shards, monkeypatch):

@@ -594,15 +594,6 @@ def test_a_damaged_shard_is_listed_within_itself_or_refused(tmp_path_factory, po
     assert all(0 <= one.start <= one.start + one.size <= len(content) for one in found)
 
 
-def test_listing_can_be_stopped(tmp_path):
-    def stop():
-        raise Stop
-
-    path = tar_of(tmp_path / "train-0.tar", plain_samples("t", 0, 6))
-    with pytest.raises(Stop):
-        tar_scan.scan_shards([str(path)], stop)
-
-
 def test_the_official_name_needs_the_official_counts(tmp_path):
     written(write_set(tmp_path / "imagenet", some_files()), tmp_path / "shards")
     assert imagenet.load(tmp_path / "shards").name == "imagenet-layout"
