@@ -91,7 +91,13 @@ def find(path: Union[str, Path]) -> Path:
 def check(path: Union[str, Path]) -> Path:
     """Check batches.meta and the names and sizes of all files, and return the folder. Raises DataError."""
     folder = find(path)
-    _check_names(folder)
+    present = _listed(folder)
+    missing = [name for name in OFFICIAL if name not in present]
+    extra = [name for name in present if _is_batch(name) and name not in OFFICIAL]
+    if missing or extra:
+        lacks = [f"lacks {', '.join(missing)}"] if missing else []
+        has = [f"has {', '.join(extra[:8])}{', ...' if len(extra) > 8 else ''}, no part of CIFAR-10"] if extra else []
+        raise DataError(f"{folder} {' and '.join(lacks + has)}; {_REMEDY if missing else 'remove what is extra'}")
     needed = read_meta(folder).cases * _PIXELS
     for name in FILES:
         size = _size(folder / name)
@@ -206,17 +212,6 @@ def _is_batch(name: str) -> bool:
 def _listed(folder: Path) -> List[str]:
     with reading(folder, "check its permissions"):
         return sorted(os.listdir(str(folder)))
-
-
-def _check_names(folder: Path) -> None:
-    present = _listed(folder)
-    missing = [name for name in OFFICIAL if name not in present]
-    extra = [name for name in present if _is_batch(name) and name not in OFFICIAL]
-    lacks = f"lacks {', '.join(missing)}" if missing else ""
-    has = f"has {', '.join(extra[:8])}{', ...' if len(extra) > 8 else ''}, no part of CIFAR-10" if extra else ""
-    if missing or extra:
-        what = " and ".join(filter(None, (lacks, has)))
-        raise DataError(f"{folder} {what}; {_REMEDY if missing else 'remove what is extra'}")
 
 
 def _fault(path: Path, what: str) -> DataError:
