@@ -144,10 +144,9 @@ def unpack(content: bytes, shards: Sequence[int]) -> Table:
     images, ends = len(table.lengths), np.array(shards, np.int64)
     if any(array.ndim != 1 or array.min(initial=0) < 0 for array in (getattr(table, name) for name in values)):
         raise ValueError("arrays")
-    if {table.counts.sum(), len(table.shard), len(table.starts), len(table.sizes)} != {images}:
+    lengths = {table.counts.sum(), len(table.shard), len(table.starts), len(table.sizes)}
+    if lengths != {images} or table.lengths.sum() != len(names):
         raise ValueError("counts")
-    if table.lengths.sum() != len(names):
-        raise ValueError("names")
     if images and (table.shard.max() >= len(shards) or (table.sizes > ends[table.shard] - table.starts).any()):
         raise ValueError("images beyond their shard")
     return dataclasses.replace(table, shard=table.shard.astype(np.int32))
