@@ -29,7 +29,7 @@ class Machine(NamedTuple):
                 topology = system / "devices/system/cpu" / f"cpu{cpu}" / "topology"
                 topology.mkdir(parents=True)
                 (topology / "thread_siblings_list").write_text(ranges(core.cpus) + "\n")
-                (topology / "physical_package_id").write_text(f"{core.package}\n")
+                (topology / "physical_package_id").write_text(core.package + "\n")
         for number in {core.node for core in self.cores}:
             folder = system / "devices/system/node" / f"node{number}"
             folder.mkdir(parents=True)
@@ -53,7 +53,7 @@ def regular(
     """Nodes, as many to a package, of cores whose second thread, if any, has a number that much higher."""
     each = len(nodes) // packages
     cores = [
-        Core(number // each, number, (cpu, cpu + threads_apart) if threads_apart else (cpu,))
+        Core(number, (cpu, cpu + threads_apart) if threads_apart else (cpu,), str(number // each))
         for number, cpus in enumerate(nodes)
         for cpu in cpus
     ]
@@ -80,6 +80,6 @@ MACHINES: Dict[str, Machine] = {
     "atlas": regular(_blocks(8, 24), 4, 0, [6, 0, 6, 0, 4, 2, 4, 2]),
     # i7-12700H: six cores of two threads and eight of one, one node.
     "laptop": Machine(
-        (*(Core(0, 0, (cpu, cpu + 1)) for cpu in range(0, 12, 2)), *(Core(0, 0, (cpu,)) for cpu in range(12, 20)))
+        (*(Core(0, (cpu, cpu + 1)) for cpu in range(0, 12, 2)), *(Core(0, (cpu,)) for cpu in range(12, 20)))
     ),
 }
