@@ -29,7 +29,7 @@ from shared.errors import UsageError
 from shared.run.folder import new_folder_name
 from shared.system import orphans
 from torch_imagenet.devices.device import network_environment
-from torch_imagenet.distributed.restart import JOB
+from torch_imagenet.distributed.environment import JOB
 from torch_imagenet.options import RunConfig
 
 PORT = 29500  # torch's own default
@@ -98,24 +98,15 @@ def _explain(failures: Sequence[ProcessFailure], config: RunConfig) -> None:
     first = min(reported or killed or ended or failures, key=lambda failure: failure.timestamp)
     if reported:  # a signal may have ended it after its report
         raise SystemExit(first.exitcode if first.exitcode > 0 else 2)
-    if first.exitcode < 0:
-        name = signal.Signals(-first.exitcode).name
-        raise UsageError(
-            f"rank {_rank(first, config)} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
-            f" {_advice(config)}, or let --max-restarts N do so"
-        )
-    raise SystemExit(first.exitcode)
-
-
-def _advice(config: RunConfig) -> str:
-    folder = config.resume if config.output_dir is None else config.output_dir
-    if folder is not None and newest(Path(folder)) is not None:
-        return f"go on with --resume {folder}"
-    return "start it again"
-
-
-def _rank(failure: ProcessFailure, config: RunConfig) -> int:
-    return (config.node_rank or 0) * (config.num_devices or 0) + failure.local_rank
+    if first.exitcode > 0:
+        raise SystemExit(first.exitcode)
+    rank = (config.node_rank or 0) * (config.num_devices or 0) + first.local_rank
+    name, folder = signal.Signals(-first.exitcode).name, config.output_dir or config.resume
+    resumable = folder is not None and newest(Path(folder)) is not None
+    raise UsageError(
+        f"rank {rank} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
+        f" {f'go on with --resume {folder}' if resumable else 'start it again'}, or let --max-restarts N do so"
+    )
 
 
 def _silence(prefix: str) -> None:

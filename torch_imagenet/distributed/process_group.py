@@ -23,7 +23,7 @@ from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.run.loop import StopAgreement
 from torch_imagenet.devices.device import Device
-from torch_imagenet.distributed.environment import ProcessEnvironment, rendezvous_variables
+from torch_imagenet.distributed.environment import ProcessEnvironment
 
 T = TypeVar("T")
 
@@ -77,8 +77,8 @@ class ProcessGroup(Ranks):
     def __init__(self, environment: ProcessEnvironment, device: Device, timeout: float) -> None:
         self.rank, self.size = environment.rank, environment.size
         self._timeout = timedelta(seconds=timeout)
-        rendezvous = rendezvous_variables()
-        os.environ.update(rendezvous)
+        os.environ.update(environment.variables)
+        address, port = environment.variables["MASTER_ADDR"], environment.variables["MASTER_PORT"]
         try:
             store, _, _ = next(dist.rendezvous("env://", timeout=self._timeout))
             dist.init_process_group(
@@ -89,19 +89,14 @@ class ProcessGroup(Ranks):
                 timeout=self._timeout,
             )
             # A second connection to the store, because a thread that waits on the first would block collectives.
-            own = dist.TCPStore(
-                rendezvous["MASTER_ADDR"],
-                int(rendezvous["MASTER_PORT"]),
-                is_master=False,
-                wait_for_workers=False,
-                timeout=self._timeout,
-            )
+            own = dist.TCPStore(address, int(port), is_master=False, wait_for_workers=False, timeout=self._timeout)
             # For use after a failure: its connections still work then and show which rank is missing.
             self._monitor = dist.new_group(backend="gloo", timeout=self._timeout)
         except RuntimeError as error:  # torch.distributed's exceptions are RuntimeErrors
+            reason = " ".join(str(error).split())[:150]
             raise UsageError(
-                f"the processes did not find each other at {rendezvous['MASTER_ADDR']}:{rendezvous['MASTER_PORT']}"
-                f" within {timeout:g} seconds ({first_line(error)}); check addresses and ports, or raise --timeout"
+                f"the processes did not find each other at {address}:{port} within {timeout:g} seconds"
+                f" ({reason}); check addresses and ports, or raise --timeout"
             ) from error
         self._store = dist.PrefixStore(f"kit-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", own)
         self._received = 0  # texts that `received` has returned
@@ -110,30 +105,28 @@ class ProcessGroup(Ranks):
         outcome: List[Any] = [None]
         if self.is_first:
             try:
-                outcome = [(work(), None)]
+                outcome = [work()]
             except UsageError as error:
-                outcome = [(None, str(error))]
+                outcome = [error]
         dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
-        value, message = outcome[0]
-        if message is not None:
-            raise UsageError(message)
-        return value
+        if isinstance(outcome[0], UsageError):
+            raise outcome[0]
+        return outcome[0]
 
     def same(self, what: str, value: str) -> None:
         if value != self.from_first(lambda: value):
             raise UsageError(f"this machine has another {what} than rank 0's; every machine needs the same one")
 
     def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
-        own = (metrics.to_state() if metrics is not None else None, texts)
         gathered: List[Any] = [None] * self.size
-        dist.all_gather_object(gathered, own)
-        if any(state is None for state, _ in gathered):
+        dist.all_gather_object(gathered, (metrics.to_state() if metrics is not None else None, texts))
+        states, lists = zip(*gathered)
+        if None in states:
             return None, texts
-        total = Metrics.from_state(gathered[0][0])
-        for state, _ in gathered[1:]:
-            total.merge(Metrics.from_state(state))
-        unions = [sorted(set().union(*lists)) for lists in zip(*(lists for _, lists in gathered))]
-        return total, unions
+        total, *others = map(Metrics.from_state, states)
+        for other in others:
+            total.merge(other)
+        return total, [sorted(set().union(*same)) for same in zip(*lists)]
 
     def send_to_first(self, text: str) -> None:
         self._store.set(f"text-{self._store.add('texts', 1)}", text)
@@ -207,13 +200,12 @@ class ProcessGroup(Ranks):
 
     def _who(self, error: BaseException) -> Optional[str]:
         """Names the missing ranks. torch's monitored barrier names them on rank 0 alone; the others name rank 0."""
-        text = str(error)
         if not self.is_first:
             for _ in range(_NAMING_SECONDS):
                 if self._error_reported():
                     return None
                 time.sleep(1)
-        found = re.search(r"[Rr]anks? ([\d, ]*\d) failed to pass", text)
+        found = re.search(r"[Rr]anks? ([\d, ]*\d) failed to pass", str(error))
         who = f"rank {found.group(1)}" if found else "rank 0" if not self.is_first else "another rank"
         return (
             f"{who} has not answered for {self._timeout.total_seconds():g} seconds; look at its machine, or give it"
@@ -241,8 +233,3 @@ class ProcessGroup(Ranks):
 def lost_connection(error: BaseException) -> bool:
     """Whether torch.distributed raises this error when another process has ended or does not answer."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
-
-
-def first_line(error: BaseException) -> str:
-    """The first 150 characters of the message, on one line."""
-    return " ".join(str(error).split())[:150]

@@ -14,7 +14,7 @@ from shared.errors import UsageError
 from shared.run.folder import named_weights, run_of
 from torch_imagenet import checkpoints
 from torch_imagenet.checkpoints import TRAINING, check_stored, read_training
-from torch_imagenet.distributed.restart import continued_job
+from torch_imagenet.distributed.environment import continued_job
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.weights.load import head_classes, load_weights
