@@ -51,27 +51,11 @@ def fitting(size: int, attempt: Callable[[int], Any], device: Any) -> Optional[i
 def training(device: Any, size: int, fits: Optional[int], accumulate: int, tried: bool = True) -> RunEnded:
     """The error of a step of `accumulate` batches with `size` images each, where batches of `fits` images would fit."""
     if fits is None:
-        return RunEnded(f"{_nothing_left(device)} for a batch of {size}, nor for a smaller one; {_OTHERS}")
-    parts = size // fits
-    equivalent = (
-        f" --accumulate {parts * accumulate}, the same {size * accumulate} images a step,"
-        if parts * fits == size
-        else ""
-    )
-    how = "fits (tried just now)" if tried else "may fit"
-    return RunEnded(
-        f"{_nothing_left(device)} for a batch of {size}; --batch-size {fits}{equivalent} {how}, or {_OTHERS}"
-    )
-
-
-def evaluation(device: Any, size: int, fits: Optional[int]) -> RunEnded:
-    """The error of an evaluation with batches of `size` images."""
-    if fits is None:
-        return RunEnded(f"{_nothing_left(device)} to evaluate a batch of {size}, nor one image; {_OTHERS}")
-    return RunEnded(
-        f"{_nothing_left(device)} to evaluate a batch of {size}; --eval-batch-size {fits} fits (tried just now), or"
-        f" {_OTHERS}"
-    )
+        return _ended(device, f"for a batch of {size}, nor for a smaller one;")
+    how, parts = "fits (tried just now)" if tried else "may fit", size // fits
+    if parts * fits == size:
+        how = f"--accumulate {parts * accumulate}, the same {size * accumulate} images a step, {how}"
+    return _ended(device, f"for a batch of {size}; --batch-size {fits} {how}, or")
 
 
 def limited(logits: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, device: Any) -> torch.Tensor:
@@ -83,14 +67,13 @@ def limited(logits: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
             raise
         forget(error, device)
     fits = fitting(len(images), lambda size: logits(images[:size]), device)
-    raise evaluation(device, len(images), fits)
+    advice = f"; --eval-batch-size {fits} fits (tried just now), or" if fits else ", nor one image;"
+    raise _ended(device, f"to evaluate a batch of {len(images)}{advice}")
 
 
-_OTHERS = "end what else is using it"
-
-
-def _nothing_left(device: Any) -> str:
-    return f"{device.name} has no memory left" if device.asynchronous else "this machine has no memory left"
+def _ended(device: Any, what: str) -> RunEnded:
+    name = device.name if device.asynchronous else "this machine"
+    return RunEnded(f"{name} has no memory left {what} end what else is using it")
 
 
 def of_first_step(weights: List[torch.Tensor], optimizer: Any) -> List[torch.Tensor]:

@@ -17,8 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from shared.errors import UsageError
-from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.foreach import copy_all
+from torch_imagenet.devices.device import Device, copy_all
 from torch_imagenet.distributed.process_group import Ranks
 
 

@@ -41,7 +41,9 @@ def run_on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts, check:
                 from torch_imagenet.distributed.launch import launch
             except (ImportError, ValueError) as error:  # a package that torch does not bring; a wrong LOGLEVEL
                 why = f"LOGLEVEL={os.environ.get('LOGLEVEL', 'not set')}: {error}"
-                raise UsageError(f"torch's launcher does not load ({why}); unset LOGLEVEL, or install the package") from error
+                raise UsageError(
+                    f"torch's launcher does not load ({why}); unset LOGLEVEL, or install the package"
+                ) from error
             launch(config, devices.count // nodes, interrupts)
             return
     if config.sync_bn:
