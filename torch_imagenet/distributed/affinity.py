@@ -18,11 +18,10 @@ from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Set, Tup
 
 
 class Core(NamedTuple):
-    """A physical core: its NUMA node, its CPUs (hardware threads), and its package (socket)."""
+    """A physical core: its NUMA node and its CPUs (hardware threads)."""
 
     node: int
     cpus: Tuple[int, ...]
-    package: str = "0"
 
 
 class Placement(NamedTuple):
@@ -63,7 +62,7 @@ def share(
 
     `device_nodes[r]` is the NUMA node of the device of rank r, None if unknown. The ranks of a node share its cores
     equally. Where a node is unknown, excluded, or has too few cores, consecutive ranks get consecutive nodes. A node
-    without ranks is shared by those of another one: of its package if possible, and of the fewest cores per rank.
+    without ranks is shared by those of the node with the fewest cores per rank, the nearest by number.
     """
     if len(cores) < local_size:
         return []
@@ -71,18 +70,14 @@ def share(
     homes = [node for node in device_nodes if node is not None]
     if len(homes) < local_size or any(len(nodes.get(node, ())) < homes.count(node) for node in homes):
         homes = [cores[(2 * rank + 1) * len(cores) // (2 * local_size)].node for rank in range(local_size)]
-    groups = {home: [home] for home in sorted(set(homes))}
-
-    def distance(home: int, node: int) -> Tuple[bool, float]:
-        size = sum(len(nodes[member]) for member in groups[home])
-        return nodes[home][0].package != nodes[node][0].package, size / homes.count(home)
-
-    for node in sorted(nodes.keys() - groups.keys()):
-        groups[min(groups, key=lambda home: distance(home, node))].append(node)
+    shared = {home: [nodes[home]] for home in sorted(set(homes))}
+    for node in sorted(nodes.keys() - shared.keys()):
+        per_rank = {home: sum(map(len, parts)) / homes.count(home) for home, parts in shared.items()}
+        shared[min(shared, key=lambda home: (per_rank[home], abs(home - node)))].append(nodes[node])
     own = homes[local_rank]
-    number, parts = homes[:local_rank].count(own), homes.count(own)
-    shared = (nodes[node] for node in sorted(groups[own]))
-    return [core for part in shared for core in part[number * len(part) // parts : (number + 1) * len(part) // parts]]
+    number, count = homes[:local_rank].count(own), homes.count(own)
+    slices = (part[number * len(part) // count : (number + 1) * len(part) // count] for part in shared[own])
+    return sorted(itertools.chain.from_iterable(slices))
 
 
 def describe(cores: Sequence[Core], local_rank: int) -> str:
@@ -121,12 +116,8 @@ def read_cores(cpus: Set[int], system: Path = Path("/sys")) -> List[Core]:
     folder = system / "devices" / "system"
     lists = {int(path.parent.name[4:]): _listed(path) for path in (folder / "node").glob("node[0-9]*/cpulist")}
     node_of = {cpu: node for node, listed in lists.items() for cpu in listed}
-    cores = set()
-    for cpu in cpus:
-        topology = folder / "cpu" / f"cpu{cpu}" / "topology"
-        siblings = cpus & _listed(topology / "thread_siblings_list") | {cpu}
-        cores.add(Core(node_of.get(cpu, 0), tuple(sorted(siblings)), _text(topology / "physical_package_id")))
-    return sorted(cores)
+    siblings = {cpu: _listed(folder / "cpu" / f"cpu{cpu}" / "topology" / "thread_siblings_list") for cpu in cpus}
+    return sorted({Core(node_of.get(cpu, 0), tuple(sorted(siblings[cpu] & cpus | {cpu}))) for cpu in cpus})
 
 
 def device_nodes(device_module: Any, count: int, system: Path = Path("/sys")) -> List[Optional[int]]:

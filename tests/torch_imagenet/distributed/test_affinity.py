@@ -105,7 +105,7 @@ def test_a_machine_is_read_as_it_is(name, tmp_path):
 
 
 def test_where_the_system_tells_nothing_each_cpu_is_a_core(tmp_path):
-    assert read_cores({3, 1}, tmp_path) == [Core(0, (1,), ""), Core(0, (3,), "")]
+    assert read_cores({3, 1}, tmp_path) == [Core(0, (1,)), Core(0, (3,))]
     assert device_nodes(module(MACHINES["xeon"]), 2, tmp_path) == [None, None]
 
 
@@ -148,16 +148,11 @@ def test_torch_gives_the_same_cpus(name, tmp_path, monkeypatch):
 @st.composite
 def machines(draw):
     """Cores with their CPUs numbered in any order, and a number of ranks."""
-    packages = draw(st.integers(1, 2))
-    per_package = draw(st.integers(1, 3))
-    sizes = [
-        (node, str(node // per_package), draw(st.lists(st.integers(1, 2), min_size=1, max_size=5)))
-        for node in range(packages * per_package)
-    ]
-    taken = iter(draw(st.permutations(range(sum(sum(threads) for _, _, threads in sizes)))))
+    sizes = draw(st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=5), min_size=1, max_size=6))
+    taken = iter(draw(st.permutations(range(sum(map(sum, sizes))))))
     cores = [
-        Core(node, tuple(sorted(itertools.islice(taken, count))), package)
-        for node, package, threads in sizes
+        Core(node, tuple(sorted(itertools.islice(taken, count))))
+        for node, threads in enumerate(sizes)
         for count in threads
     ]
     return sorted(cores), draw(st.integers(1, 9))
