@@ -3,8 +3,7 @@
     device = open_device("auto")
     network.to(device.torch_device)
 
-It uses torch's device-neutral functions (`torch.get_device_module`, `torch.autocast(device.type)`) wherever there is
-one. Devices differ only in how they are found and named and in their defaults.
+Devices differ only in how they are found and named and in their defaults.
 """
 
 from __future__ import annotations
@@ -35,17 +34,14 @@ _CONTIGUOUS = {("cuda", "senet154")}
 
 @dataclass
 class Device:
-    """A device that is open, or the common properties of several.
-
-    `count` is the number of devices of the run. `notes` are lines for the user.
-    """
+    """A device that is open, or the common properties of several."""
 
     kind: str
     torch_device: torch.device
     name: str
-    count: int = 1
+    count: int = 1  # of the run
     npu: NpuSettings = NO_NPU_SETTINGS
-    notes: List[str] = field(default_factory=list)
+    notes: List[str] = field(default_factory=list)  # for the user
 
     @property
     def asynchronous(self) -> bool:
@@ -58,7 +54,6 @@ class Device:
         return torch.get_device_module(self.torch_device)
 
     def autocast(self, precision: Precision) -> ContextManager[Any]:
-        """The autocast context of the forward pass."""
         return torch.autocast(
             self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None, cache_enabled=True
         )
@@ -110,7 +105,6 @@ class Device:
         return 10 if self.kind == "npu" else 5
 
     def synchronize(self) -> None:
-        """Wait until all queued work is done."""
         self.module.synchronize()
 
     def seed(self, value: int) -> None:

@@ -1,8 +1,7 @@
 """CPU affinity: distributes the cores of a machine over its ranks by the topology that Linux reports.
 
 Cores are distributed whole, with all their hardware threads, and by NUMA node, because Linux allocates memory on the
-node of the CPU that first touches it. Where the node of each device is known, the ranks of its devices share its cores.
-CPUs that a scheduler, a container or taskset has excluded stay excluded.
+node of the CPU that first touches it. CPUs that a scheduler, a container or taskset has excluded stay excluded.
 
 Linux: Documentation/ABI/stable/sysfs-devices-system-cpu and -node, and testing/sysfs-bus-pci (`numa_node`).
 """

@@ -1,12 +1,12 @@
 """Starts one process per device with torch's elastic launcher and explains how they ended.
 
-`--distributed --num-devices N` starts N processes on this machine. For several machines the same command runs on each,
-with `--nnodes` and `--node-rank`. Each process runs this program with the same config. Under torchrun, Slurm or the
+For several machines the same command runs on each, with `--nnodes` and `--node-rank`. Under torchrun, Slurm or the
 Kubernetes training operator the processes exist already (`torch_imagenet.distributed.environment`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -55,7 +55,7 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
     os.environ[JOB] = uuid.uuid4().hex
     os.environ.update(orphans.followed())
     _silence("torch.distributed.elastic")
-    port = config.master_port or (PORT if nodes > 1 else 0)
+    port, timeout = config.master_port or (PORT if nodes > 1 else 0), int(config.timeout)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
         launcher = LaunchConfig(
             min_nodes=nodes,
@@ -65,11 +65,7 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
             rdzv_endpoint=f"{config.master_addr or address}:{port}",
             max_restarts=config.max_restarts,
             run_id=f"kit-{config.master_addr}-{port}" if nodes > 1 else os.environ[JOB],
-            rdzv_configs={
-                "is_host": (config.node_rank or 0) == 0,
-                "timeout": int(config.timeout),
-                "join_timeout": int(config.timeout),
-            },
+            rdzv_configs={"is_host": not config.node_rank, "timeout": timeout, "join_timeout": timeout},
             monitor_interval=0.2,
             local_addr=address,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
@@ -138,17 +134,13 @@ def _own_address(config: RunConfig) -> str:
 
 def _interface(address: str) -> Optional[str]:
     """The network interface with this IPv4 address; None where it is unknown."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    request = 0x8915  # SIOCGIFADDR
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            try:
-                reply = fcntl.ioctl(probe.fileno(), request, name.encode()[:15].ljust(256, b"\0"))
-            except OSError:  # an interface without an address
-                continue
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(ImportError, OSError):  # not on Linux; an interface without an address
+            import fcntl
+
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                request = name.encode()[:15].ljust(256, b"\0")
+                reply = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
             if socket.inet_ntoa(reply[20:24]) == address:
                 return name
     return None

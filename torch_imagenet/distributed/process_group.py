@@ -41,21 +41,23 @@ class Ranks(StopAgreement):
         """Whether this is rank 0, which writes the files and the log."""
         return self.rank == 0
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def broadcast_result(self, work: Callable[[], T]) -> T:
         """Run `work` on rank 0 alone and broadcast its result, or its UsageError, which every rank raises."""
         return work()
 
-    def same(self, what: str, value: str) -> None:
+    def require_equal(self, what: str, value: str) -> None:
         """Raise UsageError on a rank whose value differs from that of rank 0."""
 
-    def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
+    def all_reduce(
+        self, metrics: Optional[Metrics], texts: List[List[str]]
+    ) -> Tuple[Optional[Metrics], List[List[str]]]:
         """Reduce over all ranks: the sum of the metrics (None where a rank has none), the union of each list."""
         return metrics, texts
 
-    def send_to_first(self, text: str) -> None:
+    def send_to_rank0(self, text: str) -> None:
         """Send the text of a bad image to rank 0."""
 
-    def received(self) -> List[str]:
+    def receive(self) -> List[str]:
         """On rank 0: the texts that other ranks have sent since the last call."""
         return []
 
@@ -99,9 +101,9 @@ class ProcessGroup(Ranks):
                 f" ({reason}); check addresses and ports, or raise --timeout"
             ) from error
         self._store = dist.PrefixStore(f"kit-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", own)
-        self._received = 0  # texts that `received` has returned
+        self._received = 0  # texts that `receive` has returned
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def broadcast_result(self, work: Callable[[], T]) -> T:
         outcome: List[Any] = [None]
         if self.is_first:
             try:
@@ -113,11 +115,13 @@ class ProcessGroup(Ranks):
             raise outcome[0]
         return outcome[0]
 
-    def same(self, what: str, value: str) -> None:
-        if value != self.from_first(lambda: value):
+    def require_equal(self, what: str, value: str) -> None:
+        if value != self.broadcast_result(lambda: value):
             raise UsageError(f"this machine has another {what} than rank 0's; every machine needs the same one")
 
-    def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
+    def all_reduce(
+        self, metrics: Optional[Metrics], texts: List[List[str]]
+    ) -> Tuple[Optional[Metrics], List[List[str]]]:
         gathered: List[Any] = [None] * self.size
         dist.all_gather_object(gathered, (metrics.to_state() if metrics is not None else None, texts))
         states, lists = zip(*gathered)
@@ -128,14 +132,12 @@ class ProcessGroup(Ranks):
             total.merge(other)
         return total, [sorted(set().union(*same)) for same in zip(*lists)]
 
-    def send_to_first(self, text: str) -> None:
+    def send_to_rank0(self, text: str) -> None:
         self._store.set(f"text-{self._store.add('texts', 1)}", text)
 
-    def received(self) -> List[str]:
-        number = self._store.add("texts", 0)
-        texts = [self._store.get(f"text-{index}").decode() for index in range(self._received + 1, number + 1)]
-        self._received = number
-        return texts
+    def receive(self) -> List[str]:
+        seen, self._received = self._received, self._store.add("texts", 0)
+        return [self._store.get(f"text-{index}").decode() for index in range(seen + 1, self._received + 1)]
 
     def propose_stop(self, number: int, step: int) -> None:
         self._store.compare_set("stop", "", json.dumps([number, step]))
@@ -172,15 +174,18 @@ class ProcessGroup(Ranks):
             listener.join()
 
     def _listen(self, line: Callable[[str], None], end: threading.Event) -> None:
-        ending = False
-        while not ending:
-            ending = end.wait(_LISTENING_SECONDS)  # checks once more after the end, which an error may have caused
-            with contextlib.suppress(RuntimeError):  # the run has ended, and the connection with it
-                if self._store.check(["error"]):
-                    rank, message = json.loads(self._store.get("error"))
-                    if rank != self.rank:
-                        line(f"rank {rank}: error: {message}")
-                    return
+        ended = False
+        while not (ended or self._reported()):
+            ended = end.wait(_LISTENING_SECONDS)
+        error = self._reported()  # checks once more after the end, which an error may have caused
+        if error and error[0] != self.rank:
+            line(f"rank {error[0]}: error: {error[1]}")
+
+    def _reported(self) -> Any:
+        """The first error of any rank, as [rank, message]; None without one, and where the store has ended."""
+        with contextlib.suppress(RuntimeError):
+            return json.loads(self._store.get("error")) if self._store.check(["error"]) else None
+        return None
 
     def report(self, message: str) -> bool:
         """Report an error of this rank to the others. Returns whether it is the first, the one to show."""
@@ -190,7 +195,7 @@ class ProcessGroup(Ranks):
 
     def broken(self, error: BaseException) -> Optional[str]:
         """The message for a failed collective, naming the missing ranks; None where another process reports."""
-        if self._error_reported() or "timed out" not in str(error).lower():
+        if self._reported() or "timed out" not in str(error).lower():
             return None  # the launcher reports a process that has ended
         try:
             dist.monitored_barrier(self._monitor, timeout=timedelta(seconds=_NAMING_SECONDS), wait_all_ranks=True)
@@ -202,7 +207,7 @@ class ProcessGroup(Ranks):
         """Names the missing ranks. torch's monitored barrier names them on rank 0 alone; the others name rank 0."""
         if not self.is_first:
             for _ in range(_NAMING_SECONDS):
-                if self._error_reported():
+                if self._reported():
                     return None
                 time.sleep(1)
         found = re.search(r"[Rr]anks? ([\d, ]*\d) failed to pass", str(error))
@@ -211,12 +216,6 @@ class ProcessGroup(Ranks):
             f"{who} has not answered for {self._timeout.total_seconds():g} seconds; look at its machine, or give it"
             " more time with --timeout SECONDS"
         )
-
-    def _error_reported(self) -> bool:
-        try:
-            return bool(self._store.check(["error"]))
-        except RuntimeError:  # rank 0, which holds the store, has ended
-            return False
 
     def leave(self) -> NoReturn:
         """Wait for all ranks and end the process with status 0.

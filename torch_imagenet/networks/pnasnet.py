@@ -68,9 +68,7 @@ class AuxiliaryHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [B, num_classes] of cell_8's output [B, 4320, H, W]."""
-        x = functional.adaptive_avg_pool2d(self.features(x), 1)
-        logits: torch.Tensor = self.classifier(x.flatten(1))
-        return logits
+        return self.classifier(functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 
 class PNASNet5Large(nn.Module):
@@ -114,5 +112,5 @@ class PNASNet5Large(nn.Module):
             if number == AUXILIARY_AFTER and self.aux is not None and self.training:
                 auxiliary = self.aux(right)
         x = functional.adaptive_avg_pool2d(functional.relu(right), 1).flatten(1)
-        logits: torch.Tensor = self.last_linear(self.dropout(x))
+        logits = self.last_linear(self.dropout(x))
         return logits if auxiliary is None else (logits, auxiliary)

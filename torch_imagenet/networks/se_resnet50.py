@@ -48,5 +48,4 @@ class SEResNet50(nn.Module):
         x = self.maxpool(functional.relu(self.bn1(self.conv1(images)), inplace=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-        logits: torch.Tensor = self.fc(self.dropout(x))
-        return logits
+        return self.fc(self.dropout(x))

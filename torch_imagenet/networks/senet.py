@@ -61,8 +61,7 @@ class SENet(nn.Module):
         """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(images)))))
         x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-        logits: torch.Tensor = self.last_linear(self.dropout(x))
-        return logits
+        return self.last_linear(self.dropout(x))
 
 
 def senet154(num_classes: int, dropout: float, drop_path: float) -> SENet:

@@ -216,7 +216,7 @@ class TrainingStep(Step):
 
     def broadcast(self) -> None:
         """The first process's state in all of them; done once, before the first step."""
-        scale = self._ranks.from_first(self.loss_scale.state_dict)
+        scale = self._ranks.broadcast_result(self.loss_scale.state_dict)
         if not self._ranks.is_first:
             self.loss_scale.load_state_dict(scale, self.device.torch_device)
         data_parallel.broadcast(self._state_tensors(), self._ranks)

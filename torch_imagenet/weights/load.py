@@ -58,20 +58,15 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Report:
-    """The result of `load_weights`: `matched` of the network's `total` tensors were copied.
-
-    `left_new` names the tensors of the network that keep their initial values, `ignored` the tensors of the file that
-    were not used. `wrapper` is the key of the dictionary that held the state dict, `prefix` what was removed from all
-    keys. `background_dropped` says that class 0 of 1001 was left out.
-    """
+    """The result of `load_weights`: `matched` of the network's `total` tensors were copied."""
 
     matched: int
     total: int
-    wrapper: Optional[str]
-    prefix: str
-    left_new: Tuple[str, ...]
-    ignored: Tuple[str, ...]
-    background_dropped: bool
+    wrapper: Optional[str]  # the key of the dictionary that held the state dict
+    prefix: str  # what was removed from all keys
+    left_new: Tuple[str, ...]  # the tensors of the network that keep their initial values
+    ignored: Tuple[str, ...]  # the tensors of the file that were not used
+    background_dropped: bool  # class 0 of 1001 was left out
 
     def lines(self) -> List[str]:
         """The report in lines for the log."""

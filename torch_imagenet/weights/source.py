@@ -22,15 +22,12 @@ from torch_imagenet.weights.load import head_classes, load_weights
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """Weights on disk. `state` is that of a checkpoint; None for a file of weights alone.
-
-    `classes` are the classes of the head; None where there is no head. `notes` are lines for the log.
-    """
+    """Weights on disk."""
 
     path: Path
-    state: Optional[Dict[str, Any]]
-    notes: List[str]
-    classes: Optional[Classes]
+    state: Optional[Dict[str, Any]]  # of a checkpoint; None for a file of weights alone
+    notes: List[str]  # for the log
+    classes: Optional[Classes]  # of the head; None where there is no head
 
     @property
     def step(self) -> int:
@@ -94,14 +91,11 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
 
 
 class Head(NamedTuple):
-    """The head to load: a `new` one, or the `rows` of the weights' head, one for each class of the data set.
-
-    `rows` None loads all rows. `notes` are lines for the log.
-    """
+    """The head to load: a `new` one, or rows of the weights' head."""
 
     new: bool
-    rows: Optional[Sequence[int]] = None
-    notes: Sequence[str] = ()
+    rows: Optional[Sequence[int]] = None  # one for each class of the data set; None: all
+    notes: Sequence[str] = ()  # for the log
 
 
 def head(found: FoundWeights, data: Classes, config: RunConfig) -> Head:
