@@ -19,16 +19,13 @@ _FIRST_PORT, _PORTS = 20000, 20000
 
 @dataclass(frozen=True)
 class ProcessEnvironment:
-    """`rank` among all `size` processes, and `local_rank` among the `local_size` of this machine.
-
-    `variables` are those of torch's `env://` rendezvous.
-    """
+    """`rank` among all `size` processes, and `local_rank` among the `local_size` of this machine."""
 
     rank: int
     size: int
     local_rank: int
     local_size: int
-    variables: Mapping[str, str]
+    variables: Mapping[str, str]  # of torch's `env://` rendezvous
 
 
 def process_environment(config: RunConfig, environment: Mapping[str, str] = os.environ) -> Optional[ProcessEnvironment]:

@@ -63,15 +63,14 @@ class Bottleneck(nn.Module):
         return functional.relu(branch + shortcut, inplace=True)
 
 
-# make(channels, planes, stride, drop_path) -> a block from `channels` to EXPANSION * planes channels
-MakeBlock = Callable[[int, int, int, float], Bottleneck]
-
-
-def stages(make: MakeBlock, blocks: Sequence[int], channels: int, drop_path: float) -> Iterator[nn.Sequential]:
+def stages(
+    make: Callable[[int, int, int, float], Bottleneck], blocks: Sequence[int], channels: int, drop_path: float
+) -> Iterator[nn.Sequential]:
     """Four stages with these numbers of `blocks` and 64, 128, 256 and 512 planes.
 
-    The first block of every stage but the first has stride 2. The rate of stochastic depth grows linearly with the
-    depth, to `drop_path` at the last block (Huang et al., arXiv 1603.09382, section 3).
+    make(channels, planes, stride, drop_path) builds a block from `channels` to EXPANSION * planes channels. The first
+    block of every stage but the first has stride 2. The rate of stochastic depth grows linearly with the depth, to
+    `drop_path` at the last block (Huang et al., arXiv 1603.09382, section 3).
     """
     depth = 0
     for stage, count in enumerate(blocks):

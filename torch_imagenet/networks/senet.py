@@ -17,13 +17,13 @@ The head averages over the whole map at any image size; at 224 x 224 that is the
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, MakeBlock, stages
+from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, stages
 
 
 def senet_bottleneck(channels: int, planes: int, stride: int, drop_path: float) -> Bottleneck:
@@ -39,21 +39,12 @@ def caffe_bottleneck(channels: int, planes: int, stride: int, drop_path: float) 
 
 
 class SENet(nn.Module):
-    """`stem`, four stages of `blocks` that `make` builds, and the head; see the module."""
+    """The stem, the four stages that `stages` builds, and the head; see the module."""
 
-    def __init__(
-        self,
-        stem: nn.Sequential,
-        make: MakeBlock,
-        blocks: Sequence[int],
-        channels: int,
-        num_classes: int,
-        dropout: float,
-        drop_path: float,
-    ) -> None:
+    def __init__(self, stem: nn.Sequential, layers: Iterator[nn.Sequential], num_classes: int, dropout: float) -> None:
         super().__init__()
         self.layer0 = stem
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(make, blocks, channels, drop_path)
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
         self.dropout = nn.Dropout(dropout)
         self.last_linear = nn.Linear(512 * EXPANSION, num_classes)
 
@@ -67,12 +58,13 @@ class SENet(nn.Module):
 def senet154(num_classes: int, dropout: float, drop_path: float) -> SENet:
     """115,088,984 parameters at 1000 classes, 20.7 GMAC."""
     stem = _stem((3, 64, 64, 128), kernel=3)
-    return SENet(stem, senet_bottleneck, (3, 8, 36, 3), 128, num_classes, dropout, drop_path)
+    return SENet(stem, stages(senet_bottleneck, (3, 8, 36, 3), 128, drop_path), num_classes, dropout)
 
 
 def se_resnet50_caffe(num_classes: int, dropout: float, drop_path: float) -> SENet:
     """28,088,024 parameters at 1000 classes, 3.9 GMAC."""
-    return SENet(_stem((3, 64), kernel=7), caffe_bottleneck, (3, 4, 6, 3), 64, num_classes, dropout, drop_path)
+    stem = _stem((3, 64), kernel=7)
+    return SENet(stem, stages(caffe_bottleneck, (3, 4, 6, 3), 64, drop_path), num_classes, dropout)
 
 
 def _stem(widths: Sequence[int], kernel: int) -> nn.Sequential:

@@ -73,16 +73,11 @@ class Report:
         around = [f"under {self.wrapper!r}"] if self.wrapper else []
         around += [f"prefix {self.prefix!r} removed"] if self.prefix else []
         lines = [f"{self.matched} of {self.total} tensors loaded" + (f" ({', '.join(around)})" if around else "")]
-        if self.background_dropped:
-            lines.append("class 0 of the file's 1001 is the background: dropped")
+        lines += ["class 0 of the file's 1001 is the background: dropped"] if self.background_dropped else []
         counters = self.total - self.matched - len(self.left_new)
-        if counters:
-            lines.append(f"{counters} counters {COUNTER} are not in the file as integers; they are unused")
-        if self.left_new:
-            lines.append(f"newly initialised: {some(self.left_new)}")
-        if self.ignored:
-            lines.append(f"in the file and not used: {some(self.ignored)}")
-        return lines
+        lines += [f"{counters} counters {COUNTER} are not in the file as integers; they are unused"] if counters else []
+        lines += [f"newly initialised: {some(self.left_new)}"] if self.left_new else []
+        return lines + ([f"in the file and not used: {some(self.ignored)}"] if self.ignored else [])
 
 
 def load_weights(
@@ -138,11 +133,10 @@ def head_classes(weights: Union[str, Path, Mapping[str, Any]]) -> Optional[Class
     name, content = _read(weights)
     state, wrapper, _ = _unwrapped(content, SOURCES["auto"], name)
     state, _ = _without_prefix(state, SOURCES["auto"].prefixes)
-    heads = [state[f"{head}weight"] for head in HEADS if f"{head}weight" in state]
-    sizes = [len(head) for head in heads if head.dim() == 2]
-    if not sizes:
+    heads = [state[key] for key in state if key in {f"{head}weight" for head in HEADS} and state[key].dim() == 2]
+    if not heads:
         return None
-    count = sizes[0] - (sizes[0] == 1001 and FROM_TENSORFLOW in state)
+    count = len(heads[0]) - (len(heads[0]) == 1001 and FROM_TENSORFLOW in state)
     metadata = getattr(content if wrapper is None else content[wrapper], "_metadata", None)
     own = metadata.get("") if isinstance(metadata, dict) else None
     names: Any = own.get("classes") if isinstance(own, dict) else None
@@ -184,11 +178,9 @@ def _unwrapped(content: Any, source: Source, name: str) -> Tuple[Tensors, Option
 
 
 def _is_state_dict(content: Any) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and len(content) > 0
-        and all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items())
-    )
+    if not isinstance(content, Mapping) or not content:
+        return False
+    return all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items())
 
 
 def _without_prefix(state: Mapping[str, torch.Tensor], prefixes: Tuple[str, ...]) -> Tuple[Tensors, str]:
