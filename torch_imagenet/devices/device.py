@@ -54,9 +54,7 @@ class Device:
         return torch.get_device_module(self.torch_device)
 
     def autocast(self, precision: Precision) -> ContextManager[Any]:
-        return torch.autocast(
-            self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None, cache_enabled=True
-        )
+        return torch.autocast(self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None)
 
     def memory_format(self, network: str, requested: Optional[str]) -> str:
         """The requested memory format; by default the faster of "channels_last" and "contiguous" for this network.

@@ -14,16 +14,11 @@ from shared.errors import RunEnded
 _MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "could not allocate", "std::bad_alloc")
 
 
-def is_out(error: BaseException) -> bool:
-    """Whether the device or the host has run out of memory."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(message in text for message in _MESSAGES)
-
-
-def forget(error: BaseException, device: Any) -> None:
-    """Free the tensors that the frames of the failed calls hold."""
+def recovered(error: BaseException, device: Any) -> bool:
+    """Whether memory had run out; then the tensors that the frames of the failed calls hold are freed."""
+    plain = isinstance(error, RuntimeError) and any(message in str(error).lower() for message in _MESSAGES)
+    if not plain and not isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return False
     chained: Optional[BaseException] = error
     while chained is not None:
         traceback.clear_frames(chained.__traceback__)
@@ -31,6 +26,7 @@ def forget(error: BaseException, device: Any) -> None:
     gc.collect()
     if device.asynchronous:
         device.module.empty_cache()
+    return True
 
 
 def fitting(size: int, attempt: Callable[[int], Any], device: Any) -> Optional[int]:
@@ -42,9 +38,8 @@ def fitting(size: int, attempt: Callable[[int], Any], device: Any) -> Optional[i
             device.synchronize()
             return size
         except (RuntimeError, MemoryError, ValueError) as error:  # ValueError: batch normalisation of one value
-            if not is_out(error):
+            if not recovered(error, device):
                 return None
-            forget(error, device)
     return None
 
 
@@ -63,9 +58,8 @@ def limited(logits: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
     try:
         return logits(images)
     except (RuntimeError, MemoryError) as error:
-        if not is_out(error):
+        if not recovered(error, device):
             raise
-        forget(error, device)
     fits = fitting(len(images), lambda size: logits(images[:size]), device)
     advice = f"; --eval-batch-size {fits} fits (tried just now), or" if fits else ", nor one image;"
     raise _ended(device, f"to evaluate a batch of {len(images)}{advice}")

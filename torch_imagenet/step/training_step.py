@@ -81,9 +81,8 @@ class TrainingStep(Step):
         try:
             return self._run(batches, rate, epoch, step_in_epoch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory.is_out(error):
+            if not out_of_memory.recovered(error, self.device):
                 raise
-            out_of_memory.forget(error, self.device)
         largest = max(batches, key=lambda batch: len(batch.labels))
         size = len(largest.labels)
         if self._meets_in_forward:  # the others are not there for a trial
