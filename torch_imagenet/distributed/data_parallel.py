@@ -1,8 +1,7 @@
 """Data parallelism: torch's DistributedDataParallel averages the gradients; running statistics are averaged here.
 
-After every step all replicas are equal: gradients are those of the global batch, and the running statistics of batch
-normalisation, which each device computes from its own images, are averaged. Any replica can therefore be evaluated or
-saved.
+After every step all replicas are equal, so any can be evaluated or saved: gradients are those of the global batch, and
+the running statistics of batch normalisation, which each device computes from its own images, are averaged.
 """
 
 from __future__ import annotations

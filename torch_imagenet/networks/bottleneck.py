@@ -1,7 +1,4 @@
-"""The residual bottleneck block that all SE networks share, and the four stages built of it.
-
-He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
-"""
+"""The residual bottleneck block that all SE networks share, and the four stages built of it."""
 
 from __future__ import annotations
 
@@ -22,8 +19,7 @@ class Bottleneck(nn.Module):
 
     He et al., arXiv 1512.03385, section 4.1, with the gate on the residual branch (Hu et al., arXiv 1709.01507,
     figure 3). `widths` are the output channels of the convolutions, `strides` the strides of the first two. `gate_name`
-    is part of the state dict's keys. A shortcut that changes the shape is a convolution of size `shortcut_kernel`, with
-    batch normalisation.
+    is part of the state dict's keys. A shortcut that changes the shape is a projection of size `shortcut_kernel`.
     """
 
     def __init__(

@@ -1,7 +1,4 @@
-"""Parameters, multiply-adds and activations of a network, counted on torch's meta device.
-
-The meta device knows shapes alone: nothing is computed and no memory is allocated.
-"""
+"""Parameters, multiply-adds and activations of a network, counted on torch's meta device, which computes nothing."""
 
 from __future__ import annotations
 

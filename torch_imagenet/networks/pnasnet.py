@@ -47,10 +47,7 @@ class AuxiliaryPool(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """The port's auxiliary classifier (Szegedy et al., arXiv 1409.4842, section 5).
-
-    2,208,488 parameters at 1000 classes.
-    """
+    """The port's auxiliary classifier (Szegedy et al., arXiv 1409.4842, section 5); 2,208,488 parameters."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

@@ -31,10 +31,7 @@ def same_shift(x: torch.Tensor) -> Shift:
 
 
 class ShiftedConv2d(nn.Conv2d):
-    """A convolution whose windows can start one pixel later.
-
-    The padding grows by one pixel and the first output is dropped.
-    """
+    """A convolution whose windows can start one pixel later: with more padding, and without the first output."""
 
     def forward(self, x: torch.Tensor, shift: Shift = (0, 0)) -> torch.Tensor:
         """x [B, C, H, W], padded with zeros, to [B, C', H', W']."""

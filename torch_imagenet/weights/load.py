@@ -110,9 +110,10 @@ def load_weights(
     if rows is not None:
         heads = {key: value for key, value in state.items() if key.startswith(CLASSIFIERS) and value.dim()}
         state.update({key: value[list(rows)] for key, value in heads.items() if len(value) > max(rows)})
-    lacking = _auxiliary(own, state)
-    left_new = [key for key in own if key in lacking or (new_head and key.startswith(CLASSIFIERS))]
-    ignored = _auxiliary(state, own) + [key for key in state if key in left_new]
+    own_auxiliary, auxiliary = ({key for key in one if key.startswith(AUXILIARY)} for one in (own, state))
+    one_sided = set() if own_auxiliary and auxiliary else own_auxiliary | auxiliary
+    left_new = [key for key in own if key in one_sided or (new_head and key.startswith(CLASSIFIERS))]
+    ignored = [key for key in state if key in one_sided or key in left_new]
     targets = {key: value for key, value in own.items() if key not in left_new}
     sources = {key: value for key, value in state.items() if key not in ignored}
     problems = _problems(targets, sources)
@@ -188,11 +189,12 @@ def _without_prefix(state: Mapping[str, torch.Tensor], prefixes: Tuple[str, ...]
 
     A prefix counts only at the beginning, because "se_module." contains "module.".
     """
-    for prefix in prefixes:
-        if all(key.startswith(prefix) for key in state):
-            rest, removed = _without_prefix({key[len(prefix) :]: state[key] for key in state}, prefixes)
-            return rest, prefix + removed
-    return dict(state), ""
+    state, removed = dict(state), ""
+    while True:
+        common = next((prefix for prefix in prefixes if all(key.startswith(prefix) for key in state)), None)
+        if common is None:
+            return state, removed
+        state, removed = {key[len(common) :]: value for key, value in state.items()}, removed + common
 
 
 def _drop_background(state: Tensors, own: Tensors, rows: Optional[Sequence[int]]) -> bool:
@@ -211,13 +213,6 @@ def _drop_background(state: Tensors, own: Tensors, rows: Optional[Sequence[int]]
 
 
 # -- what fits -------------------------------------------------------------------------------------------------
-
-
-def _auxiliary(state: Tensors, other: Tensors) -> List[str]:
-    """The tensors of the auxiliary head of `state` where `other` has no such head."""
-    return (
-        [] if any(key.startswith(AUXILIARY) for key in other) else [key for key in state if key.startswith(AUXILIARY)]
-    )
 
 
 def _problems(targets: Tensors, sources: Tensors) -> List[str]:
