@@ -66,15 +66,14 @@ def process_environment(config: RunConfig, environment: Mapping[str, str] = os.e
 
 def _from_slurm(environment: Mapping[str, str]) -> Dict[str, str]:
     """The variables that torchrun sets. Of tasks per node such as "8(x2),4" it takes the first number."""
-    job, tasks = environment.get("SLURM_JOB_ID", "0"), environment.get("SLURM_STEP_TASKS_PER_NODE", "1")
-    port = _FIRST_PORT + _number({"SLURM_JOB_ID": job}, "SLURM_JOB_ID") % _PORTS
+    port = _FIRST_PORT + _number({"SLURM_JOB_ID": "0", **environment}, "SLURM_JOB_ID") % _PORTS
     return {
         "RANK": environment.get("SLURM_PROCID", ""),
         "WORLD_SIZE": environment.get("SLURM_STEP_NUM_TASKS", ""),
         "LOCAL_RANK": environment.get("SLURM_LOCALID", ""),
-        "LOCAL_WORLD_SIZE": re.split(r"\D", tasks)[0],
+        "LOCAL_WORLD_SIZE": re.split(r"\D", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))[0],
         "MASTER_ADDR": environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_STEP_NODELIST", "")),
-        "MASTER_PORT": environment.get("MASTER_PORT", str(port)),
+        "MASTER_PORT": environment.get("MASTER_PORT") or str(port),
     }
 
 
