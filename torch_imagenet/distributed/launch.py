@@ -54,7 +54,8 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
     os.environ.update(orphans.followed())
-    _silence("torch.distributed.elastic")
+    if "LOGLEVEL" not in os.environ:
+        logging.disable()  # torch's launcher logs what is reported here in one line
     port, timeout = config.master_port or (PORT if nodes > 1 else 0), int(config.timeout)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
         launcher = LaunchConfig(
@@ -103,13 +104,6 @@ def _explain(failures: Sequence[ProcessFailure], config: RunConfig) -> None:
         f"rank {rank} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
         f" {f'go on with --resume {folder}' if resumable else 'start it again'}, or let --max-restarts N do so"
     )
-
-
-def _silence(prefix: str) -> None:
-    """Hide the log of torch's launcher unless LOGLEVEL is set: the error is reported here, in one line."""
-    level = os.environ.get("LOGLEVEL", "CRITICAL").upper()
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]:
-        logging.getLogger(name).setLevel(level)
 
 
 # -- addresses -------------------------------------------------------------------------------------------------
