@@ -92,7 +92,7 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
     started, begin = now(), time.time()
     synthetic = SyntheticStep(config, device, ranks)
     setup = synthetic.setup
-    folder, _ = ranks.from_first(
+    folder, _ = ranks.broadcast_result(
         lambda: open_folder("torch_imagenet", "benchmark", "benchmark", config.output_dir, None)
     )
     with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):

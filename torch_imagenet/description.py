@@ -12,7 +12,7 @@ from torch import nn
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.run import config_file, provenance, reproducibility
-from torch_imagenet.distributed.restart import job_name
+from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
 from torch_imagenet.step.losses import smoothing_text

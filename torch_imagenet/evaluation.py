@@ -105,7 +105,7 @@ def count_together(
         layer = count_images(setup, forward, network, batches, interrupts, bad, most_confident, own)
     except Stopped as error:
         metrics, stopped = None, error
-    merged, (skipped, layers) = ranks.merged(metrics, [bad.to_state(), [layer] if layer else []])
+    merged, (skipped, layers) = ranks.all_reduce(metrics, [bad.to_state(), [layer] if layer else []])
     if merged is None:
         raise stopped
     bad.note(skipped)
@@ -133,15 +133,15 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     started, begin = now(), time.time()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
-    weights = ranks.from_first(lambda: found_weights(config))
+    weights = ranks.broadcast_result(lambda: found_weights(config))
     setup, data, classes = _setup(config, device, weights)
     labelled = data.labelled(classes)
-    ranks.same("data set", data.content.fingerprint)
+    ranks.require_equal("data set", data.content.fingerprint)
     network, matched = _network(setup, weights, ranks)
     forward = _restricted(torch.compile(network) if config.compile else network, classes, device)
 
     # -- Folder and log ----------------------------------------------------------------------------------------
-    folder, moved = ranks.from_first(lambda: _folder(config))
+    folder, moved = ranks.broadcast_result(lambda: _folder(config))
     with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         notes = [f"note: {note}" for note in classes.notes]
         for line in [data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched]:

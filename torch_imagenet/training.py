@@ -41,16 +41,16 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     started, begin = now(), time.time()
 
     # -- What runs ---------------------------------------------------------------------------------------------
-    config, found, weights = ranks.from_first(lambda: source.origin(config))
+    config, found, weights = ranks.broadcast_result(lambda: source.origin(config))
     setup = TrainingSetup.from_config(config, device, found, weights)
     recipe, data = setup.recipe, setup.data
-    ranks.same("data set", data.content.fingerprint)
-    ranks.same("order of the images", data.train.order)
+    ranks.require_equal("data set", data.content.fingerprint)
+    ranks.require_equal("order of the images", data.train.order)
     step, origin = _training_step(setup, found, weights, ranks)
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
     resumed, name = found.folder if found else None, f"{setup.spec.name}-{config.mode}"
-    folder, moved = ranks.from_first(
+    folder, moved = ranks.broadcast_result(
         lambda: open_folder("torch_imagenet", config.mode, name, config.output_dir, resumed)
     )
     first_step = setup.state["progress"]["step"] if setup.state else 0

@@ -27,12 +27,12 @@ class BadImages:
             if text not in self._known:
                 self._known.add(text)
                 if not self._ranks.is_first:
-                    self._ranks.send_to_first(text)
+                    self._ranks.send_to_rank0(text)
                 self._log.line(f"bad image left out: {text}")
 
     def receive(self) -> None:
         """Name what the other processes have sent since the last call."""
-        self.note(self._ranks.received())
+        self.note(self._ranks.receive())
 
     def to_state(self) -> List[str]:
         """The texts, sorted, for a checkpoint."""
