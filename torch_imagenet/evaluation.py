@@ -77,7 +77,7 @@ class Evaluator:
                         layers += [layer] if layer else []
         except Stopped as error:
             stopped = error
-        merged, (bad, layers) = setup.ranks.merged(None if stopped else own, [sorted(self.bad.known), layers])
+        merged, (bad, layers) = setup.ranks.all_reduce(None if stopped else own, [sorted(self.bad.known), layers])
         if merged is None:
             raise stopped or Stopped(signal.SIGTERM)
         self.bad.note(bad)
@@ -103,11 +103,11 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     begin = time.time()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
-    weights = ranks.from_first(lambda: _weights(config))
+    weights = ranks.broadcast_result(lambda: _weights(config))
     setup, classes = prepare(config, device, ranks, weights)
     data = setup.data
     assert data is not None
-    ranks.same("data set", data.content.fingerprint)
+    ranks.require_equal("data set", data.content.fingerprint)
     network = setup.spec.make()
     matched = weights.load(network) if ranks.is_first else []
     device.place(network, setup.memory_format)

@@ -34,11 +34,11 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     begin = time.time()
 
     # -- What runs ---------------------------------------------------------------------------------------------
-    config, found, weights = ranks.from_first(lambda: source.origin(config))
+    config, found, weights = ranks.broadcast_result(lambda: source.origin(config))
     setup = TrainingSetup.from_config(config, device, ranks, found, weights)
     data = setup.data
-    ranks.same("data set", data.content.fingerprint)
-    ranks.same("order of the images", data.train.order)
+    ranks.require_equal("data set", data.content.fingerprint)
+    ranks.require_equal("order of the images", data.train.order)
     step, origin = _training_step(setup, found, weights)
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
@@ -52,7 +52,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
         run = Run(
-            setup.plan, step, log, interrupts, folder, write, setup.state, ranks, lambda: bad.note(ranks.received())
+            setup.plan, step, log, interrupts, folder, write, setup.state, ranks, lambda: bad.note(ranks.receive())
         )
         batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
         with batches, images, run:

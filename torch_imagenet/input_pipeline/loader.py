@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from shared.cli.signals import REQUESTS
 from shared.errors import DataError, UsageError, one_line
-from shared.imagenet.dataset import Split
 from shared.imagenet.decode import BadImage, read_rgb
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import ExtentReader
+from shared.imagenet.split import Split
 from shared.run.log import RunLog
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, torchvision_transforms
@@ -94,10 +94,9 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
                 indices.append(index)
         except UsageError as error:
             return error
-        notes, reader.notes = tuple(reader.notes), []
         readable = np.array(indices, np.int64)
         labels = torch.from_numpy(split.labels[readable].astype(np.int64))
-        return Batch(images[: len(indices)], labels, tuple(bad), notes, readable)
+        return Batch(images[: len(indices)], labels, tuple(bad), reader.take_notes(), readable)
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
@@ -265,5 +264,5 @@ class BadImages:
             if text not in self.known:
                 self.known.add(text)
                 if not self._ranks.is_first:
-                    self._ranks.send_to_first(text)
+                    self._ranks.send_to_rank0(text)
                 self._log.line(f"bad image left out: {text}")

@@ -18,7 +18,6 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x with the dropped samples zeroed; same shape and dtype."""
         if self.rate == 0 or not self.training:
             return x
         keep = 1 - self.rate
@@ -26,5 +25,4 @@ class DropPath(nn.Module):
         return x * (mask / keep)
 
     def extra_repr(self) -> str:
-        """Shows the rate where the network is printed."""
         return f"rate={self.rate:g}"

@@ -25,7 +25,7 @@ from shared.run.events import log_start
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, open_log
 from shared.run.loop import Run
-from torch_imagenet.distributed.restart import job_name
+from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -40,7 +40,7 @@ def open_run(
     A new folder is named after `name`, else the mode. The run of the checkpoint `resumed` stays where it is.
     """
     config, ranks, state = setup.config, setup.ranks, getattr(setup, "state", None)
-    folder, moved = ranks.from_first(
+    folder, moved = ranks.broadcast_result(
         lambda: open_folder("torch_imagenet", config.mode, name or config.mode, config.output_dir, resumed)
     )
     first_step = state["progress"]["step"] if state else 0

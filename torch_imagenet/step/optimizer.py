@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
-from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.foreach import copy_all
+from torch_imagenet.devices.device import Device, copy_all
 
 
 class Weights:

@@ -61,9 +61,8 @@ class TrainingStep(Step):
         try:
             return self._run(batches, rate, epoch, step_in_epoch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory.is_out(error):
+            if not out_of_memory.recovered(error, self.device):
                 raise
-            out_of_memory.forget(error, self.device)
         largest = max(batches, key=lambda batch: len(batch.labels))
         size = len(largest.labels)
         if self._meets_in_forward:  # the others are not there for a trial
@@ -178,7 +177,7 @@ class TrainingStep(Step):
 
     def broadcast(self) -> None:
         """The first process's state in all of them; done once, before the first step."""
-        scale = self._ranks.from_first(self.loss_scale.state_dict)
+        scale = self._ranks.broadcast_result(self.loss_scale.state_dict)
         if not self._ranks.is_first:
             self.loss_scale.load_state_dict(scale)
         momenta = [self.optimizer.state[one].get("momentum_buffer") for one in self.weights.trainable().values()]
