@@ -22,6 +22,11 @@ class DataError(UsageError):
     """A data set is missing, incomplete, damaged or hostile."""
 
 
+def reason(error: OSError) -> str:
+    """The system's message."""
+    return error.strerror or str(error)
+
+
 def one_line(text: str) -> str:
     """The text with "?" for line ends and other unprintable characters, and escapes for undecodable bytes of names."""
     return "".join(letter if letter.isprintable() else "?" for letter in printable(text))

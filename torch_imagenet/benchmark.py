@@ -16,7 +16,7 @@ from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run.clock import Clock
 from shared.run.folder import open_folder
-from shared.run.log import RunLog, now, open_log
+from shared.run.log import RunLog, now
 from shared.run.progress import Progress
 from torch_imagenet import description
 from torch_imagenet.devices.device import Device
@@ -95,7 +95,7 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
     folder, _ = ranks.from_first(
         lambda: open_folder("torch_imagenet", "benchmark", "benchmark", config.output_dir, None)
     )
-    with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    with RunLog(folder, 0, text_file=config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [*description.device_lines(setup), synthetic.line()]:
             log.line(line)
         if ranks.is_first:

@@ -25,7 +25,7 @@ from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
 from shared.run.finite import check_evaluation
 from shared.run.folder import open_folder, run_folder
-from shared.run.log import RunLog, now, open_log
+from shared.run.log import RunLog, now
 from torch_imagenet import description
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
@@ -144,7 +144,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
 
     # -- Folder and log ----------------------------------------------------------------------------------------
     folder, moved = ranks.from_first(lambda: _folder(config))
-    with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    with RunLog(folder, 0, text_file=config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         notes = [f"note: {note}" for note in classes.notes]
         for line in [data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched]:
             log.line(line)

@@ -18,7 +18,7 @@ from shared.results import record as records
 from shared.run import disk_errors, events
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
-from shared.run.log import now, open_log
+from shared.run.log import RunLog, now
 from shared.run.loop import Run
 from torch_imagenet import checkpoints, description, evaluation, log_lines
 from torch_imagenet.devices.device import Device
@@ -54,7 +54,9 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         lambda: open_folder("torch_imagenet", config.mode, name, config.output_dir, resumed)
     )
     first_step = setup.state["progress"]["step"] if setup.state else 0
-    with open_log(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    with RunLog(folder, first_step, text_file=config.log_file, silent=not ranks.is_first) as log, ranks.listening(
+        log.line
+    ):
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:

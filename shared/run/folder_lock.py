@@ -10,55 +10,48 @@ import contextlib
 import os
 import socket
 from pathlib import Path
-from typing import Optional
+from typing import Iterator
 
 from shared.errors import UsageError
 
 _NAME = ".lock"
 
 
-class FolderLock:
-    """A lock held until `release`. Raises UsageError if another process holds it.
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock inside. Raises UsageError if another process holds it.
 
     A POSIX lock belongs to a process, so that its children, such as data workers, do not keep it. Where the file system
     has no locks or cannot be written, nothing is locked.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / _NAME
-        self._descriptor: Optional[int] = None
-        for _ in range(10):
-            try:
-                descriptor = os.open(str(self._path), os.O_RDWR | os.O_CREAT, 0o666)
-            except OSError:
-                return  # the run's own files will report it
-            _lock(descriptor, folder)
-            if _is_at(descriptor, self._path):
-                self._descriptor = descriptor
-                break
-            os.close(descriptor)  # its holder removed it after it was opened
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
-                os.write(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-
-    def release(self) -> None:
-        """Release the lock. Safe to call twice."""
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.remove(str(self._path))
-            os.close(self._descriptor)
-            self._descriptor = None
+    path, descriptor = folder / _NAME, -1
+    while descriptor < 0:
+        try:
+            descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:  # the run's own files will report it
+            yield
+            return
+        _lock(descriptor, folder)
+        if not _is_at(descriptor, path):  # its holder removed it after it was opened
+            os.close(descriptor)
+            descriptor = -1
+    try:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(str(path))
+        os.close(descriptor)
 
 
 def refuse_taken(folder: Path) -> None:
     """Raise UsageError if another process is writing a run into this folder. Changes nothing."""
-    try:
+    with contextlib.suppress(OSError):
         descriptor = os.open(str(folder / _NAME), os.O_RDWR)
-    except OSError:
-        return
-    _lock(descriptor, folder)
-    os.close(descriptor)
+        _lock(descriptor, folder)
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -78,7 +71,6 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    try:
+    with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(descriptor), os.stat(str(path)))
-    except OSError:
-        return False
+    return False

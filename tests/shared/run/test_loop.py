@@ -13,7 +13,7 @@ import pytest
 from shared.cli.signals import Interrupts, Stopped
 from shared.errors import DataError, RunEnded, UsageError
 from shared.metrics import Metrics
-from shared.run.log import RunLog, SilentLog
+from shared.run.log import RunLog
 from shared.run.loop import Plan, Run, Step, StepResult, StopAgreement
 
 PLAN = Plan(epochs=3, steps_per_epoch=4, total_steps=12, print_freq=2, save_steps=3, warm_up_steps=1)
@@ -49,7 +49,7 @@ class Trial:
         self.folder, self.interrupts, self.step, self.evaluated = folder, Interrupts(), Counting(asynchronous), []
         if state:
             self.step.weight = state["weight"]
-        self.log = log or SilentLog()
+        self.log = log or RunLog(None, silent=True)
         self.run = Run(plan, self.step, self.log, self.interrupts, folder, self.write, state, ranks)
 
     def write(self, state, best):
@@ -137,7 +137,7 @@ def test_when_it_logs_and_saves(tmp_path):
     assert [event["step"] for event in events if event["event"] == "step"] == [3, 4, 7, 8, 11, 12]
     assert [event["step"] for event in events if event["event"] == "evaluation"] == [4, 8, 12]
     assert sorted(int(path.stem) for path in (tmp_path / "saved").iterdir()) == [3, 4, 6, 8, 9, 12]
-    by_run = Trial(tmp_path, dataclasses.replace(plan, print_by_epoch=False), log=SilentLog()).run
+    by_run = Trial(tmp_path, dataclasses.replace(plan, print_by_epoch=False), log=RunLog(None, silent=True)).run
     by_run.progress.step, by_run.progress.step_in_epoch = 5, 1
     assert by_run.should_log(1)
     assert not by_run.should_log(2)
