@@ -146,22 +146,6 @@ def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple
     return tuple(indices[key] for key in labels)
 
 
-def check_same(stored: Optional[Sequence[str]], data: Classes, path: str) -> None:
-    """Raise UsageError if a resumed run would have other classes, or the same in another order.
-
-    `stored` are the names of the classes that the run was trained on; None if they are unknown.
-    """
-    if stored is None or not data.named or tuple(stored) == data.names:
-        return
-    pairs = enumerate(zip(stored, data.names))
-    changes = [f"{index} is {now} and was {before}" for index, (before, now) in pairs if before != now]
-    changes = changes or [f"{len(data.names)} and were {len(stored)}"]
-    raise UsageError(
-        f"{path} is not the data set that the run was trained on, its classes are others ({some(changes)}); give"
-        " that one with --data-path, or start a new run with --checkpoint"
-    )
-
-
 def of_state(state: Dict[str, Any], outputs: int) -> Classes:
     """The classes of a checkpoint's outputs. Checkpoints of earlier versions have no names."""
     names = state["data"].get("classes")

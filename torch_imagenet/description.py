@@ -11,7 +11,7 @@ from torch import nn
 
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.run import config_file, provenance, reproducibility
+from shared.run import provenance, resumption
 from torch_imagenet.distributed.restart import job_name
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
@@ -65,7 +65,7 @@ def resumption_notes(setup: TrainingSetup) -> List[str]:
     if setup.state is None:
         return []
     before, epoch = ImageNetRecipe.from_json(setup.state["recipe"]).schedule, setup.state["progress"]["epoch"]
-    changes = reproducibility.changes(setup.state.get("arithmetic", {}), rounding(setup))
+    changes = resumption.rounding_changes(setup.state.get("arithmetic", {}), rounding(setup))
     return [*setup.recipe.schedule.prolonged(before, epoch), *changes]
 
 
@@ -84,7 +84,7 @@ def hyper_parameters(setup: TrainingSetup) -> Dict[str, Any]:
 
 def write_config(setup: RunSetup, folder: Path) -> None:
     """config.json of this run. Raises OSError."""
-    config_file.write_config(
+    provenance.write_config(
         folder,
         setup.recipe,
         {"job": job_name()},
@@ -116,7 +116,7 @@ def for_checkpoint(setup: TrainingSetup) -> Dict[str, Any]:
 
 
 def rounding(setup: TrainingSetup) -> Dict[str, Any]:
-    """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
+    """What decides how sums are rounded, besides the recipe; see `resumption.rounding_changes`."""
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,

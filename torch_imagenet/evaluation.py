@@ -21,9 +21,9 @@ from shared.results import record as records
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run import disk_errors
+from shared.run.divergence import check_evaluation
 from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
-from shared.run.finite import check_evaluation
 from shared.run.folder import open_folder, run_folder
 from shared.run.log import RunLog, now
 from torch_imagenet import description

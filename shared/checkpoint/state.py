@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from shared.class_names import Classes, are_names, check_same
+from shared.class_names import are_names
 from shared.errors import UsageError
 from shared.run.progress import Progress
 from shared.system.strict_json import COUNT, NUMBER, check, typed
@@ -55,16 +55,6 @@ def check_state(folder: Path, state: Dict[str, Any], **kinds: Any) -> Dict[str, 
         return found
     except ValueError as error:
         raise not_ours(folder, str(error)) from error
-
-
-def check_same_data(stored: Dict[str, Any], fingerprint: str, classes: Classes, path: str) -> None:
-    """Raise UsageError unless the data set at `path` is the one that a state's entry `data` describes."""
-    if fingerprint != stored["fingerprint"]:
-        raise UsageError(
-            f"{path} is not the data set that the run was trained on; give that one with --data-path, or start a new"
-            " run with --checkpoint"
-        )
-    check_same(stored.get("classes"), classes, path)
 
 
 def not_ours(folder: Path, what: str) -> UsageError:

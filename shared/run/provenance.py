@@ -1,7 +1,8 @@
-"""Where the numbers of a run come from: the commit, the command, the machine and the versions of the packages."""
+"""Where the numbers of a run come from: the commit, the command, the machine, the versions; and config.json."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -9,8 +10,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
+from shared.recipes.base import Recipe
+from shared.system.atomic_files import write_atomic
 from shared.text import in_utf8
 
 VERSION = "0.1.0"  # pyproject.toml's
@@ -65,6 +68,27 @@ def machine() -> str:
 def versions(**packages: str) -> Dict[str, str]:
     """The versions that a run's numbers depend on: Python's and those of these packages, by name."""
     return {"python": platform.python_version(), **packages}
+
+
+def write_config(
+    folder: Path, recipe: Recipe, identity: Dict[str, Any], versions: Dict[str, str], **parts: Any
+) -> None:
+    """Write config.json, everything that decided what a run does as it was resolved, into its folder. Raises OSError.
+
+    `identity` follows the command, as the job of a restarted process does. `parts` are network, options, device,
+    global_batch_size and data, each as it is to be read again.
+    """
+    content = {
+        "command": command(),
+        **identity,
+        "commit": commit(),
+        "recipe": recipe.to_json(),
+        "learning_rate": recipe.schedule.describe(),
+        **parts,
+        "machine": machine(),
+        "versions": versions,
+    }
+    write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")
 
 
 def version_line(frameworks: Sequence[str] = ()) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import class_names
-from shared.class_names import CIFAR10, Classes, check_same, index_map, match, read_beside, write_beside
+from shared.class_names import CIFAR10, Classes, index_map, match, read_beside, write_beside
 from shared.errors import UsageError
 from shared.imagenet.layout import _OFFICIAL_CLASSES
 
@@ -172,16 +172,6 @@ def test_what_an_evaluation_counts_by_is_said():
     assert "restricted" in restricted.notes[-1]
     whole = match(Classes(("a", "b")), Classes(("a", "b")), "")
     assert whole.for_evaluation(True) == whole.for_evaluation(False) == whole
-
-
-def test_a_run_goes_on_with_the_names_that_it_had():
-    check_same(None, Classes(("a", "b")), "DIR")
-    check_same(["a", "b"], Classes(("a", "b")), "DIR")
-    check_same(["a", "b"], Classes.numbered(2), "DIR")
-    with pytest.raises(UsageError, match=r"DIR .* others \(0 is b and was a, 1 is a and was b\); give that one"):
-        check_same(["a", "b"], Classes(("b", "a")), "DIR")
-    with pytest.raises(UsageError, match=r"others \(1 and were 2\)"):
-        check_same(["a", "b"], Classes(("a",)), "DIR")
 
 
 def test_names_beside_weights(tmp_path):

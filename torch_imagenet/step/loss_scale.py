@@ -8,7 +8,7 @@ from typing import Dict, Optional
 import torch
 
 from shared.errors import UsageError
-from shared.run.loss_scale_watch import SkippedSteps, overflowing
+from shared.run.divergence import SkippedSteps, overflowing
 
 _NO_GROWTH = 2**31 - 1  # steps between growths of a static scale: it never grows
 LARGEST_SCALE = 2.0**32

@@ -11,8 +11,8 @@ from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.rng import step_seed
+from shared.run.divergence import not_a_number
 from shared.run.loop import Step, StepResult
-from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, to_half

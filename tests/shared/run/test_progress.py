@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UsageError
-from shared.run.progress import Progress, refuse_less
+from shared.run.progress import Progress
 
 STEPS = st.lists(
     st.tuples(
@@ -94,29 +94,6 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(loss):
     assert f"the loss is {loss} at step 2; lower --learning-rate" in text
     assert "\n" not in text
     assert progress.loss == 1.0  # the sums are not spoiled
-
-
-@pytest.mark.parametrize(
-    ("so_far", "epochs", "steps", "says"),
-    [
-        ((8, 0, 80), 3, None, "in epoch 8 already and --epochs 3"),
-        ((7, 1, 71), 7, None, "epoch 8 already and --epochs"),
-        ((8, 0, 80), None, 79, "in step 80 already and --max-steps 79"),
-        ((8, 0, 80), 8, 80, ""),
-        ((7, 10, 80), 8, 80, ""),
-        ((7, 1, 71), 8, None, ""),
-        ((8, 0, 80), None, None, ""),
-        ((0, 0, 0), 1, 1, ""),
-    ],
-)
-def test_a_run_does_not_go_back(so_far, epochs, steps, says):
-    progress = dict(zip(("epoch", "step_in_epoch", "step"), so_far))
-    if not says:
-        refuse_less(progress, epochs, steps)
-        return
-    with pytest.raises(UsageError, match=says) as caught:
-        refuse_less(progress, epochs, steps)
-    assert str(caught.value).count("; ") == 1
 
 
 def test_an_epoch_ends_and_the_next_begins():
