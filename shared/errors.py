@@ -6,8 +6,6 @@ status 2. Every other exception is a defect of this project: a traceback and exi
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from shared.text import printable
 
 
@@ -34,9 +32,3 @@ def one_line(text: str) -> str:
 
 class RunEnded(UsageError):
     """Something that the run needs is gone; the run can be resumed from its last checkpoint."""
-
-    def in_run(self, folder: Path) -> RunEnded:
-        """The same error with advice on how to resume the run in this folder."""
-        if (folder / "checkpoints" / "last").exists():
-            return type(self)(f"{self}; continue exactly with --resume {folder}")
-        return type(self)(f"{self}; then start again: the run has no checkpoint yet")

@@ -144,7 +144,7 @@ def _checkpoint_writer(session: Any, setup: RunSetup, folder: Path) -> Callable[
 def _save_weights(session: Any, path: Path, names: Sequence[str]) -> None:
     """The final weights in TensorFlow's usual form. Raises UsageError where the disk does not take them."""
     own = variables.model_variables()
-    disk_errors.required(lambda: checkpoints.save_weights(session, path, own, names), path, path.parent)
+    disk_errors.required(lambda: checkpoints.save_weights(session, path, own, names), path)
 
 
 def _result(setup: RunSetup, run: Run, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:

@@ -124,7 +124,7 @@ def _record(
 ) -> None:
     """Write model.pth and result.json."""
     model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
-    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
+    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model)
     result = records.build_record(
         bad_images=left_out["bad_images"],
         evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last"), left_out["skipped"]),

@@ -8,7 +8,7 @@ from typing import Any, Callable, Mapping
 
 from shared.cli import standard_streams
 from shared.cli.signals import Interrupts, Stopped
-from shared.errors import UsageError, one_line
+from shared.errors import UsageError, one_line, reason
 from shared.run import disk_errors
 from shared.system import orphans
 
@@ -37,7 +37,7 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
         if error.errno not in disk_errors.FULL:
             raise
         what = one_line(str(error.filename or "a file"))
-        return _refused(f"cannot write {what} ({disk_errors.reason(error)}); free space, or write to another disk")
+        return _refused(f"cannot write {what} ({reason(error)}); free space, or write to another disk")
     return 0
 
 

@@ -47,16 +47,12 @@ def log_step(
     tags.update((tag, speed[name]) for name, tag in _SPEED.items() if name in speed)
     log.event("step", progress.step, values, tags)
     log.line(line)  # behind the event: where nobody reads it, the run stops here
-    log.advance_bar(f"epoch {progress.epoch + 1}/{epochs}", _watched(progress, speed))
-
-
-def _watched(progress: Progress, speed: Mapping[str, Any]) -> Dict[str, str]:
     watched = {"loss": f"{progress.loss:.3f}", "top1": f"{progress.top1:.1f}%"}
     if speed:
         watched["images/s"] = f"{speed['images_per_second']:.4g}"
     if "data_wait_share" in speed:
         watched["data wait"] = f"{100 * speed['data_wait_share']:.0f}%"
-    return watched
+    log.advance_bar(f"epoch {progress.epoch + 1}/{epochs}", watched)
 
 
 def log_evaluation(log: RunLog, step: int, metrics: Metrics, epoch: Optional[int] = None) -> None:

@@ -52,15 +52,9 @@ class MostConfident:
                 new = Prediction(float(confidence[row]), int(indices[row]), int(labels[row]), int(classes[row]))
                 kept[new.label] = min(kept.get(new.label, new), new, key=_most_confident_first)
 
-    @property
-    def correct(self) -> List[Prediction]:
-        """At most `MOST`, the most confident first."""
-        return sorted(self._by_label[True].values(), key=_most_confident_first)[:MOST]
-
-    @property
-    def incorrect(self) -> List[Prediction]:
-        """At most `MOST`, the most confident first."""
-        return sorted(self._by_label[False].values(), key=_most_confident_first)[:MOST]
+    def chosen(self, correct: bool) -> List[Prediction]:
+        """At most `MOST` correct, or incorrect, predictions, the most confident first."""
+        return sorted(self._by_label[correct].values(), key=_most_confident_first)[:MOST]
 
 
 def _most_confident_first(prediction: Prediction) -> Tuple[float, int]:
@@ -89,7 +83,7 @@ def write_examples(
 
     content = {
         "images": most_confident.images,
-        "right": [described(found) for found in most_confident.correct],
-        "wrong": [described(found) for found in most_confident.incorrect],
+        "right": [described(found) for found in most_confident.chosen(True)],
+        "wrong": [described(found) for found in most_confident.chosen(False)],
     }
     write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")

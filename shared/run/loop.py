@@ -1,7 +1,6 @@
 """The policy of a training run, without a framework: when to read the device, log, save, evaluate and stop.
 
-What steps compute stays on an asynchronous device until it is needed, at log steps, checkpoints and ends of epochs, so
-that the host runs ahead and never waits.
+What steps compute stays on an asynchronous device until it is needed, so that the host runs ahead and never waits.
 
 Several processes stop before the same step. One that has received a signal proposes a step that no other process can
 have begun, because every process contributes to what beginning it takes: on a synchronous device the gradients of the
@@ -105,8 +104,7 @@ class Run:
     ) -> None:
         self.plan, self.step, self.log, self.folder = plan, step, log, folder
         self.progress = Progress(**resumed["progress"]) if resumed else Progress()
-        warm_up = plan.warm_up_steps
-        self.clock = Clock.from_state(resumed["clock"], warm_up) if resumed else Clock(warm_up)
+        self.clock = Clock(plan.warm_up_steps, state=resumed["clock"] if resumed else None)
         self.last: Optional[StepResult] = None  # of the last step that had images
         self._interrupts = interrupts
         self._ranks, self._write_checkpoint, self._after_read = ranks or StopAgreement(), write_checkpoint, after_read
@@ -121,7 +119,7 @@ class Run:
 
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         if isinstance(error, RunEnded) and self.folder is not None:
-            raise error.in_run(self.folder) from error
+            raise RunEnded(f"{error}; then {disk_errors.continuation(self.folder)}") from error
         if isinstance(error, Stopped):
             self._save_stopped()
 
@@ -221,7 +219,7 @@ class Run:
                 self.last = result
         if check:
             self.step.check_numbers(self.progress.step, self.is_last())
-        self.clock.steps(len(results), sum(result.images for result in results), data_wait)
+        self.clock.step(sum(result.images for result in results), data_wait, len(results))
         if self._after_read is not None:
             self._after_read()
 
