@@ -7,13 +7,12 @@ copy of the checkpoint that `cp -rL`, `scp -r` and `zip -r` make of a link.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict
 
 from shared.system.atomic_files import write_atomic
+from shared.system.strict_json import json_object
 
 NAMES = ("last", "best")
 STATE = "state.json"
@@ -34,11 +33,6 @@ def point(folder: Path, name: str, target: str) -> None:
         os.replace(str(temporary), str(folder / name))
 
 
-def pointed(folder: Path, name: str) -> Path:
-    """The folder of the alias `name` in a folder of checkpoints; it may be absent, or a link to elsewhere."""
-    return followed(folder / name)
-
-
 def followed(path: Path) -> Path:
     """The path, or the checkpoint that it names if it is a text file that is an alias."""
     if path.is_symlink() or not path.is_file():  # a pipe would block
@@ -55,29 +49,8 @@ def step_of(path: Path) -> int:
     """The step of a checkpoint from its name, that of an alias' target, or a copy's state; -1 if there is none."""
     name = os.readlink(str(path)) if path.is_symlink() else followed(path).name
     number = re.match(rf"\.?step-(\d+)({re.escape(REPLACED)})?$", os.path.basename(name))
-    return int(number.group(1)) if number else _step_in_state(path) if path.name in NAMES else -1
-
-
-def is_copy(path: Path) -> bool:
-    """Whether an alias has become a copy of its checkpoint."""
-    return path.name in NAMES and path.is_dir() and not path.is_symlink()
-
-
-def says_best(path: Path) -> bool:
-    """Whether the checkpoint was the best one when it was written."""
-    return _state(path).get("best") is True
-
-
-def _step_in_state(path: Path) -> int:
-    progress = _state(path).get("progress")
+    if number or path.name not in NAMES:
+        return int(number.group(1)) if number else -1
+    progress = json_object(path / STATE).get("progress")
     step = progress.get("step") if isinstance(progress, dict) else None
     return step if isinstance(step, int) and step >= 0 else -1
-
-
-def _state(path: Path) -> Dict[str, Any]:
-    """Empty where it is damaged, or a pipe; whoever reads the checkpoint will say so."""
-    try:
-        content = json.loads((path / STATE).read_text(encoding="utf-8")) if (path / STATE).is_file() else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

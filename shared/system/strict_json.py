@@ -7,8 +7,10 @@ the dotted name of the value; so a text where a number belongs is found here and
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
-from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Type, TypeVar, Union
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Type, TypeVar, Union
 
 from shared.text import closest, is_name
 
@@ -41,6 +43,15 @@ _OF_TYPE = {
     float: _number(-_FLOAT, _FLOAT, "a finite number"),
     str: Kind(lambda value: isinstance(value, str) and len(value) <= _TEXT and is_name(value), "a printable text"),
 }
+
+
+def json_object(path: Path) -> Dict[str, Any]:
+    """The object in a file, unchecked; empty if there is none, if it is damaged, or of a pipe, which would block."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def typed(kind: Type[T], content: Any, name: str = "") -> T:
