@@ -14,6 +14,8 @@ import sys
 import unicodedata
 from typing import Dict, Iterable, Optional
 
+_ALIKE = 0.75  # of difflib's ratio: --version is 0.62 of --period
+_ABBREVIATION = 4  # letters
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -60,10 +62,6 @@ def decoded(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-_ALIKE = 0.75  # of difflib's ratio: --version is 0.62 of --period
-_ABBREVIATION = 4  # letters
-
-
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The advice for a misspelled word: "did you mean 'x'?" or the list of all choices."""
     choices = list(choices)
@@ -102,8 +100,7 @@ def look_alikes(names: Iterable[str], others: Iterable[str]) -> Dict[str, str]:
     They differ only in Unicode normalization (macOS's NFD), case, character width or surrounding spaces.
     """
     alike = {_seen(other): other for other in others}
-    found = {name: alike.get(_seen(name), name) for name in names}
-    return {name: other for name, other in found.items() if other != name}
+    return {name: alike[_seen(name)] for name in names if alike.get(_seen(name), name) != name}
 
 
 def _seen(name: str) -> str:
@@ -113,7 +110,7 @@ def _seen(name: str) -> str:
 
 def duration(seconds: float) -> str:
     """A length of time for people: "3.3 days", "5.0 hours", "12 minutes"."""
-    for unit, size, digits in (("days", 86400.0, 1), ("hours", 3600.0, 1), ("minutes", 60.0, 0)):
-        if seconds >= 2 * size or unit == "minutes":
-            return f"{seconds / size:.{digits}f} {unit}"
-    raise AssertionError("unreachable")
+    for unit, size in (("days", 86400.0), ("hours", 3600.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} minutes"

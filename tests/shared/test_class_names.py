@@ -53,7 +53,7 @@ def test_counting_by_a_match_counts_what_the_network_answered(network, data):
     found = match(Classes(tuple(network)), Classes(tuple(some)), "")
     labels = np.array(data.draw(st.lists(st.integers(0, len(some) - 1), max_size=20)), np.int32)
     assert [network[label] for label in found.labels(labels)] == [some[label] for label in labels]
-    narrow = found.restricted()
+    narrow = found.for_evaluation(True)
     assert [narrow.names[label] for label in narrow.labels(labels)] == [some[label] for label in labels]
     assert sorted(narrow.names) == sorted(some)
     if narrow.columns is not None:
@@ -144,7 +144,7 @@ def test_weights_of_imagenet_are_matched_by_wordnet_id():
     assert found.outputs == (700, 3, 999)
     assert found.names == wnids
     assert "ImageNet" in found.notes[0]
-    assert found.restricted().columns == (3, 700, 999)
+    assert found.for_evaluation(True).columns == (3, 700, 999)
     with pytest.raises(UsageError, match=r"1 class that the network does not know \(stray\)"):
         match(Classes.numbered(1000), Classes((*wnids[1:], "stray")), "")
     own = tuple(f"class{number}" for number in range(1000))  # somebody's own thousand
