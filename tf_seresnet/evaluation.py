@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, Match, match
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
@@ -27,6 +26,7 @@ from shared.run.example_predictions import FILE, MostConfident, write_examples
 from shared.run.folder import named_weights, run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
+from shared.system.signals import Interrupts
 from tf_seresnet import checkpoints, devices, run_setup
 from tf_seresnet.checkpoints import Found
 from tf_seresnet.input_pipeline import Normalisation, load_data

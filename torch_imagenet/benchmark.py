@@ -11,13 +11,13 @@ from typing import Any, Callable, Dict
 
 import torch
 
-from shared.cli.signals import Interrupts
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run.clock import Clock
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.progress import Progress
+from shared.system.signals import Interrupts
 from torch_imagenet import description
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision

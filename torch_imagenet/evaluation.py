@@ -14,7 +14,6 @@ from PIL import Image
 from torch import nn
 
 from shared.class_names import Match, match
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
@@ -26,6 +25,7 @@ from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
 from shared.run.folder import open_folder, run_folder
 from shared.run.log import RunLog, now
+from shared.system.signals import Interrupts, Stopped
 from torch_imagenet import description
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device

@@ -7,11 +7,11 @@ from typing import List
 
 import torch
 
-from shared.cli.signals import Interrupts
 from shared.results import record as records
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.system.atomic_files import write_atomic
+from shared.system.signals import Interrupts
 from torch_imagenet import description
 from torch_imagenet.benchmark import SyntheticStep, write
 from torch_imagenet.devices.device import Device

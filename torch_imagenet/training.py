@@ -11,7 +11,6 @@ from typing import Dict, Iterator, List, Optional, Tuple
 import torch
 
 from shared.checkpoint.folder import Found
-from shared.cli.signals import Interrupts
 from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
@@ -20,6 +19,7 @@ from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
+from shared.system.signals import Interrupts
 from torch_imagenet import checkpoints, description, evaluation, log_lines
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks

@@ -38,9 +38,8 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("allow_abbrev", False)
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**settings)
-        self.add_argument(
-            "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the versions and exit"
-        )
+        shown = "show the versions and exit"
+        self.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help=shown)
 
     def error(self, message: str) -> NoReturn:
         message = one_line(" ".join(message.splitlines()))
@@ -124,20 +123,20 @@ def number(kind: Any, least: float, below: float = math.inf) -> Callable[[str], 
     return convert
 
 
-def whole_numbers(text: str) -> Tuple[int, ...]:
-    """An argparse type: "80,120" to (80, 120)."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write 80,120") from None
+def list_of(kind: Any) -> Callable[[str], Tuple[Any, ...]]:
+    """An argparse type: "80,120" to (80, 120), of ints or floats."""
+
+    def convert(text: str) -> Tuple[Any, ...]:
+        try:
+            return tuple(map(kind, text.split(",")))
+        except ValueError:
+            what = "whole numbers; write 80,120" if kind is int else "numbers; write 0.1,0.01"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
+
+    return convert
 
 
-def numbers(text: str) -> Tuple[float, ...]:
-    """An argparse type: "0.1,0.01" to (0.1, 0.01)."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers; write 0.1,0.01") from None
+whole_numbers, numbers = list_of(int), list_of(float)
 
 
 def common_parser(
@@ -151,14 +150,8 @@ def common_parser(
 ) -> Parser:
     """The parser with all shared options, to which a half adds its own."""
     parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
-    parser.add_argument(
-        "mode",
-        nargs="?",
-        default="train",
-        type=one_of(*modes),
-        metavar="MODE",
-        help=f"{', '.join(modes)} (default: train)",
-    )
+    named = f"{', '.join(modes)} (default: train)"
+    parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE", help=named)
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"), print_freq)
@@ -167,41 +160,22 @@ def common_parser(
 
 
 def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> None:
-    group.add_argument("--recipe", type=one_of(*recipes), help=", ".join(recipes))
-    group.add_argument("--network", type=one_of(*networks), help=", ".join(networks))
-    group.add_argument(
-        "--data-path",
-        "--data_path",
-        "--data",
-        "--data_dir",
-        "--data-dir",
-        "-d",
-        type=expanded,
-        metavar="DIR",
-        help="the data set (default: the usual folder here, else the embedded sample)",
-    )
-    group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
-    group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
-    group.add_argument("--deterministic", action="store_true", help="use deterministic operators only")
-    group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
-    group.add_argument(
-        "--restrict-classes",
-        action="store_true",
-        help="evaluate: predict only classes of the data set, where the network has more",
-    )
-    group.add_argument(
-        "--distributed",
-        "--multiprocessing-distributed",
-        action="store_true",
-        help="train on several devices: --num-devices, else all",
-    )
-    group.add_argument(
-        "--num-devices",
-        "--num_devices",
-        type=number(int, 1),
-        metavar="N",
-        help="devices of this machine to use (default: 1, with --distributed all)",
-    )
+    add = group.add_argument
+    add("--recipe", type=one_of(*recipes), help=", ".join(recipes))
+    add("--network", type=one_of(*networks), help=", ".join(networks))
+    data_path = ("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d")
+    data = "the data set (default: the usual folder here, else the embedded sample)"
+    add(*data_path, type=expanded, metavar="DIR", help=data)
+    add("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
+    add("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
+    add("--deterministic", action="store_true", help="use deterministic operators only")
+    add("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
+    restricted = "evaluate: predict only classes of the data set, where the network has more"
+    add("--restrict-classes", action="store_true", help=restricted)
+    several = "train on several devices: --num-devices, else all"
+    add("--distributed", "--multiprocessing-distributed", action="store_true", help=several)
+    devices = "devices of this machine to use (default: 1, with --distributed all)"
+    add("--num-devices", "--num_devices", type=number(int, 1), metavar="N", help=devices)
 
 
 def _add_training(group: Any) -> None:
@@ -209,48 +183,29 @@ def _add_training(group: Any) -> None:
     add("--epochs", "--total_epochs", "--train_epochs", type=number(int, 1), metavar="N")
     add("--max-steps", "--max_step", type=number(int, 1), metavar="N", help="stop after N steps in total")
     add("--batch-size", "--batch_size", "--train-batch", "-b", type=number(int, 1), metavar="N", help="per device")
-    add(
-        "--learning-rate",
-        "--lr",
-        "--initial-lr",
-        "--init_learning_rate",
-        type=number(float, 1e-12),
-        metavar="RATE",
-        help="the initial rate; the schedule's later rates keep their ratio to it",
-    )
+    learning_rate = ("--learning-rate", "--lr", "--initial-lr", "--init_learning_rate")
+    rate = "the initial rate; the schedule's later rates keep their ratio to it"
+    add(*learning_rate, type=number(float, 1e-12), metavar="RATE", help=rate)
     add("--scheduler", "--lr-scheduler", type=one_of(*schedules.KINDS), help=", ".join(schedules.KINDS))
     add("--milestones", type=whole_numbers, metavar="E,E,...", help="zero-based epochs at which the rate changes")
     add("--factors", type=numbers, metavar="F,F,...", help="of the initial rate, one per milestone")
     add("--warm-up-epochs", "--warmup-epochs", "--warm_up_epochs", "--warmup", "--wp", type=number(int, 0), metavar="N")
     add("--momentum", "--mom", type=number(float, 0, 1), metavar="M")
     add("--weight-decay", "--weight_decay", "--wd", type=number(float, 0), metavar="W")
-    add(
-        "--seed",
-        "--manualSeed",
-        type=number(int, 0, 2**32),
-        metavar="N",
-        help="of the initial weights, the order and the crops",
-    )
+    seed = "of the initial weights, the order and the crops"
+    add("--seed", "--manualSeed", type=number(int, 0, 2**32), metavar="N", help=seed)
 
 
 def _add_files(group: Any, print_freq: int) -> None:
     add = group.add_argument
     add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
     add("--resume", type=on_disk, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
-    add(
-        "--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help="weights: a checkpoint or the folder of a run"
-    )
+    weights = "weights: a checkpoint or the folder of a run"
+    add("--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help=weights)
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
-    add(
-        "--print-freq",
-        "--print_freq",
-        "-p",
-        type=number(int, 1),
-        default=print_freq,
-        metavar="N",
-        help="steps per log line",
-    )
+    spellings, steps = ("--print-freq", "--print_freq", "-p"), "steps per log line"
+    add(*spellings, type=number(int, 1), default=print_freq, metavar="N", help=steps)
 
 
 def _add_limits(group: Any) -> None:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import List
 
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.launchers.placement import check_adapter
 from shared.launchers.plan import Plan
@@ -18,6 +17,7 @@ from shared.launchers.result_file import case_name, console_lines, fields, logge
 from shared.results.record import read_record
 from shared.run.folder import move_to_previous
 from shared.system.atomic_files import write_atomic
+from shared.system.signals import Interrupts
 
 RESULTS = ("*_bs*.log", "train_*_loss.txt")  # in test/output/<device-id>, besides the log
 

@@ -10,10 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
-from shared.cli.signals import Interrupts, Stopped, reader_gone
 from shared.errors import UsageError
 from shared.run.append_log import AppendedFile
 from shared.system import orphans
+from shared.system.signals import Interrupts, Stopped, reader_gone
 from shared.text import encoded
 
 _GRACE = 10  # seconds to read the rest of a pipe after the command has ended

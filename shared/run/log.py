@@ -13,12 +13,12 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, TextIO
 
 import numpy as np
 
-from shared.cli.signals import Stopped, reader_gone
 from shared.errors import UsageError, reason
 from shared.run.append_log import AppendedFile
 from shared.run.folder_lock import locked
 from shared.run.tensorboard import HyperParameter, TensorBoardFile
 from shared.system.atomic_files import write_atomic
+from shared.system.signals import Stopped, reader_gone
 from shared.text import encoded
 
 

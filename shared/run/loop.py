@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TypeVar
 
 from shared import roofline
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import DataError, RunEnded
 from shared.metrics import Metrics
 from shared.run import disk_errors, events
 from shared.run.clock import Clock
 from shared.run.log import RunLog
 from shared.run.progress import Progress
+from shared.system.signals import Interrupts, Stopped
 
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from shared.checkpoint.folder import newest
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.run.folder import new_folder_name
 from shared.system import orphans
+from shared.system.signals import Interrupts, Stopped, stop_at_once
 from torch_imagenet.devices.device import network_environment
 from torch_imagenet.distributed.restart import JOB
 from torch_imagenet.options import RunConfig
@@ -56,7 +56,7 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
     os.environ.update(orphans.followed())
     _silence("torch.distributed.elastic")
     port = config.master_port or (PORT if nodes > 1 else 0)
-    with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
+    with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.forwarded(stop_at_once):
         launcher = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,

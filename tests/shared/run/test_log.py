@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.cli.signals import Stopped
 from shared.errors import UsageError
 from shared.run.log import RunLog, now
+from shared.system.signals import Stopped
 
 
 @pytest.fixture

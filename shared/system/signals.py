@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import Any, Callable, Dict, Iterator, Optional, TextIO
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional, TextIO
 
 # What asks a process to end. SIGHUP: the terminal, or the connection to it, is gone; Windows has none.
 REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -18,6 +18,11 @@ class Stopped(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_status = 128 + number
+
+
+def stop_at_once(number: int) -> NoReturn:
+    """What `Interrupts.forwarded` takes where there is no step to finish. Raises Stopped."""
+    raise Stopped(number)
 
 
 def reader_gone(stream: TextIO) -> Stopped:
@@ -41,7 +46,6 @@ class Interrupts:
     def __init__(self) -> None:
         self.requested: Optional[int] = None
         self._previous: Dict[int, Any] = {}
-        self._immediate = False
         self._first_only = False
         self._receiver: Optional[Callable[[int], Any]] = None
 
@@ -54,15 +58,6 @@ class Interrupts:
     def __exit__(self, *error: Any) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Inside, the first signal raises Stopped immediately, too: there is no step to finish."""
-        self._immediate = True
-        try:
-            yield
-        finally:
-            self._immediate = False
 
     @contextlib.contextmanager
     def forwarded(self, receiver: Callable[[int], Any]) -> Iterator[None]:
@@ -87,7 +82,7 @@ class Interrupts:
     def _handle(self, number: int, frame: Any) -> None:
         if self._receiver is not None:
             self._receiver(number)
-        elif self._immediate or (self.requested is not None and not self._first_only):
+        elif self.requested is not None and not self._first_only:
             raise Stopped(number)
         else:
             self.requested = self.requested or number
