@@ -14,6 +14,7 @@ from typing import Any, Callable
 from shared.checkpoint.folder import newest
 from shared.errors import UsageError, reason
 from shared.run.log import RunLog
+from shared.system.paths import writing
 
 # Errors that the user must fix. Any other OSError may be a defect of this project.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -49,10 +50,8 @@ def optional(write: Callable[[], Any], path: Path, log: RunLog) -> None:
 
 def required(write: Callable[[], Any], path: Path) -> None:
     """Call `write`, which writes a file that a run must leave in its folder. Raises UsageError if that fails."""
-    try:
+    with writing(path, advice(path.parent)):
         write()
-    except OSError as error:
-        raise UsageError(f"cannot write {path} ({reason(error)}); {advice(path.parent)}") from error
 
 
 def advice(folder: Path) -> str:

@@ -9,15 +9,15 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, TextIO
+from typing import Any, Dict, List, Mapping, Optional, Set, TextIO
 
 import numpy as np
 
-from shared.errors import UsageError, reason
 from shared.run.append_log import AppendedFile
 from shared.run.folder_lock import locked
 from shared.run.tensorboard import HyperParameter, TensorBoardFile
 from shared.system.atomic_files import write_atomic
+from shared.system.paths import writing
 from shared.system.signals import Stopped, reader_gone
 from shared.text import encoded
 
@@ -62,12 +62,12 @@ class RunLog:
     def _open(self, folder: Path, resumed_from_step: int, text: Path) -> None:
         self._closing.enter_context(locked(folder))
         self._closing.callback(self._write_notes)
-        with _or_refused(text, "free space, or choose another --log-file"):
+        with writing(text, "free space, or choose another --log-file"):
             self._text = AppendedFile(text, self._notes)
         self._closing.callback(self._text.close)
         self._closing.callback(self._write_notes)  # about the other two files
         events = folder / "events.jsonl"
-        with _or_refused(events, "free space, or choose another --output-dir"):
+        with writing(events, "free space, or choose another --output-dir"):
             if events.exists():
                 self._evaluated = _drop_events_after(events, resumed_from_step)
             self._events = AppendedFile(events, self._notes)
@@ -167,14 +167,6 @@ class RunLog:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def _or_refused(path: Path, advice: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"cannot write {path} ({reason(error)}); {advice}") from error
 
 
 def _size_of_terminal() -> Dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -26,14 +25,10 @@ def follow() -> None:
     At the SIGTERM a training writes its checkpoint, its ranks together.
     """
     text = os.environ.pop(VARIABLE, "")  # not for child processes of this one
-    if not text.isdigit():
-        return
-    if os.getppid() != int(text):
-        if _lives(int(text)):
-            return  # another program between the two is responsible
+    if text.isdigit() and os.getppid() == int(text):
+        _when_orphaned(_terminate)
+    elif text.isdigit() and not _lives(int(text)):  # else another program between the two is responsible
         _terminate()
-        return
-    _when_orphaned(_terminate)
 
 
 def end_with_parent(started_by: int) -> None:
@@ -62,9 +57,8 @@ def _terminate() -> None:
 
 
 def _lives(process: int) -> bool:
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Deque, Iterable, Iterator, Optional, Tuple, TypeVar
+from typing import Any, Callable, Deque, Iterable, Iterator, Tuple, TypeVar
 
 from shared.errors import DataError
 from shared.system import orphans
@@ -22,7 +22,7 @@ class ProcessPool:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._processes: Optional[ProcessPoolExecutor] = None
+        self._processes = ProcessPoolExecutor(workers, initializer=_begin, initargs=(os.getpid(),))
 
     def results(
         self, work: Callable[[A], R], items: Iterable[Tuple[T, A]], ahead: int, name: Callable[[T], str]
@@ -33,19 +33,25 @@ class ProcessPool:
         the place that the message names.
         """
         if self.workers == 1:
-            for tag, argument in items:
-                yield tag, work(argument)
+            yield from ((tag, work(argument)) for tag, argument in items)
             return
-        if self._processes is None:
-            self._processes = ProcessPoolExecutor(self.workers, initializer=_begin, initargs=(os.getpid(),))
         running: Deque[Tuple[T, Future[R]]] = deque()
+
+        def finished() -> Tuple[T, R]:
+            tag, future = running.popleft()
+            try:
+                return tag, future.result()
+            except BrokenProcessPool as error:
+                what = f"a process died near {name(tag)}, out of memory or of a hostile file"
+                raise DataError(f"{what}; try --workers 1") from error
+
         try:
             for tag, argument in items:
                 running.append((tag, self._processes.submit(work, argument)))
                 if len(running) >= ahead:
-                    yield _result(*running.popleft(), name)
+                    yield finished()
             while running:
-                yield _result(*running.popleft(), name)
+                yield finished()
         finally:
             for _, future in running:
                 future.cancel()
@@ -54,17 +60,7 @@ class ProcessPool:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._processes is not None:
-            self._processes.shutdown()
-
-
-def _result(tag: T, future: Future[R], name: Callable[[T], str]) -> Tuple[T, R]:
-    try:
-        return tag, future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"a process died near {name(tag)}, out of memory or of a hostile file; try --workers 1"
-        ) from error
+        self._processes.shutdown()
 
 
 def _begin(started_by: int) -> None:
