@@ -17,24 +17,15 @@ _SHAPE: Dict[str, Any] = {
     "device": {"kind": str, "count": COUNT},
     "arithmetic": dict,
     "clock": {
-        "steps": COUNT,
-        "images": COUNT,
-        "seconds": NUMBER,
-        "waited": NUMBER,
-        "seconds_observed": NUMBER,
-        "longest": NUMBER,
+        **dict.fromkeys(("steps", "images"), COUNT),
+        **dict.fromkeys(("seconds", "waited", "seconds_observed", "longest"), NUMBER),
         "shortest": Optional[float],
         "cells": List[Tuple[int, int]],
     },
     "progress": dict.fromkeys(_PROGRESS, COUNT),
 }
-_REQUIRED = (
-    "data.path",
-    "data.fingerprint",
-    "device.kind",
-    *(f"clock.{key}" for key in _SHAPE["clock"]),
-    *(f"progress.{key}" for key in _PROGRESS if key != "epoch_correct5"),  # absent in older checkpoints
-)
+_REQUIRED = ["data.path", "data.fingerprint", "device.kind", *(f"clock.{key}" for key in _SHAPE["clock"])]
+_REQUIRED += [f"progress.{key}" for key in _PROGRESS if key != "epoch_correct5"]  # absent in older checkpoints
 _LARGEST_CELL = 10_000  # of a clock's histogram: e^50 seconds
 
 

@@ -25,6 +25,8 @@ from shared.run.progress import Progress
 from shared.system.signals import Interrupts, Stopped
 
 T = TypeVar("T")
+# TensorBoard's tag of what `Clock.window` calls so.
+_SPEED_TAGS = {"images_per_second": "images_per_second", "step_ms_p50": "step_ms", "data_wait_share": "data_wait_share"}
 
 
 @dataclass(frozen=True)
@@ -124,22 +126,19 @@ class Run:
             self._save_stopped()
 
     def _save_stopped(self) -> None:
-        if self._step_is_whole:
+        what, then = "stopped in the middle of a step", f"; --resume {self.folder} goes on from its last checkpoint"
+        if self._step_is_whole:  # else a second signal did not wait for the end of the step
             self.read()
             self.save(last=True)
-            then = f"; continue exactly with --resume {self.folder}" if self.folder else ""
-            self.log.line(f"stopped at step {self.progress.step}{then}")
-        else:  # a second signal, which did not wait for the end of the step
-            then = f"; --resume {self.folder} goes on from its last checkpoint" if self.folder else ""
-            self.log.line(f"stopped in the middle of a step{then}")
+            what, then = f"stopped at step {self.progress.step}", f"; continue exactly with --resume {self.folder}"
+        self.log.line(what + (then if self.folder else ""))
 
     # -- epochs and steps ------------------------------------------------------------------------------------------
 
     def epochs(self) -> Iterator[int]:
         """The zero-based epochs to train and evaluate; at least one, of a finished run the last one's evaluation."""
-        first = True
-        while first or self.progress.step < self.plan.total_steps or self._evaluation_is_due():
-            first = False
+        yield self.progress.epoch
+        while self.progress.step < self.plan.total_steps or self._evaluation_is_due():
             yield self.progress.epoch
 
     def steps(self, start: Callable[[], Iterator[T]], timed: bool = True) -> Iterator[T]:
@@ -225,13 +224,23 @@ class Run:
 
     def log_step(self, rate: float, line: Callable[[Run, float, Dict[str, Any]], str], **more: Any) -> None:
         """Log the step that has just been read; `line(run, rate, throughput)` words it, `more` goes to the events."""
-        if self.last is None or not self.progress.epoch_images:  # every step so far was left out
-            self.log.advance_bar()
+        progress, log = self.progress, self.log
+        if self.last is None or not progress.epoch_images:  # every step so far was left out
+            log.advance_bar()
             return
         speed = self.clock.window()
-        events.log_step(
-            self.log, line(self, rate, speed), self.progress, self.plan.epochs, rate, self.last.loss, speed, **more
-        )
+        means = {"loss": progress.loss, "top1": progress.top1, "top5": progress.top5, "learning_rate": rate}
+        values = {"epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": self.last.loss, **means}
+        tags = {f"train/{name}": value for name, value in means.items()}
+        tags.update((f"throughput/{tag}", speed[name]) for name, tag in _SPEED_TAGS.items() if name in speed)
+        log.event("step", progress.step, {**values, **more, **speed}, tags)
+        log.line(line(self, rate, speed))  # behind the event: where nobody reads it, the run stops here
+        watched = {"loss": f"{progress.loss:.3f}", "top1": f"{progress.top1:.1f}%"}
+        if speed:
+            watched["images/s"] = f"{speed['images_per_second']:.4g}"
+        if "data_wait_share" in speed:
+            watched["data wait"] = f"{100 * speed['data_wait_share']:.0f}%"
+        log.advance_bar(f"epoch {progress.epoch + 1}/{self.plan.epochs}", watched)
 
     def _raise_if_stopping(self) -> None:
         """Raise Stopped where this process, or the processes together, end before the next step."""
@@ -285,7 +294,7 @@ class Run:
         if write is None or folder is None:
             return
         with self.clock.paused():
-            state = {"progress": self.progress.to_json(), "clock": self.clock.to_state()}
+            state = {"progress": dict(vars(self.progress)), "clock": self.clock.to_state()}
             disk_errors.save_checkpoint(lambda: write(state, best), self.progress.step, self.log, folder, best, last)
 
     # -- record ----------------------------------------------------------------------------------------------------

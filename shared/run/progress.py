@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional
+from typing import Callable, Optional
 
 from shared.run.divergence import not_a_number
 
@@ -72,7 +71,3 @@ class Progress:
             return False
         self.best_top1, self.best_epoch = top1, self.epoch + 1
         return True
-
-    def to_json(self) -> Dict[str, Any]:
-        """A dictionary for `state.json`."""
-        return dataclasses.asdict(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -34,18 +35,12 @@ def commit() -> Optional[str]:
 def _git(root: Path, *arguments: str) -> Optional[str]:
     # Inside a git hook GIT_DIR and its siblings name another repository than the one at root.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    git, nothing = ["git", "-C", str(root), *arguments], subprocess.DEVNULL
     try:
-        result = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            env=environment,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        output = subprocess.check_output(git, env=environment, timeout=20, stdin=nothing, stderr=nothing)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.decode("utf-8", "replace").strip() if result.returncode == 0 else None
+    return output.decode("utf-8", "replace").strip()
 
 
 def command() -> str:
@@ -56,12 +51,11 @@ def command() -> str:
 def machine() -> str:
     """The processor's model and how many cores this process may use, as in "Kunpeng-920, 48 cores"."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
+    model = platform.processor() or platform.machine() or "processor not known"
+    with contextlib.suppress(OSError):
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        cpuinfo = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    model = found.group(1).strip() if found else platform.processor() or platform.machine() or "processor not known"
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+        model = found.group(1).strip() if found else model
     return f"{model}, {cores} core{'' if cores == 1 else 's'}"
 
 
@@ -94,24 +88,17 @@ def write_config(
 def version_line(frameworks: Sequence[str] = ()) -> str:
     """What `--version` prints: this project's version, its commit, Python's version, and the framework's.
 
-    `frameworks` are names of packages, of which the first one installed is shown. None is imported, which would take
-    seconds.
+    `frameworks` are packages, of which the first one installed is shown; none is imported, which takes seconds.
     """
-    parts = [f"se-pnas-kit {VERSION}"]
     head = commit()
-    parts += [f"commit {head}"] if head else []
-    parts.append(f"Python {platform.python_version()}")
-    installed = [(name, version) for name, version in ((name, _installed(name)) for name in frameworks) if version]
-    parts += ["{} {}".format(*installed[0])] if installed else []
-    return ", ".join(parts)
+    parts = [f"se-pnas-kit {VERSION}", *([f"commit {head}"] if head else []), f"Python {platform.python_version()}"]
+    installed = [f"{name} {version}" for name, version in zip(frameworks, map(_installed, frameworks)) if version]
+    return ", ".join([*parts, *installed[:1]])
 
 
 def _installed(package: str) -> Optional[str]:
-    try:
-        from importlib import metadata  # Python 3.8 and newer
-    except ImportError:
-        return None
-    try:
+    with contextlib.suppress(ImportError):  # of Python 3.7, which has no such module, or PackageNotFoundError
+        from importlib import metadata
+
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return None

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from shared.metrics import Metrics
-from shared.run.events import log_evaluation, log_start, log_step
+from shared.run.events import log_evaluation, log_start
 from shared.run.log import RunLog
-from shared.run.progress import Progress
+from shared.run.loop import Plan, Run, Step, StepResult
+from shared.system.signals import Interrupts
 
 SPEED = {"images_per_second": 123.4, "step_ms_p50": 8.0, "step_ms_p95": 9.0, "data_wait_share": 0.125, "steps_timed": 3}
 
@@ -36,17 +37,19 @@ class Told(RunLog):
         self.calls.append(("hyper-parameters", values))
 
 
-@pytest.fixture
-def progress():
-    made = Progress(epoch=2)
-    made.count(0.5, 3, 8, 6)
-    return made
+def logged(speed, **more):
+    """What a run logs of a step in its third epoch."""
+    log, plan = Told(), Plan(90, 10, 900, 1, None, 0)
+    run = Run(plan, Step(), log, Interrupts(), None, None)
+    run.progress.epoch, run.clock.window = 2, lambda: speed
+    run.count(StepResult(0.5, 3, 6, 8))
+    run.read()
+    run.log_step(0.1, lambda run, rate, speed: "the line", **more)
+    return log.calls
 
 
-def test_a_step_is_an_event_then_a_line_then_the_bar(progress):
-    log = Told()
-    log_step(log, "the line", progress, 90, 0.1, 0.5, SPEED, loss_scale=128.0)
-    event, line, bar = log.calls
+def test_a_step_is_an_event_then_a_line_then_the_bar():
+    event, line, bar = logged(SPEED, loss_scale=128.0)
     values = {"epoch": 3, "loss": 0.5, "step_loss": 0.5, "top1": 37.5, "top5": 75.0, "learning_rate": 0.1}
     tags = {
         "train/loss": 0.5,
@@ -58,14 +61,13 @@ def test_a_step_is_an_event_then_a_line_then_the_bar(progress):
         "throughput/data_wait_share": 0.125,
     }
     assert event == ("event", "step", 1, {**values, "loss_scale": 128.0, **SPEED}, tags)
+    assert list(event[3]) == [*values, "loss_scale", *SPEED]
     assert line == ("line", "the line")
     assert bar == ("bar", "epoch 3/90", {"loss": "0.500", "top1": "37.5%", "images/s": "123.4", "data wait": "12%"})
 
 
-def test_before_anything_is_timed_nothing_is_said_of_speed(progress):
-    log = Told()
-    log_step(log, "", progress, 90, 0.1, 0.5, {})
-    (_, _, _, _, tags), _, (_, _, watched) = log.calls
+def test_before_anything_is_timed_nothing_is_said_of_speed():
+    (_, _, _, _, tags), _, (_, _, watched) = logged({})
     assert not [tag for tag in tags if tag.startswith("throughput")]
     assert set(watched) == {"loss", "top1"}
 
