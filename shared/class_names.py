@@ -27,10 +27,7 @@ _MOST_BYTES = 64 * 2**20
 
 
 class Classes(NamedTuple):
-    """The classes of a network's outputs or of a data set's labels, in their order.
-
-    If not `named`, `names` are the indices as text.
-    """
+    """The classes of a network's outputs or of a data set's labels, in their order; indices as text if not `named`."""
 
     names: Tuple[str, ...]
     named: bool = True
@@ -49,7 +46,7 @@ class Classes(NamedTuple):
 class Match:
     """Class i of the data set is output `outputs[i]`; `names` are those of all outputs that can be predicted.
 
-    `notes` are lines for the user. `columns` are the indices of those outputs among the network's; None means all.
+    `notes` are lines for the user, `columns` the indices of those outputs among the network's; None means all.
     """
 
     outputs: Tuple[int, ...]
@@ -111,10 +108,9 @@ def match(network: Classes, data: Classes, advice: str) -> Match:
 
 
 def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple[int, ...]:
-    """For each name of the data set, its index among the network's.
+    """For each name of the data set, its index among the network's; equal are names with one composed form (NFC).
 
-    Names are equal if their composed forms (Unicode NFC) are. Raises UsageError with the names that differ, and with
-    repeated names unless both lists are the same.
+    Raises UsageError with the names that differ, and with repeated names unless both lists are the same.
     """
     if list(network) == list(data):
         return tuple(range(len(data)))
@@ -156,10 +152,7 @@ def imagenet() -> Tuple[str, ...]:
 
 
 def _published(outputs: int, data: Classes) -> Tuple[Classes, List[str]]:
-    """The published order that fits so many outputs and the names of the data set, and a note; else without names.
-
-    Half of the names must be ImageNet's WordNet ids, not all of them, so that a stray folder is reported.
-    """
+    """The published order of so many outputs, if half of the names are ImageNet's or all CIFAR-10's, and a note."""
     for title, names, share in (("ImageNet", imagenet(), 0.5), ("CIFAR-10", CIFAR10, 1.0)):
         if len(names) == outputs and data.named and len(set(data.names) & set(names)) >= share * len(data.names):
             note = f"the weights have no class names; their outputs are taken for {title}'s classes in its order"

@@ -29,14 +29,11 @@ _SUMS = (
 
 
 class Predictions(NamedTuple):
-    """The predictions for the A rows of a batch whose logits are finite.
+    """Of the A rows of a batch whose logits are finite: their indices in the unmasked batch, and the predictions."""
 
-    `rows` int64 [A] index the unmasked batch; `classes` int64 [A]; `confidence` float64 [A] is their softmax, 0 to 1.
-    """
-
-    rows: np.ndarray
-    classes: np.ndarray
-    confidence: np.ndarray
+    rows: np.ndarray  # int64 [A]
+    classes: np.ndarray  # int64 [A]
+    confidence: np.ndarray  # float64 [A], their softmax, 0 to 1
 
 
 class Metrics:
@@ -61,8 +58,8 @@ class Metrics:
         """Count a batch and return its predictions: logits [B, K], integer labels [B], optional bool mask [B].
 
         Rows where the mask is False (padding) are ignored. A row with a non-finite logit counts as an image, never as
-        correct, and makes `loss` nan. Raises DataError for a label outside 0..K-1 and ValueError for wrong shapes or
-        types; the sums are then unchanged.
+        correct, and makes `loss` nan. Raises DataError for a label outside 0..K-1, ValueError for wrong shapes or
+        types; nothing is counted then.
         """
         logits, labels = self._checked(logits, labels, mask)
         finite = np.isfinite(logits).all(axis=1)
@@ -162,10 +159,9 @@ class Metrics:
 
     @property
     def reliability(self) -> Dict[str, Any]:
-        """The 15 equal bins of confidence behind `expected_calibration_error`, the least confident first.
+        """Images, mean confidence and accuracy in percent (None without images) of the 15 bins, least confident first.
 
-        `images` of each bin, their mean `confidence` and `accuracy` in percent, None where a bin has no images. Images
-        with non-finite logits are left out.
+        Images with non-finite logits are left out.
         """
 
         def shares(parts: np.ndarray, unit: int = 1) -> List[Optional[float]]:

@@ -1,6 +1,5 @@
-"""The learning rate as a pure function of training progress.
+"""The learning rate as a pure function of training progress, in epochs, zero-based and fractional.
 
-Progress is measured in epochs, zero-based and fractional: 0.0 is the first step, 1.0 the first of the second epoch.
 All documented recipes change the rate only between epochs, so `Schedule.at` truncates progress to whole epochs unless
 `every_step` is set.
 """

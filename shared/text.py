@@ -1,8 +1,7 @@
 """Text from outside: names that are not UTF-8, byte order marks, misspelled words.
 
 Python decodes the bytes of a file name that are not in the file system's encoding to lone surrogates (PEP 383), which
-UTF-8 cannot encode. They are kept in memory, so that the file can be opened, and written as escapes, `caf\\udce9`, as
-in JSON.
+UTF-8 cannot encode. They are kept in memory, and written as escapes, `caf\\udce9`, as in JSON.
 """
 
 from __future__ import annotations
@@ -52,10 +51,7 @@ def printable(text: str) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Decode a text file: UTF-8, or UTF-16 with a byte order mark, as Excel, Notepad and PowerShell write it.
-
-    The mark is removed. Bytes that are not UTF-8 become lone surrogates.
-    """
+    """The text of a file in UTF-8 (other bytes become lone surrogates) or in UTF-16 with a byte order mark."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
@@ -70,10 +66,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def closest(word: str, choices: Iterable[str]) -> Optional[str]:
-    """The choice closest to `word`: at most a quarter of the letters differ, or `word` is its beginning; else None.
-
-    Dashes, underscores and case are ignored.
-    """
+    """The choice that differs from `word` in a quarter of its letters at most, or that begins with it; else None."""
     bare = {choice: _bare(choice) for choice in choices}
     if word in bare:
         return word
@@ -95,10 +88,7 @@ def _bare(word: str) -> str:
 
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> Dict[str, str]:
-    """The `names` that look like another name in `others`, with that one.
-
-    They differ only in Unicode normalization (macOS's NFD), case, character width or surrounding spaces.
-    """
+    """The `names` that differ from one of `others`, their values, in Unicode normalization, case, width or spaces."""
     alike = {_seen(other): other for other in others}
     return {name: alike[_seen(name)] for name in names if alike.get(_seen(name), name) != name}
 

@@ -68,10 +68,7 @@ class CheckpointFolder:
             point(self.folder, copy.name, target.name)
 
     def _find_best(self) -> None:
-        """Point `best` at the last checkpoint if that is the best and the run was killed before it could do so.
-
-        If `best` is missing, as after an incomplete copy, it is the newest checkpoint that was the best when written.
-        """
+        """Point `best` at the last checkpoint that was the best when written, if a kill or a copy prevented that."""
         last, numbered = followed(self.folder / "last"), _numbered(self.folder)
         candidates = [self.folder / last.resolve().name] if last.exists() else numbered[-1:]
         if not followed(self.folder / "best").exists():
@@ -112,10 +109,7 @@ class CheckpointFolder:
         return target
 
     def _prune(self, step: int) -> None:
-        """Remove the oldest, and those beyond `step`, which the run has resumed behind and will write anew.
-
-        No partly removed checkpoint is visible under its name, not even after a power cut.
-        """
+        """Hide and remove the oldest, and those beyond `step`, which the run has resumed behind and will write anew."""
         kept = {os.path.realpath(str(followed(self.folder / name))) for name in NAMES}
         numbered = _numbered(self.folder)
         newest = [path for path in numbered if step_of(path) <= step][-self._keep :]
@@ -139,10 +133,9 @@ def newest(run: Path) -> Optional[Path]:
 
 
 def find(path: Union[str, Path]) -> Found:
-    """The checkpoint at `path`: the folder of a checkpoint, of a run or of its checkpoints (the last one).
+    """The checkpoint at `path`: the folder of a checkpoint, of a run or of its checkpoints.
 
-    If the newest checkpoint of a run is damaged, the newest intact one is returned, with `notes`. Raises UsageError if
-    there is none.
+    Of a run it is the newest intact one; `notes` name those that are damaged. Raises UsageError if there is none.
     """
     path = followed(Path(path))
     if not holds_one(path):
@@ -238,10 +231,7 @@ def _remove(path: Path) -> None:
 
 
 def _put(temporary: Path, target: Path) -> None:
-    """Rename to `target`, after moving away an existing checkpoint of the same step.
-
-    Between the two renames that one is found under its temporary name.
-    """
+    """Rename to `target`; an existing checkpoint of that step has a temporary name until that is done."""
     if not target.exists():
         os.rename(str(temporary), str(target))
         return

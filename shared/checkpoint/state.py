@@ -30,7 +30,7 @@ _LARGEST_CELL = 10_000  # of a clock's histogram: e^50 seconds
 
 
 def check_state(folder: Path, state: Dict[str, Any], **kinds: Any) -> Dict[str, Any]:
-    """Check the state of the checkpoint in `folder`; return the entries named in `kinds` as these dataclasses.
+    """The entries of a checkpoint's state that are named in `kinds`, as these dataclasses.
 
     Raises UsageError where one of them, or an entry that both halves store, is missing or invalid.
     """

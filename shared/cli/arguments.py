@@ -1,7 +1,7 @@
 """The options that both halves share, with every spelling that the originals documented.
 
-Options that override the recipe default to None: the recipe's value applies. An unknown option is an error that names
-the nearest valid one; abbreviations are not accepted, because they change meaning when an option is added.
+Options that override the recipe default to None. An unknown option is an error that names the nearest valid one;
+abbreviations are not accepted, because they change meaning when an option is added.
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
         with Interrupts() as interrupts:
             orphans.follow()
             modes[options.mode](options, interrupts)
+        return 0
     except UsageError as error:
-        return _refused(str(error))
+        message = str(error)
     except Stopped as stopped:
         return stopped.exit_status
     except KeyboardInterrupt:  # outside Interrupts
@@ -36,12 +37,7 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
     except OSError as error:
         if error.errno not in disk_errors.FULL:
             raise
-        what = one_line(str(error.filename or "a file"))
-        return _refused(f"cannot write {what} ({reason(error)}); free space, or write to another disk")
-    return 0
-
-
-def _refused(message: str) -> int:
+        message = f"cannot write {error.filename or 'a file'} ({reason(error)}); free space, or write to another disk"
     with contextlib.suppress(OSError):  # standard error may be a file on the full disk
         print(f"error: {one_line(message)}", file=sys.stderr)
     return 2
@@ -50,8 +46,7 @@ def _refused(message: str) -> int:
 def prepare_streams() -> None:
     """Open a closed stream, as in `command >&-`, on the null device; escape characters that a stream cannot encode.
 
-    Python sets a closed stream to None, and the next file opened would get its descriptor: the output of a library or
-    of a child process would go into a checkpoint.
+    The next file opened would get its descriptor: the output of a library would go into a checkpoint.
     """
     for number in range(3):
         try:

@@ -1,8 +1,7 @@
 """A log file that survives a full disk: appended to by complete records, and completed once there is space again.
 
 A run does not end because a log cannot be written. Records that fail are kept in memory (a log is small beside a
-network) and retried with every later record and at the end. If the disk has not recovered by then, one line says how
-much is missing.
+network) and retried with every later record and at the end.
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ class _Totals:
 
 
 class Clock:
-    """Times the steps of a training loop.
+    """Times the steps of a training loop: make it right before the first step and call `step` at the end of each.
 
-    Make it right before the first step and call `step` at the end of each. The first `warmup_steps` steps
-    (compilation, caches, filling of queues) are not counted. `now` returns seconds and is there for tests.
-    `state` is that of `to_state`, whose sums are continued; a resumed process warms up anew, it compiles again.
+    The first `warmup_steps` (compilation, caches, filling of queues) are not counted. `now` returns seconds and is
+    there for tests. The sums of `state`, from `to_state`, are continued; a resumed process warms up anew, it compiles
+    again.
     """
 
     def __init__(
@@ -98,11 +98,10 @@ class Clock:
         return dict(vars(run), shortest=run.shortest if run.steps else None, cells=cells)
 
     def step(self, images: int, data_wait_seconds: Optional[float] = None, count: int = 1) -> None:
-        """`count` steps over `images` images together have ended since the last call, each taken to be equally long.
+        """`count` equally long steps over `images` images end now, after `data_wait_seconds` of waiting for data.
 
-        `data_wait_seconds` of the time went into waiting for data. More than one: a device works while the host goes
-        on, and the time is known only where the host waits for it; where the warm-up ends inside, all of them belong to
-        it. Raises RuntimeError inside `paused`.
+        Of a device that works while the host goes on, the time is known only where the host waits for it. Where the
+        warm-up ends inside, all of them belong to it. Raises RuntimeError inside `paused`.
         """
         if self._pauses_open:
             raise RuntimeError("a step ended while the clock was paused")
@@ -128,10 +127,7 @@ class Clock:
                 self._paused_seconds += self._now() - begin
 
     def summary(self) -> Dict[str, Any]:
-        """The `throughput` part of a record, its keys as there.
-
-        {} when no step has been timed; without data_wait_share when no wait was ever measured.
-        """
+        """The `throughput` part of a record; {} before a step is timed, without data_wait_share where no wait was."""
         return self._run.summary()
 
     def window(self) -> Dict[str, Any]:

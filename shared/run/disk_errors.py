@@ -23,8 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 def save_checkpoint(save: Callable[[], Any], step: int, log: RunLog, folder: Path, best: bool, last: bool) -> None:
     """Call `save`, which writes the checkpoint of this step of the run in `folder`.
 
-    A failure is one line in the log, and the run goes on; it raises UsageError if the checkpoint is the `last` of this
-    process.
+    A failure is one line in the log, and the run goes on; at the `last` of this process it raises UsageError.
     """
     log.sync()  # after a power cut, the events up to a checkpoint are there
     try:

@@ -27,8 +27,7 @@ def not_a_number(what: str) -> UsageError:
 def first_not_finite(tensors: Iterable[Named]) -> str:
     """The tensors that are not finite, as in " (layer1.bn.running_mean first, 3 tensors in all)"; "" if there are none.
 
-    `tensors` are the statistics in the order of computation, then the weights: a forward pass affects the statistics
-    from the faulty layer on, the backward pass after it all weights.
+    `tensors` are the statistics in the order of computation, then the weights, all of which a backward pass affects.
     """
     names = [name for name, values in tensors if not np.isfinite(values).all()]
     return f" ({names[0]} first, {len(names)} tensors in all)" if names else ""
@@ -41,10 +40,9 @@ def with_ranges(layer: str, tensors: Iterable[Named]) -> str:
 
 
 def check_evaluation(metrics: Metrics, data: str, layer: Optional[str], training: bool) -> None:
-    """Raise UsageError if an evaluation of `data` has no result.
+    """Raise UsageError if an evaluation of `data` has no result; `layer` is the first that is not finite, if known.
 
-    `layer` is the first one whose output is not finite, if known; `training` is whether the weights are those of a
-    training run, which has a last good checkpoint.
+    `training`: the weights are those of a training run, which has a last good checkpoint.
     """
     if not metrics.images:
         raise UsageError(f"no image of {data} could be read; look at check-data")
@@ -75,10 +73,9 @@ class SkippedSteps:
         self._steps, self._skipped = 0, skipped  # at the start of the window
 
     def check(self, step: int, steps: int, skipped: int, ended: bool) -> None:
-        """Raise UsageError if the scale has failed.
+        """Raise UsageError if the scale has failed at this `step` of the run, which may have `ended` an epoch.
 
-        `step` is the number of the last step, for the message; `steps` counts from `start`, `skipped` from the
-        beginning of the run; `ended` is whether an epoch has ended.
+        `steps` counts from `start`, `skipped` from the beginning of the run.
         """
         steps_now, skipped_now = steps - self._steps, skipped - self._skipped
         full = steps_now >= self._window

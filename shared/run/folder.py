@@ -32,8 +32,7 @@ def open_folder(
 ) -> Tuple[Path, List[str]]:
     """The folder of a run, `output_dir` or a new one, and a line for the log where an earlier run was moved.
 
-    The run whose checkpoint, in the folder `resumed`, is continued stays where it is. Raises UsageError where the
-    folder cannot be used.
+    The run whose checkpoint `resumed` is stays where it is. Raises UsageError where the folder cannot be used.
     """
     folder = run_folder(output_dir, name)
     if resumed is not None and resumed.resolve().parent == (folder / FOLDER).resolve():
@@ -45,8 +44,7 @@ def open_folder(
 def run_folder(output_dir: Optional[str], name: str) -> Path:
     """--output-dir, or a new folder under runs/ named after `name`.
 
-    Raises UsageError if it cannot be written, if a file of a run is a link or a device there, and if another process is
-    writing a run into it.
+    Raises UsageError if it cannot be written, has a link or a device where a run writes, or is another process's.
     """
     folder = make_folder(new_folder_name(name) if output_dir is None else output_dir)
     patterns = [*_ALWAYS, *itertools.chain(*_BY_TRAINING.values(), *_BY_MODE.values())]
@@ -69,9 +67,8 @@ def new_folder_name(name: str) -> Path:
 def set_aside(folder: Path, half: str, mode: str) -> Optional[Path]:
     """Move an earlier run in this folder to a folder previous-N in it, and return that; None if there is no run.
 
-    The files moved are those of the run of the earlier config.json or record, so that starting a command twice loses
-    nothing and foreign files stay. Raises UsageError if the new run would overwrite a foreign file or the earlier run
-    cannot be moved.
+    Those files are moved that its config.json or record vouches for. Raises UsageError if the new run would overwrite
+    another one, or they cannot be moved.
     """
     refuse_others(folder, half, mode)
     return move_to_previous(folder, _patterns_of_run_in(folder))
@@ -110,10 +107,7 @@ def _matching(folder: Path, patterns: Sequence[str]) -> List[Path]:
 
 
 def move_to_previous(folder: Path, patterns: Sequence[str]) -> Optional[Path]:
-    """Move the files that match these patterns to a folder previous-N, and return that; None if there are none.
-
-    Raises UsageError if they cannot be moved.
-    """
+    """Move files to a folder previous-N, and return that; None without files. Raises UsageError if it cannot."""
     earlier = _matching(folder, patterns)
     if not earlier:
         return None
@@ -149,8 +143,7 @@ def run_of(checkpoint: Union[str, Path]) -> Path:
 def named_weights(checkpoint: Optional[str], resume: Optional[str], weights: str) -> Union[str, Path]:
     """The path of --checkpoint or --resume, else the run under runs/ with the newest checkpoint.
 
-    Of those runs whose last checkpoint has a file that matches `weights`: the halves have different files, so that
-    neither picks up the other's run. Raises UsageError if there is none or both options are given.
+    Its files match `weights`, by which the halves differ. Raises UsageError if there is none or both options are given.
     """
     named = [path for path in (checkpoint, resume) if path is not None]
     if len(named) > 1:

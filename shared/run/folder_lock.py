@@ -1,7 +1,6 @@
-"""A lock on a run's folder, which is released when its process ends for whatever reason.
+"""A lock on a run's folder: two runs in one would move each other's files while they are written.
 
-Two runs in one folder would move each other's files while they are written, and leave one run's record beside the
-other's configuration.
+It is released when its process ends for whatever reason.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ _NAME = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock inside. Raises UsageError if another process holds it.
 
-    A POSIX lock belongs to a process, so that its children, such as data workers, do not keep it. Where the file system
-    has no locks or cannot be written, nothing is locked.
+    A POSIX lock is not kept by children, such as data workers. Where a file system has none, nothing is locked.
     """
     path, descriptor = folder / _NAME, -1
     while descriptor < 0:

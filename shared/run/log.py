@@ -31,11 +31,9 @@ class RunLog:
     """Writes the log of a run; with `folder=None` to the console alone, and if `silent` nowhere: another process does.
 
     Events beyond the step from which a run is resumed are dropped, so that events.jsonl is that of an uninterrupted
-    run; train.log keeps all lines. `text_file` replaces train.log.
-
-    Raises UsageError if another process is writing a run into the folder, or if train.log or events.jsonl cannot be
-    opened. Later write errors do not end the run: a line reports them, and another one their recovery or what is
-    missing in the end, see `shared.run.append_log`.
+    run; train.log, or `text_file`, keeps all lines. Raises UsageError if another process is writing a run into the
+    folder, or if train.log or events.jsonl cannot be opened. Later write errors become lines, see
+    `shared.run.append_log`.
     """
 
     def __init__(

@@ -201,10 +201,7 @@ class Run:
         return warmed_up or self.should_log(further) or self.should_save(further)
 
     def read(self, check: bool = True) -> None:
-        """Wait for the pending steps and count them; `check` the weights after them, too.
-
-        Raises UsageError naming the step whose loss, or after which a weight, is not finite.
-        """
+        """Count the pending steps, `check` the weights. Raises UsageError naming a step with numbers not finite."""
         if not self._pending:
             return
         if self.step.asynchronous:  # else only the device would notice a process that does not come

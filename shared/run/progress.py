@@ -13,8 +13,7 @@ from shared.run.divergence import not_a_number
 class Progress:
     """Counted in whole steps and images. Sums are Python floats, whose JSON form gives the same bits back.
 
-    `epoch` is zero-based; at the end of an epoch's training `step_in_epoch` equals the steps of an epoch until its
-    evaluation is done.
+    `epoch` is zero-based; `step_in_epoch` equals the steps of an epoch from its last one until its evaluation is done.
     """
 
     epoch: int = 0

@@ -69,8 +69,7 @@ def write_config(
 ) -> None:
     """Write config.json, everything that decided what a run does as it was resolved, into its folder. Raises OSError.
 
-    `identity` follows the command, as the job of a restarted process does. `parts` are network, options, device,
-    global_batch_size and data, each as it is to be read again.
+    `identity` follows the command; `parts` are network, options, device, global_batch_size and data.
     """
     content = {
         "command": command(),
@@ -86,10 +85,7 @@ def write_config(
 
 
 def version_line(frameworks: Sequence[str] = ()) -> str:
-    """What `--version` prints: this project's version, its commit, Python's version, and the framework's.
-
-    `frameworks` are packages, of which the first one installed is shown; none is imported, which takes seconds.
-    """
+    """What `--version` prints; of `frameworks` the first one installed, without importing it, which takes seconds."""
     head = commit()
     parts = [f"se-pnas-kit {VERSION}", *([f"commit {head}"] if head else []), f"Python {platform.python_version()}"]
     installed = [f"{name} {version}" for name, version in zip(frameworks, map(_installed, frameworks)) if version]

@@ -17,10 +17,7 @@ _DEFAULT_REMEDY = "where that matters, restore the earlier setting"
 
 
 def check_same_data(stored: Dict[str, Any], fingerprint: str, classes: Classes, path: str) -> None:
-    """Raise UsageError unless the data set at `path` is the one that a state's entry `data` describes.
-
-    It has the same fingerprint, and the same classes in the same order where both have names.
-    """
+    """Raise UsageError unless the data set at `path` has the fingerprint and the classes of a state's `data`."""
     what, before, now = "", stored.get("classes"), classes.names
     if fingerprint == stored["fingerprint"]:
         if before is None or not classes.named or tuple(before) == now:
@@ -48,8 +45,8 @@ def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Opti
 def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
     """A line per setting that differs from `before` the interruption. Settings missing on one side are skipped.
 
-    Floating-point addition depends on its order, and so on the number of threads, the memory format, the device and the
-    version of the framework. With other settings the continuation is not bit-identical to an uninterrupted run.
+    They change the order of floating-point additions; the continuation then is not bit-identical to an uninterrupted
+    run.
     """
     return [
         f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {before[name]}, which changes"

@@ -1,7 +1,6 @@
 """TensorBoard's event files, written with TensorBoard's protocol buffers and checksums, which need no framework.
 
-TensorBoard's own writer uses a thread, in which a full disk is a traceback on the console and, in the version for
-TensorFlow 1.15, a run that hangs.
+TensorBoard's own writer uses a thread, in which a full disk is a traceback, or in an old version a run that hangs.
 """
 
 from __future__ import annotations

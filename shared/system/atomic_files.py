@@ -19,8 +19,7 @@ _NOT_HERE = [getattr(errno, name) for name in "EINVAL ENOSYS EOPNOTSUPP ENOTSUP 
 def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
     """Replace the file at `path` by `content` atomically; when this returns, it survives a power cut.
 
-    Text is encoded in UTF-8, lone surrogates as escapes that are also valid in JSON (`\\udce9`). Raises OSError if the
-    folder cannot be written, and leaves nothing behind.
+    Text is UTF-8 with lone surrogates as escapes, as in JSON (`\\udce9`). Raises OSError, and leaves nothing behind.
     """
     path = Path(path)
     data = encoded(content) if isinstance(content, str) else content

@@ -20,10 +20,7 @@ def followed() -> Dict[str, str]:
 
 
 def follow() -> None:
-    """End with the parent, if it requested that by `followed`: by SIGTERM, later by SIGKILL.
-
-    At the SIGTERM a training writes its checkpoint, its ranks together.
-    """
+    """End with the parent, if it asked for that by `followed`: by SIGTERM, with a checkpoint, and later by SIGKILL."""
     text = os.environ.pop(VARIABLE, "")  # not for child processes of this one
     if text.isdigit() and os.getppid() == int(text):
         _when_orphaned(_terminate)

@@ -12,14 +12,14 @@ from shared.errors import DataError, UsageError, reason
 
 
 def expanded(path: Union[str, Path]) -> str:
-    """Return `path` with ~ or ~user replaced by the home folder: no shell expands it in --data-path=~/x or a variable.
+    """Return `path` with ~ or ~user replaced by the home folder, as no shell does in --data-path=~/x or a variable.
 
     Raises UsageError if that home is unknown: nobody means a folder named ~ in the current one.
     """
     text = str(path)
+    name = text.split("/")[0]
     if not text.startswith("~"):
         return text
-    name = text.split("/")[0]
     with contextlib.suppress(KeyError):  # what Python 3.7 raises for an unknown user id
         result = os.path.expanduser(text)
         if os.path.isabs(result) and (name != "~" or os.environ.get("HOME") != ""):

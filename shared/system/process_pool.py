@@ -29,8 +29,7 @@ class ProcessPool:
     ) -> Iterator[Tuple[T, R]]:
         """Yield (tag, work(argument)) for each (tag, argument), in order. `work` must be a function of a module.
 
-        At most `ahead` results are computed in advance. Raises DataError if a process dies; `name` turns the tag into
-        the place that the message names.
+        At most `ahead` results are computed in advance. Raises DataError if a process dies, which says `name(tag)`.
         """
         if self.workers == 1:
             yield from ((tag, work(argument)) for tag, argument in items)

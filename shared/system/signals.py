@@ -26,10 +26,7 @@ def stop_at_once(number: int) -> NoReturn:
 
 
 def reader_gone(stream: TextIO) -> Stopped:
-    """The exception for a BrokenPipeError on this stream, as in `| head`: stopped by SIGPIPE, which Python ignores.
-
-    Later output to the stream is discarded, so that no flush fails on it again, Python's last one included.
-    """
+    """Stopped by SIGPIPE, for a BrokenPipeError on this stream, as in `| head`; later output to it is discarded."""
     with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
         descriptor = stream.fileno()
         null = os.open(os.devnull, os.O_WRONLY)

@@ -55,10 +55,9 @@ def json_object(path: Path) -> Dict[str, Any]:
 
 
 def typed(kind: Type[T], content: Any, name: str = "") -> T:
-    """The dataclass with the fields in `content`, an object of JSON that is called `name`.
+    """The dataclass with the fields in `content`, an object of JSON that is called `name`; lists become tuples.
 
-    A field that is absent has its default, but a list must be there: a lost one would pass for an empty one. Lists
-    become tuples and objects become dataclasses where the dataclass has these.
+    A field that is absent has its default, but a list must be there: a lost one would pass for an empty one.
     """
     hints = typing.get_type_hints(kind)
     values = _values(content, {field.name: hints[field.name] for field in dataclasses.fields(kind)}, name)  # type: ignore[arg-type]
