@@ -21,7 +21,6 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.divergence import check_evaluation
-from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
 from shared.run.folder import named_weights, run_folder, set_aside
 from shared.run.log import RunLog, now
@@ -68,7 +67,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         # -- Record ------------------------------------------------------------------------------------------------
         if folder is None:
             return
-        log_evaluation(log, (checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
+        log.evaluation((checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
         write_pictures(log, folder, examples, data, setup.classes.names)
         result = setup.record(
             "evaluate",

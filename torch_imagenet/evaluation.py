@@ -21,7 +21,6 @@ from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.divergence import check_evaluation
-from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
 from shared.run.folder import open_folder, run_folder
 from shared.run.log import RunLog, now
@@ -164,7 +163,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
             return
         for line in evaluation_lines(metrics):
             log.line(line)
-        log_evaluation(log, weights.step, metrics)
+        log.evaluation(weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
         counted = records.evaluation_part(metrics, str(weights.path), bad.count)

@@ -14,7 +14,7 @@ from shared.checkpoint.folder import Found
 from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.run import disk_errors, events
+from shared.run import disk_errors
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
@@ -61,7 +61,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
             log.line(line)
         if ranks.is_first:
             disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)
-        events.log_start(log, recipe.to_json(), **description.hyper_parameters(setup))
+        log.start(recipe.to_json(), **description.hyper_parameters(setup))
         for line in [*description.introduction(setup, step), f"output: {folder}"]:
             log.line(line)
 

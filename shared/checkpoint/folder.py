@@ -2,7 +2,9 @@
 
 A checkpoint is a folder `checkpoints/step-00000391/` with the framework's files and `state.json`: progress, recipe,
 network and the checksums of the files. It is written under a temporary name, synced and renamed. `last` and `best` name
-two of them, see `shared.checkpoint.names`.
+two of them on every file system and after every way of copying: each is written as a symbolic link or, where there are
+none (exFAT, some network mounts), as a text file with the checkpoint's name, which zip archives and git also make of a
+link. It is read as either, and as the full copy of the checkpoint that `cp -rL`, `scp -r` and `zip -r` make of a link.
 """
 
 from __future__ import annotations
@@ -17,17 +19,56 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
-from shared.checkpoint.names import NAMES, REPLACED, STATE, followed, point, step_of
 from shared.errors import UsageError, one_line
 from shared.system.atomic_files import make_folder, open_to_others, sync_files, sync_folder, write_atomic
 from shared.system.strict_json import json_object
 
 FOLDER = "checkpoints"
+NAMES = ("last", "best")
+STATE = "state.json"
+REPLACED = ".replaced"
+_NUMBERED = re.compile(r"step-\d{1,18}\Z")
 _CHECKSUM = "checksum"
 _WRITING = ".writing-"
 # Leftovers of a killed run: `.writing-...` (once `.` and eight letters), `.step-...`, `.last...`, `.best...`.
 _LEFTOVER = re.compile(r"\.(writing-.*|[a-z0-9_]{8}|step-\d+.*|(last|best)(\..*)?)\Z")
 FORMAT = 2  # 1 had no checksum of the state itself
+
+
+def point(folder: Path, name: str, target: str) -> None:
+    """Make `name` an alias of the checkpoint `target` atomically. Raises OSError."""
+    temporary = folder / f".{name}"
+    if os.path.lexists(str(temporary)):
+        os.unlink(str(temporary))
+    try:
+        os.symlink(target, str(temporary))
+    except (OSError, NotImplementedError):
+        write_atomic(folder / name, target + "\n")
+    else:
+        os.replace(str(temporary), str(folder / name))
+
+
+def followed(path: Path) -> Path:
+    """The path, or the checkpoint that it names if it is a text file that is an alias."""
+    if path.is_symlink() or not path.is_file():  # a pipe would block
+        return path
+    try:
+        with path.open("rb") as file:
+            target = file.read(64).decode("ascii").strip()
+    except (OSError, ValueError):
+        return path
+    return path.parent / target if _NUMBERED.match(target) else path
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint from its name, that of an alias' target, or a copy's state; -1 if there is none."""
+    name = os.readlink(str(path)) if path.is_symlink() else followed(path).name
+    number = re.match(rf"\.?step-(\d+)({re.escape(REPLACED)})?$", os.path.basename(name))
+    if number or path.name not in NAMES:
+        return int(number.group(1)) if number else -1
+    progress = json_object(path / STATE).get("progress")
+    step = progress.get("step") if isinstance(progress, dict) else None
+    return step if isinstance(step, int) and step >= 0 else -1
 
 
 class Found(NamedTuple):

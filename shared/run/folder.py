@@ -1,18 +1,19 @@
-"""The folder of a run: its location, an earlier run in it, and the newest run."""
+"""The folder of a run: its location, its lock, an earlier run in it, and the newest run."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fnmatch
 import glob
 import itertools
 import os
+import socket
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Iterator, List, Optional, Sequence, Tuple, Union
 
 from shared.checkpoint.folder import FOLDER, newest
 from shared.errors import UsageError, reason
-from shared.run.folder_lock import refuse_taken
 from shared.system.atomic_files import make_folder
 from shared.system.strict_json import json_object
 
@@ -24,6 +25,7 @@ _BY_TRAINING = {
     "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar"),
 }
 _BY_MODE = {"profile": ("output.prof",)}
+_LOCK = ".lock"
 _CONFIG_KEYS = {"command", "recipe", "network", "options", "versions"}
 
 
@@ -155,3 +157,64 @@ def named_weights(checkpoint: Optional[str], resume: Optional[str], weights: str
     if not found:
         raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
     return max(found, key=lambda path: path.stat().st_mtime).parent.parent
+
+
+# -- lock: two runs in one folder would move each other's files while they are written ------------------------------
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock inside. Raises UsageError if another process holds it.
+
+    A POSIX lock is not kept by children, such as data workers. Where a file system has none, nothing is locked.
+    """
+    path, descriptor = folder / _LOCK, -1
+    while descriptor < 0:
+        try:
+            descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:  # the run's own files will report it
+            yield
+            return
+        _lock(descriptor, folder)
+        if not _is_at(descriptor, path):  # its holder removed it after it was opened
+            os.close(descriptor)
+            descriptor = -1
+    try:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(str(path))
+        os.close(descriptor)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raise UsageError if another process is writing a run into this folder. Changes nothing."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(str(folder / _LOCK), os.O_RDWR)
+        _lock(descriptor, folder)
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Lock the file. Closes the descriptor and raises UsageError if another process holds the lock."""
+    try:
+        import fcntl
+
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        holder = os.read(descriptor, 200).decode("utf-8", "replace") or "another process"
+        os.close(descriptor)
+        raise UsageError(
+            f"{holder} is writing a run into {folder}; wait for its end, stop it, or choose another --output-dir"
+        ) from None
+    except (ImportError, OSError):
+        pass  # no locks on this system
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(str(path)))
+    return False

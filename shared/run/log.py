@@ -13,9 +13,10 @@ from typing import Any, Dict, List, Mapping, Optional, Set, TextIO
 
 import numpy as np
 
+from shared.metrics import Metrics
 from shared.run.append_log import AppendedFile
-from shared.run.folder_lock import locked
-from shared.run.tensorboard import HyperParameter, TensorBoardFile
+from shared.run.folder import locked
+from shared.run.tensorboard import TensorBoardFile, confusion_picture
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import writing
 from shared.system.signals import Stopped, reader_gone
@@ -112,10 +113,17 @@ class RunLog:
         if self._tensorboard is not None:
             self._tensorboard.write(step, scalars or {}, images or {})
 
-    def hyper_parameters(self, values: Mapping[str, HyperParameter]) -> None:
-        """Write the hyper-parameters to TensorBoard; config.json has them in full."""
+    def evaluation(self, step: int, metrics: Metrics, epoch: Optional[int] = None) -> None:
+        """An evaluation of the weights after so many steps; in a training at the end of its one-based `epoch`."""
+        means = {"loss": metrics.loss, "top1": metrics.top1, "top5": metrics.top5}
+        values = {"images": metrics.images, **means, **({} if epoch is None else {"epoch": epoch})}
+        tags = {f"eval/{name}": value for name, value in means.items()}
+        self.event("evaluation", step, values, tags, {"eval/confusion": confusion_picture(metrics.confusion)})
+
+    def start(self, recipe: Mapping[str, Any], **more: Any) -> None:
+        """Write the recipe, from `Recipe.to_json`, and what else was decided as TensorBoard's hyper-parameters."""
         if self._tensorboard is not None:
-            self._tensorboard.begin(values)
+            self._tensorboard.begin({**recipe, **more})
 
     def succeeded(self) -> None:
         """Mark the run as successful in TensorBoard."""

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Ty
 from shared import roofline
 from shared.errors import DataError, RunEnded
 from shared.metrics import Metrics
-from shared.run import disk_errors, events
+from shared.run import disk_errors
 from shared.run.clock import Clock
 from shared.run.log import RunLog
 from shared.run.progress import Progress
@@ -274,7 +274,7 @@ class Run:
         """The metrics of the weights of now, logged as those of this epoch. The clock stands still."""
         with self.clock.paused():
             metrics = evaluate()
-        events.log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)
+        self.log.evaluation(self.progress.step, metrics, self.progress.epoch + 1)
         return metrics
 
     def end_epoch(self, metrics: Metrics) -> bool:

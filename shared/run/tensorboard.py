@@ -12,7 +12,7 @@ import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from shared.run.append_log import AppendedFile
 from shared.system import png
 from shared.text import printable
 
-HyperParameter = Union[bool, float, str]
+_SIDE = 320  # pixels at least; a thousand classes have one pixel a cell
+_RIGHT, _WRONG = np.array([37, 99, 235]), np.array([226, 87, 43])  # the page's accent and its counterpart
 _NUMBERS = itertools.count()  # of the files of this process
 
 
@@ -65,10 +66,10 @@ class TensorBoardFile:
         if values:
             self._add(wall_time=time.time(), step=step, summary=summary(value=values))
 
-    def begin(self, hyper_parameters: Mapping[str, HyperParameter]) -> None:
-        """Write the hyper-parameters that TensorBoard's HPARAMS tab shows for this run."""
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings of the run, which TensorBoard's HPARAMS tab shows."""
         info = self._protocol.plugin.SessionStartInfo(start_time_secs=time.time())
-        for name, value in hyper_parameters.items():
+        for name, value in _flat(settings).items():
             kind = "bool_value" if isinstance(value, bool) else "string_value" if isinstance(value, str) else ""
             setattr(info.hparams[name], kind or "number_value", printable(value) if isinstance(value, str) else value)
         self._add_session(session_start_info=info)
@@ -103,3 +104,29 @@ def _protocol() -> Any:
 
     modules = {"event": event_pb2, "summary": summary_pb2, "api": api_pb2, "plugin": plugin_data_pb2}
     return SimpleNamespace(RecordWriter=RecordWriter, **modules)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Dict[str, Union[bool, float, str]]:
+    """Numbers, truths and texts; a nested name is schedule.base, a list a text; what is not set is left out."""
+    flat: Dict[str, Union[bool, float, str]] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        elif isinstance(value, (list, tuple)):
+            flat[prefix + name] = " ".join(map(str, value))
+        elif value is not None:
+            flat[prefix + name] = value
+    return flat
+
+
+def confusion_picture(confusion: np.ndarray) -> np.ndarray:
+    """Pixels uint8 [S, S, 3] of counts int64 [K, K], row = label, column = answer, from the top left.
+
+    The darker a cell, the larger its share of the label's images; blue on the diagonal, orange elsewhere.
+    """
+    classes = len(confusion)
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    colour = np.where(np.eye(classes, dtype=bool)[:, :, None], _RIGHT, _WRONG)
+    cells = np.rint(255 - share[:, :, None] * (255 - colour)).astype(np.uint8)
+    size = -(-_SIDE // classes)
+    return cells.repeat(size, axis=0).repeat(size, axis=1)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 
 import numpy as np
 import pytest
 
 from shared.metrics import Metrics
-from shared.run.events import log_evaluation, log_start
 from shared.run.log import RunLog
 from shared.run.loop import Plan, Run, Step, StepResult
 from shared.system.signals import Interrupts
@@ -32,9 +30,6 @@ class Told(RunLog):
 
     def advance_bar(self, *values):
         self.calls.append(("bar", *values))
-
-    def hyper_parameters(self, values):
-        self.calls.append(("hyper-parameters", values))
 
 
 def logged(speed, **more):
@@ -77,25 +72,10 @@ def test_an_evaluation(epoch):
     metrics = Metrics(6)
     metrics.update(np.array([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]] * 4), np.array([0, 1, 4, 5]))
     log = Told()
-    log_evaluation(log, 7, metrics, epoch)
+    log.evaluation(7, metrics, epoch)
     ((_, kind, step, values, tags, images),) = log.calls
     expected = {"images": 4, "loss": metrics.loss, "top1": 25.0, "top5": 75.0}
     assert (kind, step) == ("evaluation", 7)
     assert values == (expected if epoch is None else {**expected, "epoch": 4})
     assert tags == {"eval/loss": metrics.loss, "eval/top1": 25.0, "eval/top5": 75.0}
     assert set(images) == {"eval/confusion"}
-
-
-def test_the_start_is_flat_and_without_what_is_not_set():
-    log = Told()
-    recipe = {"name": "r", "schedule": {"kind": "step", "milestones": (30, 60), "base": 0.1}, "loss_scale": None}
-    log_start(log, recipe, device="2 x NPU")
-    ((_, values),) = log.calls
-    assert values == {
-        "name": "r",
-        "schedule.kind": "step",
-        "schedule.milestones": "30 60",
-        "schedule.base": 0.1,
-        "device": "2 x NPU",
-    }
-    assert json.dumps(values)

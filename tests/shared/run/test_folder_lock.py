@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UsageError
-from shared.run.folder import run_folder
-from shared.run.folder_lock import locked, refuse_taken
+from shared.run.folder import locked, refuse_taken, run_folder
 from shared.run.log import RunLog
 
 pytest.importorskip("fcntl")
@@ -20,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from shared.run.folder_lock import locked
+from shared.run.folder import locked
 lock = locked(Path(sys.argv[1]))
 lock.__enter__()
 if os.fork() == 0:  # as a data worker, which may live longer
