@@ -1,4 +1,4 @@
-"""The options that both halves share, with every spelling that the originals documented.
+"""The options that both halves share: every spelling that the originals documented, and the frozen object of them.
 
 Options that override the recipe default to None. An unknown option is an error that names the nearest valid one;
 abbreviations are not accepted, because they change meaning when an option is added.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared import schedules
 from shared.errors import UsageError, one_line
+from shared.roofline import Accelerator
 from shared.run.provenance import version_line
 from shared.system.paths import expanded, on_disk
-from shared.text import nearest
+from shared.text import closest, nearest
 
 _LONGEST = 2000  # characters of a message
 
@@ -76,23 +78,17 @@ class Parser(argparse.ArgumentParser):
                 return checked + list(argv[position:])
             if word.endswith("=--") and option in self._option_string_actions:
                 self.error(f"argument {option}: '--' is no value; see {self.prog} --help")  # argparse drops it
-            if not _looks_like_option(word) or option in self._option_string_actions:
+            # As in argparse, a negative number or a text with a space is a value, although it begins with a dash.
+            is_option = len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
+            if not is_option or option in self._option_string_actions:
                 checked.append(word)
             elif word[:2] in self._option_string_actions:
                 checked += [word[:2], word[2:]]
             else:
-                self._refuse(option)
+                near = closest(option, sorted(known for known in self._option_string_actions if known[:2] == "--"))
+                hint = f"see {self.prog} --help" if near is None else f"did you mean {near!r}?"
+                self.error(f"unknown option {option}; {hint}")
         return checked
-
-    def _refuse(self, option: str) -> NoReturn:
-        known = sorted(known for known in self._option_string_actions if known.startswith("--"))
-        hint = nearest(option, known)
-        self.error(f"unknown option {option}; {hint if hint.startswith('did') else 'see ' + self.prog + ' --help'}")
-
-
-def _looks_like_option(word: str) -> bool:
-    """argparse's rule: a negative number or a text with a space is a value, although it begins with a dash."""
-    return len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -139,6 +135,67 @@ def list_of(kind: Any) -> Callable[[str], Tuple[Any, ...]]:
 whole_numbers, numbers = list_of(int), list_of(float)
 
 
+@dataclass(frozen=True)
+class CommonConfig:
+    """What the command line says, by the parser's names. None: not given, and the recipe or a default decides."""
+
+    mode: str
+    # What to run
+    recipe: Optional[str]
+    network: Optional[str]
+    data_path: Optional[str]
+    device: str
+    precision: Optional[str]
+    deterministic: bool
+    workers: Optional[int]
+    restrict_classes: bool
+    distributed: bool
+    num_devices: Optional[int]
+    # Training: each overrides a field of the recipe
+    epochs: Optional[int]
+    max_steps: Optional[int]
+    batch_size: Optional[int]  # images per device
+    learning_rate: Optional[float]
+    scheduler: Optional[str]
+    milestones: Optional[Tuple[int, ...]]
+    factors: Optional[Tuple[float, ...]]
+    warm_up_epochs: Optional[int]
+    momentum: Optional[float]
+    weight_decay: Optional[float]
+    seed: Optional[int]
+    # Files and reports
+    output_dir: Optional[str]
+    resume: Optional[str]
+    checkpoint: Optional[str]
+    save_steps: Optional[int]
+    keep: int  # numbered checkpoints
+    print_freq: int  # steps per log line
+    # The limits of the device
+    peak_flops: Optional[float]
+    memory_bandwidth: Optional[float]
+
+    @property
+    def accelerator(self) -> Optional[Accelerator]:
+        """The limits of the device for the roofline of a step; None where they are not given."""
+        return Accelerator.from_limits(self.peak_flops, self.memory_bandwidth)
+
+    def given(self, names: Sequence[str]) -> Dict[str, Any]:
+        """Those of these options that are given, by name."""
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def check_one_checkpoint(self) -> None:
+        """Raise UsageError where both --resume and --checkpoint are given."""
+        if self.resume is not None and self.checkpoint is not None:
+            raise UsageError(
+                "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
+            )
+
+    def to_json(self) -> Dict[str, Any]:
+        """What was given or has a default, by name, for config.json."""
+        return {name: value for name, value in sorted(vars(self).items()) if value is not None}
+
+
 def common_parser(
     prog: str,
     description: str,
@@ -155,7 +212,9 @@ def common_parser(
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"), print_freq)
-    _add_limits(parser.add_argument_group("peak performance of the device, for the roofline of a step"))
+    add = parser.add_argument_group("peak performance of the device, for the roofline of a step").add_argument
+    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="peak arithmetic per second, as in 790e12")
+    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="peak memory traffic per second, as in 4.3e12")
     return parser
 
 
@@ -206,9 +265,3 @@ def _add_files(group: Any, print_freq: int) -> None:
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
     spellings, steps = ("--print-freq", "--print_freq", "-p"), "steps per log line"
     add(*spellings, type=number(int, 1), default=print_freq, metavar="N", help=steps)
-
-
-def _add_limits(group: Any) -> None:
-    add = group.add_argument
-    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="peak arithmetic per second, as in 790e12")
-    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="peak memory traffic per second, as in 4.3e12")

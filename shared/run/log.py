@@ -107,8 +107,10 @@ class RunLog:
         if kind == "evaluation" and step in self._evaluated:
             return
         if self._events is not None:
-            record = {"event": kind, "step": step, "time": now()}
-            record.update({key: _finite(value) for key, value in values.items()})
+            record = {"event": kind, "step": step, "time": now(), **values}
+            for name, value in values.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    record[name] = None  # JSON has no NaN
             self._events.write(encoded(json.dumps(record, allow_nan=False) + "\n"))
         if self._tensorboard is not None:
             self._tensorboard.write(step, scalars or {}, images or {})
@@ -198,8 +200,3 @@ def _drop_events_after(path: Path, step: int) -> Set[int]:
             continue
     write_atomic(path, "".join(kept))
     return evaluated
-
-
-def _finite(value: Any) -> Any:
-    """The value for JSON, which has no NaN: null instead."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

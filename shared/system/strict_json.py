@@ -10,7 +10,7 @@ import dataclasses
 import json
 import typing
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Type, TypeVar, Union
 
 from shared.text import closest, is_name
 
@@ -99,21 +99,17 @@ def _value(value: Any, hint: Any, name: str, lenient: bool = False) -> Any:
     if origin is Union:  # an Optional
         return None if value is None and type(None) in arguments else _value(value, arguments[0], name)
     if _is_sequence(hint) and isinstance(value, (list, tuple)):
-        return _sequence(value, origin, arguments, name)
+        hints = [arguments[0]] * len(value) if origin is list or arguments[-1] is Ellipsis else arguments
+        if len(hints) != len(value):
+            raise ValueError(f"{name} has {len(value)} items in place of {len(hints)}")
+        items = [_value(item, hint, name) for item, hint in zip(value, hints)]
+        return items if origin is list else tuple(items)
     if origin is dict and isinstance(value, dict):
         return {key: _value(item, arguments[1], _join(name, key[:60])) for key, item in value.items()}
     kind = hint if isinstance(hint, Kind) else _OF_TYPE.get(hint)
     if hint is not Any and not (kind.accepts(value) if kind else type(value) is hint):
         raise _invalid(name, value, kind.description if kind else f"a {getattr(origin or hint, '__name__', hint)}")
     return value
-
-
-def _sequence(value: Any, origin: Any, hints: List[Any], name: str) -> Any:
-    if origin is list or hints[-1] is Ellipsis:
-        hints = [hints[0]] * len(value)
-    if len(hints) != len(value):
-        raise ValueError(f"{name} has {len(value)} items in place of {len(hints)}")
-    return origin(_value(item, hint, name) for item, hint in zip(value, hints))
 
 
 def _is_sequence(hint: Any) -> bool:
