@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping
 
 from shared.errors import UsageError, one_line, reason
 from shared.run import disk_errors
-from shared.system import orphans
+from shared.system import processes
 from shared.system.signals import Interrupts, Stopped
 
 Mode = Callable[[Any, Interrupts], None]
@@ -25,7 +25,7 @@ def run(parse: Callable[[], Any], modes: Mapping[str, Mode]) -> int:
     try:
         options = parse()
         with Interrupts() as interrupts:
-            orphans.follow()
+            processes.follow()
             modes[options.mode](options, interrupts)
         return 0
     except UsageError as error:

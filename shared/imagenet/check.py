@@ -21,7 +21,7 @@ from shared.imagenet.report import Report
 from shared.imagenet.shards.check import readable, shards_to_check
 from shared.imagenet.shards.dataset import holds_shards
 from shared.imagenet.split import Split, scan
-from shared.system.process_pool import ProcessPool
+from shared.system.processes import ProcessPool
 
 _CHUNK = 32  # images per task of a worker process
 _PROGRESS_SECONDS = 10.0

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
 from shared.errors import UsageError
 from shared.run.append_log import AppendedFile
-from shared.system import orphans
+from shared.system.processes import followed
 from shared.system.signals import Interrupts, Stopped, reader_gone
 from shared.text import encoded
 
@@ -78,7 +78,7 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee, interrupt
     """
     process = subprocess.Popen(
         list(command),
-        env={**os.environ, **exported, **orphans.followed()},
+        env={**os.environ, **exported, **followed()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -26,7 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from shared.checkpoint.folder import newest
 from shared.errors import UsageError
 from shared.run.folder import new_folder_name
-from shared.system import orphans
+from shared.system.processes import followed
 from shared.system.signals import Interrupts, Stopped, stop_at_once
 from torch_imagenet.devices.device import network_environment
 from torch_imagenet.distributed.restart import JOB
@@ -53,7 +53,7 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
     for name, value in {**_OWN_PORTS, **network}.items():
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
-    os.environ.update(orphans.followed())
+    os.environ.update(followed())
     _silence("torch.distributed.elastic")
     port = config.master_port or (PORT if nodes > 1 else 0)
     with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.forwarded(stop_at_once):

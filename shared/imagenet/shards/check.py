@@ -16,7 +16,7 @@ from shared.imagenet.shards.dataset import ShardSet, has_index, load_shards, pla
 from shared.imagenet.shards.split import Shard, ShardSplit
 from shared.imagenet.shards.tar_scan import Sample, samples
 from shared.imagenet.split import Split
-from shared.system.process_pool import ProcessPool
+from shared.system.processes import ProcessPool
 
 
 class _Task(NamedTuple):
