@@ -69,9 +69,7 @@ class Match:
         if classes == outputs:
             return self
         if not restrict:
-            note = (
-                f"answers are all {outputs:,} classes of the network, --restrict-classes leaves them to the data set's"
-            )
+            note = f"answers are all {outputs:,} classes of the network, --restrict-classes leaves the data set's"
             return dataclasses.replace(self, notes=(*self.notes, note))
         columns = tuple(sorted(self.outputs))
         note = f"answers are restricted to the data set's {classes:,} of {outputs:,} classes"
@@ -99,10 +97,8 @@ def match(network: Classes, data: Classes, advice: str) -> Match:
         return Match(outputs, tuple(names), tuple(notes))
     nameless = "the weights have" if not network.named else "the data set has"
     if len(network.names) != len(data.names):
-        raise UsageError(
-            f"the checkpoint has {_counted(network.names)} and the data set {len(data.names):,},"
-            f" and {nameless} no names to tell which; {advice}"
-        )
+        what = f"the checkpoint has {_counted(network.names)} and the data set {len(data.names):,}"
+        raise UsageError(f"{what}, and {nameless} no names to tell which; {advice}")
     note = f"{nameless} no class names; class i of the data set is taken for output i of the network"
     return Match(tuple(range(len(data.names))), (data if data.named else network).names, (note,))
 

@@ -23,9 +23,8 @@ LARGEST_LOSS = float(1 << 20)
 CALIBRATION_BINS = 15
 TOP_K = 5
 # What is added up; the state has these names without the underscore.
-_SUMS = (
-    "images non_finite _correct1 _correct5 _loss _class_images _confusion _bin_images _bin_correct _bin_confidence"
-).split()
+_SUMS = ["images", "non_finite", "_correct1", "_correct5", "_loss", "_class_images", "_confusion"]
+_SUMS += ["_bin_images", "_bin_correct", "_bin_confidence"]
 
 
 class Predictions(NamedTuple):
@@ -83,10 +82,8 @@ class Metrics:
             logits, labels = logits[mask], labels[mask]
         outside = (labels < 0) | (labels >= self.num_classes)
         if outside.any():
-            raise DataError(
-                f"label {labels[outside][0]} is outside 0..{self.num_classes - 1}; "
-                "check the labels of the data set against the network's number of classes"
-            )
+            what = f"label {labels[outside][0]} is outside 0..{self.num_classes - 1}"
+            raise DataError(f"{what}; check the labels of the data set against the network's number of classes")
         return logits.astype(np.float64), labels.astype(np.int64)
 
     def _count_predictions(self, logits: np.ndarray, labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

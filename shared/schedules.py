@@ -115,23 +115,16 @@ class Schedule:
 
     def remarks(self) -> List[str]:
         """Lines about the parts of the schedule that lie beyond the end of the training."""
-        lines = []
+        lines, outside = [], f"beyond the {self.epochs} epochs of the run"
         if self.warm_up_epochs >= self.epochs:
-            lines.append(
-                f"the warm-up of {self.warm_up_epochs} epochs does not end within the {self.epochs} of the run, so the"
-                f" rate stays below {self.base:g}; shorten it with --warm-up-epochs"
-            )
+            what = f"the warm-up of {self.warm_up_epochs} epochs does not end within the {self.epochs} of the run"
+            lines.append(f"{what}, so the rate stays below {self.base:g}; shorten it with --warm-up-epochs")
         beyond = [milestone + 1 for milestone in self.milestones if milestone >= self.epochs]
         if self.kind == "piecewise" and beyond:
-            lines.append(
-                f"the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {self.epochs} epochs of"
-                " the run; --scheduler cosine fits any length"
-            )
+            what = f"the rate's changes at epochs {', '.join(map(str, beyond))} lie {outside}"
+            lines.append(f"{what}; --scheduler cosine fits any length")
         if self.kind == "step" and 1 < self.epochs <= self.period:
-            lines.append(
-                f"the rate's first drop, at epoch {self.period + 1}, lies beyond the {self.epochs} epochs of the run;"
-                " --period moves it"
-            )
+            lines.append(f"the rate's first drop, at epoch {self.period + 1}, lies {outside}; --period moves it")
         return lines
 
     def prolonged(self, before: Schedule, epoch: int) -> List[str]:

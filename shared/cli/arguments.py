@@ -187,9 +187,7 @@ class CommonConfig:
     def check_one_checkpoint(self) -> None:
         """Raise UsageError where both --resume and --checkpoint are given."""
         if self.resume is not None and self.checkpoint is not None:
-            raise UsageError(
-                "--resume and --checkpoint exclude each other; --resume continues a run, --checkpoint starts one"
-            )
+            raise UsageError("--resume and --checkpoint exclude each other; one continues a run, the other starts one")
 
     def to_json(self) -> Dict[str, Any]:
         """What was given or has a default, by name, for config.json."""

@@ -38,10 +38,8 @@ class AppendedFile:
         except OSError as error:
             self._failure = reason(error)
             if not failed_before:
-                self._notes.append(
-                    f"note: {self._path} cannot be written ({self._failure}); the run goes on, and adds what is missing"
-                    " there as soon as it can"
-                )
+                then = "the run goes on, and adds what is missing there as soon as it can"
+                self._notes.append(f"note: {self._path} cannot be written ({self._failure}); {then}")
         if failed_before and not self._failure:
             self._notes.append(f"note: {self._path} can be written again; nothing is missing in it")
 

@@ -33,10 +33,8 @@ def save_checkpoint(save: Callable[[], Any], step: int, log: RunLog, folder: Pat
         if last:
             raise UsageError(f"cannot write {what} to {into} ({reason(error)}); {advice(folder)}") from error
         lost = ", and with it the best weights so far" if best else ""
-        log.line(
-            f"note: {what} cannot be written to {into} ({reason(error)}){lost}; the run goes on, and tries again with"
-            " the next one"
-        )
+        then = "the run goes on, and tries again with the next one"
+        log.line(f"note: {what} cannot be written to {into} ({reason(error)}){lost}; {then}")
 
 
 def optional(write: Callable[[], Any], path: Path, log: RunLog) -> None:

@@ -14,14 +14,12 @@ from shared.errors import UsageError
 from shared.metrics import Metrics
 
 Named = Tuple[str, Any]  # a tensor's name, and its values as a NumPy array
+_START = "start from the last good checkpoint with --checkpoint"
 
 
 def not_a_number(what: str) -> UsageError:
     """The error for a training whose numbers are not finite."""
-    return UsageError(
-        f"{what}; lower --learning-rate or raise --warm-up-epochs, and start from the last good checkpoint with"
-        " --checkpoint"
-    )
+    return UsageError(f"{what}; lower --learning-rate or raise --warm-up-epochs, and {_START}")
 
 
 def first_not_finite(tensors: Iterable[Named]) -> str:
@@ -51,9 +49,8 @@ def check_evaluation(metrics: Metrics, data: str, layer: Optional[str], training
         what += f", from {layer} on" if layer else ""
         if training:
             raise not_a_number(what)
-        raise UsageError(
-            f"{what}; these weights have diverged, evaluate others with --checkpoint, or use --precision O0"
-        )
+        what += "; these weights have diverged"
+        raise UsageError(f"{what}, evaluate others with --checkpoint, or use --precision O0")
 
 
 class SkippedSteps:
@@ -92,7 +89,5 @@ def overflowing(what: str, static: Optional[float]) -> UsageError:
     if static is not None and static > 1:
         scale = f"at the loss scale {static:g}; lower --loss-scale, or write --loss-scale dynamic"
         return UsageError(f"{what}: gradients overflow {scale}")
-    return UsageError(
-        f"{what}: gradients overflow whatever the loss scale; lower --learning-rate, or use --precision bf16 or O0, and"
-        " start from the last good checkpoint with --checkpoint"
-    )
+    what += ": gradients overflow whatever the loss scale"
+    return UsageError(f"{what}; lower --learning-rate, or use --precision bf16 or O0, and {_START}")

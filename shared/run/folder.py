@@ -53,9 +53,8 @@ def run_folder(output_dir: Optional[str], name: str) -> Path:
     for path in sorted(folder.iterdir()):
         plain = not path.is_symlink() and (path.is_file() or path.is_dir())  # a link leads out, a pipe blocks
         if not plain and any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns):
-            raise UsageError(
-                f"{path} is a link or a device where a run writes; remove it, or choose another --output-dir"
-            )
+            what = f"{path} is a link or a device where a run writes"
+            raise UsageError(f"{what}; remove it, or choose another --output-dir")
     refuse_taken(folder)
     return folder
 
@@ -82,10 +81,8 @@ def refuse_others(folder: Path, half: str, mode: str, option: str = "--output-di
     for path in _matching(folder, _written(half, mode)):
         empty = not any(path.iterdir()) if path.is_dir() else path.stat().st_size == 0
         if path not in own and not empty:
-            raise UsageError(
-                f"{folder} holds {path.name}, and no config.json of a run that has written it; choose another"
-                f" {option}, or move it elsewhere"
-            )
+            what = f"{folder} holds {path.name}, and no config.json of a run that has written it"
+            raise UsageError(f"{what}; choose another {option}, or move it elsewhere")
 
 
 def _written(half: str, mode: str) -> Tuple[str, ...]:
@@ -207,9 +204,8 @@ def _lock(descriptor: int, folder: Path) -> None:
     except (BlockingIOError, PermissionError):
         holder = os.read(descriptor, 200).decode("utf-8", "replace") or "another process"
         os.close(descriptor)
-        raise UsageError(
-            f"{holder} is writing a run into {folder}; wait for its end, stop it, or choose another --output-dir"
-        ) from None
+        what = f"{holder} is writing a run into {folder}"
+        raise UsageError(f"{what}; wait for its end, stop it, or choose another --output-dir") from None
     except (ImportError, OSError):
         pass  # no locks on this system
 

@@ -24,10 +24,8 @@ def check_same_data(stored: Dict[str, Any], fingerprint: str, classes: Classes, 
             return
         changes = [f"{index} is {new} and was {old}" for index, (old, new) in enumerate(zip(before, now)) if old != new]
         what = f", its classes are others ({some(changes or [f'{len(now)} and were {len(before)}'])})"
-    raise UsageError(
-        f"{path} is not the data set that the run was trained on{what}; give that one with --data-path, or start a new"
-        " run with --checkpoint"
-    )
+    remedy = "give that one with --data-path, or start a new run with --checkpoint"
+    raise UsageError(f"{path} is not the data set that the run was trained on{what}; {remedy}")
 
 
 def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Optional[int]) -> None:
@@ -36,21 +34,15 @@ def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Opti
     ends = ("--epochs", epochs, begun, "epoch"), ("--max-steps", max_steps, progress["step"], "step")
     for option, end, done, what in ends:
         if end is not None and end < done:
-            raise UsageError(
-                f"the run is in {what} {done} already and {option} {end} lies before that; give {option} {done} or"
-                " more, or evaluate it with the mode evaluate"
-            )
+            wrong = f"the run is in {what} {done} already and {option} {end} lies before that"
+            raise UsageError(f"{wrong}; give {option} {done} or more, or evaluate it with the mode evaluate")
 
 
 def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
-    """A line per setting that differs from `before` the interruption. Settings missing on one side are skipped.
-
-    They change the order of floating-point additions; the continuation then is not bit-identical to an uninterrupted
-    run.
-    """
+    """A line per setting of the order of additions that differs from `before`; one missing on a side is skipped."""
+    effect = "changes floating-point rounding: it will not be bit-identical to an uninterrupted run"
     return [
-        f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {before[name]}, which changes"
-        " floating-point rounding: it will not be bit-identical to an uninterrupted run;"
+        f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {before[name]}, which {effect};"
         f" {_REMEDIES.get(name, _DEFAULT_REMEDY).format(before[name])}"
         for name in sorted(before.keys() & now.keys())
         if before[name] != now[name]
