@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Set, TextIO
 
 import numpy as np
 
+from shared.errors import reason
 from shared.metrics import Metrics
 from shared.run.append_log import AppendedFile
 from shared.run.folder import locked
@@ -71,9 +72,13 @@ class RunLog:
                 self._evaluated = _drop_events_after(events, resumed_from_step)
             self._events = AppendedFile(events, self._notes)
         self._closing.callback(self._events.close)
-        self._tensorboard = TensorBoardFile.open(folder / "tensorboard", resumed_from_step, self._notes)
-        if self._tensorboard is not None:
+        try:
+            self._tensorboard = TensorBoardFile(folder / "tensorboard", resumed_from_step, self._notes)
             self._closing.callback(self._tensorboard.close)
+        except ImportError:
+            self._notes.append("note: no TensorBoard files are written; pip install tensorboard")
+        except OSError as error:
+            self._notes.append(f"note: no TensorBoard files are written ({folder / 'tensorboard'}: {reason(error)})")
 
     def line(self, text: str) -> None:
         """Write a line to train.log and the console. Raises Stopped if the console's reader is gone."""
@@ -113,7 +118,7 @@ class RunLog:
                     record[name] = None  # JSON has no NaN
             self._events.write(encoded(json.dumps(record, allow_nan=False) + "\n"))
         if self._tensorboard is not None:
-            self._tensorboard.write(step, scalars or {}, images or {})
+            self._tensorboard.add(step, scalars or {}, images or {})
 
     def evaluation(self, step: int, metrics: Metrics, epoch: Optional[int] = None) -> None:
         """An evaluation of the weights after so many steps; in a training at the end of its one-based `epoch`."""

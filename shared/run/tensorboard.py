@@ -11,12 +11,10 @@ import os
 import socket
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Union
 
 import numpy as np
 
-from shared.errors import reason
 from shared.run.append_log import AppendedFile
 from shared.system import png
 from shared.text import printable
@@ -26,38 +24,32 @@ _RIGHT, _WRONG = np.array([37, 99, 235]), np.array([226, 87, 43])  # the page's 
 _NUMBERS = itertools.count()  # of the files of this process
 
 
-class TensorBoardFile:
-    """An event file in a run's folder tensorboard/."""
+class TensorBoardFile(AppendedFile):
+    """A new event file in a run's folder tensorboard/.
 
-    def __init__(self, file: AppendedFile, protocol: Any) -> None:
-        self._file, self._protocol = file, protocol
-        self.sync, self.close = file.sync, file.close
+    Raises ImportError, before anything is written, if TensorBoard is not installed, OSError if it cannot be opened.
+    """
 
-    @classmethod
-    def open(cls, folder: Path, resumed_from_step: int, notes: List[str]) -> Optional[TensorBoardFile]:
-        """Open a new file; None, with a note, if TensorBoard is not installed or the folder cannot be written."""
+    def __init__(self, folder: Path, resumed_from_step: int, notes: List[str]) -> None:
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary, self._writer = event_pb2, summary_pb2, RecordWriter
+        self._plugin, self._success = plugin_data_pb2, api_pb2.STATUS_SUCCESS
+        folder.mkdir(exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names: by time, then by number.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_NUMBERS)}"
-        try:
-            protocol = _protocol()
-            folder.mkdir(exist_ok=True)
-            opened = cls(AppendedFile(folder / name, notes), protocol)
-        except ImportError:
-            notes.append("note: no TensorBoard files are written; pip install tensorboard")
-            return None
-        except OSError as error:
-            notes.append(f"note: no TensorBoard files are written ({folder}: {reason(error)})")
-            return None
-        opened._add(wall_time=time.time(), file_version="brain.Event:2")
+        super().__init__(folder / name, notes)
+        self._add(wall_time=time.time(), file_version="brain.Event:2")
         if resumed_from_step:
             # START tells TensorBoard to drop what an interrupted run wrote beyond this step.
-            start = protocol.event.SessionLog(status=protocol.event.SessionLog.START)
-            opened._add(step=resumed_from_step + 1, session_log=start)
-        return opened
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._add(step=resumed_from_step + 1, session_log=start)
 
-    def write(self, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+    def add(self, step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
         """Write scalars and images, uint8 [height, width, 3], by tag."""
-        summary = self._protocol.summary.Summary
+        summary = self._summary.Summary
         values = [summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         for tag, pixels in images.items():
             height, width, _ = pixels.shape
@@ -68,7 +60,7 @@ class TensorBoardFile:
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Write the settings of the run, which TensorBoard's HPARAMS tab shows."""
-        info = self._protocol.plugin.SessionStartInfo(start_time_secs=time.time())
+        info = self._plugin.SessionStartInfo(start_time_secs=time.time())
         for name, value in _flat(settings).items():
             kind = "bool_value" if isinstance(value, bool) else "string_value" if isinstance(value, str) else ""
             setattr(info.hparams[name], kind or "number_value", printable(value) if isinstance(value, str) else value)
@@ -76,14 +68,13 @@ class TensorBoardFile:
 
     def end(self) -> None:
         """Mark the run as successful in the HPARAMS tab."""
-        protocol = self._protocol
-        info = protocol.plugin.SessionEndInfo(status=protocol.api.STATUS_SUCCESS, end_time_secs=time.time())
+        info = self._plugin.SessionEndInfo(status=self._success, end_time_secs=time.time())
         self._add_session(session_end_info=info)
 
     def _add_session(self, **info: Any) -> None:
         """Write what the HPARAMS plugin reads under the tag `_hparams_/session_start_info` or `..._end_info`."""
-        (name,), summary = info, self._protocol.summary
-        content = self._protocol.plugin.HParamsPluginData(version=0, **info).SerializeToString()
+        (name,), summary = info, self._summary
+        content = self._plugin.HParamsPluginData(version=0, **info).SerializeToString()
         plugin_data = summary.SummaryMetadata.PluginData(plugin_name="hparams", content=content)
         metadata = summary.SummaryMetadata(plugin_data=plugin_data)
         value = summary.Summary.Value(tag=f"_hparams_/{name}", metadata=metadata)
@@ -92,18 +83,8 @@ class TensorBoardFile:
     def _add(self, **content: Any) -> None:
         """Write an event."""
         record = io.BytesIO()
-        self._protocol.RecordWriter(record).write(self._protocol.event.Event(**content).SerializeToString())
-        self._file.write(record.getvalue())
-
-
-def _protocol() -> Any:
-    """The modules used from TensorBoard. Raises ImportError, before anything is written, if one is missing."""
-    from tensorboard.compat.proto import event_pb2, summary_pb2
-    from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    modules = {"event": event_pb2, "summary": summary_pb2, "api": api_pb2, "plugin": plugin_data_pb2}
-    return SimpleNamespace(RecordWriter=RecordWriter, **modules)
+        self._writer(record).write(self._event.Event(**content).SerializeToString())
+        self.write(record.getvalue())
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Dict[str, Union[bool, float, str]]:
