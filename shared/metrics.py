@@ -71,15 +71,13 @@ class Metrics:
 
     def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
         logits, labels = np.asarray(logits), np.asarray(labels)
-        if logits.ndim != 2 or logits.shape[1] != self.num_classes or labels.shape != logits.shape[:1]:
-            raise ValueError(f"logits {logits.shape} and labels {labels.shape} are not [B, {self.num_classes}] and [B]")
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels must be integers, not {labels.dtype}")
-        if mask is not None:
-            mask = np.asarray(mask)
-            if mask.dtype != np.bool_ or mask.shape != labels.shape:
-                raise ValueError(f"mask must be bool {labels.shape}, not {mask.dtype} {mask.shape}")
-            logits, labels = logits[mask], labels[mask]
+        mask = np.ones(labels.shape, bool) if mask is None else np.asarray(mask)
+        if labels.ndim != 1 or logits.shape != (len(labels), self.num_classes) or mask.shape != labels.shape:
+            shapes = f"logits {logits.shape}, labels {labels.shape} and mask {mask.shape}"
+            raise ValueError(f"{shapes} are not [B, {self.num_classes}], [B] and [B]")
+        if not np.issubdtype(labels.dtype, np.integer) or mask.dtype != np.bool_:
+            raise ValueError(f"labels must be integers and mask bool, not {labels.dtype} and {mask.dtype}")
+        logits, labels = logits[mask], labels[mask]
         outside = (labels < 0) | (labels >= self.num_classes)
         if outside.any():
             what = f"label {labels[outside][0]} is outside 0..{self.num_classes - 1}"

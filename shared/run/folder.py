@@ -165,26 +165,27 @@ def locked(folder: Path) -> Iterator[None]:
 
     A POSIX lock is not kept by children, such as data workers. Where a file system has none, nothing is locked.
     """
-    path, descriptor = folder / _LOCK, -1
-    while descriptor < 0:
+    path = folder / _LOCK
+    for _ in range(10):
         try:
             descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT, 0o666)
         except OSError:  # the run's own files will report it
-            yield
-            return
+            break
         _lock(descriptor, folder)
         if not _is_at(descriptor, path):  # its holder removed it after it was opened
             os.close(descriptor)
-            descriptor = -1
-    try:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(str(path))
-        os.close(descriptor)
+            continue
+        try:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.remove(str(path))
+            os.close(descriptor)
+        return
+    yield
 
 
 def refuse_taken(folder: Path) -> None:
