@@ -95,7 +95,7 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
     folder, _ = ranks.from_first(
         lambda: open_folder("torch_imagenet", "benchmark", "benchmark", config.output_dir, None)
     )
-    with RunLog(folder, 0, text_file=config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    with RunLog(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [*description.device_lines(setup), synthetic.line()]:
             log.line(line)
         if ranks.is_first:

@@ -143,7 +143,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
 
     # -- Folder and log ----------------------------------------------------------------------------------------
     folder, moved = ranks.from_first(lambda: _folder(config))
-    with RunLog(folder, 0, text_file=config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    with RunLog(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         notes = [f"note: {note}" for note in classes.notes]
         for line in [data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched]:
             log.line(line)

@@ -54,9 +54,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         lambda: open_folder("torch_imagenet", config.mode, name, config.output_dir, resumed)
     )
     first_step = setup.state["progress"]["step"] if setup.state else 0
-    with RunLog(folder, first_step, text_file=config.log_file, silent=not ranks.is_first) as log, ranks.listening(
-        log.line
-    ):
+    with RunLog(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [data.remark, *data.content.remarks, *moved, *origin]:
             log.line(line)
         if ranks.is_first:

@@ -42,9 +42,9 @@ class RunLog:
         self,
         folder: Optional[Path],
         resumed_from_step: int = 0,
-        console: Optional[TextIO] = None,
         text_file: Optional[str] = None,
         silent: bool = False,
+        console: Optional[TextIO] = None,
     ) -> None:
         self._console, self._silent = console or sys.stdout, silent
         self._bar: Any = None
