@@ -99,16 +99,16 @@ class Metrics:
         with np.errstate(over="ignore"):  # two huge finite logits may differ by infinity, which is cut off
             shifted = logits - logits.max(axis=1, keepdims=True)
         total = np.exp(shifted).sum(axis=1)
-        self._loss += _exact_sum(_fixed_point(np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS)))
+        losses = np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS)
+        self._loss += sum(_fixed_point(losses))
 
         confidence = 1.0 / total  # the softmax of the largest logit, whose shifted value is 0
         bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-        fixed = _fixed_point(confidence)
         for index in np.unique(bins):
             inside = bins == index
             self._bin_images[index] += int(inside.sum())
             self._bin_correct[index] += int(correct[inside].sum())
-            self._bin_confidence[index] += _exact_sum(fixed[inside])
+            self._bin_confidence[index] += sum(_fixed_point(confidence[inside]))
         return classes, confidence
 
     def merge(self, other: Metrics) -> None:
@@ -201,12 +201,6 @@ def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else float("nan")
 
 
-def _fixed_point(values: np.ndarray) -> np.ndarray:
-    """Non-negative float64 values up to 2**20 as int64 multiples of 2**-40. Scaling by a power of two is exact."""
-    return np.rint(values * float(UNIT)).astype(np.int64)
-
-
-def _exact_sum(values: np.ndarray) -> int:
-    """Sum of int64 values up to 2**60: upper and lower halves are summed separately, each far from overflow."""
-    high, low = values >> 32, values & 0xFFFFFFFF
-    return (int(high.sum(dtype=np.int64)) << 32) + int(low.sum(dtype=np.int64))
+def _fixed_point(values: np.ndarray) -> List[int]:
+    """Non-negative float64 values up to 2**20 as multiples of 2**-40. Scaling by a power of two is exact."""
+    return np.rint(values * float(UNIT)).astype(np.int64).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -75,7 +76,8 @@ class ProcessPool:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._processes = ProcessPoolExecutor(workers, initializer=_begin, initargs=(os.getpid(),))
+        pool = functools.partial(ProcessPoolExecutor, workers, initializer=_begin, initargs=(os.getpid(),))
+        self._processes = pool() if workers > 1 else None  # which needs semaphores
 
     def results(
         self, work: Callable[[A], R], items: Iterable[Tuple[T, A]], ahead: int, name: Callable[[T], str]
@@ -84,7 +86,7 @@ class ProcessPool:
 
         At most `ahead` results are computed in advance. Raises DataError if a process dies, which says `name(tag)`.
         """
-        if self.workers == 1:
+        if self._processes is None:
             yield from ((tag, work(argument)) for tag, argument in items)
             return
         running: Deque[Tuple[T, Future[R]]] = deque()
@@ -112,7 +114,8 @@ class ProcessPool:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._processes.shutdown()
+        if self._processes is not None:
+            self._processes.shutdown()
 
 
 def _begin(started_by: int) -> None:
