@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import signal
@@ -11,7 +10,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, Tuple, TypeVar
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, Optional, Tuple, TypeVar
 
 from shared.errors import DataError
 
@@ -76,8 +75,9 @@ class ProcessPool:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        pool = functools.partial(ProcessPoolExecutor, workers, initializer=_begin, initargs=(os.getpid(),))
-        self._processes = pool() if workers > 1 else None  # which needs semaphores
+        self._processes: Optional[ProcessPoolExecutor] = None
+        if workers > 1:  # not every container has the semaphores that it needs
+            self._processes = ProcessPoolExecutor(workers, initializer=_begin, initargs=(os.getpid(),))
 
     def results(
         self, work: Callable[[A], R], items: Iterable[Tuple[T, A]], ahead: int, name: Callable[[T], str]
