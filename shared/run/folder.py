@@ -106,7 +106,7 @@ def _matching(folder: Path, patterns: Sequence[str]) -> List[Path]:
 
 
 def move_to_previous(folder: Path, patterns: Sequence[str]) -> Optional[Path]:
-    """Move files to a folder previous-N, and return that; None without files. Raises UsageError if it cannot."""
+    """Move the files that match to a folder previous-N, and return that; None without any. Raises UsageError."""
     earlier = _matching(folder, patterns)
     if not earlier:
         return None

@@ -24,8 +24,8 @@ T = TypeVar("T")
 def places(subfolder: str, cache: Union[str, Path, None] = None) -> Iterator[Path]:
     """Yield the folders in which `subfolder` of the cache may be, the preferred one first. Creates nothing.
 
-    `cache`, else KIT_CACHE, else XDG_CACHE_HOME, else ~/.cache, where there is a home. The second is below the system's
-    temporary folder, unless another user made that. Raises UsageError for a KIT_CACHE that is empty or of no home.
+    The first is in `cache`, else KIT_CACHE, else XDG_CACHE_HOME, else ~/.cache; the second in the system's temporary
+    folder, unless another user made it. Raises UsageError for a KIT_CACHE that is empty or in an unknown home.
     """
     base = _base(os.environ.get("KIT_CACHE") if cache is None else str(cache))
     if base is not None:
