@@ -37,9 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, frameworks: Sequence[str] = (), **settings: Any) -> None:
         self.frameworks = frameworks
-        settings.setdefault("allow_abbrev", False)
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**settings)
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
         shown = "show the versions and exit"
         self.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help=shown)
 

@@ -69,9 +69,8 @@ class _Totals:
 class Clock:
     """Times the steps of a training loop: make it right before the first step and call `step` at the end of each.
 
-    The first `warmup_steps` (compilation, caches, filling of queues) are not counted. `now` returns seconds and is
-    there for tests. The sums of `state`, from `to_state`, are continued; a resumed process warms up anew, it compiles
-    again.
+    The first `warmup_steps` (compilation, caches, filling of queues) are not counted. `now` returns seconds, for tests.
+    The sums of `state`, from `to_state`, are continued; a resumed process compiles and warms up anew.
     """
 
     def __init__(
