@@ -13,13 +13,13 @@ if __name__ == "__main__":
 
 from shared.cli.entry_point import run  # noqa: E402
 from shared.launchers.launch import launch  # noqa: E402
-from shared.launchers.plan import Half, Plan, make_plan  # noqa: E402
+from shared.launchers.plan import Plan, make_plan  # noqa: E402
 
 
 def plan(half: str, name: str, argv: List[str]) -> Plan:
     """What the launcher would do. Raises as `shared.launchers.plan.make_plan`. Imports no framework."""
     options = importlib.import_module(f"{half}.options")
-    return make_plan(Half(half, ROOT / half, options.parser), name, argv)
+    return make_plan(ROOT / half, options.parser(), name, argv)
 
 
 if __name__ == "__main__":

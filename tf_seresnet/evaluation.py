@@ -17,8 +17,6 @@ from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.divergence import check_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
@@ -81,7 +79,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             started=started,
             seconds=time.time() - begin,
         )
-        write_result(log, folder, result, metrics, "choose another --output-dir")
+        records.finish(log, folder, result, metrics)
 
 
 def count_images(
@@ -141,16 +139,6 @@ def write_pictures(
 
     write = functools.partial(write_examples, folder, most_confident, names, picture)
     disk_errors.optional(write, folder / FILE, log)
-
-
-def write_result(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str) -> None:
-    """Write result.json and log what it says. Raises UsageError, with the `advice`, where the disk does not take it."""
-    path = folder / "result.json"
-    records.write_record(path, result, advice)
-    log.succeeded()
-    log.line(records.evaluation_line(metrics))
-    log.line(f"record: {path}")
-    log.line("\n" + render(beside_documented(result)).rstrip())
 
 
 def _setup(config: RunConfig) -> RunSetup:

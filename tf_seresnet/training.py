@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import tensorflow as tf
 
 from shared.metrics import Metrics
-from shared.results.record import evaluation_part
+from shared.results.record import evaluation_part, finish
 from shared.run import disk_errors
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
@@ -86,7 +86,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             evaluation.write_pictures(log, folder, examples, data, data.label_names)
             parts = {"parameters": variables.parameters(), "started": started, "seconds": time.time() - begin}
             result = _result(setup, run, metrics, str(folder / "checkpoints" / "last"), **parts)
-            evaluation.write_result(log, folder, result, metrics, disk_errors.advice(folder))
+            finish(log, folder, result, metrics, disk_errors.advice(folder))
 
 
 def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
