@@ -134,7 +134,7 @@ def _composed(names: Sequence[str]) -> List[str]:
 
 
 def _counted(classes: Sequence[Any]) -> str:
-    return counted(len(classes), "class", "classes")
+    return counted(len(classes), "class")
 
 
 @functools.lru_cache(maxsize=None)
