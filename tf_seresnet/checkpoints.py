@@ -24,8 +24,8 @@ from shared.checkpoint.state import check_state, not_ours
 from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
+from shared.run.divergence import not_a_number
 from shared.run.folder import moved_with, run_of
-from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
 from tf_seresnet.input_pipeline import Normalisation

@@ -13,18 +13,17 @@ import tensorflow as tf
 
 from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, Match, match
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run import disk_errors
-from shared.run.events import log_evaluation
+from shared.run.divergence import check_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
-from shared.run.finite import check_evaluation
 from shared.run.folder import named_weights, run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
+from shared.system.signals import Interrupts
 from tf_seresnet import checkpoints, devices, run_setup
 from tf_seresnet.checkpoints import Found
 from tf_seresnet.input_pipeline import Normalisation, load_data
@@ -66,7 +65,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         # -- Record ------------------------------------------------------------------------------------------------
         if folder is None:
             return
-        log_evaluation(log, (checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
+        log.evaluation((checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
         write_pictures(log, folder, examples, data, setup.classes.names)
         result = setup.record(
             "evaluate",

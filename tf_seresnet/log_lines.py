@@ -7,7 +7,6 @@ from typing import Any, List, Mapping, Optional
 
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
-from shared.run.events import log_start
 from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.text import duration
@@ -22,8 +21,7 @@ SMALLER = {"port": ((11, 3), (20, 20)), "paper": ((8, 3), (20, 20))}  # depths t
 def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path]) -> None:
     """Log what is about to run. Needs the graph, for the number of parameters."""
     recipe, device, network = setup.recipe, setup.device, setup.network
-    log_start(
-        log,
+    log.start(
         recipe.to_json(),
         layers=network.layers,
         dataset=setup.data.name,

@@ -16,7 +16,7 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared.cli.entry_point import Mode, run
-from shared.cli.signals import Interrupts
+from shared.system.signals import Interrupts
 from tf_seresnet import devices, modelarts
 from tf_seresnet.options import RunConfig
 

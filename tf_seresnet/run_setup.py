@@ -11,15 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from shared import recipes, sample
-from shared.checkpoint.state import check_same_data
 from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, Match, match
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results.record import build_record
-from shared.run import config_file, provenance, reproducibility
+from shared.run import provenance, resumption
 from shared.run.loop import Plan
-from shared.run.progress import refuse_less
 from shared.text import in_utf8
 from tf_seresnet import checkpoints, devices, input_pipeline
 from tf_seresnet.layers.counting import roofline_seconds
@@ -129,7 +127,7 @@ class RunSetup:
         if state:
             before = CifarRecipe.from_json(state["recipe"]).schedule
             lines += self.recipe.schedule.prolonged(before, state["progress"]["epoch"])
-            lines += reproducibility.changes(state.get("arithmetic", {}), arithmetic(self.device))
+            lines += resumption.rounding_changes(state.get("arithmetic", {}), arithmetic(self.device))
         return lines
 
     def checkpoint_state(self) -> Dict[str, Any]:
@@ -146,7 +144,7 @@ class RunSetup:
 
     def write_config(self, folder: Path) -> None:
         """Write config.json into the run's folder. Raises OSError."""
-        config_file.write_config(
+        provenance.write_config(
             folder,
             self.recipe,
             {},
@@ -192,8 +190,8 @@ def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Cifar10) -> C
 
     Raises UsageError where an option or the data set would make it another run.
     """
-    check_same_data(state["data"], data.fingerprint, Classes(data.label_names), data.path)
-    refuse_less(state["progress"], config.epochs, config.max_steps)
+    resumption.check_same_data(state["data"], data.fingerprint, Classes(data.label_names), data.path)
+    resumption.refuse_less(state["progress"], config.epochs, config.max_steps)
     return CifarRecipe.from_json(state["recipe"]).resumed(config.given(RECIPE_OPTIONS), config.recipe)
 
 
@@ -210,7 +208,7 @@ def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, A
 
 
 def arithmetic(device: Any) -> Dict[str, Any]:
-    """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
+    """What decides how sums are rounded, besides the recipe; see `resumption.rounding_changes`."""
     return {
         "device": f"{device.kind}, {device.name}",
         "threads": device.threads(),

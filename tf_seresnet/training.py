@@ -10,7 +10,6 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
 from shared.results.record import evaluation_part, finish
 from shared.run import disk_errors
@@ -18,6 +17,7 @@ from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
+from shared.system.signals import Interrupts
 from tf_seresnet import checkpoints, evaluation, input_pipeline, log_lines
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run_setup import RunSetup
@@ -144,7 +144,7 @@ def _checkpoint_writer(session: Any, setup: RunSetup, folder: Path) -> Callable[
 def _save_weights(session: Any, path: Path, names: Sequence[str]) -> None:
     """The final weights in TensorFlow's usual form. Raises UsageError where the disk does not take them."""
     own = variables.model_variables()
-    disk_errors.required(lambda: checkpoints.save_weights(session, path, own, names), path, path.parent)
+    disk_errors.required(lambda: checkpoints.save_weights(session, path, own, names), path)
 
 
 def _result(setup: RunSetup, run: Run, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:

@@ -194,8 +194,8 @@ def test_a_run_goes_on_with_its_own_names_alone(finished, train, sample_folder, 
 def test_answers_are_counted_over_the_columns_that_are_left():
     from types import SimpleNamespace
 
-    from shared.cli.signals import Interrupts
     from shared.run.example_predictions import MostConfident
+    from shared.system.signals import Interrupts
     from tf_seresnet.evaluation import count_images
     from tf_seresnet.step.replicas import ALONE
 

@@ -19,8 +19,8 @@ import sys
 import warnings
 from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
 
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
+from shared.system.signals import Interrupts
 from shared.text import nearest
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import PRECISIONS, Device, Request, parse_loss_scale, refuse_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-from shared.cli.common_config import CommonConfig
+from shared.cli.arguments import CommonConfig
 
 # Distributions that contain TensorFlow, for --version, which does not import it.
 TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "tensorflow-aarch64")

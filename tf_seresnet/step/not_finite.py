@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
-from shared.run.finite import first_not_finite, with_ranges
+from shared.run.divergence import first_not_finite, with_ranges
 
 tf1 = tf.compat.v1
 

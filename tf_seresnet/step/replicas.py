@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.metrics import Metrics
+from shared.system.signals import Interrupts, Stopped
 
 tf1 = tf.compat.v1
 

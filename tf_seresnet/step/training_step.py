@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from shared.metrics import TOP_K
 from shared.recipes.base import Recipe
+from shared.run.divergence import SkippedSteps
 from shared.run.loop import Step, StepResult
-from shared.run.loss_scale_watch import SkippedSteps
 from tf_seresnet import input_pipeline
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.layers.core import l2_loss

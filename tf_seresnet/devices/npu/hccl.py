@@ -7,8 +7,8 @@ from typing import Any, List, Tuple
 import numpy as np
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
+from shared.system.signals import Interrupts
 from tf_seresnet.devices.npu import exact_sums
 from tf_seresnet.step.replicas import AgreedInterrupts, Replicas, flatten, unflatten
 

@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.run.log import RunLog
-from shared.system import orphans
+from shared.system.processes import followed
+from shared.system.signals import Interrupts, Stopped
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import check_count
 from tf_seresnet.devices.npu import environment as npu_environment
@@ -148,7 +148,7 @@ def _running(command: Sequence[str], ranks: Sequence[Environment], log: RunLog) 
             kept = {name: value for name, value in os.environ.items() if name not in environment}
             popen = subprocess.Popen(
                 list(command),
-                env={**kept, **added, **orphans.followed()},
+                env={**kept, **added, **followed()},
                 start_new_session=True,
                 universal_newlines=True,
                 errors="backslashreplace",
