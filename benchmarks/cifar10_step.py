@@ -97,7 +97,7 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
         normalise = Normalisation.from_images(data.train_images)
         batch = TrainingInput(data.train_images, data.train_labels, normalise, recipe, device)
         network = NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
-        training = TrainingStep(network, batch, recipe, device)
+        training = TrainingStep(network, batch)
         session = tf.compat.v1.Session(config=device.session_config())
         variables.initialise(session, recipe.seed)
     count = [0]

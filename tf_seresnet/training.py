@@ -99,10 +99,9 @@ def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
 
 
 def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
-    recipe, data, device = setup.recipe, setup.data, setup.device
-    images, labels, workers = data.train_images, data.train_labels, setup.config.workers or 2
-    batches = TrainingInput(images, labels, setup.normalisation, recipe, device, replicas, workers)
-    step = TrainingStep(setup.network, batches, recipe, device, replicas)
+    images, labels, workers = setup.data.train_images, setup.data.train_labels, setup.config.workers or 2
+    batches = TrainingInput(images, labels, setup.normalisation, setup.recipe, setup.device, replicas, workers)
+    step = TrainingStep(setup.network, batches)
     return batches, step, evaluation.open_inference(setup, replicas, reuse=True)
 
 
