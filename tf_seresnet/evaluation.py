@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +14,6 @@ from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
@@ -75,7 +73,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             started=started,
             seconds=time.time() - begin,
         )
-        write_result(log, folder, result, metrics, "choose another --output-dir")
+        records.finish(log, folder, result, metrics)
 
 
 def count_images(
@@ -127,16 +125,6 @@ def write_pictures(log: RunLog, folder: Path, most_confident: MostConfident, set
 
     write = functools.partial(write_examples, folder, most_confident, setup.evaluated_classes.names, picture)
     disk_errors.optional(write, folder / FILE, log)
-
-
-def write_result(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str) -> None:
-    """Write result.json and log what it says. Raises UsageError, with the `advice`, where the disk does not take it."""
-    path = folder / "result.json"
-    records.write_record(path, result, advice)
-    log.succeeded()
-    log.line(records.evaluation_line(metrics))
-    log.line(f"record: {path}")
-    log.line("\n" + render(beside_documented(result)).rstrip())
 
 
 def _open_folder(config: RunConfig) -> Path:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
+from shared.results.record import finish
 from shared.run import disk_errors
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
@@ -86,7 +87,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             disk_errors.required(write, model, folder)
             evaluation.write_pictures(log, folder, examples, setup)
             record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
-            evaluation.write_result(log, folder, record, metrics, disk_errors.advice(folder))
+            finish(log, folder, record, metrics, disk_errors.advice(folder))
 
 
 def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:

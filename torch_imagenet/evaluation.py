@@ -18,8 +18,6 @@ from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
 from shared.run import disk_errors
 from shared.run.events import log_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
@@ -177,7 +175,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
             seconds=time.time() - begin,
             **description.for_record(setup, network),
         )
-        finish(log, folder, result, metrics)
+        records.finish(log, folder, result, metrics)
 
 
 def check(config: RunConfig, device: Device) -> None:
@@ -225,23 +223,6 @@ def _folder(config: RunConfig) -> Tuple[Path, List[str]]:
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
     return open_folder("torch_imagenet", "evaluate", "evaluate", str(folder), None)
-
-
-def finish(
-    log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str = "choose another --output-dir"
-) -> None:
-    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own.
-
-    Raises UsageError with the `advice` where the record cannot be written.
-    """
-    records.write_record(folder / "result.json", result, advice)
-    log.succeeded()
-    trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
-    if trained or tested:
-        log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(records.evaluation_line(metrics, tested or 0))
-    log.line(f"record: {folder / 'result.json'}")
-    log.line("\n" + render(beside_documented(result)).rstrip())
 
 
 def _precision(config: RunConfig, recipe_precision: str, state: Optional[Dict[str, Any]], device: Device) -> str:

@@ -132,7 +132,7 @@ def _record(
         **run.record(),
         **description.for_training_record(setup, step.network),
     )
-    evaluation.finish(run.log, folder, result, metrics, disk_errors.advice(folder))
+    records.finish(run.log, folder, result, metrics, disk_errors.advice(folder))
 
 
 def _training_step(

@@ -51,7 +51,9 @@ class CommonConfig:
     @property
     def accelerator(self) -> Optional[Accelerator]:
         """The limits of the device for the roofline of a step; None where they are not given."""
-        return Accelerator.from_limits(self.peak_flops, self.memory_bandwidth)
+        if self.peak_flops and self.memory_bandwidth:
+            return Accelerator(self.peak_flops, self.memory_bandwidth)
+        return None
 
     def given(self, names: Sequence[str]) -> Dict[str, Any]:
         """Those of these options that are given, by name."""

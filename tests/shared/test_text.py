@@ -13,7 +13,7 @@ import pytest
 from shared import text
 from shared.errors import one_line
 from shared.imagenet.split import scan
-from shared.results.page.text import escaped
+from shared.results.page import escaped
 from shared.system import atomic_files
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import pytest
 
 from shared.cli.signals import Interrupts
 from shared.errors import UsageError
-from shared.launchers.process import Tee, run
+from shared.launchers.launch import Tee, run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -113,7 +113,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from shared.cli.signals import Interrupts
-from shared.launchers.process import Tee, run
+from shared.launchers.launch import Tee, run
 with Interrupts() as interrupts, Tee(Path(sys.argv[1]), sys.stdout, sys.stderr) as tee:
     status = run([sys.executable, "-c", sys.argv[2]], {}, tee, interrupts)
 sys.exit(status)
@@ -182,5 +182,7 @@ def started(tmp_path, program):
 
 def test_a_log_that_cannot_be_written(tmp_path):
     console = Console()
-    with pytest.raises(UsageError, match="cannot write"):
-        Tee(tmp_path / "no" / "log", console.out, console.err)
+    (tmp_path / "file").write_text("")
+    for log in (tmp_path / "file" / "log", tmp_path):
+        with pytest.raises(UsageError, match="cannot write"):
+            Tee(log, console.out, console.err)
