@@ -238,7 +238,7 @@ def _differences(outputs: Tuple[int, ...], size: int) -> List[str]:
 
 
 def _counted(classes: Sequence[Any]) -> str:
-    return counted(len(classes), "class", "classes")
+    return counted(len(classes), "class")
 
 
 def _nameless(network: Classes, data: Classes) -> str:

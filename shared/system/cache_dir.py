@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
-from typing import Callable, Iterator, Optional, Tuple, TypeVar, Union
+from typing import Callable, Iterable, Iterator, Optional, Tuple, TypeVar, Union
 
 from shared.errors import UsageError
 from shared.system.atomic_files import write_atomic
-from shared.system.paths import expanded
+from shared.system.paths import expanded, reading
 
 # How far two changes of a file can be apart and leave the same time: FAT's clock is the coarsest in use.
 TICK_NS = 2 * 10**9
@@ -64,6 +66,21 @@ def cached(
             write_atomic(folder / name, dump(result))
             break
     return result
+
+
+def stamp_of(paths: Iterable[str]) -> Tuple[str, bool]:
+    """A digest of names, sizes and times of files or folders, and whether they have not changed just now.
+
+    ctime counts too, because mtime can be set back, as rsync does. Raises DataError if one is not there.
+    """
+    digest, newest, now = hashlib.sha256(), 0, time.time_ns()
+    for path in paths:
+        with reading(path, "check the disk"):
+            status = os.stat(path)
+        times = status.st_mtime_ns, status.st_ctime_ns
+        digest.update(b"%b\0%d %d %d\n" % (os.fsencode(path), status.st_size, *times))
+        newest = max(newest, *times)
+    return digest.hexdigest(), now - newest > TICK_NS
 
 
 def _base(named: Optional[str]) -> Optional[str]:

@@ -11,7 +11,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from shared import class_names  # noqa: E402
-from shared.cifar10 import batches  # noqa: E402
+from shared.cifar10 import dataset as batches  # noqa: E402
 from shared.metrics import Metrics  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 

@@ -9,9 +9,9 @@ from typing import Any, Dict, Optional, Sequence
 from shared import imagenet, sample
 from shared.class_names import Classes, Match
 from shared.errors import UsageError
-from shared.imagenet.dataset import ImageNet, Split
+from shared.imagenet.dataset import ImageNet
 from shared.imagenet.download_cache import is_url, shown
-from shared.imagenet.split import WHOLE
+from shared.imagenet.split import WHOLE, Split
 from shared.system.paths import check_there
 from shared.text import in_utf8, of_system
 from torch_imagenet.options import RunConfig, shard_cache

@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from shared.cli.signals import REQUESTS
 from shared.errors import DataError, UsageError, one_line
-from shared.imagenet.dataset import Split
 from shared.imagenet.decode import BadImage, read_rgb
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import ExtentReader
+from shared.imagenet.split import Split
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, rand_augment
 from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
 
@@ -80,10 +80,9 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
                 return error
             pixels[len(indices)] = self._transform(image, self._seed, request.epoch, index, random)
             indices.append(index)
-        notes, reader.notes = tuple(reader.notes), []
         readable = np.array(indices, np.int64)
         labels = torch.from_numpy(split.labels[readable].astype(np.int64))
-        return Batch(images[: len(indices)], labels, tuple(bad), notes, readable)
+        return Batch(images[: len(indices)], labels, tuple(bad), reader.take_notes(), readable)
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:

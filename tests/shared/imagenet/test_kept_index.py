@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.imagenet import file_index
-from shared.imagenet.file_index import indexed
+from shared.imagenet import dataset
+from shared.imagenet.dataset import indexed
 from shared.imagenet.split import scan
 from shared.system import atomic_files, cache_dir
 
@@ -48,7 +48,7 @@ def scans(monkeypatch):
         done.append(folder)
         return scan(folder)
 
-    monkeypatch.setattr(file_index, "scan", counted)
+    monkeypatch.setattr(dataset, "scan", counted)
     return done
 
 
@@ -141,7 +141,7 @@ def test_folders_that_have_just_changed_are_not_kept(folder, tmp_path, monkeypat
     indexed(str(folder), cache)
     assert kept(cache) == []
     newest = max(path.stat().st_ctime_ns for path in [folder, *folder.iterdir()])
-    monkeypatch.setattr(file_index.time, "time_ns", lambda: newest + cache_dir.TICK_NS + 1)
+    monkeypatch.setattr(cache_dir.time, "time_ns", lambda: newest + cache_dir.TICK_NS + 1)
     indexed(str(folder), cache)
     assert len(kept(cache)) == 1
 
@@ -162,14 +162,14 @@ def test_a_damaged_index_is_made_anew(tmp_path_factory, seed, cut, changes):
     if not base.exists():
         write_split(base / "val")
     expected = scan(str(base / "val"))
-    _, stamp, _ = file_index._state(str(base / "val"))
-    random, damaged = np.random.RandomState(seed), bytearray(file_index._pack(expected, stamp))
+    _, stamp, _ = dataset._state(str(base / "val"))
+    random, damaged = np.random.RandomState(seed), bytearray(dataset._pack(expected, stamp))
     if cut:
         del damaged[random.randint(len(damaged)) :]
     for _ in range(changes if damaged else 0):
         damaged[random.randint(len(damaged))] = random.randint(256)
     with contextlib.suppress(Exception):
-        read = file_index._unpack(bytes(damaged), str(base / "val"), expected.classes, stamp)
+        read = dataset._unpack(bytes(damaged), str(base / "val"), expected.classes, stamp)
         damaged = None
     assert damaged is not None or content(read) == content(expected)
 
@@ -177,14 +177,14 @@ def test_a_damaged_index_is_made_anew(tmp_path_factory, seed, cut, changes):
 def test_an_undamaged_index_is_read(folder):
     """The test above can fail: this is what it damages."""
     expected = scan(str(folder))
-    classes, stamp, _ = file_index._state(str(folder))
-    read = file_index._unpack(file_index._pack(expected, stamp), str(folder), classes, stamp)
+    classes, stamp, _ = dataset._state(str(folder))
+    read = dataset._unpack(dataset._pack(expected, stamp), str(folder), classes, stamp)
     assert content(read) == content(expected)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(folder, cache, scans, tmp_path, monkeypatch):
     cache.write_bytes(b"a file in the way")
-    monkeypatch.setattr(file_index.cache_dir.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(cache_dir.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     assert len(indexed(str(folder), cache)) == 12
     assert len(kept(tmp_path / "temporary")) == 1, "the second place serves"
     assert len(indexed(str(folder), cache)) == 12
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder, cache, monkeypatch, tmp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic_files.os, "fsync", full)
-    monkeypatch.setattr(file_index.cache_dir.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(cache_dir.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     assert len(indexed(str(folder), cache)) == 12
     left = list(cache.rglob("*")) + list((tmp_path / "temporary").rglob("*"))
