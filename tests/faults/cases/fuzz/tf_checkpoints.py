@@ -104,7 +104,7 @@ def _restored(folder: Path, contents: Dict[str, bytes], values: Dict[str, Any], 
         (folder / other).write_bytes(content if other == name else good)
     with tf.Graph().as_default(), tf1.Session(config=_single_threaded()) as session:
         variables = [tf1.get_variable(key, initializer=np.zeros_like(value)) for key, value in values.items()]
-        checkpoints.restore_weights(session, checkpoints.find(folder / "model.ckpt"), variables)
+        checkpoints.restore(session, checkpoints.find(folder / "model.ckpt"), variables)
         for variable, value in zip(variables, session.run(variables)):
             if not np.array_equal(value, values[variable.op.name]):
                 return f"{variable.op.name} is restored as something else"
