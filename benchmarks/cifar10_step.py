@@ -22,6 +22,7 @@ from shared import cifar10, recipes, sample  # noqa: E402
 from shared.cli.arguments import Parser, number  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
+from tf_seresnet.devices.base import add_options  # noqa: E402
 
 
 def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -40,7 +41,7 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
     """One step of the original's loop: its feed, its update, its second forward pass."""
     import tensorflow as tf
 
-    from tf_seresnet.layers.core import CoreLayers, l2_loss
+    from tf_seresnet.layers.core import CoreLayers
     from tf_seresnet.network import se_resnet
     from tf_seresnet.step import variables
 
@@ -58,7 +59,8 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
         accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), tf.argmax(y, 1)), tf.float32))
         optimizer = tf1.train.MomentumOptimizer(0.01, recipe.momentum, use_nesterov=True)
         with tf.control_dependencies(layers.update_averages(layers.batch_statistics())):
-            update = optimizer.minimize(loss + recipe.weight_decay * l2_loss(tf1.trainable_variables()))
+            squares = tf.add_n([tf.nn.l2_loss(variable) for variable in tf1.trainable_variables()])
+            update = optimizer.minimize(loss + recipe.weight_decay * squares)
         session = tf1.Session(config=device.session_config())
         variables.initialise(session, recipe.seed)
 
@@ -77,23 +79,17 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Contend
     """The step of `tf_seresnet.training`, over as many epochs as it takes."""
     import tensorflow as tf
 
-    from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-    from tf_seresnet.network_spec import NetworkSpec
     from tf_seresnet.step import variables
+    from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput
+    from tf_seresnet.step.network import NetworkSpec
     from tf_seresnet.step.training_step import TrainingStep
 
     with tf.Graph().as_default():
-        batch = TrainingInput(
-            data.train_images,
-            data.train_labels,
-            Normalisation.from_images(data.train_images),
-            Augmentation(4, True),
-            recipe.batch_size,
-            recipe.seed,
-            static_shapes=True,
-        )
+        device.static_shapes = True
+        normalise = Normalisation.from_images(data.train_images)
+        batch = TrainingInput(data.train_images, data.train_labels, normalise, recipe, device)
         network = NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
-        training = TrainingStep(network, batch, recipe, device)
+        training = TrainingStep(network, batch)
         session = tf.compat.v1.Session(config=device.session_config())
         variables.initialise(session, recipe.seed)
 
@@ -112,12 +108,14 @@ def main() -> None:
     parser.add_argument("--depth", type=number(int, 8), default=11)
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
-    devices.add_options(parser)
+    add_options(parser)
     options = parser.parse_args()
     devices.load_tensorflow("auto", options.xla)
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
-    device = devices.open_device("auto", "O0", options.xla, False, options.npu_option, options.loss_scale)
+    device = devices.open_device(
+        "auto", "O0", options.loss_scale, xla=options.xla, npu_options=tuple(options.npu_option)
+    )
     contenders = {"original's step": originals_step(data, recipe, device), "ours": our_step(data, recipe, device)}
     print(f"{device.kind}, {device.name}; depth {options.depth}, batch {options.batch_size}, {options.rounds} rounds")
     print(report(measure(contenders, options.rounds, warm_up=3)), end="")

@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 # Files that take minutes, the longest first; wherever they stand, pytest --durations=0 tells them.
 LONGEST = (
     "end_to_end/test_sample_recipe.py torch_imagenet/test_readme_commands.py devices/npu/test_networks.py "
-    "networks/test_agreement.py distributed/test_process_group.py step/test_replicas.py end_to_end/test_run.py "
+    "networks/test_agreement.py distributed/test_process_group.py devices/test_replicas.py end_to_end/test_run.py "
     "end_to_end/test_launchers.py end_to_end/test_readme_commands.py torch_imagenet/distributed/test_launch.py "
     "torch_imagenet/test_resume.py tf_seresnet/test_resume.py distributed/test_faults.py "
     "torch_imagenet/test_training.py tf_seresnet/test_training.py keras/test_keras.py"

@@ -1,13 +1,10 @@
-"""SE-ResNet on CIFAR-10: `python tf_seresnet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
-
-Modes: train (default), evaluate, check-data, summary. `--help` lists the options; README.md has examples.
-"""
+"""SE-ResNet on CIFAR-10: `python tf_seresnet/main.py [MODE] [options]`. Parses, picks a mode, calls it."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 if not __package__:
     # Run as a script from a bare checkout: the packages are found from the checkout's root, and this folder must not
@@ -16,9 +13,11 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared.cli.entry_point import Mode, run
-from shared.cli.signals import Interrupts
+from shared.system.signals import Interrupts
 from tf_seresnet import devices, modelarts
+from tf_seresnet.check_data import check_data
 from tf_seresnet.options import RunConfig
+from tf_seresnet.summary import summary
 
 
 def _train(config: RunConfig, interrupts: Interrupts) -> None:
@@ -35,19 +34,12 @@ def _evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     _on_devices(evaluate, config, interrupts)
 
 
-def _check_data(config: RunConfig, interrupts: Interrupts) -> None:
-    from tf_seresnet.check_data import check_data
-
-    check_data(modelarts.with_local_data(config))
-
-
-def _summary(config: RunConfig, interrupts: Interrupts) -> None:
-    from tf_seresnet.summary import summary
-
-    summary(config)
-
-
-MODES = {"train": _train, "evaluate": _evaluate, "check-data": _check_data, "summary": _summary}
+MODES: Dict[str, Mode] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
+    "summary": lambda config, interrupts: summary(config),
+}
 
 
 def _on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts) -> None:

@@ -11,11 +11,11 @@ from typing import Any, Callable, ContextManager, Dict, Tuple
 
 import torch
 
-from shared.cli.signals import Interrupts
 from shared.results import record as records
 from shared.run.clock import Clock
 from shared.run.log import RunLog
 from shared.run.progress import Progress
+from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from shared import imagenet, sample
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.imagenet.check import check
 from shared.imagenet.download_cache import shown
 from shared.imagenet.shards.write import write_shards
 from shared.imagenet.sort_val import sort_val
 from shared.run.log import RunLog
+from shared.system.signals import Interrupts
 from torch_imagenet.options import RunConfig, shard_cache, workers
 
 

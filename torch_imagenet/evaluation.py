@@ -15,15 +15,14 @@ from PIL import Image
 from torch import nn
 
 from shared.class_names import Match, match
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors
-from shared.run.events import log_evaluation
+from shared.run.divergence import check_evaluation
 from shared.run.example_predictions import FILE, MostConfident, write_examples
-from shared.run.finite import check_evaluation
 from shared.run.log import RunLog
+from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision, to_half
@@ -133,7 +132,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         if not ranks.is_first:
             return
         description.log_accuracy(log, metrics)
-        log_evaluation(log, weights.step, metrics)
+        log.evaluation(weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
         counted = records.evaluation_part(metrics, str(weights.path), len(evaluator.bad.known))

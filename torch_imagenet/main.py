@@ -14,8 +14,8 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared.cli.entry_point import run
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
+from shared.system.signals import Interrupts
 from torch_imagenet.check_data import check_data
 from torch_imagenet.options import RunConfig
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
-from shared.cli.arguments import Parser, common_parser, number, one_of, whole_numbers
-from shared.cli.common_config import CommonConfig
+from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.recipes.imagenet import DECAYED, SMOOTHING
 from shared.system.paths import expanded

@@ -6,7 +6,7 @@ from typing import List
 
 import torch
 
-from shared.cli.signals import Interrupts
+from shared.system.signals import Interrupts
 from torch_imagenet.benchmark import SyntheticStep
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks

@@ -10,12 +10,12 @@ from typing import Iterator, List, Optional, Tuple
 import torch
 
 from shared.checkpoint.folder import Found
-from shared.cli.signals import Interrupts
 from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors
 from shared.run.loop import Run
+from shared.system.signals import Interrupts
 from torch_imagenet import checkpoints
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -144,7 +144,7 @@ def _record(
     folder = run.folder
     assert folder is not None
     model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
-    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
+    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model)
     record = description.build_record(
         setup,
         step.network,

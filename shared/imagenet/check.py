@@ -23,7 +23,7 @@ from shared.imagenet.shards.dataset import has_index, holds_shards, load_shards,
 from shared.imagenet.shards.split import Shard, ShardSplit
 from shared.imagenet.shards.tar_scan import Sample, samples
 from shared.imagenet.split import Split, scan
-from shared.system.process_pool import ProcessPool
+from shared.system.processes import ProcessPool
 
 _CHUNK = 32  # images per task of a worker process
 _PROGRESS_SECONDS = 10.0

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from shared.cli.signals import Stopped
 from shared.errors import DataError, UsageError, one_line
 from shared.system import cache_dir
 from shared.system.paths import expanded
+from shared.system.signals import Stopped
 
 DEFAULT_GIB = 32.0  # the default of --shard-cache-size
 

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
-from shared.cli.signals import Interrupts, Stopped, reader_gone
 from shared.errors import UsageError
 from shared.launchers.placement import check_adapter
 from shared.launchers.plan import Plan
@@ -24,8 +23,9 @@ from shared.launchers.result_file import CONSOLE, fields, logged_losses
 from shared.results.record import read_record
 from shared.run.append_log import AppendedFile
 from shared.run.folder import move_to_previous
-from shared.system import orphans
 from shared.system.atomic_files import write_atomic
+from shared.system.processes import followed
+from shared.system.signals import Interrupts, Stopped, reader_gone
 from shared.text import encoded
 
 _RESULTS = ("*_bs*.log", "train_*_loss.txt")  # in test/output/<device-id>, besides the log
@@ -125,7 +125,7 @@ def run(command: Sequence[str], exported: Mapping[str, str], tee: Tee, interrupt
     The command has a session of its own, so that a terminal's Ctrl-C reaches only this process, which forwards it once.
     A second signal would make the command stop without a checkpoint.
     """
-    environment = {**os.environ, **exported, **orphans.followed()}
+    environment = {**os.environ, **exported, **followed()}
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-from shared.cli import standard_streams
 from shared.cli.arguments import Parser, one_of
-from shared.cli.signals import reader_gone
+from shared.cli.entry_point import prepare_streams
 from shared.errors import UsageError
 from shared.results.documented import Row
 from shared.results.page.document import page
@@ -20,6 +19,7 @@ from shared.results.rows import rows
 from shared.results.tables import FORMATS, LANGUAGES, render
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import expanded
+from shared.system.signals import reader_gone
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 _BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<!-- results:end -->)", re.DOTALL)
@@ -27,7 +27,7 @@ _BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command. Exit status: 0; 1 if `--check` found a difference; 2 for a user's mistake; 141 for SIGPIPE."""
-    standard_streams.prepare()
+    prepare_streams()
     try:
         status = _run(_parser().parse_args(arguments))
         sys.stdout.flush()  # here, where a BrokenPipeError can be handled, and not at Python's exit

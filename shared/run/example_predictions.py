@@ -28,20 +28,14 @@ class Prediction:
 
 
 class MostConfident:
-    """The most confident predictions, correct and incorrect, of each label at most one.
-
-    Of equally confident ones the image with the lower index is kept, so that the choice does not depend on the batches.
-    """
+    """The most confident predictions, correct and incorrect, of each label at most one; of equals the lower index."""
 
     def __init__(self) -> None:
         self.images = 0  # seen so far
         self._by_label: Tuple[Dict[int, Prediction], Dict[int, Prediction]] = ({}, {})  # incorrect, correct
 
     def update(self, indices: Any, labels: Any, predictions: Predictions) -> None:
-        """Add a batch: integer indices [B] into the data set, integer labels [B], what `Metrics.update` returned.
-
-        A row with a logit that is not finite has no prediction and is skipped.
-        """
+        """Add a batch: integer indices [B] into the data set, labels [B], and what `Metrics.update` returned."""
         self.images += len(labels)
         indices, labels = np.asarray(indices)[predictions.rows], np.asarray(labels)[predictions.rows]
         classes, confidence = predictions.classes, 100 * predictions.confidence
@@ -52,15 +46,9 @@ class MostConfident:
                 new = Prediction(float(confidence[row]), int(indices[row]), int(labels[row]), int(classes[row]))
                 kept[new.label] = min(kept.get(new.label, new), new, key=_most_confident_first)
 
-    @property
-    def correct(self) -> List[Prediction]:
-        """At most `MOST`, the most confident first."""
-        return sorted(self._by_label[True].values(), key=_most_confident_first)[:MOST]
-
-    @property
-    def incorrect(self) -> List[Prediction]:
-        """At most `MOST`, the most confident first."""
-        return sorted(self._by_label[False].values(), key=_most_confident_first)[:MOST]
+    def chosen(self, correct: bool) -> List[Prediction]:
+        """At most `MOST` correct, or incorrect, predictions, the most confident first."""
+        return sorted(self._by_label[correct].values(), key=_most_confident_first)[:MOST]
 
 
 def _most_confident_first(prediction: Prediction) -> Tuple[float, int]:
@@ -70,10 +58,7 @@ def _most_confident_first(prediction: Prediction) -> Tuple[float, int]:
 def write_examples(
     folder: Path, most_confident: MostConfident, classes: Sequence[str], picture: Callable[[int], Tuple[str, bytes]]
 ) -> None:
-    """Write examples.json atomically. `picture(index)` returns the media type and bytes of a thumbnail of the image.
-
-    Raises OSError.
-    """
+    """Write examples.json atomically; `picture(index)` is the media type and bytes of a thumbnail. Raises OSError."""
 
     def described(found: Prediction) -> Dict[str, Any]:
         kind, content = picture(found.index)
@@ -89,7 +74,7 @@ def write_examples(
 
     content = {
         "images": most_confident.images,
-        "right": [described(found) for found in most_confident.correct],
-        "wrong": [described(found) for found in most_confident.incorrect],
+        "right": [described(found) for found in most_confident.chosen(True)],
+        "wrong": [described(found) for found in most_confident.chosen(False)],
     }
     write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")

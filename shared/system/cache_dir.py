@@ -26,10 +26,8 @@ T = TypeVar("T")
 def places(subfolder: str, cache: Union[str, Path, None] = None) -> Iterator[Path]:
     """Yield the folders in which `subfolder` of the cache may be, the preferred one first. Creates nothing.
 
-    `cache` overrides KIT_CACHE in the environment, which overrides XDG_CACHE_HOME, which overrides ~/.cache; where
-    there is no home either, this folder is left out. The second folder is below the system's temporary folder, unless
-    another user has created a folder or link of that name. Raises UsageError for a KIT_CACHE that is empty or begins
-    with an unknown home.
+    The first is in `cache`, else KIT_CACHE, else XDG_CACHE_HOME, else ~/.cache; the second in the system's temporary
+    folder, unless another user made it. Raises UsageError for a KIT_CACHE that is empty or in an unknown home.
     """
     base = _base(os.environ.get("KIT_CACHE") if cache is None else str(cache))
     if base is not None:
@@ -50,9 +48,9 @@ def cached(
 ) -> T:
     """Return `load(content)` of a file in the cache, or, if there is none or `load` raises, the result of `make`.
 
-    `file` is (subfolder, name, cache), as in `places`. A new result is written with `dump` if `keep` is true: it must
-    be false where the source may change once more within `TICK_NS` and look the same. A cache that can be neither read
-    nor written is ignored.
+    `file` is (subfolder, name, cache), as in `places`. A new result is written with `dump` if `keep`, which must be
+    false where the source may change once more within `TICK_NS` and look the same. A cache that cannot be used is
+    ignored.
     """
     subfolder, name, cache = file
     folders = list(places(subfolder, cache))
@@ -99,8 +97,7 @@ def _base(named: Optional[str]) -> Optional[str]:
 
 def _is_own_or_absent(folder: Path) -> bool:
     """Whether no other user can change what is created in the folder."""
-    try:
-        found = os.lstat(str(folder))
-    except FileNotFoundError:
+    if not os.path.lexists(str(folder)):
         return True
+    found = os.lstat(str(folder))
     return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())

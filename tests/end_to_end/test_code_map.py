@@ -42,7 +42,7 @@ def test_imports_are_found_whatever_their_form():
     assert found == set()  # scripts and tests are no packages of the program
     found = set(imported("shared/results/__main__.py"))
     assert ("shared/results/rows.py", "rows") in found
-    assert ("shared/cli/standard_streams.py", "standard_streams") in found
+    assert ("shared/cli/entry_point.py", "prepare_streams") in found
     names = ["shared/rng.py", "shared/errors.py", "shared/run/log.py", "tf_seresnet/main.py", "tf_seresnet/step/a.py"]
     rooms = ["shared/pure", "shared/errors", "shared/run", "tf_seresnet/modes", "tf_seresnet/step"]
     assert [room(name) for name in names] == rooms

@@ -24,10 +24,10 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from shared.checkpoint.folder import newest
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.run.folder import new_folder_name
-from shared.system import orphans
+from shared.system.processes import followed
+from shared.system.signals import Interrupts, Stopped, stop_at_once
 from torch_imagenet.devices.device import network_environment
 from torch_imagenet.distributed.environment import JOB
 from torch_imagenet.options import RunConfig
@@ -53,11 +53,11 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
     for name, value in {**_OWN_PORTS, **network}.items():
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
-    os.environ.update(orphans.followed())
+    os.environ.update(followed())
     if "LOGLEVEL" not in os.environ:
         logging.disable()  # torch's launcher logs what is reported here in one line
     port, timeout = config.master_port or (PORT if nodes > 1 else 0), int(config.timeout)
-    with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
+    with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.forwarded(stop_at_once):
         launcher = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,

@@ -8,8 +8,8 @@ from typing import Any, Callable, Optional
 
 import torch
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
+from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices.device import Device, open_device, several
 from torch_imagenet.distributed.affinity import apply
 from torch_imagenet.distributed.environment import ProcessEnvironment, process_environment

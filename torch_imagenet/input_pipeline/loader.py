@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from shared.cli.signals import REQUESTS
 from shared.errors import DataError, UsageError, one_line
 from shared.imagenet.decode import BadImage, read_rgb
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import ExtentReader
 from shared.imagenet.split import Split
 from shared.run.log import RunLog
+from shared.system.signals import REQUESTS
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, torchvision_transforms
 from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler

@@ -20,10 +20,9 @@ from shared.metrics import Metrics
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
-from shared.run import config_file, disk_errors, provenance, reproducibility
-from shared.run.events import log_start
+from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
-from shared.run.log import RunLog, open_log
+from shared.run.log import RunLog
 from shared.run.loop import Run
 from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.networks.spec import parameters
@@ -44,7 +43,7 @@ def open_run(
         lambda: open_folder("torch_imagenet", config.mode, name or config.mode, config.output_dir, resumed)
     )
     first_step = state["progress"]["step"] if state else 0
-    with open_log(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    with RunLog(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [*moved, *lines]:
             log.line(line)
         if ranks.is_first:
@@ -67,8 +66,7 @@ def network_line(setup: RunSetup, network: nn.Module) -> str:
 def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
     """Log what is about to be trained."""
     recipe, device = setup.recipe, setup.device
-    log_start(
-        log,
+    log.start(
         recipe.to_json(),
         dataset=setup.data.content.name,
         device=f"{device.count} x {device.name}",
@@ -108,7 +106,7 @@ def resumption_notes(setup: TrainingSetup) -> List[str]:
     if setup.state is None:
         return []
     before, epoch = ImageNetRecipe.from_json(setup.state["recipe"]).schedule, setup.state["progress"]["epoch"]
-    changes = reproducibility.changes(setup.state.get("arithmetic", {}), _rounding(setup))
+    changes = resumption.rounding_changes(setup.state.get("arithmetic", {}), _rounding(setup))
     return [*setup.recipe.schedule.prolonged(before, epoch), *changes]
 
 
@@ -141,7 +139,7 @@ def log_accuracy(log: RunLog, metrics: Metrics, epoch: Optional[int] = None) -> 
 
 def write_config(setup: RunSetup, folder: Path) -> None:
     """config.json of this run. Raises OSError."""
-    config_file.write_config(
+    provenance.write_config(
         folder,
         setup.recipe,
         {"job": job_name()},
@@ -173,7 +171,7 @@ def for_checkpoint(setup: TrainingSetup) -> Dict[str, Any]:
 
 
 def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
-    """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
+    """What decides how sums are rounded, besides the recipe; see `shared.run.resumption`."""
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from shared import recipes, sample
-from shared.checkpoint.state import check_same_data
 from shared.errors import UsageError
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
-from shared.run.progress import refuse_less
+from shared.run.resumption import check_same_data, refuse_less
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import PRECISIONS, Precision
 from torch_imagenet.input_pipeline.dataset import Data

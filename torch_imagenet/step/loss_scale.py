@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 import torch
 
 from shared.errors import UsageError
-from shared.run.loss_scale_watch import SkippedSteps, overflowing
+from shared.run.divergence import SkippedSteps, overflowing
 
 _NO_GROWTH = 2**31 - 1  # steps between growths of a static scale: it never grows
 _WINDOW = 50  # steps; a dynamic scale falls from 2**16 below 1 after 17 skipped steps

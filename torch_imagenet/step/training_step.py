@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from shared.rng import step_seed
+from shared.run.divergence import not_a_number
 from shared.run.loop import Step, StepResult
-from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel

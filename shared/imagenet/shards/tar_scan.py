@@ -11,13 +11,13 @@ from typing import BinaryIO, Iterator, List, NamedTuple, Sequence, Set, Union
 
 import numpy as np
 
-from shared.cli.signals import Stopped
 from shared.errors import DataError
 from shared.imagenet.shards.index import Table, pack, unpack
 from shared.imagenet.shards.split import key_of
 from shared.imagenet.split import is_hidden, is_image
 from shared.system import cache_dir
 from shared.system.paths import reading
+from shared.system.signals import Stopped
 from shared.text import decoded, raw
 
 MAX_CLASSES = 100_000

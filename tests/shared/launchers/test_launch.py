@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.launchers.launch import Tee, run
+from shared.system.signals import Interrupts
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -112,7 +112,7 @@ def _is_zombie(pid):
 DRIVER = """
 import sys
 from pathlib import Path
-from shared.cli.signals import Interrupts
+from shared.system.signals import Interrupts
 from shared.launchers.launch import Tee, run
 with Interrupts() as interrupts, Tee(Path(sys.argv[1]), sys.stdout, sys.stderr) as tee:
     status = run([sys.executable, "-c", sys.argv[2]], {}, tee, interrupts)

@@ -53,15 +53,15 @@ def test_any_split_into_batches_finds_the_same(seed, classes, images, cuts):
     for begin, end in zip(bounds, bounds[1:]):
         look(most_confident, np.arange(begin, end), logits[begin:end], labels[begin:end])
     assert most_confident.images == images
-    assert triples(most_confident.correct) == chosen(logits, labels, True)
-    assert triples(most_confident.incorrect) == chosen(logits, labels, False)
+    assert triples(most_confident.chosen(True)) == chosen(logits, labels, True)
+    assert triples(most_confident.chosen(False)) == chosen(logits, labels, False)
 
 
 def test_confidence_is_the_softmax_in_percent():
     most_confident = MostConfident()
     look(most_confident, [7], np.array([[1.0, 3.0, 2.0]], np.float32), [2])
-    assert not most_confident.correct
-    (one,) = most_confident.incorrect
+    assert not most_confident.chosen(True)
+    (one,) = most_confident.chosen(False)
     assert (one.index, one.label, one.predicted) == (7, 2, 1)
     assert one.confidence == pytest.approx(100 * softmax(np.array([[1.0, 3.0, 2.0]]))[0, 1], rel=1e-12)
 
@@ -69,8 +69,8 @@ def test_confidence_is_the_softmax_in_percent():
 def test_a_row_without_a_prediction_is_skipped():
     most_confident = MostConfident()
     look(most_confident, [0, 1, 2], [[np.nan, 1.0], [np.inf, 0.0], [1e30, -1e30]], [0, 0, 0])
-    assert triples(most_confident.correct) == [(2, 0, 0)]
-    assert not most_confident.incorrect
+    assert triples(most_confident.chosen(True)) == [(2, 0, 0)]
+    assert not most_confident.chosen(False)
     assert most_confident.images == 3
 
 

@@ -1,32 +1,34 @@
-"""The devices that train together, as a graph sees them.
-
-A step is written once, for one device. `Replicas.run` builds it on every device of this process. Inside it `summed` is
-the all-reduce over the devices of all processes.
-"""
+"""The devices that train together, as a graph sees them: a step is written once, for one device."""
 
 from __future__ import annotations
 
-import signal
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence
 
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.metrics import Metrics
+from shared.run.loop import StopAgreement
+from shared.system.signals import Interrupts, Stopped
 
 tf1 = tf.compat.v1
 
 
-class Replicas:
-    """One device: process `rank` of `ranks`, with `towers` devices in each."""
+class Replicas(StopAgreement):
+    """One device: process `rank` of `size`, with `towers` devices in each. The graph is built inside, as a context."""
 
-    rank, ranks, towers = 0, 1, 1
+    rank, size, towers = 0, 1, 1
     averages = False  # whether the optimizer averages the gradients over the devices, else it sums them
 
     @property
     def count(self) -> int:
         """All devices."""
-        return self.ranks * self.towers
+        return self.size * self.towers
+
+    def __enter__(self) -> Replicas:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
 
     def run(self, function: Callable[[int], Any]) -> List[Any]:
         """`function(number)` for each device of this process, built to run on that device."""
@@ -43,30 +45,37 @@ class Replicas:
     def align(self, session: Any) -> None:
         """Broadcast the variables of rank 0. Needs the complete graph, and initialised variables."""
 
-    def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Tuple[Metrics, int]:
-        """The metrics summed over all processes, and how many processes are `stopping`."""
-        return metrics, int(stopping)
-
-    def interrupts(self, own: Interrupts) -> Interrupts:
-        """The requests to stop that the training loop obeys; `own` are the signals to this process."""
-        return own
+    def merged(self, session: Any, metrics: Metrics, stopping: bool) -> Metrics:
+        """The metrics summed over all processes, which agree to stop if one is `stopping`."""
+        return metrics
 
     def agree(self, stopping: int) -> None:
         """`stopping` processes have been asked to stop; every process has received the same number."""
+
+    def raise_if_stopping(self, interrupts: Interrupts) -> None:
+        """Raise Stopped if this process has been asked to stop; of several, if all have agreed to."""
+        number = interrupts.requested if self.size == 1 else self.agreed_stop(0)
+        if number is not None:
+            raise Stopped(number)
 
 
 ALONE = Replicas()
 
 
 class Mirrored(Replicas):
-    """Several devices of one process through tf.distribute.MirroredStrategy, with a copy of every variable on each.
-
-    Create it inside the graph that it is for, and build the graph in `strategy.scope()`.
-    """
+    """Several devices of one process, each with a copy of every variable. Create it inside the graph that it is for."""
 
     def __init__(self, devices: Sequence[str], reduction: Any) -> None:
-        self.strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+        self._strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+        self._scope = self._strategy.scope()
         self.towers = len(devices)
+
+    def __enter__(self) -> Replicas:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._scope.__exit__(*error)
 
     def run(self, function: Callable[[int], Any]) -> List[Any]:
         results: Dict[int, Any] = {}
@@ -76,7 +85,7 @@ class Mirrored(Replicas):
             results[number] = None
             results[number] = function(number)
 
-        run = getattr(self.strategy, "run", None) or self.strategy.experimental_run_v2  # its name up to 2.1
+        run = getattr(self._strategy, "run", None) or self._strategy.experimental_run_v2  # its name up to 2.1
         run(replica)
         return [results[number] for number in range(self.towers)]
 
@@ -88,24 +97,7 @@ class Mirrored(Replicas):
         return unflatten(tf.distribute.get_replica_context().merge_call(total, args=(flatten(tensors),)), tensors)
 
     def assign(self, number: int, variable: Any, value: Any) -> Any:
-        return self.strategy.experimental_local_results(variable)[number].assign(value)
-
-
-class AgreedInterrupts(Interrupts):
-    """The requests to one of several processes, which stop before the same step."""
-
-    def __init__(self, own: Interrupts) -> None:
-        self._own = own
-        self.agreed = False
-
-    @property
-    def requested(self) -> Optional[int]:  # type: ignore[override]
-        """The signal that this process has received."""
-        return self._own.requested
-
-    def raise_if_requested(self) -> None:
-        if self.agreed:
-            raise Stopped(self.requested or signal.SIGTERM)
+        return self._strategy.experimental_local_results(variable)[number].assign(value)
 
 
 def flatten(tensors: List[Any]) -> Any:

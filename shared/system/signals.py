@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import Any, Callable, Dict, Iterator, Optional, TextIO
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional, TextIO
 
 # What asks a process to end. SIGHUP: the terminal, or the connection to it, is gone; Windows has none.
 REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -20,11 +20,13 @@ class Stopped(Exception):
         self.exit_status = 128 + number
 
 
-def reader_gone(stream: TextIO) -> Stopped:
-    """The exception for a BrokenPipeError on this stream, as in `| head`: stopped by SIGPIPE, which Python ignores.
+def stop_at_once(number: int) -> NoReturn:
+    """What `Interrupts.forwarded` takes where there is no step to finish. Raises Stopped."""
+    raise Stopped(number)
 
-    Later output to the stream is discarded, so that no flush fails on it again, Python's last one included.
-    """
+
+def reader_gone(stream: TextIO) -> Stopped:
+    """Stopped by SIGPIPE, for a BrokenPipeError on this stream, as in `| head`; later output to it is discarded."""
     with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
         descriptor = stream.fileno()
         null = os.open(os.devnull, os.O_WRONLY)
@@ -41,7 +43,6 @@ class Interrupts:
     def __init__(self) -> None:
         self.requested: Optional[int] = None
         self._previous: Dict[int, Any] = {}
-        self._immediate = False
         self._first_only = False
         self._receiver: Optional[Callable[[int], Any]] = None
 
@@ -54,15 +55,6 @@ class Interrupts:
     def __exit__(self, *error: Any) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Inside, the first signal raises Stopped immediately, too: there is no step to finish."""
-        self._immediate = True
-        try:
-            yield
-        finally:
-            self._immediate = False
 
     @contextlib.contextmanager
     def forwarded(self, receiver: Callable[[int], Any]) -> Iterator[None]:
@@ -87,7 +79,7 @@ class Interrupts:
     def _handle(self, number: int, frame: Any) -> None:
         if self._receiver is not None:
             self._receiver(number)
-        elif self._immediate or (self.requested is not None and not self._first_only):
+        elif self.requested is not None and not self._first_only:
             raise Stopped(number)
         else:
             self.requested = self.requested or number

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,11 +27,11 @@ from tests.tf_seresnet.conftest import SHORT, Run  # noqa: E402
 from tests.tf_seresnet.test_resume import assert_same  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.devices import probe as found  # noqa: E402
-from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
+from tf_seresnet.devices.replicas import Replicas  # noqa: E402
 from tf_seresnet.layers.core import CoreLayers  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
-from tf_seresnet.network_spec import NetworkSpec  # noqa: E402
-from tf_seresnet.step.replicas import Replicas  # noqa: E402
+from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput  # noqa: E402
+from tf_seresnet.step.network import NetworkSpec  # noqa: E402
 from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
 from tf_seresnet.step.variables import initialise  # noqa: E402
 
@@ -52,16 +53,9 @@ class Trained:
         with tf.Graph().as_default(), device.connected() as replicas, pytest.MonkeyPatch.context() as patch:
             if frozen:
                 patch.setattr(CoreLayers, "batch_norm", _with_moving_averages)
-            batch = TrainingInput(
-                images,
-                labels,
-                Normalisation.from_images(IMAGES),
-                Augmentation(crops, crops > 0),
-                batch_size,
-                seed=0,
-                replicas=replicas,
-            )
-            step = TrainingStep(NETWORK, batch, RECIPE, device, replicas)
+            recipe = RECIPE.override(batch_size=batch_size, crop_padding=crops, flip=crops > 0)
+            batch = TrainingInput(images, labels, Normalisation.from_images(IMAGES), recipe, device, replicas)
+            step = TrainingStep(NETWORK, batch)
             with tf1.Session(config=device.session_config()) as session:
                 initialise(session, 0)
                 batch.start_epoch(session, 0)
@@ -124,8 +118,8 @@ def test_each_device_normalises_by_its_own_images_and_the_mean_is_taken():
 
 
 class Process(Replicas):
-    def __init__(self, rank, ranks, towers):
-        self.rank, self.ranks, self.towers = rank, ranks, towers
+    def __init__(self, rank, size, towers):
+        self.rank, self.size, self.towers = rank, size, towers
 
 
 @settings(max_examples=15)
@@ -139,11 +133,9 @@ def test_processes_share_every_step_of_the_epochs_order(images, batch, ranks, fi
                 np.zeros((images, 4, 4, 3), np.uint8),
                 np.zeros(images, np.int32),
                 Normalisation((0,) * 3, (1,) * 3),
-                Augmentation(0, False),
-                batch,
-                seed=0,
-                static_shapes=True,
-                replicas=Process(rank, ranks, 1),
+                RECIPE.override(batch_size=batch),
+                SimpleNamespace(static_shapes=True, times_data_wait=True),
+                Process(rank, ranks, 1),
             )
         assert made.steps_per_epoch == images // (batch * ranks)
         assert made.left_out == images % (batch * ranks)
@@ -160,10 +152,9 @@ def test_a_step_with_fewer_images_than_devices_is_left_out(images, steps, left_o
             IMAGES[:images],
             LABELS[:images],
             Normalisation.from_images(IMAGES),
-            Augmentation(0, False),
-            3,
-            seed=0,
-            replicas=Process(0, 1, 3),
+            RECIPE.override(batch_size=3),
+            devices.open_device("cpu"),
+            Process(0, 1, 3),
         )
     assert (made.steps_per_epoch, made.left_out) == (steps, left_out)
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from shared.cli.signals import Interrupts, Stopped, reader_gone
+from shared.system.signals import Interrupts, Stopped, reader_gone
 
 BOTH = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 

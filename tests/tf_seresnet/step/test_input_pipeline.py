@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from shared import rng
+from shared import recipes, rng
 
 tf = pytest.importorskip("tensorflow")
-from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402  (needs TensorFlow)
+from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput  # noqa: E402  (needs TensorFlow)
 
 tf1 = tf.compat.v1
 
@@ -16,16 +18,17 @@ COUNT, BATCH, SEED = 22, 5, 11
 IMAGES = np.random.RandomState(0).randint(0, 256, (COUNT, 32, 32, 3)).astype(np.uint8)
 LABELS = np.arange(COUNT, dtype=np.int32)  # the label is the image's number
 STATISTICS = Normalisation((120.0, 110.0, 100.0), (60.0, 50.0, 40.0))
-PADDED = Augmentation(padding=4, flip=True)
-PLAIN = Augmentation(padding=0, flip=False)
+RECIPE = recipes.get("se_resnet110_gpu").override(batch_size=BATCH, seed=SEED)
+PADDED = {"crop_padding": 4, "flip": True}
+PLAIN = {"crop_padding": 0, "flip": False}
 
 
 def numpy_epoch(epoch, augmentation, images=IMAGES, labels=LABELS, seed=SEED):
     """(image float32, label) of every place of the epoch, written as one would on paper."""
     order = rng.epoch_order(seed, epoch, len(images))
-    crops = rng.epoch_crops(seed, epoch, len(images), augmentation.padding, augmentation.flip)
+    border = augmentation["crop_padding"]
+    crops = rng.epoch_crops(seed, epoch, len(images), border, augmentation["flip"])
     height, width = images.shape[1:3]
-    border = augmentation.padding
     for place, number in enumerate(order):
         image = images[number].astype(np.float32)
         image = (image - np.array(STATISTICS.mean, np.float32)) / np.array(STATISTICS.std, np.float32)
@@ -39,11 +42,14 @@ def numpy_epoch(epoch, augmentation, images=IMAGES, labels=LABELS, seed=SEED):
 class Pipeline:
     """A `TrainingInput` in a graph of its own with an open session."""
 
-    def __init__(self, augmentation=PADDED, images=IMAGES, labels=LABELS, **settings):
+    def __init__(
+        self, augmentation=PADDED, images=IMAGES, batch=BATCH, static_shapes=False, times_data_wait=True, workers=2
+    ):
         self.graph = tf.Graph()
-        settings = dict({"batch_size": BATCH, "seed": SEED}, **settings)
+        recipe = RECIPE.override(batch_size=batch, **augmentation)
+        device = SimpleNamespace(static_shapes=static_shapes, times_data_wait=times_data_wait)
         with self.graph.as_default():
-            self.input = TrainingInput(images, labels, STATISTICS, augmentation, **settings)
+            self.input = TrainingInput(images, LABELS, STATISTICS, recipe, device, workers=workers)
             self.session = tf1.Session(config=tf1.ConfigProto(device_count={"GPU": 0}))
 
     def batches(self, epoch, first_step=0):
@@ -87,7 +93,11 @@ def test_an_epoch_is_numpys(pipeline, epoch):
 
 @pytest.mark.parametrize(
     ("augmentation", "size"),
-    [(Augmentation(2, False), (32, 32)), (Augmentation(0, True), (32, 32)), (Augmentation(3, True), (9, 14))],
+    [
+        ({"crop_padding": 2, "flip": False}, (32, 32)),
+        ({"crop_padding": 0, "flip": True}, (32, 32)),
+        ({"crop_padding": 3, "flip": True}, (9, 14)),
+    ],
 )
 def test_other_augmentations_and_sizes_are_numpys(augmentation, size):
     images = IMAGES[:, : size[0], : size[1]]
@@ -141,7 +151,7 @@ def test_static_shapes_drop_the_last_batch_and_nothing_else(pipeline):
     ("batch", "static", "steps"), [(22, True, 1), (22, False, 1), (23, True, 0), (23, False, 1), (1, True, 22)]
 )
 def test_steps_per_epoch_are_the_batches_that_come(batch, static, steps):
-    made = Pipeline(batch_size=batch, static_shapes=static)
+    made = Pipeline(batch=batch, static_shapes=static)
     assert made.input.steps_per_epoch == steps == len(made.batches(0))
     made.session.close()
 
