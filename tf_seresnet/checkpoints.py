@@ -1,7 +1,4 @@
-"""TensorFlow's part of a checkpoint: `model.ckpt.*`, files that any TensorFlow reads.
-
-They stand in a folder that `shared.checkpoint.folder` writes whole or not at all, and finds.
-"""
+"""TensorFlow's files in a checkpoint, `model.ckpt.*`; `shared.checkpoint.folder` has the folder that they stand in."""
 
 from __future__ import annotations
 
@@ -11,10 +8,9 @@ import errno
 import math
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
@@ -24,21 +20,19 @@ from shared.checkpoint.state import check_state, not_ours
 from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
-from shared.run.folder import moved_with, run_of
+from shared.run import disk_errors
+from shared.run.folder import moved_with, named_weights, run_of
 from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
-from tf_seresnet.input_pipeline import Normalisation
-from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.options import RunConfig
-from tf_seresnet.step.not_finite import in_variables
-from tf_seresnet.step.variables import load_values
+from tf_seresnet.step import variables as graph
+from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.network import NetworkSpec
 
 tf1 = tf.compat.v1
 
 WEIGHTS = "model.ckpt"
-# What TensorFlow's readers raise at damaged files.
-UNREADABLE = (tf.errors.OpError, ValueError, RuntimeError, LookupError, TypeError, MemoryError)
 
 
 class Found(NamedTuple):
@@ -55,44 +49,37 @@ class Found(NamedTuple):
         return self._replace(prefix=str(moved_with(Path(self.prefix), Path(output_dir))))
 
 
-class Checkpoints:
-    """The checkpoints of one run, under `folder`/checkpoints. Make it when the graph is complete."""
+def writer(session: Any, folder: Path, keep: int, constant: Dict[str, Any]) -> Callable[[Dict[str, Any], bool], Path]:
+    """What writes a checkpoint of the run in `folder`, all variables beside a state with the `constant` entries.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.run = folder
-        self._saver = _saver(saved_variables())
-        self._folder = CheckpointFolder(folder, keep)
-        numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
-        # The sum of the magnitudes, which is not finite if any of them is not.
-        self._magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
+    Needs the complete graph. It raises UsageError where a variable is not finite, OSError where the disk does not take
+    it; nothing changes then. See `CheckpointFolder.save`.
+    """
+    saver, checkpoints = tf1.train.Saver(saved_variables(), max_to_keep=None), CheckpointFolder(folder, keep)
+    numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
+    # The sum of the magnitudes, which is not finite if any of them is not.
+    magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
 
-    def save(self, session: Any, state: Dict[str, Any], best: bool = False) -> Path:
-        """Write all variables and `state`; see `CheckpointFolder.save`.
+    def write(state: Dict[str, Any], best: bool) -> Path:
+        step = state["progress"]["step"]
+        if not math.isfinite(session.run(magnitude)):
+            where = graph.not_finite(session, saved_variables())
+            raise not_a_number(f"a weight is not a number after step {step}{where}")
+        state = {**constant, **state}
+        return checkpoints.save(step, lambda place: _write(saver, session, place / WEIGHTS), state, best)
 
-        Raises UsageError where a variable is not finite, and OSError where the disk does not take it; the checkpoints
-        are unchanged then.
-        """
-        if not math.isfinite(session.run(self._magnitude)):
-            where = in_variables(session, saved_variables())
-            raise not_a_number(f"a weight is not a number after step {state['progress']['step']}{where}")
-
-        def write(folder: Path) -> None:
-            with _as_os_error(folder):
-                self._saver.save(session, native(folder / WEIGHTS), write_meta_graph=False, write_state=False)
-
-        return self._folder.save(state["progress"]["step"], write, state, best)
+    return write
 
 
 def find(path: Union[str, Path]) -> Found:
     """The checkpoint that `path` means: a checkpoint's folder, a run's folder (its last one) or TensorFlow's files.
 
-    A run whose newest checkpoint is damaged gives the newest intact one and says so in `notes`. Raises UsageError where
-    there is none.
+    Of a damaged run the newest intact one, which `notes` say. Raises UsageError where there is none.
     """
     path = Path(path)
     if checkpoint_folder.holds_one(path):
         ours = checkpoint_folder.find(path)
-        return Found(str(ours.folder / WEIGHTS), ours.state, ours.notes)
+        return Found(str(ours.folder / WEIGHTS), _checked(ours.folder, ours.state), ours.notes)
     if path.is_dir():  # the original's ./model: TensorFlow's own index of checkpoints
         prefix = tf.train.latest_checkpoint(native(path))
         if prefix:
@@ -103,47 +90,50 @@ def find(path: Union[str, Path]) -> Found:
     raise UsageError(f"no checkpoint at {path}; name a run's folder, a folder step-NNNNNNNN in it, or a .ckpt prefix")
 
 
-def of_training(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
-    """The checkpoint that --resume or --checkpoint names; with --resume the config has the folder of its run."""
+def named(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
+    """The checkpoint that the config names, of all modes but `train` by default that of the newest run.
+
+    The config of a resumed training has the folder of its run. Raises UsageError where there is no such checkpoint.
+    """
+    if config.mode != "train":
+        return config, find(named_weights(config.checkpoint, config.resume, WEIGHTS + ".index"))
     if config.resume is None:
-        found = None if config.checkpoint is None else find(config.checkpoint)
-        if found is not None and found.state is not None:
-            check_stored(found)
-        return config, found
+        return config, None if config.checkpoint is None else find(config.checkpoint)
     config.check_one_checkpoint()
     found = find(config.resume)
     if found.state is None:
         raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
-    check_stored(found)
     if config.output_dir is None:
         config = dataclasses.replace(config, output_dir=str(run_of(Path(found.prefix).parent)))
     return config, found
 
 
-def restore_everything(session: Any, found: Found) -> None:
-    """Every variable of the graph, optimizer state included. Raises UsageError where the checkpoint lacks one."""
-    _restore(session, found.prefix, saved_variables())
-
-
-def restore_weights(session: Any, found: Found, variables: List[Any], rows: Optional[Sequence[int]] = None) -> None:
+def restore(session: Any, found: Found, variables: List[Any], rows: Optional[Sequence[int]] = None) -> None:
     """The given variables by name, whatever else the checkpoint holds. Raises UsageError naming what it lacks.
 
     `rows` are the checkpoint's classes that the network's classes correspond to; None: they are the same.
     """
-    if rows is None:
-        _restore(session, found.prefix, variables)
-        return
-    name = _head({variable.op.name for variable in variables})
-    _restore(session, found.prefix, [variable for variable in variables if variable.op.name != name])
-    with _reading(found.prefix) as reader:
-        load_values(session, {name: reader.get_tensor(name)[:, list(rows)]})
+    head = "" if rows is None else _head(variable.op.name for variable in variables)
+    restored = [variable for variable in variables if variable.op.name != head]
+    expected = {variable.op.name: variable.shape.as_list() for variable in restored}
+    with reading(found.prefix) as reader:
+        shapes = reader.get_variable_to_shape_map()
+        missing = sorted(set(expected) - set(shapes))
+        other = sorted(name for name, shape in expected.items() if shapes.get(name, shape) != shape)
+        if missing or other:
+            what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
+            what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
+            raise UsageError(f"{found.prefix} {what}; it is of another network: check --depth and --variant")
+        tf1.train.Saver(restored).restore(session, native(found.prefix))
+        if rows is not None:
+            graph.load_values(session, {head: reader.get_tensor(head)[:, list(rows)]})
 
 
 def classes(found: Found) -> Optional[Classes]:
     """The classes of the checkpoint's head; None where it has no head. Raises UsageError where it cannot be read."""
     if found.state is not None:
         return of_state(found.state, found.state["network"]["num_classes"])
-    with _reading(found.prefix) as reader:
+    with reading(found.prefix) as reader:
         shapes = reader.get_variable_to_shape_map()
     name = _head(shapes)
     return read_beside(found.prefix, shapes[name][-1]) if name and len(shapes[name]) == 2 else None
@@ -157,22 +147,17 @@ def _head(names: Iterable[str]) -> str:
 
 
 def save_weights(session: Any, prefix: Path, variables: List[Any], names: Optional[Sequence[str]] = None) -> None:
-    """TensorFlow's usual files at `prefix` (`prefix`.index, `prefix`.data-...): the final weights of a run.
-
-    The classes' `names` stand in a file beside them (`class_names.beside`).
+    """The final weights of a run in TensorFlow's usual files at `prefix`, the classes' `names` in a file beside them.
 
     Raises OSError where the disk does not take them.
     """
-    folder = Path(tempfile.mkdtemp(prefix=".", dir=str(prefix.parent)))
-    try:
-        with _as_os_error(folder):
-            _saver(variables).save(session, native(folder / prefix.name), write_meta_graph=False, write_state=False)
+    with tempfile.TemporaryDirectory(prefix=".", dir=str(prefix.parent)) as name:
+        folder = Path(name)
+        _write(tf1.train.Saver(variables), session, folder / prefix.name)
         write_beside(folder / prefix.name, names)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # names and data before the index that announces them
             os.replace(str(file), str(prefix.parent / file.name))
-    finally:
-        shutil.rmtree(str(folder), ignore_errors=True)
 
 
 def native(path: Union[str, Path]) -> str:
@@ -188,84 +173,39 @@ def saved_variables() -> List[Any]:
     return [variable for variable in tf1.global_variables() if variable.op.name != "is_training"]
 
 
-# Errors of the disk. TensorFlow's exceptions carry the text of the system's error and not its number.
-_DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOENT,
-    errno.EIO,
-    errno.ESTALE,
-)
-
-
-@contextlib.contextmanager
-def _as_os_error(path: Path) -> Iterator[None]:
-    """Turn what TensorFlow raises for a disk that cannot be written into an OSError."""
+def _write(saver: Any, session: Any, prefix: Path) -> None:
+    """Write TensorFlow's files. What it raises for a disk that cannot be written becomes an OSError."""
+    folder = str(prefix.parent)
     try:
-        yield
+        saver.save(session, native(prefix), write_meta_graph=False, write_state=False)
     except tf.errors.OpError as error:
-        for number in _DISK:
+        # They carry the text of the system's error and not its number.
+        for number in (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE):
             if os.strerror(number) in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from error
+                raise OSError(number, os.strerror(number), folder) from error
         raise
     except ValueError as error:  # of a folder that is gone or read-only
-        if path.is_dir() and os.access(str(path), os.W_OK):
+        if os.path.isdir(folder) and os.access(folder, os.W_OK):
             raise
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
-
-
-def _saver(variables: List[Any]) -> Any:
-    return tf1.train.Saver(variables, max_to_keep=None)
-
-
-def _restore(session: Any, prefix: str, variables: List[Any]) -> None:
-    with _reading(prefix) as reader:
-        shapes = reader.get_variable_to_shape_map()
-        expected = {variable.op.name: variable.shape.as_list() for variable in variables}
-        missing = sorted(set(expected) - set(shapes))
-        if missing:
-            raise UsageError(
-                f"{prefix} lacks {len(missing)} of {len(expected)} variables, {missing[0]} first; it is of another"
-                " network: check --depth and --variant"
-            )
-        for name, shape in sorted(expected.items()):
-            if shape != shapes[name]:
-                raise UsageError(
-                    f"{prefix} has {name} of shape {shapes[name]}, the network wants {shape}; check --depth, --variant"
-                )
-        _saver(variables).restore(session, native(prefix))
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder) from error
 
 
 @contextlib.contextmanager
-def _reading(prefix: str) -> Iterator[Any]:
+def reading(prefix: str) -> Iterator[Any]:
     """TensorFlow's reader of a checkpoint. What it raises for a damaged one becomes a UsageError."""
     try:
         yield tf1.train.load_checkpoint(native(prefix))
-    except UNREADABLE as error:
-        raise UsageError(f"{prefix} cannot be read ({first_line(error)}); use another checkpoint") from error
+    except (tf.errors.OpError, ValueError, RuntimeError, LookupError, TypeError, MemoryError) as error:
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        raise UsageError(f"{prefix} cannot be read ({line}); use another checkpoint") from error
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error of TensorFlow, whose message may be empty or very long."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
-
-
-def check_stored(found: Found) -> None:
-    """Raises UsageError where the checkpoint does not say what continuing or evaluating it needs."""
-    assert found.state is not None
-    folder = Path(found.prefix).parent
-    stored = check_state(folder, found.state, recipe=CifarRecipe, network=NetworkSpec, normalisation=Normalisation)
-    stored["recipe"].checked()
-    network, normalisation = stored["network"], stored["normalisation"]
-    for wrong, what in (
-        ((network.depth, network.variant) != (stored["recipe"].depth, stored["recipe"].variant), "network"),
-        (len(normalisation.mean) != 3 or len(normalisation.std) != 3, "normalisation"),
-        (min(normalisation.std) <= 0, "normalisation"),
-    ):
-        if wrong:
-            raise not_ours(folder, what)
-    network.checked()
+def _checked(folder: Path, state: Dict[str, Any]) -> Dict[str, Any]:
+    """The state of this checkpoint. Raises UsageError where it lacks what continuing or evaluating it needs."""
+    stored = check_state(folder, state, recipe=CifarRecipe, network=NetworkSpec, normalisation=Normalisation)
+    recipe, network, normalisation = stored["recipe"].checked(), stored["network"], stored["normalisation"]
+    if (network.depth, network.variant) != (recipe.depth, recipe.variant):
+        raise not_ours(folder, "network")
+    if len(normalisation.mean) != 3 or len(normalisation.std) != 3 or min(normalisation.std) <= 0:
+        raise not_ours(folder, "normalisation")
+    return state

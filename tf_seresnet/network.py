@@ -13,7 +13,8 @@ al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507) for the gate.
 from __future__ import annotations
 
 import abc
-from typing import Any, Optional
+import collections
+from typing import Any, Dict, Optional
 
 from shared.errors import UsageError
 
@@ -28,6 +29,15 @@ Tensor = Any  # a tf.Tensor or a keras.KerasTensor: this file imports neither
 
 class Layers(abc.ABC):
     """The layers of a network. Images and feature maps are [batch, height, width, channels]."""
+
+    def __init__(self) -> None:
+        self._counts: Dict[str, int] = collections.Counter()
+
+    def next_name(self, kind: str) -> str:
+        """The next layer's name, as TensorFlow 1.x gives it: "dense", then "dense_1", ..."""
+        count = self._counts[kind]
+        self._counts[kind] += 1
+        return f"{kind}_{count}" if count else kind
 
     @abc.abstractmethod
     def conv(self, x: Tensor, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Tensor:
@@ -53,9 +63,9 @@ class Layers(abc.ABC):
     def gate(self, x: Tensor, excitation: Tensor) -> Tensor:
         """x [batch, height, width, channels] times sigmoid(excitation [batch, channels]), channel by channel."""
 
-    @abc.abstractmethod
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Elementwise sum."""
+        return x + y
 
     @abc.abstractmethod
     def shortcut(self, x: Tensor, filters: int, strides: int) -> Tensor:
@@ -101,9 +111,6 @@ def blocks_per_stage(depth: int, variant: str) -> int:
 LAYERS_PER_N = {"port": 9, "paper": 6}
 
 
-# -- the original's network ------------------------------------------------------------------------------------
-
-
 def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
     """Feature map [batch, 8, 8, 256]. As in the original, the stem is BN-ReLU-conv directly on the image."""
     width = STEM_FILTERS
@@ -139,9 +146,6 @@ def _unit(
     return _excite(layers.conv(layers.relu(x), filters, kernel, strides), layers, filters)
 
 
-# -- the paper's network ---------------------------------------------------------------------------------------
-
-
 def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
     """Feature map [batch, 8, 8, 64]: conv-BN-ReLU twice per block, the gate on the branch before the addition."""
     x = layers.relu(layers.batch_norm(layers.conv(x, STEM_FILTERS, 3, bias=False), training))
@@ -156,9 +160,6 @@ def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> 
                 x = layers.shortcut(x, filters, strides)
             x = layers.relu(layers.add(x, y))
     return x
-
-
-# -- squeeze and excitation ------------------------------------------------------------------------------------
 
 
 def _excite(x: Tensor, layers: Layers, channels: int) -> Tensor:

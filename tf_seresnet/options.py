@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
-from shared import recipes
 from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
+from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
-from tf_seresnet.devices.options import TENSORFLOW_PACKAGES, DeviceConfig, add_options
+from tf_seresnet.devices import documented_recipe
+from tf_seresnet.devices.base import TENSORFLOW_PACKAGES, DeviceConfig, add_options
 from tf_seresnet.network import LAYERS_PER_N
 
 # The options that override a field of the recipe.
@@ -38,6 +39,10 @@ class RunConfig(DeviceConfig):
     modelarts_data_dir: str
     modelarts_result_dir: Optional[str]
 
+    def named_recipe(self) -> CifarRecipe:
+        """--recipe, else the documented one of the device."""
+        return RECIPES[self.recipe or documented_recipe(self.device)]()
+
     @classmethod
     def from_argv(cls, argv: Argv = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
@@ -49,12 +54,7 @@ class RunConfig(DeviceConfig):
 def parser() -> Parser:
     """All options; those that override a field of the recipe are None unless given."""
     result = common_parser(
-        "tf_seresnet/main.py",
-        "SE-ResNet on CIFAR-10",
-        MODES,
-        ("se_resnet110",),
-        recipes.names("tf_seresnet"),
-        TENSORFLOW_PACKAGES,
+        "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", MODES, ("se_resnet110",), tuple(RECIPES), TENSORFLOW_PACKAGES
     )
     add = result.add_argument_group("CIFAR-10 half").add_argument
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
@@ -64,14 +64,10 @@ def parser() -> Parser:
     add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
     add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
     add_options(result.add_argument_group("device"))
-    _add_modelarts(result.add_argument_group("ModelArts"))
-    return result
-
-
-def _add_modelarts(group: Any) -> None:
-    """The documented flags of the original's modelart_senet.py."""
-    add = functools.partial(group.add_argument, type=expanded)
+    # The documented flags of the original's modelart_senet.py.
+    add = functools.partial(result.add_argument_group("ModelArts").add_argument, type=expanded)
     add("--data_url", metavar="URL", help="data set in object storage, or a folder")
     add("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
     add("--modelarts_data_dir", metavar="DIR", default=MODELARTS_DATA, help=f"default: {MODELARTS_DATA}")
     add("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
+    return result

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional, Tuple
 
-import numpy as np
-import tensorflow as tf
-
-from shared import recipes, sample
-from shared.checkpoint.state import check_same_data
+from shared import cifar10, sample
 from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, Match, match
 from shared.errors import UsageError
-from shared.recipes.cifar10 import CifarRecipe
-from shared.results.record import build_record
-from shared.run import config_file, provenance, reproducibility
+from shared.recipes.base import contradiction
+from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.run.loop import Plan
-from shared.run.progress import refuse_less
-from shared.text import in_utf8
-from tf_seresnet import checkpoints, devices, input_pipeline
+from shared.run.resumption import check_same_data, refuse_less
+from shared.system.paths import check_there
+from shared.text import of_system
+from tf_seresnet import checkpoints, devices
 from tf_seresnet.layers.counting import roofline_seconds
-from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
-
-WARM_UP_STEPS = 5  # left out of throughput: the first ones compile and fill caches
-CLASSES_ADVICE = "check --data-path and label_names in batches.meta"
+from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
+from tf_seresnet.step.network import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -40,33 +34,39 @@ class RunSetup:
     data_remark: str  # where the data set came from
     recipe: CifarRecipe
     network: NetworkSpec
-    normalisation: input_pipeline.Normalisation
+    normalisation: Normalisation
     classes: Match  # which outputs of the checkpoint's head are the data set's classes
     device: Any
 
     @classmethod
     def from_config(cls, config: RunConfig) -> RunSetup:
-        """The setup of a training: a new run, a new run from given weights, or the continuation of a run.
+        """The setup of a training (new, from given weights or resumed), or of another mode for a checkpoint's network.
 
-        A resumed run continues in its own folder unless --output-dir is given. Raises UsageError where the options, the
-        checkpoint, the data set and the device do not go together.
+        Raises UsageError where the options, the checkpoint, the data set and the device do not go together.
         """
-        config, checkpoint = checkpoints.of_training(config)
-        state = checkpoint.state if checkpoint else None
-        data, remark = input_pipeline.load_data(config, state)
-        resumed_state = state if config.resume is not None else None
-        recipe = resumed_recipe(config, resumed_state, data) if resumed_state else choose_recipe(config, data)
-        normalisation = input_pipeline.Normalisation.from_images(data.train_images)
-        network = NetworkSpec.from_config(config, recipe, resumed_state, len(data.label_names))
+        config, found = checkpoints.named(config)
+        is_training = config.mode == "train"
+        data, remark = load_data(config, found.state if found else None)
+        stored = found.state if found and not (is_training and config.resume is None) else None
+        recipe = _recipe(config, stored, data)
         own = Classes(data.label_names)
-        # The weights' classes; those of a run to resume are checked with its recipe, and a checkpoint without a head
-        # is refused when it is restored.
-        outputs = checkpoints.classes(checkpoint) if checkpoint and not resumed_state else None
-        classes = match(outputs or own, own, CLASSES_ADVICE)
-        device = devices.open_from(config, recipe.precision, recipe.loss_scale)
-        check_devices(device, network, resumed_state)
-        setup = cls(config, checkpoint, data, remark, recipe, network, normalisation, classes, device)
-        if setup.steps_per_epoch < 1:
+        # A checkpoint without a head is refused when it is restored.
+        outputs = (checkpoints.classes(found) if found else None) or own
+        classes = match(outputs, own, "check --data-path and label_names in batches.meta")
+        network = _network(config, recipe, stored, len((own if is_training else outputs).names))
+        # A bare TensorFlow checkpoint has no statistics, and gets those of this training set.
+        normalisation = Normalisation(**stored["normalisation"]) if stored else None
+        normalisation = normalisation or Normalisation.from_images(data.train_images)
+        # An evaluation has the precision of the training where that was on the same kind of device, else float32.
+        precision = recipe.precision if is_training else config.precision or "O0"
+        device = devices.open_from(config, precision, recipe.loss_scale if is_training else None)
+        if not is_training:
+            classes = classes.for_evaluation(config.restrict_classes)
+            if stored and config.precision is None and stored["device"]["kind"] == device.kind:
+                device = devices.open_from(config, recipe.precision)
+        check_devices(device, network, stored if is_training else None)
+        setup = cls(config, found, data, remark, recipe, network, normalisation, classes, device)
+        if is_training and setup.steps_per_epoch < 1:
             several = f" on {device.count} devices" if device.count > 1 else ""
             raise UsageError(
                 f"a batch of {recipe.batch_size}{several} is larger than the training set; lower --batch-size"
@@ -79,6 +79,11 @@ class RunSetup:
         return self.checkpoint.state if self.checkpoint and self.config.resume is not None else None
 
     @property
+    def resumed_step(self) -> int:
+        """How many steps the run has already done."""
+        return self.resumed_state["progress"]["step"] if self.resumed_state else 0
+
+    @property
     def global_batch_size(self) -> int:
         """Images per training step on all devices together."""
         return self.recipe.batch_size * self.device.count
@@ -86,26 +91,15 @@ class RunSetup:
     @property
     def steps_per_epoch(self) -> int:
         """Training steps of an epoch; the recipe may shorten it."""
-        steps = input_pipeline.steps_per_epoch(
-            len(self.data.train_images), self.global_batch_size, self.device.count, self.device.static_shapes
-        )
+        images, device = len(self.data.train_images), self.device
+        steps = steps_per_epoch(images, self.global_batch_size, device.count, device.static_shapes)
         return min(steps, self.recipe.steps_per_epoch or steps)
 
     @property
-    def resumed_step(self) -> int:
-        """How many steps the run has already done."""
-        return self.resumed_state["progress"]["step"] if self.resumed_state else 0
-
-    @property
-    def is_full_recipe(self) -> bool:
-        """Whether no option makes the run shorter than its recipe."""
-        return not (self.config.max_steps or self.recipe.steps_per_epoch or self.config.epochs)
-
-    @property
-    def own_classes(self) -> Match:
-        """The data set's classes as outputs of the network that is trained on them."""
+    def evaluated_classes(self) -> Match:
+        """Which outputs of the network are the data set's classes; the head of a training is trained on them."""
         names = tuple(self.data.label_names)
-        return Match(tuple(range(len(names))), names)
+        return self.classes if self.config.mode == "evaluate" else Match(tuple(range(len(names))), names)
 
     @property
     def plan(self) -> Plan:
@@ -118,83 +112,71 @@ class RunSetup:
             total_steps=min(total, config.max_steps or total),
             print_freq=config.print_freq,
             save_steps=config.save_steps,
-            warm_up_steps=WARM_UP_STEPS,
+            warm_up_steps=5,  # which compile and fill caches
             print_by_epoch=False,
             roofline_seconds=roofline_seconds(config.accelerator, recipe, self.device.precision),
         )
 
-    def remarks(self) -> List[str]:
-        """What the user should know about the schedule, and how a continuation differs from its run."""
-        lines, state = list(self.recipe.schedule.remarks()), self.resumed_state
-        if state:
-            before = CifarRecipe.from_json(state["recipe"]).schedule
-            lines += self.recipe.schedule.prolonged(before, state["progress"]["epoch"])
-            lines += reproducibility.changes(state.get("arithmetic", {}), arithmetic(self.device))
-        return lines
 
-    def checkpoint_state(self) -> Dict[str, Any]:
-        """What a checkpoint must state so that evaluation and resumption need nothing else."""
-        data = self.data
-        return {
-            "recipe": self.recipe.to_json(),
-            "network": dataclasses.asdict(self.network),
-            "normalisation": dataclasses.asdict(self.normalisation),
-            "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint, "classes": data.label_names},
-            "device": self.device.describe(),
-            "arithmetic": arithmetic(self.device),
-        }
+def load_data(config: RunConfig, state: Optional[Dict[str, Any]] = None) -> Tuple[Cifar10, str]:
+    """The data set, and a line about where it came from.
 
-    def write_config(self, folder: Path) -> None:
-        """Write config.json into the run's folder. Raises OSError."""
-        config_file.write_config(
-            folder,
-            self.recipe,
-            {},
-            network=dataclasses.asdict(self.network),
-            options=self.config.to_json(),
-            device=self.device.settings(),
-            global_batch_size=self.global_batch_size,
-            data=input_pipeline.describe_data(self.data),
-            versions=versions(),
-        )
-
-    def record(self, mode: str, **parts: Any) -> Dict[str, Any]:
-        """result.json of this run: what the setup decided, and the `parts` that the mode measured."""
-        return build_record(
-            half="tf_seresnet",
-            mode=mode,
-            network=self.recipe.network,
-            recipe=self.recipe.name,
-            depth=self.network.depth,
-            variant=self.network.variant,
-            layers=self.network.layers,
-            dataset=input_pipeline.describe_data(self.data),
-            device=self.device.describe(),
-            machine=provenance.machine(),
-            precision=self.device.precision,
-            versions=versions(),
-            **parts,
-        )
-
-
-def choose_recipe(config: RunConfig, data: Cifar10) -> CifarRecipe:
-    """--recipe, else the device's documented one; a short one for the sample. Options override its fields."""
-    recipe = recipes.get(config.recipe or devices.documented_recipe(config.device))
-    if data.name == sample.NAME and not config.recipe:
-        recipe = recipes.get("sample").override(precision=recipe.precision, loss_scale=recipe.loss_scale)
-    assert isinstance(recipe, CifarRecipe)  # the command line knows no others
-    recipe = recipe.override(**config.given(RECIPE_OPTIONS))
-    return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
-
-
-def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Cifar10) -> CifarRecipe:
-    """The recipe of the interrupted run; only its number of epochs may change.
-
-    Raises UsageError where an option or the data set would make it another run.
+    The first of these: --data-path, the data set of the checkpoint with this `state`, ./cifar-10-batches-py, and where
+    neither data nor weights are named the embedded sample. Raises UsageError where a named one is missing.
     """
-    check_same_data(state["data"], data.fingerprint, Classes(data.label_names), data.path)
-    refuse_less(state["progress"], config.epochs, config.max_steps)
-    return CifarRecipe.from_json(state["recipe"]).resumed(config.given(RECIPE_OPTIONS), config.recipe)
+    path, remark = config.data_path, ""
+    if path is None and state is not None:
+        path, remark = of_system(state["data"]["path"]), ", where the checkpoint was trained"
+        if sample.is_cached(path) and not os.path.lexists(path):
+            path = str(sample.cifar10_folder())  # written again
+        check_there(path)
+    if path is not None:
+        data = cifar10.load(path)
+        return data, f"data: {data.name} from {data.path}{remark}"
+    if os.path.lexists(cifar10.FOLDER):
+        data = cifar10.load(cifar10.FOLDER)
+        return data, f"data: {data.name} from ./{cifar10.FOLDER}"
+    if config.checkpoint is not None or config.resume is not None:
+        raise UsageError(f"no data set is named, and there is no ./{cifar10.FOLDER}; name one with --data-path DIR")
+    data = cifar10.load(sample.cifar10_folder())
+    return data, (
+        f"data: no CIFAR-10 here, so the embedded sample is used ({len(data.train_images)} handwritten digits to train"
+        f" on, {len(data.test_images)} to test on); give the real data with --data-path DIR"
+    )
+
+
+def _recipe(config: RunConfig, stored: Optional[Dict[str, Any]], data: Cifar10) -> CifarRecipe:
+    """The recipe of the command line, a short one for the sample, or that of the checkpoint with this state.
+
+    Of a run that is resumed only the number of epochs may change, else UsageError is raised.
+    """
+    if stored is None:
+        recipe = config.named_recipe()
+        if data.name == sample.NAME and not config.recipe:
+            recipe = RECIPES["sample"]().override(precision=recipe.precision, loss_scale=recipe.loss_scale)
+        recipe = recipe.override(**config.given(RECIPE_OPTIONS))
+        return recipe.override(network=f"se_resnet{recipe.depth}")  # however the depth was chosen
+    recipe = CifarRecipe.from_json(stored["recipe"])
+    if config.mode != "train":
+        return recipe
+    check_same_data(stored["data"], data.fingerprint, Classes(data.label_names), data.path)
+    refuse_less(stored["progress"], config.epochs, config.max_steps)
+    return recipe.resumed(config.given(RECIPE_OPTIONS), config.recipe)
+
+
+def _network(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+    """The network of the recipe or of the checkpoint's `state`. Raises UsageError where an option contradicts it."""
+    if state is None:
+        return NetworkSpec(recipe.depth, recipe.variant, config.layers or "core", classes).checked()
+    stored = NetworkSpec(**state["network"])
+    for name, value in config.given(("depth", "variant")).items():
+        if value != getattr(stored, name):
+            raise contradiction(name, value, f"{name} {getattr(stored, name)}")
+    if stored.num_classes != classes:
+        raise UsageError(
+            f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
+        )
+    return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:
@@ -207,18 +189,3 @@ def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, A
             f"the run to resume trained on {before} devices and this is {device.count}; give --num-devices {before}, or"
             " start a new run with --checkpoint"
         )
-
-
-def arithmetic(device: Any) -> Dict[str, Any]:
-    """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
-    return {
-        "device": f"{device.kind}, {device.name}",
-        "threads": device.threads(),
-        "xla": device.request.xla,
-        "tensorflow": versions()["tensorflow"],
-    }
-
-
-def versions() -> Dict[str, str]:
-    """The versions that the numbers depend on."""
-    return provenance.versions(tensorflow=str(tf.__version__), numpy=np.__version__)

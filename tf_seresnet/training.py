@@ -6,24 +6,26 @@ import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Tuple
 
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
-from shared.results.record import evaluation_part
+from shared.results.record import finish
 from shared.run import disk_errors
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
-from tf_seresnet import checkpoints, evaluation, input_pipeline, log_lines
+from shared.system.signals import Interrupts
+from tf_seresnet import checkpoints, evaluation
+from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
+from tf_seresnet.run import description, log_lines
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
-from tf_seresnet.step.inference import Inference
-from tf_seresnet.step.replicas import Replicas
+from tf_seresnet.step.input_pipeline import TrainingInput
+from tf_seresnet.step.network import Inference
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
@@ -44,25 +46,25 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
         for line in [setup.data_remark, *notes]:
             log.line(line)
         if folder:
-            disk_errors.optional(lambda: setup.write_config(folder), folder / "config.json", log)
+            disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)
         batches, step, inference = _build_graph(setup, replicas)
-        log_lines.log_setup(log, setup, batches.left_out, folder)
+        description.log_setup(log, setup, batches.left_out, folder)
         with tf1.Session(config=setup.device.session_config()) as session:
             _initialise(session, setup, log)
             replicas.align(session)
             step.begin(session)
-            stops = replicas.interrupts(interrupts)
-            save = _checkpoint_writer(session, setup, folder) if folder else None
+            constant = description.for_checkpoint(setup)
+            save = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
             # -- Train and evaluate --------------------------------------------------------------------------------
-            with Run(setup.plan, step, log, stops, folder, save, setup.resumed_state) as run:
+            with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, replicas) as run:
                 for epoch in run.epochs():
                     rate = recipe.schedule.at(epoch)
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):
                         # The session call returns when the step is done, so every step is read at once.
-                        output = step.run(session, rate, stops.requested is not None)
-                        replicas.agree(output.stopping)
-                        run.count(output, output.data_wait)
+                        result = step.run(session, rate, interrupts.requested is not None)
+                        replicas.agree(step.stopping)
+                        run.count(result, step.data_wait)
                         run.read(check=run.should_log())
                         if run.should_log():
                             run.log_step(rate, log_lines.step_line)
@@ -73,20 +75,19 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                         log_lines.log_advice(run, setup)
                     run.log_epoch()
                     examples = MostConfident()
-                    count = functools.partial(
-                        evaluation.count_images, session, inference, data, setup.own_classes, stops, replicas, examples
-                    )
-                    metrics = run.evaluate(functools.partial(count, training=True))
+                    count = functools.partial(evaluation.count_images, session, setup, inference, interrupts, examples)
+                    metrics = run.evaluate(count)
                     log.line(log_lines.epoch_line(run, metrics))
                     run.end_epoch(metrics)
             # -- Record --------------------------------------------------------------------------------------------
             if folder is None:
                 return
-            _save_weights(session, folder / "model.ckpt", data.label_names)
-            evaluation.write_pictures(log, folder, examples, data, data.label_names)
-            parts = {"parameters": variables.parameters(), "started": started, "seconds": time.time() - begin}
-            result = _result(setup, run, metrics, str(folder / "checkpoints" / "last"), **parts)
-            evaluation.write_result(log, folder, result, metrics, disk_errors.advice(folder))
+            model, own = folder / "model.ckpt", variables.model_variables()
+            write = functools.partial(checkpoints.save_weights, session, model, own, data.label_names)
+            disk_errors.required(write, model)
+            evaluation.write_pictures(log, folder, examples, setup)
+            record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
+            finish(log, folder, record, metrics, disk_errors.advice(folder))
 
 
 def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
@@ -98,23 +99,11 @@ def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
     return folder, notes
 
 
-def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[input_pipeline.TrainingInput, TrainingStep, Inference]:
-    recipe, data, device = setup.recipe, setup.data, setup.device
-    batches = input_pipeline.TrainingInput(
-        data.train_images,
-        data.train_labels,
-        setup.normalisation,
-        input_pipeline.Augmentation(recipe.crop_padding, recipe.flip),
-        recipe.batch_size,
-        recipe.seed,
-        setup.config.workers or 2,
-        device.static_shapes,
-        device.times_data_wait,
-        replicas,
-    )
-    step = TrainingStep(setup.network, batches, recipe, device, replicas)
-    batch_size = evaluation.batch_size(setup.config, len(data.test_images), device.count)
-    return batches, step, Inference(setup.network, setup.normalisation, batch_size, reuse=True, replicas=replicas)
+def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
+    images, labels, workers = setup.data.train_images, setup.data.train_labels, setup.config.workers or 2
+    batches = TrainingInput(images, labels, setup.normalisation, setup.recipe, setup.device, replicas, workers)
+    step = TrainingStep(setup.network, batches)
+    return batches, step, evaluation.open_inference(setup, replicas, reuse=True)
 
 
 def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
@@ -124,37 +113,26 @@ def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
     if found is None:
         return
     if setup.resumed_state:
-        checkpoints.restore_everything(session, found)
+        checkpoints.restore(session, found, checkpoints.saved_variables())
         lines = [*found.notes, f"resumed: {found.prefix} at step {setup.resumed_state['progress']['step']}"]
     else:
         found = found.moved_with(setup.config.output_dir)
         outputs = None if classes.in_place else classes.outputs
-        checkpoints.restore_weights(session, found, variables.model_variables(), outputs)
+        checkpoints.restore(session, found, variables.model_variables(), outputs)
         lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in classes.notes)]
     for line in lines:
         log.line(line)
 
 
-def _checkpoint_writer(session: Any, setup: RunSetup, folder: Path) -> Callable[[Dict[str, Any], bool], Any]:
-    """What writes a checkpoint of the session with the state of the run. Needs the complete graph."""
-    saver, fixed = checkpoints.Checkpoints(folder, setup.config.keep), setup.checkpoint_state()
-    return lambda state, best: saver.save(session, {**fixed, **state}, best)
-
-
-def _save_weights(session: Any, path: Path, names: Sequence[str]) -> None:
-    """The final weights in TensorFlow's usual form. Raises UsageError where the disk does not take them."""
-    own = variables.model_variables()
-    disk_errors.required(lambda: checkpoints.save_weights(session, path, own, names), path, path.parent)
-
-
-def _result(setup: RunSetup, run: Run, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:
-    return setup.record(
-        "train",
+def _record(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: Any) -> Dict[str, Any]:
+    return description.for_record(
+        setup,
+        metrics,
+        str(folder / "checkpoints" / "last"),
         seed=setup.recipe.seed,
         schedule=setup.recipe.schedule.describe(),
         batch_size=setup.recipe.batch_size,
         global_batch_size=setup.global_batch_size,
-        evaluation=evaluation_part(metrics, checkpoint),
         **run.record(),
-        **parts,
+        **times,
     )

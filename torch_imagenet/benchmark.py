@@ -11,11 +11,11 @@ from typing import Any, Callable, ContextManager, Dict, Tuple
 
 import torch
 
-from shared.cli.signals import Interrupts
 from shared.results import record as records
 from shared.run.clock import Clock
 from shared.run.log import RunLog
 from shared.run.progress import Progress
+from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks
@@ -68,8 +68,7 @@ class SyntheticStep:
     def line(self) -> str:
         """For the log."""
         recipe, layout = self.setup.recipe, self.setup.memory_format.replace("_", " ")
-        network = self.setup.spec.text()
-        return f"network: {network}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+        return f"network: {self.setup.spec.text()}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
 
     def open_run(self) -> ContextManager[Tuple[Path, RunLog]]:
         """See `description.open_run`."""
@@ -110,8 +109,8 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
         if peak is not None:
             log.line(f"peak memory: {peak / 2**30:.2f} GiB")
         if ranks.is_first:
-            parts = {"throughput": trained, "forward": forward, "peak_memory": peak}
-            synthetic.write_record(folder, log, steps_completed=steps, **parts)
+            speeds = {"throughput": trained, "forward": forward}
+            synthetic.write_record(folder, log, steps_completed=steps, peak_memory=peak, **speeds)
 
 
 def _rate(what: str, speed: Dict[str, Any]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from shared import imagenet, sample
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.imagenet.check import check
 from shared.imagenet.download_cache import shown
 from shared.imagenet.shards.write import write_shards
 from shared.imagenet.sort_val import sort_val
 from shared.run.log import RunLog
+from shared.system.signals import Interrupts
 from torch_imagenet.options import RunConfig, shard_cache, workers
 
 
@@ -34,7 +34,6 @@ def check_data(config: RunConfig, interrupts: Interrupts) -> None:
             data, target = imagenet.load(path, None, name=name, shard_cache=shards), config.write_shards
             parts = (data.val,) if data.train is None else (data.train, data.val)
             log.line(f"shards of {data.name} from {shown(data.path)} to {target}")
-            size = config.shard_size * 2**20
-            write_shards(data.name, parts, target, size, log.line, interrupts.raise_if_requested)
+            write_shards(data.name, parts, target, config.shard_size * 2**20, log.line, interrupts.raise_if_requested)
             path, shards = target, None
         check(path, workers(config), log.line, name, interrupts.raise_if_requested, shards)

@@ -14,11 +14,11 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import nn
 
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.port_check import report
 from shared.port_check.trace import Trace, read_trace, write_trace
 from shared.results import record as records
+from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.loader import Batch, TrainingInput

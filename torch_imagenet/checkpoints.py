@@ -1,8 +1,7 @@
 """Torch's part of a checkpoint: what it holds, and how it is read without running anything in it.
 
-A checkpoint is a folder `checkpoints/step-00000391/` with `training.pth` (weights, optimizer, loss scale, average and
-random states, as plain tensors) and `state.json` (progress, recipe, network, checksums); see
-`shared.checkpoint.folder`, which writes it whole or not at all.
+A folder `checkpoints/step-00000391/` has `training.pth` (weights, optimizer, loss scale and average, as plain tensors)
+and `state.json` (progress, recipe, network, checksums); `shared.checkpoint.folder` writes it whole or not at all.
 """
 
 from __future__ import annotations
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
     from torch_imagenet.run_setup import TrainingSetup
     from torch_imagenet.step.training_step import TrainingStep
 
-TRAINING = "training.pth"
-MODEL = "model.pth"
-# The names that the originals of SE-ResNet-50 and PNASNet give to their files.
-ORIGINAL_LAST, ORIGINAL_BEST = "checkpoint.pth.tar", "model_best.pth.tar"
+TRAINING, MODEL = "training.pth", "model.pth"
 
 
 def find(path: Union[str, Path]) -> Found:
@@ -120,7 +116,7 @@ def save_with_original_names(
             "optimizer": _to_host(step.optimizer.state_dict()),
         }
     )
-    for name in (ORIGINAL_LAST, ORIGINAL_BEST) if best else (ORIGINAL_LAST,):
+    for name in ("checkpoint.pth.tar", *(["model_best.pth.tar"] if best else [])):
         write_atomic(folder / name, content)
 
 

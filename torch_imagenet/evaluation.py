@@ -15,15 +15,13 @@ from PIL import Image
 from torch import nn
 
 from shared.class_names import Match, match
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.run import disk_errors
-from shared.run.events import log_evaluation
-from shared.run.example_predictions import FILE, MostConfident, write_examples
-from shared.run.finite import check_evaluation
+from shared.run.divergence import check_evaluation
+from shared.run.example_predictions import MostConfident, write_examples
 from shared.run.log import RunLog
+from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision, to_half
@@ -78,12 +76,12 @@ class Evaluator:
                         layers += [layer] if layer else []
         except Stopped as error:
             stopped = error
-        merged, (bad, layers) = setup.ranks.merged(None if stopped else own, [sorted(self.bad.known), layers])
+        merged, (bad, layers) = setup.ranks.all_reduce(None if stopped else own, [sorted(self.bad.known), layers])
         if merged is None:
             raise stopped or Stopped(signal.SIGTERM)
         self.bad.note(bad)
-        training = setup.config.mode != "evaluate"
-        check_evaluation(merged, setup.data.content.path, layers[0] if layers else None, training)
+        layer = layers[0] if layers else None
+        check_evaluation(merged, setup.data.content.path, layer, training=setup.config.mode != "evaluate")
         return merged
 
     def write_examples(self, folder: Path) -> None:
@@ -95,8 +93,7 @@ class Evaluator:
             image.save(file, "JPEG", quality=85)
             return "image/jpeg", file.getvalue()
 
-        write = partial(write_examples, folder, self._most_confident, self._images.split.classes, picture)
-        disk_errors.optional(write, folder / FILE, self._log)
+        write_examples(folder, self._log, self._most_confident, self._images.split.classes, picture)
 
 
 def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -104,19 +101,25 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     begin = time.time()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
-    weights = ranks.from_first(lambda: _weights(config))
+    weights = ranks.broadcast_result(lambda: _weights(config))
     setup, classes = prepare(config, device, ranks, weights)
     data = setup.data
     assert data is not None
-    ranks.same("data set", data.content.fingerprint)
-    network, matched = _network(setup, weights)
+    ranks.require_equal("data set", data.content.fingerprint)
+    network = set_form(setup.spec.make(), config.grouped_conv)
+    matched = weights.load(network) if ranks.is_first else []
+    device.place(network, setup.memory_format)
+    broadcast(network.state_dict().values(), ranks)
+    if setup.precision.weights != torch.float32:
+        to_half(network, setup.precision.weights)
+    network.eval()
     val = data.content.val  # under the numbers and names that the network's outputs have
     labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
     logits: Forward = torch.compile(network) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
     lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
-    lines += [f"note: {note}" for note in classes.notes]
-    lines += [*description.device_lines(setup), description.network_line(setup, network)]
+    lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]
+    lines.append(description.network_line(setup, network))
 
     # -- Count -------------------------------------------------------------------------------------------------
     with description.open_run(setup, lines) as (folder, log):
@@ -128,7 +131,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         if not ranks.is_first:
             return
         description.log_accuracy(log, metrics)
-        log_evaluation(log, weights.step, metrics)
+        log.evaluation(weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
         counted = records.evaluation_part(metrics, str(weights.path), len(evaluator.bad.known))
@@ -136,7 +139,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         record = description.build_record(
             setup, network, begin, batch_size=setup.eval_batch_size, evaluation=evaluation
         )
-        description.finish(log, folder, record, metrics)
+        records.finish(log, folder, record, metrics)
 
 
 def _weights(config: RunConfig) -> FoundWeights:
@@ -151,10 +154,10 @@ def _weights(config: RunConfig) -> FoundWeights:
 def prepare(
     config: RunConfig, device: Device, ranks: Ranks = ALONE, weights: Optional[FoundWeights] = None
 ) -> Tuple[RunSetup, Match]:
-    """What runs, and which outputs are the images' classes. Raises UsageError where images and weights do not fit."""
+    """What runs, and which outputs are the images' classes. Raises UsageError if the weights do not fit the images."""
     weights = weights or _weights(config)
     state = weights.state
-    data = load_data(config, state, need_train=False)
+    data = load_data(config, state)
     recipe = evaluated_recipe(config, state, data)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
     advice = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
@@ -163,14 +166,3 @@ def prepare(
     trained_here = state is not None and state["device"]["kind"] == device.kind
     level = precision(config.precision or (recipe.precision if trained_here else "O0"))
     return RunSetup(config, device, ranks, recipe, spec, level, data), classes.for_evaluation(config.restrict_classes)
-
-
-def _network(setup: RunSetup, weights: FoundWeights) -> Tuple[nn.Module, List[str]]:
-    """The network with its weights, on the device, and what the log says about how they matched."""
-    network = set_form(setup.spec.make(), setup.config.grouped_conv)
-    matched = weights.load(network) if setup.ranks.is_first else []
-    setup.device.place(network, setup.memory_format)
-    broadcast(network.state_dict().values(), setup.ranks)
-    if setup.precision.weights != torch.float32:
-        to_half(network, setup.precision.weights)
-    return network.eval(), matched

@@ -14,8 +14,9 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared.cli.entry_point import run
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
+from shared.system.signals import Interrupts
+from torch_imagenet.check_data import check_data
 from torch_imagenet.options import RunConfig
 
 
@@ -36,12 +37,6 @@ def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     run_on_devices(mode, config, interrupts, check)
 
 
-def _check_data(config: RunConfig, interrupts: Interrupts) -> None:
-    from torch_imagenet.check_data import check_data
-
-    check_data(config, interrupts)
-
-
 def _summary(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
     from torch_imagenet.summary import summary
@@ -51,7 +46,7 @@ def _summary(config: RunConfig, interrupts: Interrupts) -> None:
 
 MODES = {
     **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile", "check-port"), _on_devices),
-    "check-data": _check_data,
+    "check-data": check_data,
     "summary": _summary,
 }
 

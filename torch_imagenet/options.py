@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
-from shared.cli.arguments import Parser, common_parser, number, one_of, whole_numbers
-from shared.cli.common_config import CommonConfig
+from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.recipes.imagenet import DECAYED, SMOOTHING
 from shared.system.paths import expanded
@@ -17,11 +16,9 @@ from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
-DESCRIPTION = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
-
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "check-port", "summary")
 
 
@@ -109,9 +106,9 @@ class RunConfig(CommonConfig):
 
 def parser() -> Parser:
     """All options; those that the recipe has a field for are None unless given."""
-    result = common_parser(
-        "torch_imagenet/main.py", DESCRIPTION, MODES, tuple(NETWORKS), recipes.names("torch_imagenet"), ("torch",), 10
-    )
+    description = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
+    names = recipes.names("torch_imagenet")
+    result = common_parser("torch_imagenet/main.py", description, MODES, tuple(NETWORKS), names, ("torch",), 10)
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
     _add_machines(result)

@@ -6,7 +6,7 @@ from typing import List
 
 import torch
 
-from shared.cli.signals import Interrupts
+from shared.system.signals import Interrupts
 from torch_imagenet.benchmark import SyntheticStep
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -14,7 +14,6 @@ from torch_imagenet.options import RunConfig
 
 TRACE = "output.prof"  # the documented name; chrome://tracing and Perfetto read it
 STEPS = 1  # profiled ones, as in the originals, unless --max-steps says otherwise
-OPERATORS = 10
 
 
 def profile(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -48,7 +47,7 @@ def most_expensive(profiler: torch.profiler.profile, device: Device, steps: int)
     events = [(event, float(getattr(event, attribute))) for event in profiler.key_averages()]
     whole = sum(microseconds for _, microseconds in events) or 1.0
     rows = [f"{'operator':<52} {'ms/step':>9} {'share':>7} {'calls':>7}"]
-    for event, microseconds in sorted(events, key=lambda pair: -pair[1])[:OPERATORS]:
+    for event, microseconds in sorted(events, key=lambda pair: -pair[1])[:10]:
         share = f"{100 * microseconds / whole:.1f}%"
         rows.append(f"{event.key[:52]:<52} {microseconds / 1000 / steps:>9.2f} {share:>7} {event.count / steps:>7.0f}")
     return rows

@@ -79,7 +79,7 @@ class TrainingSetup(RunSetup):
         state = found.state if found else None
         if config.sync_bn:
             data_parallel.check_synchronised_statistics(device)
-        data = load_data(config, state, start=weights.state if weights else None)
+        data = load_data(config, state or (weights.state if weights else None), resumed=state is not None)
         recipe = recipes.resumed_recipe(config, state, data) if state else recipes.choose_recipe(config, device, data)
         if state and state["device"]["count"] != device.count:
             raise UsageError(

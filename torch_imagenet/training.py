@@ -10,12 +10,12 @@ from typing import Iterator, List, Optional, Tuple
 import torch
 
 from shared.checkpoint.folder import Found
-from shared.cli.signals import Interrupts
 from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors
 from shared.run.loop import Run
+from shared.system.signals import Interrupts
 from torch_imagenet import checkpoints
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -34,17 +34,16 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     begin = time.time()
 
     # -- What runs ---------------------------------------------------------------------------------------------
-    config, found, weights = ranks.from_first(lambda: source.origin(config))
+    config, found, weights = ranks.broadcast_result(lambda: source.origin(config))
     setup = TrainingSetup.from_config(config, device, ranks, found, weights)
     data = setup.data
-    ranks.same("data set", data.content.fingerprint)
-    ranks.same("order of the images", data.train.order)
+    ranks.require_equal("data set", data.content.fingerprint)
+    ranks.require_equal("order of the images", data.train.order)
     step, origin = _training_step(setup, found, weights)
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
-    resumed = found.folder if found else None
-    with description.open_run(setup, lines, name, resumed) as (folder, log):
+    with description.open_run(setup, lines, name, found.folder if found else None) as (folder, log):
         description.log_setup(log, setup, step)
         log.line(f"output: {folder}")
 
@@ -53,7 +52,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
         run = Run(
-            setup.plan, step, log, interrupts, folder, write, setup.state, ranks, lambda: bad.note(ranks.received())
+            setup.plan, step, log, interrupts, folder, write, setup.state, ranks, lambda: bad.note(ranks.receive())
         )
         batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
         with batches, images, run:
@@ -145,7 +144,7 @@ def _record(
     folder = run.folder
     assert folder is not None
     model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
-    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model, folder)
+    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model)
     record = description.build_record(
         setup,
         step.network,
@@ -158,4 +157,4 @@ def _record(
         **description.of_steps(setup),
         **run.record(),
     )
-    description.finish(run.log, folder, record, metrics, disk_errors.advice(folder))
+    records.finish(run.log, folder, record, metrics, disk_errors.advice(folder))

@@ -87,11 +87,11 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_trace(finished, monkeyp
     monkeypatch.setattr(checkpoint_folder, "sync_files", full)
     with tf.Graph().as_default():
         tf.compat.v1.get_variable("x", [], initializer=tf.compat.v1.zeros_initializer())
-        kept = checkpoints.Checkpoints(run.folder, keep=3)
         with tf.compat.v1.Session() as session:
+            write = checkpoints.writer(session, run.folder, 3, {})
             session.run(tf.compat.v1.global_variables_initializer())
             with pytest.raises(OSError, match="No space"):
-                kept.save(session, {"progress": {"step": 9}})
+                write({"progress": {"step": 9}}, False)
     assert checkpoints.find(run.folder) == before
     assert not list((run.folder / "checkpoints").glob(".*"))
 
@@ -104,11 +104,11 @@ def test_a_disk_that_takes_nothing_is_an_oserror_and_leaves_nothing(tmp_path, si
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variable = tf.compat.v1.get_variable("weights", [10000])
         session.run(variable.initializer)
-        folder = checkpoints.Checkpoints(tmp_path, keep=2)
+        save = checkpoints.writer(session, tmp_path, 2, {})
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
         try:
             for write in (
-                lambda: folder.save(session, {"progress": {"step": 1}}),
+                lambda: save({"progress": {"step": 1}}, False),
                 lambda: checkpoints.save_weights(session, tmp_path / "model.ckpt", [variable]),
             ):
                 with pytest.raises(OSError, match="File too large"):

@@ -11,7 +11,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from shared import class_names  # noqa: E402
-from shared.cifar10 import batches  # noqa: E402
+from shared.cifar10 import dataset as batches  # noqa: E402
 from shared.metrics import Metrics  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 
@@ -194,13 +194,13 @@ def test_a_run_goes_on_with_its_own_names_alone(finished, train, sample_folder, 
 def test_answers_are_counted_over_the_columns_that_are_left():
     from types import SimpleNamespace
 
-    from shared.cli.signals import Interrupts
     from shared.run.example_predictions import MostConfident
+    from shared.system.signals import Interrupts
+    from tf_seresnet.devices.replicas import ALONE
     from tf_seresnet.evaluation import count_images
-    from tf_seresnet.step.replicas import ALONE
 
     class Inference:
-        images_per_run = 2
+        images_per_run, replicas = 2, ALONE
 
         def run(self, session, images):
             return np.tile(np.array([[0.0, 9.0, 1.0]], np.float32), (len(images), 1))
@@ -208,7 +208,8 @@ def test_answers_are_counted_over_the_columns_that_are_left():
     images, labels = np.zeros((3, 32, 32, 3), np.uint8), np.array([0, 1, 1], np.int32)
     data = SimpleNamespace(test_images=images, test_labels=labels, path="data")
     classes = class_names.Match((0, 1), ("a", "c"), columns=(0, 2))
-    metrics = count_images(None, Inference(), data, classes, Interrupts(), ALONE, MostConfident(), training=False)
+    setup = SimpleNamespace(data=data, evaluated_classes=classes, config=SimpleNamespace(mode="evaluate"))
+    metrics = count_images(None, setup, Inference(), Interrupts(), MostConfident())
     assert isinstance(metrics, Metrics)
     assert metrics.confusion.tolist() == [[0, 1], [0, 2]]
 

@@ -69,10 +69,9 @@ def test_without_a_checkpoint_nothing_is_evaluated(tmp_path, monkeypatch, capsys
 def test_the_moving_averages_are_used_and_test_images_never_change_them(finished, tmp_path):
     """One image alone gives the logits that it has among others: batch statistics would not."""
     from shared.cifar10.dataset import load
-    from tf_seresnet.input_pipeline import Normalisation
-    from tf_seresnet.network_spec import NetworkSpec
     from tf_seresnet.step import variables
-    from tf_seresnet.step.inference import Inference
+    from tf_seresnet.step.input_pipeline import Normalisation
+    from tf_seresnet.step.network import Inference, NetworkSpec
 
     run = finished()
     data = load(run.record["dataset"]["path"])

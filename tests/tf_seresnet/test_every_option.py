@@ -29,8 +29,8 @@ QUICK = ("schedule", "a batch of one")
 
 # What a run needs several devices, an NPU or a remote storage for: the file of these tests that sets it.
 ELSEWHERE = {
-    "--distributed": "step/test_replicas.py",
-    "--num-devices": "step/test_replicas.py",
+    "--distributed": "devices/test_replicas.py",
+    "--num-devices": "devices/test_replicas.py",
     "--deterministic": "devices/test_devices.py",
     "--loss-scale": "devices/test_devices.py",
     "--npu-option": "devices/npu/test_session_options.py",

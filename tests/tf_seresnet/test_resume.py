@@ -15,8 +15,8 @@ tf = pytest.importorskip("tensorflow")
 from shared import recipes  # noqa: E402
 from tests.tf_seresnet.conftest import PORT, SHORT, Run  # noqa: E402
 from tf_seresnet import checkpoints, devices  # noqa: E402
-from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput  # noqa: E402
-from tf_seresnet.network_spec import NetworkSpec  # noqa: E402
+from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput  # noqa: E402
+from tf_seresnet.step.network import NetworkSpec  # noqa: E402
 from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
 from tf_seresnet.step.variables import initialise  # noqa: E402
 
@@ -42,21 +42,23 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
     random = np.random.RandomState(0)
     images, labels = random.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20, dtype=np.int32) % 10
     with tf.Graph().as_default():
-        batch = TrainingInput(images, labels, Normalisation.from_images(images), Augmentation(2, True), 8, seed=0)
         network, device = NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
-        step, kept = TrainingStep(network, batch, recipes.get("sample"), device), None
+        recipe = recipes.get("sample").override(batch_size=8, flip=True)
+        batch = TrainingInput(images, labels, Normalisation.from_images(images), recipe, device)
+        step, kept = TrainingStep(network, batch), None
         ended = []
         for begin in (0, 1):
             with tf1.Session() as session:
                 initialise(session, seed=begin)
-                kept = kept or checkpoints.Checkpoints(tmp_path, keep=1)
+                kept = kept or checkpoints.writer(session, tmp_path, 1, {})
                 if begin:
-                    checkpoints.restore_everything(session, checkpoints.find(tmp_path))
+                    found = checkpoints.Found(str(tmp_path / "checkpoints" / "last" / "model.ckpt"), None, [])
+                    checkpoints.restore(session, found, checkpoints.saved_variables())
                 batch.start_epoch(session, 0, begin)
                 for number in range(begin, 2):
                     loss = step.run(session, 0.1).loss
                     if number == 0:
-                        kept.save(session, {"progress": {"step": 1}})
+                        kept({"progress": {"step": 1}}, False)
                 ended.append((loss, session.run({v.op.name: v for v in checkpoints.saved_variables()})))
     (loss, variables), (loss_again, variables_again) = ended
     assert loss_again == loss

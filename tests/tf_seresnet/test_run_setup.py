@@ -13,9 +13,9 @@ from shared import (
     sample,  # noqa: E402
 )
 from shared.errors import UsageError  # noqa: E402
-from tf_seresnet import input_pipeline  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 from tf_seresnet.options import RunConfig  # noqa: E402
+from tf_seresnet.run_setup import load_data  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def own(sample_folder, tmp_path):
 
 
 def load(*words, state=None):
-    return input_pipeline.load_data(RunConfig.from_argv(words), state)
+    return load_data(RunConfig.from_argv(words), state)
 
 
 def state_of(path):

@@ -129,7 +129,7 @@ def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(undistu
 
 def test_stopped_in_the_last_evaluation_of_a_shortened_run(run_in, tmp_path, monkeypatch):
     """No epoch has ended, so nothing has been the best yet when the run goes on."""
-    from shared.cli.signals import Stopped
+    from shared.system.signals import Stopped
     from torch_imagenet.input_pipeline.loader import EvaluationInput
 
     images = EvaluationInput.__iter__

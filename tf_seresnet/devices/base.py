@@ -1,31 +1,60 @@
-"""The interface of a device of this half, and the options that every device takes."""
+"""The interface of a device of this half, and the options of the command line that configure one."""
 
 from __future__ import annotations
 
 import abc
-import contextlib
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
+from shared.cli.arguments import CommonConfig
 from shared.errors import UsageError
 from shared.text import nearest
 
+# Distributions that contain TensorFlow, for --version, which does not import it.
+TENSORFLOW_PACKAGES = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu", "tensorflow-aarch64")
 PRECISIONS = ("O0", "O1", "bf16")
-LossScale = Union[None, str, float]  # None, "dynamic" or a number
+
+
+@dataclass(frozen=True)
+class DeviceConfig(CommonConfig):
+    """The common options and those of this half's devices, by the parser's names. None: not given."""
+
+    loss_scale: Optional[str]  # "dynamic" or a number
+    xla: bool
+    npu_option: Tuple[str, ...]  # "key=value" for the Ascend adapter
+
+    @property
+    def requested_devices(self) -> Optional[int]:
+        """Number of devices of this machine that train together; None: all."""
+        return self.num_devices or (None if self.distributed else 1)
+
+
+def add_options(group: Any) -> None:
+    """Add the device options of this half to a parser or group."""
+    add = group.add_argument
+    add("--xla", action="store_true", help="compile with XLA (CPU, GPU)")
+    add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number (default: by precision)")
+    add(
+        "--npu-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any option of the Ascend adapter's session configuration; may be repeated",
+    )
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options of the command line that configure a device."""
+    """What is asked of a device."""
 
-    precision: str = "O0"
+    precision: str = "O0"  # float32; O1: float16 where it is safe, with loss scaling; bf16
     xla: bool = False
     deterministic: bool = False
-    npu_options: Tuple[str, ...] = ()
-    loss_scale: LossScale = None
-    number: Optional[int] = 1  # of devices; None: all available
+    npu_options: Tuple[str, ...] = ()  # "key=value" for the Ascend adapter
+    loss_scale: Union[None, str, float] = None  # "dynamic" or a number; None: by precision
+    number: Optional[int] = 1  # of this process's devices; None: all available
 
 
 class Device(abc.ABC):
@@ -43,7 +72,7 @@ class Device(abc.ABC):
     times_data_wait: bool = True
     name: str
     index: int
-    loss_scale: LossScale
+    loss_scale: Union[None, str, float]
 
     def __init__(self, request: Request) -> None:
         if request.precision == "O2":
@@ -69,12 +98,15 @@ class Device(abc.ABC):
         that overflows changes no weight and does not advance the `global_step` of `apply_gradients`.
         """
 
-    @contextlib.contextmanager
-    def connected(self) -> Iterator[Any]:
-        """Yields the `Replicas` of this device; build the default graph and its sessions inside."""
-        from tf_seresnet.step.replicas import ALONE
+    def connected(self) -> Any:
+        """The `Replicas` of this device, a context: build the default graph and its sessions inside."""
+        from tf_seresnet.devices.replicas import ALONE
 
-        yield ALONE
+        return ALONE if self.count == 1 else self._several()
+
+    @abc.abstractmethod
+    def _several(self) -> Any:
+        """The `Replicas` where several devices train together."""
 
     def threads(self) -> Optional[int]:
         """Number of threads that share one sum, if floating-point rounding depends on it."""
@@ -86,19 +118,12 @@ class Device(abc.ABC):
 
     def settings(self) -> Dict[str, Any]:
         """The whole configuration of the device, for config.json."""
-        return {
-            "kind": self.kind,
-            "index": self.index,
-            "count": self.count,
-            "precision": self.precision,
-            "loss_scale": self.loss_scale,
-            "xla": self.request.xla,
-            "deterministic": self.request.deterministic,
-            "notes": list(self.notes),
-        }
+        names = ("kind", "index", "count", "precision", "loss_scale")
+        options = {"xla": self.request.xla, "deterministic": self.request.deterministic}
+        return {**{name: getattr(self, name) for name in names}, **options, "notes": list(self.notes)}
 
 
-def parse_loss_scale(text: Optional[str]) -> LossScale:
+def parse_loss_scale(text: Optional[str]) -> Union[None, str, float]:
     """The value of --loss-scale. Raises UsageError unless it is None, "dynamic" or a finite number of at least 1."""
     if text is None or text == "dynamic":
         return text
@@ -125,16 +150,11 @@ def check_count(kind: str, requested: Optional[int], available: int) -> None:
 
 def _make_deterministic() -> None:
     """Make TensorFlow deterministic in the whole process: it has no narrower switch."""
-    enable = determinism_switch()
+    import tensorflow as tf
+
+    enable = getattr(tf.config.experimental, "enable_op_determinism", None)  # since 2.8
     if enable is not None:
         enable()
     else:
         os.environ["TF_DETERMINISTIC_OPS"] = "1"  # 2.1 to 2.7
         os.environ["TF_CUDNN_DETERMINISTIC"] = "1"  # 1.14 on
-
-
-def determinism_switch() -> Optional[Callable[[], None]]:
-    """TensorFlow's function that enables determinism, since 2.8; None before."""
-    import tensorflow as tf
-
-    return getattr(tf.config.experimental, "enable_op_determinism", None)

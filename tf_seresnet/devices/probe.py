@@ -1,16 +1,15 @@
-"""Names and numbers of the processors and devices of this machine."""
+"""What this machine has: names and numbers of processors and devices, and what TensorFlow does with them."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import platform
 import re
 import subprocess
 import sys
-from typing import Any, List
-
-CPU_THREADS = "TF_NUM_INTRAOP_THREADS"  # read by TensorFlow at start
+from typing import Any, List, Set, Tuple
 
 
 def tensorflow_version() -> str:
@@ -22,17 +21,15 @@ def tensorflow_version() -> str:
 
 def cpu_name() -> str:
     """The model name from /proc/cpuinfo, else the architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            models = re.findall(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
-    except OSError:
-        models = []
+    models = []
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        models = re.findall(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
     return models[0].strip() if models else platform.processor() or platform.machine() or "CPU"
 
 
 def cpu_threads() -> int:
     """Number of threads that TensorFlow uses for one operation on the CPU."""
-    configured = os.environ.get(CPU_THREADS, "")
+    configured = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # read by TensorFlow at start
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(configured) if configured.isdigit() and int(configured) else cpus
 
@@ -70,33 +67,46 @@ def why_no_gpu() -> str:
     """One line that says why TensorFlow sees no GPU and what to do."""
     import tensorflow as tf
 
-    version = f"TensorFlow {tensorflow_version()}"
-    names = driver_gpus()
-    if not names:
-        return f"{version} sees no GPU and nvidia-smi lists none, only {cpu_name()}; use --device cpu"
-    if not tf.test.is_built_with_cuda():
-        return (
-            f"the driver lists {', '.join(names)}, but this {version} is built for the CPU alone; "
-            "pip install 'tensorflow[and-cuda]', or use --device cpu"
-        )
+    cause = "cannot use them" if tf.test.is_built_with_cuda() else "is built for the CPU alone"
     return (
-        f"the driver lists {', '.join(names)}, but {version} cannot use it; install the CUDA and cuDNN "
-        "libraries it names above (pip install 'tensorflow[and-cuda]'), check CUDA_VISIBLE_DEVICES, or use "
-        "--device cpu"
+        f"nvidia-smi lists {', '.join(driver_gpus()) or 'no GPU'}, and TensorFlow {tensorflow_version()} {cause}; pip"
+        " install 'tensorflow[and-cuda]', check the driver and CUDA_VISIBLE_DEVICES, or use --device cpu"
     )
 
 
 def unused_accelerators() -> List[str]:
     """Notes on accelerators of this machine that TensorFlow cannot use, for `auto` on the CPU."""
-    lines = [f"{why_no_gpu()}; this runs on the CPU"] if driver_gpus() else []
-    if npu_count():
-        lines.append(
-            f"an Ascend NPU is here, but {sys.executable} has no adapter for TensorFlow {tensorflow_version()}; this"
-            " runs on the CPU, and bash run_npu.sh on the NPU"
-        )
-    return lines
+    no_adapter = f"an Ascend NPU is here, but {sys.executable} has no adapter for TensorFlow {tensorflow_version()}"
+    causes = [why_no_gpu()] if driver_gpus() else []
+    causes += [f"{no_adapter}; bash run_npu.sh runs on it"] if npu_count() else []
+    return [f"{cause}; this runs on the CPU" for cause in causes]
 
 
 def npu_count() -> int:
     """Number of the driver's NPU device files; 0 if there are none, as in some containers with NPUs."""
     return len(glob.glob("/dev/davinci[0-9]*"))
+
+
+def rewritten(config: Any) -> Tuple[Set[str], Set[str]]:
+    """Data types and operation types in the graph that TensorFlow runs under `config`, for a small network.
+
+    TensorFlow silently ignores a graph rewrite that its build or the machine does not support, so it is tried.
+    """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default():
+        x = v1.placeholder(tf.float32, [8, 8, 8, 16])
+        kernel = tf.fill([3, 3, 16, 16], 0.01) * v1.placeholder_with_default(1.0, [])
+        y = tf.nn.relu(tf.nn.conv2d(x, kernel, [1, 1, 1, 1], "SAME"))
+        y = tf.reduce_sum(tf.nn.relu(tf.nn.conv2d(y, kernel, [1, 1, 1, 1], "SAME")))
+        fetches = [y] + v1.gradients(y, [kernel])
+        metadata = v1.RunMetadata()
+        options = v1.RunOptions(output_partition_graphs=True)
+        with v1.Session(config=config) as session:
+            session.run(fetches, {x: [[[[1.0] * 16] * 8] * 8] * 8}, options=options, run_metadata=metadata)
+    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
+    functions = [function for graph in metadata.partition_graphs for function in graph.library.function]
+    nodes += [node for function in functions for node in function.node_def]
+    types = {tf.as_dtype(value.type).name for node in nodes for value in node.attr.values() if value.type}
+    return types, {node.op for node in nodes}

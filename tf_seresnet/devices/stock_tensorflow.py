@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import os
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from shared.errors import UsageError
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import Device, Request, check_count, refuse_index
-from tf_seresnet.devices.graph_probe import first_field, rewritten, switch
 
 XLA_ON_CPU = "--tf_xla_cpu_global_jit"
 
@@ -22,39 +19,39 @@ class _StockDevice(Device):
     rewrites: Dict[str, Tuple[str, ...]] = {}
     reduced_type = {"O1": "float16", "bf16": "bfloat16"}
     jit_level = "ON_1"
+    reduction: str  # tf.distribute's for devices of this kind, which it would otherwise probe the devices to choose
 
     def _prepare(self) -> None:
         """Refuse options without effect on this device. Called once name, index and count are known."""
         if self.request.npu_options:
             raise UsageError(f"--npu-option is for --device npu, and this is {self.kind}; leave it out")
         self.loss_scale = self.request.loss_scale or ("dynamic" if self.precision == "O1" else None)
-        self.rewrite = first_field(self.rewrites.get(self.precision, ()))
-        if self.precision != "O0" and self.rewrite is None:
-            raise self._precision_error()
+        from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
+        fields, names = RewriterConfig.DESCRIPTOR.fields_by_name, self.rewrites.get(self.precision, ())
+        self.rewrite = next((name for name in names if name in fields), None)
         if self.precision == "O0" and not self.request.xla:
             return
-        types, operations = rewritten(self.session_config())
-        if self.precision != "O0" and self.reduced_type[self.precision] not in types:
-            raise self._precision_error()
+        types, operations = probe.rewritten(self.session_config())
+        under = f"on {self.name} under TensorFlow {probe.tensorflow_version()}"
+        if self.precision != "O0" and (self.rewrite is None or self.reduced_type[self.precision] not in types):
+            raise UsageError(
+                f"precision {self.precision} ({self.reduced_type[self.precision]} by graph rewrite) has no effect"
+                f" {under}; use --precision O0"
+            )
         if self.request.xla and "_XlaRun" not in operations:
             raise UsageError(
-                f"XLA has no effect on {self.name} under TensorFlow {probe.tensorflow_version()}; leave out "
-                f"--xla, or set TF_XLA_FLAGS={XLA_ON_CPU} before Python starts"
+                f"XLA has no effect {under}; leave out --xla, or set TF_XLA_FLAGS={XLA_ON_CPU} before Python starts"
             )
-
-    def _precision_error(self) -> UsageError:
-        return UsageError(
-            f"precision {self.precision} ({self.reduced_type[self.precision]} by graph rewrite) has no "
-            f"effect on {self.name} under TensorFlow {probe.tensorflow_version()}; use --precision O0"
-        )
 
     def session_config(self) -> Any:
         import tensorflow as tf
 
         config = tf.compat.v1.ConfigProto()
         self._select_devices(config)
+        rewrite_options = config.graph_options.rewrite_options
         if self.rewrite is not None:
-            switch(config.graph_options.rewrite_options, self.rewrite, on=True)
+            setattr(rewrite_options, self.rewrite, rewrite_options.ON)
         if self.request.xla:
             level = getattr(tf.compat.v1.OptimizerOptions, self.jit_level)
             config.graph_options.optimizer_options.global_jit_level = level
@@ -74,21 +71,13 @@ class _StockDevice(Device):
         experimental = tf.compat.v1.train.experimental
         return experimental.MixedPrecisionLossScaleOptimizer(optimizer, self.loss_scale)
 
-    @contextlib.contextmanager
-    def connected(self) -> Iterator[Any]:
-        if self.count == 1:
-            with super().connected() as alone:
-                yield alone
-            return
-        from tf_seresnet.step.replicas import Mirrored
+    def _several(self) -> Any:
+        import tensorflow as tf
 
-        replicas = Mirrored([f"/{self.kind}:{number}" for number in range(self.count)], self._reduction())
-        with replicas.strategy.scope():
-            yield replicas
+        from tf_seresnet.devices.replicas import Mirrored
 
-    @abc.abstractmethod
-    def _reduction(self) -> Any:
-        """tf.distribute's reduction for devices of this kind, so that it does not probe the devices to choose one."""
+        names = [f"/{self.kind}:{number}" for number in range(self.count)]
+        return Mirrored(names, getattr(tf.distribute, self.reduction)())
 
     def settings(self) -> Dict[str, Any]:
         return {**super().settings(), "rewrite": self.rewrite}
@@ -100,14 +89,13 @@ class CpuDevice(_StockDevice):
     kind = "cpu"
     index = 0
     jit_level = "ON_2"
+    reduction = "ReductionToOneDevice"
     rewrites = {
         "O1": ("auto_mixed_precision_cpu",),
         "bf16": ("auto_mixed_precision_onednn_bfloat16", "auto_mixed_precision_mkl"),
     }
 
     def __init__(self, index: Optional[int], request: Request) -> None:
-        if request.xla:
-            append_flag("TF_XLA_FLAGS", XLA_ON_CPU)
         super().__init__(request)
         if request.number is None:
             raise UsageError("--distributed on the CPU needs a number of devices; add --num-devices N")
@@ -125,16 +113,12 @@ class CpuDevice(_StockDevice):
         if self.count > 1:
             config.device_count["CPU"] = self.count
 
-    def _reduction(self) -> Any:
-        import tensorflow as tf
-
-        return tf.distribute.ReductionToOneDevice()
-
 
 class GpuDevice(_StockDevice):
     """NVIDIA GPUs of this machine. GPU memory is allocated as needed."""
 
     kind = "gpu"
+    reduction = "NcclAllReduce"
     rewrites = {"O1": ("auto_mixed_precision",)}
 
     def __init__(self, index: Optional[int], request: Request) -> None:
@@ -153,23 +137,7 @@ class GpuDevice(_StockDevice):
         self.name = probe.gpu_name(visible[self.index], self.index)
         self._prepare()
 
-    @property
-    def _indices(self) -> List[int]:
-        return [self.index + number for number in range(self.count)]
-
     def _select_devices(self, config: Any) -> None:
         config.allow_soft_placement = True
         config.gpu_options.allow_growth = True
-        config.gpu_options.visible_device_list = ",".join(map(str, self._indices))
-
-    def _reduction(self) -> Any:
-        import tensorflow as tf
-
-        return tf.distribute.NcclAllReduce()
-
-
-def append_flag(variable: str, flag: str) -> None:
-    """Append a flag to an environment variable that TensorFlow reads at import."""
-    flags = os.environ.get(variable, "").split()
-    if flag not in flags:
-        os.environ[variable] = " ".join(flags + [flag])
+        config.gpu_options.visible_device_list = ",".join(str(self.index + number) for number in range(self.count))

@@ -1,15 +1,11 @@
-"""Exchange of weights between `tf_seresnet.keras` models and the graph's TensorFlow checkpoints, bit for bit.
-
-Reading and writing need TensorFlow under every Keras backend; it is imported only then.
-"""
+"""Exchange of weights between `tf_seresnet.keras` models and the graph's TensorFlow checkpoints, bit for bit."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Container, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Container, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -24,17 +20,16 @@ SETTLED_STEPS = 1000.0
 _NETWORK_VARIABLE = re.compile(
     r"(conv2d|dense)(_\d+)?/(kernel|bias)|BatchNorm(_\d+)?/(beta|gamma|moving_mean|moving_variance)"
 )
-_MAX_LISTED = 5  # mismatches listed in an error; the others are counted
 
 
 def graph_variables(model: Any) -> Dict[str, Any]:
     """The model's weights by the names of the graph's variables, in the order of the layers."""
-    weights = ((layer.name, weight) for layer in model.layers for weight in layer.weights)
-    return {_graph_name(layer, weight.name): weight for layer, weight in weights}
-
-
-def _graph_name(layer: str, weight: str) -> str:
-    return f"{layer}/{layer}/moving_mean/{weight}" if weight in _DEBIASING else f"{layer}/{weight}"
+    variables = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            scope = f"{layer.name}/moving_mean/" if weight.name in _DEBIASING else ""
+            variables[f"{layer.name}/{scope}{weight.name}"] = weight
+    return variables
 
 
 def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
@@ -47,16 +42,15 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     Raises UsageError, and leaves the model unchanged, if there is no such checkpoint or it belongs to another network.
     """
     variables = graph_variables(model)
-    with _reader(Path(path)) as reader:
+    with _reading(Path(path)) as reader:
         found = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
         substitutes = _substitutes(variables, found)
         expected = {name: tuple(variable.shape) for name, variable in variables.items() if name not in substitutes}
         mismatches = _mismatches(expected, found)
         if mismatches:
-            more = f" and {len(mismatches) - _MAX_LISTED} more" if len(mismatches) > _MAX_LISTED else ""
             raise UsageError(
-                f"{path} is not a checkpoint of {model.name}: {', '.join(mismatches[:_MAX_LISTED])}{more}; build the"
-                " model with the depth, variant and number of classes of the checkpoint"
+                f"{path} is not a checkpoint of {model.name} ({len(mismatches)} differences:"
+                f" {', '.join(mismatches[:5])}); build the model with the checkpoint's depth, variant and classes"
             )
         values = {name: reader.get_tensor(substitutes.get(name, name)) for name in variables}
     for name, variable in variables.items():
@@ -72,9 +66,13 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Op
     """
     tf = _tensorflow()
     tf1 = tf.compat.v1
-    values = {name: _numpy(variable) for name, variable in graph_variables(model).items()}
+    import keras
+
+    values = {name: keras.ops.convert_to_numpy(variable) for name, variable in graph_variables(model).items()}
     with tf.Graph().as_default(), tf1.Session() as session:
-        saved = {name: tf1.get_variable(name, initializer=value) for name, value in values.items()}
+        saved = {
+            name: tf1.get_variable(name, initializer=np.asarray(value, np.float32)) for name, value in values.items()
+        }
         session.run(tf1.global_variables_initializer())
         try:
             write_beside(os.path.abspath(prefix), class_names)  # first, so that no other weights' names stay
@@ -84,25 +82,14 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Op
             raise UsageError(f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to") from error
 
 
-def _numpy(variable: Any) -> np.ndarray:
-    import keras
-
-    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
-
-
-@contextlib.contextmanager
-def _reader(path: Path) -> Iterator[Any]:
-    """TensorFlow's reader of the checkpoint at `path`; inside, its errors become UsageError."""
-    tf = _tensorflow()
-    from tf_seresnet.checkpoints import UNREADABLE, find, first_line, native  # it imports TensorFlow
+def _reading(path: Path) -> Any:
+    """`checkpoints.reading` of the checkpoint at `path`."""
+    _tensorflow()
+    from tf_seresnet.checkpoints import find, reading  # it imports TensorFlow
 
     # The first format of TensorFlow 1.x has no index: the prefix is the name of its one file.
     first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name
-    prefix = str(path) if first_format else find(path).prefix
-    try:
-        yield tf.train.load_checkpoint(native(prefix))
-    except UNREADABLE as error:
-        raise UsageError(f"cannot read the checkpoint {path} ({first_line(error)}); give another one") from error
+    return reading(str(path) if first_format else find(path).prefix)
 
 
 def _substitutes(variables: Iterable[str], found: Container[str]) -> Dict[str, str]:

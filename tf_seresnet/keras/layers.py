@@ -1,7 +1,4 @@
-"""Layers of a `keras.Model` for Keras 3's TensorFlow, JAX and torch backends, in agreement with `layers.core`.
-
-Only `keras.ops` is used here, so that a JAX or torch process never loads TensorFlow.
-"""
+"""Layers of a `keras.Model` that agree with `layers.core`, from `keras.ops` alone: JAX or torch loads no TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from shared.errors import UsageError
-from tf_seresnet.layers.layer_names import LayerNames
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 
 try:
@@ -36,51 +32,37 @@ class KerasLayers(Layers):
     """
 
     def __init__(self, weight_decay: float = 0.0) -> None:
-        self._names = LayerNames()
+        super().__init__()
         self._regularizer = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+        self._kernel = {"kernel_initializer": "zeros", "kernel_regularizer": self._regularizer}
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
-        return keras.layers.Conv2D(
-            filters,
-            kernel,
-            strides,
-            padding="same",
-            data_format="channels_last",
-            use_bias=bias,
-            kernel_initializer="zeros",
-            kernel_regularizer=self._regularizer,
-            bias_regularizer=self._regularizer,
-            name=self._names.next("conv2d"),
-        )(x)
+        options = {"use_bias": bias, "bias_regularizer": self._regularizer, **self._kernel}
+        name = self.next_name("conv2d")
+        return keras.layers.Conv2D(filters, kernel, strides, "same", "channels_last", name=name, **options)(x)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
-        layer = BatchNorm(self._regularizer, name=self._names.next("BatchNorm"))
+        layer = BatchNorm(self._regularizer, name=self.next_name("BatchNorm"))
         return layer(x) if training is None else layer(x, training=training)
 
     def dense(self, x: Any, units: int) -> Any:
-        return keras.layers.Dense(
-            units,
-            use_bias=False,
-            kernel_initializer="zeros",
-            kernel_regularizer=self._regularizer,
-            name=self._names.next("dense"),
-        )(x)
+        return keras.layers.Dense(units, use_bias=False, name=self.next_name("dense"), **self._kernel)(x)
 
     def global_average_pool(self, x: Any) -> Any:
-        name = self._names.next("global_average_pool")
+        name = self.next_name("global_average_pool")
         return keras.layers.GlobalAveragePooling2D(data_format="channels_last", name=name)(x)
 
     def relu(self, x: Any) -> Any:
-        return keras.layers.Activation("relu", name=self._names.next("relu"))(x)
+        return keras.layers.Activation("relu", name=self.next_name("relu"))(x)
 
     def gate(self, x: Any, excitation: Any) -> Any:
-        return Gate(name=self._names.next("gate"))([x, excitation])
+        return Gate(name=self.next_name("gate"))([x, excitation])
 
     def add(self, x: Any, y: Any) -> Any:
-        return keras.layers.Add(name=self._names.next("add"))([x, y])
+        return keras.layers.Add(name=self.next_name("add"))([x, y])
 
     def shortcut(self, x: Any, filters: int, strides: int) -> Any:
-        return Shortcut(filters, strides, name=self._names.next("shortcut"))(x)
+        return Shortcut(filters, strides, name=self.next_name("shortcut"))(x)
 
 
 @_registered

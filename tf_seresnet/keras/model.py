@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Tuple
 
 from tf_seresnet import network
@@ -34,12 +35,5 @@ def se_resnet(
     return model
 
 
-def se_resnet110(
-    variant: str = "port",
-    num_classes: int = 10,
-    seed: int = 0,
-    weight_decay: float = 0.0,
-    input_shape: Tuple[int, int, int] = (32, 32, 3),
-) -> Any:
-    """`se_resnet` of depth 110: 3,504,422 trainable parameters in `port`, the original, 1.74 M in `paper`."""
-    return se_resnet(110, variant, num_classes, seed, weight_decay, input_shape)
+# 3,504,422 trainable parameters in `port`, the original, 1.74 M in `paper`.
+se_resnet110 = functools.partial(se_resnet, 110)

@@ -6,24 +6,21 @@ their order and the arithmetic are those of `layers.slim`, so that each set rest
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from tf_seresnet.layers.layer_names import LayerNames
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 
 tf1 = tf.compat.v1
 
 
 class CoreLayers(Layers):
-    """Builds one network in the default graph and numbers its layers in the order of creation.
-
-    `reuse=True` shares the variables of a network that already exists in the same graph, as evaluation does.
-    """
+    """Builds one network in the default graph; `reuse=True` shares the variables of one that it already has."""
 
     def __init__(self, reuse: bool = False) -> None:
-        self._names = LayerNames()
+        super().__init__()
         self._reuse = reuse
         self._batch_norms: List[Tuple[_BatchNormVariables, Any, Any]] = []  # with the batch's mean and variance
         self.outputs: List[Tuple[str, Any]] = []  # of the layers with variables: (name prefix of the variables, output)
@@ -39,21 +36,12 @@ class CoreLayers(Layers):
             raise ValueError("a graph is built either for training or for inference")
         with self._scope("BatchNorm") as scope:
             variables = _BatchNormVariables(scope.name, int(x.shape[-1]))
-            scale_and_shift = variables.gamma, variables.beta
-            if not training:
-                y, _, _ = tf1.nn.fused_batch_norm(
-                    x,
-                    *scale_and_shift,
-                    mean=variables.moving_mean,
-                    variance=variables.moving_variance,
-                    epsilon=BATCH_NORM_EPSILON,
-                    is_training=False,
-                )
-                return self._record(scope.name, y)
+            averages = {} if training else {"mean": variables.moving_mean, "variance": variables.moving_variance}
             y, mean, variance = tf1.nn.fused_batch_norm(
-                x, *scale_and_shift, epsilon=BATCH_NORM_EPSILON, is_training=True
+                x, variables.gamma, variables.beta, epsilon=BATCH_NORM_EPSILON, is_training=training, **averages
             )
-            self._batch_norms.append((variables, mean, variance))
+            if training:
+                self._batch_norms.append((variables, mean, variance))
             return self._record(scope.name, y)
 
     def batch_statistics(self) -> List[Any]:
@@ -61,17 +49,13 @@ class CoreLayers(Layers):
         return [tensor for _, mean, variance in self._batch_norms for tensor in (mean, variance)]
 
     def update_averages(self, batch_statistics: Sequence[Any], assign: Callable[[Any, Any], Any] = tf1.assign) -> Any:
-        """The operations that update the moving averages with `batch_statistics`, ordered as `batch_statistics()`.
+        """Update the moving averages with `batch_statistics()`, or their means over the devices.
 
-        With several devices these are the means over the devices. `assign(variable, value)` returns the operation that
-        sets a variable.
+        `assign(variable, value)` returns the operation that sets a variable.
         """
         layers = zip(self._batch_norms, batch_statistics[::2], batch_statistics[1::2])
-        return [
-            operation
-            for (variables, _, _), mean, variance in layers
-            for operation in variables.update(mean, variance, assign)
-        ]
+        updates = (variables.update(mean, variance, assign) for (variables, _, _), mean, variance in layers)
+        return list(itertools.chain.from_iterable(updates))
 
     def dense(self, x: Any, units: int) -> Any:
         with self._scope("dense") as scope:
@@ -86,9 +70,6 @@ class CoreLayers(Layers):
     def gate(self, x: Any, excitation: Any) -> Any:
         return x * tf.reshape(tf.sigmoid(excitation), [-1, 1, 1, int(x.shape[-1])])
 
-    def add(self, x: Any, y: Any) -> Any:
-        return x + y
-
     def shortcut(self, x: Any, filters: int, strides: int) -> Any:
         new = filters - int(x.shape[-1])
         return tf.pad(x[:, ::strides, ::strides], [[0, 0], [0, 0], [0, 0], [new // 2, new - new // 2]])
@@ -98,7 +79,7 @@ class CoreLayers(Layers):
         return output
 
     def _scope(self, kind: str) -> Any:
-        return tf1.variable_scope(self._names.next(kind), reuse=self._reuse or None)
+        return tf1.variable_scope(self.next_name(kind), reuse=self._reuse or None)
 
 
 class _BatchNormVariables:
@@ -137,8 +118,3 @@ class _BatchNormVariables:
 def _variable(name: str, shape: Tuple[int, ...], trainable: bool = True) -> Any:
     """A float32 variable that starts at zero; `initial_values` fills it, so the graph needs no random operators."""
     return tf1.get_variable(name, shape, tf.float32, tf1.zeros_initializer(), trainable=trainable)
-
-
-def l2_loss(variables: Sequence[Any]) -> Any:
-    """Half the sum of squares of all variables, scalar float32, as `tf.nn.l2_loss` defines it."""
-    return tf.add_n([tf.nn.l2_loss(variable) for variable in variables])

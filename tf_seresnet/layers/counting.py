@@ -15,6 +15,7 @@ class CountingLayers(Layers):
     """Represents feature maps by their shapes, without the batch dimension."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.parameters = self.multiply_adds = self.activations = 0
 
     def conv(self, x: Shape, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Shape:

@@ -1,7 +1,6 @@
 """The documented layer set: tf-slim, tflearn and tf.layers, as in the original's seresnetv2.py.
 
-It runs on TensorFlow 1.15 to 2.12. From 2.13 on tf_slim's batch_norm and `import tflearn` fail, and from 2.16 on
-`tf.layers` is gone, so a newer TensorFlow is refused with one line instead of a failure deep inside.
+From TensorFlow 2.13 on tf_slim's batch_norm and `import tflearn` fail, and from 2.16 on `tf.layers` is gone.
 """
 
 from __future__ import annotations
@@ -14,34 +13,25 @@ from shared.errors import UsageError
 from tf_seresnet.layers.core import CoreLayers
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON
 
-NEWEST = (2, 12)
-
 tf1 = tf.compat.v1
 
 
 class SlimLayers(CoreLayers):
-    """`CoreLayers` whose layers with variables, and whose pooling, come from the three packages.
-
-    Raises UsageError where TensorFlow is too new or a package is missing.
-    """
+    """`CoreLayers` with layers of the three packages. Raises UsageError where TensorFlow is too new, or one missing."""
 
     def __init__(self, reuse: bool = False) -> None:
         super().__init__(reuse)
-        version = tuple(int(part) for part in tf.__version__.split(".")[:2])
-        if version > NEWEST:
-            raise UsageError(
-                f"--layers slim needs TensorFlow 2.12 or older and this is {tf.__version__}; use --layers core, the"
-                " same network with the same checkpoints"
-            )
         try:
+            if tuple(map(int, tf.__version__.split(".")[:2])) > (2, 12):
+                raise ImportError(f"this is TensorFlow {tf.__version__}")
             # Importing tflearn creates a variable in the default graph: give it a graph that is thrown away.
             with tf.Graph().as_default():
                 import tf_slim
                 from tflearn.layers.conv import global_avg_pool
         except ImportError as error:
             raise UsageError(
-                f"--layers slim needs tf-slim 1.1.0 and tflearn 0.5.0 ({error}); pip install tf-slim==1.1.0"
-                " tflearn==0.5.0, or use --layers core"
+                f"--layers slim needs TensorFlow 2.12 or older, tf-slim 1.1.0 and tflearn 0.5.0 ({error}); use --layers"
+                " core, the same network with the same checkpoints"
             ) from error
         self._slim = tf_slim
         self._global_avg_pool = global_avg_pool
@@ -50,7 +40,7 @@ class SlimLayers(CoreLayers):
         return self._layer("conv2d", tf1.layers.conv2d, x, filters, kernel, strides, padding="same", use_bias=bias)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
-        name = self._names.next("BatchNorm")
+        name = self.next_name("BatchNorm")
         y = self._slim.batch_norm(
             x,
             decay=BATCH_NORM_DECAY,
@@ -79,6 +69,6 @@ class SlimLayers(CoreLayers):
 
     def _layer(self, kind: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """A layer of tf.layers under the next name of its kind."""
-        name = self._names.next(kind)
+        name = self.next_name(kind)
         options.update(kernel_initializer=tf1.zeros_initializer(), name=name, reuse=self._reuse or None)
         return self._record(name, function(*arguments, **options))

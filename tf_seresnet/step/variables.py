@@ -1,12 +1,13 @@
-"""The variables of the default graph: which are the network's, and how they get values."""
+"""The variables of the default graph: which are the network's, how they get values, which are not finite."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
+from shared.run.divergence import first_not_finite, with_ranges
 from tf_seresnet.layers.initial_values import initial_value
 
 tf1 = tf.compat.v1
@@ -43,3 +44,22 @@ def load_values(session: Any, values: Dict[str, np.ndarray]) -> None:
 def parameters() -> int:
     """How many trainable parameters the default graph has."""
     return sum(int(np.prod(variable.shape.as_list())) for variable in tf1.trainable_variables())
+
+
+def not_finite(session: Any, variables: List[Any]) -> str:
+    """The first of the moving statistics, else of the other `variables`, that is not finite; see `first_not_finite`."""
+    ordered = sorted(variables, key=lambda variable: bool(variable.trainable))  # otherwise as they were created
+    return first_not_finite(zip([variable.op.name for variable in ordered], session.run(ordered)))
+
+
+def layer_not_finite(session: Any, outputs: List[Tuple[str, Any]], feed: Dict[Any, Any]) -> Optional[str]:
+    """The first layer (name, output) with an output that is not finite, and its variables' ranges, for a message.
+
+    None if all are finite. Adds operators to the graph.
+    """
+    finite = session.run([tf.reduce_all(tf.math.is_finite(output)) for _, output in outputs], feed)
+    layer = next((name for (name, _), is_finite in zip(outputs, finite) if not is_finite), None)
+    if layer is None:
+        return None
+    own = [variable for variable in tf1.global_variables() if variable.op.name.rpartition("/")[0] == layer]
+    return with_ranges(layer, zip([variable.op.name.rpartition("/")[2] for variable in own], session.run(own)))

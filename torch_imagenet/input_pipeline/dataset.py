@@ -9,9 +9,9 @@ from typing import Any, Dict, Optional
 from shared import imagenet, sample
 from shared.class_names import Classes
 from shared.errors import UsageError
-from shared.imagenet.dataset import ImageNet, Split
+from shared.imagenet.dataset import ImageNet
 from shared.imagenet.download_cache import is_url, shown
-from shared.imagenet.split import WHOLE
+from shared.imagenet.split import WHOLE, Split
 from shared.system.paths import check_there
 from shared.text import in_utf8, of_system
 from torch_imagenet.options import RunConfig, shard_cache
@@ -48,23 +48,22 @@ class Data:
         }
 
 
-def load_data(
-    config: RunConfig,
-    state: Optional[Dict[str, Any]] = None,
-    need_train: bool = True,
-    start: Optional[Dict[str, Any]] = None,
-) -> Data:
-    """In this order: --data-path, what the checkpoint's run used, ./imagenet, and where nobody has named data or
-    weights the embedded sample.
+def load_data(config: RunConfig, state: Optional[Dict[str, Any]] = None, resumed: bool = False) -> Data:
+    """In this order: --data-path, what the run of the checkpoint with this `state` used, ./imagenet, and where nobody
+    has named data or weights the embedded sample.
 
-    With the `state` of a run that is to be continued the training images have the order that they had in it; `start` is
-    that of a run whose weights alone are taken. Raises UsageError where what is named is not there.
+    In a run that is `resumed` the training images have the order that they had; an evaluation has val/ alone. Raises
+    UsageError where what is named is not there.
     """
-    used, name, remark = state or start, None, "data: {name} from {path}"
+    name, remark = None, "data: {name} from {path}"
     if config.data_path is not None:
         path = config.data_path
-    elif used is not None:
-        path, name = _trained_on(used["data"]["path"]), used["data"]["name"]
+    elif state is not None:
+        path, name = of_system(state["data"]["path"]), state["data"]["name"]
+        if sample.is_cached(path) and not os.path.lexists(path):  # its folder is gone, and is made again
+            path = str(sample.imagenet_folder())
+        if not is_url(path):
+            check_there(path)
         remark += ", where the checkpoint was trained"
     elif os.path.lexists(imagenet.FOLDER):
         path, remark = imagenet.FOLDER, f"data: {{name}} from ./{imagenet.FOLDER}"
@@ -76,18 +75,8 @@ def load_data(
             f"data: no ImageNet here, so the embedded sample is used ({sample.TRAIN_IMAGES} handwritten digits to train"
             f" on, {sample.TEST_IMAGES} to test on); give the real data with --data-path DIR"
         )
-    splits = ("train", "val") if need_train else ("val",)
+    splits = ("val",) if config.mode == "evaluate" else ("train", "val")
     content = imagenet.load(path, splits, name, shard_cache=shard_cache(config, path))
-    if state is not None and content.train is not None:
+    if state is not None and resumed and content.train is not None:
         content = replace(content, train=content.train.ordered(state["data"].get("order", WHOLE)))
     return Data(content, remark.format(name=content.name, path=shown(content.path)))
-
-
-def _trained_on(stored: str) -> str:
-    """Where a checkpoint's data set is. The embedded sample is made again where its folder is gone."""
-    path = of_system(stored)
-    if sample.is_cached(path) and not os.path.lexists(path):
-        path = str(sample.imagenet_folder())
-    if not is_url(path):
-        check_there(path)
-    return path

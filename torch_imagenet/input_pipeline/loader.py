@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from shared.cli.signals import REQUESTS
 from shared.errors import DataError, UsageError, one_line
-from shared.imagenet.dataset import Split
 from shared.imagenet.decode import BadImage, read_rgb
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import ExtentReader
+from shared.imagenet.split import Split
 from shared.run.log import RunLog
+from shared.system.signals import REQUESTS
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, torchvision_transforms
 from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
@@ -40,18 +40,14 @@ _Key = Tuple[int, np.ndarray, Tuple[Remote, ...]]
 
 
 class Loading(NamedTuple):
-    """How a process reads its share of the images, which is that of `rank` among `ranks`.
-
-    An unreadable image raises DataError, or with `skip_bad` is left out and named in `Batch.bad`. A worker that gives
-    no batch for `patience` seconds raises RunEnded.
-    """
+    """How a process reads its share of the images, which is that of `rank` among `ranks`."""
 
     workers: int = 0  # processes that decode images; 0: this one does
-    skip_bad: bool = False
+    skip_bad: bool = False  # an unreadable image is left out and named in `Batch.bad`; else it raises DataError
     pin_memory: bool = False
     rank: int = 0
     ranks: int = 1
-    patience: float = PATIENCE
+    patience: float = PATIENCE  # seconds; a worker that gives no batch for so long raises RunEnded
 
     @classmethod
     def from_setup(cls, setup: RunSetup) -> Loading:
@@ -62,17 +58,13 @@ class Loading(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images uint8 [B, H, W, 3] and labels int64 [B].
+    """A batch of B images."""
 
-    `bad` has a text for each image that could not be read, `notes` lines for the log about downloads. `indices`
-    int64 [B] are the positions of the images in their split; empty for synthetic images.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    bad: Tuple[str, ...]
-    notes: Tuple[str, ...] = ()
-    indices: np.ndarray = np.empty(0, np.int64)
+    images: torch.Tensor  # uint8 [B, H, W, 3]
+    labels: torch.Tensor  # int64 [B]
+    bad: Tuple[str, ...]  # a text for each image that could not be read
+    notes: Tuple[str, ...] = ()  # lines for the log about downloads
+    indices: np.ndarray = np.empty(0, np.int64)  # int64 [B], of the images in their split; empty if they are synthetic
 
 
 class _Batches(Dataset[Union[Batch, UsageError]]):
@@ -102,10 +94,9 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
                 indices.append(index)
         except UsageError as error:
             return error
-        notes, reader.notes = tuple(reader.notes), []
         readable = np.array(indices, np.int64)
         labels = torch.from_numpy(split.labels[readable].astype(np.int64))
-        return Batch(images[: len(indices)], labels, tuple(bad), notes, readable)
+        return Batch(images[: len(indices)], labels, tuple(bad), reader.take_notes(), readable)
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
@@ -235,10 +226,7 @@ class TrainingInput(_Input):
 
 
 class EvaluationInput(_Input):
-    """Every image of a split once, in order; the last batch may be smaller. It can be iterated repeatedly.
-
-    Each rank has a contiguous share of the images; the shares differ by one image at most.
-    """
+    """Every image once, in order, as often as it is iterated; ranks have contiguous shares, equal up to one image."""
 
     def __init__(self, split: Split, transform: EvalTransform, batch_size: int, loading: Loading) -> None:
         images, rank, ranks = len(split), loading.rank, loading.ranks
@@ -276,5 +264,5 @@ class BadImages:
             if text not in self.known:
                 self.known.add(text)
                 if not self._ranks.is_first:
-                    self._ranks.send_to_first(text)
+                    self._ranks.send_to_rank0(text)
                 self._log.line(f"bad image left out: {text}")

@@ -64,11 +64,11 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """torchvision's Resize(int(image_size / crop_fraction)) and CenterCrop(image_size); else squeezed to a square."""
+    """torchvision's Resize(int(image_size / crop_fraction)) and CenterCrop(image_size)."""
 
     image_size: int
     crop_fraction: float = 0.875
-    keep_aspect: bool = True
+    keep_aspect: bool = True  # False: the image is squeezed to a square instead
 
     def __call__(self, image: Image.Image, *unused: Any) -> np.ndarray:
         """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments."""

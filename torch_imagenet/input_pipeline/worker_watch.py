@@ -30,7 +30,8 @@ class WorkerWatch:
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Around the wait for a batch: raises RunEnded where a worker is dead or gives no batch in time."""
-        if self.iterator is None or not _in_main_thread():  # in another thread torch polls by itself
+        if self.iterator is None or threading.current_thread() is not threading.main_thread():
+            # Only the main thread gets signals; in another one torch polls by itself.
             yield
             return
         self._began = time.monotonic()
@@ -87,12 +88,8 @@ def without_torchs_handler() -> Iterator[None]:
     try:
         yield
     finally:
-        if _in_main_thread():
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()  # which alone gets signals
 
 
 def _end(status: Optional[int]) -> str:

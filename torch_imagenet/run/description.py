@@ -20,14 +20,11 @@ from shared.metrics import Metrics
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
-from shared.run import config_file, disk_errors, provenance, reproducibility
-from shared.run.events import log_start
+from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
-from shared.run.log import RunLog, open_log
+from shared.run.log import RunLog
 from shared.run.loop import Run
-from torch_imagenet.distributed.restart import job_name
+from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -42,11 +39,11 @@ def open_run(
     A new folder is named after `name`, else the mode. The run of the checkpoint `resumed` stays where it is.
     """
     config, ranks, state = setup.config, setup.ranks, getattr(setup, "state", None)
-    folder, moved = ranks.from_first(
+    folder, moved = ranks.broadcast_result(
         lambda: open_folder("torch_imagenet", config.mode, name or config.mode, config.output_dir, resumed)
     )
     first_step = state["progress"]["step"] if state else 0
-    with open_log(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+    with RunLog(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
         for line in [*moved, *lines]:
             log.line(line)
         if ranks.is_first:
@@ -69,8 +66,7 @@ def network_line(setup: RunSetup, network: nn.Module) -> str:
 def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
     """Log what is about to be trained."""
     recipe, device = setup.recipe, setup.device
-    log_start(
-        log,
+    log.start(
         recipe.to_json(),
         dataset=setup.data.content.name,
         device=f"{device.count} x {device.name}",
@@ -110,7 +106,7 @@ def resumption_notes(setup: TrainingSetup) -> List[str]:
     if setup.state is None:
         return []
     before, epoch = ImageNetRecipe.from_json(setup.state["recipe"]).schedule, setup.state["progress"]["epoch"]
-    changes = reproducibility.changes(setup.state.get("arithmetic", {}), _rounding(setup))
+    changes = resumption.rounding_changes(setup.state.get("arithmetic", {}), _rounding(setup))
     return [*setup.recipe.schedule.prolonged(before, epoch), *changes]
 
 
@@ -141,12 +137,9 @@ def log_accuracy(log: RunLog, metrics: Metrics, epoch: Optional[int] = None) -> 
         log.line(line)
 
 
-# -- config.json and checkpoints ------------------------------------------------------------------------------
-
-
 def write_config(setup: RunSetup, folder: Path) -> None:
     """config.json of this run. Raises OSError."""
-    config_file.write_config(
+    provenance.write_config(
         folder,
         setup.recipe,
         {"job": job_name()},
@@ -178,7 +171,7 @@ def for_checkpoint(setup: TrainingSetup) -> Dict[str, Any]:
 
 
 def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
-    """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
+    """What decides how sums are rounded, besides the recipe; see `shared.run.resumption`."""
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,
@@ -186,9 +179,6 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-# -- the record ------------------------------------------------------------------------------------------------
 
 
 def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any) -> Dict[str, Any]:
@@ -220,18 +210,6 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
         "memory_format": setup.memory_format,
         "compiled": setup.config.compile,
     }
-
-
-def finish(log: RunLog, folder: Path, record: Dict[str, Any], metrics: Metrics, *advice: str) -> None:
-    """Write the record and a run's last lines. Raises UsageError with the `advice` where the disk does not take it."""
-    records.write_record(folder / "result.json", record, *advice)
-    log.succeeded()
-    trained, tested = record.get("bad_images", 0), record["evaluation"].get("skipped", 0)
-    if trained or tested:
-        log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(records.evaluation_line(metrics, tested or 0))
-    log.line(f"record: {folder / 'result.json'}")
-    log.line("\n" + render(beside_documented(record)).rstrip())
 
 
 def _dataset(setup: RunSetup) -> Dict[str, Any]:

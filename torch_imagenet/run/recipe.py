@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from shared import recipes, sample
-from shared.checkpoint.state import check_same_data
 from shared.errors import UsageError
 from shared.recipes.imagenet import DEFAULTS, GENERAL, SMALL, ImageNetRecipe
-from shared.run.progress import refuse_less
+from shared.run.resumption import check_same_data, refuse_less
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import PRECISIONS, Precision
 from torch_imagenet.input_pipeline.dataset import Data
@@ -77,19 +76,14 @@ def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: D
     network = config.network or DEFAULT_NETWORK
     recipe = recipes.get(DEFAULTS[network])
     assert isinstance(recipe, ImageNetRecipe)
-    changes = {"network": network, "image_size": config.image_size or NETWORKS[network].image_size}
-    if config.zero_pad is not None:
-        changes["zero_pad"] = config.zero_pad
-    return recipe.override(auxiliary_weight=0.0, **changes)
+    image_size = config.image_size or NETWORKS[network].image_size
+    return recipe.override(network=network, image_size=image_size, auxiliary_weight=0.0, **config.given(["zero_pad"]))
 
 
 def network_spec(
     config: RunConfig, recipe: ImageNetRecipe, state: Optional[Dict[str, Any]], classes: int, whose: str
 ) -> NetworkSpec:
-    """The recipe's network for this number of classes, or the one that a checkpoint was made with.
-
-    Raises UsageError where the numbers of classes differ; `whose` they are, the data set's or the weights'.
-    """
+    """The recipe's network, or the checkpoint's. Raises UsageError if it has not as many `classes` as `whose` has."""
     requested = config.num_classes
     if requested not in (None, classes):
         raise UsageError(

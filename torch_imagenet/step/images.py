@@ -1,4 +1,4 @@
-"""A batch of images on the device: normalised, and by MixUp or CutMix mixed."""
+"""A batch of images on the device: normalisation, then MixUp or CutMix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class Normalisation:
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """See the class; `images` is on the device."""
         # On whole rows and in place: broadcasting over 3 channels into new memory takes twice as long on a CPU.
         width = images.shape[2]
         rows = images.flatten(2).float()

@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 import torch
 
 from shared.errors import UsageError
-from shared.run.loss_scale_watch import SkippedSteps, overflowing
+from shared.run.divergence import SkippedSteps, overflowing
 
 _NO_GROWTH = 2**31 - 1  # steps between growths of a static scale: it never grows
 _WINDOW = 50  # steps; a dynamic scale falls from 2**16 below 1 after 17 skipped steps
@@ -42,7 +42,7 @@ class LossScale(torch.amp.GradScaler):
             self._steps += 1
 
     def check(self, step: int, ended: bool) -> None:
-        """Raise UsageError where too many steps up to `step` overflow; `ended`: an epoch. Waits for the device."""
+        """Raise UsageError where too many steps up to `step`, an epoch's last if `ended`, overflow. It waits."""
         if self.skipped is None:
             return
         if self.static is None and self.get_scale() < 1:

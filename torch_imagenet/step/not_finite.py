@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from shared.run.finite import first_not_finite, with_ranges
+from shared.run.divergence import first_not_finite, with_ranges
 
 
 def in_state(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
-from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.foreach import copy_all
+from torch_imagenet.devices.device import Device, copy_all
 
 
 class Weights:
@@ -85,43 +84,40 @@ class WeightAverage:
     """An exponential moving average of the weights, used for evaluation (Polyak and Juditsky, 1992).
 
     average = decay * average + (1 - decay) * weights, in float32, on the device. The running statistics of batch
-    normalisation are averaged too, integer buffers are not. Without a `decay` there is no average.
+    normalisation are averaged too, integer buffers are not. `entries` are those of the network's state dict,
+    none without a `decay`.
     """
 
     def __init__(self, weights: Weights, decay: Optional[float]) -> None:
         self._weights, self._decay = weights, decay or 0.0
         state = weights.state_dict() if decay else {}
         self._sources = {name: value for name, value in state.items() if value.is_floating_point()}
-        self._averages = {name: value.detach().clone() for name, value in self._sources.items()}
+        self.entries = {name: value.detach().clone() for name, value in self._sources.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Add the current weights to the average; called after every step."""
-        averages, sources = list(self._averages.values()), list(self._sources.values())
+        averages, sources = list(self.entries.values()), list(self._sources.values())
         if averages and self._weights.supports_foreach:
             torch._foreach_lerp_(averages, sources, 1.0 - self._decay)
         else:
             for average, source in zip(averages, sources):
                 average.lerp_(source, 1.0 - self._decay)
 
-    def state_dict(self) -> Dict[str, torch.Tensor]:
-        """The averaged entries of the state dict of the network."""
-        return dict(self._averages)
-
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Restore the average from the result of `state_dict`."""
-        for name, average in self._averages.items():
+        """Restore the average from `entries`."""
+        for name, average in self.entries.items():
             average.copy_(state[name])
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The network has the averaged weights inside the context and its own again after it."""
-        if not self._averages:
+        if not self.entries:
             yield
             return
         kept = {name: value.clone() for name, value in self._weights.state_dict().items()}
-        self._weights.load_state_dict({**kept, **self._averages})
+        self._weights.load_state_dict({**kept, **self.entries})
         try:
             yield
         finally:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from shared.rng import step_seed
+from shared.run.divergence import not_a_number
 from shared.run.loop import Step, StepResult
-from shared.run.progress import not_a_number
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
@@ -63,9 +63,8 @@ class TrainingStep(Step):
         try:
             return self._run(batches, rate, epoch, step_in_epoch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory.is_out(error):
+            if not out_of_memory.recovered(error, self.device):
                 raise
-            out_of_memory.forget(error, self.device)
         largest = max(batches, key=lambda batch: len(batch.labels))
         size = len(largest.labels)
         if self._meets_in_forward:  # the others are not there for a trial
@@ -83,7 +82,7 @@ class TrainingStep(Step):
         trainable = list(self.weights.trainable().values())
         for master in trainable:
             master.grad = None
-        momentum = out_of_memory.of_first_step(trainable, self.optimizer)
+        momentum = [] if self.optimizer.state else [torch.empty_like(weight) for weight in trainable]  # as a first step
         smaller = batch._replace(images=batch.images[:size], labels=batch.labels[:size])
         with self._replicas.exchange(now=False):
             for _ in range(min(2, self._recipe.accumulate)):  # the second beside the gradients of the first
@@ -161,11 +160,9 @@ class TrainingStep(Step):
         """Which of the network's statistics and weights are not finite, for a message."""
         return not_finite.in_state(self.network, self.weights.masters)
 
-    # -- state -------------------------------------------------------------------------------------------------
-
     def state_dict(self) -> Dict[str, Any]:
         """Everything that continuing needs, as tensors and plain values. Waits for the device."""
-        average = self.average.state_dict()
+        average = self.average.entries
         return {
             "network": self.weights.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -182,15 +179,15 @@ class TrainingStep(Step):
 
     def broadcast(self) -> None:
         """The first process's state in all of them; done once, before the first step."""
-        scale = self._ranks.from_first(self.loss_scale.state_dict)
+        scale = self._ranks.broadcast_result(self.loss_scale.state_dict)
         if not self._ranks.is_first:
             self.loss_scale.load_state_dict(scale)
         momenta = [self.optimizer.state[one].get("momentum_buffer") for one in self.weights.trainable().values()]
         tensors = [weight.detach() for weight in self.weights.masters.values()]
         tensors += [*self.network.buffers(), *(momentum for momentum in momenta if momentum is not None)]
-        data_parallel.broadcast([*tensors, *self.average.state_dict().values()], self._ranks)
+        data_parallel.broadcast([*tensors, *self.average.entries.values()], self._ranks)
         self.weights.copy_to_model()
 
     def evaluated_weights(self) -> Dict[str, torch.Tensor]:
         """The float32 state dict that evaluations use: the averages where there are any."""
-        return {**self.weights.state_dict(), **self.average.state_dict()}
+        return {**self.weights.state_dict(), **self.average.entries}

@@ -16,10 +16,11 @@ tf = pytest.importorskip("tensorflow")
 from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
-from tf_seresnet.devices import base, probe, stock_tensorflow  # noqa: E402
-from tf_seresnet.devices.graph_probe import rewritten  # noqa: E402
+from tf_seresnet.devices import probe, stock_tensorflow  # noqa: E402
 from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
 from tf_seresnet.devices.npu import session_options as npu_options  # noqa: E402
+from tf_seresnet.devices.npu.device import DYNAMIC_LOSS_SCALE  # noqa: E402
+from tf_seresnet.devices.probe import rewritten  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 STAND_IN = ROOT / "tests" / "fakes" / "tf115_npu_bridge"
@@ -69,7 +70,7 @@ def gpus(monkeypatch):
     """Two GPUs in TensorFlow's list, without hardware."""
     monkeypatch.setattr(probe, "visible_gpus", lambda: ["first", "second"])
     monkeypatch.setattr(probe, "gpu_name", lambda physical, index: f"GPU the {physical}")
-    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
+    monkeypatch.setattr(probe, "rewritten", lambda config: ({"float16"}, {"_XlaRun"}))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,10 +159,6 @@ def test_configurations_are_fresh():
     assert device.session_config().device_count["GPU"] == 0
 
 
-def test_determinism_has_a_switch_since_tensorflow_28():
-    assert callable(base.determinism_switch()) == (VERSION >= (2, 8))
-
-
 def opened_or_refused(precision):
     try:
         return devices.open_device("cpu", precision=precision)
@@ -184,7 +181,7 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
 
 
 def test_a_rewrite_without_effect_is_refused(monkeypatch):
-    monkeypatch.setattr(stock_tensorflow, "first_field", lambda names: "remapping")
+    monkeypatch.setattr(stock_tensorflow.CpuDevice, "rewrites", {"O1": ("remapping",)})
     with pytest.raises(UsageError, match="no effect on"):
         devices.open_device("cpu", precision="O1")
 
@@ -231,7 +228,7 @@ def test_invalid_loss_scale(scale):
 
 def test_determinism_is_switched_on_when_asked(monkeypatch):
     called = []
-    monkeypatch.setattr(base, "determinism_switch", lambda: lambda: called.append(1))
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: called.append(1), raising=False)
     assert not devices.open_device("cpu").settings()["deterministic"]
     assert called == []
     assert devices.open_device("cpu", deterministic=True).settings()["deterministic"]
@@ -239,7 +236,7 @@ def test_determinism_is_switched_on_when_asked(monkeypatch):
 
 
 def test_determinism_of_old_tensorflow_is_an_environment_variable(monkeypatch):
-    monkeypatch.setattr(base, "determinism_switch", lambda: None)
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", None, raising=False)
     devices.open_device("cpu", deterministic=True)
     assert os.environ["TF_DETERMINISTIC_OPS"] == os.environ["TF_CUDNN_DETERMINISTIC"] == "1"
 
@@ -257,24 +254,26 @@ def test_a_deterministic_run_trains(tmp_path, sample_folder):
 
 def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--other")
-    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: (set(), {"_XlaRun"}))
+    devices.load_tensorflow("cpu", xla=True)
+    monkeypatch.setattr(probe, "rewritten", lambda config: (set(), {"_XlaRun"}))
     device = devices.open_device("cpu", xla=True)
     level = device.session_config().graph_options.optimizer_options.global_jit_level
     assert level == V1.OptimizerOptions.ON_2
     assert os.environ["TF_XLA_FLAGS"].split() == ["--other", "--tf_xla_cpu_global_jit"]
-    monkeypatch.setattr(stock_tensorflow, "rewritten", lambda config: (set(), set()))
+    monkeypatch.setattr(probe, "rewritten", lambda config: (set(), set()))
     with pytest.raises(UsageError, match="TF_XLA_FLAGS="):
         devices.open_device("cpu", xla=True)
 
 
 @pytest.mark.slow
-def test_xla_compiles_on_the_cpu_when_the_device_comes_first():
-    """In its own process, where opening the device loads TensorFlow."""
+def test_xla_compiles_on_the_cpu_when_its_flag_comes_first():
+    """In its own process, where `load_tensorflow` sets the flag and loads TensorFlow."""
     code = (
-        "import sys; from tf_seresnet import devices; from tf_seresnet.devices import graph_probe\n"
+        "import sys; from tf_seresnet import devices; from tf_seresnet.devices import probe\n"
         "assert 'tensorflow' not in sys.modules\n"
+        "devices.load_tensorflow('cpu', xla=True)\n"
         "device = devices.open_device('cpu', xla=True)\n"
-        "print('_XlaRun' in graph_probe.rewritten(device.session_config())[1])"
+        "print('_XlaRun' in probe.rewritten(device.session_config())[1])"
     )
     command = [sys.executable, "-c", code]
     output = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -293,14 +292,14 @@ def test_settings_are_json():
 def test_missing_gpu(monkeypatch):
     monkeypatch.setattr(probe, "visible_gpus", list)
     monkeypatch.setattr(probe, "driver_gpus", list)
-    with pytest.raises(UsageError, match="nvidia-smi lists none.*use --device cpu"):
+    with pytest.raises(UsageError, match="nvidia-smi lists no GPU.*use --device cpu"):
         devices.open_device("gpu")
     monkeypatch.setattr(probe, "driver_gpus", lambda: ["NVIDIA H200"])
     monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: False)
-    with pytest.raises(UsageError, match="NVIDIA H200.*and-cuda"):
+    with pytest.raises(UsageError, match="NVIDIA H200.*built for the CPU alone.*and-cuda"):
         devices.open_device("cuda:0")
     monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: True)
-    with pytest.raises(UsageError, match="NVIDIA H200.*cuDNN"):
+    with pytest.raises(UsageError, match="NVIDIA H200.*cannot use them"):
         devices.open_device("gpu:0")
 
 
@@ -342,7 +341,7 @@ def test_auto_notes_the_accelerators_that_it_cannot_use(monkeypatch):
     monkeypatch.setattr(probe, "driver_gpus", lambda: ["NVIDIA H200"])
     monkeypatch.setattr(probe, "npu_count", lambda: 8)
     card, npu = devices.open_device("auto").notes
-    assert card.startswith("the driver lists NVIDIA H200, but ")
+    assert card.startswith("nvidia-smi lists NVIDIA H200, and ")
     assert card.endswith("; this runs on the CPU")
     assert npu.startswith("an Ascend NPU is here, but {} has no adapter".format(sys.executable))
     assert devices.open_device("cpu").notes == []  # as asked for
@@ -508,7 +507,7 @@ def test_stand_in_refuses_what_the_adapter_would(adapter):
 def test_stand_in_moves_the_scale_as_contrib_does(adapter):
     from tensorflow.contrib import mixed_precision
 
-    settings = dict(npu_options.DYNAMIC_LOSS_SCALE, init_loss_scale=64, incr_every_n_steps=3)
+    settings = dict(DYNAMIC_LOSS_SCALE, init_loss_scale=64, incr_every_n_steps=3)
     with tf.Graph().as_default(), V1.Session() as session:
         finite = V1.placeholder(tf.bool, [])
         managers = [adapter.ExponentialUpdateLossScaleManager(**settings)]

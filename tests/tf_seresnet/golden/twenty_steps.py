@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from shared import cifar10, recipes, sample
 from tf_seresnet import devices
-from tf_seresnet.input_pipeline import Augmentation, Normalisation, TrainingInput
-from tf_seresnet.network_spec import NetworkSpec
 from tf_seresnet.step import variables
+from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput
+from tf_seresnet.step.network import NetworkSpec
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
@@ -33,16 +33,10 @@ def losses(weights: dict, layers: str, steps: int = STEPS) -> list:
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("sample").override(batch_size=BATCH)
     with tf.Graph().as_default():
-        batch = TrainingInput(
-            data.train_images,
-            data.train_labels,
-            Normalisation.from_images(data.train_images),
-            Augmentation(recipe.crop_padding, recipe.flip),
-            BATCH,
-            seed=0,
-        )
+        device, normalise = devices.open_device("cpu"), Normalisation.from_images(data.train_images)
+        batch = TrainingInput(data.train_images, data.train_labels, normalise, recipe, device)
         network = NetworkSpec(recipe.depth, recipe.variant, layers, len(data.label_names))
-        step = TrainingStep(network, batch, recipe, devices.open_device("cpu"))
+        step = TrainingStep(network, batch)
         with tf1.Session() as session:
             variables.initialise(session, seed=0)
             variables.load_values(session, weights)

@@ -157,9 +157,9 @@ def test_where_to_go_on(tmp_path):
 
 def test_one_process_alone_needs_nobody():
     assert ALONE.is_first
-    assert ALONE.from_first(lambda: 7) == 7
-    ALONE.same("data set", "x")
-    assert ALONE.merged(None, [["a"]]) == (None, [["a"]])
-    assert ALONE.received() == []
+    assert ALONE.broadcast_result(lambda: 7) == 7
+    ALONE.require_equal("data set", "x")
+    assert ALONE.all_reduce(None, [["a"]]) == (None, [["a"]])
+    assert ALONE.receive() == []
     assert ALONE.agreed_stop(0) is None
     ALONE.barrier()

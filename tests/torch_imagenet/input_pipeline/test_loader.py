@@ -170,7 +170,7 @@ PROGRAM = """
 import os, signal, sys, time
 sys.path.insert(0, {root!r})
 from shared import imagenet
-from shared.cli.signals import Interrupts, Stopped
+from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.input_pipeline.loader import Loading, TrainingInput
 from torch_imagenet.input_pipeline.transforms import TrainTransform
 

@@ -129,7 +129,9 @@ def test_what_is_fetched_ahead_is_what_comes_next(shards, url, tmp_path):
 
 
 def test_a_cache_that_is_too_small_says_how_large_it_must_be(url, tmp_path):
-    with pytest.raises(UsageError, match=r"needs .* GiB of cache .*--shard-cache-size .*; give at least .* GiB"):
+    with pytest.raises(
+        UsageError, match=r"needs .* GiB of cache for its shards; give --shard-cache-size at least .* GiB"
+    ):
         imagenet.load(url, shard_cache=make_cache(str(tmp_path / "cache"), 0.00001))
 
 
@@ -169,7 +171,7 @@ def test_shards_of_a_url_are_checked_anew(shards, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=f"tiny: 2 faults, the first: file://{copy}/train-000001.tar cannot be fetched"):
         check(f"file://{copy}", 2, said.append, shard_cache=cache)
     faults = [line for line in said if line.startswith("fault: ")]
-    assert "train-000001.tar cannot be fetched (its SHA-256 is not the index's); " in faults[0]
+    assert "train-000001.tar cannot be fetched (ValueError: its SHA-256 is not the index's); " in faults[0]
     assert "train-000002.tar is not there; " in faults[1]
     assert sum("tried again" in line for line in said) == 2
 

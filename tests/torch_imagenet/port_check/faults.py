@@ -18,7 +18,7 @@ from torch_imagenet.devices.device import Device, open_device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE
 from torch_imagenet.input_pipeline.loader import Batch
-from torch_imagenet.networks.senet import CaffeBottleneck
+from torch_imagenet.networks.senet import caffe_bottleneck
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.port_check.reference import Comparison, compare_trace
@@ -35,9 +35,9 @@ class TinySENet(nn.Module):
         super().__init__()
         stem = [nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
         self.stem = nn.Sequential(*stem, nn.MaxPool2d(3, 2, ceil_mode=True))
-        self.layer1 = CaffeBottleneck(16, 16, 1, 0.0)
-        self.layer2 = CaffeBottleneck(64, 16, 1, 0.0)
-        self.layer3 = CaffeBottleneck(64, 32, 2, 0.0)
+        self.layer1 = caffe_bottleneck(16, 16, 1, 0.0)
+        self.layer2 = caffe_bottleneck(64, 16, 1, 0.0)
+        self.layer3 = caffe_bottleneck(64, 32, 2, 0.0)
         self.fc = nn.Linear(128, CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -99,7 +99,7 @@ def _gate_after_addition(network: Any) -> None:
     def forward(x: torch.Tensor) -> Any:
         branch = block.relu(block.bn1(block.conv1(x)))
         branch = block.bn3(block.conv3(block.relu(block.bn2(block.conv2(branch)))))
-        return block.relu(block.gate(branch + x))
+        return block.relu(block.se_module(branch + x))
 
     block.forward = forward
 

@@ -1,21 +1,15 @@
 """The rank of this process among the adapter's ranks, one NPU each, from environment variables.
 
-Ascend documents two mutually exclusive ways ("Distributed Training with Multiple Devices" of the TF Adapter):
-
-- a rank table: RANK_TABLE_FILE is its path, RANK_ID and RANK_SIZE identify the process;
-- CM_CHIEF_IP, CM_CHIEF_PORT, CM_CHIEF_DEVICE, CM_WORKER_SIZE and CM_WORKER_IP, with ASCEND_DEVICE_ID for the process.
-  On several machines CM_RANK is the machine's number and CM_LOCAL_WORKER its number of devices, as the Ascend operator
-  for Kubernetes sets them.
-
-Where the variables contradict each other, the adapter waits for minutes, ends the process or silently trains alone.
+Ascend documents two mutually exclusive ways ("Distributed Training with Multiple Devices" of the TF Adapter): a rank
+table, with RANK_ID and RANK_SIZE, and the CM_ variables with ASCEND_DEVICE_ID; docs/distributed.md lists them. Where
+they contradict each other, the adapter waits for minutes, ends the process or silently trains alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from shared.errors import UsageError
 from shared.text import decoded
@@ -25,8 +19,7 @@ TABLE = "RANK_TABLE_FILE"
 CHIEF = ("CM_CHIEF_IP", "CM_CHIEF_PORT", "CM_CHIEF_DEVICE", "CM_WORKER_SIZE", "CM_WORKER_IP")
 
 
-@dataclass(frozen=True)
-class Rank:
+class Rank(NamedTuple):
     """Process `number` of `size`, which uses the NPU with index `device` of its machine."""
 
     number: int
@@ -35,10 +28,7 @@ class Rank:
 
 
 def current_rank(environment: Mapping[str, str] = os.environ) -> Optional[Rank]:
-    """The rank of this process; None if it trains alone.
-
-    Raises UsageError if the variables contradict each other or the rank table.
-    """
+    """The rank of this process; None if it trains alone. Raises UsageError if the variables contradict each other."""
     table, chief = rendezvous(environment)
     if table:
         return _rank_of_table(environment, table)
@@ -53,10 +43,7 @@ def current_rank(environment: Mapping[str, str] = os.environ) -> Optional[Rank]:
 
 
 def rendezvous(environment: Mapping[str, str] = os.environ) -> Tuple[str, List[str]]:
-    """The path of the rank table, "" without one, and the names of the CM_ variables that are set.
-
-    Raises UsageError if both ways are used.
-    """
+    """The path of the rank table or "", and the CM_ variables that are set. Raises UsageError if both ways are used."""
     table = environment.get(TABLE, "")
     chief = [name for name in CHIEF if environment.get(name)]
     if table and chief:
@@ -78,54 +65,40 @@ def read_rank_table(path: str) -> Dict[int, int]:
     try:
         with open(path, "rb") as file:
             content = json.loads(decoded(file.read()))
-    except OSError as error:
-        raise UsageError(f"{TABLE} names {path}, which cannot be read ({error.strerror}); correct it") from error
-    except ValueError as error:
-        raise UsageError(f"{TABLE} names {path}, which is not JSON ({error}); correct the file") from error
-    try:
         if content.get("status", "completed") != "completed":
             raise UsageError(f"the rank table {path} is not completed; wait until it has been written")
-        devices = _devices_by_rank(content)
+        # Version 1.0 is a list of servers, the older form has groups of instances.
+        devices = [device for server in content.get("server_list", ()) for device in server["device"]]
+        pairs = [(int(device["rank_id"]), int(device["device_id"])) for device in devices]
+        instances = [instance for group in content.get("group_list", ()) for instance in group["instance_list"]]
+        pairs += [(int(instance["rank_id"]), int(instance["devices"][0]["device_id"])) for instance in instances]
+        if not pairs or sorted(rank for rank, _ in pairs) != list(range(len(pairs))):
+            raise ValueError("it does not list the ranks 0, 1, ..., each once")
+        return dict(pairs)
+    except OSError as error:
+        raise UsageError(f"{TABLE} names {path}, which cannot be read ({error.strerror}); correct it") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{path} lacks the rank and device of an NPU ({type(error).__name__}: {error}); see HCCL's rank table"
+            f"{TABLE} names {path}, which is no rank table of HCCL ({type(error).__name__}: {error}); correct the file"
         ) from error
-    if sorted(devices) != list(range(len(devices))):
-        raise UsageError(f"the ranks in {path} are not 0 to {len(devices) - 1}, each once; correct the file")
-    return devices
-
-
-def _devices_by_rank(content: Dict[str, Any]) -> Dict[int, int]:
-    """Reads a rank table of version 1.0, a list of servers, or of the older form, groups of instances."""
-    pairs = []
-    for server in content.get("server_list", ()):
-        pairs += [(device["rank_id"], device["device_id"]) for device in server["device"]]
-    for group in content.get("group_list", ()):
-        for instance in group["instance_list"]:
-            pairs.append((instance["rank_id"], instance["devices"][0]["device_id"]))
-    if not pairs:
-        raise KeyError("server_list")
-    if len({int(rank) for rank, _ in pairs}) < len(pairs):
-        raise ValueError("a rank is listed twice")
-    return {int(rank): int(device) for rank, device in pairs}
 
 
 def _rank_of_table(environment: Mapping[str, str], path: str) -> Optional[Rank]:
     devices = read_rank_table(path)
     number, size = _integer(environment, "RANK_ID"), _integer(environment, "RANK_SIZE")
-    if len(devices) != size:
-        raise UsageError(f"RANK_SIZE is {size}, but {path} lists {len(devices)} devices; make them agree")
-    if number >= size:
-        raise UsageError(f"RANK_ID is {number}, but with RANK_SIZE {size} it is 0 to {size - 1}; correct it")
+    if not number < size == len(devices):
+        raise UsageError(
+            f"RANK_ID is {number} and RANK_SIZE {size}, but {path} has ranks 0 to {len(devices) - 1}; make them agree"
+        )
     if size == 1:
         return None
     return Rank(number, size, _integer(environment, "ASCEND_DEVICE_ID", devices[number]))
 
 
 def _rank_of_chief(environment: Mapping[str, str]) -> Optional[Rank]:
-    for name in ("RANK_ID", "RANK_SIZE"):
-        if environment.get(name):
-            raise UsageError(f"{name} is set beside {CHIEF[0]}, and they exclude each other; unset {name}")
+    beside = [name for name in ("RANK_ID", "RANK_SIZE") if environment.get(name)]
+    if beside:
+        raise UsageError(f"{beside[0]} is set beside {CHIEF[0]}, and they exclude each other; unset {beside[0]}")
     missing = [name for name in CHIEF if not environment.get(name)]
     if missing:
         raise UsageError(f"{' and '.join(missing)} not set, but the CM_ variables must be set together; set it too")

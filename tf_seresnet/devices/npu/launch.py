@@ -10,13 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.run.log import RunLog
-from shared.system import orphans
+from shared.system.processes import followed
+from shared.system.signals import Interrupts, Stopped
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import check_count
 from tf_seresnet.devices.npu import environment as npu_environment
@@ -44,8 +43,16 @@ def rank_environments(number: Optional[int]) -> List[Environment]:
             {"RANK_ID": str(rank), "RANK_SIZE": str(len(devices)), "ASCEND_DEVICE_ID": str(device), **job}
             for rank, device in sorted(devices.items())
         ]
-    size = _number_of_npus(number)
-    common = {**_chief_variables(size), **{name: os.environ[name] for name in chief}}
+    available = probe.npu_count()
+    if number is None and not available:
+        raise UsageError("the driver lists no NPU (/dev/davinci0 and so on); add their number with --num-devices N")
+    if available:
+        check_count("npu", number, available)
+    size = number or available
+    with socket.socket() as listener:
+        listener.bind(("", 0))  # a port on which nobody listens
+        own = (_own_address(), str(listener.getsockname()[1]), "0", str(size))
+    common = dict(zip(npu_environment.CHIEF, (*own, own[0])), **{name: os.environ[name] for name in chief})
     if common["CM_WORKER_SIZE"] != str(size):
         raise UsageError(
             f"--num-devices {size}, but CM_WORKER_SIZE is {common['CM_WORKER_SIZE']}; this starts the ranks of one"
@@ -55,130 +62,97 @@ def rank_environments(number: Optional[int]) -> List[Environment]:
     return [{**common, **alone, "ASCEND_DEVICE_ID": str(device), **job} for device in range(size)]
 
 
-def _number_of_npus(requested: Optional[int]) -> int:
-    """The requested number, or that of all NPUs. Raises UsageError if there are fewer, or if nobody knows."""
-    available = probe.npu_count()
-    if requested is None and not available:
-        raise UsageError("the driver lists no NPU (/dev/davinci0 and so on); add their number with --num-devices N")
-    if available:
-        check_count("npu", requested, available)
-    return requested or available
-
-
-def _chief_variables(size: int) -> Dict[str, str]:
-    own = _own_address()
-    return {
-        "CM_CHIEF_IP": own,
-        "CM_CHIEF_PORT": str(_free_port()),
-        "CM_CHIEF_DEVICE": "0",
-        "CM_WORKER_SIZE": str(size),
-        "CM_WORKER_IP": own,
-    }
-
-
-def run_ranks(command: Sequence[str], ranks: Sequence[Environment], interrupts: Interrupts) -> None:
-    """Run `command` once per environment in `ranks`, added to this process's, and wait until all have ended.
+def run_ranks(command: Sequence[str], environments: Sequence[Environment], interrupts: Interrupts) -> None:
+    """Run `command` once per environment, added to this process's, and wait until all have ended.
 
     Rank 0 shares the output of this process. Of the other ranks only standard error is shown, each line with its rank.
     SIGINT and SIGTERM are passed on; Stopped is raised when all ranks have ended. If one rank fails, the others are
     ended, and its failure is raised: UsageError with its error line, or SystemExit with its status.
     """
-    with RunLog(None, console=sys.stderr) as log, _running(command, ranks, log) as processes:
-        passed_on = False
-        waiting = list(processes)
-        while waiting:
-            if interrupts.requested is not None and not passed_on:
-                passed_on = True
-                for process in waiting:
-                    process.send(interrupts.requested)
-            ended = [process for process in waiting if process.status() is not None]
-            waiting = [process for process in waiting if process not in ended]
-            failed = [process for process in ended if process.status()]
-            if failed and not passed_on:
-                _end(waiting)
-                failed[0].fail(log)
-            time.sleep(_POLL_SECONDS if waiting else 0)
-        if passed_on and interrupts.requested is not None:
-            raise Stopped(interrupts.requested)
+    with RunLog(None, console=sys.stderr) as log, contextlib.ExitStack() as stack:
+        ranks: List[_Rank] = []
+        stack.callback(_end, ranks, grace=0)
+        for number, environment in enumerate(environments):
+            ranks.append(_Rank(number, command, environment, log))
+        running, failed = ranks, ranks[:0]
+        passed_on: Optional[int] = None  # the signal
+        while running and not failed:
+            if interrupts.requested is not None and passed_on is None:
+                passed_on = interrupts.requested
+                for rank in running:
+                    rank.send(passed_on)
+            time.sleep(_POLL_SECONDS)
+            running = [rank for rank in ranks if rank.process.poll() is None]
+            failed = [rank for rank in ranks if rank.process.returncode and passed_on is None]
+        if passed_on is not None:
+            raise Stopped(passed_on)
+        if failed:
+            _end(ranks)
+            failed[0].fail()
 
 
-@dataclass
-class _Process:
-    rank: int
-    popen: Any
-    reader: Optional[threading.Thread] = None
-    errors: List[str] = field(default_factory=list)  # error lines without "error: "
+class _Rank:
+    """One process, in a session of its own so that Ctrl-C reaches it once, through this process."""
 
-    def status(self) -> Optional[int]:
-        return self.popen.poll()
+    def __init__(self, number: int, command: Sequence[str], environment: Environment, log: RunLog) -> None:
+        self._number, self._log = number, log
+        self._errors: List[str] = []  # error lines without "error: "
+        added = {name: value for name, value in environment.items() if value is not None}
+        kept = {name: value for name, value in os.environ.items() if name not in environment}
+        streams: Dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} if number else {}
+        self.process: Any = subprocess.Popen(
+            list(command),
+            env={**kept, **added, **followed()},
+            start_new_session=True,
+            universal_newlines=True,
+            errors="backslashreplace",
+            **streams,
+        )
+        self._reader = threading.Thread(target=self._forward_errors, daemon=True)
+        self._reader.start()
+
+    def _forward_errors(self) -> None:
+        if self.process.stderr is None:
+            return
+        with self.process.stderr as lines:
+            for line in lines:
+                text = line.rstrip("\n")
+                if text.startswith(_ERROR):
+                    self._errors.append(text[len(_ERROR) :])
+                elif text:
+                    self._log.line(f"rank {self._number}: {text}")
 
     def send(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            self.popen.send_signal(number)
+            self.process.send_signal(number)
 
-    def forward_stderr(self, log: RunLog) -> None:
-        for line in self.popen.stderr:
-            text = line.rstrip("\n")
-            if text.startswith(_ERROR):
-                self.errors.append(text[len(_ERROR) :])
-            elif text:
-                log.line(f"rank {self.rank}: {text}")
+    def wait(self, timeout: float) -> None:
+        """Wait for the end of the process and of its output; kill it after `timeout` seconds."""
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join()
 
-    def fail(self, log: RunLog) -> None:
-        """Raise UsageError with the rank's error line, or SystemExit with its status."""
-        if self.reader is not None:
-            self.reader.join()
-        status = self.popen.wait()
-        if self.errors:
-            raise UsageError(self.errors[-1])
+    def fail(self) -> None:
+        """Raise UsageError with the error line of the rank, which has ended, or SystemExit with its status."""
+        if self._errors:
+            raise UsageError(self._errors[-1])
+        status = self.process.returncode
         if status < 0:
-            log.line(f"rank {self.rank}: ended by {signal.Signals(-status).name}")
+            self._log.line(f"rank {self._number}: ended by {signal.Signals(-status).name}")
             status = 128 - status
         raise SystemExit(status)
 
 
-@contextlib.contextmanager
-def _running(command: Sequence[str], ranks: Sequence[Environment], log: RunLog) -> Iterator[List[_Process]]:
-    """Start the ranks, each in its own session so that Ctrl-C reaches it once, through this process."""
-    processes: List[_Process] = []
-    try:
-        for rank, environment in enumerate(ranks):
-            streams: Dict[str, Any] = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-            added = {name: value for name, value in environment.items() if value is not None}
-            kept = {name: value for name, value in os.environ.items() if name not in environment}
-            popen = subprocess.Popen(
-                list(command),
-                env={**kept, **added, **orphans.followed()},
-                start_new_session=True,
-                universal_newlines=True,
-                errors="backslashreplace",
-                **streams,
-            )
-            process = _Process(rank, popen)
-            processes.append(process)
-            if rank:
-                process.reader = threading.Thread(target=process.forward_stderr, args=(log,), daemon=True)
-                process.reader.start()
-        yield processes
-    finally:
-        _end(processes, grace=0)
-        for process in processes:
-            if process.reader is not None:
-                process.reader.join()
-                process.popen.stderr.close()
-
-
-def _end(processes: Sequence[_Process], grace: float = _GRACE_SECONDS) -> None:
+def _end(ranks: Sequence[_Rank], grace: float = _GRACE_SECONDS) -> None:
     """Send SIGTERM, wait up to `grace` seconds, then send SIGKILL."""
-    for process in processes:
-        process.send(signal.SIGTERM if grace else signal.SIGKILL)
+    for rank in ranks:
+        rank.send(signal.SIGTERM if grace else signal.SIGKILL)
     deadline = time.monotonic() + grace
-    for process in processes:
-        try:
-            process.popen.wait(max(0.0, deadline - time.monotonic()) if grace else None)
-        except subprocess.TimeoutExpired:
-            process.send(signal.SIGKILL)
-            process.popen.wait()
+    for rank in ranks:
+        rank.wait(max(0.0, deadline - time.monotonic()))
 
 
 def _own_address() -> str:
@@ -189,10 +163,3 @@ def _own_address() -> str:
         except OSError:
             return "127.0.0.1"
         return str(datagram.getsockname()[0])
-
-
-def _free_port() -> int:
-    """A TCP port on which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        return int(listener.getsockname()[1])

@@ -116,7 +116,7 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     assert found is not None
     device = open_device("cpu")
     setup = TrainingSetup.from_config(config, device, ALONE, found, None)
-    progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
+    progress, clock = Progress(**found.state["progress"]), Clock(state=found.state["clock"])
     clock.summary()
     resumption_notes(setup)
     setup.recipe.schedule.at(progress.epoch)

@@ -104,7 +104,7 @@ def _restored(folder: Path, contents: Dict[str, bytes], values: Dict[str, Any], 
         (folder / other).write_bytes(content if other == name else good)
     with tf.Graph().as_default(), tf1.Session(config=_single_threaded()) as session:
         variables = [tf1.get_variable(key, initializer=np.zeros_like(value)) for key, value in values.items()]
-        checkpoints.restore_weights(session, checkpoints.find(folder / "model.ckpt"), variables)
+        checkpoints.restore(session, checkpoints.find(folder / "model.ckpt"), variables)
         for variable, value in zip(variables, session.run(variables)):
             if not np.array_equal(value, values[variable.op.name]):
                 return f"{variable.op.name} is restored as something else"
@@ -155,7 +155,7 @@ def _set_up(target: Path, state: Any) -> str:
     setup = RunSetup.from_config(RunConfig.from_argv(["train", "--resume", str(target), "--device", "cpu"]))
     resumed = setup.resumed_state
     assert resumed is not None
-    progress, clock = Progress(**resumed["progress"]), Clock.from_state(resumed["clock"])
+    progress, clock = Progress(**resumed["progress"]), Clock(state=resumed["clock"])
     clock.summary()
     setup.recipe.schedule.at(progress.epoch)
     assert setup.plan.total_steps > 0

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tensorflow")
 
-from shared.cli.signals import Interrupts, Stopped  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.metrics import Metrics  # noqa: E402
+from shared.system.signals import Interrupts, Stopped  # noqa: E402
 from tf_seresnet.devices import probe  # noqa: E402
 from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
-from tf_seresnet.devices.npu import exact_sums, launch  # noqa: E402
+from tf_seresnet.devices.npu import hccl, launch  # noqa: E402
 from tf_seresnet.devices.npu.environment import Rank  # noqa: E402
-from tf_seresnet.step.replicas import AgreedInterrupts  # noqa: E402
 
 pytestmark = pytest.mark.once
 
@@ -114,8 +113,8 @@ def test_a_process_that_trains_alone(alone):
         ({"RANK_SIZE": "8"}, "RANK_SIZE is 8, but neither RANK_TABLE_FILE nor CM_CHIEF_IP"),
         ({"RANK_TABLE_FILE": "T", **CHIEF}, "RANK_TABLE_FILE and CM_CHIEF_IP are both set.*exclude each other"),
         ({"RANK_TABLE_FILE": "T", "RANK_ID": "0"}, "RANK_SIZE is None in the environment"),
-        ({"RANK_TABLE_FILE": "T", "RANK_ID": "0", "RANK_SIZE": "2"}, "RANK_SIZE is 2, but .* lists 4 devices"),
-        ({"RANK_TABLE_FILE": "T", "RANK_ID": "4", "RANK_SIZE": "4"}, "RANK_ID is 4, .* it is 0 to 3"),
+        ({"RANK_TABLE_FILE": "T", "RANK_ID": "0", "RANK_SIZE": "2"}, "RANK_SIZE 2, but .* has ranks 0 to 3"),
+        ({"RANK_TABLE_FILE": "T", "RANK_ID": "4", "RANK_SIZE": "4"}, "RANK_ID is 4 .* has ranks 0 to 3"),
         ({"RANK_TABLE_FILE": "T", "RANK_ID": "-1", "RANK_SIZE": "4"}, "RANK_ID is '-1' .* not a number"),
         ({"RANK_TABLE_FILE": "/no/table", "RANK_ID": "0", "RANK_SIZE": "4"}, "/no/table, which cannot be read"),
         ({**CHIEF, "RANK_ID": "0"}, "RANK_ID is set beside CM_CHIEF_IP.*unset RANK_ID"),
@@ -135,13 +134,13 @@ def test_contradictions_are_one_line(table, variables, says):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "is not JSON"),
-        ("[]", "lacks the rank and device of an NPU"),
-        ({}, "lacks the rank and device"),
+        ("{", "no rank table of HCCL .JSONDecodeError"),
+        ("[]", "no rank table of HCCL .AttributeError"),
+        ({}, "does not list the ranks"),
         ({"status": "initializing", "server_list": []}, "is not completed"),
         ({"server_list": [{"device": [{"rank_id": "0"}]}]}, "device_id"),
-        ({"server_list": [{"device": [device(0, 0), device(0, 1)]}]}, "twice"),
-        ({"server_list": [{"device": [device(0, 0), device(2, 1)]}]}, "not 0 to 1, each once"),
+        ({"server_list": [{"device": [device(0, 0), device(0, 1)]}]}, "0, 1, ..., each once"),
+        ({"server_list": [{"device": [device(0, 0), device(2, 1)]}]}, "0, 1, ..., each once"),
     ],
 )
 def test_an_invalid_rank_table_is_one_line(table, content, says):
@@ -267,33 +266,33 @@ def counted(images, classes, seed):
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(1, 12), st.integers(0, 99))
 def test_the_sum_of_packed_metrics_is_the_metrics_of_all(parts, classes, seed):
     all_metrics = [counted(images, classes, seed + number) for number, images in enumerate(parts)]
-    digits = sum(exact_sums.pack(metrics).astype(np.int64) for metrics in all_metrics)
+    digits = sum(hccl.pack(metrics).astype(np.int64) for metrics in all_metrics)
     assert digits.max(initial=0) < 2**31
     merged = Metrics(classes)
     for metrics in all_metrics:
         merged.merge(metrics)
-    assert exact_sums.unpack(digits.astype(np.int32), classes).to_state() == merged.to_state()
+    assert hccl.unpack(digits.astype(np.int32), classes).to_state() == merged.to_state()
 
 
 def test_ten_thousand_ranks_of_the_largest_losses_do_not_overflow():
     metrics = Metrics(2)
     metrics.update(np.array([[1e308, -1e308]] * 1000), np.ones(1000, int))
-    digits = exact_sums.pack(metrics).astype(np.int64) * 10_000
+    digits = hccl.pack(metrics).astype(np.int64) * 10_000
     assert digits.max() < 2**31
-    assert exact_sums.unpack(digits.astype(np.int32), 2).loss == metrics.loss == 2**20
+    assert hccl.unpack(digits.astype(np.int32), 2).loss == metrics.loss == 2**20
 
 
 def test_a_rank_stops_only_when_all_agree():
-    own = Interrupts()
-    agreed = AgreedInterrupts(own)
+    own, rank = Interrupts(), hccl.HcclRanks(0, 2, None)
     own.requested = signal.SIGINT
-    agreed.raise_if_requested()  # the others still wait for this rank's next step
-    assert agreed.requested == signal.SIGINT
-    agreed.agreed = True
+    rank.propose_stop(signal.SIGINT, 1)
+    assert rank.agreed_stop(1) is None  # the others still wait for this rank's next step
+    rank.raise_if_stopping(own)
+    rank.agree(1)
+    assert rank.agreed_stop(1) == signal.SIGINT
     with pytest.raises(Stopped) as stopped:
-        agreed.raise_if_requested()
+        rank.raise_if_stopping(own)
     assert stopped.value.exit_status == 130
-    own.requested = None  # another rank received the signal
-    with pytest.raises(Stopped) as stopped:
-        agreed.raise_if_requested()
-    assert stopped.value.exit_status == 143
+    other = hccl.HcclRanks(1, 2, None)  # which has received no signal
+    other.agree(1)
+    assert other.agreed_stop(1) == signal.SIGTERM

@@ -65,7 +65,7 @@ def assert_documented(config, keys):
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_a_session_is_the_documented_one(adapter, monkeypatch, case, precision):  # noqa: F811
-    monkeypatch.setattr(devices.base, "determinism_switch", lambda: lambda: None)  # TensorFlow's is for the process
+    monkeypatch.setattr(devices.base, "_make_deterministic", lambda: None)  # TensorFlow's is for the process
     spec, options, more = CASES[case]
     config = devices.open_device(spec, precision=precision, **options).session_config()
     assert_documented(config, {**DOCUMENTED, "precision_mode": PRECISIONS[precision], **more})

@@ -177,13 +177,13 @@ def level(precision: str, lab: Lab, *options: str) -> Facts:
 
 def overflow(precision: str, lab: Lab) -> Facts:
     """A dynamic loss scale that is too large at first."""
-    original = torch.amp.GradScaler
+    original = torch.amp.GradScaler.__init__
 
-    def scaler(*arguments: Any, **settings: Any) -> Any:
-        return original(*arguments, **{**settings, "init_scale": 2.0**20})
+    def start(self: torch.amp.GradScaler, device: str, init_scale: float, **settings: Any) -> None:
+        original(self, device, 2.0**20, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.amp, "GradScaler", scaler)
+        patch.setattr(torch.amp.GradScaler, "__init__", start)
         return level(precision, lab, "--loss-scale", "dynamic")
 
 

@@ -1,0 +1,135 @@
+"""What a run states of itself: config.json, the state of its checkpoints, its record, the first lines of its log."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from shared.cifar10.dataset import Cifar10
+from shared.metrics import Metrics
+from shared.recipes.cifar10 import CifarRecipe
+from shared.results import record as records
+from shared.run import provenance, resumption
+from shared.run.log import RunLog
+from shared.text import in_utf8
+from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.step.variables import parameters
+
+
+def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path]) -> None:
+    """Log what is about to run. Needs the graph, for the number of parameters."""
+    recipe, device, network = setup.recipe, setup.device, setup.network
+    log.start(
+        recipe.to_json(),
+        layers=network.layers,
+        dataset=setup.data.name,
+        device=f"{device.count} x {device.name}",
+        global_batch_size=setup.global_batch_size,
+    )
+    several = f"{device.count} x " if device.count > 1 else ""
+    lines = [
+        f"device: {device.kind}, {several}{device.name}, precision {device.precision}",
+        *(f"note: {note}" for note in device.notes),
+        f"network: {recipe.network}, variant {network.variant}, layers {network.layers},"
+        f" {parameters():,} trainable parameters",
+        f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.steps_per_epoch} steps, batch {recipe.batch_size} per"
+        f" device ({setup.global_batch_size} in all), learning rate {recipe.schedule.describe()}",
+        *(f"note: {remark}" for remark in _remarks(setup)),
+    ]
+    if folder:
+        lines.append(f"output: {folder}")
+    if left_out:
+        why = "this device wants one shape" if device.static_shapes else "they are fewer than the devices"
+        lines.append(f"note: {why}; the last {left_out} images of an epoch's order are left out")
+    for line in lines:
+        log.line(line)
+
+
+def _remarks(setup: RunSetup) -> List[str]:
+    """What the user should know about the schedule, and how a continuation differs from its run."""
+    schedule, state = setup.recipe.schedule, setup.resumed_state
+    lines = list(schedule.remarks())
+    if state:
+        before = CifarRecipe.from_json(state["recipe"]).schedule
+        lines += schedule.prolonged(before, state["progress"]["epoch"])
+        lines += resumption.rounding_changes(state.get("arithmetic", {}), _arithmetic(setup.device))
+    return lines
+
+
+def for_checkpoint(setup: RunSetup) -> Dict[str, Any]:
+    """What a checkpoint must state so that evaluation and resumption need nothing else."""
+    data = setup.data
+    return {
+        "recipe": setup.recipe.to_json(),
+        "network": dataclasses.asdict(setup.network),
+        "normalisation": dataclasses.asdict(setup.normalisation),
+        "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint, "classes": data.label_names},
+        "device": setup.device.describe(),
+        "arithmetic": _arithmetic(setup.device),
+    }
+
+
+def write_config(setup: RunSetup, folder: Path) -> None:
+    """Write config.json into the run's folder. Raises OSError."""
+    provenance.write_config(
+        folder,
+        setup.recipe,
+        {},
+        network=dataclasses.asdict(setup.network),
+        options=setup.config.to_json(),
+        device=setup.device.settings(),
+        global_batch_size=setup.global_batch_size,
+        data=_dataset(setup.data),
+        versions=_versions(),
+    )
+
+
+def for_record(setup: RunSetup, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:
+    """result.json: what the setup decided, what was evaluated, and the `parts` of the mode. Needs the graph."""
+    classes = records.evaluated_classes(setup.evaluated_classes, setup.data.label_names)
+    return records.build_record(
+        half="tf_seresnet",
+        mode=setup.config.mode,
+        network=setup.recipe.network,
+        recipe=setup.recipe.name,
+        depth=setup.network.depth,
+        variant=setup.network.variant,
+        layers=setup.network.layers,
+        dataset=_dataset(setup.data),
+        device=setup.device.describe(),
+        machine=provenance.machine(),
+        precision=setup.device.precision,
+        versions=_versions(),
+        parameters=parameters(),
+        evaluation={**records.evaluation_part(metrics, checkpoint), **classes},
+        **parts,
+    )
+
+
+def _dataset(data: Cifar10) -> Dict[str, Any]:
+    return {
+        "name": data.name,
+        "path": in_utf8(data.path),
+        "train_images": len(data.train_images),
+        "eval_images": len(data.test_images),
+        "fingerprint": data.fingerprint,
+        "classes": data.label_names,
+    }
+
+
+def _arithmetic(device: Any) -> Dict[str, Any]:
+    """What decides how sums are rounded, besides the recipe; see `shared.run.resumption`."""
+    return {
+        "device": f"{device.kind}, {device.name}",
+        "threads": device.threads(),
+        "xla": device.request.xla,
+        "tensorflow": _versions()["tensorflow"],
+    }
+
+
+def _versions() -> Dict[str, str]:
+    return provenance.versions(tensorflow=str(tf.__version__), numpy=np.__version__)

@@ -1,0 +1,94 @@
+"""A network as a graph: which one, and its forward pass with the moving averages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple, Type
+
+import numpy as np
+import tensorflow as tf
+
+from shared.errors import UsageError
+from shared.text import nearest
+from tf_seresnet.devices.out_of_memory import limited
+from tf_seresnet.devices.replicas import ALONE, Replicas
+from tf_seresnet.layers.core import CoreLayers
+from tf_seresnet.layers.slim import SlimLayers
+from tf_seresnet.network import blocks_per_stage, se_resnet
+from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.variables import layer_not_finite
+
+tf1 = tf.compat.v1
+
+
+LAYER_SETS: Dict[str, Type[CoreLayers]] = {"core": CoreLayers, "slim": SlimLayers}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A depth and variant of `se_resnet`, the layer set that builds it, and its number of classes."""
+
+    depth: int
+    variant: str
+    layers: str
+    num_classes: int
+
+    def checked(self) -> NetworkSpec:
+        """Itself; raises UsageError for a depth, variant or layer set that does not exist or does not run here."""
+        blocks_per_stage(self.depth, self.variant)
+        if self.layers not in LAYER_SETS:
+            raise UsageError(f"no layer set {self.layers!r} for a graph; {nearest(self.layers, LAYER_SETS)}")
+        LAYER_SETS[self.layers]()
+        return self
+
+    def build(self, images: Any, training: bool, reuse: bool = False) -> Tuple[Any, CoreLayers]:
+        """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph, and its layers.
+
+        `reuse` shares the variables of a network that has been built.
+        """
+        layers = LAYER_SETS[self.layers](reuse=reuse)
+        return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training), layers
+
+
+class Inference:
+    """Logits of uint8 images with the moving averages, in batches of one fixed size on each device."""
+
+    def __init__(
+        self, network: NetworkSpec, normalise: Normalisation, batch_size: int, reuse: bool, replicas: Replicas = ALONE
+    ) -> None:
+        self.batch_size, self.replicas = batch_size, replicas
+        self.images_per_run = batch_size * replicas.towers
+        self._images = tf1.placeholder(tf.uint8, (self.images_per_run, 32, 32, 3), "inference_images")
+        parts = tf.split(self._images, replicas.towers) if replicas.towers > 1 else [self._images]
+
+        self._outputs: List[Tuple[str, Any]] = []  # (layer, output), device by device
+
+        def build(number: int) -> Any:
+            logits, layers = network.build(normalise(parts[number]), training=False, reuse=reuse)
+            self._outputs += layers.outputs
+            # On CPUs TensorFlow's ReLU turns nan into 0, so that the logits behind a layer that has overflowed are
+            # finite. Every block's gate averages over its feature map, which makes it a cheap place to look.
+            excitations = [output for _, output in layers.outputs if output.shape.ndims == 2]
+            finite = tf.stack([tf.reduce_all(tf.math.is_finite(excitation), axis=1) for excitation in excitations])
+            return tf1.where(tf.reduce_all(finite, axis=0), logits, tf.fill(tf.shape(logits), np.float32("nan")))
+
+        logits = replicas.run(build)
+        self._logits = tf.concat(logits, 0) if replicas.towers > 1 else logits[0]
+
+    def run(self, session: Any, images: np.ndarray) -> np.ndarray:
+        """Logits float32 [images, classes] of at most `images_per_run` images uint8 [images, 32, 32, 3].
+
+        Those of an image on which the network overflows are nan. A short batch is padded with black images, so that no
+        device compiles for a second shape; their logits are dropped.
+        """
+        with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
+            return session.run(self._logits, self._fed(images))[: len(images)]
+
+    def first_not_finite(self, session: Any, images: np.ndarray) -> Optional[str]:
+        """The first layer whose output for these images is not finite, for a message."""
+        return layer_not_finite(session, self._outputs, self._fed(images))
+
+    def _fed(self, images: np.ndarray) -> Dict[Any, np.ndarray]:
+        missing = self.images_per_run - len(images)
+        padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)], "constant") if missing else images
+        return {self._images: padded}
