@@ -6,12 +6,11 @@ set -eu
 self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "$self")/scripts/python_env.sh"
-# shellcheck source=scripts/ascend_env.sh
-. "$KIT_ROOT/scripts/ascend_env.sh"
 
 load_ascend_environment
 device=()
-if python=$(named_python "${PYTHON-python3}") && has_npu_adapter "$python"; then
+if python=$(named_python "${PYTHON-python3}") && has_module "$python" tensorflow &&
+    { has_module "$python" npu_bridge || has_module "$python" npu_device; }; then
     device=(--device npu)
 else
     choose_python

@@ -7,5 +7,4 @@ self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may sta
 . "$(dirname -- "$self")/scripts/python_env.sh"
 
 choose_python
-split_mode "$@"
-exec "$python" "$KIT_ROOT/tf_seresnet/main.py" "$mode" ${rest[@]+"${rest[@]}"}
+exec "$python" "$KIT_ROOT/tf_seresnet/main.py" "$@"

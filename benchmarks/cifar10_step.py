@@ -1,31 +1,24 @@
-"""A training step as the original ran it against a step of ours, interleaved in one process.
+"""A training step as the original ran it against a step of ours, alternating in one process.
 
     python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15]
 
 Both train the same network from the same weights on the embedded sample. The original's step crops and mirrors image
 by image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md);
-ours has the input pipeline in the graph and counts from the one forward pass. Prints the median of each, and the median
-and range of the ratio over the rounds; a machine's speed drifts, ratios of neighbouring steps hardly do.
+ours has the input pipeline in the graph and counts from the one forward pass.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
 
-from shared import (  # noqa: E402
-    cifar10,
-    recipes,
-    sample,  # noqa: E402
-)
+from benchmarks.timing import Contender, measure, report  # noqa: E402
+from shared import cifar10, recipes, sample  # noqa: E402
 from shared.cli.arguments import Parser, number  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
@@ -44,7 +37,7 @@ def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.nda
     return np.asarray(batch, np.float32)
 
 
-def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
+def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Contender:
     """One step of the original's loop: its feed, its update, its second forward pass."""
     import tensorflow as tf
 
@@ -70,20 +63,19 @@ def originals_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> C
             update = optimizer.minimize(loss + recipe.weight_decay * squares)
         session = tf1.Session(config=device.session_config())
         variables.initialise(session, recipe.seed)
-    position = [0]
 
-    def step() -> None:
-        start = position[0] % (len(images) - recipe.batch_size)
-        position[0] += recipe.batch_size
+    def step(attempt: int) -> int:
+        start = attempt * recipe.batch_size % (len(images) - recipe.batch_size)
         rows = slice(start, start + recipe.batch_size)
         feed = {x: originals_batch(images[rows], random), y: labels[rows]}
         session.run([update, loss], feed)
         session.run(accuracy, feed)
+        return recipe.batch_size
 
     return step
 
 
-def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callable[[], None]:
+def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Contender:
     """The step of `tf_seresnet.training`, over as many epochs as it takes."""
     import tensorflow as tf
 
@@ -97,52 +89,36 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Callabl
         normalise = Normalisation.from_images(data.train_images)
         batch = TrainingInput(data.train_images, data.train_labels, normalise, recipe, device)
         network = NetworkSpec(recipe.depth, recipe.variant, "core", len(data.label_names))
-        training = TrainingStep(network, batch, recipe, device)
+        training = TrainingStep(network, batch)
         session = tf.compat.v1.Session(config=device.session_config())
         variables.initialise(session, recipe.seed)
-    count = [0]
 
-    def step() -> None:
-        epoch, position = divmod(count[0], batch.steps_per_epoch)
+    def step(attempt: int) -> int:
+        epoch, position = divmod(attempt, batch.steps_per_epoch)
         if position == 0:
             batch.start_epoch(session, epoch)
-        count[0] += 1
         training.run(session, 0.01)
+        return recipe.batch_size
 
     return step
 
 
-def timed(step: Callable[[], None]) -> float:
-    """Milliseconds of one call."""
-    begin = time.perf_counter()
-    step()
-    return 1000 * (time.perf_counter() - begin)
-
-
 def main() -> None:
-    """Warm up both, time them in turn, print."""
     parser = Parser(description=__doc__)
     parser.add_argument("--depth", type=number(int, 8), default=11)
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
     add_options(parser)
-    parser.set_defaults(device="auto")
     options = parser.parse_args()
-    devices.load_tensorflow(options.device, options.xla)
+    devices.load_tensorflow("auto", options.xla)
     data = cifar10.load(sample.cifar10_folder())
     recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
     device = devices.open_device(
-        options.device, "O0", options.loss_scale, xla=options.xla, npu_options=tuple(options.npu_option)
+        "auto", "O0", options.loss_scale, xla=options.xla, npu_options=tuple(options.npu_option)
     )
-    steps = [originals_step(data, recipe, device), our_step(data, recipe, device)]
-    for step in steps * 3:
-        step()
-    rounds: List[List[float]] = [[timed(step) for step in steps] for _ in range(options.rounds)]
-    ratios = sorted(original / ours for original, ours in rounds)
-    original, ours = (statistics.median(values) for values in zip(*rounds))
+    contenders = {"original's step": originals_step(data, recipe, device), "ours": our_step(data, recipe, device)}
     print(f"{device.kind}, {device.name}; depth {options.depth}, batch {options.batch_size}, {options.rounds} rounds")
-    print(f"original's step {original:.0f} ms, ours {ours:.0f} ms (medians)")
-    print(f"ratio {statistics.median(ratios):.2f} (range {ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(report(measure(contenders, options.rounds, warm_up=3)), end="")
 
 
 if __name__ == "__main__":

@@ -6,58 +6,54 @@
 Both train the same network on the same synthetic images. timm's step is that of its train.py with its own network:
 float32 images normalised beforehand, forward under autocast, scaler, SGD, and the loss read on the host after every
 step (`loss.item()`). The step of this program normalises uint8 images on the device, uses fused SGD and reads nothing.
-Prints the median of each, and the median and range of the ratio over the rounds. Needs timm
-(requirements/test-imagenet.txt). The other options are those of torch_imagenet/main.py.
+Needs timm (requirements/test-imagenet.txt). The other options are those of torch_imagenet/main.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import sys
 from pathlib import Path
-from typing import Callable, List
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
 
-from benchmarks.timing import median_and_range, milliseconds  # noqa: E402
+from benchmarks.timing import Contender, measure, report  # noqa: E402
 from benchmarks.torchvision_import import import_torchvision  # noqa: E402
 from shared.cli.arguments import number, one_of  # noqa: E402
 from torch_imagenet.benchmark import SyntheticStep  # noqa: E402
-from torch_imagenet.devices.device import Device, open_device  # noqa: E402
-from torch_imagenet.devices.precision import precision  # noqa: E402
+from torch_imagenet.devices.device import open_device  # noqa: E402
+from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
 
 TIMM = {"senet154": "legacy_senet154", "se_resnet50_caffe": "legacy_seresnet50", "pnasnet5large": "pnasnet5large"}
 
 
-def timms_step(
-    name: str, classes: int, images: torch.Tensor, labels: torch.Tensor, device: Device, level: str, channels_last: bool
-) -> Callable[[], None]:
-    """The step of timm's train.py, on images float32 [B, 3, H, W] and labels int64 [B] of this device."""
+def timms_step(ours: SyntheticStep, channels_last: bool) -> Contender:
+    """The step of timm's train.py on the network, images, device and precision of our step."""
     import_torchvision()
     import timm
 
-    network = timm.create_model(TIMM[name], num_classes=classes).to(device.torch_device).train()
+    spec, device = ours.setup.spec, ours.setup.device
+    images = ours.normalise(ours.batch.images).float().contiguous()
+    network = timm.create_model(TIMM[spec.name], num_classes=spec.num_classes).to(device.torch_device).train()
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
-    scaler = torch.amp.GradScaler(device.torch_device.type, enabled=level == "O1")
-    losses: List[float] = []
+    scaler = torch.amp.GradScaler(device.torch_device.type, enabled=ours.setup.precision.name == "O1")
 
-    def step() -> None:
-        with device.autocast(precision(level)):
-            loss = torch.nn.functional.cross_entropy(network(images), labels)
+    def step(attempt: int) -> int:
+        with device.autocast(ours.setup.precision):
+            loss = torch.nn.functional.cross_entropy(network(images), ours.batch.labels)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        losses.append(loss.item())
+        loss.item()  # waits for the device
+        return len(images)
 
     return step
 
@@ -71,26 +67,17 @@ def main() -> None:
     config = RunConfig.from_argv(["--batch-size=32", "--image-size=128", "--precision=O0", *rest])
     config = dataclasses.replace(config, network=config.network or "se_resnet50_caffe")
     device = open_device(config.device)
-    ours = SyntheticStep(config, device)
-    images = ours.normalise(ours.batch.images).float().contiguous()
-    theirs = timms_step(
-        ours.setup.spec.name,
-        ours.setup.spec.num_classes,
-        images,
-        ours.batch.labels,
-        device,
-        ours.setup.precision.name,
-        own.timm_memory_format == "channels_last",
-    )
-    wait = device.synchronize
-    times = [(milliseconds(theirs, wait), milliseconds(ours.train, wait)) for _ in range(own.rounds + 2)]
-    timm_ms, our_ms = (statistics.median(column) for column in zip(*times[2:]))
-    ratios = [first / second for first, second in times[2:]]
-    sys.stdout.write(
-        f"{ours.line()}, {device.name}, {ours.setup.precision.name}\n"
-        f"timm ({own.timm_memory_format}): {timm_ms:.1f} ms per step; ours: {our_ms:.1f} ms per step\n"
-        f"speed-up {median_and_range(ratios)} over {len(ratios)} rounds\n"
-    )
+    ours = SyntheticStep(config, device, ALONE)
+
+    def our_step(attempt: int) -> int:
+        ours.train()
+        device.synchronize()
+        return len(ours.batch.images)
+
+    theirs = timms_step(ours, own.timm_memory_format == "channels_last")
+    contenders = {f"timm, {own.timm_memory_format}": theirs, "ours": our_step}
+    print(f"{ours.line()}, {device.name}, {ours.setup.precision.name}")
+    print(report(measure(contenders, own.rounds, warm_up=2)), end="")
 
 
 if __name__ == "__main__":

@@ -4,43 +4,48 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, NamedTuple, Sequence
 
-Epoch = Callable[[int], int]  # zero-based epoch -> number of images processed
-
-
-def median_and_range(values: Sequence[float], digits: int = 2) -> str:
-    """Text such as "1.06 (1.01 to 1.15)"."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+Contender = Callable[[int], int]  # zero-based round, with warm-up -> number of images processed
 
 
-def milliseconds(step: Callable[[], None], synchronize: Callable[[], None] = lambda: None) -> float:
-    """The duration of one step; `synchronize` waits for the work that the device has queued."""
-    synchronize()
-    begin = time.perf_counter()
-    step()
-    synchronize()
-    return 1000 * (time.perf_counter() - begin)
+class Row(NamedTuple):
+    """A contender: the seconds and the images per second of every round, and the ratio to the first contender's."""
+
+    name: str
+    seconds: List[float]
+    rates: List[float]
+    ratios: List[float]
 
 
-def compare_epochs(contenders: Dict[str, Epoch], workers: int, rounds: int) -> List[str]:
-    """One line per contender: images per second, and the ratio to the first contender in the same round.
+def measure(
+    contenders: Dict[str, Contender], rounds: int, warm_up: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> List[Row]:
+    """Let the contenders take turns, in an order that alternates from round to round.
 
-    Without workers the clock is that of the processor, so that other programs hardly count. The order alternates from
-    round to round. One epoch of each is run before the measurement, which also starts the workers.
+    The first `warm_up` rounds do not count. `time.process_time` as the clock hardly counts other programs, nor worker
+    processes.
     """
-    clock = time.perf_counter if workers else time.process_time
-    for epoch in contenders.values():
-        epoch(0)
-    speeds: Dict[str, List[float]] = {name: [] for name in contenders}
-    for attempt in range(rounds):
+    rows = {name: Row(name, [], [], []) for name in contenders}
+    for attempt in range(warm_up + rounds):
         for name in list(contenders)[:: -1 if attempt % 2 else 1]:
             begin = clock()
-            images = contenders[name](1 + attempt)
-            speeds[name].append(images / (clock() - begin))
-    width, baseline = max(map(len, contenders)), next(iter(speeds.values()))
-    return [
-        f"  {name:<{width}} {statistics.median(values):8.0f} images/s   ratio "
-        + median_and_range([value / reference for value, reference in zip(values, baseline)], 3)
-        for name, values in speeds.items()
-    ]
+            images = contenders[name](attempt)
+            if attempt >= warm_up:
+                rows[name].seconds.append(clock() - begin)
+                rows[name].rates.append(images / rows[name].seconds[-1])
+    baseline = next(iter(rows.values())).rates
+    for row in rows.values():
+        row.ratios.extend(rate / reference for rate, reference in zip(row.rates, baseline))
+    return list(rows.values())
+
+
+def report(rows: Sequence[Row]) -> str:
+    """One line per contender: the median time and rate, and the median and range of the ratio."""
+    width = max(len(row.name) for row in rows)
+    return "".join(
+        f"  {row.name:<{width}} {1000 * statistics.median(row.seconds):10.1f} ms"
+        f" {statistics.median(row.rates):10.1f} images/s   ratio {statistics.median(row.ratios):.3f}"
+        f" ({min(row.ratios):.3f} to {max(row.ratios):.3f})\n"
+        for row in rows
+    )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import importlib
-import importlib.util
-import sys
 from typing import Any, List
 
 import torch
@@ -19,16 +16,11 @@ def import_torchvision() -> Any:
     Where its compiled operators cannot be loaded, its import fails for want of two of them. They are declared here;
     transforms, networks and timm never call them.
     """
-    if "torchvision" not in sys.modules:
-        spec = importlib.util.find_spec("torchvision")
-        if spec is None or not spec.submodule_search_locations:
-            raise ModuleNotFoundError("torchvision is not installed", name="torchvision")
-        try:
-            for library in glob.glob(spec.submodule_search_locations[0] + "/_C*.so"):
-                torch.ops.load_library(library)
-        except OSError:
-            library = torch.library.Library("torchvision", "DEF")
-            for name in ("nms", "qnms"):
-                library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _kept.append(library)
-    return importlib.import_module("torchvision")
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept.append(library)
+        return importlib.import_module("torchvision")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import List
@@ -10,30 +11,17 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # instead of this folder
 
-from shared.cli.arguments import Parser  # noqa: E402
 from shared.cli.entry_point import run  # noqa: E402
 from shared.launchers.launch import launch  # noqa: E402
-from shared.launchers.plan import Half, Plan, make_plan  # noqa: E402
-
-
-def main(half: str, name: str, argv: List[str]) -> int:
-    """Run the launcher and return the exit status; see `shared.cli.entry_point`."""
-    return run(lambda: plan(half, name, argv), {"launch": launch})
+from shared.launchers.plan import Plan, make_plan  # noqa: E402
 
 
 def plan(half: str, name: str, argv: List[str]) -> Plan:
-    """What the launcher would do. Raises as `shared.launchers.plan.make_plan`."""
-    return make_plan(Half(half, ROOT / half, lambda: _parser(half)), name, argv)
-
-
-def _parser(half: str) -> Parser:
-    """The parser of the half's main.py. Imports no framework."""
-    if half == "tf_seresnet":
-        from tf_seresnet.options import parser
-    else:
-        from torch_imagenet.options import parser
-    return parser()
+    """What the launcher would do. Raises as `shared.launchers.plan.make_plan`. Imports no framework."""
+    options = importlib.import_module(f"{half}.options")
+    return make_plan(ROOT / half, options.parser(), name, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    half, name, *argv = sys.argv[1:]
+    sys.exit(run(lambda: plan(half, name, argv), {"launch": launch}))

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Set, Tuple
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 OLDEST_PYTHON = "3.10"  # of the files with hashes
@@ -34,19 +34,16 @@ def pin_of(line: str) -> Pin:
 
 def without_hashes(text: str) -> str:
     """The file without hashes, one line per pin."""
-    lines = [line for line in text.splitlines() if not line.strip().startswith("--hash=")]
-    return "".join(re.sub(r"\s*\\$", "", line) + "\n" for line in lines)
+    return re.sub(r"\s*\\\n\s*--hash=\S+", "", text)
 
 
 def hashes_in(text: str) -> Dict[Pin, List[str]]:
     """The sorted hashes of each pin of a file."""
-    found: Dict[Pin, List[str]] = {}
-    pin = ("", "")
-    for line in text.splitlines():
-        pin = pin_of(line) if _PIN.match(line) else pin
-        found.setdefault(pin, []).extend(_HASH.findall(line))
-    found.pop(("", ""), None)
-    return {pin: sorted(set(hashes)) for pin, hashes in found.items()}
+    found: Dict[Pin, Set[str]] = {}
+    for line in text.replace("\\\n", "").splitlines():
+        if _PIN.match(line):
+            found.setdefault(pin_of(line), set()).update(_HASH.findall(line))
+    return {pin: sorted(hashes) for pin, hashes in found.items()}
 
 
 def with_hashes(text: str, hashes: Dict[Pin, List[str]]) -> str:
@@ -68,15 +65,9 @@ def look_up(text: str) -> Dict[Pin, List[str]]:
     return hashes_in(done.stdout)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Rewrite the files."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: " + ", ".join(PINNED))
-    for path in parser.parse_args(argv).files or [REQUIREMENTS / f"{name}.txt" for name in PINNED]:
+    for path in parser.parse_args().files or [REQUIREMENTS / f"{name}.txt" for name in PINNED]:
         text = path.read_text(encoding="utf-8")
         path.write_text(with_hashes(without_hashes(text), look_up(text)), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Finds the Python for the launchers, or makes an environment. Sourced, never run; works in bash 3.2 and newer.
+# Finds the Python for the launchers, or makes an environment, and loads Ascend's. Sourced, never run; works in bash 3.2
+# and newer.
 #
 # An environment made here has these files besides the virtual environment:
 #   .kit          this script made the folder, so it may empty and rebuild it
@@ -19,18 +20,17 @@ say() {
     printf '%s\n' "$*" >&2
 }
 
-# The Python that the user named with PYTHON.
+# The program of this name or path.
 named_python() { # NAME -> path
     local path
     path=$(type -P -- "$1") || return 1
     [ -f "$path" ] && [ -x "$path" ] && printf '%s\n' "$path"
 }
 
-# Whether PYTHON has TensorFlow and Ascend's adapter, which are not imported: that would take seconds.
-has_npu_adapter() { # PYTHON
-    [ "$("$1" -c 'from importlib.util import find_spec
-found = find_spec("tensorflow") and (find_spec("npu_bridge") or find_spec("npu_device"))
-print("yes" if found else "no")' </dev/null 2>/dev/null)" = yes ]
+# Whether PYTHON has the module, which is not imported: that would take seconds.
+has_module() { # PYTHON MODULE
+    "$1" -c 'import importlib.util, sys
+sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "$2" </dev/null >/dev/null 2>&1
 }
 
 # Whether PYTHON runs, is exactly version X.Y, can make a virtual environment (Debian's may lack ensurepip), and is
@@ -43,12 +43,7 @@ sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1] or ours)' "$2" "$KIT_ROOT
 
 # The first usable Python of these versions: on the PATH (pyenv's shims may refuse to start), then pyenv's own.
 find_python() { # X.Y ... -> path
-    local version candidate pyenv_root
-    pyenv_root=${PYENV_ROOT:-}
-    if [ -z "$pyenv_root" ] && command -v pyenv >/dev/null 2>&1; then
-        pyenv_root=$(pyenv root 2>/dev/null) || pyenv_root=
-    fi
-    pyenv_root=${pyenv_root:-${HOME:-/nonexistent}/.pyenv}
+    local version candidate
     for version in "$@"; do
         while IFS= read -r candidate; do
             if [ -n "$candidate" ] && python_is "$candidate" "$version"; then
@@ -57,7 +52,7 @@ find_python() { # X.Y ... -> path
             fi
         done < <(
             type -aP "python$version"
-            printf '%s\n' "$pyenv_root/versions/$version."*/bin/python
+            printf '%s\n' "${PYENV_ROOT:-${HOME:-/nonexistent}/.pyenv}/versions/$version."*/bin/python
             type -aP python3
         )
     done
@@ -86,17 +81,20 @@ is_installed() { # FOLDER NAME
         [ "$(fingerprint "$1/bin/python" "$KIT_ROOT/requirements/$2.txt")" = "$(cat "$stamp")" ]
 }
 
-# Runs a command with its output in the log. It runs in the background, so that a signal ends both at once; the traps are
-# set before it starts, or a signal in between would end this script alone.
-logged() { # LOG COMMAND ...
-    local log=$1 status=0
-    shift
+# Runs a command with its output in the log; if it fails, shows the log's end and fails with WHAT. It runs in the
+# background, so that a signal ends both at once; with traps set after its start, a signal in between would not.
+logged() { # LOG WHAT COMMAND ...
+    local log=$1 what=$2 status=0
+    shift 2
     trap 'end_jobs; exit 130' INT
     trap 'end_jobs; exit 143' TERM
     "$@" </dev/null >>"$log" 2>&1 &
     wait "$!" || status=$?
     trap - INT TERM
-    return "$status"
+    [ "$status" -ne 0 ] || return 0
+    say "the last lines of $log:"
+    tail -n 15 "$log" >&2
+    fail "$what"
 }
 
 end_jobs() {
@@ -105,16 +103,6 @@ end_jobs() {
         kill "$child" 2>/dev/null || :
         wait "$child" || :
     done
-}
-
-install_failed() { # LOG WHAT
-    say "the last lines of $1:"
-    tail -n 15 "$1" >&2
-    fail "$2"
-}
-
-empty_environment() { # FOLDER
-    find "$1" -mindepth 1 -maxdepth 1 ! -name .kit ! -name .lock -exec rm -rf {} +
 }
 
 # A requirement file without its hashes.
@@ -126,9 +114,8 @@ pins_of() { # FILE
 install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
     local folder=$1 versions=$2 base=$3 log=$1/install.log python name short=${1##*/}
     shift 2
-    if ! mkdir -p "$folder" 2>/dev/null || ! { : >>"$folder/.lock"; } 2>/dev/null; then
+    { mkdir -p "$folder" && : >>"$folder/.lock"; } 2>/dev/null ||
         fail "$folder cannot be written; make it writable, or name a Python that has TensorFlow with PYTHON=..."
-    fi
     if command -v flock >/dev/null 2>&1; then
         exec 9>>"$folder/.lock"
         if ! flock -n 9; then
@@ -146,27 +133,25 @@ install_environment() { # FOLDER "X.Y ..." NAME [MORE ...]
         python=$(find_python $versions) || fail "no Python of version ${versions// /, } with venv and ensurepip was" \
             "found; install one (on Debian and Ubuntu with its python3-venv package), or name a Python that has" \
             "TensorFlow with PYTHON=..."
-        empty_environment "$folder"
+        find "$folder" -mindepth 1 -maxdepth 1 ! -name .kit ! -name .lock -exec rm -rf {} +
         say "making $short with $python"
-        logged "$log" "$python" -m venv "$folder" ||
-            install_failed "$log" "$python could not make $folder; see the lines above, or set PYTHON=..."
+        logged "$log" "$python could not make $folder; see the lines above, or set PYTHON=..." \
+            "$python" -m venv "$folder"
     fi
     for name in "$@"; do
         is_installed "$folder" "$name" && continue
         say "installing requirements/$name.txt into $short; takes a minute or two, log in $short/install.log"
         rm -f "$folder/.stamp-$name"
-        # The pins of the first file constrain the others, without hashes, which pip would then require of every package.
+        # The pins of the first file constrain the others, without hashes, or pip would require them of every package.
         # The user's pip settings must not install outside the folder.
         pins_of "$KIT_ROOT/requirements/$base.txt" >"$folder/.constraints"
-        logged "$log" env PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 "$folder/bin/python" -m pip install \
+        logged "$log" "requirements/$name.txt could not be installed; check the network and the lines above, then start \
+again, or name a Python that has TensorFlow with PYTHON=..." \
+            env PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 "$folder/bin/python" -m pip install \
             --disable-pip-version-check --no-input --retries 2 \
-            -c "$folder/.constraints" -r "$KIT_ROOT/requirements/$name.txt" ||
-            install_failed "$log" "requirements/$name.txt could not be installed; check the network and the lines" \
-                "above, then start again, or name a Python that has TensorFlow with PYTHON=..."
-        if ! fingerprint "$folder/bin/python" "$KIT_ROOT/requirements/$name.txt" >"$folder/.stamp-$name.new" ||
-            ! mv "$folder/.stamp-$name.new" "$folder/.stamp-$name"; then
-            fail "$folder/.stamp-$name could not be written; free some space on the disk and start again"
-        fi
+            -c "$folder/.constraints" -r "$KIT_ROOT/requirements/$name.txt"
+        fingerprint "$folder/bin/python" "$KIT_ROOT/requirements/$name.txt" >"$folder/.stamp-$name.new" &&
+            mv "$folder/.stamp-$name.new" "$folder/.stamp-$name"
     done
     exec 9>&- # or the lock would be held during the training
 }
@@ -201,16 +186,25 @@ choose_python() {
     python=$KIT_ROOT/.venv/bin/python
 }
 
-# Splits the arguments: the first is the mode unless it is an option. Sets mode and rest.
-# shellcheck disable=SC2034 # used by the launchers
-split_mode() { # [MODE] [OPTION ...]
-    mode=train
-    case ${1:-} in
-        '' | -*) ;;
-        *)
-            mode=$1
-            shift
-            ;;
-    esac
-    rest=("$@")
+# Loads Ascend's set_env.sh files unless the caller has: every release's exports ASCEND_OPP_PATH.
+load_ascend_environment() {
+    [ -z "${ASCEND_OPP_PATH:-}" ] || return 0
+    local base=${ASCEND_INSTALL_PATH:-/usr/local/Ascend} home=${HOME:-/nonexistent}/Ascend
+    source_first ${ASCEND_TOOLKIT_HOME:+"$ASCEND_TOOLKIT_HOME/set_env.sh" "$ASCEND_TOOLKIT_HOME/../set_env.sh"} \
+        "$base/ascend-toolkit/set_env.sh" "$base/cann/set_env.sh" \
+        "$home/ascend-toolkit/set_env.sh" "$home/cann/set_env.sh"
+    # TensorFlow's adapter is a separate package, which puts npu_bridge on PYTHONPATH.
+    source_first "$base/tfplugin/set_env.sh" "$home/tfplugin/set_env.sh"
+}
+
+# Sources the first of these files that can be read. Ascend's read unset variables and ignore failing commands.
+source_first() { # FILE ...
+    while [ "$#" -gt 0 ] && [ ! -r "$1" ]; do
+        shift
+    done
+    [ "$#" -gt 0 ] || return 0
+    set +eu
+    # shellcheck source=/dev/null
+    . "$1"
+    set -eu
 }

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import io
 import json
-import re
 import sys
 import tempfile
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any, Callable, List, Set
+from typing import Any, Callable, Iterator, List, Set
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # instead of this folder
 
-from scripts.imports import PACKAGES, parse  # noqa: E402
+from scripts.code_map import PACKAGES, parse, renewed  # noqa: E402
 from shared import sample  # noqa: E402
 from shared.results.__main__ import main as results  # noqa: E402
 
@@ -41,62 +41,44 @@ SMALL = {
 DEPTH = 3  # how many levels of tuples, lists, dicts and objects are searched
 
 
-class Tracer:
-    """Collects the project files that have a function for whose arguments or result `is_wanted` holds.
+@contextlib.contextmanager
+def tracing(is_wanted: Callable[[Any], bool], names: Path) -> Iterator[None]:
+    """Append to `names` the project files that have a function for whose arguments or result `is_wanted` holds.
 
-    The names go into a file, because the processes that decode images inherit the profiler and not the memory.
+    To a file, because the processes that decode images inherit the profiler and not the memory.
     """
+    seen: Set[str] = set()
 
-    def __init__(self, is_wanted: Callable[[Any], bool], names: Path) -> None:
-        self._is_wanted = is_wanted
-        self._names = names
-        self._seen: Set[str] = set()
+    def profile(frame: FrameType, event: str, result: Any) -> None:
+        path = frame.f_code.co_filename
+        if event not in ("call", "return") or path in seen or not path.startswith(str(ROOT)):
+            return
+        name = Path(path).relative_to(ROOT).as_posix()
+        values = frame.f_locals if event == "call" else [result]
+        if name.split("/")[0] in PACKAGES and _any(values, is_wanted, DEPTH + 1):
+            seen.add(path)
+            with names.open("a", encoding="utf-8") as file:
+                file.write(name + "\n")
 
-    def files(self) -> List[str]:
-        """What has been found so far in all processes, in the order in which it was found."""
-        return list(dict.fromkeys(self._names.read_text(encoding="utf-8").split()))
-
-    def __enter__(self) -> Tracer:
-        threading.setprofile(self._event)
-        sys.setprofile(self._event)
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]
 
-    def _event(self, frame: FrameType, event: str, result: Any) -> None:
-        if event not in ("call", "return"):
-            return
-        path = frame.f_code.co_filename
-        if not path.startswith(str(ROOT)):
-            return
-        name = Path(path).relative_to(ROOT).as_posix()
-        if name in self._seen or name.split("/")[0] not in PACKAGES:
-            return
-        values = list(frame.f_locals.values()) if event == "call" else [result]
-        if any(_any(value, self._is_wanted, DEPTH) for value in values):
-            self._seen.add(name)
-            with self._names.open("a", encoding="utf-8") as file:
-                file.write(name + "\n")
-
 
 def _any(value: Any, is_wanted: Callable[[Any], bool], depth: int) -> bool:
-    if is_wanted(value):
-        return True
-    if depth == 0:
-        return False
+    """Whether it holds for the value or a part of it, down to this depth."""
+    parts: List[Any] = []
     if isinstance(value, dict):
         parts = list(value.values())
     elif isinstance(value, (tuple, list)):
         parts = list(value[:16])
-    else:
-        parts = list(vars(value).values()) if _is_ours(value) else []
-    return any(_any(part, is_wanted, depth - 1) for part in parts)
-
-
-def _is_ours(value: Any) -> bool:
-    return type(value).__module__.split(".")[0] in PACKAGES and hasattr(value, "__dict__")
+    elif type(value).__module__.split(".")[0] in PACKAGES:
+        parts = list(getattr(value, "__dict__", {}).values())
+    return is_wanted(value) or (depth > 0 and any(_any(part, is_wanted, depth - 1) for part in parts))
 
 
 def _is_image(value: Any) -> bool:
@@ -117,22 +99,16 @@ def _is_image(value: Any) -> bool:
 def trace(half: str) -> List[str]:
     """The files of the half and of `shared` that handle an image, in the order in which they first do."""
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
-        run, cache = Path(name) / "run", Path(name) / "cache"
-        if half == "tf_seresnet":
-            from tf_seresnet.main import main
-
-            data = sample.cifar10_folder(cache)
-        else:
-            from torch_imagenet.main import main
-
-            data = sample.imagenet_folder(cache)
-        with Tracer(_is_image, Path(name) / "files") as tracer:
+        run, cache, names = Path(name) / "run", Path(name) / "cache", Path(name) / "files"
+        data = sample.cifar10_folder(cache) if half == "tf_seresnet" else sample.imagenet_folder(cache)
+        main = importlib.import_module(f"{half}.main").main
+        with tracing(_is_image, names):
             status = main(["train", "--data-path", str(data), "--output-dir", str(run), *SMALL[half]])
         assert status == 0, f"the traced training ended with status {status}"
         top1 = json.loads((run / "result.json").read_text(encoding="utf-8"))["evaluation"]["top1"]
-        with Tracer(lambda value: isinstance(value, float) and value == top1, Path(name) / "files") as tracer:
+        with tracing(lambda value: isinstance(value, float) and value == top1, names):
             assert results([str(run)]) == 0
-        return tracer.files()
+        return list(dict.fromkeys(names.read_text(encoding="utf-8").split()))
 
 
 def table(files: List[str]) -> str:
@@ -141,21 +117,10 @@ def table(files: List[str]) -> str:
     return "\n".join(["| file | what it is |", "|---|---|", *rows]) + "\n"
 
 
-def with_table(text: str, half: str, files: List[str]) -> str:
-    """The Markdown text with the table between the marks of the half."""
-    marks = re.compile(rf"(<!-- {half}:begin -->\n).*?(<!-- {half}:end -->)", re.DOTALL)
-    return marks.sub(lambda match: match.group(1) + table(files) + match.group(2), text)
-
-
-def main(argv: List[str]) -> int:
-    """The exit status."""
-    files = trace(argv[0])
-    sys.stdout.write("\n".join([*files, f"{len(files)} files"]) + "\n")
-    if argv[1:2] == ["--update"]:
-        path = Path(argv[2])
-        path.write_text(with_table(path.read_text(encoding="utf-8"), argv[0], files), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    traced = trace(sys.argv[1])
+    sys.stdout.write("\n".join([*traced, f"{len(traced)} files"]) + "\n")
+    if sys.argv[2:3] == ["--update"]:
+        document = Path(sys.argv[3])
+        text = renewed(document.read_text(encoding="utf-8"), sys.argv[1], table(traced))
+        document.write_text(text, encoding="utf-8")

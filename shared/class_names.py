@@ -23,15 +23,11 @@ from shared.imagenet.layout import counted, some
 from shared.system.atomic_files import write_atomic
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_BESIDE = ".classes.json"  # suffix of the file with the class names, beside weights whose format has no field for them
 _MOST_BYTES = 64 * 2**20
 
 
 class Classes(NamedTuple):
-    """The classes of a network's outputs or of a data set's labels, in their order.
-
-    If not `named`, `names` are the indices as text.
-    """
+    """The classes of a network's outputs or of a data set's labels, in their order; indices as text if not `named`."""
 
     names: Tuple[str, ...]
     named: bool = True
@@ -50,7 +46,7 @@ class Classes(NamedTuple):
 class Match:
     """Class i of the data set is output `outputs[i]`; `names` are those of all outputs that can be predicted.
 
-    `notes` are lines for the user. `columns` are the indices of those outputs among the network's; None means all.
+    `notes` are lines for the user, `columns` the indices of those outputs among the network's; None means all.
     """
 
     outputs: Tuple[int, ...]
@@ -67,28 +63,18 @@ class Match:
         """The data set's labels int32 [N] as indices of outputs."""
         return np.array(self.outputs, np.int32)[labels]
 
-    def restricted(self) -> Match:
-        """The match in which only the classes of the data set can be predicted."""
-        if len(self.outputs) == len(self.names):
-            return self
-        columns = tuple(sorted(self.outputs))
-        positions = {column: position for position, column in enumerate(columns)}
-        return dataclasses.replace(
-            self,
-            outputs=tuple(positions[output] for output in self.outputs),
-            names=tuple(self.names[column] for column in columns),
-            columns=columns,
-        )
-
     def for_evaluation(self, restrict: bool) -> Match:
-        """The match for an evaluation: any output can be predicted, unless `restrict`; `notes` say which."""
+        """The match for an evaluation: any output can be predicted, or with `restrict` the data set's classes alone."""
         classes, outputs = len(self.outputs), len(self.names)
         if classes == outputs:
             return self
-        note = f"answers are all {outputs:,} classes of the network, --restrict-classes leaves them to the data set's"
-        if restrict:
-            note = f"answers are restricted to the data set's {classes:,} of {outputs:,} classes"
-        return dataclasses.replace(self.restricted() if restrict else self, notes=(*self.notes, note))
+        if not restrict:
+            note = f"answers are all {outputs:,} classes of the network, --restrict-classes leaves the data set's"
+            return dataclasses.replace(self, notes=(*self.notes, note))
+        columns = tuple(sorted(self.outputs))
+        note = f"answers are restricted to the data set's {classes:,} of {outputs:,} classes"
+        positions, names = tuple(map(columns.index, self.outputs)), tuple(self.names[column] for column in columns)
+        return Match(positions, names, (*self.notes, note), columns)
 
 
 def match(network: Classes, data: Classes, advice: str) -> Match:
@@ -98,32 +84,29 @@ def match(network: Classes, data: Classes, advice: str) -> Match:
     theirs and the data set's names are of these. Otherwise, if one side has no names, indices are matched, and both
     sides must have as many. Raises UsageError, which ends with `advice`, if the network lacks a class.
     """
-    notes: Tuple[str, ...] = ()
-    if not network.named:
-        known, title = _published(len(network.names), data)
-        if known is not None:
-            notes = (f"the weights have no class names; their outputs are taken for {title}'s classes in its order",)
-            network = known
-    if network.named and data.named:
-        outputs = index_map(network.names, data.names, advice)
-        names = list(network.names)
+    known, notes = (network, []) if network.named else _published(len(network.names), data)
+    if known.named and data.named:
+        outputs, size = index_map(known.names, data.names, advice), len(known.names)
+        names = list(known.names)
         for name, output in zip(data.names, outputs):
             names[output] = name  # in the spelling of the data set, whose files are found by this name
-        return Match(outputs, tuple(names), (*notes, *_differences(outputs, len(names))))
+        if len(outputs) < size:
+            notes.append(f"the data set has {_counted(outputs)} of the network's {size:,}: matched by name")
+        elif outputs != tuple(range(size)):
+            notes.append("the data set's classes have another order than the network's: matched by name")
+        return Match(outputs, tuple(names), tuple(notes))
+    nameless = "the weights have" if not network.named else "the data set has"
     if len(network.names) != len(data.names):
-        raise UsageError(
-            f"the checkpoint has {_counted(network.names)} and the data set {len(data.names):,},"
-            f" and {_nameless(network, data)} no names to tell which; {advice}"
-        )
-    note = f"{_nameless(network, data)} no class names; class i of the data set is taken for output i of the network"
+        what = f"the checkpoint has {_counted(network.names)} and the data set {len(data.names):,}"
+        raise UsageError(f"{what}, and {nameless} no names to tell which; {advice}")
+    note = f"{nameless} no class names; class i of the data set is taken for output i of the network"
     return Match(tuple(range(len(data.names))), (data if data.named else network).names, (note,))
 
 
 def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple[int, ...]:
-    """For each name of the data set, its index among the network's.
+    """For each name of the data set, its index among the network's; equal are names with one composed form (NFC).
 
-    Names are equal if their composed forms (Unicode NFC) are. Raises UsageError with the names that differ, and with
-    repeated names unless both lists are the same.
+    Raises UsageError with the names that differ, and with repeated names unless both lists are the same.
     """
     if list(network) == list(data):
         return tuple(range(len(data)))
@@ -132,7 +115,7 @@ def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple
         if twice:
             raise UsageError(f"classes of the {whose} have the same name ({some(twice)}); name each its own")
     outputs, labels = _composed(network), _composed(data)
-    if outputs is None or labels is None:
+    if len(set(outputs)) < len(outputs) or len(set(labels)) < len(labels):  # two of them become equal
         outputs, labels = list(network), list(data)
     indices = {name: index for index, name in enumerate(outputs)}
     unknown = [name for name, key in zip(data, labels) if key not in indices]
@@ -146,20 +129,34 @@ def index_map(network: Sequence[str], data: Sequence[str], advice: str) -> Tuple
     return tuple(indices[key] for key in labels)
 
 
-def check_same(stored: Optional[Sequence[str]], data: Classes, path: str) -> None:
-    """Raise UsageError if a resumed run would have other classes, or the same in another order.
+def _composed(names: Sequence[str]) -> List[str]:
+    return [unicodedata.normalize("NFC", name) for name in names]
 
-    `stored` are the names of the classes that the run was trained on; None if they are unknown.
+
+def _counted(classes: Sequence[Any]) -> str:
+    return counted(len(classes), "class")
+
+
+@functools.lru_cache(maxsize=None)
+def imagenet() -> Tuple[str, ...]:
+    """The 1,000 WordNet ids of ILSVRC 2012 in the order of the published weights' outputs, which is sorted.
+
+    Source: the folders of the official training archive of https://image-net.org; Cadene's, timm's and torchvision's
+    weights have this order. A test compares them with the SHA-256 in `imagenet.layout`.
     """
-    if stored is None or not data.named or tuple(stored) == data.names:
-        return
-    pairs = enumerate(zip(stored, data.names))
-    changes = [f"{index} is {now} and was {before}" for index, (before, now) in pairs if before != now]
-    changes = changes or [f"{len(data.names)} and were {len(stored)}"]
-    raise UsageError(
-        f"{path} is not the data set that the run was trained on, its classes are others ({some(changes)}); give"
-        " that one with --data-path, or start a new run with --checkpoint"
-    )
+    return tuple(Path(__file__).with_name("imagenet").joinpath("wnids.txt").read_text(encoding="ascii").split())
+
+
+def _published(outputs: int, data: Classes) -> Tuple[Classes, List[str]]:
+    """The published order of so many outputs, if half of the names are ImageNet's or all CIFAR-10's, and a note."""
+    for title, names, share in (("ImageNet", imagenet(), 0.5), ("CIFAR-10", CIFAR10, 1.0)):
+        if len(names) == outputs and data.named and len(set(data.names) & set(names)) >= share * len(data.names):
+            note = f"the weights have no class names; their outputs are taken for {title}'s classes in its order"
+            return Classes(names), [note]
+    return Classes.numbered(outputs), []
+
+
+# -- names that are stored with weights ------------------------------------------------------------------------
 
 
 def of_state(state: Dict[str, Any], outputs: int) -> Classes:
@@ -173,12 +170,9 @@ def are_names(names: Any, count: int) -> bool:
     return isinstance(names, (list, tuple)) and len(names) == count and all(isinstance(name, str) for name in names)
 
 
-# -- a file beside weights ---------------------------------------------------------------------------------------
-
-
 def beside(prefix: Union[str, Path]) -> Path:
-    """The path of the file with the class names of the weights at `prefix`."""
-    return Path(f"{prefix}{_BESIDE}")
+    """The path of the file with the class names of the weights at `prefix`, whose format has no field for them."""
+    return Path(f"{prefix}.classes.json")
 
 
 def write_beside(prefix: Union[str, Path], names: Optional[Sequence[str]]) -> None:
@@ -192,54 +186,8 @@ def write_beside(prefix: Union[str, Path], names: Optional[Sequence[str]]) -> No
 def read_beside(prefix: Union[str, Path], outputs: int) -> Classes:
     """The classes of the weights at `prefix`; without names if there is no file, or one of other weights."""
     try:
-        with open(str(beside(prefix)), "rb") as file:
+        with beside(prefix).open("rb") as file:
             names = json.loads(file.read(_MOST_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         names = None
     return Classes(tuple(names)) if are_names(names, outputs) else Classes.numbered(outputs)
-
-
-# -- what is known without a file --------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=None)
-def imagenet() -> Tuple[str, ...]:
-    """The 1,000 WordNet ids of ILSVRC 2012 in the order of the published weights' outputs, which is sorted.
-
-    Source: the folders of the official training archive of https://image-net.org; Cadene's, timm's and torchvision's
-    weights have this order. A test compares them with the SHA-256 in `imagenet.layout`.
-    """
-    return tuple(Path(__file__).with_name("imagenet").joinpath("wnids.txt").read_text(encoding="ascii").split())
-
-
-def _published(outputs: int, data: Classes) -> Tuple[Optional[Classes], str]:
-    """The published order that fits so many outputs and the names of the data set, and its title.
-
-    Half of the names must be ImageNet's WordNet ids, not all of them, so that a stray folder is reported.
-    """
-    for title, names, share in (("ImageNet", imagenet(), 0.5), ("CIFAR-10", CIFAR10, 1.0)):
-        if len(names) == outputs and data.named and len(set(data.names) & set(names)) >= share * len(data.names):
-            return Classes(names), title
-    return None, ""
-
-
-def _composed(names: Sequence[str]) -> Optional[List[str]]:
-    """The names in Unicode's composed form; None if two of them become equal."""
-    composed = [unicodedata.normalize("NFC", name) for name in names]
-    return composed if len(set(composed)) == len(composed) else None
-
-
-def _differences(outputs: Tuple[int, ...], size: int) -> List[str]:
-    if len(outputs) < size:
-        return [f"the data set has {_counted(outputs)} of the network's {size:,}: matched by name"]
-    if outputs != tuple(range(size)):
-        return ["the data set's classes have another order than the network's: matched by name"]
-    return []
-
-
-def _counted(classes: Sequence[Any]) -> str:
-    return counted(len(classes), "class", "classes")
-
-
-def _nameless(network: Classes, data: Classes) -> str:
-    return "the weights have" if not network.named else "the data set has"

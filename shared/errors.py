@@ -6,8 +6,6 @@ status 2. Every other exception is a defect of this project: a traceback and exi
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from shared.text import printable
 
 
@@ -22,6 +20,11 @@ class DataError(UsageError):
     """A data set is missing, incomplete, damaged or hostile."""
 
 
+def reason(error: OSError) -> str:
+    """The system's message."""
+    return error.strerror or str(error)
+
+
 def one_line(text: str) -> str:
     """The text with "?" for line ends and other unprintable characters, and escapes for undecodable bytes of names."""
     return "".join(letter if letter.isprintable() else "?" for letter in printable(text))
@@ -29,9 +32,3 @@ def one_line(text: str) -> str:
 
 class RunEnded(UsageError):
     """Something that the run needs is gone; the run can be resumed from its last checkpoint."""
-
-    def in_run(self, folder: Path) -> RunEnded:
-        """The same error with advice on how to resume the run in this folder."""
-        if (folder / "checkpoints" / "last").exists():
-            return type(self)(f"{self}; continue exactly with --resume {folder}")
-        return type(self)(f"{self}; then start again: the run has no checkpoint yet")

@@ -1,41 +1,38 @@
 """Accuracy, loss and calibration as exact sums that add up over batches and ranks in any order.
 
-Floating-point addition depends on its order, so two ways of batching one data set would end in two losses.
-Here every image contributes integers: counts, and its loss and confidence as whole multiples of 2**-40
-(9.1e-13), rounded once per image. Integer sums do not depend on the order, so any split, any order and any
-number of ranks give the same bits.
+Floating-point addition depends on its order, so two ways of batching one data set would end in two losses. Here every
+image contributes integers: counts, and its loss and confidence as whole multiples of 2**-40 (9.1e-13), rounded once per
+image. So any split, any order and any number of ranks give the same bits.
 
-Sources: mean cross-entropy and top-k as in Russakovsky et al., "ImageNet Large Scale Visual Recognition
-Challenge" (arXiv 1409.0575); expected calibration error as in Guo et al., "On Calibration of Modern Neural
-Networks" (arXiv 1706.04599).
+Sources: mean cross-entropy and top-k as in Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge"
+(arXiv 1409.0575); expected calibration error as in Guo et al., "On Calibration of Modern Neural Networks" (arXiv
+1706.04599).
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from shared.errors import DataError
 
-FRACTION_BITS = 40
-UNIT = 1 << FRACTION_BITS
-# An image's loss is cut off at 2**20 nats. That keeps loss * 2**40 at 2**60, inside an int64; a loss that
-# large says "diverged" and nothing else.
+UNIT = 1 << 40
+# In nats, where an image's loss is cut off: its 2**40-fold is inside an int64, and it says "diverged" and nothing else.
 LARGEST_LOSS = float(1 << 20)
 CALIBRATION_BINS = 15
 TOP_K = 5
+# What is added up; the state has these names without the underscore.
+_SUMS = ["images", "non_finite", "_correct1", "_correct5", "_loss", "_class_images", "_confusion"]
+_SUMS += ["_bin_images", "_bin_correct", "_bin_confidence"]
 
 
 class Predictions(NamedTuple):
-    """The predictions for the A rows of a batch whose logits are finite.
+    """Of the A rows of a batch whose logits are finite: their indices in the unmasked batch, and the predictions."""
 
-    `rows` int64 [A] index the unmasked batch; `classes` int64 [A]; `confidence` float64 [A] is their softmax, 0 to 1.
-    """
-
-    rows: np.ndarray
-    classes: np.ndarray
-    confidence: np.ndarray
+    rows: np.ndarray  # int64 [A]
+    classes: np.ndarray  # int64 [A]
+    confidence: np.ndarray  # float64 [A], their softmax, 0 to 1
 
 
 class Metrics:
@@ -52,16 +49,16 @@ class Metrics:
         self._loss = 0  # in units of 2**-40 nats; a Python int, so it cannot overflow
         self._class_images = np.zeros(num_classes, np.int64)
         self._confusion = np.zeros((num_classes, num_classes), np.int64)
-        self._bin_images = [0] * CALIBRATION_BINS
-        self._bin_correct = [0] * CALIBRATION_BINS
-        self._bin_confidence = [0] * CALIBRATION_BINS  # in units of 2**-40
+        self._bin_images = np.zeros(CALIBRATION_BINS, object)  # of Python ints
+        self._bin_correct = np.zeros(CALIBRATION_BINS, object)
+        self._bin_confidence = np.zeros(CALIBRATION_BINS, object)  # in units of 2**-40
 
     def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> Predictions:
         """Count a batch and return its predictions: logits [B, K], integer labels [B], optional bool mask [B].
 
         Rows where the mask is False (padding) are ignored. A row with a non-finite logit counts as an image, never as
-        correct, and makes `loss` nan. Raises DataError for a label outside 0..K-1 and ValueError for wrong shapes or
-        types; the sums are then unchanged.
+        correct, and makes `loss` nan. Raises DataError for a label outside 0..K-1, ValueError for wrong shapes or
+        types; nothing is counted then.
         """
         logits, labels = self._checked(logits, labels, mask)
         finite = np.isfinite(logits).all(axis=1)
@@ -74,21 +71,17 @@ class Metrics:
 
     def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
         logits, labels = np.asarray(logits), np.asarray(labels)
-        if logits.ndim != 2 or logits.shape[1] != self.num_classes or labels.shape != logits.shape[:1]:
-            raise ValueError(f"logits {logits.shape} and labels {labels.shape} are not [B, {self.num_classes}] and [B]")
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels must be integers, not {labels.dtype}")
-        if mask is not None:
-            mask = np.asarray(mask)
-            if mask.dtype != np.bool_ or mask.shape != labels.shape:
-                raise ValueError(f"mask must be bool {labels.shape}, not {mask.dtype} {mask.shape}")
-            logits, labels = logits[mask], labels[mask]
+        mask = np.ones(labels.shape, bool) if mask is None else np.asarray(mask)
+        if labels.ndim != 1 or logits.shape != (len(labels), self.num_classes) or mask.shape != labels.shape:
+            shapes = f"logits {logits.shape}, labels {labels.shape} and mask {mask.shape}"
+            raise ValueError(f"{shapes} are not [B, {self.num_classes}], [B] and [B]")
+        if not np.issubdtype(labels.dtype, np.integer) or mask.dtype != np.bool_:
+            raise ValueError(f"labels must be integers and mask bool, not {labels.dtype} and {mask.dtype}")
+        logits, labels = logits[mask], labels[mask]
         outside = (labels < 0) | (labels >= self.num_classes)
         if outside.any():
-            raise DataError(
-                f"label {labels[outside][0]} is outside 0..{self.num_classes - 1}; "
-                "check the labels of the data set against the network's number of classes"
-            )
+            what = f"label {labels[outside][0]} is outside 0..{self.num_classes - 1}"
+            raise DataError(f"{what}; check the labels of the data set against the network's number of classes")
         return logits.astype(np.float64), labels.astype(np.int64)
 
     def _count_predictions(self, logits: np.ndarray, labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -106,31 +99,24 @@ class Metrics:
         with np.errstate(over="ignore"):  # two huge finite logits may differ by infinity, which is cut off
             shifted = logits - logits.max(axis=1, keepdims=True)
         total = np.exp(shifted).sum(axis=1)
-        self._loss += _exact_sum(_fixed_point(np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS)))
+        losses = np.minimum(np.log(total) - shifted[rows, labels], LARGEST_LOSS)
+        self._loss += sum(_fixed_point(losses))
 
         confidence = 1.0 / total  # the softmax of the largest logit, whose shifted value is 0
         bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-        fixed = _fixed_point(confidence)
         for index in np.unique(bins):
-            self._bin_images[index] += int((bins == index).sum())
-            self._bin_correct[index] += int(correct[bins == index].sum())
-            self._bin_confidence[index] += _exact_sum(fixed[bins == index])
+            inside = bins == index
+            self._bin_images[index] += int(inside.sum())
+            self._bin_correct[index] += int(correct[inside].sum())
+            self._bin_confidence[index] += sum(_fixed_point(confidence[inside]))
         return classes, confidence
 
     def merge(self, other: Metrics) -> None:
         """Add the sums of `other`, of another rank or shard. Raises ValueError if its number of classes differs."""
         if other.num_classes != self.num_classes:
             raise ValueError(f"cannot merge metrics of {other.num_classes} classes into {self.num_classes}")
-        self.images += other.images
-        self.non_finite += other.non_finite
-        self._correct1 += other._correct1
-        self._correct5 += other._correct5
-        self._loss += other._loss
-        self._class_images += other._class_images
-        self._confusion += other._confusion
-        self._bin_images = [a + b for a, b in zip(self._bin_images, other._bin_images)]
-        self._bin_correct = [a + b for a, b in zip(self._bin_correct, other._bin_correct)]
-        self._bin_confidence = [a + b for a, b in zip(self._bin_confidence, other._bin_confidence)]
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     @property
     def loss(self) -> float:
@@ -162,68 +148,50 @@ class Metrics:
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean gap between confidence and accuracy over 15 equal bins of confidence, in percent; nan where
-        `loss` is nan.
-        """
-        if not self.images or self.non_finite:
-            return float("nan")
-        gap = sum(
-            abs(correct * UNIT - confidence) for correct, confidence in zip(self._bin_correct, self._bin_confidence)
-        )
-        return _percent(gap, self.images * UNIT)
+        """Mean gap between confidence and accuracy over 15 equal bins of confidence, in percent; nan if `loss` is."""
+        gap = sum(abs(self._bin_correct * UNIT - self._bin_confidence))
+        return _percent(gap, self.images * UNIT) if not self.non_finite else float("nan")
 
     @property
     def reliability(self) -> Dict[str, Any]:
-        """The 15 equal bins of confidence behind `expected_calibration_error`, the least confident first.
+        """Images, mean confidence and accuracy in percent (None without images) of the 15 bins, least confident first.
 
-        `images` of each bin, their mean `confidence` and `accuracy` in percent, None where a bin has no images. Images
-        with non-finite logits are left out.
+        Images with non-finite logits are left out.
         """
-        bins = list(zip(self._bin_images, self._bin_confidence, self._bin_correct))
-        return {
-            "images": [images for images, _, _ in bins],
-            "confidence": [_percent(confidence, images * UNIT) if images else None for images, confidence, _ in bins],
-            "accuracy": [_percent(correct, images) if images else None for images, _, correct in bins],
-        }
+
+        def shares(parts: np.ndarray, unit: int = 1) -> List[Optional[float]]:
+            return [_percent(part, n * unit) if n else None for part, n in zip(parts, self._bin_images)]
+
+        confidence, accuracy = shares(self._bin_confidence, UNIT), shares(self._bin_correct)
+        return {"images": self._bin_images.tolist(), "confidence": confidence, "accuracy": accuracy}
 
     def to_state(self) -> Dict[str, Any]:
         """The sums as Python integers for JSON; `confusion` as [label, prediction, count] of the nonzero cells."""
+        state = {"num_classes": self.num_classes}
+        for name in _SUMS:
+            value = getattr(self, name)
+            state[name.lstrip("_")] = value.tolist() if isinstance(value, np.ndarray) else value
         cells = np.argwhere(self._confusion)
-        return {
-            "num_classes": self.num_classes,
-            "images": self.images,
-            "non_finite": self.non_finite,
-            "correct1": self._correct1,
-            "correct5": self._correct5,
-            "loss": self._loss,
-            "class_images": self._class_images.tolist(),
-            "confusion": [[int(row), int(column), int(self._confusion[row, column])] for row, column in cells],
-            "bin_images": list(self._bin_images),
-            "bin_correct": list(self._bin_correct),
-            "bin_confidence": list(self._bin_confidence),
-        }
+        return dict(state, confusion=[[*cell.tolist(), int(self._confusion[tuple(cell)])] for cell in cells])
 
     @classmethod
     def from_state(cls, state: Dict[str, Any]) -> Metrics:
         """The metrics with the sums of `to_state`. Raises KeyError or ValueError if the state is not one."""
         metrics = cls(state["num_classes"])
-        metrics.images, metrics.non_finite = state["images"], state["non_finite"]
-        metrics._correct1, metrics._correct5 = state["correct1"], state["correct5"]
-        metrics._loss = state["loss"]
-        metrics._class_images = np.array(state["class_images"], np.int64)
+        for name in _SUMS:
+            zero, value = getattr(metrics, name), state[name.lstrip("_")]
+            if name != "_confusion":
+                setattr(metrics, name, np.array(value, zero.dtype) if isinstance(zero, np.ndarray) else value)
         for row, column, count in state["confusion"]:
             metrics._confusion[row, column] = count
-        metrics._bin_images, metrics._bin_correct = list(state["bin_images"]), list(state["bin_correct"])
-        metrics._bin_confidence = list(state["bin_confidence"])
         predicted = int(metrics._confusion.sum())
+        bins = (metrics._bin_images, metrics._bin_correct, metrics._bin_confidence)
         if (
             metrics._class_images.shape != (metrics.num_classes,)
+            or any(each.shape != (CALIBRATION_BINS,) for each in bins)
             or metrics._class_images.sum() != metrics.images
             or predicted + metrics.non_finite != metrics.images
             or sum(metrics._bin_images) != predicted
-            or len(metrics._bin_images) != CALIBRATION_BINS
-            or len(metrics._bin_correct) != CALIBRATION_BINS
-            or len(metrics._bin_confidence) != CALIBRATION_BINS
         ):
             raise ValueError("the counts of this metrics state contradict each other")
         return metrics
@@ -233,12 +201,6 @@ def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else float("nan")
 
 
-def _fixed_point(values: np.ndarray) -> np.ndarray:
-    """Non-negative float64 values up to 2**20 as int64 multiples of 2**-40. Scaling by a power of two is exact."""
-    return np.rint(values * float(UNIT)).astype(np.int64)
-
-
-def _exact_sum(values: np.ndarray) -> int:
-    """Sum of int64 values up to 2**60: upper and lower halves are summed separately, each far from overflow."""
-    high, low = values >> 32, values & 0xFFFFFFFF
-    return (int(high.sum(dtype=np.int64)) << 32) + int(low.sum(dtype=np.int64))
+def _fixed_point(values: np.ndarray) -> List[int]:
+    """Non-negative float64 values up to 2**20 as multiples of 2**-40. Scaling by a power of two is exact."""
+    return np.rint(values * float(UNIT)).astype(np.int64).tolist()

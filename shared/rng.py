@@ -52,28 +52,23 @@ def image_random(
 ) -> np.random.RandomState:
     """The generator of one image's augmentation in this zero-based epoch, independent of when and where it is read.
 
-    Creating a generator takes ten times as long as seeding one: `reuse`, if not None, is seeded and returned.
+    `reuse`, if not None, is seeded and returned: creating one takes ten times as long.
     """
-    values = [seed % 2**32, epoch, _IMAGE, image]
     if reuse is None:
-        return np.random.RandomState(values)
-    reuse.seed(values)
+        return _random(seed, epoch, _IMAGE, image)
+    reuse.seed([seed % 2**32, epoch, _IMAGE, image])
     return reuse
 
 
 def batch_seed(seed: int, epoch: int, position: int, rank: int = 0) -> int:
     """A seed below 2**31 for mixing (MixUp, CutMix) the batch at this zero-based position of an epoch."""
-    return _seed(seed, epoch, _STEP, position, rank)
+    return int(_random(seed, epoch, _STEP, position, rank).randint(2**31 - 1))
 
 
 def step_seed(seed: int, epoch: int, step: int, rank: int = 0) -> int:
     """A seed below 2**31 for dropout and drop-path in this zero-based step of an epoch."""
-    return _seed(seed, epoch, _DRAWS, step, rank)
+    return int(_random(seed, epoch, _DRAWS, step, rank).randint(2**31 - 1))
 
 
-def _seed(seed: int, epoch: int, stream: int, position: int, rank: int) -> int:
-    return int(np.random.RandomState([seed % 2**32, epoch, stream, position, rank]).randint(2**31 - 1))
-
-
-def _random(seed: int, epoch: int, stream: int) -> np.random.RandomState:
-    return np.random.RandomState([seed % 2**32, epoch, stream])
+def _random(seed: int, epoch: int, stream: int, *more: int) -> np.random.RandomState:
+    return np.random.RandomState([seed % 2**32, epoch, stream, *more])

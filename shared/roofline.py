@@ -16,7 +16,6 @@ OPERATIONS = 6  # of a training step, per multiply-add of a forward pass
 # How often a training step moves each output of a convolution, its batch normalisation and its ReLU through memory.
 FUSED = 7  # fully fused: forward one write and one read; backward one write and four reads
 SEPARATE = 14  # usual kernels, statistics in a separate pass: two writes, three reads; two writes, seven reads
-BYTES = {"O0": 4}  # of an activation by precision; half precision otherwise
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,6 @@ class Accelerator:
     operations: float
     bandwidth: float
 
-    @classmethod
-    def from_limits(cls, operations: Optional[float], bandwidth: Optional[float]) -> Optional[Accelerator]:
-        """None if one of the two is unknown."""
-        return cls(operations, bandwidth) if operations and bandwidth else None
-
     def arithmetic_seconds(self, cost: NetworkCost, images: int) -> float:
         """The time of a training step on `images` images if only arithmetic took time."""
         return OPERATIONS * cost.multiply_adds * images / self.operations
@@ -55,16 +49,13 @@ class Accelerator:
 
 def reached(roofline: float, throughput: Mapping[str, Any]) -> str:
     """The line of the log that compares the roofline, in seconds, with the median step of `Clock.lap`."""
-    median = throughput["step_ms_p50"]
-    return (
-        f"roofline of a step: {1000 * roofline:.3f} ms, {100000 * roofline / median:.1f} % of the median step's"
-        f" {median:.3f} ms"
-    )
+    step, median = 1000 * roofline, throughput["step_ms_p50"]
+    return f"roofline of a step: {step:.3f} ms, {100 * step / median:.1f} % of the median step's {median:.3f} ms"
 
 
 def element_bytes(precision: str) -> int:
     """Bytes of an activation at a precision level."""
-    return BYTES.get(precision, 2)
+    return 4 if precision == "O0" else 2
 
 
 def describe(cost: NetworkCost, precision: str, batch_size: int, accelerator: Optional[Accelerator]) -> List[str]:
@@ -78,14 +69,10 @@ def describe(cost: NetworkCost, precision: str, batch_size: int, accelerator: Op
         f"training: {_scaled(OPERATIONS * cost.multiply_adds)}FLOP per image",
     ]
     if accelerator is None:
-        return [
-            *lines,
-            "roofline of a training step: give --peak-flops and --memory-bandwidth, as in 790e12 and 4.3e12",
-        ]
-    lines.append(
-        f"roofline of a training step of {batch_size} images at {_scaled(accelerator.operations)}FLOP/s and"
-        f" {_scaled(accelerator.bandwidth)}B/s:"
-    )
+        advice = "give --peak-flops and --memory-bandwidth, as in 790e12 and 4.3e12"
+        return [*lines, f"roofline of a training step: {advice}"]
+    peaks = f"{_scaled(accelerator.operations)}FLOP/s and {_scaled(accelerator.bandwidth)}B/s"
+    lines.append(f"roofline of a training step of {batch_size} images at {peaks}:")
     for what, seconds in (
         ("arithmetic alone", accelerator.arithmetic_seconds(cost, batch_size)),
         ("memory, fully fused", accelerator.memory_seconds(cost, batch_size, size)),

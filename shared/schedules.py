@@ -1,6 +1,5 @@
-"""The learning rate as a pure function of training progress.
+"""The learning rate as a pure function of training progress, in epochs, zero-based and fractional.
 
-Progress is measured in epochs, zero-based and fractional: 0.0 is the first step, 1.0 the first of the second epoch.
 All documented recipes change the rate only between epochs, so `Schedule.at` truncates progress to whole epochs unless
 `every_step` is set.
 """
@@ -67,6 +66,7 @@ class Schedule:
     every_step: bool = False
 
     def __post_init__(self) -> None:
+        at = self.milestones
         for wrong, what in (
             (self.kind not in KINDS, f"unknown schedule {self.kind!r}; choose one of {', '.join(KINDS)}"),
             (not self.base > 0 or math.isinf(self.base), f"learning rate {self.base}; give a number above 0"),
@@ -75,22 +75,13 @@ class Schedule:
             (self.period < 1, f"a schedule period of {self.period} epochs; give at least 1"),
             (not 0 <= self.factor <= 1, f"a schedule factor of {self.factor}; give 0 to 1"),
             (not 0 <= self.minimum < math.inf, f"a smallest learning rate of {self.minimum}; give 0 or more"),
+            (not all(0 <= f < math.inf for f in self.factors), f"factors {self.factors}; give numbers of 0 or more"),
             (
-                not all(0 <= factor < math.inf for factor in self.factors),
-                f"the factors {self.factors} of a schedule; give numbers of 0 or more",
+                len(at) != len(self.factors),
+                f"{len(at)} milestones, {len(self.factors)} factors; give one factor for each",
             ),
-            (
-                len(self.milestones) != len(self.factors),
-                f"{len(self.milestones)} milestones with {len(self.factors)} factors; give one factor per milestone",
-            ),
-            (
-                list(self.milestones) != sorted(set(self.milestones)),
-                f"milestones {self.milestones} are not in ascending order; sort them",
-            ),
-            (
-                any(milestone < 0 for milestone in self.milestones),
-                f"milestones {self.milestones} before the first epoch; epochs count from 0",
-            ),
+            (list(at) != sorted(set(at)), f"milestones {at} are not in ascending order; sort them"),
+            (min(at, default=0) < 0, f"milestones {at} before the first epoch; epochs count from 0"),
         ):
             if wrong:
                 raise UsageError(what)
@@ -112,45 +103,32 @@ class Schedule:
 
     def describe(self) -> str:
         """One line for the log and the tables, for example "0.01, 0.1 from epoch 2, 0.01 from epoch 80"."""
-        text = f"{self.base:g}"
-        if self.kind == "piecewise":
-            # People count epochs from 1.
-            parts = [f"{self.base * f:g} from epoch {m + 1}" for m, f in zip(self.milestones, self.factors)]
-            text = ", ".join([text, *parts])
-        elif self.kind == "step":
-            text = f"{self.base:g} x {self.factor:g}^floor(E/{self.period})"
-        elif self.kind == "exponential":
-            text = f"{self.base:g} x {self.factor:g}^E"
-        else:
-            text = f"cosine from {self.base:g} to {self.minimum:g}"
+        # People count epochs from 1.
+        parts = [f"{self.base * factor:g} from epoch {at + 1}" for at, factor in zip(self.milestones, self.factors)]
+        text = {
+            "piecewise": ", ".join([f"{self.base:g}", *parts]),
+            "step": f"{self.base:g} x {self.factor:g}^floor(E/{self.period})",
+            "exponential": f"{self.base:g} x {self.factor:g}^E",
+            "cosine": f"cosine from {self.base:g} to {self.minimum:g}",
+        }[self.kind]
         return text + (f", {self.warm_up_epochs} warm-up epochs" if self.warm_up_epochs else "")
 
     def remarks(self) -> List[str]:
         """Lines about the parts of the schedule that lie beyond the end of the training."""
-        lines = []
+        lines, outside = [], f"beyond the {self.epochs} epochs of the run"
         if self.warm_up_epochs >= self.epochs:
-            lines.append(
-                f"the warm-up of {self.warm_up_epochs} epochs does not end within the {self.epochs} of the run, so the"
-                f" rate stays below {self.base:g}; shorten it with --warm-up-epochs"
-            )
+            what = f"the warm-up of {self.warm_up_epochs} epochs does not end within the {self.epochs} of the run"
+            lines.append(f"{what}, so the rate stays below {self.base:g}; shorten it with --warm-up-epochs")
         beyond = [milestone + 1 for milestone in self.milestones if milestone >= self.epochs]
         if self.kind == "piecewise" and beyond:
-            lines.append(
-                f"the rate's changes at epochs {', '.join(map(str, beyond))} lie beyond the {self.epochs} epochs of"
-                " the run; --scheduler cosine fits any length"
-            )
+            what = f"the rate's changes at epochs {', '.join(map(str, beyond))} lie {outside}"
+            lines.append(f"{what}; --scheduler cosine fits any length")
         if self.kind == "step" and 1 < self.epochs <= self.period:
-            lines.append(
-                f"the rate's first drop, at epoch {self.period + 1}, lies beyond the {self.epochs} epochs of the run;"
-                " --period moves it"
-            )
+            lines.append(f"the rate's first drop, at epoch {self.period + 1}, lies {outside}; --period moves it")
         return lines
 
     def prolonged(self, before: Schedule, epoch: int) -> List[str]:
-        """Lines about how this schedule differs at the zero-based `epoch` from `before`, with which the run began.
-
-        Only a cosine depends on the number of epochs.
-        """
+        """How the cosine, which depends on the number of epochs, differs at the zero-based `epoch` from `before`."""
         old, new = before.at(epoch), self.at(epoch)
         if old == new:
             return []

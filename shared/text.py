@@ -1,8 +1,7 @@
 """Text from outside: names that are not UTF-8, byte order marks, misspelled words.
 
 Python decodes the bytes of a file name that are not in the file system's encoding to lone surrogates (PEP 383), which
-UTF-8 cannot encode. They are kept in memory, so that the file can be opened, and written as escapes, `caf\\udce9`, as
-in JSON.
+UTF-8 cannot encode. They are kept in memory, and written as escapes, `caf\\udce9`, as in JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import sys
 import unicodedata
 from typing import Dict, Iterable, Optional
 
+_ALIKE = 0.75  # of difflib's ratio: --version is 0.62 of --period
+_ABBREVIATION = 4  # letters
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -50,18 +51,11 @@ def printable(text: str) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Decode a text file: UTF-8, or UTF-16 with a byte order mark, as Excel, Notepad and PowerShell write it.
-
-    The mark is removed. Bytes that are not UTF-8 become lone surrogates.
-    """
+    """The text of a file in UTF-8 (other bytes become lone surrogates) or in UTF-16 with a byte order mark."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
     return content.decode("utf-8", "surrogateescape")
-
-
-_ALIKE = 0.75  # of difflib's ratio: --version is 0.62 of --period
-_ABBREVIATION = 4  # letters
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -72,10 +66,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def closest(word: str, choices: Iterable[str]) -> Optional[str]:
-    """The choice closest to `word`: at most a quarter of the letters differ, or `word` is its beginning; else None.
-
-    Dashes, underscores and case are ignored.
-    """
+    """The choice that differs from `word` in a quarter of its letters at most, or that begins with it; else None."""
     bare = {choice: _bare(choice) for choice in choices}
     if word in bare:
         return word
@@ -97,13 +88,9 @@ def _bare(word: str) -> str:
 
 
 def look_alikes(names: Iterable[str], others: Iterable[str]) -> Dict[str, str]:
-    """The `names` that look like another name in `others`, with that one.
-
-    They differ only in Unicode normalization (macOS's NFD), case, character width or surrounding spaces.
-    """
+    """The `names` that differ from one of `others`, their values, in Unicode normalization, case, width or spaces."""
     alike = {_seen(other): other for other in others}
-    found = {name: alike.get(_seen(name), name) for name in names}
-    return {name: other for name, other in found.items() if other != name}
+    return {name: alike[_seen(name)] for name in names if alike.get(_seen(name), name) != name}
 
 
 def _seen(name: str) -> str:
@@ -113,7 +100,7 @@ def _seen(name: str) -> str:
 
 def duration(seconds: float) -> str:
     """A length of time for people: "3.3 days", "5.0 hours", "12 minutes"."""
-    for unit, size, digits in (("days", 86400.0, 1), ("hours", 3600.0, 1), ("minutes", 60.0, 0)):
-        if seconds >= 2 * size or unit == "minutes":
-            return f"{seconds / size:.{digits}f} {unit}"
-    raise AssertionError("unreachable")
+    for unit, size in (("days", 86400.0), ("hours", 3600.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} minutes"

@@ -4,8 +4,8 @@ set -u
 self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "$self")/../scripts/python_env.sh"
-# shellcheck source=scripts/browser.sh
-. "$KIT_ROOT/scripts/browser.sh"
+# shellcheck source=tests/support/browser.sh
+. "$KIT_ROOT/tests/support/browser.sh"
 
 usage() {
     cat <<'EOF'
@@ -193,7 +193,7 @@ run_pytest() { # NAME PYTHON ARGUMENT ...
     title "$name: pytest $*"
     "$python" -m pytest -n "$workers" --dist loadfile "$@" --junitxml="$report" </dev/null || status=$?
     took "$name: tests" $((SECONDS - began))
-    if ! counts=$("$python" "$KIT_ROOT/scripts/count_tests.py" "$report" 2>/dev/null); then
+    if ! counts=$("$python" "$KIT_ROOT/tests/support/count_tests.py" "$report" 2>/dev/null); then
         outcome "$name: FAILED (pytest ended with status $status and no report)" failed
     elif [ "$status" -ne 0 ] && [ "${counts#*, 0 failed}" != "$counts" ]; then
         outcome "$name: FAILED (pytest ended with status $status; $counts)" failed
@@ -267,7 +267,7 @@ run_main() {
     check "ruff format" "$folder/bin/python" -m ruff format --check --diff --quiet .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
-        torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh
+        torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh tests/support/browser.sh
     run_own_tests main "$folder" '' tests/shared tests/tf_seresnet tests/end_to_end \
         tests/faults tests/support tests/test_architecture.py
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import imports as import_graph
+from scripts.code_map import parse, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 HALVES = ("tf_seresnet", "torch_imagenet")
@@ -27,16 +27,11 @@ FOREIGN = tuple(
 )
 
 
-def sources(*folders):
-    """Every Python file below the folders, as paths relative to the root."""
-    return [name for folder in folders for name in import_graph.sources(folder)]
-
-
 def lines(name):
     return (ROOT / name).read_text(encoding="utf-8").splitlines()
 
 
-tree = functools.lru_cache(maxsize=None)(import_graph.parse)
+tree = functools.lru_cache(maxsize=None)(parse)
 
 
 def imports(name):

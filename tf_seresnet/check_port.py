@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from shared import rng
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.port_check import report
 from shared.port_check.findings import Verdict, verdict
@@ -24,6 +23,7 @@ from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
+from shared.system.signals import Interrupts
 from tf_seresnet import checkpoints
 from tf_seresnet.layers.initial_values import initial_value
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
-from shared.run import disk_errors
-from shared.run.events import log_evaluation
-from shared.run.example_predictions import FILE, MostConfident, write_examples
-from shared.run.finite import check_evaluation
+from shared.run.divergence import check_evaluation
+from shared.run.example_predictions import MostConfident, write_examples
 from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
+from shared.system.signals import Interrupts
 from tf_seresnet import checkpoints
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
@@ -64,7 +59,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         # -- Record ------------------------------------------------------------------------------------------------
         if folder is None:
             return
-        log_evaluation(log, (checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
+        log.evaluation((checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
         write_pictures(log, folder, examples, setup)
         result = description.for_record(
             setup,
@@ -75,7 +70,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             started=started,
             seconds=time.time() - begin,
         )
-        write_result(log, folder, result, metrics, "choose another --output-dir")
+        records.finish(log, folder, result, metrics)
 
 
 def count_images(
@@ -125,18 +120,7 @@ def write_pictures(log: RunLog, folder: Path, most_confident: MostConfident, set
     def picture(index: int) -> Tuple[str, bytes]:
         return "image/png", png.encode(setup.data.test_images[index])
 
-    write = functools.partial(write_examples, folder, most_confident, setup.evaluated_classes.names, picture)
-    disk_errors.optional(write, folder / FILE, log)
-
-
-def write_result(log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str) -> None:
-    """Write result.json and log what it says. Raises UsageError, with the `advice`, where the disk does not take it."""
-    path = folder / "result.json"
-    records.write_record(path, result, advice)
-    log.succeeded()
-    log.line(records.evaluation_line(metrics))
-    log.line(f"record: {path}")
-    log.line("\n" + render(beside_documented(result)).rstrip())
+    write_examples(folder, log, most_confident, setup.evaluated_classes.names, picture)
 
 
 def _open_folder(config: RunConfig) -> Path:

@@ -13,51 +13,38 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared.cli.entry_point import Mode, run
-from shared.cli.signals import Interrupts
+from shared.system.signals import Interrupts
 from tf_seresnet import devices, modelarts
 from tf_seresnet.check_data import check_data
 from tf_seresnet.options import RunConfig
 from tf_seresnet.summary import summary
 
 
-def _train(config: RunConfig, interrupts: Interrupts) -> None:
-    devices.load_tensorflow(config.device, config.xla)
-    from tf_seresnet.training import train
-
-    _on_devices(train, config, interrupts)
-
-
-def _evaluate(config: RunConfig, interrupts: Interrupts) -> None:
-    devices.load_tensorflow(config.device, config.xla)
-    from tf_seresnet.evaluation import evaluate
-
-    _on_devices(evaluate, config, interrupts)
-
-
-def _check_port(config: RunConfig, interrupts: Interrupts) -> None:
-    devices.load_tensorflow(config.device, config.xla)
-    from tf_seresnet.check_port import check_port
-
-    _on_devices(check_port, config, interrupts)
-
-
-MODES: Dict[str, Mode] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
-    "check-port": _check_port,
-    "summary": lambda config, interrupts: summary(config),
-}
-
-
-def _on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts) -> None:
+def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     """Run the mode in this process, or in one process per device where the device needs that."""
+    devices.load_tensorflow(config.device, config.xla)
+    from tf_seresnet import check_port, evaluation, training
+
     if devices.starts_ranks(config):
         modelarts.refuse_remote(config)
         devices.start_ranks(config, interrupts)
         return
+    modes: Dict[str, Mode] = {
+        "train": training.train,
+        "evaluate": evaluation.evaluate,
+        "check-port": check_port.check_port,
+    }
     with devices.with_rank_named(), modelarts.staged(config) as local:
-        mode(local, interrupts)
+        modes[config.mode](local, interrupts)
+
+
+MODES: Dict[str, Mode] = {
+    "train": _on_devices,
+    "evaluate": _on_devices,
+    "check-port": _on_devices,
+    "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
+    "summary": lambda config, interrupts: summary(config),
+}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Iterator
 
-from shared.checkpoint import names
+from shared.checkpoint.folder import NAMES, point
 from shared.errors import UsageError
 from shared.run.folder import refuse_others
 from tf_seresnet.options import RunConfig
@@ -73,9 +73,9 @@ def _copy(source: str, target: str) -> None:
             shutil.copyfile(os.path.join(folder, name), os.path.join(copy, name))
             with contextlib.suppress(OSError):
                 shutil.copystat(os.path.join(folder, name), os.path.join(copy, name))
-        for name in filter(names.NAMES.__contains__, folders):
+        for name in filter(NAMES.__contains__, folders):
             if os.path.islink(os.path.join(folder, name)):
-                names.point(Path(copy), name, os.readlink(os.path.join(folder, name)))
+                point(Path(copy), name, os.readlink(os.path.join(folder, name)))
 
 
 def _moxing() -> Any:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
 from shared import cifar10, sample
-from shared.checkpoint.state import check_same_data
 from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, Match, match
 from shared.errors import UsageError
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.run.loop import Plan
-from shared.run.progress import refuse_less
+from shared.run.resumption import check_same_data, refuse_less
 from shared.system.paths import check_there
 from shared.text import of_system
 from tf_seresnet import checkpoints, devices

@@ -10,13 +10,14 @@ from typing import Any, Dict, List, Tuple
 
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts
 from shared.metrics import Metrics
+from shared.results.record import finish
 from shared.run import disk_errors
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
+from shared.system.signals import Interrupts
 from tf_seresnet import checkpoints, evaluation
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
@@ -83,10 +84,10 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                 return
             model, own = folder / "model.ckpt", variables.model_variables()
             write = functools.partial(checkpoints.save_weights, session, model, own, data.label_names)
-            disk_errors.required(write, model, folder)
+            disk_errors.required(write, model)
             evaluation.write_pictures(log, folder, examples, setup)
             record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
-            evaluation.write_result(log, folder, record, metrics, disk_errors.advice(folder))
+            finish(log, folder, record, metrics, disk_errors.advice(folder))
 
 
 def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
@@ -99,10 +100,9 @@ def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
 
 
 def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
-    recipe, data, device = setup.recipe, setup.data, setup.device
-    images, labels, workers = data.train_images, data.train_labels, setup.config.workers or 2
-    batches = TrainingInput(images, labels, setup.normalisation, recipe, device, replicas, workers)
-    step = TrainingStep(setup.network, batches, recipe, device, replicas)
+    images, labels, workers = setup.data.train_images, setup.data.train_labels, setup.config.workers or 2
+    batches = TrainingInput(images, labels, setup.normalisation, setup.recipe, setup.device, replicas, workers)
+    step = TrainingStep(setup.network, batches)
     return batches, step, evaluation.open_inference(setup, replicas, reuse=True)
 
 

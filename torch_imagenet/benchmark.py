@@ -7,50 +7,45 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, ContextManager, Dict, Tuple
 
 import torch
 
-from shared.cli.signals import Interrupts
-from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run.clock import Clock
-from shared.run.folder import open_folder
-from shared.run.log import RunLog, now, open_log
+from shared.run.log import RunLog
 from shared.run.progress import Progress
-from torch_imagenet import description
+from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
-from torch_imagenet.recipe import synthetic_recipe
-from torch_imagenet.run_setup import RunSetup
-from torch_imagenet.step.batch_norm import least_batch
+from torch_imagenet.run import description
+from torch_imagenet.run.recipe import choose_recipe
+from torch_imagenet.run_setup import RunSetup, least_batch
+from torch_imagenet.step.training_step import TrainingStep
 
 STEPS = 20  # timed ones, unless --max-steps says otherwise
 CLASSES = 1000
 
 
-def synthetic_batch(recipe: ImageNetRecipe, num_classes: int, device: Device) -> Batch:
-    """Random images uint8 [B, H, W, 3] and labels int64 [B], on the device already."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    shape = (recipe.batch_size, recipe.image_size, recipe.image_size, 3)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, num_classes, shape[:1], generator=generator)
-    return Batch(images.to(device.torch_device), labels.to(device.torch_device), ())
-
-
 class SyntheticStep:
-    """Network, step and one batch of the configured recipe, for the modes that need no data."""
+    """Network, step and one random batch, on the device already, of the recipe, for the modes that need no data."""
 
-    def __init__(self, config: RunConfig, device: Device, ranks: Ranks = ALONE) -> None:
-        self.setup = setup = _setup(config, device)
-        torch.manual_seed(setup.recipe.seed)
-        self.step = setup.training_step(setup.spec.make(), ranks)
+    def __init__(self, config: RunConfig, device: Device, ranks: Ranks) -> None:
+        self._begin = time.time()
+        self.setup = setup = prepare(config, device, ranks)
+        recipe = setup.recipe
+        torch.manual_seed(recipe.seed)
+        self.step = TrainingStep(setup.spec.make(), setup)
         self.normalise = setup.normalisation()
-        self.batch = synthetic_batch(setup.recipe, setup.spec.num_classes, device)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        shape = (recipe.batch_size, recipe.image_size, recipe.image_size, 3)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        labels = torch.randint(0, setup.spec.num_classes, shape[:1], generator=generator)
+        self.batch = Batch(images.to(device.torch_device), labels.to(device.torch_device), ())
         self._result, self._steps = self.step.left_out(), 0
 
     def train(self) -> None:
@@ -70,99 +65,63 @@ class SyntheticStep:
         with torch.inference_mode(), self.setup.device.autocast(self.setup.precision):
             self.step.forward(self.normalise(self.batch.images))
 
-    def describe(self) -> Dict[str, Any]:
-        """What a record says about it."""
-        return {
-            "memory_format": self.setup.memory_format,
-            "batch_size": self.setup.recipe.batch_size,
-            "global_batch_size": self.setup.global_batch_size,
-            "compiled": self.setup.config.compile,
-            **description.for_record(self.setup, self.step.network),
-        }
-
     def line(self) -> str:
         """For the log."""
         recipe, layout = self.setup.recipe, self.setup.memory_format.replace("_", " ")
-        network = self.setup.spec.text()
-        return f"network: {network}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+        return f"network: {self.setup.spec.text()}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+
+    def open_run(self) -> ContextManager[Tuple[Path, RunLog]]:
+        """See `description.open_run`."""
+        return description.open_run(self.setup, [*description.device_lines(self.setup), self.line()])
+
+    def write_record(self, folder: Path, log: RunLog, **parts: Any) -> None:
+        """Write result.json and log where it is. Raises UsageError where it cannot be written."""
+        of_steps = description.of_steps(self.setup)
+        record = description.build_record(self.setup, self.step.network, self._begin, **of_steps, **parts)
+        records.write_record(folder / "result.json", record)
+        log.line(f"record: {folder / 'result.json'}")
 
 
 def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Print both rates and write result.json. Raises UsageError where the device is not there, Stopped at a signal."""
-    started, begin = now(), time.time()
     synthetic = SyntheticStep(config, device, ranks)
-    setup = synthetic.setup
-    folder, _ = ranks.from_first(
-        lambda: open_folder("torch_imagenet", "benchmark", "benchmark", config.output_dir, None)
-    )
-    with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
-        for line in [*description.device_lines(setup), synthetic.line()]:
-            log.line(line)
-        if ranks.is_first:
-            description.write_config(setup, folder)
-        steps = config.max_steps or STEPS
-        images = setup.recipe.batch_size * device.count
-        forward = _timed(synthetic.forward, images, steps, device, ranks, interrupts)
+    setup, steps = synthetic.setup, config.max_steps or STEPS
+
+    def timed(work: Callable[[], None], images: int) -> Dict[str, Any]:
+        """The `throughput` part of a record: each step is waited for, so that its time is its own."""
+        device.synchronize()
+        ranks.barrier()
+        clock = Clock(device.warm_up_steps)
+        for _ in range(device.warm_up_steps + steps):
+            interrupts.raise_if_requested()
+            work()
+            device.synchronize()
+            clock.step(images)
+        return clock.summary()
+
+    with synthetic.open_run() as (folder, log):
+        forward = timed(synthetic.forward, setup.recipe.batch_size * device.count)
         log.line(_rate("forward", forward))
-        trained = _timed(synthetic.train, setup.global_batch_size, steps, device, ranks, interrupts)
+        trained = timed(synthetic.train, setup.global_batch_size)
         synthetic.check_numbers()
         log.line(_rate("training", trained))
         peak = device.peak_memory()
         if peak is not None:
             log.line(f"peak memory: {peak / 2**30:.2f} GiB")
-        if not ranks.is_first:
-            return
-        result = records.build_record(
-            half="torch_imagenet",
-            mode="benchmark",
-            steps_completed=steps,
-            throughput=trained,
-            forward=forward,
-            peak_memory=peak,
-            started=started,
-            seconds=time.time() - begin,
-            **synthetic.describe(),
-        )
-        write(log, folder, result)
+        if ranks.is_first:
+            speeds = {"throughput": trained, "forward": forward}
+            synthetic.write_record(folder, log, steps_completed=steps, peak_memory=peak, **speeds)
 
 
-def check(config: RunConfig, device: Device) -> None:
-    """Raise UsageError for what every process of a benchmark would find wrong."""
-    _setup(config, device)
+def _rate(what: str, speed: Dict[str, Any]) -> str:
+    times = f"{speed['step_ms_p50']:.1f} ms a step (95 %: {speed['step_ms_p95']:.1f})"
+    return f"{what}: {speed['images_per_second']:.1f} images/s, {times}"
 
 
-def _setup(config: RunConfig, device: Device) -> RunSetup:
+def prepare(config: RunConfig, device: Device, ranks: Ranks = ALONE) -> RunSetup:
     """What is measured. Raises UsageError where the recipe's batch is too small for the network."""
-    recipe = synthetic_recipe(config, device)
+    recipe = choose_recipe(config, device)
     spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     if recipe.batch_size == 1:
         least_batch(spec, recipe, config.sync_bn and device.count > 1)
-    return RunSetup(config, device, recipe, spec, precision(recipe.precision), None)
-
-
-def write(log: RunLog, folder: Path, result: Dict[str, Any]) -> None:
-    """The record of a measuring mode."""
-    records.write_record(folder / "result.json", result)
-    log.line(f"record: {folder / 'result.json'}")
-
-
-def _timed(
-    work: Callable[[], None], images: int, steps: int, device: Device, ranks: Ranks, interrupts: Interrupts
-) -> Dict[str, Any]:
-    """The `throughput` part of a record: each step is waited for, so that its time is its own."""
-    device.synchronize()
-    ranks.barrier()
-    clock = Clock(device.warm_up_steps)
-    for _ in range(device.warm_up_steps + steps):
-        interrupts.raise_if_requested()
-        work()
-        device.synchronize()
-        clock.step(images)
-    return clock.summary()
-
-
-def _rate(what: str, summary: Dict[str, Any]) -> str:
-    return (
-        f"{what}: {summary['images_per_second']:.1f} images/s, {summary['step_ms_p50']:.1f} ms a step"
-        f" (95 %: {summary['step_ms_p95']:.1f})"
-    )
+    return RunSetup(config, device, ranks, recipe, spec, precision(recipe.precision), None)

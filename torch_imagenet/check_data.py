@@ -1,21 +1,17 @@
-"""The mode `check-data`: is this ImageNet, whole and undamaged?
-
-With --sort-val, val/ is sorted instead; with --write-shards the images are written as tar shards, and those checked.
-"""
+"""The mode `check-data`: is this ImageNet, whole and undamaged? It also sorts val/ and writes tar shards."""
 
 from __future__ import annotations
 
 import os
-from typing import Optional
 
 from shared import imagenet, sample
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
 from shared.imagenet.check import check
-from shared.imagenet.download_cache import ShardCache, shown
+from shared.imagenet.download_cache import shown
 from shared.imagenet.shards.write import write_shards
 from shared.imagenet.sort_val import sort_val
 from shared.run.log import RunLog
+from shared.system.signals import Interrupts
 from torch_imagenet.options import RunConfig, shard_cache, workers
 
 
@@ -35,21 +31,9 @@ def check_data(config: RunConfig, interrupts: Interrupts) -> None:
             return
         shards = shard_cache(config, path)
         if config.write_shards is not None:
-            _write_shards(config, config.write_shards, path, name, shards, log, interrupts)
-            path, shards = config.write_shards, None
+            data, target = imagenet.load(path, None, name=name, shard_cache=shards), config.write_shards
+            parts = (data.val,) if data.train is None else (data.train, data.val)
+            log.line(f"shards of {data.name} from {shown(data.path)} to {target}")
+            write_shards(data.name, parts, target, config.shard_size * 2**20, log.line, interrupts.raise_if_requested)
+            path, shards = target, None
         check(path, workers(config), log.line, name, interrupts.raise_if_requested, shards)
-
-
-def _write_shards(
-    config: RunConfig,
-    target: str,
-    path: str,
-    name: Optional[str],
-    shards: Optional[ShardCache],
-    log: RunLog,
-    interrupts: Interrupts,
-) -> None:
-    data = imagenet.load(path, None, name=name, shard_cache=shards)
-    parts = (data.val,) if data.train is None else (data.train, data.val)
-    log.line(f"shards of {data.name} from {shown(data.path)} to {target}")
-    write_shards(data.name, parts, target, config.shard_size * 2**20, log.line, interrupts.raise_if_requested)

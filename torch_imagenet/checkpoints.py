@@ -1,18 +1,15 @@
 """Torch's part of a checkpoint: what it holds, and how it is read without running anything in it.
 
-A checkpoint is a folder `checkpoints/step-00000391/` with `training.pth` (weights, optimizer, loss scale, average and
-random states, as plain tensors) and `state.json` (progress, recipe, network, checksums); see
-`shared.checkpoint.folder`, which writes it whole or not at all.
+A folder `checkpoints/step-00000391/` has `training.pth` (weights, optimizer, loss scale and average, as plain tensors)
+and `state.json` (progress, recipe, network, checksums); `shared.checkpoint.folder` writes it whole or not at all.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
-import shutil
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
 import torch
 
@@ -21,34 +18,44 @@ from shared.checkpoint.folder import Found
 from shared.checkpoint.state import check_state, not_ours
 from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.system.atomic_files import sync, sync_folder
+from shared.run.progress import Progress
+from shared.system.atomic_files import write_atomic
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.weights.load import with_names
 
 if TYPE_CHECKING:
-    from torch_imagenet.input_pipeline.bad_images import BadImages
+    from torch_imagenet.input_pipeline.loader import BadImages
+    from torch_imagenet.run_setup import TrainingSetup
     from torch_imagenet.step.training_step import TrainingStep
 
-
-TRAINING = "training.pth"
-MODEL = "model.pth"
-# The names that the originals of SE-ResNet-50 and PNASNet give to their files.
-ORIGINAL_LAST, ORIGINAL_BEST = "checkpoint.pth.tar", "model_best.pth.tar"
+TRAINING, MODEL = "training.pth", "model.pth"
 
 
 def find(path: Union[str, Path]) -> Found:
-    """The checkpoint that `path` means. Raises UsageError where there is none, or where it is the other half's."""
+    """The checkpoint that `path` means. Raises UsageError if it is none, the other half's, or incomplete."""
     found = checkpoint_folder.find(path)
     if not (found.folder / TRAINING).is_file():
         raise UsageError(f"{found.folder} is no checkpoint of an ImageNet network; name a run of this program")
+    state = found.state
+    stored = check_state(found.folder, state, recipe=ImageNetRecipe, network=NetworkSpec)
+    stored["recipe"].checked()
+    network, bad = stored["network"], state.get("bad_images")
+    for wrong, what in (
+        (state.get("mode") not in ("train", "finetune"), "mode"),
+        (not isinstance(bad, list) or not all(isinstance(text, str) for text in bad), "bad_images"),
+        ("count" not in state["device"], "device"),
+        (network.name not in NETWORKS or network.name != stored["recipe"].network, "network"),
+        (not all(isinstance(value, bool) for value in network.options.values()), "options of the network"),
+    ):
+        if wrong:
+            raise not_ours(found.folder, what)
     return found
 
 
 def write_training(folder: Path, state: Mapping[str, Any]) -> None:
     """The framework's file of a checkpoint that is being made. Raises OSError where the disk does not take it."""
-    with (folder / TRAINING).open("wb") as file:
-        _save(_to_host(state), file)
+    (folder / TRAINING).write_bytes(_saved(_to_host(state)))
 
 
 def read_training(folder: Path) -> Dict[str, Any]:
@@ -63,9 +70,15 @@ def read_training(folder: Path) -> Dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({reason}); use another checkpoint") from error
 
 
-def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:
-    """A bare state dict, torch's usual form, whole or not at all; with its classes' names, see `weights.with_names`."""
-    _save_whole(path, with_names(_to_host(weights), classes))
+def load_training(step: TrainingStep, folder: Path) -> None:
+    """Go on from a checkpoint, perhaps a stranger's. Raises UsageError if it is not of this network and recipe."""
+    state = read_training(folder)
+    try:
+        step.load_state_dict(state)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        what = f"{TRAINING} is not of this network and recipe, {type(error).__name__}: {reason}"
+        raise not_ours(folder, what) from error
 
 
 def writer(
@@ -76,77 +89,42 @@ def writer(
 
     def write(state: Dict[str, Any], best: bool) -> None:
         training, number = step.state_dict(), state["progress"]["step"]
-        whole = {**own, **state, "bad_images": bad.to_state()}
+        whole = {**own, **state, "bad_images": sorted(bad.known)}
         run_folder.save(number, lambda target: write_training(target, training), whole, best)
 
     return write
 
 
+def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:
+    """A bare state dict, torch's usual form, whole or not at all; with its classes' names, see `weights.with_names`."""
+    write_atomic(path, _saved(with_names(_to_host(weights), classes)))
+
+
 def save_with_original_names(
-    folder: Path,
-    network: str,
-    epoch: int,
-    weights: Mapping[str, torch.Tensor],
-    optimizer: Mapping[str, Any],
-    best_top1: float,
-    best: bool,
-    classes: Optional[Sequence[str]] = None,
+    folder: Path, setup: TrainingSetup, step: TrainingStep, progress: Progress, best: bool
 ) -> None:
     """The originals' `checkpoint.pth.tar`, and `model_best.pth.tar` beside it where this epoch is the best so far.
 
     Keys as theirs: epoch (the next one, from 0), arch, state_dict, best_acc1 (percent), optimizer.
     """
-    content = {
-        "epoch": epoch,
-        "arch": network,
-        "state_dict": with_names(_to_host(weights), classes),
-        "best_acc1": best_top1,
-        "optimizer": _to_host(optimizer),
-    }
-    _save_whole(folder / ORIGINAL_LAST, content)
-    if best:
-        _save_whole(folder / ORIGINAL_BEST, content)
+    content = _saved(
+        {
+            "epoch": progress.epoch,
+            "arch": setup.spec.name,
+            "state_dict": with_names(_to_host(step.evaluated_weights()), setup.data.classes.stored()),
+            "best_acc1": progress.best_top1,
+            "optimizer": _to_host(step.optimizer.state_dict()),
+        }
+    )
+    for name in ("checkpoint.pth.tar", *(["model_best.pth.tar"] if best else [])):
+        write_atomic(folder / name, content)
 
 
-def _save_whole(path: Path, content: Any) -> None:
-    folder = Path(tempfile.mkdtemp(prefix=".", dir=str(path.parent)))
-    try:
-        with (folder / path.name).open("wb") as file:
-            _save(content, file)
-            file.flush()
-            sync(file.fileno())
-        os.replace(folder / path.name, path)
-        sync_folder(path.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Told:
-    """A file that remembers why it could not be written: what torch.save raises then says nothing of a disk."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: Optional[OSError] = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _save(content: Any, file: BinaryIO) -> None:
-    told = _Told(file)
-    try:
-        torch.save(content, told)  # type: ignore[arg-type]
-    except Exception as error:
-        if told.error is not None:
-            raise told.error from error
-        raise
+def _saved(content: Any) -> bytes:
+    """The bytes of torch.save, which hides the error of a disk that does not take them."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 def _to_host(value: Any) -> Any:
@@ -159,37 +137,3 @@ def _to_host(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_to_host(item) for item in value]
     return value
-
-
-_MODES = ("train", "finetune")
-
-
-def check_stored(found: Found) -> None:
-    """Raises UsageError where the checkpoint does not say what continuing or evaluating it needs."""
-    state = found.state
-    stored = check_state(found.folder, state, recipe=ImageNetRecipe, network=NetworkSpec)
-    stored["recipe"].checked()
-    network, bad = stored["network"], state.get("bad_images")
-    for wrong, what in (
-        (state.get("mode") not in _MODES, "mode"),
-        (not isinstance(bad, list) or not all(isinstance(text, str) for text in bad), "bad_images"),
-        ("count" not in state["device"], "device"),
-        (network.name not in NETWORKS or network.name != stored["recipe"].network, "network"),
-        (not all(isinstance(value, bool) for value in network.options.values()), "options of the network"),
-    ):
-        if wrong:
-            raise not_ours(found.folder, what)
-
-
-def load_training(step: TrainingStep, folder: Path) -> None:
-    """Go on with the weights, the optimizer and the loss scale of a checkpoint.
-
-    Raises UsageError where its file, which may be a stranger's, is not of this network and recipe.
-    """
-    state = read_training(folder)
-    try:
-        step.load_state_dict(state)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:150]
-        what = f"{TRAINING} is not of this network and recipe, {type(error).__name__}: {reason}"
-        raise not_ours(folder, what) from error

@@ -5,248 +5,164 @@ from __future__ import annotations
 import io
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from PIL import Image
 from torch import nn
 
 from shared.class_names import Match, match
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.results.rows import beside_documented
-from shared.results.tables import render
-from shared.run import disk_errors
-from shared.run.events import log_evaluation
-from shared.run.example_predictions import FILE, MostConfident, write_examples
-from shared.run.finite import check_evaluation
-from shared.run.folder import open_folder, run_folder
-from shared.run.log import RunLog, now, open_log
-from torch_imagenet import description
+from shared.run.divergence import check_evaluation
+from shared.run.example_predictions import MostConfident, write_examples
+from shared.run.log import RunLog
+from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision, to_half
 from torch_imagenet.distributed.data_parallel import broadcast
-from torch_imagenet.distributed.process_group import Ranks
-from torch_imagenet.input_pipeline.bad_images import BadImages
-from torch_imagenet.input_pipeline.dataset import Data, load_data
-from torch_imagenet.input_pipeline.inputs import evaluation_input
-from torch_imagenet.input_pipeline.loader import Batch, EvaluationInput
-from torch_imagenet.log_lines import evaluation_lines
+from torch_imagenet.distributed.process_group import ALONE, Ranks
+from torch_imagenet.input_pipeline.dataset import load_data
+from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
+from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.options import RunConfig
-from torch_imagenet.recipe import evaluated_recipe, network_spec
+from torch_imagenet.run import description
+from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.run_setup import RunSetup
 from torch_imagenet.step import not_finite
 from torch_imagenet.weights.source import FoundWeights, found_weights
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
-_OTHER_CLASSES = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
-_PICTURE = 128  # pixels that an example image is wide and high at most
 
+class Evaluator:
+    """Counts validation images, each process its share. `bad` has the unreadable ones of all processes."""
 
-def count_images(
-    setup: RunSetup,
-    forward: Forward,
-    network: nn.Module,
-    batches: Iterable[Batch],
-    interrupts: Interrupts,
-    bad: BadImages,
-    most_confident: MostConfident,
-    metrics: Metrics,
-) -> Optional[str]:
-    """Count all images of this process by `forward`, the `network` in evaluation mode, in `metrics`.
+    def __init__(self, setup: RunSetup, images: EvaluationInput, interrupts: Interrupts, log: RunLog) -> None:
+        self._setup, self._images, self._interrupts, self._log = setup, images, interrupts, log
+        self.bad = BadImages(log)
+        self._most_confident = MostConfident()
 
-    Returns the first layer whose output is not finite, None where every logit is. Raises Stopped between two batches,
-    RunEnded where memory runs out.
-    """
-    layer, normalise, device = None, setup.normalisation(), setup.device
+    def count(self, forward: Forward, network: nn.Module) -> Metrics:
+        """The metrics over all processes, every image once, by `forward`, the `network` in evaluation mode.
 
-    def logits(images: torch.Tensor, by: Forward = forward) -> torch.Tensor:
-        with device.autocast(setup.precision):
-            return by(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
+        Raises Stopped, in all processes, where one of them has received a signal, RunEnded where memory runs out,
+        UsageError where the images give no result; see `check_evaluation`.
+        """
+        setup, device, normalise = self._setup, self._setup.device, self._setup.normalisation()
+        assert setup.data is not None
 
-    with torch.inference_mode():
-        for batch in batches:
-            interrupts.raise_if_requested()
-            bad.note(batch.bad)
-            labels = batch.labels.numpy()
-            predicted = metrics.update(out_of_memory.limited(logits, batch.images, device).numpy(), labels)
-            most_confident.update(batch.indices, labels, predicted)
-            if metrics.non_finite and layer is None:
-                layer = not_finite.layer_of(network, partial(logits, batch.images, network))
-    return layer
+        def logits(images: torch.Tensor, by: Forward = forward) -> torch.Tensor:
+            with device.autocast(setup.precision):
+                return by(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
 
+        own, stopped, self._most_confident = Metrics(len(self._images.split.classes)), None, MostConfident()
+        layers: List[str] = []  # the first whose output is not finite
+        try:
+            with torch.inference_mode():
+                for batch in self._images:
+                    self._interrupts.raise_if_requested()
+                    self.bad.note(batch.bad)
+                    labels = batch.labels.numpy()
+                    predicted = own.update(out_of_memory.limited(logits, batch.images, device).numpy(), labels)
+                    self._most_confident.update(batch.indices, labels, predicted)
+                    if own.non_finite and not layers:
+                        layer = not_finite.layer_of(network, partial(logits, batch.images, network))
+                        layers += [layer] if layer else []
+        except Stopped as error:
+            stopped = error
+        merged, (bad, layers) = setup.ranks.all_reduce(None if stopped else own, [sorted(self.bad.known), layers])
+        if merged is None:
+            raise stopped or Stopped(signal.SIGTERM)
+        self.bad.note(bad)
+        layer = layers[0] if layers else None
+        check_evaluation(merged, setup.data.content.path, layer, training=setup.config.mode != "evaluate")
+        return merged
 
-def count_together(
-    setup: RunSetup,
-    batches: EvaluationInput,
-    ranks: Ranks,
-    interrupts: Interrupts,
-    bad: BadImages,
-    most_confident: MostConfident,
-    forward: Forward,
-    network: nn.Module,
-    classes: Optional[int] = None,
-    training: bool = True,
-) -> Metrics:
-    """The metrics over all processes, each of which counts its share: every image once, exactly.
+    def write_examples(self, folder: Path) -> None:
+        """examples.json, of this process's last count; a line in the log where it cannot be written."""
 
-    `bad` gets the bad images of all processes, `most_confident` this process's. Raises Stopped, in all processes, where
-    one of them has received a signal, UsageError where the images give no result; see `check_evaluation`.
-    """
-    assert setup.data is not None
-    own = Metrics(classes or setup.spec.num_classes)
-    metrics: Optional[Metrics] = own
-    layer, stopped = None, Stopped(signal.SIGTERM)
-    try:
-        layer = count_images(setup, forward, network, batches, interrupts, bad, most_confident, own)
-    except Stopped as error:
-        metrics, stopped = None, error
-    merged, (skipped, layers) = ranks.merged(metrics, [bad.to_state(), [layer] if layer else []])
-    if merged is None:
-        raise stopped
-    bad.note(skipped)
-    check_evaluation(merged, setup.data.content.path, layers[0] if layers else None, training)
-    return merged
+        def picture(index: int) -> Tuple[str, bytes]:
+            file, image = io.BytesIO(), Image.fromarray(self._images.image(index))
+            image.thumbnail((128, 128))  # pixels at most
+            image.save(file, "JPEG", quality=85)
+            return "image/jpeg", file.getvalue()
 
-
-def write_pictures(
-    log: RunLog, folder: Path, most_confident: MostConfident, data: Data, images: EvaluationInput
-) -> None:
-    """examples.json, of the validation images; a line in the log where it cannot be written."""
-
-    def picture(index: int) -> Tuple[str, bytes]:
-        file, image = io.BytesIO(), Image.fromarray(images.image(index))
-        image.thumbnail((_PICTURE, _PICTURE))
-        image.save(file, "JPEG", quality=85)
-        return "image/jpeg", file.getvalue()
-
-    write = partial(write_examples, folder, most_confident, data.content.classes, picture)
-    disk_errors.optional(write, folder / FILE, log)
+        write_examples(folder, self._log, self._most_confident, self._images.split.classes, picture)
 
 
 def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the validation images. Rank 0 writes result.json."""
-    started, begin = now(), time.time()
+    begin = time.time()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
-    weights = ranks.from_first(lambda: found_weights(config))
-    setup, data, classes = _setup(config, device, weights)
-    labelled = data.labelled(classes)
-    ranks.same("data set", data.content.fingerprint)
-    network, matched = _network(setup, weights, ranks)
-    forward = _restricted(torch.compile(network) if config.compile else network, classes, device)
-
-    # -- Folder and log ----------------------------------------------------------------------------------------
-    folder, moved = ranks.from_first(lambda: _folder(config))
-    with open_log(folder, 0, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
-        notes = [f"note: {note}" for note in classes.notes]
-        for line in [data.remark, *data.content.remarks, *moved, *weights.notes, f"weights: {weights.path}", *matched]:
-            log.line(line)
-        for line in [*notes, *description.device_lines(setup), description.network_line(setup, network)]:
-            log.line(line)
-        if ranks.is_first:
-            description.write_config(setup, folder)
-
-        # -- Count ---------------------------------------------------------------------------------------------
-        bad, most_confident = BadImages(log), MostConfident()
-        with evaluation_input(setup, labelled, ranks) as images:
-            count = partial(count_together, setup, images, ranks, interrupts, bad, most_confident)
-            metrics = count(forward, network, len(classes.names), training=False)
-            if ranks.is_first:
-                write_pictures(log, folder, most_confident, labelled, images)
-        if not ranks.is_first:
-            return
-        for line in evaluation_lines(metrics):
-            log.line(line)
-        log_evaluation(log, weights.step, metrics)
-
-        # -- Record --------------------------------------------------------------------------------------------
-        counted = records.evaluation_part(metrics, str(weights.path), bad.count)
-        result = records.build_record(
-            half="torch_imagenet",
-            mode="evaluate",
-            batch_size=setup.eval_batch_size,
-            evaluation={**counted, **records.evaluated_classes(classes, data.content.classes)},
-            started=started,
-            seconds=time.time() - begin,
-            **description.for_record(setup, network),
-        )
-        finish(log, folder, result, metrics)
-
-
-def check(config: RunConfig, device: Device) -> None:
-    """Raise UsageError for what every process of an evaluation would find wrong; nothing is changed."""
-    _setup(config, device, found_weights(config))
-
-
-def _setup(config: RunConfig, device: Device, weights: FoundWeights) -> Tuple[RunSetup, Data, Match]:
-    """What runs, on which images, and which outputs of the network are their classes.
-
-    The recipe is that of the weights' training. Raises UsageError where images and weights do not fit.
-    """
-    state = weights.state
-    data = load_data(config, state, need_train=False)
-    recipe = evaluated_recipe(config, state, data)
-    outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
-    classes = match(outputs, data.classes, _OTHER_CLASSES)
-    spec = network_spec(config, recipe, state, len(outputs.names), "network")
-    level = precision(_precision(config, recipe.precision, state, device))
-    return RunSetup(config, device, recipe, spec, level, data), data, classes.for_evaluation(config.restrict_classes)
-
-
-def _network(setup: RunSetup, weights: FoundWeights, ranks: Ranks) -> Tuple[nn.Module, List[str]]:
-    """The network with its weights, on the device, and what the log says about how they matched."""
-    network = setup.spec.make()
+    weights = ranks.broadcast_result(lambda: _weights(config))
+    setup, classes = prepare(config, device, ranks, weights)
+    data = setup.data
+    assert data is not None
+    ranks.require_equal("data set", data.content.fingerprint)
+    network = set_form(setup.spec.make(), config.grouped_conv)
     matched = weights.load(network) if ranks.is_first else []
-    setup.device.place(network, setup.memory_format)
+    device.place(network, setup.memory_format)
     broadcast(network.state_dict().values(), ranks)
     if setup.precision.weights != torch.float32:
         to_half(network, setup.precision.weights)
-    return network.eval(), matched
+    network.eval()
+    val = data.content.val  # under the numbers and names that the network's outputs have
+    labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
+    logits: Forward = torch.compile(network) if config.compile else network
+    columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
+    lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
+    lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]
+    lines.append(description.network_line(setup, network))
+
+    # -- Count -------------------------------------------------------------------------------------------------
+    with description.open_run(setup, lines) as (folder, log):
+        with EvaluationInput.from_setup(setup, labelled) as images:
+            evaluator = Evaluator(setup, images, interrupts, log)
+            metrics = evaluator.count(lambda batch: logits(batch)[:, columns], network)
+            if ranks.is_first:
+                evaluator.write_examples(folder)
+        if not ranks.is_first:
+            return
+        description.log_accuracy(log, metrics)
+        log.evaluation(weights.step, metrics)
+
+        # -- Record --------------------------------------------------------------------------------------------
+        counted = records.evaluation_part(metrics, str(weights.path), len(evaluator.bad.known))
+        evaluation = {**counted, **records.evaluated_classes(classes, data.content.classes)}
+        record = description.build_record(
+            setup, network, begin, batch_size=setup.eval_batch_size, evaluation=evaluation
+        )
+        records.finish(log, folder, record, metrics)
 
 
-def _restricted(network: Forward, classes: Match, device: Device) -> Forward:
-    """The network with those of its outputs alone that `classes` keeps."""
-    if classes.columns is None:
-        return network
-    columns = torch.tensor(classes.columns, device=device.torch_device)
-    return lambda images: network(images)[:, columns]
+def _weights(config: RunConfig) -> FoundWeights:
+    """The weights to evaluate. Raises UsageError where there are none, or the evaluation would replace a training."""
+    if config.output_dir is not None and (Path(config.output_dir) / "checkpoints").exists():
+        raise UsageError(
+            f"{config.output_dir} holds a training run; choose another folder for the evaluation with --output-dir"
+        )
+    return found_weights(config)
 
 
-def _folder(config: RunConfig) -> Tuple[Path, List[str]]:
-    """The folder of the evaluation, and a line where the files of an earlier one were moved."""
-    folder = run_folder(config.output_dir, "evaluate")
-    if (folder / "checkpoints").exists():
-        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
-    return open_folder("torch_imagenet", "evaluate", "evaluate", str(folder), None)
-
-
-def finish(
-    log: RunLog, folder: Path, result: Dict[str, Any], metrics: Metrics, advice: str = "choose another --output-dir"
-) -> None:
-    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own.
-
-    Raises UsageError with the `advice` where the record cannot be written.
-    """
-    records.write_record(folder / "result.json", result, advice)
-    log.succeeded()
-    trained, tested = result.get("bad_images", 0), result["evaluation"].get("skipped", 0)
-    if trained or tested:
-        log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
-    log.line(records.evaluation_line(metrics, tested or 0))
-    log.line(f"record: {folder / 'result.json'}")
-    log.line("\n" + render(beside_documented(result)).rstrip())
-
-
-def _precision(config: RunConfig, recipe_precision: str, state: Optional[Dict[str, Any]], device: Device) -> str:
-    """What was asked for; else the training's where that was on the same kind of device; else float32."""
-    if config.precision is not None:
-        return config.precision
+def prepare(
+    config: RunConfig, device: Device, ranks: Ranks = ALONE, weights: Optional[FoundWeights] = None
+) -> Tuple[RunSetup, Match]:
+    """What runs, and which outputs are the images' classes. Raises UsageError if the weights do not fit the images."""
+    weights = weights or _weights(config)
+    state = weights.state
+    data = load_data(config, state)
+    recipe = evaluated_recipe(config, state, data)
+    outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
+    advice = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
+    classes = match(outputs, data.classes, advice)
+    spec = network_spec(config, recipe, state, len(outputs.names), "network")
     trained_here = state is not None and state["device"]["kind"] == device.kind
-    return recipe_precision if trained_here else "O0"
+    level = precision(config.precision or (recipe.precision if trained_here else "O0"))
+    return RunSetup(config, device, ranks, recipe, spec, level, data), classes.for_evaluation(config.restrict_classes)

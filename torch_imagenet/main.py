@@ -1,15 +1,11 @@
-"""ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it.
-
-Modes: train (default), evaluate, finetune, benchmark, profile, check-data, check-port, summary. `--help` lists the options;
-README.md has examples.
-"""
+"""ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 if not __package__:
     # Run as a script from a bare checkout: the packages are found from the checkout's root, and this folder must not
@@ -18,56 +14,27 @@ if not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from shared.cli.entry_point import run
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
+from shared.system.signals import Interrupts
+from torch_imagenet.check_data import check_data
 from torch_imagenet.options import RunConfig
 
 
-def _train(config: RunConfig, interrupts: Interrupts) -> None:
+def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
-    from torch_imagenet.distributed.run import run_on_devices
-    from torch_imagenet.run_setup import check
-    from torch_imagenet.training import train
-
-    run_on_devices(train, config, interrupts, check)
-
-
-def _evaluate(config: RunConfig, interrupts: Interrupts) -> None:
-    _load_torch(config)
-    from torch_imagenet.distributed.run import run_on_devices
-    from torch_imagenet.evaluation import check, evaluate
-
-    run_on_devices(evaluate, config, interrupts, check)
-
-
-def _benchmark(config: RunConfig, interrupts: Interrupts) -> None:
-    _load_torch(config)
-    from torch_imagenet.benchmark import benchmark, check
+    from torch_imagenet import benchmark, check_port, evaluation, profiling, run_setup, training
     from torch_imagenet.distributed.run import run_on_devices
 
-    run_on_devices(benchmark, config, interrupts, check)
-
-
-def _profile(config: RunConfig, interrupts: Interrupts) -> None:
-    _load_torch(config)
-    from torch_imagenet.distributed.run import run_on_devices
-    from torch_imagenet.profiling import profile
-
-    run_on_devices(profile, config, interrupts)
-
-
-def _check_data(config: RunConfig, interrupts: Interrupts) -> None:
-    from torch_imagenet.check_data import check_data
-
-    check_data(config, interrupts)
-
-
-def _check_port(config: RunConfig, interrupts: Interrupts) -> None:
-    _load_torch(config)
-    from torch_imagenet.check_port import check_port
-    from torch_imagenet.distributed.run import run_on_devices
-
-    run_on_devices(check_port, config, interrupts)
+    modes: Dict[str, Any] = {
+        "train": (training.train, run_setup.check),
+        "finetune": (training.train, run_setup.check),
+        "evaluate": (evaluation.evaluate, evaluation.prepare),
+        "benchmark": (benchmark.benchmark, benchmark.prepare),
+        "profile": (profiling.profile, None),
+        "check-port": (check_port.check_port, None),
+    }
+    mode, check = modes[config.mode]
+    run_on_devices(mode, config, interrupts, check)
 
 
 def _summary(config: RunConfig, interrupts: Interrupts) -> None:
@@ -78,13 +45,8 @@ def _summary(config: RunConfig, interrupts: Interrupts) -> None:
 
 
 MODES = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "finetune": _train,
-    "benchmark": _benchmark,
-    "profile": _profile,
-    "check-data": _check_data,
-    "check-port": _check_port,
+    **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile", "check-port"), _on_devices),
+    "check-data": check_data,
     "summary": _summary,
 }
 

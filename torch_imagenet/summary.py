@@ -1,4 +1,4 @@
-"""The mode `summary`: what a network costs, and the floor of a training step. Nothing is computed for it."""
+"""The mode `summary`: the cost of the network and the roofline of a training step. No network is run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from torch_imagenet.devices.device import open_device
 from torch_imagenet.networks.cost import network_cost
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
-from torch_imagenet.recipe import synthetic_recipe
+from torch_imagenet.run.recipe import choose_recipe
 
 
 def summary(config: RunConfig) -> None:
     """Print it. Raises UsageError for a network that does not exist."""
-    device = open_device("cpu")
-    recipe = synthetic_recipe(config, device)
+    recipe = choose_recipe(config, open_device("cpu"))
     spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     with RunLog(None) as log:
         log.line(f"network: {spec.text()}, {recipe.image_size} x {recipe.image_size} pixels")
-        for line in describe(
-            network_cost(spec, recipe.image_size), recipe.precision, recipe.batch_size, config.accelerator
-        ):
+        cost = network_cost(spec, recipe.image_size)
+        for line in describe(cost, recipe.precision, recipe.batch_size, config.accelerator):
             log.line(line)

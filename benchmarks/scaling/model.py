@@ -5,26 +5,18 @@ communication therefore overlaps with the rest of the backward pass (Li et al., 
 all-reduce costs latency and bandwidth (the alpha-beta model of Thakur et al., 2005): a ring inside a node, a ring or a
 tree between nodes. A step ends with its slowest device. The time of a device is the mean times 1 - s + s E, where E is
 exponential with mean 1 (the shifted exponential of Lee et al., 2018); the mean of the maximum of E over D devices is
-H_D = 1 + 1/2 + ... + 1/D. Images arrive as fast as cores decode and storage reads. `simulation` has the same model
-event by event.
+H_D = 1 + 1/2 + ... + 1/D. Images arrive as fast as cores decode and storage reads.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
-MIB = 2**20
-FIRST_BUCKET, BUCKET = MIB, 25 * MIB  # bytes, as in torch's DistributedDataParallel
+from benchmarks.scaling.cluster import Cluster
 
-
-class Gradient(NamedTuple):
-    """The gradient of one parameter: bytes, dtype, and the share of the backward pass after which it is ready."""
-
-    size: int
-    dtype: str
-    ready: float
+NEGLIGIBLE = 0.05  # share of a step below which nothing counts as the limit
 
 
 class Bucket(NamedTuple):
@@ -36,79 +28,52 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """A network on a single device."""
+    """A network on a single device. The macs are multiply-adds of the forward pass, per image."""
 
-    network: str
-    batch_size: int  # images per device and step, to which `step_seconds` belongs
+    batch_size: int  # images per step, to which `step_seconds` belongs
     step_seconds: float
-    buckets: Tuple[Bucket, ...] = ()
+    buckets: Tuple[Bucket, ...] = ()  # in the order of the backward pass
     statistics_bytes: int = 0  # all-reduced after every backward pass: running statistics, loss and counts
     parameters: int = 0
-    train_images: int = 1281167
-    eval_images: int = 50000
+    macs: int = 0
 
-
-@dataclass(frozen=True)
-class Cluster:
-    """The machines. Each field is an option of the command line; the defaults cost no time."""
-
-    devices_per_node: int = 8
-    node_gb_s: float = math.inf  # between two devices of a node, each direction
-    node_us: float = 0.0  # latency of a message inside a node
-    network_gbit: float = math.inf  # of a node, shared by its devices
-    network_us: float = 0.0
-    network_share: float = 1.0  # part of that rate which an all-reduce reaches
-    cores_per_device: float = math.inf  # an integer: one worker decodes on each core
-    decode_rate: float = math.inf  # images per second and core, from file to cropped uint8
-    shard_gb_s: float = math.inf  # read rate of a node
-    image_kb: float = 115.4
-    spread: float = 0.0  # s above: the part of a step's time that varies
-    forward_share: float = 1 / 3  # the part of a step before the backward pass
-    fixed_share: float = 0.1  # the part of a step, at the workload's batch, that does not depend on the batch
-    write_gb_s: float = math.inf  # write rate of a checkpoint
-
-    def nodes(self, devices: int) -> Tuple[int, int]:
-        """The number of nodes, and of devices on each."""
-        local = min(devices, self.devices_per_node)
-        return -(-devices // local), local
+    def gradient_bytes(self) -> int:
+        """The bytes of all gradients."""
+        return sum(bucket.size for bucket in self.buckets)
 
 
 @dataclass(frozen=True)
 class Step:
-    """The parts of a step in seconds; their sum is `seconds`."""
+    """A step of `devices` devices with `batch_size` images each, in seconds."""
 
-    compute: float
-    slowest: float  # waiting for the slowest device
-    exchange: float  # communication that does not overlap with the backward pass
-    images: float  # waiting for images
+    devices: int
+    batch_size: int
+    ideal: float  # with a computation proportional to the batch, and without waiting
+    lost: Dict[str, float]  # what each cause adds: small batch, slowest device, exchange, and decoding or storage
 
     @property
     def seconds(self) -> float:
-        return self.compute + self.slowest + self.exchange + self.images
+        return self.ideal + sum(self.lost.values())
 
+    @property
+    def global_batch(self) -> int:
+        return self.devices * self.batch_size
 
-def buckets(gradients: Sequence[Gradient], first: int = FIRST_BUCKET, limit: int = BUCKET) -> Tuple[Bucket, ...]:
-    """Distribute gradients, in the order of the backward pass, over buckets as torch does: one dtype per bucket.
+    @property
+    def efficiency(self) -> float:
+        return self.ideal / self.seconds
 
-    A bucket is complete with the gradient that makes it reach `limit` bytes, or `first` bytes for the first bucket of a
-    dtype.
-    """
-    complete: List[Bucket] = []
-    filling = {dtype: Bucket(0, 0.0) for dtype in dict.fromkeys(gradient.dtype for gradient in gradients)}
-    limits = dict.fromkeys(filling, first)
-    for size, dtype, ready in gradients:
-        bucket = Bucket(filling[dtype].size + size, max(filling[dtype].ready, ready))
-        if bucket.size >= limits[dtype]:
-            complete.append(bucket)
-            bucket, limits[dtype] = Bucket(0, 0.0), limit
-        filling[dtype] = bucket
-    complete += [bucket for bucket in filling.values() if bucket.size]
-    return tuple(sorted(complete, key=lambda bucket: bucket.ready))
+    @property
+    def limit(self) -> str:
+        """The cause of the largest part of the lost time."""
+        most = max(self.lost, key=lambda cause: self.lost[cause])
+        return most if self.lost[most] > NEGLIGIBLE * self.seconds else "device"
 
 
 def all_reduce_seconds(size: float, devices: int, cluster: Cluster) -> float:
     """All-reduce `size` bytes over all devices: inside each node, then between nodes."""
-    nodes, local = cluster.nodes(devices)
+    local = min(devices, cluster.devices_per_node)
+    nodes = -(-devices // local)
     inside = 2 * (local - 1) * (cluster.node_us * 1e-6 + size / local / (cluster.node_gb_s * 1e9))
     if nodes == 1:
         return inside
@@ -118,57 +83,22 @@ def all_reduce_seconds(size: float, devices: int, cluster: Cluster) -> float:
     return inside + min(ring, tree)
 
 
-def compute_seconds(workload: Workload, cluster: Cluster, batch_size: float) -> float:
-    """Forward and backward pass of a batch on one device: a fixed part and one proportional to the batch."""
-    share = cluster.fixed_share + (1 - cluster.fixed_share) * batch_size / workload.batch_size
-    return workload.step_seconds * share
+def step(workload: Workload, cluster: Cluster, devices: int, global_batch: Optional[int] = None) -> Step:
+    """The mean step. The batch per device is the workload's, or its share of `global_batch` and at least 1."""
+    batch = workload.batch_size if global_batch is None else max(1, global_batch // devices)
+    ideal = workload.step_seconds * batch / workload.batch_size
+    compute = cluster.fixed_share * workload.step_seconds + (1 - cluster.fixed_share) * ideal
+    slowest = compute * (1 + cluster.spread * sum(1 / number for number in range(2, devices + 1)))
 
+    reduced = 0.0  # when the last bucket is reduced: one after another, none before it is ready
+    for bucket in workload.buckets:
+        ready = slowest * (cluster.forward_share + (1 - cluster.forward_share) * bucket.ready)
+        reduced = max(reduced, ready) + all_reduce_seconds(bucket.size, devices, cluster)
+    end = max(slowest, reduced) + all_reduce_seconds(workload.statistics_bytes, devices, cluster)
 
-def image_seconds(cluster: Cluster, devices: int) -> Tuple[float, float]:
-    """Seconds per image of the cores of a device, and of its share of the storage of its node.
-
-    The time of the cores includes reading, for which they wait.
-    """
-    _, local = cluster.nodes(devices)
-    reading = cluster.image_kb * 1e-6 / cluster.shard_gb_s * local
-    return (reading + 1 / cluster.decode_rate) / cluster.cores_per_device, reading
-
-
-def slowest(devices: int, spread: float) -> float:
-    """The mean time of the slowest device, as a multiple of the mean time."""
-    return 1 + spread * (sum(1 / number for number in range(1, devices + 1)) - 1)
-
-
-def exchange_ends(ready: Sequence[float], costs: Sequence[float]) -> float:
-    """When the last bucket is reduced: they are reduced one after another, none before it is ready."""
-    end = 0.0
-    for begin, cost in zip(ready, costs):
-        end = max(end, begin) + cost
-    return end
-
-
-def step(workload: Workload, cluster: Cluster, devices: int, batch_size: float) -> Step:
-    """A step in closed form, with the mean of the slowest device's time in every step."""
-    compute = compute_seconds(workload, cluster, batch_size)
-    longest = compute * slowest(devices, cluster.spread)
-    forward = cluster.forward_share
-    ready = [longest * (forward + (1 - forward) * bucket.ready) for bucket in workload.buckets]
-    costs = [all_reduce_seconds(bucket.size, devices, cluster) for bucket in workload.buckets]
-    end = max(longest, exchange_ends(ready, costs))
-    end += all_reduce_seconds(workload.statistics_bytes, devices, cluster)
-    images = batch_size * max(image_seconds(cluster, devices))
-    return Step(compute, longest - compute, end - longest, max(0.0, images - end))
-
-
-def epoch_seconds(
-    workload: Workload, cluster: Cluster, devices: int, batch_size: int, step_seconds: float
-) -> Tuple[float, float, float]:
-    """Seconds of training, evaluation and checkpoint in one epoch.
-
-    Each device evaluates its share. One rank writes weights and momentum, 8 bytes per parameter, while all wait.
-    """
-    training = workload.train_images // (batch_size * devices) * step_seconds
-    forward = compute_seconds(workload, cluster, batch_size) * cluster.forward_share / batch_size
-    image = max(forward, *image_seconds(cluster, devices))
-    evaluation = math.ceil(workload.eval_images / devices) * image
-    return training, evaluation, 8 * workload.parameters / (cluster.write_gb_s * 1e9)
+    # Per image: the storage of a node is shared by its devices, and a core waits for what it reads.
+    storage = cluster.image_kb * 1e-6 / cluster.shard_gb_s * min(devices, cluster.devices_per_node)
+    decoding = (storage + 1 / cluster.decode_rate) / cluster.cores_per_device
+    lost = {"slowest device": slowest - compute, "exchange": end - slowest}
+    lost["decoding" if decoding >= storage else "storage"] = max(0.0, batch * max(decoding, storage) - end)
+    return Step(devices, batch, ideal, {**lost, "small batch": compute - ideal})

@@ -1,4 +1,4 @@
-"""Gradients, running statistics and multiply-adds of each network, counted on torch's meta device.
+"""The documented networks as workloads: gradients, running statistics and multiply-adds, counted on the meta device.
 
 The meta device knows shapes alone, so nothing is computed. The backward pass is assumed to divide its time over the
 layers in proportion to their multiply-adds.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from benchmarks.scaling.model import Gradient, Workload, buckets
+from benchmarks.scaling.model import Bucket, Workload
 from shared import recipes
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results.documented import ROWS
@@ -28,115 +29,72 @@ DOCUMENTED = {
 }
 CLASSES = 1000
 REDUCED_WITH_STATISTICS = 4  # loss and counts; see torch_imagenet/distributed/data_parallel.py
+BUCKET_LIMITS = [2**20, 25 * 2**20]  # bytes of the first and of the others, as in torch's DistributedDataParallel
 
 
-class Counted(NamedTuple):
-    """A network at the image size of its recipe; `gradients` are in the order of the backward pass."""
-
-    recipe: ImageNetRecipe
-    gradients: Tuple[Gradient, ...]
-    statistics_bytes: int
-    parameters: int
-    macs: int  # multiply-adds of the forward pass, per image
-
-    def size(self) -> int:
-        """The bytes of all gradients."""
-        return sum(gradient.size for gradient in self.gradients)
-
-
-def count(network: str, level: str = "") -> Counted:
-    """Count a documented network at a precision level, by default the recipe's. Raises UsageError for others."""
-    recipe: ImageNetRecipe = recipes.get(DOCUMENTED[network][0])  # type: ignore[assignment]
-    return _count(recipe, precision(level or recipe.precision).weights, CLASSES)
-
-
-@functools.lru_cache(maxsize=None)  # building a network takes a second
-def _count(recipe: ImageNetRecipe, weights: torch.dtype, classes: int) -> Counted:
-    with torch.device("meta"):
-        model = NetworkSpec.from_recipe(recipe, classes).make()
-        images = torch.empty(2, 3, recipe.image_size, recipe.image_size)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        statistics = sum(value.numel() for value in model.buffers() if value.is_floating_point())
-        layers = _layers(model, images)
-    if weights != torch.float32:
-        to_half(model, weights)
-    macs = sum(cost for _, cost in layers)
-    gradients, done, seen = [], 0, set()
-    for module, cost in reversed(layers):
-        done += cost
-        for parameter in reversed(list(module.parameters(recurse=False))):
-            if parameter not in seen:
-                seen.add(parameter)
-                size = parameter.numel() * parameter.element_size()
-                gradients.append(Gradient(size, str(parameter.dtype), done / macs))
-    exchanged = 4 * (statistics + REDUCED_WITH_STATISTICS)
-    return Counted(recipe, tuple(gradients), exchanged, parameters, macs // len(images))
-
-
-def _layers(network: nn.Module, images: torch.Tensor) -> List[Tuple[nn.Module, int]]:
-    """Modules with parameters of their own, in the order of the forward pass, and their multiply-adds for `images`."""
-    found: List[Tuple[nn.Module, int]] = []
-
-    def record(module: Any, inputs: Any, output: torch.Tensor) -> None:
-        cost = 0
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            cost = output.numel() * module.weight[0].numel()
-        found.append((module, cost))
-
-    for module in network.modules():
-        if next(module.parameters(recurse=False), None) is not None:
-            module.register_forward_hook(record)
-    network.train()(images)
+def recipe(network: str) -> ImageNetRecipe:
+    """The documented recipe of a network, whose images per step and device `RATES` are for."""
+    found: ImageNetRecipe = recipes.get(DOCUMENTED[network][0])  # type: ignore[assignment]
     return found
 
 
-def image_size(network: str) -> int:
-    """The image size of the documented recipe, in pixels."""
-    recipe: ImageNetRecipe = recipes.get(DOCUMENTED[network][0])  # type: ignore[assignment]
-    return recipe.image_size
-
-
-def documented_rate(network: str, devices: int = 0) -> float:
-    """The best documented images per second of this number of NPUs; without a number, per NPU."""
-    count_of = devices or DOCUMENTED[network][1]
-    rates = [
-        row.images_per_second
-        for row in ROWS
-        if (row.network, row.hardware, row.devices) == (network, "NPU", count_of) and row.images_per_second
-    ]
-    return max(rates) / (1 if devices else count_of)
+def documented_rate(network: str, devices: int) -> float:
+    """The best documented images per second of this number of NPUs together."""
+    rows = [row for row in ROWS if row.network == network and f"{devices} x NPU" in (row.hardware or "")]
+    return max(row.images_per_second for row in rows if row.images_per_second)
 
 
 # Images per second of one device; their sources are in benchmarks/scaling/README.md.
 RATES: Dict[str, Dict[str, float]] = {
-    "ascend910": {network: documented_rate(network) for network in DOCUMENTED},
+    "ascend910": {network: documented_rate(network, devices) / devices for network, (_, devices) in DOCUMENTED.items()},
     "rtx3090": {"senet154": 170.3, "se_resnet50": 972.0, "pnasnet5large": 83.2},
     "h200": {"senet154": 800.0, "se_resnet50": 5800.0, "pnasnet5large": 380.0},
 }
 
 
 def workload(network: str, rates: str = "ascend910", level: str = "") -> Workload:
-    """The network as its recipe trains it, on one device with these rates."""
-    counted = count(network, level)
-    batch = counted.recipe.batch_size
-    return Workload(
-        network,
-        batch,
-        batch / RATES[rates][network],
-        buckets(counted.gradients),
-        counted.statistics_bytes,
-        counted.parameters,
-    )
+    """A network as its recipe trains it on one device with these rates, at the recipe's or another precision level.
+
+    Raises UsageError for an unknown level.
+    """
+    counted = _counted(network, precision(level or recipe(network).precision).weights)
+    return dataclasses.replace(counted, step_seconds=counted.batch_size / RATES[rates][network])
 
 
-def sample_workload(image_size: int, batch_size: int, step_seconds: float) -> Workload:
-    """SE-ResNet-50 in float32 with the ten classes of the embedded sample."""
-    recipe: ImageNetRecipe = recipes.get("imagenet_sample")  # type: ignore[assignment]
-    counted = _count(dataclasses.replace(recipe, image_size=image_size), torch.float32, 10)
-    sizes = buckets(counted.gradients), counted.statistics_bytes, counted.parameters
-    return Workload("se_resnet50", batch_size, step_seconds, *sizes)
+@functools.lru_cache(maxsize=None)  # building a network takes a second
+def _counted(network: str, weights: torch.dtype) -> Workload:
+    chosen = recipe(network)
+    with torch.device("meta"):
+        model = NetworkSpec.from_recipe(chosen, CLASSES).make()
+        images = torch.empty(2, 3, chosen.image_size, chosen.image_size)
+        layers: List[Tuple[nn.Module, int]] = []  # in the order of the forward pass, with their multiply-adds
+
+        def record(layer: Any, inputs: Any, output: Any) -> None:
+            is_counted = isinstance(layer, (nn.Conv2d, nn.Linear))
+            layers.append((layer, output.numel() * layer.weight[0].numel() if is_counted else 0))
+
+        for layer in model.modules():
+            layer.register_forward_hook(record)
+        model.train()(images)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    statistics = sum(value.numel() for value in model.buffers() if value.is_floating_point())
+    if weights != torch.float32:
+        to_half(model, weights)
+    macs = sum(cost for _, cost in layers)
+    ready: Dict[torch.Tensor, float] = {}  # parameters in the order of the backward pass
+    done = 0
+    for layer, cost in reversed(layers):
+        done += cost
+        for parameter in reversed(list(layer.parameters(recurse=False))):
+            ready.setdefault(parameter, done / macs)
+    exchanged = 4 * (statistics + REDUCED_WITH_STATISTICS)
+    return Workload(chosen.batch_size, 0.0, _buckets(ready), exchanged, parameters, macs // len(images))
 
 
-def with_step(workload: Workload, batch_size: int, step_seconds: float) -> Workload:
-    """The workload with another batch and step time."""
-    return dataclasses.replace(workload, batch_size=batch_size, step_seconds=step_seconds)
+def _buckets(ready: Dict[torch.Tensor, float]) -> Tuple[Bucket, ...]:
+    """The buckets as torch's DistributedDataParallel fills them."""
+    tensors = list(ready)
+    groups, _ = dist._compute_bucket_assignment_by_size(tensors, BUCKET_LIMITS)
+    members = [[tensors[index] for index in group] for group in groups]
+    buckets = [Bucket(sum(one.nbytes for one in group), max(ready[one] for one in group)) for group in members]
+    return tuple(sorted(buckets, key=lambda bucket: bucket.ready))

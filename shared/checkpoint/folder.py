@@ -2,7 +2,9 @@
 
 A checkpoint is a folder `checkpoints/step-00000391/` with the framework's files and `state.json`: progress, recipe,
 network and the checksums of the files. It is written under a temporary name, synced and renamed. `last` and `best` name
-two of them, see `shared.checkpoint.names`.
+two of them on every file system and after every way of copying: each is written as a symbolic link or, where there are
+none (exFAT, some network mounts), as a text file with the checkpoint's name, which zip archives and git also make of a
+link. It is read as either, and as the full copy of the checkpoint that `cp -rL`, `scp -r` and `zip -r` make of a link.
 """
 
 from __future__ import annotations
@@ -17,16 +19,56 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
-from shared.checkpoint.names import NAMES, REPLACED, STATE, followed, is_copy, point, pointed, says_best, step_of
 from shared.errors import UsageError, one_line
 from shared.system.atomic_files import make_folder, open_to_others, sync_files, sync_folder, write_atomic
+from shared.system.strict_json import json_object
 
 FOLDER = "checkpoints"
+NAMES = ("last", "best")
+STATE = "state.json"
+REPLACED = ".replaced"
+_NUMBERED = re.compile(r"step-\d{1,18}\Z")
 _CHECKSUM = "checksum"
 _WRITING = ".writing-"
 # Leftovers of a killed run: `.writing-...` (once `.` and eight letters), `.step-...`, `.last...`, `.best...`.
 _LEFTOVER = re.compile(r"\.(writing-.*|[a-z0-9_]{8}|step-\d+.*|(last|best)(\..*)?)\Z")
 FORMAT = 2  # 1 had no checksum of the state itself
+
+
+def point(folder: Path, name: str, target: str) -> None:
+    """Make `name` an alias of the checkpoint `target` atomically. Raises OSError."""
+    temporary = folder / f".{name}"
+    if os.path.lexists(str(temporary)):
+        os.unlink(str(temporary))
+    try:
+        os.symlink(target, str(temporary))
+    except (OSError, NotImplementedError):
+        write_atomic(folder / name, target + "\n")
+    else:
+        os.replace(str(temporary), str(folder / name))
+
+
+def followed(path: Path) -> Path:
+    """The path, or the checkpoint that it names if it is a text file that is an alias."""
+    if path.is_symlink() or not path.is_file():  # a pipe would block
+        return path
+    try:
+        with path.open("rb") as file:
+            target = file.read(64).decode("ascii").strip()
+    except (OSError, ValueError):
+        return path
+    return path.parent / target if _NUMBERED.match(target) else path
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint from its name, that of an alias' target, or a copy's state; -1 if there is none."""
+    name = os.readlink(str(path)) if path.is_symlink() else followed(path).name
+    number = re.match(rf"\.?step-(\d+)({re.escape(REPLACED)})?$", os.path.basename(name))
+    if number or path.name not in NAMES:
+        return int(number.group(1)) if number else -1
+    progress = json_object(path / STATE).get("progress")
+    step = progress.get("step") if isinstance(progress, dict) else None
+    return step if isinstance(step, int) and step >= 0 else -1
 
 
 class Found(NamedTuple):
@@ -45,39 +87,37 @@ class CheckpointFolder:
         self._keep = keep
         make_folder(self.folder)
         for path in self.folder.glob(f".*{REPLACED}"):  # a run was killed between two renames
-            if not _numbered_name(path).exists():
-                os.rename(str(path), str(_numbered_name(path)))
-        for path in [path for path in map(self.folder.joinpath, NAMES) if is_copy(path)]:
+            original = path.with_name(path.name[1 : -len(REPLACED)])
+            if not original.exists():
+                os.rename(str(path), str(original))
+        for path in [path for path in self.folder.glob(".*") if _LEFTOVER.match(path.name)]:
+            _remove(path)
+        for path in [path for path in map(self.folder.joinpath, NAMES) if path.is_dir() and not path.is_symlink()]:
             self._restore_name(path)
-        for leftover in filter(lambda path: _LEFTOVER.match(path.name), self.folder.glob(".*")):
-            _remove(leftover)
         self._find_best()
 
     def _restore_name(self, copy: Path) -> None:
         """Make a copied `last` or `best` an alias again; the copy replaces an absent or damaged original."""
         step = step_of(copy)
-        if step < 0:  # of an unknown step
-            os.rename(str(copy), str(_free(copy.with_name(f"{copy.name}-damaged"))))
-            return
-        target = self.folder / _name(step)
-        if not target.exists() or (_is_intact(copy) and not _is_intact(target)):
+        target = self.folder / _name(step) if step >= 0 else copy.with_name(f"{copy.name}-damaged")
+        try:
+            _checked_state(target)
+            _remove(_hidden(copy))
+        except UsageError:
             _put(copy, target)
-        else:
-            os.rename(str(copy), str(_free(copy.with_name(f"{_WRITING}{copy.name}"))))  # to be removed as a leftover
-        point(self.folder, copy.name, target.name)
+        if step >= 0:
+            point(self.folder, copy.name, target.name)
 
     def _find_best(self) -> None:
-        """Point `best` at the last checkpoint if that is the best and the run was killed before it could do so.
-
-        If `best` is missing, as after an incomplete copy, it is the newest checkpoint that was the best when written.
-        """
-        last, numbered = pointed(self.folder, "last"), _numbered(self.folder)
+        """Point `best` at the last checkpoint that was the best when written, if a kill or a copy prevented that."""
+        last, numbered = followed(self.folder / "last"), _numbered(self.folder)
         candidates = [self.folder / last.resolve().name] if last.exists() else numbered[-1:]
-        if not pointed(self.folder, "best").exists():
+        if not followed(self.folder / "best").exists():
             candidates += reversed(numbered)
-        best = next(filter(says_best, candidates), None)
-        if best is not None:
-            point(self.folder, "best", best.name)
+        for path in candidates:
+            if json_object(path / STATE).get("best") is True:
+                point(self.folder, "best", path.name)
+                break
 
     def save(self, step: int, write: Callable[[Path], Any], state: Dict[str, Any], best: bool = False) -> Path:
         """Write a checkpoint, point `last` (and `best`) at it, remove the oldest beyond `keep`, and return its folder.
@@ -110,22 +150,15 @@ class CheckpointFolder:
         return target
 
     def _prune(self, step: int) -> None:
-        """Remove the oldest, and those beyond `step`, which the run has resumed behind and will write anew.
-
-        No partly removed checkpoint is visible under its name, not even after a power cut.
-        """
-        kept = {os.path.realpath(str(pointed(self.folder, name))) for name in NAMES}
+        """Hide and remove the oldest, and those beyond `step`, which the run has resumed behind and will write anew."""
+        kept = {os.path.realpath(str(followed(self.folder / name))) for name in NAMES}
         numbered = _numbered(self.folder)
-        current = [path for path in numbered if step_of(path) <= step]
-        newest, hidden = current[-self._keep :], []
-        for path in numbered:
-            if path not in newest and str(path.resolve()) not in kept:
-                hidden.append(path.with_name(f".{path.name}"))
-                shutil.rmtree(str(hidden[-1]), ignore_errors=True)
-                os.rename(str(path), str(hidden[-1]))
+        newest = [path for path in numbered if step_of(path) <= step][-self._keep :]
+        old = [path for path in numbered if path not in newest and str(path.resolve()) not in kept]
+        hidden = [_hidden(path) for path in old]
         sync_folder(self.folder)
         for path in hidden:
-            shutil.rmtree(str(path), ignore_errors=True)
+            _remove(path)
 
 
 def holds_one(path: Union[str, Path]) -> bool:
@@ -136,16 +169,14 @@ def holds_one(path: Union[str, Path]) -> bool:
 
 def newest(run: Path) -> Optional[Path]:
     """The checkpoint from which a run resumes, by its name alone: `last`, else the one with the highest number."""
-    last = pointed(run / FOLDER, "last")
-    found = [path for path in [*_numbered(run / FOLDER), last] if path.is_dir()]
+    found = [path for path in [*_numbered(run / FOLDER), followed(run / FOLDER / "last")] if path.is_dir()]
     return found[-1] if found else None
 
 
 def find(path: Union[str, Path]) -> Found:
-    """The checkpoint at `path`: the folder of a checkpoint, of a run or of its checkpoints (the last one).
+    """The checkpoint at `path`: the folder of a checkpoint, of a run or of its checkpoints.
 
-    If the newest checkpoint of a run is damaged, the newest intact one is returned, with `notes`. Raises UsageError if
-    there is none.
+    Of a run it is the newest intact one; `notes` name those that are damaged. Raises UsageError if there is none.
     """
     path = followed(Path(path))
     if not holds_one(path):
@@ -159,24 +190,20 @@ def find(path: Union[str, Path]) -> Found:
 
 def _newest_intact(folder: Path) -> Found:
     notes: List[str] = []
-    last = pointed(folder, "last")
+    last = followed(folder / "last")
     numbered = sorted([*_numbered(folder), *folder.glob(f".*{REPLACED}")], key=step_of, reverse=True)
     # Those beyond `last` are tried last: the run has resumed behind them and dropped their events.
-    beyond = [path for path in numbered if 0 <= step_of(last) < step_of(path)]
-    candidates = [last] if last.exists() else []
-    candidates += [path for path in numbered if path not in beyond] + beyond
-    for path in candidates:
+    numbered.sort(key=lambda path: 0 <= step_of(last) < step_of(path))
+    for path in [last, *numbered] if last.exists() else numbered:
         if _leads_out(path):
             notes.append(one_line(f"{path} leads to {path.resolve()}, of another run; it is skipped"))
             continue
         path = folder / path.resolve().name
         try:
-            state = _checked_state(path)
+            return Found(path, _checked_state(path), notes)
         except UsageError as error:
             if str(error) not in notes:
                 notes.append(str(error))
-            continue
-        return Found(path, state, notes)
     raise UsageError(
         notes[0] if notes else f"no checkpoint in {folder}; train first, or name another with --checkpoint"
     )
@@ -187,16 +214,19 @@ def _checked_state(path: Path) -> Dict[str, Any]:
     try:
         state = json.loads(_plain(path / STATE).read_text(encoding="utf-8"))
         if state["format"] not in (1, FORMAT):
-            this = f"{path} is of format {str(state['format'])[:20]}; this version reads format {FORMAT}"
-            raise UsageError(this)
+            raise UsageError(f"{path} is of format {str(state['format'])[:20]}; this version reads format {FORMAT}")
         if (state["format"] == FORMAT or _CHECKSUM in state) and state.pop(_CHECKSUM) != _checksum(state):
             raise _damaged(path, f"{STATE} is not what was written")
         for name, digest in state["files"].items():
             if os.path.basename(name) != name or _sha256(_plain(path / name)) != digest:
                 raise _damaged(path, f"{name[:100]} is not what was written")
+        return dict(state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{type(error).__name__}: {str(error)[:300]}") from error
-    return dict(state)
+
+
+def _damaged(path: Path, what: str) -> UsageError:
+    return UsageError(f"{path} is damaged ({what}); use another checkpoint")
 
 
 def _leads_out(path: Path) -> bool:
@@ -209,10 +239,6 @@ def _plain(path: Path) -> Path:
     if path.exists() and not path.is_file():
         raise OSError(f"{path.name} is not a regular file")
     return path
-
-
-def _damaged(path: Path, what: str) -> UsageError:
-    return UsageError(f"{path} is damaged ({what}); use another checkpoint")
 
 
 def _checksum(state: Dict[str, Any]) -> str:
@@ -229,36 +255,24 @@ def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _numbered_name(replaced: Path) -> Path:
-    return replaced.with_name(replaced.name[1 : -len(REPLACED)])
-
-
-def _is_intact(path: Path) -> bool:
-    try:
-        return bool(_checked_state(path))
-    except UsageError:
-        return False
-
-
-def _free(path: Path) -> Path:
-    """The path, with a number appended if it exists."""
-    numbered = (path.with_name(f"{path.name}-{number}") for number in range(2, 10**6))
-    return path if not os.path.lexists(str(path)) else next(one for one in numbered if not os.path.lexists(str(one)))
+def _hidden(path: Path) -> Path:
+    """Rename to the name of a leftover, and return that."""
+    hidden = path.with_name(f".{path.name}")
+    _remove(hidden)
+    os.rename(str(path), str(hidden))
+    return hidden
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(str(path), ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(str(path), ignore_errors=True)
+        else:
             path.unlink()
 
 
 def _put(temporary: Path, target: Path) -> None:
-    """Rename to `target`, after moving away an existing checkpoint of the same step.
-
-    Between the two renames that one is found under its temporary name.
-    """
+    """Rename to `target`; an existing checkpoint of that step has a temporary name until that is done."""
     if not target.exists():
         os.rename(str(temporary), str(target))
         return

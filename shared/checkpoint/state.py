@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from shared.class_names import Classes, are_names, check_same
+from shared.class_names import are_names
 from shared.errors import UsageError
 from shared.run.progress import Progress
 from shared.system.strict_json import COUNT, NUMBER, check, typed
@@ -17,29 +17,20 @@ _SHAPE: Dict[str, Any] = {
     "device": {"kind": str, "count": COUNT},
     "arithmetic": dict,
     "clock": {
-        "steps": COUNT,
-        "images": COUNT,
-        "seconds": NUMBER,
-        "waited": NUMBER,
-        "seconds_observed": NUMBER,
-        "longest": NUMBER,
+        **dict.fromkeys(("steps", "images"), COUNT),
+        **dict.fromkeys(("seconds", "waited", "seconds_observed", "longest"), NUMBER),
         "shortest": Optional[float],
         "cells": List[Tuple[int, int]],
     },
     "progress": dict.fromkeys(_PROGRESS, COUNT),
 }
-_REQUIRED = (
-    "data.path",
-    "data.fingerprint",
-    "device.kind",
-    *(f"clock.{key}" for key in _SHAPE["clock"]),
-    *(f"progress.{key}" for key in _PROGRESS if key != "epoch_correct5"),  # absent in older checkpoints
-)
+_REQUIRED = ["data.path", "data.fingerprint", "device.kind", *(f"clock.{key}" for key in _SHAPE["clock"])]
+_REQUIRED += [f"progress.{key}" for key in _PROGRESS if key != "epoch_correct5"]  # absent in older checkpoints
 _LARGEST_CELL = 10_000  # of a clock's histogram: e^50 seconds
 
 
 def check_state(folder: Path, state: Dict[str, Any], **kinds: Any) -> Dict[str, Any]:
-    """Check the state of the checkpoint in `folder`; return the entries named in `kinds` as these dataclasses.
+    """The entries of a checkpoint's state that are named in `kinds`, as these dataclasses.
 
     Raises UsageError where one of them, or an entry that both halves store, is missing or invalid.
     """
@@ -55,16 +46,6 @@ def check_state(folder: Path, state: Dict[str, Any], **kinds: Any) -> Dict[str, 
         return found
     except ValueError as error:
         raise not_ours(folder, str(error)) from error
-
-
-def check_same_data(stored: Dict[str, Any], fingerprint: str, classes: Classes, path: str) -> None:
-    """Raise UsageError unless the data set at `path` is the one that a state's entry `data` describes."""
-    if fingerprint != stored["fingerprint"]:
-        raise UsageError(
-            f"{path} is not the data set that the run was trained on; give that one with --data-path, or start a new"
-            " run with --checkpoint"
-        )
-    check_same(stored.get("classes"), classes, path)
 
 
 def not_ours(folder: Path, what: str) -> UsageError:

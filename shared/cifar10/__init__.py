@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shared.cifar10.batches import FOLDER, OFFICIAL_NAME, UNNAMED, check, find
-from shared.cifar10.dataset import Cifar10, channel_statistics, describe, load
+from shared.cifar10.dataset import FOLDER, OFFICIAL_NAME, UNNAMED, Cifar10, channel_statistics, describe, load
 
-__all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "Cifar10", "channel_statistics", "check", "describe", "find", "load"]
+__all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "Cifar10", "channel_statistics", "describe", "load"]

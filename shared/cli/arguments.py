@@ -1,7 +1,7 @@
-"""The options that both halves share, with every spelling that the originals documented.
+"""The options that both halves share: every spelling that the originals documented, and the frozen object of them.
 
-Options that override the recipe default to None: the recipe's value applies. An unknown option is an error that names
-the nearest valid one; abbreviations are not accepted, because they change meaning when an option is added.
+Options that override the recipe default to None. An unknown option is an error that names the nearest valid one;
+abbreviations are not accepted, because they change meaning when an option is added.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared import schedules
 from shared.errors import UsageError, one_line
+from shared.roofline import Accelerator
 from shared.run.provenance import version_line
 from shared.system.paths import expanded, on_disk
-from shared.text import nearest
+from shared.text import closest, nearest
 
 _LONGEST = 2000  # characters of a message
 
@@ -35,12 +37,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, frameworks: Sequence[str] = (), **settings: Any) -> None:
         self.frameworks = frameworks
-        settings.setdefault("allow_abbrev", False)
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**settings)
-        self.add_argument(
-            "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the versions and exit"
-        )
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        shown = "show the versions and exit"
+        self.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help=shown)
 
     def error(self, message: str) -> NoReturn:
         message = one_line(" ".join(message.splitlines()))
@@ -77,23 +76,17 @@ class Parser(argparse.ArgumentParser):
                 return checked + list(argv[position:])
             if word.endswith("=--") and option in self._option_string_actions:
                 self.error(f"argument {option}: '--' is no value; see {self.prog} --help")  # argparse drops it
-            if not _looks_like_option(word) or option in self._option_string_actions:
+            # As in argparse, a negative number or a text with a space is a value, although it begins with a dash.
+            is_option = len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
+            if not is_option or option in self._option_string_actions:
                 checked.append(word)
             elif word[:2] in self._option_string_actions:
                 checked += [word[:2], word[2:]]
             else:
-                self._refuse(option)
+                near = closest(option, sorted(known for known in self._option_string_actions if known[:2] == "--"))
+                hint = f"see {self.prog} --help" if near is None else f"did you mean {near!r}?"
+                self.error(f"unknown option {option}; {hint}")
         return checked
-
-    def _refuse(self, option: str) -> NoReturn:
-        known = sorted(known for known in self._option_string_actions if known.startswith("--"))
-        hint = nearest(option, known)
-        self.error(f"unknown option {option}; {hint if hint.startswith('did') else 'see ' + self.prog + ' --help'}")
-
-
-def _looks_like_option(word: str) -> bool:
-    """argparse's rule: a negative number or a text with a space is a value, although it begins with a dash."""
-    return len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -124,20 +117,81 @@ def number(kind: Any, least: float, below: float = math.inf) -> Callable[[str], 
     return convert
 
 
-def whole_numbers(text: str) -> Tuple[int, ...]:
-    """An argparse type: "80,120" to (80, 120)."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; write 80,120") from None
+def list_of(kind: Any) -> Callable[[str], Tuple[Any, ...]]:
+    """An argparse type: "80,120" to (80, 120), of ints or floats."""
+
+    def convert(text: str) -> Tuple[Any, ...]:
+        try:
+            return tuple(map(kind, text.split(",")))
+        except ValueError:
+            what = "whole numbers; write 80,120" if kind is int else "numbers; write 0.1,0.01"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
+
+    return convert
 
 
-def numbers(text: str) -> Tuple[float, ...]:
-    """An argparse type: "0.1,0.01" to (0.1, 0.01)."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers; write 0.1,0.01") from None
+whole_numbers, numbers = list_of(int), list_of(float)
+
+
+@dataclass(frozen=True)
+class CommonConfig:
+    """What the command line says, by the parser's names. None: not given, and the recipe or a default decides."""
+
+    mode: str
+    # What to run
+    recipe: Optional[str]
+    network: Optional[str]
+    data_path: Optional[str]
+    device: str
+    precision: Optional[str]
+    deterministic: bool
+    workers: Optional[int]
+    restrict_classes: bool
+    distributed: bool
+    num_devices: Optional[int]
+    # Training: each overrides a field of the recipe
+    epochs: Optional[int]
+    max_steps: Optional[int]
+    batch_size: Optional[int]  # images per device
+    learning_rate: Optional[float]
+    scheduler: Optional[str]
+    milestones: Optional[Tuple[int, ...]]
+    factors: Optional[Tuple[float, ...]]
+    warm_up_epochs: Optional[int]
+    momentum: Optional[float]
+    weight_decay: Optional[float]
+    seed: Optional[int]
+    # Files and reports
+    output_dir: Optional[str]
+    resume: Optional[str]
+    checkpoint: Optional[str]
+    save_steps: Optional[int]
+    keep: int  # numbered checkpoints
+    print_freq: int  # steps per log line
+    # The limits of the device
+    peak_flops: Optional[float]
+    memory_bandwidth: Optional[float]
+
+    @property
+    def accelerator(self) -> Optional[Accelerator]:
+        """The limits of the device for the roofline of a step; None where they are not given."""
+        if self.peak_flops and self.memory_bandwidth:
+            return Accelerator(self.peak_flops, self.memory_bandwidth)
+        return None
+
+    def given(self, names: Sequence[str]) -> Dict[str, Any]:
+        """Those of these options that are given, by name."""
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def check_one_checkpoint(self) -> None:
+        """Raise UsageError where both --resume and --checkpoint are given."""
+        if self.resume is not None and self.checkpoint is not None:
+            raise UsageError("--resume and --checkpoint exclude each other; one continues a run, the other starts one")
+
+    def to_json(self) -> Dict[str, Any]:
+        """What was given or has a default, by name, for config.json."""
+        return {name: value for name, value in sorted(vars(self).items()) if value is not None}
 
 
 def common_parser(
@@ -151,57 +205,34 @@ def common_parser(
 ) -> Parser:
     """The parser with all shared options, to which a half adds its own."""
     parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
-    parser.add_argument(
-        "mode",
-        nargs="?",
-        default="train",
-        type=one_of(*modes),
-        metavar="MODE",
-        help=f"{', '.join(modes)} (default: train)",
-    )
+    named = f"{', '.join(modes)} (default: train)"
+    parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE", help=named)
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
     _add_files(parser.add_argument_group("files and reports"), print_freq)
-    _add_limits(parser.add_argument_group("peak performance of the device, for the roofline of a step"))
+    add = parser.add_argument_group("peak performance of the device, for the roofline of a step").add_argument
+    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="peak arithmetic per second, as in 790e12")
+    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="peak memory traffic per second, as in 4.3e12")
     return parser
 
 
 def _add_run(group: Any, networks: Sequence[str], recipes: Sequence[str]) -> None:
-    group.add_argument("--recipe", type=one_of(*recipes), help=", ".join(recipes))
-    group.add_argument("--network", type=one_of(*networks), help=", ".join(networks))
-    group.add_argument(
-        "--data-path",
-        "--data_path",
-        "--data",
-        "--data_dir",
-        "--data-dir",
-        "-d",
-        type=expanded,
-        metavar="DIR",
-        help="the data set (default: the usual folder here, else the embedded sample)",
-    )
-    group.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
-    group.add_argument("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
-    group.add_argument("--deterministic", action="store_true", help="use deterministic operators only")
-    group.add_argument("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
-    group.add_argument(
-        "--restrict-classes",
-        action="store_true",
-        help="evaluate: predict only classes of the data set, where the network has more",
-    )
-    group.add_argument(
-        "--distributed",
-        "--multiprocessing-distributed",
-        action="store_true",
-        help="train on several devices: --num-devices, else all",
-    )
-    group.add_argument(
-        "--num-devices",
-        "--num_devices",
-        type=number(int, 1),
-        metavar="N",
-        help="devices of this machine to use (default: 1, with --distributed all)",
-    )
+    add = group.add_argument
+    add("--recipe", type=one_of(*recipes), help=", ".join(recipes))
+    add("--network", type=one_of(*networks), help=", ".join(networks))
+    data_path = ("--data-path", "--data_path", "--data", "--data_dir", "--data-dir", "-d")
+    data = "the data set (default: the usual folder here, else the embedded sample)"
+    add(*data_path, type=expanded, metavar="DIR", help=data)
+    add("--device", default="auto", help="auto, cpu, gpu, cuda:0, npu:0, ... (default: auto)")
+    add("--precision", help="O0 (float32), O1 (mixed), bf16, ... (default: the recipe's)")
+    add("--deterministic", action="store_true", help="use deterministic operators only")
+    add("--workers", "--num-workers", "-j", type=number(int, 1, 1025), metavar="N", help="input workers")
+    restricted = "evaluate: predict only classes of the data set, where the network has more"
+    add("--restrict-classes", action="store_true", help=restricted)
+    several = "train on several devices: --num-devices, else all"
+    add("--distributed", "--multiprocessing-distributed", action="store_true", help=several)
+    devices = "devices of this machine to use (default: 1, with --distributed all)"
+    add("--num-devices", "--num_devices", type=number(int, 1), metavar="N", help=devices)
 
 
 def _add_training(group: Any) -> None:
@@ -209,51 +240,26 @@ def _add_training(group: Any) -> None:
     add("--epochs", "--total_epochs", "--train_epochs", type=number(int, 1), metavar="N")
     add("--max-steps", "--max_step", type=number(int, 1), metavar="N", help="stop after N steps in total")
     add("--batch-size", "--batch_size", "--train-batch", "-b", type=number(int, 1), metavar="N", help="per device")
-    add(
-        "--learning-rate",
-        "--lr",
-        "--initial-lr",
-        "--init_learning_rate",
-        type=number(float, 1e-12),
-        metavar="RATE",
-        help="the initial rate; the schedule's later rates keep their ratio to it",
-    )
+    learning_rate = ("--learning-rate", "--lr", "--initial-lr", "--init_learning_rate")
+    rate = "the initial rate; the schedule's later rates keep their ratio to it"
+    add(*learning_rate, type=number(float, 1e-12), metavar="RATE", help=rate)
     add("--scheduler", "--lr-scheduler", type=one_of(*schedules.KINDS), help=", ".join(schedules.KINDS))
     add("--milestones", type=whole_numbers, metavar="E,E,...", help="zero-based epochs at which the rate changes")
     add("--factors", type=numbers, metavar="F,F,...", help="of the initial rate, one per milestone")
     add("--warm-up-epochs", "--warmup-epochs", "--warm_up_epochs", "--warmup", "--wp", type=number(int, 0), metavar="N")
     add("--momentum", "--mom", type=number(float, 0, 1), metavar="M")
     add("--weight-decay", "--weight_decay", "--wd", type=number(float, 0), metavar="W")
-    add(
-        "--seed",
-        "--manualSeed",
-        type=number(int, 0, 2**32),
-        metavar="N",
-        help="of the initial weights, the order and the crops",
-    )
+    seed = "of the initial weights, the order and the crops"
+    add("--seed", "--manualSeed", type=number(int, 0, 2**32), metavar="N", help=seed)
 
 
 def _add_files(group: Any, print_freq: int) -> None:
     add = group.add_argument
     add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
     add("--resume", type=on_disk, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
-    add(
-        "--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help="weights: a checkpoint or the folder of a run"
-    )
+    weights = "weights: a checkpoint or the folder of a run"
+    add("--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help=weights)
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
-    add(
-        "--print-freq",
-        "--print_freq",
-        "-p",
-        type=number(int, 1),
-        default=print_freq,
-        metavar="N",
-        help="steps per log line",
-    )
-
-
-def _add_limits(group: Any) -> None:
-    add = group.add_argument
-    add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="peak arithmetic per second, as in 790e12")
-    add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="peak memory traffic per second, as in 4.3e12")
+    spellings, steps = ("--print-freq", "--print_freq", "-p"), "steps per log line"
+    add(*spellings, type=number(int, 1), default=print_freq, metavar="N", help=steps)

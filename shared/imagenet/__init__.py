@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from shared.imagenet.dataset import FOLDER, OFFICIAL_NAME, UNNAMED, ImageNet, Split, find, load
+from shared.imagenet.dataset import FOLDER, ImageNet, load
+from shared.imagenet.layout import OFFICIAL_NAME, UNNAMED, find
+from shared.imagenet.split import Split
 
 __all__ = ["FOLDER", "OFFICIAL_NAME", "UNNAMED", "ImageNet", "Split", "find", "load"]

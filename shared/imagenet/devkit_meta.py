@@ -6,11 +6,10 @@ not used: its reader crashes with a segmentation fault on some damaged files (1.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 import zlib
-from typing import Dict, Iterator, List, Tuple, Union
+from typing import Any, Dict, Iterator, List, Tuple
 
 from shared.errors import DataError
 from shared.system.paths import reading
@@ -30,68 +29,42 @@ _Element = Tuple[int, bytes]
 def read_meta(path: str) -> Dict[int, str]:
     """Return the wnid of each class number of the devkit, which is not the label that networks are trained with.
 
-    Raises DataError, one line, if the file is not the devkit's.
+    The inner nodes of WordNet, which follow the classes, are left out. Raises DataError for any other file.
     """
     with reading(path, "extract the devkit afresh"), open(path, "rb") as file:
         content = file.read(_MAX_BYTES + 1)
+    wnids: Dict[int, str] = {}
     try:
-        wnids = dict(_leaves(content))
-    except (UnicodeError, OverflowError, struct.error, zlib.error) as error:
-        raise DataError(f"{path} is damaged; extract the devkit afresh") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not the devkit's ({error}); extract the devkit afresh") from error
-    if not wnids:
-        raise DataError(f"{path} gives no wnids; extract the devkit afresh")
+        for number, wnid, children in _rows(content):
+            if not WNID.match(wnid) or int(number) != number or int(children) != children:
+                raise ValueError("a struct is no class")
+            if children == 0 and wnids.setdefault(int(number), wnid) != wnid:
+                raise ValueError(f"class {number:g} has two wnids")
+        if not wnids:
+            raise ValueError("it gives no wnids")
+    except (ValueError, TypeError, LookupError, OverflowError, struct.error, zlib.error) as error:
+        raise DataError(f"{path} is damaged or not the devkit's ({error}); extract the devkit afresh") from error
     return wnids
 
 
-def _leaves(content: bytes) -> Iterator[Tuple[int, str]]:
-    """Yield (class number, wnid) of the classes, without the inner nodes of WordNet that follow them."""
-    seen = set()
-    for number, wnid, children in _rows(content):
-        if not isinstance(wnid, str) or not WNID.match(wnid):
-            raise ValueError("a name that is no wnid")
-        if _integer(children) == 0:
-            label = _integer(number)
-            if label in seen:
-                raise ValueError(f"class {label} is there twice")
-            seen.add(label)
-            yield label, wnid
-
-
-def _integer(value: Union[str, float]) -> int:
-    if isinstance(value, str) or not math.isfinite(value) or value != int(value):
-        raise ValueError("a number is none")
-    return int(value)
-
-
-# -- the format ------------------------------------------------------------------------------------------------
-
-
-def _rows(content: bytes) -> Iterator[List[Union[str, float]]]:
-    """Yield the values of `_FIELDS` of each struct."""
+def _rows(content: bytes) -> Iterator[List[Any]]:
+    """The values of `_FIELDS` of each struct."""
     if len(content) > _MAX_BYTES:
         raise ValueError("it is too large")
-    order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER], "")
-    if not order:
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER])
+    if order is None:
         raise ValueError("no MAT-file of level 5")
     for kind, data in _elements(content[_HEADER:], order):
         if kind == _COMPRESSED:
-            kind, data = next(_elements(_inflated(data), order), (kind, data))
+            inflater = zlib.decompressobj()
+            kind, data = next(_elements(inflater.decompress(data, _MAX_BYTES), order), (kind, data))
+            if not inflater.eof:
+                raise ValueError("its compressed part is cut or too large")
         if kind == _MATRIX:
             parts = list(_elements(data, order))
             if len(parts) > 4 and parts[2][1] == b"synsets" and _class(parts, order) == _STRUCT:
-                yield from _structs(parts, order)
-                return
+                return _structs(parts, order)
     raise ValueError("no struct array synsets")
-
-
-def _inflated(data: bytes) -> bytes:
-    machine = zlib.decompressobj()
-    content = machine.decompress(data, _MAX_BYTES)
-    if not machine.eof:
-        raise ValueError("its compressed part is cut or too large")
-    return content
 
 
 def _elements(data: bytes, order: str) -> Iterator[_Element]:
@@ -115,39 +88,23 @@ def _class(parts: List[_Element], order: str) -> int:
     return struct.unpack_from(order + "I", parts[0][1])[0] & 0xFF
 
 
-def _structs(parts: List[_Element], order: str) -> Iterator[List[Union[str, float]]]:
-    """Yield the values of `_FIELDS` of each struct.
-
-    The parts are flags, dimensions, name, the length of a field name, the field names, the fields of each struct.
-    """
-    length, names = struct.unpack(order + "i", parts[3][1])[0], parts[4][1]
-    if length < 1:
-        raise ValueError("field names of no length")
-    fields = [names[at : at + length].rstrip(b"\0").decode("ascii") for at in range(0, len(names), length)]
+def _structs(parts: List[_Element], order: str) -> Iterator[List[Any]]:
+    """Yield the values of `_FIELDS` of each struct."""
+    # parts: flags, dimensions, name, the length of a field name, the field names, the fields of each struct
+    names = struct.iter_unpack(f"{struct.unpack(order + 'i', parts[3][1])[0]}s", parts[4][1])
+    fields = [name.rstrip(b"\0").decode("ascii") for (name,) in names]
     if any(fields.count(name) != 1 for name in _FIELDS):
         raise ValueError(f"its fields are not {', '.join(_FIELDS)}")
-    dimensions = struct.unpack(f"{order}{len(parts[1][1]) // 4}i", parts[1][1])
     values = parts[5:]
-    count = 1
-    for extent in dimensions:
-        count *= extent
-    if count * len(fields) != len(values):
-        raise ValueError("it has not as many values as it says")
-    positions = [fields.index(name) for name in _FIELDS]
     for begin in range(0, len(values), len(fields)):
-        yield [_value(values[begin + position], order) for position in positions]
+        yield [_value(values[begin + fields.index(name)], order) for name in _FIELDS]
 
 
-def _value(element: _Element, order: str) -> Union[str, float]:
+def _value(element: _Element, order: str) -> Any:
     """The text or the number in an array that holds one."""
-    kind, data = element
-    parts = list(_elements(data, order))
-    if kind != _MATRIX or len(parts) < 4:
-        raise ValueError("a value is no array")
+    parts = list(_elements(element[1], order))
     kind, content = parts[3]
-    if _class(parts, order) == _CHAR and kind in _TEXTS:
+    if _class(parts, order) == _CHAR:
         coding = _TEXTS[kind]
         return content.decode(coding + {"<": "-le", ">": "-be"}[order] if coding == "utf-16" else coding)
-    if kind not in _NUMBERS or len(content) != struct.calcsize(order + _NUMBERS[kind]):
-        raise ValueError("a value is not one number")
     return struct.unpack(order + _NUMBERS[kind], content)[0]

@@ -16,16 +16,16 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from shared.cli.signals import Stopped
 from shared.errors import DataError, UsageError, one_line
 from shared.system import cache_dir
 from shared.system.paths import expanded
+from shared.system.signals import Stopped
 
 DEFAULT_GIB = 32.0  # the default of --shard-cache-size
 
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_PART = re.compile(r"[0-9a-f]{64}\.(\d+)\.part\Z")
+_KEPT = re.compile(r"[0-9a-f]{64}(?:\.(\d+)\.part)?\Z")  # the name of a file, and of one that is being fetched
 _BLOCK = 2**20
 
 
@@ -67,38 +67,27 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
     except ImportError as error:
         raise UsageError("this system has no flock, which a cache of shards needs; give a local folder") from error
     places = [Path(os.path.abspath(expanded(folder)))] if folder is not None else list(cache_dir.places("shards"))
-    reason = ""
+    failures = []
     for place in places:
         try:
             place.mkdir(parents=True, exist_ok=True)
             with _locked(str(place / "room.lock")):
                 return ShardCache(str(place), int((DEFAULT_GIB if gib is None else gib) * 2**30))
         except OSError as error:
-            reason = reason or error.strerror or str(error)
-    where = str(places[0]) if places else "the user's home"
-    reason = reason or "there is none"
-    raise UsageError(f"cannot keep shards in {where} ({reason}); name another folder with --shard-cache")
-
-
-# -- reading -------------------------------------------------------------------------------------
+            failures.append(f"{place} ({error.strerror or error})")
+    where = " or ".join(failures) or "the user's home (there is none)"
+    raise UsageError(f"cannot keep shards in {where}; name another folder with --shard-cache")
 
 
 def opened(remote: Remote, notes: List[str]) -> BinaryIO:
-    """Open the local copy, and fetch it first if there is none. It is not removed before the file object is closed.
-
-    A line about each failed attempt is appended to `notes`. Raises DataError, which names the URL.
-    """
+    """Open the local copy, fetched if there is none; it stays until the file is closed. Raises DataError."""
     while True:
         with contextlib.suppress(FileNotFoundError):
-            file = open(remote.path, "rb", buffering=0)  # noqa: SIM115
-            try:
-                _lock(file.fileno(), shared=True)
-                with contextlib.suppress(PermissionError):  # the file belongs to another user
-                    os.utime(remote.path)  # the most recently used is the last to be removed
-                return file
-            except BaseException:
-                file.close()
-                raise
+            file = open(remote.path, "rb")  # noqa: SIM115
+            _lock(file.fileno(), shared=True)
+            with contextlib.suppress(PermissionError):  # the file belongs to another user
+                os.utime(remote.path)  # the most recently used is the last to be removed
+            return file
         fetch(remote, notes)
 
 
@@ -110,10 +99,17 @@ def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = Fals
     """
     if os.path.exists(remote.path) and not anew:
         return True
+    part = f"{remote.path}.{remote.size}.part"
     try:
         with _locked(remote.path + ".lock", wait) as held:
             if held and (anew or not os.path.exists(remote.path)):
-                _attempts(remote, notes)
+                try:
+                    _make_room(remote.cache, remote.size, part)
+                    _retried(remote.url, lambda: _download(remote, part), notes)
+                    os.replace(part, remote.path)
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(part)
             return held
     except OSError as error:
         raise DataError(
@@ -136,57 +132,32 @@ def read_small(url: str, limit: int, notes: List[str]) -> bytes:
     return content
 
 
-def _attempts(remote: Remote, notes: List[str]) -> None:
-    part = f"{remote.path}.{remote.size}.part"
-    _make_room(remote.cache, remote.size, part)
-    try:
-        _retried(remote.url, lambda: _download(remote, part), notes)
-        os.replace(part, remote.path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-
-
-class _Different(Exception):
-    """The fetched file is not the one that the index lists."""
+def digest(path: str) -> Tuple[int, str]:
+    """Size in bytes and SHA-256 of a file."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            sha.update(block)
+        return file.tell(), sha.hexdigest()
 
 
 def _download(remote: Remote, part: str) -> None:
-    files, path = _filesystem(remote.url)
-    files.get_file(path, part, callback=_limit(remote.size))
-    size, sha256 = digest(part)
-    if size != remote.size:
-        raise _Different(f"{size:,} bytes in place of {remote.size:,}")
-    if sha256 != remote.sha256:
-        raise _Different("its SHA-256 is not the index's")
-
-
-def _limit(size: int) -> Any:
-    """A progress callback of fsspec that stops a download beyond `size` bytes, which could fill the disk."""
     import fsspec
 
     class Limit(fsspec.callbacks.Callback):
+        """Stops a download of more bytes than expected, which could fill the disk."""
+
         def call(self, *arguments: Any, **named: Any) -> None:
-            if self.value > size:
-                raise _Different(f"more than {size:,} bytes")
+            if self.value > remote.size:
+                raise ValueError(f"more than {remote.size:,} bytes")
 
-    return Limit()
-
-
-def digest(path: str, pause: Callable[[], None] = lambda: None) -> Tuple[int, str]:
-    """Size in bytes and SHA-256 of a file. `pause` is called between blocks and may raise."""
-    size, sha = 0, hashlib.sha256()
-    with open(path, "rb") as file:
-        while True:
-            block = file.read(_BLOCK)
-            if not block:
-                return size, sha.hexdigest()
-            size += len(block)
-            sha.update(block)
-            pause()
-
-
-# -- attempts ------------------------------------------------------------------------------------------------------
+    files, path = _filesystem(remote.url)
+    files.get_file(path, part, callback=Limit())
+    size, sha256 = digest(part)
+    if size != remote.size:
+        raise ValueError(f"{size:,} bytes in place of {remote.size:,}")
+    if sha256 != remote.sha256:
+        raise ValueError("its SHA-256 is not the index's")
 
 
 def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
@@ -200,8 +171,6 @@ def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise
             reason = one_line(f"{type(error).__name__}: {error}".replace(url, "it"))[:160].rstrip(": ")
-            if isinstance(error, _Different):
-                reason = str(error)
             if seconds is None or isinstance(error, (FileNotFoundError, PermissionError)):
                 what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be fetched ({reason})"
                 raise DataError(f"{shown(url)} {what}; check the URL and the network") from error
@@ -214,64 +183,45 @@ def _filesystem(url: str) -> Tuple[Any, str]:
     """The fsspec file system of the URL, and the path in it. Raises UsageError if a package is missing."""
     try:
         import fsspec
+
+        return fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise UsageError(f"reading {shown(url)} needs fsspec; pip install fsspec aiohttp") from error
-    try:
-        files, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise UsageError(f"reading {shown(url)} needs another package ({one_line(str(error))}); install it") from error
+        advice = "install it, or pip install fsspec aiohttp"
+        raise UsageError(f"reading {shown(url)} needs another package ({one_line(str(error))}); {advice}") from error
     except ValueError as error:
         raise UsageError(f"{shown(url)} is of no known protocol ({one_line(str(error))}); check the URL") from error
-    return files, path
-
-
-# -- eviction ------------------------------------------------------------------------------------------------------
 
 
 def _make_room(where: ShardCache, size: int, part: str) -> None:
     """Create the file `part`, whose name holds its final size, and remove the files beyond the limit."""
     with _locked(os.path.join(where.folder, "room.lock")):
-        kept = sorted(_kept(where.folder))
-        total = sum(kept_size for _, kept_size, _ in kept) + size
-        for _, kept_size, path in kept:
-            if total <= where.limit:
-                break
-            if _removed(path):
-                total -= kept_size
-        with open(part, "wb"):
-            pass
-
-
-def _kept(folder: str) -> Iterator[Tuple[float, int, str]]:
-    """Yield for each file the time of its last use, its present or final size in bytes, and its path."""
-    for entry in os.scandir(folder):
-        with contextlib.suppress(FileNotFoundError):
-            part = _PART.match(entry.name)
-            if part or re.match(r"[0-9a-f]{64}\Z", entry.name):
-                yield entry.stat().st_mtime, int(part.group(1)) if part else entry.stat().st_size, entry.path
+        kept = []  # of each file the time of its last use, its present or final size in bytes, and its path
+        for entry in os.scandir(where.folder):
+            name = _KEPT.match(entry.name)
+            with contextlib.suppress(FileNotFoundError):
+                if name:
+                    kept.append((entry.stat().st_mtime, int(name.group(1) or entry.stat().st_size), entry.path))
+        excess = sum(kept_size for _, kept_size, _ in kept) + size - where.limit
+        for _, kept_size, path in sorted(kept):
+            if excess > 0 and _removed(path):
+                excess -= kept_size
+        Path(part).touch()
 
 
 def _removed(path: str) -> bool:
     """Remove a file unless a process reads it, or a part unless a process fetches it; return whether it is gone."""
-    lock = path.split(".")[0] + ".lock" if path.endswith(".part") else path
-    try:
-        descriptor = os.open(lock, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        if not _lock(descriptor, shared=False, wait=False):
-            return False
-        with contextlib.suppress(FileNotFoundError):
+    lock = re.sub(r"\.\d+\.part\Z", ".lock", path)
+    with contextlib.suppress(OSError), _locked(lock, wait=False, create=0) as held:
+        if held:
             os.unlink(path)
-        return True
-    finally:
-        os.close(descriptor)
+            return True
+    return False
 
 
 @contextlib.contextmanager
-def _locked(path: str, wait: bool = True) -> Iterator[bool]:
+def _locked(path: str, wait: bool = True, create: int = os.O_CREAT) -> Iterator[bool]:
     """Hold the lock file; yields False if another process holds it and `wait` is false."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | create, 0o666)
     try:
         yield _lock(descriptor, shared=False, wait=wait)
     finally:

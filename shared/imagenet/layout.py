@@ -14,10 +14,10 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import List, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Sequence, Tuple, Union
 
 from shared.errors import DataError
-from shared.imagenet.split import INNER, LeftOut, Split, entries, is_folder, is_image
+from shared.imagenet.split import INNER, Split
 from shared.system.paths import expanded
 from shared.text import look_alikes
 
@@ -41,19 +41,15 @@ def present(root: Path) -> Sequence[str]:
 
 
 def find(path: Union[str, Path], splits: Sequence[str] = SPLITS) -> Path:
-    """Return the absolute folder of the splits' folders: `path`, or its only sub-folder named imagenet or the like.
-
-    Raises DataError, one line, if a split is missing.
-    """
+    """The absolute folder of the splits: `path`, or its sub-folder named imagenet or the like. Raises DataError."""
     start = Path(os.path.abspath(expanded(path)))
     if not os.path.isdir(str(start)):
+        what, advice = "does not exist", "give the folder that holds train/ and val/ with --data-path"
         if os.path.isfile(str(start)) and start.name.lower().endswith(_PACKED):
-            raise DataError(
-                f"{start} is still packed; extract it and give the folder that holds train/ and val/ (of tar shards,"
-                " give the folder that they are in)"
-            )
-        what = "is not a folder" if os.path.lexists(str(start)) else "does not exist"
-        raise DataError(f"{start} {what}; give the folder that holds train/ and val/ with --data-path")
+            what, advice = "is still packed", "extract it and give the folder of train/ and val/, or that of tar shards"
+        elif os.path.lexists(str(start)):
+            what = "is not a folder"
+        raise DataError(f"{start} {what}; {advice}")
     places = [start] + [start / name for name in _SUBFOLDERS]
     found = [place for place in places if any(os.path.isdir(str(place / split)) for split in SPLITS)]
     root = found[0] if found and (found[0] == start or len(found) == 1) else start
@@ -67,13 +63,13 @@ def faults(parts: Sequence[Split]) -> List[str]:
     """The faults of each split and of both together, a line each: "what is wrong; what to do"."""
     found = [line for part in parts for line in _faults_alone(part)]
     if len(parts) == 2 and all(part.classes for part in parts):
-        found += _missing_classes(parts[0], parts[1]) + _missing_classes(parts[1], parts[0])
+        found += [*_missing_classes(parts[0], parts[1]), *_missing_classes(parts[1], parts[0])]
     return found
 
 
 def remarks(parts: Sequence[Split]) -> Tuple[str, ...]:
     """Harmless facts that the user should know, a line each."""
-    return tuple(line for part in parts for line in _remarks(part.subset, part.left_out) + _alike_within(part))
+    return tuple(line for part in parts for line in _remarks(part))
 
 
 def is_official(parts: Sequence[Split]) -> bool:
@@ -91,17 +87,14 @@ def name_of(root: Path) -> str:
     return root.name if plain and root.name.lower() != OFFICIAL_NAME else UNNAMED
 
 
-def counted(number: int, singular: str, plural: str = "") -> str:
-    """'1 image', '1,281,167 images'."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+def counted(number: int, noun: str) -> str:
+    """'1 class', '1,000 classes', '1,281,167 images'."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
 def some(names: Sequence[str]) -> str:
     """The first few names."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-# -- what is wrong -------------------------------------------------------------------------------
 
 
 def _missing(root: Path, split: str) -> str:
@@ -118,73 +111,55 @@ def _missing(root: Path, split: str) -> str:
     return f"{root} holds no {split}/; give the folder that holds train/ and val/, each with a folder per class"
 
 
-def _faults_alone(part: Split) -> List[str]:
+def _faults_alone(part: Split) -> Iterator[str]:
     folder, left_out = part.folder, part.left_out
-    if part.classes == (INNER,) and os.path.isfile(os.path.join(folder, _TINY_LIST)):
-        tiny = f"{folder} is Tiny-ImageNet's as it is unpacked, all classes in {INNER}/"
-        return [f"{tiny}; {_sorting(folder, os.path.join(folder, _TINY_LIST))}"]
-    if left_out.unsorted or (left_out.loose and not part.classes):
-        images = counted(left_out.unsorted or left_out.loose, "image")
-        if part.subset == "train":
-            return [f"{folder} has {images} outside class folders; move each into the folder of its class"]
-        return [f"{folder} is not sorted ({images} outside class folders); {_sorting(folder)}, LIST being valprep.sh"]
-    if not part.classes:
-        packed = any(name.endswith(".tar") for name in os.listdir(folder))
-        if packed:
-            return [f"{folder} holds archives that are still packed; extract each into a folder of its name"]
-        return [f"{folder} holds no class folders; put the images there, a folder per class"]
     empty = [name for name, count in zip(part.classes, part.class_counts()) if not count]
-    if empty:
-        classes = counted(len(empty), "class", "classes")
-        inner = _inner(os.path.join(folder, empty[0])) if left_out.folders else ""
-        if inner:
-            deeper = f"{folder} has {classes} without images ({some(empty)}): they lie deeper, in {empty[0]}/{inner}/"
-            return [f"{deeper}; move what is there into the folders train/CLASS/ and val/CLASS/"]
-        return [f"{folder} has {classes} without images ({some(empty)}); fill or remove them"]
-    return []
+    tiny_list = os.path.join(folder, _TINY_LIST)
+    if part.classes == (INNER,) and os.path.isfile(tiny_list):
+        what = f"{folder} is Tiny-ImageNet's as it is unpacked, all classes in {INNER}/"
+        yield f"{what}; {_sorting(folder, tiny_list)}"
+    elif left_out.unsorted or (left_out.loose and not part.classes):
+        images = f"{counted(left_out.unsorted or left_out.loose, 'image')} outside class folders"
+        if part.subset == "train":
+            yield f"{folder} has {images}; move each into the folder of its class"
+        else:
+            yield f"{folder} is not sorted ({images}); {_sorting(folder, 'LIST')}, LIST being valprep.sh"
+    elif not part.classes:
+        advice = "put one per class there, or extract each archive into a folder of its name"
+        yield f"{folder} holds no class folders; {advice}"
+    elif empty:
+        advice = "move what lies deeper into train/CLASS/ and val/CLASS/, or " if left_out.folders else ""
+        yield f"{folder} has {counted(len(empty), 'class')} without images ({some(empty)}); {advice}fill or remove them"
 
 
-def _inner(folder: str) -> str:
-    """The name of a sub-folder of a class folder with images, or folders, in it; else an empty string."""
-    for entry in sorted(entries(folder), key=lambda entry: entry.name):
-        if is_folder(entry) and any(is_folder(one) or is_image(one.name) for one in entries(entry.path)):
-            return entry.name
-    return ""
-
-
-def _sorting(folder: str, list_path: str = "LIST") -> str:
+def _sorting(folder: str, list_path: str) -> str:
     root = os.path.dirname(folder)
     return f"run python torch_imagenet/main.py check-data --data-path {root} --sort-val {list_path}"
 
 
-def _missing_classes(one: Split, other: Split) -> List[str]:
+def _missing_classes(one: Split, other: Split) -> Iterator[str]:
     missing = sorted(set(one.classes) - set(other.classes))
-    if not missing:
-        return []
-    classes = counted(len(missing), "class", "classes")
     alike = look_alikes(missing, set(other.classes) - set(one.classes))
     if alike:
-        pairs = some([f"{ascii(name)} and {ascii(here)}" for name, here in alike.items()])
-        named = counted(len(alike), "class", "classes")
-        return [
-            f"{other.folder} has {named} of {one.subset}/ under names that look alike and are spelt otherwise"
-            f" ({pairs}); rename the folders in one of them"
-        ]
-    return [f"{other.folder} lacks {classes} of {one.subset}/ ({some(missing)}); both need the same classes"]
+        has = f"{other.folder} has {counted(len(alike), 'class')} of {one.subset}/ under names that look alike"
+        yield f"{has} and are spelt otherwise ({_pairs(alike)}); rename the folders in one of them"
+    elif missing:
+        lacks = f"{other.folder} lacks {counted(len(missing), 'class')} of {one.subset}/"
+        yield f"{lacks} ({some(missing)}); both need the same classes"
 
 
-def _alike_within(part: Split) -> List[str]:
-    alike = look_alikes(part.classes, part.classes)
-    pairs = some([f"{ascii(name)} and {ascii(other)}" for name, other in alike.items()])
-    return [f"{part.subset}/: two classes have names that look alike ({pairs})"] if alike else []
+def _pairs(alike: Dict[str, str]) -> str:
+    return some([f"{ascii(name)} and {ascii(other)}" for name, other in alike.items()])
 
 
-def _remarks(split: str, left_out: LeftOut) -> List[str]:
-    lines = []
-    if left_out.files:
-        lines.append(f"{split}/: {counted(left_out.files, 'file')} left out, hidden or no image by name")
-    if left_out.folders:
-        lines.append(f"{split}/: {counted(left_out.folders, 'folder')} left out, hidden or inside a class folder")
-    if left_out.loose - left_out.unsorted:
-        lines.append(f"{split}/: {counted(left_out.loose - left_out.unsorted, 'image')} left out, in no class folder")
-    return lines
+def _remarks(part: Split) -> Iterator[str]:
+    left_out, alike = part.left_out, look_alikes(part.classes, part.classes)
+    for number, what, why in (
+        (left_out.files, "file", "hidden or no image by name"),
+        (left_out.folders, "folder", "hidden or inside a class folder"),
+        (left_out.loose - left_out.unsorted, "image", "in no class folder"),
+    ):
+        if number:
+            yield f"{part.subset}/: {counted(number, what)} left out, {why}"
+    if alike:
+        yield f"{part.subset}/: two classes have names that look alike ({_pairs(alike)})"

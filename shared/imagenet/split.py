@@ -1,31 +1,30 @@
 """One split of ImageNet, train/ or val/: a folder per class, the images directly in it.
 
-File names decide which files are images, their labels and their order, as in torchvision's ImageFolder; the contents
-are checked when they are read, or by the mode check-data. Unlike in ImageFolder, hidden files, hidden folders and
-deeper levels are left out, and counted. Class folders of Tiny-ImageNet, which have their images in a sub-folder
-`images`, are accepted.
+File names decide which files are images, their labels and their order, as in torchvision's ImageFolder; but hidden
+files, hidden folders and deeper levels are left out, and counted. Class folders of Tiny-ImageNet, which have their
+images in a sub-folder `images`, are accepted.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from shared.errors import UsageError
+from shared.imagenet.decode import FORMATS
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import OPEN_SHARDS, Extent
 from shared.rng import epoch_order
 from shared.system.paths import reading
 from shared.text import in_utf8, of_system, raw
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 WHOLE = "whole"  # the order of an epoch that shuffles all images together
 INNER = "images"
@@ -34,8 +33,7 @@ _THREADS = 8  # for network file systems; one is enough for a local disk
 _GONE = -1  # the size of a broken link, which is a bad image when it is read
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """How many files and folders of a split are not among its images."""
 
     files: int = 0  # not named as images, hidden, or not regular files
@@ -43,55 +41,44 @@ class LeftOut:
     loose: int = 0  # images outside class folders
     unsorted: int = 0  # those of them named as in the official validation archive
 
-    def __add__(self, other: LeftOut) -> LeftOut:
-        return LeftOut(
-            self.files + other.files,
-            self.folders + other.folders,
-            self.loose + other.loose,
-            self.unsorted + other.unsorted,
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one split as files in class folders, ordered by class and then by name. Cheap to pickle.
+    """The images of one split as files in class folders, ordered by class and then by name.
 
-    `folder` is the absolute path. Image i has class `classes[labels[i]]`, labels int32 [images]; its file name below
-    the class folder is `names[offsets[i]:offsets[i + 1]]`, as bytes of the file system, offsets int64 [images + 1].
-    `classes` is sorted and may include classes without images. `fingerprint` is the SHA-256 of relative names and
-    sizes. `shards.split.ShardSplit` is the same for tar shards.
+    Image i has class `classes[labels[i]]`; its file name below the class folder is `names[offsets[i]:offsets[i + 1]]`.
     """
 
-    folder: str
-    classes: Tuple[str, ...] = field(repr=False)
-    labels: np.ndarray = field(repr=False)
-    names: bytes = field(repr=False)
-    offsets: np.ndarray = field(repr=False)
+    folder: str  # the absolute path
+    classes: Tuple[str, ...] = field(repr=False)  # sorted; some may be without images
+    labels: np.ndarray = field(repr=False)  # int32 [images]
+    names: bytes = field(repr=False)  # in the bytes of the file system
+    offsets: np.ndarray = field(repr=False)  # int64 [images + 1]
     left_out: LeftOut
-    fingerprint: str
+    fingerprint: str  # the SHA-256 of relative names and sizes
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """The name of an image, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
+        """The name of an image as it is stored, as in 'n01440764/n01440764_18.JPEG'. Raises IndexError."""
         return self.relative_name(index)
 
     def relative_name(self, index: int) -> str:
-        """Class and file name of an image, however it is stored. Raises IndexError."""
+        """Class and file name of an image, however it is stored."""
         return f"{self.classes[self.labels[index]]}/{self.file_name(index)}"
 
     def file_name(self, index: int) -> str:
-        """The file name of an image without its class. Raises IndexError."""
+        """The file name of an image without its class."""
         index = range(len(self))[index]
         return self.names[self.offsets[index] : self.offsets[index + 1]].decode("utf-8", "surrogateescape")
 
     def full_name(self, index: int) -> str:
-        """The name of an image within the data set. Raises IndexError."""
+        """The name of an image within the data set."""
         return f"{self.subset}/{self.name(index)}"
 
     def path(self, index: int) -> str:
-        """The absolute path of an image. Raises IndexError."""
+        """The absolute path of an image."""
         return os.path.join(self.folder, of_system(self.name(index)))
 
     @property
@@ -105,7 +92,7 @@ class Split:
         return OPEN_SHARDS
 
     def extent(self, index: int) -> Extent:
-        """The location of the bytes of an image. Raises IndexError."""
+        """The location of the bytes of an image."""
         return Extent(self.path(index))
 
     @property
@@ -115,12 +102,10 @@ class Split:
 
     def ordered(self, order: str) -> Split:
         """Return the split with the `order` of an interrupted run. Raises UsageError if it cannot have it."""
-        if order == self.order:
-            return self
-        raise UsageError(
-            "the run took its images from other shards or from a URL, in another order; give what it had with"
-            " --data-path"
-        )
+        if order != self.order:
+            what = "the run took its images from other shards or from a URL, in another order"
+            raise UsageError(f"{what}; give what it had with --data-path")
+        return self
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
         """A permutation of the images for training in this zero-based epoch, int64 [images]."""
@@ -135,36 +120,41 @@ class Split:
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
 
-def scan(folder: str) -> Split:
-    """List the split's folders with the sizes of all files. Raises DataError if a folder cannot be read.
+def read_arrays(content: bytes, names: Iterable[str]) -> Dict[str, np.ndarray]:
+    """Return the named arrays of a .npz file. Raises ValueError where one is missing or the file is damaged."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except Exception as error:  # NumPy and zipfile raise some ten kinds at damaged files
+        raise ValueError("no array file") from error
 
-    Links to folders and files are followed; a broken link counts as an image.
-    """
+
+def listing(counts: np.ndarray, names: bytes, lengths: np.ndarray) -> Dict[str, Any]:
+    """The fields of a `Split` for the number of images of each class, and for all names with their lengths."""
+    return {
+        "labels": np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        "names": names,
+        "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
+    }
+
+
+def scan(folder: str) -> Split:
+    """List the split with the sizes of all files. Links are followed; a broken one is an image. Raises DataError."""
     folder = os.path.abspath(folder)
     classes, left_out = class_folders(folder)
     digest = hashlib.sha256()
-    counts, names = [], []
-    lengths: List[int] = []
+    counts: List[int] = []
+    names: List[bytes] = []
     with ThreadPoolExecutor(_THREADS) as threads:
         paths = [os.path.join(folder, of_system(name)) for name in classes]
-        for name, (images, others) in zip(classes, threads.map(_images, paths)):
-            encoded = [os.fsencode(image) for image, _ in images]
-            prefix = raw(name) + b"/"
-            for image, (_, size) in zip(encoded, images):
-                digest.update(b"%b%b\0%d\n" % (prefix, image, size))
+        for name, (images, files, folders) in zip(classes, threads.map(_images, paths)):
+            for image, size in images:
+                names.append(os.fsencode(image))
+                digest.update(b"%b/%b\0%d\n" % (raw(name), names[-1], size))
             counts.append(len(images))
-            names.append(b"".join(encoded))
-            lengths += map(len, encoded)
-            left_out += others
-    return Split(
-        folder=folder,
-        classes=classes,
-        labels=np.repeat(np.arange(len(classes), dtype=np.int32), counts),
-        names=b"".join(names),
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
-        left_out=left_out,
-        fingerprint=digest.hexdigest(),
-    )
+            left_out = left_out._replace(files=left_out.files + files, folders=left_out.folders + folders)
+    fields = listing(np.array(counts, np.int64), b"".join(names), np.array([len(name) for name in names], np.int64))
+    return Split(folder=folder, classes=classes, left_out=left_out, fingerprint=digest.hexdigest(), **fields)
 
 
 def class_folders(folder: str) -> Tuple[Tuple[str, ...], LeftOut]:
@@ -206,35 +196,27 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is an image."""
-    return not is_hidden(name) and os.path.splitext(name)[1].lower() in EXTENSIONS
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in FORMATS
 
 
-def _images(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut]:
-    """Return the names and sizes of the images of a class folder, sorted by name, and what is left out."""
-    images, left_out, has_inner = _images_in(folder)
-    if images or not has_inner:
-        return images, left_out
-    inner, others, _ = _images_in(os.path.join(folder, INNER))
-    images = [(f"{INNER}/{name}", size) for name, size in inner]
-    return images, left_out + others + LeftOut(folders=-1 if images else 0)
-
-
-def _images_in(folder: str) -> Tuple[List[Tuple[str, int]], LeftOut, bool]:
-    """As `_images` without sub-folders, and whether there is a sub-folder `images`."""
-    images = []
-    files = folders = 0
-    has_inner = False
+def _images(folder: str, look_deeper: bool = True) -> Tuple[List[Tuple[str, int]], int, int]:
+    """The names and sizes of the images of a class folder, sorted by name; how many files and folders are left out."""
+    images, files, folders = [], 0, []
     for entry in entries(folder):
         if is_folder(entry):
-            folders += 1
-            has_inner = has_inner or entry.name == INNER
+            folders.append(entry.name)
+            continue
+        size = _size(entry) if is_image(entry.name) else None
+        if size is None:
+            files += 1
         else:
-            size = _size(entry) if is_image(entry.name) else None
-            if size is None:
-                files += 1
-            else:
-                images.append((entry.name, size))
-    return sorted(images, key=lambda image: in_utf8(image[0])), LeftOut(files, folders), has_inner
+            images.append((entry.name, size))
+    images.sort(key=lambda image: in_utf8(image[0]))
+    if images or not look_deeper or INNER not in folders:
+        return images, files, len(folders)
+    inner, more_files, more_folders = _images(os.path.join(folder, INNER), look_deeper=False)
+    images = [(f"{INNER}/{name}", size) for name, size in inner]
+    return images, files + more_files, len(folders) + more_folders - bool(images)
 
 
 def _size(entry: os.DirEntry[str]) -> Optional[int]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from shared.errors import UsageError
 
@@ -18,28 +17,16 @@ ADAPTERS = {"torch_imagenet": ("torch_npu",), "tf_seresnet": ("npu_bridge", "npu
 # The exports of the ImageNet originals' env_npu.sh, without HCCL_IF_IP: SENet154 sets it to the host's first address,
 # which may be a container's bridge; --local_addr sets it here. The CIFAR-10 half sets JOB_ID, RANK_ID and
 # RANK_SIZE itself.
-_EXPORTED: Dict[str, Dict[str, str]] = {
-    "torch_imagenet": {
-        "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
-        "ASCEND_GLOBAL_LOG_LEVEL": "3",
-        "ASCEND_GLOBAL_EVENT_ENABLE": "0",
-        "TASK_QUEUE_ENABLE": "1",
-        "PTCOPY_ENABLE": "1",
-        "COMBINED_ENABLE": "1",
-        "DYNAMIC_OP": "ADD#MUL",
-        "HCCL_WHITELIST_DISABLE": "1",
-    },
-    "tf_seresnet": {},
+_EXPORTED = {
+    "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
+    "ASCEND_GLOBAL_LOG_LEVEL": "3",
+    "ASCEND_GLOBAL_EVENT_ENABLE": "0",
+    "TASK_QUEUE_ENABLE": "1",
+    "PTCOPY_ENABLE": "1",
+    "COMBINED_ENABLE": "1",
+    "DYNAMIC_OP": "ADD#MUL",
+    "HCCL_WHITELIST_DISABLE": "1",
 }
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a launcher runs: main.py's --device, the <device-id> of the output folder, and variables to export."""
-
-    device: str
-    device_id: str
-    exported: Mapping[str, str]
 
 
 def placement(
@@ -49,48 +36,40 @@ def placement(
     count: int,
     environment: Mapping[str, str],
     own: Mapping[str, str],
-) -> Placement:
-    """The placement for --device, --device_id (None if absent) and the number of devices on this machine.
+) -> Tuple[str, str, Dict[str, str]]:
+    """Where a launcher runs: main.py's --device, the <device-id> of the output folder, and variables to export.
 
+    `requested` and `device_id` are --device and --device_id, `count` the number of devices on this machine.
     ASCEND_DEVICE_ID in `environment` overrides --device_id, as documented. Variables set there are not exported again;
     with etp_running_flag=true the common ones are expected there. `own` are this launcher's additional exports on an
     NPU. Raises UsageError if the options contradict each other.
     """
     device = "npu" if requested is None else requested
     kind, _, index = device.partition(":")
-    number = _checked(index, "--device") if index else _number(device_id, environment, count)
+    number = index
+    if not index and count == 1:
+        number = environment.get("ASCEND_DEVICE_ID", "0" if device_id is None else device_id)
+    elif not index:  # the first of several
+        if device_id not in (None, "0"):
+            raise UsageError(f"--device_id names one device, and the launcher uses the first {count}; leave it out")
+        number = "0"
+    if not re.fullmatch("[0-9]{1,4}", number):  # it names a folder inside the output folder
+        option = "--device" if index else "--device_id (or ASCEND_DEVICE_ID)"
+        raise UsageError(f"{number!r} is not a device number; give {option} 0, 1, ...")
+    number = str(int(number))
     if not index and number != "0":
         if kind == "auto":
             raise UsageError(f"device {number} is of an unknown kind; name it, as in --device=cuda")
         device = kind if kind == "cpu" else f"{kind}:{number}"
-    common = {} if environment.get("etp_running_flag") == "true" else _EXPORTED[half]
+    common = _EXPORTED if half == "torch_imagenet" and environment.get("etp_running_flag") != "true" else {}
     exported = {**common, **own} if kind == "npu" else {}
-    return Placement(device, number, {name: value for name, value in exported.items() if name not in environment})
+    return device, number, {name: value for name, value in exported.items() if name not in environment}
 
 
 def check_adapter(packages: Sequence[str]) -> None:
     """Raise UsageError if `packages` is not empty and none of them is installed."""
-    if packages and not any(importlib.util.find_spec(name) for name in packages):
+    if packages and not any(map(importlib.util.find_spec, packages)):
         raise UsageError(
             f"this launcher is for an Ascend NPU, and {sys.executable} has no {' or '.join(packages)}; name a Python"
             " that has it with PYTHON=..., or another device with --device=cuda, --device=cpu or --device=auto"
         )
-
-
-def _number(device_id: Optional[str], environment: Mapping[str, str], count: int) -> str:
-    """The device's number; of several devices the first, 0."""
-    if count > 1:
-        if device_id not in (None, "0"):
-            raise UsageError(
-                f"--device_id names one device, but the launcher uses {count}, 0 to {count - 1}; leave it out"
-            )
-        return "0"
-    number = environment.get("ASCEND_DEVICE_ID", device_id)
-    return _checked("0" if number is None else number, "--device_id (or ASCEND_DEVICE_ID)")
-
-
-def _checked(number: str, option: str) -> str:
-    """The device number, validated because it names a folder inside the output folder."""
-    if not re.fullmatch("[0-9]{1,4}", number):
-        raise UsageError(f"{number!r} is not a device number; give {option} 0, 1, ...")
-    return str(int(number))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import List, Sequence
 
-
 from shared.port_check.findings import Check
 from shared.port_check.tolerance import FALSE_ALARM, UNIT_ROUNDOFF
 

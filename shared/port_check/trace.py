@@ -78,15 +78,14 @@ def write_trace(path: Union[str, Path], trace: Trace) -> None:
 def read_trace(path: Union[str, Path]) -> Trace:
     """Read a file of `write_trace`. Raises UsageError where it is none, or of a later version."""
     try:
-        content = Path(path).read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length].decode())
+        content = np.fromfile(str(path), np.uint8)
+        length = int.from_bytes(content[:8].tobytes(), "little")
+        header = json.loads(content[8 : 8 + length].tobytes().decode())
         about = json.loads(header.pop("__metadata__")["trace"])
         tensors = {}
         for name, entry in header.items():
             begin, end = (8 + length + offset for offset in entry["data_offsets"])
-            values = np.frombuffer(content[begin:end], DTYPES[entry["dtype"]])
-            tensors[name] = values.reshape(entry["shape"])
+            tensors[name] = content[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
         calls = [LayerCall(**call) for call in about["calls"]]
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); give a file of --save-trace") from error

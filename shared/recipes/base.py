@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Type, TypeVar
+from typing import Any, Dict, Optional, Tuple, Type, TypeVar
 
 from shared.errors import UsageError
 from shared.schedules import Schedule
@@ -42,9 +42,8 @@ class Recipe:
     def override(self: R, **changes: Any) -> R:
         """The same recipe with these fields replaced.
 
-        `learning_rate`, `scheduler`, `warm_up_epochs`, `milestones`, `factors`, `period`, `factor` and `minimum` change
-        the schedule, whose number of epochs follows the recipe's. Raises UsageError for an unknown field, with the
-        nearest.
+        The names in `_IN_SCHEDULE` change the schedule, whose number of epochs follows the recipe's. Raises UsageError
+        for an unknown field, with the nearest.
         """
         schedule_changes = {_IN_SCHEDULE[key]: changes.pop(key) for key in list(changes) if key in _IN_SCHEDULE}
         schedule_changes["epochs"] = changes.get("epochs", self.epochs)
@@ -80,20 +79,21 @@ class Recipe:
             raise UsageError(f"the stored recipe cannot be read ({error}); train anew") from error
 
     def checked(self: R) -> R:
-        """The recipe itself. Raises UsageError if a value is invalid. A half's recipe adds its own checks."""
-        for wrong, what in (
-            (self.epochs < 1, f"{self.epochs} epochs; give at least 1"),
-            (
-                self.schedule.epochs != self.epochs,
-                f"a schedule of {self.schedule.epochs} epochs in a training of {self.epochs}; give both the same",
-            ),
-            (self.batch_size < 1, f"a batch size of {self.batch_size}; give at least 1"),
-            (not 0 <= self.momentum < 1, f"a momentum of {self.momentum}; give 0 or more and less than 1"),
-            (not 0 <= self.weight_decay < math.inf, f"a weight decay of {self.weight_decay}; give 0 or more"),
-        ):
-            if wrong:
-                raise UsageError(what)
+        """The recipe itself. Raises UsageError if a value is invalid."""
+        for field, (valid, advice) in self.limits().items():
+            if not valid:
+                raise UsageError(f"{field.replace('_', ' ')} {getattr(self, field)} is not possible; give {advice}")
         return self
+
+    def limits(self) -> Dict[str, Tuple[bool, str]]:
+        """By field, whether its value is valid, and which values are. A half's recipe adds its own."""
+        return {
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "schedule": (self.schedule.epochs == self.epochs, f"one of {self.epochs} epochs, as the training has"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "momentum": (0 <= self.momentum < 1, "0 or more and less than 1"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+        }
 
 
 def contradiction(option: str, value: Any, trained: Any) -> UsageError:

@@ -1,4 +1,1 @@
-"""Documented results as data, records of measured runs, and the tables that put one beside the other.
-
-`python -m shared.results` prints them; no number in a table is typed by hand.
-"""
+"""Documented results as data, records of measured runs, and the tables that put one beside the other."""

@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-from shared.cli import standard_streams
 from shared.cli.arguments import Parser, one_of
-from shared.cli.signals import reader_gone
-from shared.errors import UsageError, one_line
+from shared.cli.entry_point import prepare_streams
+from shared.errors import UsageError
+from shared.results.documented import Row
 from shared.results.page.document import page
-from shared.results.publish import publish
-from shared.results.record import read_record
-from shared.results.rows import Row, rows
+from shared.results.record import publish, read_record
+from shared.results.rows import rows
 from shared.results.tables import FORMATS, LANGUAGES, render
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import expanded
+from shared.system.signals import reader_gone
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 _BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<!-- results:end -->)", re.DOTALL)
@@ -27,7 +27,7 @@ _BLOCK = re.compile(r"(<!-- results:begin(?: lang=(?P<lang>[\w-]+))? -->\n).*?(<
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command. Exit status: 0; 1 if `--check` found a difference; 2 for a user's mistake; 141 for SIGPIPE."""
-    standard_streams.prepare()
+    prepare_streams()
     try:
         status = _run(_parser().parse_args(arguments))
         sys.stdout.flush()  # here, where a BrokenPipeError can be handled, and not at Python's exit
@@ -41,34 +41,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m shared.results", description=__doc__)
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=expanded,
-        metavar="RUN",
-        help="a run's folder, a result.json, or a folder of them (default: the records committed under results/)",
+    add = parser.add_argument
+    runs = "a run's folder, a result.json, or a folder of them (default: the records committed under results/)"
+    add("runs", nargs="*", type=expanded, metavar="RUN", help=runs)
+    formats = f"{', '.join(FORMATS)}, html: one page with curves and diagrams (default: text)"
+    add("--format", type=one_of(*FORMATS, "html"), default="text", help=formats)
+    add("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
+    update = (
+        "replace the text between <!-- results:begin --> and <!-- results:end --> in these files; "
+        "<!-- results:begin lang=zh --> gives Chinese headings"
     )
-    parser.add_argument(
-        "--format",
-        type=one_of(*FORMATS, "html"),
-        default="text",
-        help=", ".join(FORMATS) + ", html: one page with curves and diagrams (default: text)",
-    )
-    parser.add_argument("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
-    parser.add_argument(
-        "--update-readme",
-        nargs="+",
-        type=expanded,
-        metavar="FILE",
-        help="replace the text between <!-- results:begin --> and <!-- results:end --> in these files; "
-        "<!-- results:begin lang=zh --> gives Chinese headings",
-    )
-    parser.add_argument(
-        "--publish", action="store_true", help="copy the named runs' records to results/, to be committed"
-    )
-    parser.add_argument(
-        "--check", nargs="+", type=expanded, metavar="FILE", help="exit 1 if --update-readme would change one of these"
-    )
+    add("--update-readme", nargs="+", type=expanded, metavar="FILE", help=update)
+    add("--publish", action="store_true", help="copy the named runs' records to results/, to be committed")
+    check = "exit 1 if --update-readme would change one of these"
+    add("--check", nargs="+", type=expanded, metavar="FILE", help=check)
     return parser
 
 
@@ -100,11 +86,13 @@ def find_records(runs: Sequence[str]) -> List[Path]:
     if not runs:
         return sorted(COMMITTED.rglob("*.json"))
     found: List[Path] = []
-    for run in runs:
-        path = Path(run)
+    for path in map(Path, runs):
         files = _in_folder(path) if path.is_dir() else [path] if path.is_file() else []
+        if not files and path.is_dir() and any(path.rglob("config.json")):
+            run = min(path.rglob("config.json")).parent
+            raise UsageError(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
         if not files:
-            raise UsageError(_no_record(path))
+            raise UsageError(f"no record at {path}; name a run's folder or the result.json in it")
         found += files
     return list(dict.fromkeys(path.resolve() for path in found))
 
@@ -119,36 +107,25 @@ def _in_folder(folder: Path) -> List[Path]:
     return sorted(folder.rglob("result.json")) or ([] if has_runs else sorted(folder.rglob("[!.]*.json")))
 
 
-def _no_record(path: Path) -> str:
-    unfinished = sorted(path.rglob("config.json")) if path.is_dir() else []
-    if not unfinished:
-        return one_line(f"no record at {path}; name a run's folder or the result.json in it")
-    run = unfinished[0].parent
-    return one_line(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
-
-
 def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:
     """The text of a Markdown file, and the same with up-to-date results blocks."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read {path} ({getattr(error, 'strerror', None) or error}); name a Markdown file"
-        ) from error
-    blocks = list(_BLOCK.finditer(text))
-    if not blocks:
-        raise UsageError(
-            f"{path} has no results block; put <!-- results:begin --> and <!-- results:end --> on lines of "
-            "their own where the tables belong"
-        )
-    updated = text
-    for block in reversed(blocks):
+
+    def updated(block: re.Match[str]) -> str:
         language = block.group("lang") or "en"
         if language not in LANGUAGES:
             raise UsageError(f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}")
-        table = block.group(1) + "\n" + render(table_rows, "markdown", language) + "\n" + block.group(3)
-        updated = updated[: block.start()] + table + updated[block.end() :]
-    return text, updated
+        return f"{block.group(1)}\n{render(table_rows, 'markdown', language)}\n{block.group(3)}"
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path} ({reason}); name a Markdown file") from error
+    after, blocks = _BLOCK.subn(updated, text)
+    if not blocks:
+        advice = "put <!-- results:begin --> and <!-- results:end --> on lines of their own where the tables belong"
+        raise UsageError(f"{path} has no results block; {advice}")
+    return text, after
 
 
 def _write(path: Path, text: str) -> None:
@@ -162,13 +139,10 @@ def _differs(path: Path, table_rows: Sequence[Row]) -> int:
     text, updated = _with_block(path, table_rows)
     if text == updated:
         return 0
-    sys.stdout.writelines(
-        difflib.unified_diff(text.splitlines(True), updated.splitlines(True), str(path), "as measured", n=0)
-    )
-    print(
-        f"{path}: its results block is out of date; run python -m shared.results --update-readme {path}",
-        file=sys.stderr,
-    )
+    lines = (text.splitlines(True), updated.splitlines(True))
+    sys.stdout.writelines(difflib.unified_diff(*lines, str(path), "as measured", n=0))
+    advice = f"run python -m shared.results --update-readme {path}"
+    print(f"{path}: its results block is out of date; {advice}", file=sys.stderr)
     return 1
 
 

@@ -1,4 +1,4 @@
-"""The result tables of the four originals, row by row, as data.
+"""The rows of the results tables, and those of the four originals' documents as data.
 
 Every accuracy and throughput is a document's own number; `None` means that the document does not give it. Batch sizes,
 image counts and footnotes come from the originals' scripts and say how a number was measured.
@@ -11,30 +11,34 @@ from typing import Any, Optional, Tuple
 
 
 @dataclass(frozen=True)
-class Documented:
-    """One row of an original's table. Accuracies in percent, times as named, counts in images."""
+class Row:
+    """One row of a table; None is unknown. Accuracies in percent, times as named, counts in images."""
 
     network: str
     dataset: str
-    hardware: str
-    devices: Optional[int] = None
+    kind: str  # documented, measured or not measured
+    settings: Optional[str] = None
+    hardware: Optional[str] = None
+    precision: Optional[str] = None
     batch_size: Optional[int] = None  # over all devices
     epochs: Optional[int] = None
-    schedule: Optional[str] = None  # learning rate; E is the epoch, counted from 0
-    precision: Optional[str] = None
-    source: str = ""  # title of the document
-    footnotes: Tuple[str, ...] = ()
+    steps: Optional[int] = None
     top1: Optional[float] = None
+    top1_std: Optional[float] = None
     top5: Optional[float] = None
+    top5_std: Optional[float] = None
     images_per_second: Optional[float] = None
     step_ms: Optional[float] = None
     hours: Optional[float] = None
     images_evaluated: Optional[int] = None  # behind the accuracy, as the original's code counts
-    framework: Optional[str] = None
-    recipe: Optional[str] = None  # the recipe of this project that repeats the row
+    runs: Optional[int] = None
+    source: Optional[str] = None  # title of the document, or measured commit
+    footnotes: Tuple[str, ...] = ()
+    recipe: Optional[str] = None  # of this project, that repeats a documented row; in no table
 
 
-_SENET154_NOTES = (
+_CIFAR = "SENet-Tensorflow"  # the title of the document
+_SENET154_NOTES: Tuple[str, ...] = (
     "Accuracy from one device's share, 6,250 of the 50,000 validation images: the original never adds up "
     "its ranks. Batch size from its scripts.",
 )
@@ -56,120 +60,74 @@ _CIFAR_NOTE = (
     "Top-1 is 100 minus the documented error; the original normalises test images with the test set's own "
     "statistics. Its ms/step is that of one single step and includes a second forward pass."
 )
-_CIFAR_GPU_NOTE = (
+_CIFAR_GPU_NOTES = (
+    _CIFAR_NOTE,
     "Batch size and epochs are the document's. The original's GPU script has others (64 images x 782 steps "
-    "x 90 epochs, rate lowered at epochs 50 and 70); which of the two was measured is not stated."
+    "x 90 epochs, rate lowered at epochs 50 and 70); which of the two was measured is not stated.",
 )
-_CIFAR_NPU_NOTE = "About 8 hours, device not stated; 160 x 391 steps of 91 ms account for 1.6 of them."
-_CIFAR_PAPER_NOTE = (
+_CIFAR_NPU_NOTES = (_CIFAR_NOTE, "About 8 hours, device not stated; 160 x 391 steps of 91 ms account for 1.6 of them.")
+_PAPER_NOTES = (
     "Another network: the paper's SE-ResNet-110 has 54 basic blocks with one gate each (1.74 M parameters), "
-    "the port's has bottlenecks with a gate after every convolution (3,504,422 parameters)."
+    "the port's has bottlenecks with a gate after every convolution (3,504,422 parameters).",
 )
 
-_STEP = "0.6*0.1^floor(E/30)"
-_COSINE = "0.3*(1+cos(E*pi/120))"
-_SENET154_RECIPES = {  # by schedule
-    _STEP: "senet154_step",
-    "1*0.45^floor(E/10)": "senet154_step45",
-    "0.6*0.93^E": "senet154_exponential",
-    _COSINE: "senet154_cosine",
-}
-_CIFAR_SCHEDULE = "0.01, then 0.1 from epoch 2, 0.01 from 80, 0.001 from 120"
+
+def _row(
+    network: str, source: str, recipe: str, schedule: str, hardware: str, notes: Tuple[str, ...], **values: Any
+) -> Row:
+    """`schedule` is the learning rate, in which E is the epoch, counted from 0."""
+    dataset = "cifar-10" if network == "se_resnet110" else "imagenet"
+    values.update(settings=f"{recipe}: {schedule}", hardware=hardware, source=source, footnotes=notes, recipe=recipe)
+    return Row(network, dataset, "documented", **values)
 
 
-def _senet154(hardware: str, schedule: str, images_per_second: float, top1: float, top5: float) -> Documented:
-    return Documented(
-        "senet154",
-        "imagenet",
-        hardware,
-        8,
-        1024,
-        120,
-        schedule,
-        "O2",
-        "SENet154",
-        _SENET154_NOTES
-        + (() if schedule == _COSINE else (_STEPPED_NOTE,))
-        + ((_SENET154_LATER_NOTE,) if hardware == "NPU" else ()),
-        top1=top1,
-        top5=top5,
-        images_evaluated=6250,
-        images_per_second=images_per_second,
-        recipe=_SENET154_RECIPES[schedule],
-    )
+def _cifar(recipe: str, hardware: str, error: float, notes: Tuple[str, ...], **values: Any) -> Row:
+    schedule = "0.01, then 0.1 from epoch 2, 0.01 from 80, 0.001 from 120"
+    values.update(top1=round(100 - error, 2), images_evaluated=10000, batch_size=128, epochs=160)
+    return _row("se_resnet110", _CIFAR, recipe, schedule, hardware, notes, **values)
 
 
-def _se_resnet50(hardware: str, devices: int, epochs: int, framework: str, **measured: Any) -> Documented:
-    return Documented(
-        "se_resnet50",
-        "imagenet",
-        hardware,
-        devices,
-        128 * devices,
-        epochs,
-        f"cosine from {0.6 if devices == 8 else 0.1}, 5 epochs warm-up",
-        "O2" if measured else None,
-        "SE-ResNet-50 for PyTorch",
-        _SE_RESNET50_NOTES if measured else _COMPETITOR_NOTES,
-        framework=framework,
-        images_evaluated=49664 if "top1" in measured else None,
-        recipe=f"se_resnet50_{devices}p",
-        **measured,
-    )
+def _senet154(recipe: str, schedule: str, hardware: str, rate: float, top1: float, top5: float) -> Row:
+    notes = _SENET154_NOTES + (() if recipe == "senet154_cosine" else (_STEPPED_NOTE,))
+    notes += (_SENET154_LATER_NOTE,) if hardware == "NPU" else ()
+    measured = {"images_per_second": rate, "top1": top1, "top5": top5, "images_evaluated": 6250}
+    trained = {"precision": "O2", "batch_size": 1024, "epochs": 120}
+    return _row("senet154", "SENet154", recipe, schedule, f"8 x {hardware}", notes, **trained, **measured)
 
 
-def _pnasnet(framework: str, devices: int, epochs: int, images_per_second: float, **measured: Any) -> Documented:
-    return Documented(
-        "pnasnet5large",
-        "imagenet",
-        "NPU",
-        devices,
-        32 * devices,
-        epochs,
-        "cosine from 0.4",
-        "O2",
-        "PnasNet5Large",
-        _PNASNET_NOTES if measured else _PNASNET_SHORT_NOTES,
-        images_per_second=images_per_second,
-        framework=framework,
-        images_evaluated=49920 if measured else None,
-        recipe=f"pnasnet5large_{devices}p",
-        **measured,
-    )
+def _se_resnet50(devices: int, hardware: str, **measured: Any) -> Row:
+    schedule = f"cosine from {0.6 if devices == 8 else 0.1}, 5 epochs warm-up"
+    recipe, hardware = f"se_resnet50_{devices}p", f"{devices} x {hardware}"
+    notes = _SE_RESNET50_NOTES if measured else _COMPETITOR_NOTES
+    measured.update(batch_size=128 * devices, epochs=100 if devices == 8 else 1)
+    return _row("se_resnet50", "SE-ResNet-50 for PyTorch", recipe, schedule, hardware, notes, **measured)
 
 
-def _cifar(hardware: str, error: float, footnotes: Tuple[str, ...], **trained: Any) -> Documented:
-    if trained:
-        trained.update(devices=1, batch_size=128, epochs=160, schedule=_CIFAR_SCHEDULE, images_evaluated=10000)
-    top1 = round(100 - error, 2)
-    source = "SENet-Tensorflow"
-    return Documented("se_resnet110", "cifar-10", hardware, source=source, footnotes=footnotes, top1=top1, **trained)
+def _pnasnet(devices: int, framework: str, rate: float, **measured: Any) -> Row:
+    recipe, hardware = f"pnasnet5large_{devices}p", f"{devices} x NPU, {framework}"
+    notes = _PNASNET_NOTES if measured else _PNASNET_SHORT_NOTES
+    measured.update(images_per_second=rate, precision="O2", batch_size=32 * devices, epochs=90 if devices == 8 else 1)
+    return _row("pnasnet5large", "PnasNet5Large", recipe, "cosine from 0.4", hardware, notes, **measured)
 
 
-ROWS: Tuple[Documented, ...] = (
-    _cifar("paper", 5.21, (_CIFAR_PAPER_NOTE,)),
-    _cifar("V100", 5.21, (_CIFAR_NOTE, _CIFAR_GPU_NOTE), step_ms=141.0, recipe="se_resnet110_gpu"),
-    _cifar(
-        "Ascend 910",
-        5.45,
-        (_CIFAR_NOTE, _CIFAR_NPU_NOTE),
-        step_ms=91.0,
-        hours=8.0,
-        precision="mixed",
-        recipe="se_resnet110_npu",
-    ),
-    _senet154("GPU", _STEP, 955.433, 79.130, 94.058),
-    _senet154("GPU", "1*0.45^floor(E/10)", 954.725, 78.341, 93.945),
-    _senet154("GPU", "0.6*0.93^E", 949.309, 78.100, 94.010),
-    _senet154("GPU", _COSINE, 951.374, 80.161, 94.879),
-    _senet154("NPU", _STEP, 1524.537, 78.599, 93.849),
-    _senet154("NPU", _COSINE, 1522.120, 80.048, 94.799),
-    _se_resnet50("competitor V", 1, 1, "torch 1.5"),
-    _se_resnet50("competitor V", 8, 100, "torch 1.5"),
-    _se_resnet50("NPU", 1, 1, "torch 1.8", images_per_second=747.41),
-    _se_resnet50("NPU", 8, 100, "torch 1.8", images_per_second=5306.66, top1=77.521),
-    _pnasnet("torch 1.5", 1, 1, 45.0),
-    _pnasnet("torch 1.5", 8, 90, 353.0, top1=78.842),
-    _pnasnet("torch 1.8", 1, 1, 69.0),
-    _pnasnet("torch 1.8", 8, 90, 353.0, top1=79.625),
+_STEP, _COSINE = "0.6*0.1^floor(E/30)", "0.3*(1+cos(E*pi/120))"
+
+ROWS: Tuple[Row, ...] = (
+    Row("se_resnet110", "cifar-10", "documented", hardware="paper", top1=94.79, source=_CIFAR, footnotes=_PAPER_NOTES),
+    _cifar("se_resnet110_gpu", "1 x V100", 5.21, _CIFAR_GPU_NOTES, step_ms=141.0),
+    _cifar("se_resnet110_npu", "1 x Ascend 910", 5.45, _CIFAR_NPU_NOTES, step_ms=91.0, hours=8.0, precision="mixed"),
+    _senet154("senet154_step", _STEP, "GPU", 955.433, 79.130, 94.058),
+    _senet154("senet154_step45", "1*0.45^floor(E/10)", "GPU", 954.725, 78.341, 93.945),
+    _senet154("senet154_exponential", "0.6*0.93^E", "GPU", 949.309, 78.100, 94.010),
+    _senet154("senet154_cosine", _COSINE, "GPU", 951.374, 80.161, 94.879),
+    _senet154("senet154_step", _STEP, "NPU", 1524.537, 78.599, 93.849),
+    _senet154("senet154_cosine", _COSINE, "NPU", 1522.120, 80.048, 94.799),
+    _se_resnet50(1, "competitor V, torch 1.5"),
+    _se_resnet50(8, "competitor V, torch 1.5"),
+    _se_resnet50(1, "NPU, torch 1.8", images_per_second=747.41, precision="O2"),
+    _se_resnet50(8, "NPU, torch 1.8", images_per_second=5306.66, precision="O2", top1=77.521, images_evaluated=49664),
+    _pnasnet(1, "torch 1.5", 45.0),
+    _pnasnet(8, "torch 1.5", 353.0, top1=78.842, images_evaluated=49920),
+    _pnasnet(1, "torch 1.8", 69.0),
+    _pnasnet(8, "torch 1.8", 353.0, top1=79.625, images_evaluated=49920),
 )

@@ -1,4 +1,4 @@
-"""`result.json`, the record of a run: built, validated, written atomically and read.
+"""`result.json`, the record of a run: built, validated, written atomically, read and published.
 
 A part that a mode does not have is left out, never zero. NaN is an error. Accuracies are percent, times seconds or
 milliseconds as named, counts images.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Union
@@ -17,35 +18,49 @@ import numpy as np
 from shared.class_names import Match
 from shared.errors import UsageError
 from shared.metrics import Metrics
+from shared.results.rows import beside_documented
+from shared.results.tables import render
+from shared.run.log import RunLog
 from shared.run.provenance import commit
-from shared.system.atomic_files import write_atomic
+from shared.system.atomic_files import make_folder, write_atomic
 from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind, check
 from shared.text import decoded
 
 SCHEMA = 1
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "export", "check-data", "check-port")
+# What a record must have, always and by mode.
+_ALWAYS = ("schema", "half", "mode", "versions", "started", "seconds")
+_NETWORK = ("network", "device.kind", "device.name", "device.count")
+_TRAINING = _NETWORK + tuple(
+    "dataset.name precision batch_size global_batch_size epochs_completed steps_completed images_trained".split()
+)
+_REQUIRED_BY_MODE = {
+    "train": _TRAINING,
+    "finetune": _TRAINING,
+    "profile": _NETWORK,
+    "check-port": _NETWORK,
+    "evaluate": _NETWORK + ("dataset.name", "evaluation.images", "evaluation.loss", "evaluation.top1"),
+    "benchmark": _NETWORK + ("throughput.images_per_second",),
+}
 
 
 def _is_list(value: Any, kind: Kind, null: bool = False) -> bool:
     return isinstance(value, list) and all(null if item is None else kind.accepts(item) for item in value)
 
 
-def _is_square(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_list(row, COUNT) and len(row) == len(value) for row in value)
-
-
 def _is_reliability(value: Any) -> bool:
     """Lists of equal length, an entry per bin of confidence; null where a bin has no images."""
     if not isinstance(value, dict) or set(value) != {"images", "confidence", "accuracy"}:
         return False
-    columns = [value["confidence"], value["accuracy"]]
-    return _is_list(value["images"], COUNT) and all(
-        _is_list(column, PERCENT, null=True) and len(column) == len(value["images"]) for column in columns
-    )
+    percents = all(_is_list(value[name], PERCENT, null=True) for name in ("confidence", "accuracy"))
+    return percents and _is_list(value["images"], COUNT) and len({len(column) for column in value.values()}) == 1
 
 
-_MODE = Kind(lambda value: value in MODES, f"one of {', '.join(MODES)}")
-_NAMES = Kind(lambda value: bool(value) and _is_list(value, Kind(lambda name: isinstance(name, str), "")), "names")
+_ANY_TEXT = Kind(lambda value: isinstance(value, str), "a text")
+_NAMES = Kind(lambda value: bool(value) and _is_list(value, _ANY_TEXT), "names")
+_SQUARE = Kind(
+    lambda value: isinstance(value, list) and all(_is_list(row, COUNT) and len(row) == len(value) for row in value),
+    "a square matrix of counts",
+)
 _TIME = Kind(
     lambda value: isinstance(value, str) and bool(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value)),
     "a time in ISO 8601",
@@ -62,7 +77,7 @@ _THROUGHPUT = {
 _SHAPE: Dict[str, Any] = {
     "schema": Kind(lambda value: value == SCHEMA and value is not True, str(SCHEMA)),
     "half": TEXT,
-    "mode": _MODE,
+    "mode": Kind(lambda value: value in tuple(_REQUIRED_BY_MODE), "a mode with a record"),
     "network": TEXT,
     "recipe": TEXT,
     "depth": COUNT,
@@ -84,12 +99,9 @@ _SHAPE: Dict[str, Any] = {
     "precision": TEXT,
     "memory_format": TEXT,
     "compiled": bool,
-    "batch_size": COUNT,
-    "global_batch_size": COUNT,
-    "epochs_completed": COUNT,
-    "steps_completed": COUNT,
-    "images_trained": COUNT,
-    "bad_images": COUNT,
+    **dict.fromkeys(
+        "batch_size global_batch_size epochs_completed steps_completed images_trained bad_images".split(), COUNT
+    ),
     "throughput": _THROUGHPUT,
     "forward": _THROUGHPUT,
     "peak_memory": COUNT,
@@ -106,7 +118,7 @@ _SHAPE: Dict[str, Any] = {
         "expected_calibration_error": PERCENT,
         "reliability": Kind(_is_reliability, "images, confidence and accuracy of as many bins each"),
         "per_class_accuracy": Kind(lambda value: _is_list(value, PERCENT, null=True), "a list of percentages"),
-        "confusion": Kind(_is_square, "a square matrix of counts"),
+        "confusion": _SQUARE,
     },
     "best": {"epoch": COUNT, "top1": PERCENT},
     "parameters": COUNT,
@@ -114,21 +126,6 @@ _SHAPE: Dict[str, Any] = {
     "commit": TEXT,
     "started": _TIME,
     "seconds": NUMBER,
-}
-_ALWAYS = ("schema", "half", "mode", "versions", "started", "seconds")
-_NETWORK = ("network", "device.kind", "device.name", "device.count")
-_TRAINING = _NETWORK + tuple(
-    "dataset.name precision batch_size global_batch_size epochs_completed steps_completed images_trained".split()
-)
-_REQUIRED_BY_MODE = {
-    "train": _TRAINING,
-    "finetune": _TRAINING,
-    "profile": _NETWORK,
-    "export": ("network",),
-    "check-port": (),
-    "evaluate": _NETWORK + ("dataset.name", "evaluation.images", "evaluation.loss", "evaluation.top1"),
-    "benchmark": _NETWORK + ("throughput.images_per_second",),
-    "check-data": ("dataset.name",),
 }
 
 
@@ -149,18 +146,9 @@ def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
 
 def evaluation_part(metrics: Metrics, checkpoint: Optional[str] = None, skipped: int = 0) -> Dict[str, Any]:
     """The `evaluation` part of a record; `skipped` images could not be read."""
-    return {
-        "images": metrics.images,
-        "skipped": skipped or None,
-        "loss": metrics.loss,
-        "top1": metrics.top1,
-        "top5": metrics.top5,
-        "checkpoint": checkpoint,
-        "expected_calibration_error": metrics.expected_calibration_error,
-        "reliability": metrics.reliability,
-        "per_class_accuracy": metrics.per_class_accuracy,
-        "confusion": metrics.confusion,
-    }
+    names = "images loss top1 top5 expected_calibration_error reliability per_class_accuracy confusion".split()
+    part = {name: getattr(metrics, name) for name in names}
+    return {**part, "skipped": skipped or None, "checkpoint": checkpoint}
 
 
 def evaluated_classes(match: Match, data_classes: Sequence[str]) -> Dict[str, Any]:
@@ -189,28 +177,61 @@ def write_record(path: Union[str, Path], record: Dict[str, Any], advice: str = "
     Raises UsageError if it is invalid or, with the `advice`, if it cannot be written.
     """
     validate(record, str(path))
-    lines = [
-        f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-        for key, value in record.items()
-    ]
+    lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}' for key, value in record.items()]
     try:
         write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
 
 
+def finish(
+    log: RunLog, folder: Path, record: Dict[str, Any], metrics: Metrics, advice: str = "choose another --output-dir"
+) -> None:
+    """Write the record, and a run's last lines: the counts, where the record is, the documented rows above its own.
+
+    Raises UsageError with the `advice` where the record cannot be written.
+    """
+    write_record(folder / "result.json", record, advice)
+    log.succeeded()
+    trained, tested = record.get("bad_images", 0), record["evaluation"].get("skipped", 0)
+    if trained or tested:
+        log.line(f"bad images left out: {trained} in training, {tested} in the evaluation")
+    log.line(evaluation_line(metrics, tested))
+    log.line(f"record: {folder / 'result.json'}")
+    log.line("\n" + render(beside_documented(record)).rstrip())
+
+
 def read_record(path: Union[str, Path]) -> Dict[str, Any]:
     """Read and validate a record. Raises UsageError with file and key if it is missing, damaged or invalid."""
     try:
         record = json.loads(decoded(Path(path).read_bytes()))
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path} ({error.strerror or error}); name a run's folder or its result.json"
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON ({error}); name the result.json that a run wrote") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path} ({reason}); name a run's folder or its result.json") from error
     validate(record, str(path))
     return dict(record)
+
+
+def publish(record: Dict[str, Any], folder: Path) -> Path:
+    """Write the record under `folder`, to be committed: named after the run, without paths of the machine.
+
+    Returns the file. Raises UsageError if the run's code was not committed or the file exists.
+    """
+    revision = record.get("commit", "")
+    if not revision or revision.endswith("-dirty"):
+        raise UsageError(f"the run's code is not a commit ({revision or 'unknown'}); commit, run again, then publish")
+    record = dict(record)
+    for part, key, levels in (("dataset", "path", 1), ("evaluation", "checkpoint", 2)):
+        if key in record.get(part, {}):
+            last = Path(record[part][key]).parts[-levels:]
+            record[part] = dict(record[part], **{key: os.path.join(*last)})
+    parts = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
+    stamp = record["started"][:16].replace(":", "")
+    target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*parts, record["mode"], stamp])) + ".json")
+    if target.exists():
+        raise UsageError(f"{target} is there already; this run has been published")
+    write_record(target, record)
+    return target
 
 
 def validate(record: Any, name: str) -> None:

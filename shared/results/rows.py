@@ -5,78 +5,32 @@ from __future__ import annotations
 import dataclasses
 import re
 import statistics
-from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from shared import recipes
-from shared.results.documented import ROWS, Documented
+from shared.results.documented import ROWS, Row
 
 Record = Dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a table; None is unknown. Accuracies in percent, times as named."""
-
-    network: str
-    dataset: str
-    kind: str  # documented, measured or not measured
-    settings: Optional[str] = None
-    hardware: Optional[str] = None
-    precision: Optional[str] = None
-    batch_size: Optional[int] = None
-    epochs: Optional[int] = None
-    steps: Optional[int] = None
-    top1: Optional[float] = None
-    top1_std: Optional[float] = None
-    top5: Optional[float] = None
-    top5_std: Optional[float] = None
-    images_per_second: Optional[float] = None
-    step_ms: Optional[float] = None
-    hours: Optional[float] = None
-    images_evaluated: Optional[int] = None
-    runs: Optional[int] = None
-    source: Optional[str] = None  # title of the document, or measured commit
-    footnotes: Tuple[str, ...] = ()
-
-
 def rows(records: Sequence[Record]) -> List[Row]:
     """For each network and data set the documented rows, the measured rows and the recipes not yet measured."""
-    documented = [_documented(row) for row in ROWS]
-    measured = [_measured(runs) for runs in _repeated(records)]
-    tables = list(dict.fromkeys((row.network, row.dataset) for row in documented + measured))
-    return [
-        row
-        for table in tables
-        for row in documented + measured + _not_measured(*table, records=records)
-        if (row.network, row.dataset) == table
-    ]
+    missing = [row for row in ROWS if row.recipe and not any(_completes(record, row) for record in records)]
+    not_measured = dict.fromkeys(Row(row.network, row.dataset, "not measured", row.recipe) for row in missing)
+    all_rows = [*ROWS, *map(_measured, _repeated(records)), *not_measured]
+    tables = dict.fromkeys((row.network, row.dataset) for row in all_rows)
+    return [row for table in tables for row in all_rows if (row.network, row.dataset) == table]
 
 
 def beside_documented(record: Record) -> List[Row]:
     """The table shown at the end of a run: the documented rows of its half's data set, and its own."""
-    dataset = "cifar-10" if record["half"] == "tf_seresnet" else "imagenet"
-    documented = [_documented(row) for row in ROWS if row.dataset == dataset]
-    if record["half"] == "torch_imagenet":
-        documented = [row for row in documented if row.network == record.get("network")]
-    # One table, even if the run's data set is another one: the numbers are to be compared.
     measured = _measured([record])
-    settings = measured.settings or ""
-    if measured.dataset != dataset:
-        settings += f", on {measured.dataset}"
-    network = documented[0].network if documented else measured.network
+    # One table, even if the run's data set is another one: the numbers are to be compared.
+    cifar = record["half"] == "tf_seresnet"
+    network, dataset = ("se_resnet110", "cifar-10") if cifar else (measured.network, "imagenet")
+    documented = [row for row in ROWS if (row.network, row.dataset) == (network, dataset)]
+    settings = (measured.settings or "") + ("" if measured.dataset == dataset else f", on {measured.dataset}")
     return [*documented, dataclasses.replace(measured, network=network, dataset=dataset, settings=settings)]
-
-
-def _documented(row: Documented) -> Row:
-    hardware = row.hardware if row.devices is None else f"{row.devices} x {row.hardware}"
-    if row.framework:
-        hardware += ", " + row.framework
-    names = [field.name for field in dataclasses.fields(Row) if hasattr(row, field.name)]
-    values: Dict[str, Any] = {name: getattr(row, name) for name in names}
-    settings = ": ".join(part for part in (row.recipe, row.schedule) if part) or None
-    values.update(kind="documented", settings=settings, hardware=hardware)
-    return Row(**values)
 
 
 def _repeated(records: Sequence[Record]) -> List[List[Record]]:
@@ -85,9 +39,9 @@ def _repeated(records: Sequence[Record]) -> List[List[Record]]:
     for record in records:
         if "evaluation" not in record and "throughput" not in record:
             continue
-        row = dataclasses.asdict(_measured([record]))
-        settings = ("network", "dataset", "settings", "hardware", "precision", "batch_size", "epochs")
-        key = [row[name] for name in settings] + [record.get("dataset", {}).get("fingerprint")]
+        row = _measured([record])
+        key = [row.network, row.dataset, row.settings, row.hardware, row.precision, row.batch_size, row.epochs]
+        key.append(record.get("dataset", {}).get("fingerprint"))
         key += [record.get(name) for name in ("half", "machine", "steps_completed", "variant", "layers")]
         groups.setdefault(tuple(key), []).append(record)
     return list(groups.values())
@@ -102,8 +56,7 @@ def _measured(runs: Sequence[Record]) -> Row:
     def values(part: str, key: str) -> List[float]:
         return [run[part][key] for run in runs if key in run.get(part, {})]
 
-    top1, top5 = values("evaluation", "top1"), values("evaluation", "top5")
-    images = values("evaluation", "images")
+    top1, top5, images = (values("evaluation", key) for key in ("top1", "top5", "images"))
     trained = first["mode"] in ("train", "finetune")
     epochs = first.get("epochs_completed") if trained else None
     return Row(
@@ -143,8 +96,7 @@ def _settings(runs: Sequence[Record]) -> str:
     parts += [f"depth {first['depth']}"] if first.get("depth", 110) != 110 else []
     parts += [first["variant"]] if first.get("variant", "port") != "port" else []
     parts += [first["layers"]] if first.get("layers", "core") != "core" else []
-    parts += [first["schedule"]] if _other_schedule(first) else []
-    parts += [f"{first['image_size']} px"] if _other_image_size(first) else []
+    parts += _overridden(first)
     if first["mode"] == "benchmark":  # the settings that benchmarks compare
         parts += [first["memory_format"].replace("_", " ")] if "memory_format" in first else []
         parts += ["compiled"] if first.get("compiled") else []
@@ -154,42 +106,26 @@ def _settings(runs: Sequence[Record]) -> str:
     return ", ".join(parts)
 
 
-def _other_schedule(record: Record) -> bool:
-    """Whether the run's learning-rate schedule was not its recipe's."""
-    name = record.get("recipe", "")
-    return name in recipes.names() and record.get("schedule") not in (None, recipes.get(name).schedule.describe())
+def _overridden(record: Record) -> List[str]:
+    """The run's schedule and image size, if they were not its recipe's."""
+    if record.get("recipe", "") not in recipes.names():
+        return []
+    recipe = recipes.get(record["recipe"])
+    schedule, size = record.get("schedule"), record.get("image_size")
+    parts = [schedule] if schedule not in (None, recipe.schedule.describe()) else []
+    return parts + ([f"{size} px"] if size not in (None, getattr(recipe, "image_size", None)) else [])
 
 
-def _other_image_size(record: Record) -> bool:
-    """Whether the run's image size was not its recipe's."""
-    name = record.get("recipe", "")
-    return name in recipes.names() and record.get("image_size") not in (
-        None,
-        getattr(recipes.get(name), "image_size", None),
-    )
-
-
-def _not_measured(network: str, dataset: str, records: Sequence[Record]) -> List[Row]:
-    """A row for each documented recipe without a complete run."""
-    here = [row for row in ROWS if (row.network, row.dataset) == (network, dataset)]
-    of_network = [record for record in records if _family(record) == network]
-    open_recipes = [
-        row.recipe for row in here if row.recipe and not any(_completes(record, row) for record in of_network)
-    ]
-    return [Row(network, dataset, "not measured", name) for name in dict.fromkeys(open_recipes)]
-
-
-def _completes(record: Record, row: Documented) -> bool:
+def _completes(record: Record, row: Row) -> bool:
     """Whether the run is the complete documented recipe on the documented data set."""
     return (
         record["mode"] == "train"
         and record.get("recipe") == row.recipe
         and "evaluation" in record
-        and record.get("dataset", {}).get("name") == row.dataset
+        and (_family(record), record.get("dataset", {}).get("name")) == (row.network, row.dataset)
         and record.get("variant", "port") == "port"
         and record.get("depth", 110) == 110
-        and not _other_schedule(record)
-        and not _other_image_size(record)
+        and not _overridden(record)
         and record.get("global_batch_size") == row.batch_size
         and record.get("epochs_completed", 0) >= (row.epochs or 0)
     )

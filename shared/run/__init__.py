@@ -1,1 +1,1 @@
-"""A run of either half: its folder, log, events, progress, clock and reproducibility; no framework."""
+"""A run of either half: its folder, log, progress, clock and resumption; no framework."""

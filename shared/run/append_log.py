@@ -1,8 +1,7 @@
 """A log file that survives a full disk: appended to by complete records, and completed once there is space again.
 
 A run does not end because a log cannot be written. Records that fail are kept in memory (a log is small beside a
-network) and retried with every later record and at the end; a partially written record is truncated. If the disk has
-not recovered by then, one line says how much is missing.
+network) and retried with every later record and at the end.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import List, Optional
+from typing import List
+
+from shared.errors import reason
 
 
 class AppendedFile:
@@ -20,32 +21,27 @@ class AppendedFile:
         self._path, self._notes = path, notes
         self._file = path.open("ab", buffering=0)
         self._kept: List[bytes] = []  # records not yet written
-        self._failing = False
+        self._failure = ""  # the reason why they could not be
 
     def write(self, record: bytes) -> None:
-        """Append a record, or keep it for later."""
-        self._kept.append(record)
-        self._write_kept()
+        """Append a record, or keep it for later. Does nothing once the file is closed."""
+        if not self._file.closed:
+            self._kept.append(record)
+            self._write_kept()
 
-    def _write_kept(self) -> Optional[str]:
-        """Write the kept records. The reason if that failed, else None."""
-        reason = None
+    def _write_kept(self) -> None:
+        failed_before, self._failure = self._failure, ""
         try:
             while self._kept:
                 self._append(self._kept[0])
                 del self._kept[0]
         except OSError as error:
-            reason = error.strerror or str(error)
-            if not self._failing:
-                self._notes.append(
-                    f"note: {self._path} cannot be written ({reason}); the run goes on, and adds what is missing there"
-                    " as soon as it can"
-                )
-        else:
-            if self._failing:
-                self._notes.append(f"note: {self._path} can be written again; nothing is missing in it")
-        self._failing = reason is not None
-        return reason
+            self._failure = reason(error)
+            if not failed_before:
+                then = "the run goes on, and adds what is missing there as soon as it can"
+                self._notes.append(f"note: {self._path} cannot be written ({self._failure}); {then}")
+        if failed_before and not self._failure:
+            self._notes.append(f"note: {self._path} can be written again; nothing is missing in it")
 
     def _append(self, record: bytes) -> None:
         """Append the complete record. Raises OSError, with nothing of it left in the file, if that fails."""
@@ -66,8 +62,8 @@ class AppendedFile:
 
     def close(self) -> None:
         """Try a last time to write the kept records, and close the file."""
-        reason = self._write_kept()
-        if reason is not None:
-            self._notes.append(f"note: {self._path} lacks its last {len(self._kept)} entries ({reason})")
+        self._write_kept()
+        if self._failure:
+            self._notes.append(f"note: {self._path} lacks its last {len(self._kept)} entries ({self._failure})")
         with contextlib.suppress(OSError):
             self._file.close()

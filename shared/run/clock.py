@@ -8,26 +8,28 @@ timed images divided by all timed seconds. Percentiles come from a histogram of 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Optional
 
 _CELL = math.log(1.005)
 _SHORTEST = 1e-9  # seconds; a clock too coarse to see a step reports 0, which has no logarithm
 
 
+@dataclass
 class _Totals:
     """Sums over the timed steps of a run, or of one window of it."""
 
-    def __init__(self) -> None:
-        self.steps = 0
-        self.images = 0
-        self.seconds = 0.0
-        self.waited = 0.0  # seconds spent waiting for data ...
-        self.seconds_observed = 0.0  # ... out of the seconds of those steps for which the wait was measured
-        self.shortest = math.inf
-        self.longest = 0.0
-        self.cells: Dict[int, int] = {}
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0  # seconds spent waiting for data ...
+    seconds_observed: float = 0.0  # ... out of the seconds of those steps for which the wait was measured
+    longest: float = 0.0
+    shortest: float = math.inf
+    cells: Dict[int, int] = dataclasses.field(default_factory=dict)
 
     def add(self, steps: int, images: int, seconds: float, waited: Optional[float]) -> None:
         """`steps` equally long steps that have taken `seconds` together."""
@@ -44,8 +46,7 @@ class _Totals:
 
     def percentile_ms(self, percent: int) -> float:
         """Nearest-rank percentile of the step time in milliseconds."""
-        remaining = math.ceil(self.steps * percent / 100)
-        cell = 0
+        remaining, cell = math.ceil(self.steps * percent / 100), 0
         for cell in sorted(self.cells):
             remaining -= self.cells[cell]
             if remaining <= 0:
@@ -55,47 +56,50 @@ class _Totals:
     def summary(self) -> Dict[str, Any]:
         if not self.steps or self.seconds <= 0:
             return {}
-        summary: Dict[str, Any] = {
+        wait = {"data_wait_share": self.waited / self.seconds_observed} if self.seconds_observed > 0 else {}
+        return {
             "images_per_second": self.images / self.seconds,
             "step_ms_p50": self.percentile_ms(50),
             "step_ms_p95": self.percentile_ms(95),
+            **wait,
+            "steps_timed": self.steps,
         }
-        if self.seconds_observed > 0:
-            summary["data_wait_share"] = self.waited / self.seconds_observed
-        summary["steps_timed"] = self.steps
-        return summary
 
 
 class Clock:
-    """Times the steps of a training loop.
+    """Times the steps of a training loop: make it right before the first step and call `step` at the end of each.
 
-    Make it right before the first step and call `step` at the end of each. The first `warmup_steps` steps
-    (compilation, caches, filling of queues) are not counted. `now` returns seconds and is there for tests.
+    The first `warmup_steps` (compilation, caches, filling of queues) are not counted. `now` returns seconds, for tests.
+    The sums of `state`, from `to_state`, are continued; a resumed process compiles and warms up anew.
     """
 
-    def __init__(self, warmup_steps: int = 10, now: Callable[[], float] = time.perf_counter) -> None:
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps must not be negative, not {warmup_steps}")
+    def __init__(
+        self,
+        warmup_steps: int = 10,
+        now: Callable[[], float] = time.perf_counter,
+        state: Optional[Dict[str, Any]] = None,
+    ) -> None:
         self._now = now
         self._warmup_left = warmup_steps
         self._pauses_open = 0
         self._paused_seconds = 0.0
-        self._run = _Totals()
-        self._window = _Totals()
-        self._lap = _Totals()
+        self._run, self._window, self._lap = _Totals(), _Totals(), _Totals()
+        if state is not None:
+            sums = {field.name: state[field.name] for field in dataclasses.fields(_Totals)}
+            shortest = math.inf if sums["shortest"] is None else sums["shortest"]
+            self._run = _Totals(**dict(sums, shortest=shortest, cells=dict(sums["cells"])))
         self._last = now()
 
-    def step(self, images: int, data_wait_seconds: Optional[float] = None) -> None:
-        """A step over `images` images ends now; `data_wait_seconds` of it went into waiting for data.
+    def to_state(self) -> Dict[str, Any]:
+        """The sums of the run so far, JSON-able."""
+        run = self._run
+        cells = [[cell, run.cells[cell]] for cell in sorted(run.cells)]
+        return dict(vars(run), shortest=run.shortest if run.steps else None, cells=cells)
 
-        A short last batch counts the images it has. Raises RuntimeError inside `paused`.
-        """
-        self.steps(1, images, data_wait_seconds)
+    def step(self, images: int, data_wait_seconds: Optional[float] = None, count: int = 1) -> None:
+        """`count` equally long steps over `images` images end now, after `data_wait_seconds` of waiting for data.
 
-    def steps(self, count: int, images: int, data_wait_seconds: Optional[float] = None) -> None:
-        """`count` steps over `images` images together have ended since the last call, each taken to be equally long.
-
-        For a device that works while the host goes on: the time is known only where the host waits for it. Where the
+        Of a device that works while the host goes on, the time is known only where the host waits for it. Where the
         warm-up ends inside, all of them belong to it. Raises RuntimeError inside `paused`.
         """
         if self._pauses_open:
@@ -122,10 +126,7 @@ class Clock:
                 self._paused_seconds += self._now() - begin
 
     def summary(self) -> Dict[str, Any]:
-        """The `throughput` part of a record, its keys as there.
-
-        {} when no step has been timed; without data_wait_share when no wait was ever measured.
-        """
+        """The `throughput` part of a record; {} before a step is timed, without data_wait_share where no wait was."""
         return self._run.summary()
 
     def window(self) -> Dict[str, Any]:
@@ -137,34 +138,3 @@ class Clock:
         """The same over the steps since the last call of this one, for the lines of an epoch."""
         summary, self._lap = self._lap.summary(), _Totals()
         return summary
-
-    def to_state(self) -> Dict[str, Any]:
-        """The sums of the run so far, JSON-able."""
-        run = self._run
-        return {
-            "steps": run.steps,
-            "images": run.images,
-            "seconds": run.seconds,
-            "waited": run.waited,
-            "seconds_observed": run.seconds_observed,
-            "longest": run.longest,
-            "shortest": run.shortest if run.steps else None,
-            "cells": [[cell, run.cells[cell]] for cell in sorted(run.cells)],
-        }
-
-    @classmethod
-    def from_state(
-        cls, state: Dict[str, Any], warmup_steps: int = 10, now: Callable[[], float] = time.perf_counter
-    ) -> Clock:
-        """A clock that continues the sums of `to_state`.
-
-        It warms up anew: a resumed process compiles again.
-        """
-        clock = cls(warmup_steps, now)
-        run = clock._run
-        run.steps, run.images, run.seconds = state["steps"], state["images"], state["seconds"]
-        run.waited, run.seconds_observed = state["waited"], state["seconds_observed"]
-        run.longest = state["longest"]
-        run.shortest = math.inf if state["shortest"] is None else state["shortest"]
-        run.cells = dict(state["cells"])
-        return clock

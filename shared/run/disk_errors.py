@@ -12,37 +12,29 @@ from pathlib import Path
 from typing import Any, Callable
 
 from shared.checkpoint.folder import newest
-from shared.errors import UsageError
+from shared.errors import UsageError, reason
 from shared.run.log import RunLog
+from shared.system.paths import writing
 
 # Errors that the user must fix. Any other OSError may be a defect of this project.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
-def reason(error: OSError) -> str:
-    """The system's message."""
-    return error.strerror or str(error)
+def save_checkpoint(save: Callable[[], Any], step: int, log: RunLog, folder: Path, best: bool, last: bool) -> None:
+    """Call `save`, which writes the checkpoint of this step of the run in `folder`.
 
-
-def save_checkpoint(save: Callable[[], Any], step: int, log: RunLog, folder: Path, best: bool, last: bool) -> bool:
-    """Call `save`, which writes the checkpoint of this step of the run in `folder`, and return whether it succeeded.
-
-    A failure is one line in the log, and the run goes on; it raises UsageError if the checkpoint is the `last` of this
-    process.
+    A failure is one line in the log, and the run goes on; at the `last` of this process it raises UsageError.
     """
     log.sync()  # after a power cut, the events up to a checkpoint are there
     try:
         save()
-        return True
     except OSError as error:
+        what, into = f"the checkpoint of step {step}", folder / "checkpoints"
         if last:
-            raise unwritten(folder / "checkpoints", error, folder, f"the checkpoint of step {step}") from error
+            raise UsageError(f"cannot write {what} to {into} ({reason(error)}); {advice(folder)}") from error
         lost = ", and with it the best weights so far" if best else ""
-        log.line(
-            f"note: the checkpoint of step {step} cannot be written to {folder / 'checkpoints'} ({reason(error)})"
-            f"{lost}; the run goes on, and tries again with the next one"
-        )
-        return False
+        then = "the run goes on, and tries again with the next one"
+        log.line(f"note: {what} cannot be written to {into} ({reason(error)}){lost}; {then}")
 
 
 def optional(write: Callable[[], Any], path: Path, log: RunLog) -> None:
@@ -53,22 +45,19 @@ def optional(write: Callable[[], Any], path: Path, log: RunLog) -> None:
         log.line(f"note: {path} cannot be written ({reason(error)}); the run goes on without it")
 
 
-def required(write: Callable[[], Any], path: Path, folder: Path) -> None:
-    """Call `write`, which writes a file that a run must leave. Raises UsageError if that fails."""
-    try:
+def required(write: Callable[[], Any], path: Path) -> None:
+    """Call `write`, which writes a file that a run must leave in its folder. Raises UsageError if that fails."""
+    with writing(path, advice(path.parent)):
         write()
-    except OSError as error:
-        raise unwritten(path, error, folder) from error
-
-
-def unwritten(path: Path, error: OSError, folder: Path, what: str = "") -> UsageError:
-    """The error for a run in `folder` that ends without this file."""
-    into = f"{what} to {path}" if what else str(path)
-    return UsageError(f"cannot write {into} ({reason(error)}); {advice(folder)}")
 
 
 def advice(folder: Path) -> str:
     """How to continue a run in `folder` that a disk error has ended."""
+    return f"free space and {continuation(folder)}"
+
+
+def continuation(folder: Path) -> str:
+    """How to continue a run in `folder` that has ended for want of something."""
     if newest(folder) is not None:
-        return f"free space and continue exactly with --resume {folder}"
-    return "free space and start again: the run has no checkpoint yet"
+        return f"continue exactly with --resume {folder}"
+    return "start again: the run has no checkpoint yet"

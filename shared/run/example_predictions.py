@@ -11,6 +11,8 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 
 from shared.metrics import Predictions
+from shared.run import disk_errors
+from shared.run.log import RunLog
 from shared.system.atomic_files import write_atomic
 
 FILE = "examples.json"
@@ -28,20 +30,14 @@ class Prediction:
 
 
 class MostConfident:
-    """The most confident predictions, correct and incorrect, of each label at most one.
-
-    Of equally confident ones the image with the lower index is kept, so that the choice does not depend on the batches.
-    """
+    """The most confident predictions, correct and incorrect, of each label at most one; of equals the lower index."""
 
     def __init__(self) -> None:
         self.images = 0  # seen so far
         self._by_label: Tuple[Dict[int, Prediction], Dict[int, Prediction]] = ({}, {})  # incorrect, correct
 
     def update(self, indices: Any, labels: Any, predictions: Predictions) -> None:
-        """Add a batch: integer indices [B] into the data set, integer labels [B], what `Metrics.update` returned.
-
-        A row with a logit that is not finite has no prediction and is skipped.
-        """
+        """Add a batch: integer indices [B] into the data set, labels [B], and what `Metrics.update` returned."""
         self.images += len(labels)
         indices, labels = np.asarray(indices)[predictions.rows], np.asarray(labels)[predictions.rows]
         classes, confidence = predictions.classes, 100 * predictions.confidence
@@ -52,15 +48,9 @@ class MostConfident:
                 new = Prediction(float(confidence[row]), int(indices[row]), int(labels[row]), int(classes[row]))
                 kept[new.label] = min(kept.get(new.label, new), new, key=_most_confident_first)
 
-    @property
-    def correct(self) -> List[Prediction]:
-        """At most `MOST`, the most confident first."""
-        return sorted(self._by_label[True].values(), key=_most_confident_first)[:MOST]
-
-    @property
-    def incorrect(self) -> List[Prediction]:
-        """At most `MOST`, the most confident first."""
-        return sorted(self._by_label[False].values(), key=_most_confident_first)[:MOST]
+    def chosen(self, correct: bool) -> List[Prediction]:
+        """At most `MOST` correct, or incorrect, predictions, the most confident first."""
+        return sorted(self._by_label[correct].values(), key=_most_confident_first)[:MOST]
 
 
 def _most_confident_first(prediction: Prediction) -> Tuple[float, int]:
@@ -68,12 +58,13 @@ def _most_confident_first(prediction: Prediction) -> Tuple[float, int]:
 
 
 def write_examples(
-    folder: Path, most_confident: MostConfident, classes: Sequence[str], picture: Callable[[int], Tuple[str, bytes]]
+    folder: Path,
+    log: RunLog,
+    most_confident: MostConfident,
+    classes: Sequence[str],
+    picture: Callable[[int], Tuple[str, bytes]],
 ) -> None:
-    """Write examples.json atomically. `picture(index)` returns the media type and bytes of a thumbnail of the image.
-
-    Raises OSError.
-    """
+    """Write examples.json, or a line in the log; `picture(index)` is the media type and bytes of a thumbnail."""
 
     def described(found: Prediction) -> Dict[str, Any]:
         kind, content = picture(found.index)
@@ -87,9 +78,9 @@ def write_examples(
             "picture": f"data:{kind};base64,{base64.b64encode(content).decode()}",
         }
 
-    content = {
-        "images": most_confident.images,
-        "right": [described(found) for found in most_confident.correct],
-        "wrong": [described(found) for found in most_confident.incorrect],
-    }
-    write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")
+    def write() -> None:
+        right, wrong = ([described(one) for one in most_confident.chosen(correct)] for correct in (True, False))
+        content = {"images": most_confident.images, "right": right, "wrong": wrong}
+        write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")
+
+    disk_errors.optional(write, folder / FILE, log)

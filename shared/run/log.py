@@ -9,16 +9,18 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, TextIO
+from typing import Any, Dict, List, Mapping, Optional, Set, TextIO
 
 import numpy as np
 
-from shared.cli.signals import Stopped, reader_gone
-from shared.errors import UsageError
+from shared.errors import reason
+from shared.metrics import Metrics
 from shared.run.append_log import AppendedFile
-from shared.run.folder_lock import FolderLock
-from shared.run.tensorboard import HyperParameter, TensorBoardFile
+from shared.run.folder import locked
+from shared.run.tensorboard import TensorBoardFile, confusion_picture
 from shared.system.atomic_files import write_atomic
+from shared.system.paths import writing
+from shared.system.signals import Stopped, reader_gone
 from shared.text import encoded
 
 
@@ -28,51 +30,60 @@ def now() -> str:
 
 
 class RunLog:
-    """Writes the log of a run; with `folder=None` to the console alone.
+    """Writes the log of a run; with `folder=None` to the console alone, and if `silent` nowhere: another process does.
 
     Events beyond the step from which a run is resumed are dropped, so that events.jsonl is that of an uninterrupted
-    run; train.log keeps all lines. `text_file` replaces train.log.
-
-    Raises UsageError if another process is writing a run into the folder, or if train.log or events.jsonl cannot be
-    opened. Later write errors do not end the run: a line reports them, and another one their recovery or what is
-    missing in the end, see `shared.run.append_log`.
+    run; train.log, or `text_file`, keeps all lines. Raises UsageError if another process is writing a run into the
+    folder, or if train.log or events.jsonl cannot be opened. Later write errors become lines, see
+    `shared.run.append_log`.
     """
 
     def __init__(
         self,
         folder: Optional[Path],
         resumed_from_step: int = 0,
-        console: Optional[TextIO] = None,
         text_file: Optional[str] = None,
+        silent: bool = False,
+        console: Optional[TextIO] = None,
     ) -> None:
-        self._console = console or sys.stdout
+        self._console, self._silent = console or sys.stdout, silent
         self._bar: Any = None
         self._notes: List[str] = []  # written after the next line
         self._text: Optional[AppendedFile] = None
         self._events: Optional[AppendedFile] = None
         self._tensorboard: Optional[TensorBoardFile] = None
         self._evaluated: Set[int] = set()  # steps whose evaluation is in events.jsonl
-        self._lock: Optional[FolderLock] = None
-        if folder is not None:
-            self._lock = FolderLock(folder)
-            try:
+        self._closing = contextlib.ExitStack()  # what `close` does, in reverse order
+        if folder is not None and not silent:
+            with self._closing:
                 self._open(folder, resumed_from_step, Path(text_file) if text_file else folder / "train.log")
-            except BaseException:
-                self._lock.release()
-                raise
+                self._closing = self._closing.pop_all()
 
     def _open(self, folder: Path, resumed_from_step: int, text: Path) -> None:
-        with _or_refused(text, "free space, or choose another --log-file"):
+        self._closing.enter_context(locked(folder))
+        self._closing.callback(self._write_notes)
+        with writing(text, "free space, or choose another --log-file"):
             self._text = AppendedFile(text, self._notes)
+        self._closing.callback(self._text.close)
+        self._closing.callback(self._write_notes)  # about the other two files
         events = folder / "events.jsonl"
-        with _or_refused(events, "free space, or choose another --output-dir"):
+        with writing(events, "free space, or choose another --output-dir"):
             if events.exists():
                 self._evaluated = _drop_events_after(events, resumed_from_step)
             self._events = AppendedFile(events, self._notes)
-        self._tensorboard = TensorBoardFile.open(folder / "tensorboard", resumed_from_step, self._notes)
+        self._closing.callback(self._events.close)
+        try:
+            self._tensorboard = TensorBoardFile(folder / "tensorboard", resumed_from_step, self._notes)
+            self._closing.callback(self._tensorboard.close)
+        except ImportError:
+            self._notes.append("note: no TensorBoard files are written; pip install tensorboard")
+        except OSError as error:
+            self._notes.append(f"note: no TensorBoard files are written ({folder / 'tensorboard'}: {reason(error)})")
 
     def line(self, text: str) -> None:
         """Write a line to train.log and the console. Raises Stopped if the console's reader is gone."""
+        if self._silent:
+            return
         if self._bar is not None:
             self._bar.clear()
         if self._text is not None:
@@ -101,16 +112,25 @@ class RunLog:
         if kind == "evaluation" and step in self._evaluated:
             return
         if self._events is not None:
-            record = {"event": kind, "step": step, "time": now()}
-            record.update({key: _finite(value) for key, value in values.items()})
+            record = {"event": kind, "step": step, "time": now(), **values}
+            for name, value in values.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    record[name] = None  # JSON has no NaN
             self._events.write(encoded(json.dumps(record, allow_nan=False) + "\n"))
         if self._tensorboard is not None:
-            self._tensorboard.write(step, scalars or {}, images or {})
+            self._tensorboard.add(step, scalars or {}, images or {})
 
-    def hyper_parameters(self, values: Mapping[str, HyperParameter]) -> None:
-        """Write the hyper-parameters to TensorBoard; config.json has them in full."""
+    def evaluation(self, step: int, metrics: Metrics, epoch: Optional[int] = None) -> None:
+        """An evaluation of the weights after so many steps; in a training at the end of its one-based `epoch`."""
+        means = {"loss": metrics.loss, "top1": metrics.top1, "top5": metrics.top5}
+        values = {"images": metrics.images, **means, **({} if epoch is None else {"epoch": epoch})}
+        tags = {f"eval/{name}": value for name, value in means.items()}
+        self.event("evaluation", step, values, tags, {"eval/confusion": confusion_picture(metrics.confusion)})
+
+    def start(self, recipe: Mapping[str, Any], **more: Any) -> None:
+        """Write the recipe, from `Recipe.to_json`, and what else was decided as TensorBoard's hyper-parameters."""
         if self._tensorboard is not None:
-            self._tensorboard.begin(values)
+            self._tensorboard.begin({**recipe, **more})
 
     def succeeded(self) -> None:
         """Mark the run as successful in TensorBoard."""
@@ -119,13 +139,11 @@ class RunLog:
 
     def start_bar(self, total: int, done: int) -> None:
         """Show a progress bar over the run's steps if standard error is a terminal."""
-        if not sys.stderr.isatty():
-            return
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return
-        self._bar = tqdm(total=total, initial=done, unit="step", leave=False, **_size_of_terminal())
+        if sys.stderr.isatty() and not self._silent:
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=total, initial=done, unit="step", leave=False, **_size_of_terminal())
 
     def advance_bar(self, epoch: str = "", postfix: Optional[Mapping[str, str]] = None) -> None:
         """Advance by a step; `postfix` is shown after the bar."""
@@ -146,18 +164,7 @@ class RunLog:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        files, text = (self._events, self._tensorboard), self._text
-        self._events = self._tensorboard = None
-        for file in files:
-            if file is not None:
-                file.close()
-        self._write_notes()  # about the two, to the third
-        self._text = None
-        if text is not None:
-            text.close()
-        self._write_notes()
-        if self._lock is not None:
-            self._lock.release()
+        self._closing.close()
         try:
             self._console.flush()
         except OSError:  # a full disk or no reader: Python's flush at exit would fail
@@ -173,34 +180,6 @@ class RunLog:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
-
-
-class SilentLog(RunLog):
-    """The log of a process of a run in which another process writes."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-
-    def line(self, text: str) -> None:
-        """Write nothing."""
-
-    def start_bar(self, total: int, done: int) -> None:
-        """Show nothing."""
-
-
-def open_log(
-    folder: Optional[Path], resumed_from_step: int = 0, text_file: Optional[str] = None, silent: bool = False
-) -> RunLog:
-    """A `RunLog`, or a `SilentLog` if another process writes."""
-    return SilentLog() if silent else RunLog(folder, resumed_from_step, text_file=text_file)
-
-
-@contextlib.contextmanager
-def _or_refused(path: Path, advice: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"cannot write {path} ({error.strerror or error}); {advice}") from error
 
 
 def _size_of_terminal() -> Dict[str, Any]:
@@ -226,8 +205,3 @@ def _drop_events_after(path: Path, step: int) -> Set[int]:
             continue
     write_atomic(path, "".join(kept))
     return evaluated
-
-
-def _finite(value: Any) -> Any:
-    """The value for JSON, which has no NaN: null instead."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

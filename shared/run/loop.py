@@ -1,7 +1,6 @@
 """The policy of a training run, without a framework: when to read the device, log, save, evaluate and stop.
 
-What steps compute stays on an asynchronous device until it is needed, at log steps, checkpoints and ends of epochs, so
-that the host runs ahead and never waits.
+What steps compute stays on an asynchronous device until it is needed, so that the host runs ahead and never waits.
 
 Several processes stop before the same step. One that has received a signal proposes a step that no other process can
 have begun, because every process contributes to what beginning it takes: on a synchronous device the gradients of the
@@ -17,15 +16,17 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TypeVar
 
 from shared import roofline
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import DataError, RunEnded
 from shared.metrics import Metrics
-from shared.run import disk_errors, events
+from shared.run import disk_errors
 from shared.run.clock import Clock
 from shared.run.log import RunLog
 from shared.run.progress import Progress
+from shared.system.signals import Interrupts, Stopped
 
 T = TypeVar("T")
+# TensorBoard's tag of what `Clock.window` calls so.
+_SPEED_TAGS = {"images_per_second": "images_per_second", "step_ms_p50": "step_ms", "data_wait_share": "data_wait_share"}
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ class Run:
     ) -> None:
         self.plan, self.step, self.log, self.folder = plan, step, log, folder
         self.progress = Progress(**resumed["progress"]) if resumed else Progress()
-        warm_up = plan.warm_up_steps
-        self.clock = Clock.from_state(resumed["clock"], warm_up) if resumed else Clock(warm_up)
+        self.clock = Clock(plan.warm_up_steps, state=resumed["clock"] if resumed else None)
         self.last: Optional[StepResult] = None  # of the last step that had images
         self._interrupts = interrupts
         self._ranks, self._write_checkpoint, self._after_read = ranks or StopAgreement(), write_checkpoint, after_read
@@ -121,27 +121,24 @@ class Run:
 
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         if isinstance(error, RunEnded) and self.folder is not None:
-            raise error.in_run(self.folder) from error
+            raise RunEnded(f"{error}; then {disk_errors.continuation(self.folder)}") from error
         if isinstance(error, Stopped):
             self._save_stopped()
 
     def _save_stopped(self) -> None:
-        if self._step_is_whole:
+        what, then = "stopped in the middle of a step", f"; --resume {self.folder} goes on from its last checkpoint"
+        if self._step_is_whole:  # else a second signal did not wait for the end of the step
             self.read()
             self.save(last=True)
-            then = f"; continue exactly with --resume {self.folder}" if self.folder else ""
-            self.log.line(f"stopped at step {self.progress.step}{then}")
-        else:  # a second signal, which did not wait for the end of the step
-            then = f"; --resume {self.folder} goes on from its last checkpoint" if self.folder else ""
-            self.log.line(f"stopped in the middle of a step{then}")
+            what, then = f"stopped at step {self.progress.step}", f"; continue exactly with --resume {self.folder}"
+        self.log.line(what + (then if self.folder else ""))
 
     # -- epochs and steps ------------------------------------------------------------------------------------------
 
     def epochs(self) -> Iterator[int]:
         """The zero-based epochs to train and evaluate; at least one, of a finished run the last one's evaluation."""
-        first = True
-        while first or self.progress.step < self.plan.total_steps or self._evaluation_is_due():
-            first = False
+        yield self.progress.epoch
+        while self.progress.step < self.plan.total_steps or self._evaluation_is_due():
             yield self.progress.epoch
 
     def steps(self, start: Callable[[], Iterator[T]], timed: bool = True) -> Iterator[T]:
@@ -204,10 +201,7 @@ class Run:
         return warmed_up or self.should_log(further) or self.should_save(further)
 
     def read(self, check: bool = True) -> None:
-        """Wait for the pending steps and count them; `check` the weights after them, too.
-
-        Raises UsageError naming the step whose loss, or after which a weight, is not finite.
-        """
+        """Count the pending steps, `check` the weights. Raises UsageError naming a step with numbers not finite."""
         if not self._pending:
             return
         if self.step.asynchronous:  # else only the device would notice a process that does not come
@@ -221,19 +215,29 @@ class Run:
                 self.last = result
         if check:
             self.step.check_numbers(self.progress.step, self.is_last())
-        self.clock.steps(len(results), sum(result.images for result in results), data_wait)
+        self.clock.step(sum(result.images for result in results), data_wait, len(results))
         if self._after_read is not None:
             self._after_read()
 
     def log_step(self, rate: float, line: Callable[[Run, float, Dict[str, Any]], str], **more: Any) -> None:
         """Log the step that has just been read; `line(run, rate, throughput)` words it, `more` goes to the events."""
-        if self.last is None or not self.progress.epoch_images:  # every step so far was left out
-            self.log.advance_bar()
+        progress, log = self.progress, self.log
+        if self.last is None or not progress.epoch_images:  # every step so far was left out
+            log.advance_bar()
             return
         speed = self.clock.window()
-        events.log_step(
-            self.log, line(self, rate, speed), self.progress, self.plan.epochs, rate, self.last.loss, speed, **more
-        )
+        means = {"loss": progress.loss, "top1": progress.top1, "top5": progress.top5, "learning_rate": rate}
+        values = {"epoch": progress.epoch + 1, "loss": progress.loss, "step_loss": self.last.loss, **means}
+        tags = {f"train/{name}": value for name, value in means.items()}
+        tags.update((f"throughput/{tag}", speed[name]) for name, tag in _SPEED_TAGS.items() if name in speed)
+        log.event("step", progress.step, {**values, **more, **speed}, tags)
+        log.line(line(self, rate, speed))  # behind the event: where nobody reads it, the run stops here
+        watched = {"loss": f"{progress.loss:.3f}", "top1": f"{progress.top1:.1f}%"}
+        if speed:
+            watched["images/s"] = f"{speed['images_per_second']:.4g}"
+        if "data_wait_share" in speed:
+            watched["data wait"] = f"{100 * speed['data_wait_share']:.0f}%"
+        log.advance_bar(f"epoch {progress.epoch + 1}/{self.plan.epochs}", watched)
 
     def _raise_if_stopping(self) -> None:
         """Raise Stopped where this process, or the processes together, end before the next step."""
@@ -270,7 +274,7 @@ class Run:
         """The metrics of the weights of now, logged as those of this epoch. The clock stands still."""
         with self.clock.paused():
             metrics = evaluate()
-        events.log_evaluation(self.log, self.progress.step, metrics, self.progress.epoch + 1)
+        self.log.evaluation(self.progress.step, metrics, self.progress.epoch + 1)
         return metrics
 
     def end_epoch(self, metrics: Metrics) -> bool:
@@ -287,7 +291,7 @@ class Run:
         if write is None or folder is None:
             return
         with self.clock.paused():
-            state = {"progress": self.progress.to_json(), "clock": self.clock.to_state()}
+            state = {"progress": dict(vars(self.progress)), "clock": self.clock.to_state()}
             disk_errors.save_checkpoint(lambda: write(state, best), self.progress.step, self.log, folder, best, last)
 
     # -- record ----------------------------------------------------------------------------------------------------

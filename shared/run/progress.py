@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional
+from typing import Callable, Optional
 
-from shared.errors import UsageError
+from shared.run.divergence import not_a_number
 
 
 @dataclass
 class Progress:
     """Counted in whole steps and images. Sums are Python floats, whose JSON form gives the same bits back.
 
-    `epoch` is zero-based; at the end of an epoch's training `step_in_epoch` equals the steps of an epoch until its
-    evaluation is done.
+    `epoch` is zero-based; `step_in_epoch` equals the steps of an epoch from its last one until its evaluation is done.
     """
 
     epoch: int = 0
@@ -72,29 +70,3 @@ class Progress:
             return False
         self.best_top1, self.best_epoch = top1, self.epoch + 1
         return True
-
-    def to_json(self) -> Dict[str, Any]:
-        """A dictionary for `state.json`."""
-        return dataclasses.asdict(self)
-
-
-def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Optional[int]) -> None:
-    """Raise UsageError where a run that is so far is to be continued to an end that lies behind it."""
-    begun = progress["epoch"] + (progress["step_in_epoch"] > 0)
-    for option, asked, done, what in (
-        ("--epochs", epochs, begun, "epoch"),
-        ("--max-steps", max_steps, progress["step"], "step"),
-    ):
-        if asked is not None and asked < done:
-            raise UsageError(
-                f"the run is in {what} {done} already and {option} {asked} lies before that; give {option} {done} or"
-                " more, or evaluate it with the mode evaluate"
-            )
-
-
-def not_a_number(what: str) -> UsageError:
-    """The error for a training whose numbers have left the range of floating point."""
-    return UsageError(
-        f"{what}; lower --learning-rate or raise --warm-up-epochs, and start from the last good checkpoint with"
-        " --checkpoint"
-    )

@@ -1,7 +1,9 @@
-"""Where the numbers of a run come from: the commit, the command, the machine and the versions of the packages."""
+"""Where the numbers of a run come from: the commit, the command, the machine, the versions; and config.json."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import platform
 import re
@@ -9,8 +11,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
+from shared.recipes.base import Recipe
+from shared.system.atomic_files import write_atomic
 from shared.text import in_utf8
 
 VERSION = "0.1.0"  # pyproject.toml's
@@ -31,18 +35,12 @@ def commit() -> Optional[str]:
 def _git(root: Path, *arguments: str) -> Optional[str]:
     # Inside a git hook GIT_DIR and its siblings name another repository than the one at root.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    git, nothing = ["git", "-C", str(root), *arguments], subprocess.DEVNULL
     try:
-        result = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            env=environment,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        output = subprocess.check_output(git, env=environment, timeout=20, stdin=nothing, stderr=nothing)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.decode("utf-8", "replace").strip() if result.returncode == 0 else None
+    return output.decode("utf-8", "replace").strip()
 
 
 def command() -> str:
@@ -53,12 +51,11 @@ def command() -> str:
 def machine() -> str:
     """The processor's model and how many cores this process may use, as in "Kunpeng-920, 48 cores"."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
+    model = platform.processor() or platform.machine() or "processor not known"
+    with contextlib.suppress(OSError):
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        cpuinfo = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    model = found.group(1).strip() if found else platform.processor() or platform.machine() or "processor not known"
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+        model = found.group(1).strip() if found else model
     return f"{model}, {cores} core{'' if cores == 1 else 's'}"
 
 
@@ -67,27 +64,37 @@ def versions(**packages: str) -> Dict[str, str]:
     return {"python": platform.python_version(), **packages}
 
 
-def version_line(frameworks: Sequence[str] = ()) -> str:
-    """What `--version` prints: this project's version, its commit, Python's version, and the framework's.
+def write_config(
+    folder: Path, recipe: Recipe, identity: Dict[str, Any], versions: Dict[str, str], **parts: Any
+) -> None:
+    """Write config.json, everything that decided what a run does as it was resolved, into its folder. Raises OSError.
 
-    `frameworks` are names of packages, of which the first one installed is shown. None is imported, which would take
-    seconds.
+    `identity` follows the command; `parts` are network, options, device, global_batch_size and data.
     """
-    parts = [f"se-pnas-kit {VERSION}"]
+    content = {
+        "command": command(),
+        **identity,
+        "commit": commit(),
+        "recipe": recipe.to_json(),
+        "learning_rate": recipe.schedule.describe(),
+        **parts,
+        "machine": machine(),
+        "versions": versions,
+    }
+    write_atomic(folder / "config.json", json.dumps(content, indent=2) + "\n")
+
+
+def version_line(frameworks: Sequence[str] = ()) -> str:
+    """What `--version` prints; of `frameworks` the first one installed, without importing it, which takes seconds."""
     head = commit()
-    parts += [f"commit {head}"] if head else []
-    parts.append(f"Python {platform.python_version()}")
-    installed = [(name, version) for name, version in ((name, _installed(name)) for name in frameworks) if version]
-    parts += ["{} {}".format(*installed[0])] if installed else []
-    return ", ".join(parts)
+    parts = [f"se-pnas-kit {VERSION}", *([f"commit {head}"] if head else []), f"Python {platform.python_version()}"]
+    installed = [f"{name} {version}" for name, version in zip(frameworks, map(_installed, frameworks)) if version]
+    return ", ".join([*parts, *installed[:1]])
 
 
 def _installed(package: str) -> Optional[str]:
-    try:
-        from importlib import metadata  # Python 3.8 and newer
-    except ImportError:
-        return None
-    try:
+    with contextlib.suppress(ImportError):  # of Python 3.7, which has no such module, or PackageNotFoundError
+        from importlib import metadata
+
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return None

@@ -1,53 +1,60 @@
 """The embedded sample: 1,797 real handwritten digits, ready to train on.
 
-Ten classes, 8 x 8 pixels, 17 grey levels; their source is in `shared.sample.digits`. A fixed permutation splits them
-into 1,495 training images (five files of 299) and 299 test images; three images are unused. They are enlarged in
-integer arithmetic, so the pixels are the same on every machine. The files are written once, into a cache.
+Ten classes, 8 x 8 pixels, 17 grey levels. A fixed permutation splits them into 1,495 training images (five files of
+299) and 299 test images; three images are unused. They are enlarged in integer arithmetic, so the pixels are the same
+on every machine. The files are written once, into a cache.
+
+Source: the test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI Machine
+Learning Repository, https://archive.ics.uci.edu/ml/datasets/Optical+Recognition+of+Handwritten+Digits, licensed
+CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); unchanged, in the order of scikit-learn's `load_digits`.
+They are stored in `digits.bin` beside this file, compressed by zlib: the pixels of all images, then all labels, a byte
+each.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pickle
-import shutil
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple, Union
 
 import numpy as np
 
-from shared.cifar10 import batches
-from shared.errors import UsageError
-from shared.sample import digits
-from shared.system.atomic_files import sync
+from shared.cifar10 import dataset as cifar10
+from shared.errors import DataError, UsageError
+from shared.system.atomic_files import sync_files
 from shared.system.cache_dir import places
+from shared.system.paths import reading
 
 NAME = "sample-digits"
 CASES = 299  # images per file
-TRAIN_IMAGES = CASES * len(batches.TRAIN_FILES)
+TRAIN_IMAGES = CASES * len(cifar10.TRAIN_FILES)
 TEST_IMAGES = CASES
 CLASSES = 10
 
+_DIGITS = 1797
+_FILE = Path(__file__).with_name("digits.bin")
+_SHA256 = "ebdc9ff3d40ea662f807a776c2029e3a6f5eca5e57cd67e770f28bce43a16d1e"
 _SUBFOLDER = "sample-v1"
 _SPLIT_SEED = 0
+_SPLITS = {"train": slice(0, TRAIN_IMAGES), "val": slice(TRAIN_IMAGES, TRAIN_IMAGES + TEST_IMAGES)}
 
 
 def cifar10_folder(cache: Union[str, Path, None] = None) -> Path:
     """Return the folder with the sample in the CIFAR-10 layout, and write it if it is not there yet.
 
-    Images are uint8 [32, 32, 3] (grey), 5 x 299 for training and 299 for testing, of the classes '0' to '9'. `cache`
-    overrides KIT_CACHE in the environment, which overrides ~/.cache; the fallback is the system's temporary folder.
-    Raises UsageError when no folder can be written.
+    Images are uint8 [32, 32, 3] (grey), 5 x 299 for training and 299 for testing, of the classes '0' to '9'. `cache` as
+    in `cache_dir.places`. Raises UsageError when no folder can be written.
     """
-    return _cached(cache, batches.FOLDER, _write_cifar10, _is_complete_cifar10)
+    return _cached(cache, cifar10.FOLDER, _write_cifar10, _is_complete_cifar10)
 
 
 def imagenet_folder(cache: Union[str, Path, None] = None) -> Path:
-    """Return the folder with the same split in the ImageNet layout: train/<label>/*.JPEG, val/<label>/*.JPEG.
-
-    Images are 64 x 64 RGB. `cache` and errors are those of `cifar10_folder`; UsageError too when Pillow is missing.
-    """
+    """As `cifar10_folder`, in the ImageNet layout: train/<label>/*.JPEG, val/<label>/*.JPEG, 64 x 64 RGB."""
     return _cached(cache, "imagenet", _write_imagenet, _is_complete_imagenet)
 
 
@@ -56,12 +63,19 @@ def is_cached(path: Union[str, Path]) -> bool:
     return Path(path).parent.name == _SUBFOLDER
 
 
-# -- images --------------------------------------------------------------------------------------
+def load_digits() -> Tuple[np.ndarray, np.ndarray]:
+    """Return uint8 [1797, 8, 8] in 0 .. 16 and int64 labels [1797] in 0 .. 9. Raises DataError."""
+    with reading(_FILE, "install this project again"):
+        stored = _FILE.read_bytes()
+    if hashlib.sha256(stored).hexdigest() != _SHA256:
+        raise DataError(f"{_FILE} is damaged; install this project again, or give --data-path")
+    content = np.frombuffer(zlib.decompress(stored), np.uint8)
+    return content[: _DIGITS * 64].reshape(_DIGITS, 8, 8), content[_DIGITS * 64 :].astype(np.int64)
 
 
 def _digits() -> Tuple[np.ndarray, np.ndarray]:
-    """Return uint8 [1797, 8, 8] in 0 .. 16 and labels [1797] in the order of the split: train, test, unused."""
-    images, labels = digits.load()
+    """The digits in the order of the split: train, test, unused."""
+    images, labels = load_digits()
     order = np.random.RandomState(_SPLIT_SEED).permutation(len(labels))
     return images[order], labels[order]
 
@@ -83,9 +97,6 @@ def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
     return ((wide * 255 + white // 2) // white).astype(np.uint8)
 
 
-# -- the two layouts -----------------------------------------------------------------------------
-
-
 def _write_cifar10(folder: Path) -> None:
     small, labels = _digits()
     pixels = np.tile(_enlarged(small, 4).reshape(-1, 1024), (1, 3))  # red, green and blue plane
@@ -95,20 +106,18 @@ def _write_cifar10(folder: Path) -> None:
         "num_vis": 3072,
         "dataset_name": NAME,
     }
-    files: Dict[str, Dict[str, Any]] = {batches.META_FILE: meta}
-    for number, name in enumerate(batches.TRAIN_FILES + (batches.TEST_FILE,)):
+    files: Dict[str, Dict[str, Any]] = {cifar10.META_FILE: meta}
+    for number, name in enumerate(cifar10.FILES):
         part = slice(number * CASES, (number + 1) * CASES)
         files[name] = {
             "batch_label": f"{NAME}, {name}",
             "labels": labels[part].tolist(),
             "data": pixels[part],
-            "filenames": _file_names(part, labels),
+            "filenames": _file_names(labels)[part],
         }
     for name, values in files.items():
-        with open(str(folder / name), "wb") as file:
-            pickle.dump(values, file, protocol=2)
-            file.flush()
-            sync(file.fileno())
+        (folder / name).write_bytes(pickle.dumps(values, protocol=2))
+    sync_files(folder)
 
 
 def _write_imagenet(folder: Path) -> None:
@@ -117,44 +126,32 @@ def _write_imagenet(folder: Path) -> None:
     except ImportError as error:
         raise UsageError("the sample as JPEGs needs Pillow; pip install Pillow, or give --data-path") from error
     small, labels = _digits()
-    images = _enlarged(small, 8)
-    for part, split in _imagenet_parts():
+    for part, split in _SPLITS.items():
         for label in range(CLASSES):
             (folder / part / str(label)).mkdir(parents=True)
-        for name, image, label in zip(_file_names(split, labels), images[split], labels[split]):
+        for name, image, label in zip(_file_names(labels)[split], _enlarged(small[split], 8), labels[split]):
             target = folder / part / str(label) / name
             Image.fromarray(image).convert("RGB").save(str(target), "JPEG", quality=95)
 
 
-def _imagenet_parts() -> List[Tuple[str, slice]]:
-    return [("train", slice(0, TRAIN_IMAGES)), ("val", slice(TRAIN_IMAGES, TRAIN_IMAGES + TEST_IMAGES))]
-
-
-def _file_names(part: slice, labels: np.ndarray) -> List[str]:
-    return [f"digit_{labels[index]}_{index:04d}.JPEG" for index in range(part.start, part.stop)]
+def _file_names(labels: np.ndarray) -> List[str]:
+    return [f"digit_{label}_{index:04d}.JPEG" for index, label in enumerate(labels)]
 
 
 def _is_complete_cifar10(folder: Path) -> bool:
     """Whether all files have their full size: temporary folders are cleaned, and power fails."""
     try:
-        batches.check(folder)
+        cifar10.check(folder)
     except UsageError:
         return False
     return True
 
 
 def _is_complete_imagenet(folder: Path) -> bool:
-    try:
-        for part, split in _imagenet_parts():
-            files = [path for path in (folder / part).glob("*/*.JPEG") if path.stat().st_size]
-            if len(files) != split.stop - split.start:
-                return False
-    except OSError:
-        return False
-    return True
-
-
-# -- the cache -----------------------------------------------------------------------------------
+    return all(
+        sum(path.stat().st_size > 0 for path in (folder / part).glob("*/*.JPEG")) == split.stop - split.start
+        for part, split in _SPLITS.items()
+    )
 
 
 def _cached(
@@ -163,10 +160,8 @@ def _cached(
     """Return the folder `name` in the first folder of the cache that holds it completely or can be written."""
     failures = []
     for root in places(_SUBFOLDER, cache):
-        if is_complete(root / name):
-            return root / name
         try:
-            return _written(root, name, write, is_complete)
+            return root / name if is_complete(root / name) else _written(root, name, write, is_complete)
         except OSError as error:
             failures.append(f"{root} ({error.strerror or error})")
     where = " or ".join(failures) or "the user's home (there is none)"
@@ -177,26 +172,19 @@ def _written(root: Path, name: str, write: Callable[[Path], None], is_complete: 
     """Write a temporary folder and rename it, so that other processes see all of it or nothing."""
     target = root / name
     root.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix="." + name + ".", dir=str(root)))
-    try:
-        fresh = temporary / name
+    with tempfile.TemporaryDirectory(prefix="." + name + ".", dir=str(root)) as temporary:
+        fresh = Path(temporary) / name
         fresh.mkdir()
         write(fresh)
-        for attempt in range(3):
+        for incomplete in ("incomplete-0", "incomplete-1", ""):
             try:
                 os.rename(str(fresh), str(target))
-                return target
+                break
             except OSError:
                 if is_complete(target):  # another process was faster
-                    return target
-                if attempt == 2 or not target.is_dir():
+                    break
+                if not incomplete or not target.is_dir():
                     raise
-                _move_aside(target, temporary / f"incomplete-{attempt}")
-        raise AssertionError("unreachable")
-    finally:
-        shutil.rmtree(str(temporary), ignore_errors=True)
-
-
-def _move_aside(target: Path, aside: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # another process may just have done so
-        os.rename(str(target), str(aside))
+                with contextlib.suppress(FileNotFoundError):  # another process may just have moved it
+                    os.rename(str(target), str(Path(temporary) / incomplete))
+    return target

@@ -7,29 +7,19 @@ import errno
 import os
 import tempfile
 from pathlib import Path
-from typing import Union
+from typing import Iterator, Union
 
-from shared.errors import UsageError
+from shared.errors import UsageError, reason
 from shared.text import encoded
 
 # Errors of file systems that cannot sync folders, or anything (exFAT, FUSE, network mounts); disk failures are others.
-_NOT_HERE = (
-    errno.EINVAL,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-    errno.ENOTSUP,
-    errno.EBADF,
-    errno.EISDIR,
-    errno.EPERM,
-    errno.EACCES,
-)
+_NOT_HERE = [getattr(errno, name) for name in "EINVAL ENOSYS EOPNOTSUPP ENOTSUP EBADF EISDIR EPERM EACCES".split()]
 
 
 def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
     """Replace the file at `path` by `content` atomically; when this returns, it survives a power cut.
 
-    Text is encoded in UTF-8, lone surrogates as escapes that are also valid in JSON (`\\udce9`). Raises OSError if the
-    folder cannot be written, and leaves nothing behind.
+    Text is UTF-8 with lone surrogates as escapes, as in JSON (`\\udce9`). Raises OSError, and leaves nothing behind.
     """
     path = Path(path)
     data = encoded(content) if isinstance(content, str) else content
@@ -39,7 +29,9 @@ def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
             file.write(data)
             file.flush()
             sync(file.fileno())
-        open_to_others(temporary, 0o666 & ~_umask())  # mkstemp makes it private
+        umask = os.umask(0)
+        os.umask(umask)
+        open_to_others(temporary, 0o666 & ~umask)  # mkstemp makes it private
         os.replace(temporary, str(path))
     except BaseException:
         os.unlink(temporary)
@@ -64,8 +56,8 @@ def make_folder(path: Union[str, Path]) -> Path:
         with tempfile.TemporaryFile(dir=str(path)):
             pass
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"cannot write to {path} ({reason}); choose another folder with --output-dir") from error
+        what = f"cannot write to {path} ({reason(error)})"
+        raise UsageError(f"{what}; choose another folder with --output-dir") from error
     return path
 
 
@@ -79,28 +71,24 @@ def sync_files(folder: Union[str, Path]) -> None:
 
 def sync_folder(path: Union[str, Path]) -> None:
     """Make the names in the folder survive a power cut; the files' content is synced where it is written."""
-    try:
+    with _where_supported():  # it may be writable, but not readable
         descriptor = os.open(str(path), os.O_RDONLY)
-    except OSError as error:
-        if error.errno not in _NOT_HERE:  # writable, but not readable
-            raise
-        return
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sync(descriptor: int) -> None:
     """Make written data survive a power cut, if the file system supports it."""
-    try:
+    with _where_supported():
         os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _where_supported() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in _NOT_HERE:
             raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
-from typing import Callable, Iterator, Optional, Tuple, TypeVar, Union
+from typing import Callable, Iterable, Iterator, Optional, Tuple, TypeVar, Union
 
 from shared.errors import UsageError
 from shared.system.atomic_files import write_atomic
-from shared.system.paths import expanded
+from shared.system.paths import expanded, reading
 
 # How far two changes of a file can be apart and leave the same time: FAT's clock is the coarsest in use.
 TICK_NS = 2 * 10**9
@@ -24,10 +26,8 @@ T = TypeVar("T")
 def places(subfolder: str, cache: Union[str, Path, None] = None) -> Iterator[Path]:
     """Yield the folders in which `subfolder` of the cache may be, the preferred one first. Creates nothing.
 
-    `cache` overrides KIT_CACHE in the environment, which overrides XDG_CACHE_HOME, which overrides ~/.cache; where
-    there is no home either, this folder is left out. The second folder is below the system's temporary folder, unless
-    another user has created a folder or link of that name. Raises UsageError for a KIT_CACHE that is empty or begins
-    with an unknown home.
+    The first is in `cache`, else KIT_CACHE, else XDG_CACHE_HOME, else ~/.cache; the second in the system's temporary
+    folder, unless another user made it. Raises UsageError for a KIT_CACHE that is empty or in an unknown home.
     """
     base = _base(os.environ.get("KIT_CACHE") if cache is None else str(cache))
     if base is not None:
@@ -48,9 +48,9 @@ def cached(
 ) -> T:
     """Return `load(content)` of a file in the cache, or, if there is none or `load` raises, the result of `make`.
 
-    `file` is (subfolder, name, cache), as in `places`. A new result is written with `dump` if `keep` is true: it must
-    be false where the source may change once more within `TICK_NS` and look the same. A cache that can be neither read
-    nor written is ignored.
+    `file` is (subfolder, name, cache), as in `places`. A new result is written with `dump` if `keep`, which must be
+    false where the source may change once more within `TICK_NS` and look the same. A cache that cannot be used is
+    ignored.
     """
     subfolder, name, cache = file
     folders = list(places(subfolder, cache))
@@ -64,6 +64,21 @@ def cached(
             write_atomic(folder / name, dump(result))
             break
     return result
+
+
+def stamp_of(paths: Iterable[str]) -> Tuple[str, bool]:
+    """A digest of names, sizes and times of files or folders, and whether they have not changed just now.
+
+    ctime counts too, because mtime can be set back, as rsync does. Raises DataError if one is not there.
+    """
+    digest, newest, now = hashlib.sha256(), 0, time.time_ns()
+    for path in paths:
+        with reading(path, "check the disk"):
+            status = os.stat(path)
+        times = status.st_mtime_ns, status.st_ctime_ns
+        digest.update(b"%b\0%d %d %d\n" % (os.fsencode(path), status.st_size, *times))
+        newest = max(newest, *times)
+    return digest.hexdigest(), now - newest > TICK_NS
 
 
 def _base(named: Optional[str]) -> Optional[str]:
@@ -82,8 +97,7 @@ def _base(named: Optional[str]) -> Optional[str]:
 
 def _is_own_or_absent(folder: Path) -> bool:
     """Whether no other user can change what is created in the folder."""
-    try:
-        found = os.lstat(str(folder))
-    except FileNotFoundError:
+    if not os.path.lexists(str(folder)):
         return True
+    found = os.lstat(str(folder))
     return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())

@@ -8,18 +8,18 @@ import re
 from pathlib import Path
 from typing import Iterator, Union
 
-from shared.errors import DataError, UsageError
+from shared.errors import DataError, UsageError, reason
 
 
 def expanded(path: Union[str, Path]) -> str:
-    """Return `path` with ~ or ~user replaced by the home folder: no shell expands it in --data-path=~/x or a variable.
+    """Return `path` with ~ or ~user replaced by the home folder, as no shell does in --data-path=~/x or a variable.
 
     Raises UsageError if that home is unknown: nobody means a folder named ~ in the current one.
     """
     text = str(path)
+    name = text.split("/")[0]
     if not text.startswith("~"):
         return text
-    name = text.split("/")[0]
     with contextlib.suppress(KeyError):  # what Python 3.7 raises for an unknown user id
         result = os.path.expanduser(text)
         if os.path.isabs(result) and (name != "~" or os.environ.get("HOME") != ""):
@@ -34,7 +34,16 @@ def reading(path: object, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror or error}); {remedy}") from error
+        raise DataError(f"cannot read {path} ({reason(error)}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def writing(path: object, remedy: str) -> Iterator[None]:
+    """Turn an OSError in the block into a UsageError: "cannot write PATH (reason); REMEDY"."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write {path} ({reason(error)}); {remedy}") from error
 
 
 def on_disk(path: str) -> str:
@@ -46,11 +55,7 @@ def on_disk(path: str) -> str:
 
 def check_there(path: str) -> None:
     """Raise DataError if the data set that a checkpoint names is gone: no other may silently replace it."""
-    try:
-        there = os.path.lexists(path)
-    except ValueError:  # what Python 3.7 raises for a text that cannot be a path
-        there = False
-    if not there:
-        raise DataError(
-            f"{path}, where the checkpoint was trained, is gone; say with --data-path where its data is now"
-        )
+    with contextlib.suppress(ValueError):  # what Python 3.7 raises for a text that cannot be a path
+        if os.path.lexists(path):
+            return
+    raise DataError(f"{path}, where the checkpoint was trained, is gone; say with --data-path where its data is now")

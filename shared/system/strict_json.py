@@ -7,8 +7,10 @@ the dotted name of the value; so a text where a number belongs is found here and
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
-from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Type, TypeVar, Union
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Type, TypeVar, Union
 
 from shared.text import closest, is_name
 
@@ -43,11 +45,19 @@ _OF_TYPE = {
 }
 
 
-def typed(kind: Type[T], content: Any, name: str = "") -> T:
-    """The dataclass with the fields in `content`, an object of JSON that is called `name`.
+def json_object(path: Path) -> Dict[str, Any]:
+    """The object in a file, unchecked; empty if there is none, if it is damaged, or of a pipe, which would block."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
-    A field that is absent has its default, but a list must be there: a lost one would pass for an empty one. Lists
-    become tuples and objects become dataclasses where the dataclass has these.
+
+def typed(kind: Type[T], content: Any, name: str = "") -> T:
+    """The dataclass with the fields in `content`, an object of JSON that is called `name`; lists become tuples.
+
+    A field that is absent has its default, but a list must be there: a lost one would pass for an empty one.
     """
     hints = typing.get_type_hints(kind)
     values = _values(content, {field.name: hints[field.name] for field in dataclasses.fields(kind)}, name)  # type: ignore[arg-type]
@@ -89,21 +99,17 @@ def _value(value: Any, hint: Any, name: str, lenient: bool = False) -> Any:
     if origin is Union:  # an Optional
         return None if value is None and type(None) in arguments else _value(value, arguments[0], name)
     if _is_sequence(hint) and isinstance(value, (list, tuple)):
-        return _sequence(value, origin, arguments, name)
+        hints = [arguments[0]] * len(value) if origin is list or arguments[-1] is Ellipsis else arguments
+        if len(hints) != len(value):
+            raise ValueError(f"{name} has {len(value)} items in place of {len(hints)}")
+        items = [_value(item, hint, name) for item, hint in zip(value, hints)]
+        return items if origin is list else tuple(items)
     if origin is dict and isinstance(value, dict):
         return {key: _value(item, arguments[1], _join(name, key[:60])) for key, item in value.items()}
     kind = hint if isinstance(hint, Kind) else _OF_TYPE.get(hint)
     if hint is not Any and not (kind.accepts(value) if kind else type(value) is hint):
         raise _invalid(name, value, kind.description if kind else f"a {getattr(origin or hint, '__name__', hint)}")
     return value
-
-
-def _sequence(value: Any, origin: Any, hints: List[Any], name: str) -> Any:
-    if origin is list or hints[-1] is Ellipsis:
-        hints = [hints[0]] * len(value)
-    if len(hints) != len(value):
-        raise ValueError(f"{name} has {len(value)} items in place of {len(hints)}")
-    return origin(_value(item, hint, name) for item, hint in zip(value, hints))
 
 
 def _is_sequence(hint: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.util
 import re
 import subprocess
@@ -110,7 +109,12 @@ SKIPPED = {"name": "hidden", "skip_reason": "not found"}
     [
         ([GOOD], "", audit.CLEAN, "1 packages looked up, 0 findings, 0 accepted"),
         ([GOOD, BAD, BAD], "", audit.FOUND, "bad 1.0: PYSEC-1, CVE-1; fixed in 2.0"),
-        ([GOOD, BAD], "CVE-1 bad 2026-11-25 never reached", audit.CLEAN, "accepted since 2026-11-25: bad 1.0"),
+        (
+            [GOOD, BAD],
+            "CVE-1 bad 2026-11-25 never reached",
+            audit.CLEAN,
+            "bad 1.0: PYSEC-1, CVE-1; accepted since 2026-11-25: never reached",
+        ),
         ([GOOD, BAD], "CVE-1 good 2026-11-25 of another package", audit.FOUND, "2 packages looked up, 1 findings"),
         ([GOOD, SKIPPED], "", audit.FOUND, "hidden could not be looked up"),
         ([SKIPPED, SKIPPED], "", audit.UNKNOWN, "the service knows none of the 1 packages, so nothing is known"),
@@ -135,9 +139,7 @@ def test_a_service_that_cannot_be_asked_is_not_a_failure_and_anything_else_is(
 
 
 def test_what_is_accepted_has_package_date_and_reason() -> None:
-    for one in audit.accepted_in(text("accepted")).values():
-        assert one.reason
-        assert datetime.date(2026, 1, 1) <= one.date
-    for wrong in ("PYSEC-1 bad 2026-11-25", "PYSEC-1 bad yesterday because"):
-        with pytest.raises(ValueError, match="is not: identifier|does not match"):
-            audit.accepted_in(wrong)
+    for reason in audit.accepted_in(text("accepted")).values():
+        assert re.match(r"\d{4}-\d\d-\d\d: \S", reason)
+    with pytest.raises(ValueError, match="not enough values"):
+        audit.accepted_in("PYSEC-1 bad 2026-11-25")

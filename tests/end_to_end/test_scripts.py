@@ -25,7 +25,7 @@ FAKE_PYTHON = r"""#!/usr/bin/env bash
 set -eu
 case "${1:-} ${2:-}" in
     "-c import ensurepip"*) [ "$3" = "${FAKE_VERSION:-3.11}" ] ;;
-    "-c from importlib"*) [ -z "${FAKE_ADAPTER:-}" ] || echo yes ;;
+    "-c import importlib"*) [ -n "${FAKE_ADAPTER:-}" ] ;;
     "-c import hashlib"*) printf '%s ' "${FAKE_VERSION:-3.11}"; cat "$3" | tr -d '\n'; echo ;;
     "-m venv")
         echo "venv $3" >>"$FAKE_CALLS"
@@ -57,9 +57,9 @@ class Checkout:
         self.bin = folder / "bin"
         self.elsewhere = folder / "else where"
         self.calls = folder / "calls"
-        for path in (self.root / "tests", self.root / ".ci", self.bin, self.elsewhere):
+        for path in (self.root / "tests" / "support", self.root / ".ci", self.bin, self.elsewhere):
             path.mkdir(parents=True)
-        for name in ("run_gpu.sh", "run_npu.sh", "eval.sh", "tests/run.sh", ".ci/run"):
+        for name in ("run_gpu.sh", "run_npu.sh", "eval.sh", "tests/run.sh", "tests/support/browser.sh", ".ci/run"):
             shutil.copy(str(ROOT / name), str(self.root / name))
         for name in ("scripts", "requirements"):
             shutil.copytree(str(ROOT / name), str(self.root / name))
@@ -120,12 +120,12 @@ def is_one_error(err: str) -> bool:
 @pytest.mark.parametrize(
     ("script", "options", "arguments"),
     [
-        ("run_gpu.sh", [], ["train"]),
-        ("run_gpu.sh", ["--data-path", "my data"], ["train", "--data-path", "my data"]),
+        ("run_gpu.sh", [], []),
+        ("run_gpu.sh", ["--data-path", "my data"], ["--data-path", "my data"]),
         ("run_gpu.sh", ["benchmark", "--seed", "1"], ["benchmark", "--seed", "1"]),
-        ("run_gpu.sh", ["--device", "cpu", ""], ["train", "--device", "cpu", ""]),
-        ("run_npu.sh", [], ["train", "--device", "npu"]),
-        ("run_npu.sh", ["profile", "--recipe", "x"], ["profile", "--device", "npu", "--recipe", "x"]),
+        ("run_gpu.sh", ["--device", "cpu", ""], ["--device", "cpu", ""]),
+        ("run_npu.sh", [], ["--device", "npu"]),
+        ("run_npu.sh", ["summary", "--recipe", "x"], ["--device", "npu", "summary", "--recipe", "x"]),
         ("eval.sh", ["--checkpoint", "a b*"], ["evaluate", "--checkpoint", "a b*"]),
     ],
 )
@@ -205,7 +205,7 @@ def test_the_environment_is_made_once_for_run_and_eval(checkout: Checkout) -> No
     checkout.add_python()
     first = checkout.run("run_gpu.sh", "--seed", "1")
     assert first.returncode == 0, first.stderr
-    assert first.stdout == checkout.main("train", "--seed", "1")
+    assert first.stdout == checkout.main("--seed", "1")
     assert checkout.called() == [
         "venv {}/.venv".format(checkout.root),
         "pip {}/requirements/cpu.txt".format(checkout.root),
@@ -279,7 +279,7 @@ def test_two_at_once_install_once(checkout: Checkout) -> None:
     processes = [checkout.start("run_gpu.sh", FAKE_PIP_SECONDS="0.5") for _ in range(3)]
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert [out for out, _ in outputs] == [checkout.main("train")] * 3
+    assert [out for out, _ in outputs] == [checkout.main()] * 3
     assert [call.split()[0] for call in checkout.called()] == ["venv", "pip"]
 
 
@@ -538,7 +538,7 @@ def test_counting_a_real_report(tmp_path: Path) -> None:
     report = str(tmp_path / "report.xml")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-c", os.devnull, "--junitxml", report]
     subprocess.call([*command, "--rootdir", str(tmp_path), str(tmp_path)], stdout=subprocess.DEVNULL)
-    counter = str(ROOT / "scripts" / "count_tests.py")
+    counter = str(ROOT / "tests" / "support" / "count_tests.py")
     assert subprocess.check_output([sys.executable, counter, report]) == b"2 passed, 2 failed, 1 skipped\n"
     assert subprocess.call([sys.executable, counter, report + ".no"], stderr=subprocess.DEVNULL) != 0
 

@@ -95,7 +95,7 @@ def load_main(half: str) -> Callable[[List[str]], int]:
 
     from tests.torch_imagenet.small_network import create_small
     from torch_imagenet.distributed import run as ranked
-    from torch_imagenet.input_pipeline import inputs
+    from torch_imagenet.input_pipeline import loader
     from torch_imagenet.main import main as torch_main
     from torch_imagenet.networks import spec
 
@@ -104,7 +104,7 @@ def load_main(half: str) -> Callable[[List[str]], int]:
     assert ranked
     torch.set_num_threads(1)
     spec.create = create_small
-    inputs.workers = lambda config: 0  # no data workers: they are not under test
+    loader.workers = lambda config: 0  # no data workers: they are not under test
     return torch_main
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import class_names
-from shared.class_names import CIFAR10, Classes, check_same, index_map, match, read_beside, write_beside
+from shared.class_names import CIFAR10, Classes, index_map, match, read_beside, write_beside
 from shared.errors import UsageError
 from shared.imagenet.layout import _OFFICIAL_CLASSES
 
@@ -53,7 +53,7 @@ def test_counting_by_a_match_counts_what_the_network_answered(network, data):
     found = match(Classes(tuple(network)), Classes(tuple(some)), "")
     labels = np.array(data.draw(st.lists(st.integers(0, len(some) - 1), max_size=20)), np.int32)
     assert [network[label] for label in found.labels(labels)] == [some[label] for label in labels]
-    narrow = found.restricted()
+    narrow = found.for_evaluation(True)
     assert [narrow.names[label] for label in narrow.labels(labels)] == [some[label] for label in labels]
     assert sorted(narrow.names) == sorted(some)
     if narrow.columns is not None:
@@ -144,7 +144,7 @@ def test_weights_of_imagenet_are_matched_by_wordnet_id():
     assert found.outputs == (700, 3, 999)
     assert found.names == wnids
     assert "ImageNet" in found.notes[0]
-    assert found.restricted().columns == (3, 700, 999)
+    assert found.for_evaluation(True).columns == (3, 700, 999)
     with pytest.raises(UsageError, match=r"1 class that the network does not know \(stray\)"):
         match(Classes.numbered(1000), Classes((*wnids[1:], "stray")), "")
     own = tuple(f"class{number}" for number in range(1000))  # somebody's own thousand
@@ -172,16 +172,6 @@ def test_what_an_evaluation_counts_by_is_said():
     assert "restricted" in restricted.notes[-1]
     whole = match(Classes(("a", "b")), Classes(("a", "b")), "")
     assert whole.for_evaluation(True) == whole.for_evaluation(False) == whole
-
-
-def test_a_run_goes_on_with_the_names_that_it_had():
-    check_same(None, Classes(("a", "b")), "DIR")
-    check_same(["a", "b"], Classes(("a", "b")), "DIR")
-    check_same(["a", "b"], Classes.numbered(2), "DIR")
-    with pytest.raises(UsageError, match=r"DIR .* others \(0 is b and was a, 1 is a and was b\); give that one"):
-        check_same(["a", "b"], Classes(("b", "a")), "DIR")
-    with pytest.raises(UsageError, match=r"others \(1 and were 2\)"):
-        check_same(["a", "b"], Classes(("a",)), "DIR")
 
 
 def test_names_beside_weights(tmp_path):

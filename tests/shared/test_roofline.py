@@ -29,11 +29,6 @@ def test_bytes_of_an_activation(precision, size):
     assert element_bytes(precision) == size
 
 
-@pytest.mark.parametrize(("operations", "bandwidth"), [(None, 1.0), (1.0, None), (None, None)])
-def test_an_accelerator_has_both_limits_or_none(operations, bandwidth):
-    assert Accelerator.from_limits(operations, bandwidth) is None
-
-
 def test_the_summarys_lines():
     lines = describe(COST, "O0", 10, ACCELERATOR)
     assert lines[0] == "parameters: 1,000"

@@ -13,7 +13,7 @@ import pytest
 from shared import text
 from shared.errors import one_line
 from shared.imagenet.split import scan
-from shared.results.page.text import escaped
+from shared.results.page import escaped
 from shared.system import atomic_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def test_a_list_of_any_editor(content, stored):
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from shared.imagenet.file_index import indexed
+from shared.imagenet.dataset import indexed
 from shared.imagenet.split import scan
 folder = os.fsdecode(os.fsencode(sys.argv[2]))
 for found in (scan(folder), indexed(folder), indexed(folder)):

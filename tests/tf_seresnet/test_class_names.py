@@ -11,7 +11,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from shared import class_names  # noqa: E402
-from shared.cifar10 import batches  # noqa: E402
+from shared.cifar10 import dataset as batches  # noqa: E402
 from shared.metrics import Metrics  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 
@@ -194,8 +194,8 @@ def test_a_run_goes_on_with_its_own_names_alone(finished, train, sample_folder, 
 def test_answers_are_counted_over_the_columns_that_are_left():
     from types import SimpleNamespace
 
-    from shared.cli.signals import Interrupts
     from shared.run.example_predictions import MostConfident
+    from shared.system.signals import Interrupts
     from tf_seresnet.devices.replicas import ALONE
     from tf_seresnet.evaluation import count_images
 

@@ -45,7 +45,7 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
         network, device = NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
         recipe = recipes.get("sample").override(batch_size=8, flip=True)
         batch = TrainingInput(images, labels, Normalisation.from_images(images), recipe, device)
-        step, kept = TrainingStep(network, batch, recipe, device), None
+        step, kept = TrainingStep(network, batch), None
         ended = []
         for begin in (0, 1):
             with tf1.Session() as session:

@@ -7,8 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from shared import recipes
+from torch_imagenet.devices.device import open_device
+from torch_imagenet.devices.precision import precision
+from torch_imagenet.distributed.process_group import ALONE
 from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.networks.squeeze_excitation import LinearGate
+from torch_imagenet.options import RunConfig
+from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.step.training_step import TrainingStep
 
 
 class SmallNetwork(nn.Module):
@@ -28,6 +36,14 @@ class SmallNetwork(nn.Module):
         features = self.stem(images)
         features = torch.relu(features + self.drop_path(self.se(self.layer1(features))))
         return self.fc(self.dropout(features.mean(dim=(2, 3))))
+
+
+def training_step(network: nn.Module, num_classes: int, **changes: Any) -> TrainingStep:
+    """A step of this network on the CPU by the recipe se_resnet50_1p with these changes, at O0 unless they say so."""
+    config, device = RunConfig.from_argv(["--device", "cpu"]), open_device("cpu")
+    recipe = recipes.get("se_resnet50_1p").override(**{"precision": "O0", "loss_scale": None, **changes})
+    spec, level = NetworkSpec("se_resnet50", num_classes), precision(recipe.precision)
+    return TrainingStep(network, RunSetup(config, device, ALONE, recipe, spec, level, None))
 
 
 def create_small(name: str, num_classes: int, dropout: Any, drop_path: float, **options: Any) -> nn.Module:

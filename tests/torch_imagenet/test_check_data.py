@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shared import imagenet, sample
-from shared.cli.signals import Interrupts
 from shared.errors import DataError, UsageError
-from shared.imagenet.val_labels import read_list
+from shared.imagenet.sort_val import read_list
+from shared.system.signals import Interrupts
 from tests.shared.imagenet.test_sort_val import write_devkit
 from torch_imagenet.check_data import check_data
 from torch_imagenet.options import RunConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from shared.checkpoint.folder import CheckpointFolder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
+from shared.run.progress import Progress  # noqa: E402
 from torch_imagenet import checkpoints  # noqa: E402
 
 
@@ -73,10 +75,13 @@ def _fails(content, file):
 
 
 def test_the_originals_files(tmp_path):
-    weights, optimizer = {"fc.weight": torch.ones(2)}, {"state": {}, "param_groups": []}
-    checkpoints.save_with_original_names(tmp_path, "se_resnet50", 4, weights, optimizer, 77.5, best=False)
-    assert not (tmp_path / "model_best.pth.tar").exists()
-    checkpoints.save_with_original_names(tmp_path, "se_resnet50", 5, weights, optimizer, 78.5, best=True)
+    step = mock.Mock(**{"evaluated_weights.return_value": {"fc.weight": torch.ones(2)}})
+    step.optimizer.state_dict.return_value = {"state": {}, "param_groups": []}
+    setup = mock.Mock(**{"spec.name": "se_resnet50", "data.classes.stored.return_value": None})
+    for epoch, top1, best in ((4, 77.5, False), (5, 78.5, True)):
+        assert not (tmp_path / "model_best.pth.tar").exists()
+        progress = Progress(epoch=epoch, best_top1=top1)
+        checkpoints.save_with_original_names(tmp_path, setup, step, progress, best)
     best = torch.load(tmp_path / "model_best.pth.tar", weights_only=True)
     assert (best["epoch"], best["arch"], best["best_acc1"]) == (5, "se_resnet50", 78.5)
 

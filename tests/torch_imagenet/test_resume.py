@@ -129,18 +129,18 @@ def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(undistu
 
 def test_stopped_in_the_last_evaluation_of_a_shortened_run(run_in, tmp_path, monkeypatch):
     """No epoch has ended, so nothing has been the best yet when the run goes on."""
-    from shared.cli.signals import Stopped
-    from torch_imagenet import evaluation
+    from shared.system.signals import Stopped
+    from torch_imagenet.input_pipeline.loader import EvaluationInput
 
-    count_images = evaluation.count_images
+    images = EvaluationInput.__iter__
 
     def stop_instead(*arguments):
         raise Stopped(15)
 
-    monkeypatch.setattr(evaluation, "count_images", stop_instead)
+    monkeypatch.setattr(EvaluationInput, "__iter__", stop_instead)
     stopped = run_in(tmp_path / "run", "--max-steps", "3")
     assert stopped.status == 143
-    monkeypatch.setattr(evaluation, "count_images", count_images)
+    monkeypatch.setattr(EvaluationInput, "__iter__", images)
     resumed = run_in(tmp_path / "run", "--max-steps", "3", "--resume", str(tmp_path / "run"))
     whole = run_in(tmp_path / "whole", "--max-steps", "3")
     assert (resumed.status, whole.status) == (0, 0)

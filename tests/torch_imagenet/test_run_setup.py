@@ -41,19 +41,19 @@ def test_a_link_to_a_disk_that_is_not_there_is_not_passed_over(tmp_path):
         load()
 
 
-@pytest.mark.parametrize("kind", ["state", "start"])
-def test_the_data_that_a_checkpoint_names(tiny, tmp_path, kind):
+@pytest.mark.parametrize("resumed", [True, False])
+def test_the_data_that_a_checkpoint_names(tiny, tmp_path, resumed):
     """Of a run that goes on, is evaluated, or whose weights a new run starts from."""
     (tmp_path / "imagenet").mkdir()  # another set in the usual place
-    remark = load("--checkpoint", "x", **{kind: state(tiny.folder)}).remark
+    remark = load("--checkpoint", "x", state=state(tiny.folder), resumed=resumed).remark
     assert remark.endswith(f"from {tiny.folder}, where the checkpoint was trained")
     with pytest.raises(UsageError, match="gone, where the checkpoint was trained, is gone; say with --data-path"):
-        load("--checkpoint", "x", **{kind: state(tmp_path / "gone")})
-    assert load("--checkpoint", "x", "--data-path", str(tiny.folder), **{kind: state("gone")}).content.name
+        load("--checkpoint", "x", state=state(tmp_path / "gone"), resumed=resumed)
+    assert load("--checkpoint", "x", "--data-path", str(tiny.folder), state=state("gone"), resumed=resumed).content.name
 
 
 def test_the_sample_of_a_run_is_made_again_where_a_cache_was_emptied(tmp_path):
     of_run = state(tmp_path / "other cache" / "se-pnas-kit" / "sample-v1" / "imagenet", sample.NAME)
-    data = load("--checkpoint", "x", state=of_run, need_train=False)
+    data = load("evaluate", "--checkpoint", "x", state=of_run)
     assert (data.content.name, len(data.content.val)) == (sample.NAME, sample.TEST_IMAGES)
     assert data.content.path == str(sample.imagenet_folder())

@@ -72,7 +72,7 @@ def test_the_weights_are_in_torchs_usual_form(trained, tiny):
 def test_the_trainer_is_the_loop_that_one_would_write(tiny, run_in, tmp_path):
     """Ten steps written out with torch.optim.SGD and cross_entropy on the pipeline's own batches: the same weights."""
     from shared import imagenet
-    from torch_imagenet.input_pipeline.loader import TrainingInput
+    from torch_imagenet.input_pipeline.loader import Loading, TrainingInput
     from torch_imagenet.input_pipeline.transforms import TrainTransform
 
     run = run_in(tmp_path / "run", "--label-smoothing", "0.1", "--memory-format", "contiguous")
@@ -83,7 +83,7 @@ def test_the_trainer_is_the_loop_that_one_would_write(tiny, run_in, tmp_path):
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     transform = TrainTransform(32, crop_scale=tuple(run.recipe["crop_scale"]), flip=run.recipe["flip"])
     losses = []
-    with TrainingInput(imagenet.load(tiny.folder).train, transform, 4, run.recipe["seed"], 0) as batches:
+    with TrainingInput(imagenet.load(tiny.folder).train, transform, 4, run.recipe["seed"], Loading(0)) as batches:
         for epoch in range(2):
             optimizer.param_groups[0]["lr"] = (0.05, 0.1)[epoch]  # one epoch of warm-up, then the cosine's top
             for batch in batches.epoch(epoch):

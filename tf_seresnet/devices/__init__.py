@@ -15,8 +15,8 @@ import sys
 import warnings
 from typing import Any, Iterator, Optional, Tuple
 
-from shared.cli.signals import Interrupts
 from shared.errors import UsageError
+from shared.system.signals import Interrupts
 from shared.text import nearest
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import Device, DeviceConfig, Request, parse_loss_scale, refuse_index

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from shared.cli.common_config import CommonConfig
+from shared.cli.arguments import CommonConfig
 from shared.errors import UsageError
 from shared.text import nearest
 

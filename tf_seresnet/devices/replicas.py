@@ -6,9 +6,9 @@ from typing import Any, Callable, Dict, List, Sequence
 
 import tensorflow as tf
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.metrics import Metrics
 from shared.run.loop import StopAgreement
+from shared.system.signals import Interrupts, Stopped
 
 tf1 = tf.compat.v1
 

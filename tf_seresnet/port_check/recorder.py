@@ -117,7 +117,7 @@ def record_step(setup: RunSetup, batch: Batch, rate: float, steps: int, initiali
     recipe, network, device = setup.recipe, RecordedNetwork(setup.network), setup.device
     with tf.Graph().as_default(), device.connected() as replicas:
         inputs = TrainingInput(batch.images, batch.labels, setup.normalisation, recipe, device, replicas, 1)
-        step = TrainingStep(cast(NetworkSpec, network), inputs, recipe, device, replicas)
+        step = TrainingStep(cast(NetworkSpec, network), inputs)
         trainable, own = tf1.trainable_variables(), variables.model_variables()
         layers, names = network.layers, [variable.op.name for variable in own]
         step.fetches.update(

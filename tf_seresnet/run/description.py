@@ -13,8 +13,7 @@ from shared.cifar10.dataset import Cifar10
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
-from shared.run import config_file, provenance, reproducibility
-from shared.run.events import log_start
+from shared.run import provenance, resumption
 from shared.run.log import RunLog
 from shared.text import in_utf8
 from tf_seresnet.run_setup import RunSetup
@@ -24,8 +23,7 @@ from tf_seresnet.step.variables import parameters
 def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path]) -> None:
     """Log what is about to run. Needs the graph, for the number of parameters."""
     recipe, device, network = setup.recipe, setup.device, setup.network
-    log_start(
-        log,
+    log.start(
         recipe.to_json(),
         layers=network.layers,
         dataset=setup.data.name,
@@ -58,7 +56,7 @@ def _remarks(setup: RunSetup) -> List[str]:
     if state:
         before = CifarRecipe.from_json(state["recipe"]).schedule
         lines += schedule.prolonged(before, state["progress"]["epoch"])
-        lines += reproducibility.changes(state.get("arithmetic", {}), _arithmetic(setup.device))
+        lines += resumption.rounding_changes(state.get("arithmetic", {}), _arithmetic(setup.device))
     return lines
 
 
@@ -77,7 +75,7 @@ def for_checkpoint(setup: RunSetup) -> Dict[str, Any]:
 
 def write_config(setup: RunSetup, folder: Path) -> None:
     """Write config.json into the run's folder. Raises OSError."""
-    config_file.write_config(
+    provenance.write_config(
         folder,
         setup.recipe,
         {},
@@ -127,7 +125,7 @@ def _dataset(data: Cifar10) -> Dict[str, Any]:
 
 
 def _arithmetic(device: Any) -> Dict[str, Any]:
-    """What decides how sums are rounded, besides the recipe; see `shared.run.reproducibility`."""
+    """What decides how sums are rounded, besides the recipe; see `shared.run.resumption`."""
     return {
         "device": f"{device.kind}, {device.name}",
         "threads": device.threads(),

@@ -67,7 +67,7 @@ class TrainingInput:
         workers: int = 2,
     ) -> None:
         self._images, self._labels = images, labels
-        self._recipe, self._replicas = recipe, replicas
+        self.recipe, self.device, self.replicas = recipe, device, replicas
         self._step_images = recipe.batch_size * replicas.count
         static_shapes = device.static_shapes
         self.steps_per_epoch = steps_per_epoch(len(images), self._step_images, replicas.count, static_shapes)
@@ -100,7 +100,7 @@ class TrainingInput:
     def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> Iterator[int]:
         """Make the next batch that of `first_step` of the zero-based `epoch`. Returns the numbers of the steps left."""
         count = len(self._images)
-        recipe, order = self._recipe, rng.epoch_order(self._recipe.seed, epoch, count)
+        recipe, order = self.recipe, rng.epoch_order(self.recipe.seed, epoch, count)
         crops = rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)
         own = self._positions(first_step)
         self.start(session, self._images[order[own]], self._labels[order[own]], Crops(*(part[own] for part in crops)))
@@ -115,10 +115,10 @@ class TrainingInput:
         """Where in the epoch's order this process's images stand, from a step on: int64 [images]."""
         last = min(self.steps_per_epoch * self._step_images, len(self._images))
         positions = np.arange(first_step * self._step_images, last)
-        if self._replicas.size == 1:
+        if self.replicas.size == 1:
             return positions
-        steps = positions.reshape(-1, self._replicas.size, self._step_images // self._replicas.size)
-        return steps[:, self._replicas.rank].ravel()
+        steps = positions.reshape(-1, self.replicas.size, self._step_images // self.replicas.size)
+        return steps[:, self.replicas.rank].ravel()
 
 
 def _divided(images: Any, labels: Any, replicas: Replicas) -> Tuple[List[Tuple[Any, Any]], List[Any]]:

@@ -8,11 +8,9 @@ from typing import Any, List, Optional, Tuple
 import tensorflow as tf
 
 from shared.metrics import TOP_K
-from shared.recipes.base import Recipe
+from shared.run.divergence import SkippedSteps
 from shared.run.loop import Step, StepResult
-from shared.run.loss_scale_watch import SkippedSteps
 from tf_seresnet.devices.out_of_memory import limited
-from tf_seresnet.devices.replicas import ALONE, Replicas
 from tf_seresnet.step import variables
 from tf_seresnet.step.input_pipeline import TrainingInput
 from tf_seresnet.step.network import NetworkSpec
@@ -36,12 +34,11 @@ class TrainingStep(Step):
     stopping = 0  # processes that had been asked to stop when it began
     data_wait: Optional[float] = None  # seconds that it waited for its batch
 
-    def __init__(
-        self, network: NetworkSpec, batch: TrainingInput, recipe: Recipe, device: Any, replicas: Replicas = ALONE
-    ) -> None:
+    def __init__(self, network: NetworkSpec, batch: TrainingInput) -> None:
+        recipe, device = batch.recipe, batch.device
         self.learning_rate = tf1.placeholder(tf.float32, (), "learning_rate")
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
-        self._batch, self._replicas, self._batch_size = batch, replicas, recipe.batch_size
+        self._batch = batch
         optimizer = device.wrap_optimizer(
             tf1.train.MomentumOptimizer(self.learning_rate, recipe.momentum, use_nesterov=recipe.nesterov)
         )
@@ -50,15 +47,15 @@ class TrainingStep(Step):
         self._watch = SkippedSteps(None if device.loss_scale == "dynamic" else device.loss_scale, _WINDOW)
         self._session: Any = None  # that of `begin`
         self._steps = self._updates_before = 0
-        built = replicas.run(lambda number: self._build(number, network, recipe.weight_decay, optimizer))
+        built = batch.replicas.run(lambda number: self._build(number, network, optimizer))
         self.fetches = {"updates": [update for update, _ in built], "outputs": built[0][1]}
         if batch.data_wait is not None:
             self.fetches["data_wait"] = batch.data_wait
 
-    def _build(self, number: int, network: NetworkSpec, weight_decay: float, optimizer: Any) -> Tuple[Any, List[Any]]:
+    def _build(self, number: int, network: NetworkSpec, optimizer: Any) -> Tuple[Any, List[Any]]:
         """The update of one device; and over all devices loss, correct in one and in five, images, stopping."""
+        recipe, replicas, share = self._batch.recipe, self._batch.replicas, self._batch.shares[number]
         images, labels = self._batch.parts[number]
-        share, replicas = self._batch.shares[number], self._replicas
         logits, layers = network.build(images, training=True)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
         # Counts in float32, exact up to 2**24, to be summed in one vector with the other values.
@@ -69,7 +66,7 @@ class TrainingStep(Step):
         combined = replicas.count if replicas.averages else 1
         trainable = tf1.trainable_variables()
         squares = tf.add_n([tf.nn.l2_loss(variable) for variable in trainable])
-        total = _times(loss, share * combined) + weight_decay * combined / replicas.count * squares
+        total = _times(loss, share * combined) + recipe.weight_decay * combined / replicas.count * squares
         gradients = optimizer.compute_gradients(total, trainable)
         self.gradients = [gradient for gradient, _ in gradients]
         # After the gradients: all devices must run their all-reduces in the same order.
@@ -89,7 +86,7 @@ class TrainingStep(Step):
         memory runs out.
         """
         feeds = {self.learning_rate: learning_rate, self._stopping: float(stopping)}
-        with limited(self._batch_size, "--batch-size", " (fewer images a step are another training)"):
+        with limited(self._batch.recipe.batch_size, "--batch-size", " (fewer images a step are another training)"):
             self.fetched = values = session.run(self.fetches, feeds)
         loss, *counts = (value.item() for value in values["outputs"])
         correct, correct5, images, self.stopping = map(round, counts)

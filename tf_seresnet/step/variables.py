@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
-from shared.run.finite import first_not_finite, with_ranges
+from shared.run.divergence import first_not_finite, with_ranges
 from tf_seresnet.layers.initial_values import initial_value
 
 tf1 = tf.compat.v1

@@ -1,8 +1,5 @@
 #!/usr/bin/env bash
-# Trains ten steps on one device with the second runtime of CANN, for the throughput.
-# usage: [PYTHON=python] bash tf_seresnet/test/train_RT2_performance_1p.sh --data_path=DIR [options]      --help lists them
-set -eu
+# Trains ten steps on one device with the second runtime of CANN, for the throughput; --help lists the options.
 self=$(readlink -f -- "$0" 2>/dev/null) || self=$0 # a link to this file may stand anywhere
 # shellcheck source=scripts/documented_launcher.sh
 . "$(dirname -- "$self")/../../scripts/documented_launcher.sh"
-launch tf_seresnet tensorflow train_RT2_performance_1p "$@"

@@ -3,8 +3,7 @@
     device = open_device("auto")
     network.to(device.torch_device)
 
-It uses torch's device-neutral functions (`torch.get_device_module`, `torch.autocast(device.type)`) wherever there is
-one. Devices differ only in how they are found and named and in their defaults.
+Devices differ only in how they are found and named and in their defaults.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import importlib
 import os
 import platform
 import re
-from dataclasses import dataclass, field, replace
-from typing import Any, ContextManager, Dict, List, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple
 
 import torch
 import torch.distributed as dist
@@ -35,20 +34,19 @@ _CONTIGUOUS = {("cuda", "senet154")}
 
 @dataclass
 class Device:
-    """A device that is open, or the common properties of several.
-
-    `asynchronous` devices queue their work: a time is only valid after `synchronize`. `count` is the number of devices
-    of the run. `notes` are lines for the user.
-    """
+    """A device that is open, or the common properties of several."""
 
     kind: str
-    index: int
     torch_device: torch.device
     name: str
-    asynchronous: bool
-    notes: List[str] = field(default_factory=list)
-    count: int = 1
+    count: int = 1  # of the run
     npu: NpuSettings = NO_NPU_SETTINGS
+    notes: List[str] = field(default_factory=list)  # for the user
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the device queues its work, so that a time is only valid after `synchronize`."""
+        return self.kind != "cpu"
 
     @property
     def module(self) -> Any:
@@ -56,10 +54,7 @@ class Device:
         return torch.get_device_module(self.torch_device)
 
     def autocast(self, precision: Precision) -> ContextManager[Any]:
-        """The autocast context of the forward pass."""
-        return torch.autocast(
-            self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None, cache_enabled=True
-        )
+        return torch.autocast(self.torch_device.type, dtype=precision.autocast, enabled=precision.autocast is not None)
 
     def memory_format(self, network: str, requested: Optional[str]) -> str:
         """The requested memory format; by default the faster of "channels_last" and "contiguous" for this network.
@@ -108,7 +103,6 @@ class Device:
         return 10 if self.kind == "npu" else 5
 
     def synchronize(self) -> None:
-        """Wait until all queued work is done."""
         self.module.synchronize()
 
     def seed(self, value: int) -> None:
@@ -137,6 +131,15 @@ class Device:
         return {"kind": self.kind, "name": self.name, "count": self.count}
 
 
+def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], supports_foreach: bool) -> None:
+    """Copy each source into the target of the same position and shape, in one kernel where the device supports it."""
+    if supports_foreach and targets:  # torch._foreach_copy_ refuses empty lists
+        torch._foreach_copy_(list(targets), list(sources))
+        return
+    for target, source in zip(targets, sources):
+        target.copy_(source)
+
+
 def parse(text: str) -> Tuple[str, Optional[int]]:
     """Kind ("auto", "cpu", "cuda" or "npu") and index (None without one) of a `--device` value.
 
@@ -163,68 +166,16 @@ def open_device(
     this machine is opened; `count` is the number of devices of the run. Raises UsageError where there is no such
     device, and where `npu` has options for another kind.
     """
-    kind, index = _resolve(text)
-    npu.refuse_elsewhere(kind)
-    if local_rank is not None:
-        _refuse_index(kind, index)
-        index = local_rank
-    device = _cpu() if kind == "cpu" else _accelerator(kind, index or 0, npu)
-    device.count, device.npu = count, npu
-    if kind == "cpu" and parse(text)[0] == "auto":
-        device.notes += _unusable_devices()
+    kind, index = _resolve(text, npu, several=local_rank is not None)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
         torch.use_deterministic_algorithms(True)
+    if kind == "cpu":
+        notes = _unusable_devices() if parse(text)[0] == "auto" else []
+        return Device("cpu", torch.device("cpu"), machine().rsplit(",", 1)[0], count, npu, notes)
     if kind == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
-    return device
-
-
-def several(text: str, number: Optional[int], count_all: int = 1, npu: NpuSettings = NO_NPU_SETTINGS) -> Device:
-    """The common properties of `number` devices of this machine (None: all of them), without opening one.
-
-    `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are
-    fewer, and where `npu` has options for another kind of device.
-    """
-    kind, index = _resolve(text)
-    npu.refuse_elsewhere(kind)
-    if kind == "cpu":
-        if number is None:
-            raise UsageError("--distributed on the CPU needs a number of processes; add --num-devices N")
-        return replace(_cpu(), count=number * count_all)
-    present = _present(kind)
-    if number != 1:
-        _refuse_index(kind, index)
-    if number is not None and number > present:
-        raise UsageError(f"--num-devices {number}, but this machine has {present} {kind}; lower it")
-    return Device(kind, 0, torch.device(kind, 0), kind, asynchronous=True, count=(number or present) * count_all)
-
-
-def network_environment(address: str, interface: Optional[str]) -> Dict[str, str]:
-    """The environment variables that make gloo, NCCL and HCCL use this IP address and network interface."""
-    named = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
-    return {**named, "HCCL_IF_IP": address}
-
-
-def _resolve(text: str) -> Tuple[str, Optional[int]]:
-    """`parse` with "auto" resolved."""
-    kind, index = parse(text)
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "npu" if _npu_is_available() else "cpu"
-    return kind, index
-
-
-def _refuse_index(kind: str, index: Optional[int]) -> None:
-    if index is not None:
-        raise UsageError(f"--device {kind}:{index} is one device, and several are requested; write --device {kind}")
-
-
-def _cpu() -> Device:
-    name = machine().rsplit(",", 1)[0]
-    return Device("cpu", 0, torch.device("cpu"), name, asynchronous=False)
-
-
-def _accelerator(kind: str, index: int, npu: NpuSettings) -> Device:
+    index = (index or 0) if local_rank is None else local_rank
     present, module = _present(kind), getattr(torch, kind)
     if index >= present:
         choices = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
@@ -233,58 +184,85 @@ def _accelerator(kind: str, index: int, npu: NpuSettings) -> Device:
         npu.apply(module)
     torch_device = torch.device(kind, index)
     module.set_device(torch_device)
-    return Device(kind, index, torch_device, str(module.get_device_name(index)), asynchronous=True)
+    return Device(kind, torch_device, str(module.get_device_name(index)), count, npu)
+
+
+def several(text: str, number: Optional[int], count_all: int = 1, npu: NpuSettings = NO_NPU_SETTINGS) -> Device:
+    """The common properties of `number` devices of this machine (None: all of them), without opening one.
+
+    `count` of the result is `number` times `count_all`, the number of machines. Raises UsageError where there are
+    fewer, and where `npu` has options for another kind of device.
+    """
+    kind, _ = _resolve(text, npu, several=number != 1)
+    if kind == "cpu":
+        if number is None:
+            raise UsageError("--distributed on the CPU needs a number of processes; add --num-devices N")
+        return open_device("cpu", count=number * count_all)
+    present = _present(kind)
+    if number is not None and number > present:
+        raise UsageError(f"--num-devices {number}, but this machine has {present} {kind}; lower it")
+    return Device(kind, torch.device(kind, 0), kind, (number or present) * count_all)
+
+
+def network_environment(address: str, interface: Optional[str]) -> Dict[str, str]:
+    """The environment variables that make gloo, NCCL and HCCL use this IP address and network interface."""
+    named = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}
+    return {**named, "HCCL_IF_IP": address}
+
+
+def _resolve(text: str, npu: NpuSettings, several: bool) -> Tuple[str, Optional[int]]:
+    """`parse` with "auto" resolved. Raises UsageError where options or an index do not fit the kind or the number."""
+    kind, index = parse(text)
+    if kind == "auto":
+        kind = next((kind for kind in ("cuda", "npu") if _usable(kind)), "cpu")
+    npu.refuse_elsewhere(kind)
+    if several and index is not None:
+        raise UsageError(f"--device {kind}:{index} is one device, and several are requested; write --device {kind}")
+    return kind, index
 
 
 def _present(kind: str) -> int:
     """The number of devices of this kind. Raises UsageError where there is none."""
-    if kind == "npu":
-        _load_npu()
-    module = getattr(torch, kind)
-    present = int(module.device_count()) if module.is_available() else 0
+    present = _usable(kind)
     if not present:
-        raise UsageError(f"there is no {kind} device here{_WHY_NOT[kind]}; use --device cpu, or auto")
+        raise UsageError(f"there is no {kind} device here ({_why_not(kind)}); use --device cpu, or auto")
     return present
 
 
-_WHY_NOT = {
-    "cuda": f" (torch {torch.__version__} {'with' if torch.version.cuda else 'without'} CUDA)",
-    "npu": " (torch_npu sees none: look at npu-smi info and at CANN's set_env.sh)",
-}
+def _usable(kind: str) -> int:
+    """The number of devices of this kind that torch can use."""
+    if kind == "npu" and _npu_problem():
+        return 0
+    module = getattr(torch, kind)
+    return int(module.device_count()) if module.is_available() else 0
 
 
-def _unusable_devices() -> List[str]:
-    """Lines about accelerators that torch cannot use. Their device files show that they exist."""
-    lines = []
-    if glob.glob("/dev/nvidia[0-9]*"):
-        lines.append(f"an NVIDIA GPU is here, but torch cannot use it{_WHY_NOT['cuda']}; this runs on the CPU")
-    if glob.glob("/dev/davinci[0-9]*"):
-        why = _WHY_NOT["npu"]
-        try:
-            _load_npu()
-        except UsageError as error:
-            why = f" ({error})"
-        lines.append(f"an Ascend NPU is here, but torch cannot use it{why}; this runs on the CPU")
-    return lines
+def _why_not(kind: str) -> str:
+    if kind == "cuda":
+        return f"torch {torch.__version__} {'with' if torch.version.cuda else 'without'} CUDA"
+    return _npu_problem() or "torch_npu sees none: look at npu-smi info and at CANN's set_env.sh"
 
 
-def _npu_is_available() -> bool:
-    try:
-        _load_npu()
-    except UsageError:
-        return False
-    return bool(torch.npu.is_available())  # type: ignore[attr-defined]
-
-
-def _load_npu() -> None:
-    """Import torch_npu, which adds `torch.npu` and the device type. Raises UsageError where it does not load."""
+def _npu_problem() -> Optional[str]:
+    """Import torch_npu, which adds `torch.npu` and the device type; why it does not load, None where it does."""
     if hasattr(torch, "npu"):
-        return
+        return None
     try:
         importlib.import_module("torch_npu")
     except Exception as error:  # without CANN it raises more than ImportError
         reason = " ".join(str(error).split())[:150]
-        raise UsageError(
+        return (
             f"torch_npu does not load ({reason}); install the torch_npu that fits torch {torch.__version__} on Python"
             f" {platform.python_version()}, and source CANN's set_env.sh"
-        ) from error
+        )
+    return None
+
+
+def _unusable_devices() -> List[str]:
+    """Lines about accelerators that torch cannot use. Their device files show that they exist."""
+    here = [("cuda", "NVIDIA GPU", "/dev/nvidia[0-9]*"), ("npu", "Ascend NPU", "/dev/davinci[0-9]*")]
+    return [
+        f"an {name} is here, but torch cannot use it ({_why_not(kind)}); this runs on the CPU"
+        for kind, name, files in here
+        if glob.glob(files)
+    ]

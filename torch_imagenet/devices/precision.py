@@ -8,7 +8,7 @@ is autocast to bfloat16, which has the range of float32 and needs no loss scalin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Optional
 
 import torch
 from torch import nn
@@ -27,15 +27,13 @@ class Precision:
     loss_scale: Optional[str] = None  # the default; a recipe or an option overrides it
 
 
-PRECISIONS: Dict[str, Precision] = {
-    level.name: level
-    for level in (
-        Precision("O0"),
-        Precision("O1", autocast=torch.float16, loss_scale="dynamic"),
-        Precision("O2", weights=torch.float16, loss_scale="dynamic"),
-        Precision("bf16", autocast=torch.bfloat16),
-    )
-}
+_LEVELS = (
+    Precision("O0"),
+    Precision("O1", autocast=torch.float16, loss_scale="dynamic"),
+    Precision("O2", weights=torch.float16, loss_scale="dynamic"),
+    Precision("bf16", autocast=torch.bfloat16),
+)
+PRECISIONS = {level.name: level for level in _LEVELS}
 
 
 def precision(name: str) -> Precision:

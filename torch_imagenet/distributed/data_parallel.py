@@ -1,8 +1,7 @@
 """Data parallelism: torch's DistributedDataParallel averages the gradients; running statistics are averaged here.
 
-After every step all replicas are equal: gradients are those of the global batch, and the running statistics of batch
-normalisation, which each device computes from its own images, are averaged. Any replica can therefore be evaluated or
-saved.
+After every step all replicas are equal, so any can be evaluated or saved: gradients are those of the global batch, and
+the running statistics of batch normalisation, which each device computes from its own images, are averaged.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from shared.errors import UsageError
-from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.foreach import copy_all
+from torch_imagenet.devices.device import Device, copy_all
 from torch_imagenet.distributed.process_group import Ranks
 
 
@@ -29,27 +27,25 @@ class Replicas:
         self._ranks = ranks
         self._supports_foreach = device.supports_foreach
         self.module: nn.Module = network
-        self._parallel = None
         self._statistics: List[torch.Tensor] = []
         if ranks.size > 1:
             # torch 2.13 renamed the option. Buffers are averaged in `reduced` instead of broadcast from rank 0.
-            known = inspect.signature(DistributedDataParallel).parameters
-            own_buffers: Dict[str, Any] = {
-                "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
-            }
-            self._parallel = DistributedDataParallel(
+            renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+            own_buffers: Dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+            self.module = DistributedDataParallel(
                 network,
                 device_ids=[device.torch_device] if device.asynchronous else None,
                 gradient_as_bucket_view=not device.npu.fused_sgd,  # that optimizer moves gradients elsewhere
                 **own_buffers,
             )
-            self.module = self._parallel
             if averaged_statistics:
                 self._statistics = [value for value in network.buffers() if value.is_floating_point()]
 
     def exchange(self, now: bool) -> ContextManager[object]:
         """The context of a backward pass: `now` averages the accumulated gradients over all devices at its end."""
-        return contextlib.nullcontext() if now or self._parallel is None else self._parallel.no_sync()
+        if now or not isinstance(self.module, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.module.no_sync()
 
     @torch.no_grad()
     def reduced(self, values: torch.Tensor) -> torch.Tensor:
@@ -57,7 +53,7 @@ class Replicas:
 
         The same all-reduce averages the running statistics. Nothing waits for the device.
         """
-        if self._parallel is None:
+        if self._ranks.size == 1:
             return values
         share = 1 / self._ranks.size
         values = torch.cat([values[:1] * share, values[1:]])

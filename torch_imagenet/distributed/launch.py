@@ -1,12 +1,12 @@
 """Starts one process per device with torch's elastic launcher and explains how they ended.
 
-`--distributed --num-devices N` starts N processes on this machine. For several machines the same command runs on each,
-with `--nnodes` and `--node-rank`. Each process runs this program with the same config. Under torchrun, Slurm or the
+For several machines the same command runs on each, with `--nnodes` and `--node-rank`. Under torchrun, Slurm or the
 Kubernetes training operator the processes exist already (`torch_imagenet.distributed.environment`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -24,12 +24,12 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from shared.checkpoint.folder import newest
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.run.folder import new_folder_name
-from shared.system import orphans
+from shared.system.processes import followed
+from shared.system.signals import Interrupts, Stopped, stop_at_once
 from torch_imagenet.devices.device import network_environment
-from torch_imagenet.distributed.restart import JOB
+from torch_imagenet.distributed.environment import JOB
 from torch_imagenet.options import RunConfig
 
 PORT = 29500  # torch's own default
@@ -53,10 +53,11 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
     for name, value in {**_OWN_PORTS, **network}.items():
         os.environ.setdefault(name, value)
     os.environ[JOB] = uuid.uuid4().hex
-    os.environ.update(orphans.followed())
-    _silence("torch.distributed.elastic")
-    port = config.master_port or (PORT if nodes > 1 else 0)
-    with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.at_once():
+    os.environ.update(followed())
+    if "LOGLEVEL" not in os.environ:
+        logging.disable()  # torch's launcher logs what is reported here in one line
+    port, timeout = config.master_port or (PORT if nodes > 1 else 0), int(config.timeout)
+    with tempfile.TemporaryDirectory(prefix="ranks-") as logs, interrupts.forwarded(stop_at_once):
         launcher = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
@@ -65,11 +66,7 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
             rdzv_endpoint=f"{config.master_addr or address}:{port}",
             max_restarts=config.max_restarts,
             run_id=f"kit-{config.master_addr}-{port}" if nodes > 1 else os.environ[JOB],
-            rdzv_configs={
-                "is_host": (config.node_rank or 0) == 0,
-                "timeout": int(config.timeout),
-                "join_timeout": int(config.timeout),
-            },
+            rdzv_configs={"is_host": not config.node_rank, "timeout": timeout, "join_timeout": timeout},
             monitor_interval=0.2,
             local_addr=address,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
@@ -98,31 +95,15 @@ def _explain(failures: Sequence[ProcessFailure], config: RunConfig) -> None:
     first = min(reported or killed or ended or failures, key=lambda failure: failure.timestamp)
     if reported:  # a signal may have ended it after its report
         raise SystemExit(first.exitcode if first.exitcode > 0 else 2)
-    if first.exitcode < 0:
-        name = signal.Signals(-first.exitcode).name
-        raise UsageError(
-            f"rank {_rank(first, config)} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
-            f" {_advice(config)}, or let --max-restarts N do so"
-        )
-    raise SystemExit(first.exitcode)
-
-
-def _advice(config: RunConfig) -> str:
-    folder = config.resume if config.output_dir is None else config.output_dir
-    if folder is not None and newest(Path(folder)) is not None:
-        return f"go on with --resume {folder}"
-    return "start it again"
-
-
-def _rank(failure: ProcessFailure, config: RunConfig) -> int:
-    return (config.node_rank or 0) * (config.num_devices or 0) + failure.local_rank
-
-
-def _silence(prefix: str) -> None:
-    """Hide the log of torch's launcher unless LOGLEVEL is set: the error is reported here, in one line."""
-    level = os.environ.get("LOGLEVEL", "CRITICAL").upper()
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]:
-        logging.getLogger(name).setLevel(level)
+    if first.exitcode > 0:
+        raise SystemExit(first.exitcode)
+    rank = (config.node_rank or 0) * (config.num_devices or 0) + first.local_rank
+    name, folder = signal.Signals(-first.exitcode).name, config.output_dir or config.resume
+    resumable = folder is not None and newest(Path(folder)) is not None
+    raise UsageError(
+        f"rank {rank} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
+        f" {f'go on with --resume {folder}' if resumable else 'start it again'}, or let --max-restarts N do so"
+    )
 
 
 # -- addresses -------------------------------------------------------------------------------------------------
@@ -147,17 +128,13 @@ def _own_address(config: RunConfig) -> str:
 
 def _interface(address: str) -> Optional[str]:
     """The network interface with this IPv4 address; None where it is unknown."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    request = 0x8915  # SIOCGIFADDR
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            try:
-                reply = fcntl.ioctl(probe.fileno(), request, name.encode()[:15].ljust(256, b"\0"))
-            except OSError:  # an interface without an address
-                continue
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(ImportError, OSError):  # not on Linux; an interface without an address
+            import fcntl
+
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                request = name.encode()[:15].ljust(256, b"\0")
+                reply = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
             if socket.inet_ntoa(reply[20:24]) == address:
                 return name
     return None

@@ -23,7 +23,7 @@ from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.run.loop import StopAgreement
 from torch_imagenet.devices.device import Device
-from torch_imagenet.distributed.environment import ProcessEnvironment, rendezvous_variables
+from torch_imagenet.distributed.environment import ProcessEnvironment
 
 T = TypeVar("T")
 
@@ -41,21 +41,23 @@ class Ranks(StopAgreement):
         """Whether this is rank 0, which writes the files and the log."""
         return self.rank == 0
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def broadcast_result(self, work: Callable[[], T]) -> T:
         """Run `work` on rank 0 alone and broadcast its result, or its UsageError, which every rank raises."""
         return work()
 
-    def same(self, what: str, value: str) -> None:
+    def require_equal(self, what: str, value: str) -> None:
         """Raise UsageError on a rank whose value differs from that of rank 0."""
 
-    def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
+    def all_reduce(
+        self, metrics: Optional[Metrics], texts: List[List[str]]
+    ) -> Tuple[Optional[Metrics], List[List[str]]]:
         """Reduce over all ranks: the sum of the metrics (None where a rank has none), the union of each list."""
         return metrics, texts
 
-    def send_to_first(self, text: str) -> None:
+    def send_to_rank0(self, text: str) -> None:
         """Send the text of a bad image to rank 0."""
 
-    def received(self) -> List[str]:
+    def receive(self) -> List[str]:
         """On rank 0: the texts that other ranks have sent since the last call."""
         return []
 
@@ -77,8 +79,8 @@ class ProcessGroup(Ranks):
     def __init__(self, environment: ProcessEnvironment, device: Device, timeout: float) -> None:
         self.rank, self.size = environment.rank, environment.size
         self._timeout = timedelta(seconds=timeout)
-        rendezvous = rendezvous_variables()
-        os.environ.update(rendezvous)
+        os.environ.update(environment.variables)
+        address, port = environment.variables["MASTER_ADDR"], environment.variables["MASTER_PORT"]
         try:
             store, _, _ = next(dist.rendezvous("env://", timeout=self._timeout))
             dist.init_process_group(
@@ -89,60 +91,53 @@ class ProcessGroup(Ranks):
                 timeout=self._timeout,
             )
             # A second connection to the store, because a thread that waits on the first would block collectives.
-            own = dist.TCPStore(
-                rendezvous["MASTER_ADDR"],
-                int(rendezvous["MASTER_PORT"]),
-                is_master=False,
-                wait_for_workers=False,
-                timeout=self._timeout,
-            )
+            own = dist.TCPStore(address, int(port), is_master=False, wait_for_workers=False, timeout=self._timeout)
             # For use after a failure: its connections still work then and show which rank is missing.
             self._monitor = dist.new_group(backend="gloo", timeout=self._timeout)
         except RuntimeError as error:  # torch.distributed's exceptions are RuntimeErrors
+            reason = " ".join(str(error).split())[:150]
             raise UsageError(
-                f"the processes did not find each other at {rendezvous['MASTER_ADDR']}:{rendezvous['MASTER_PORT']}"
-                f" within {timeout:g} seconds ({first_line(error)}); check addresses and ports, or raise --timeout"
+                f"the processes did not find each other at {address}:{port} within {timeout:g} seconds"
+                f" ({reason}); check addresses and ports, or raise --timeout"
             ) from error
         self._store = dist.PrefixStore(f"kit-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", own)
-        self._received = 0  # texts that `received` has returned
+        self._received = 0  # texts that `receive` has returned
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def broadcast_result(self, work: Callable[[], T]) -> T:
         outcome: List[Any] = [None]
         if self.is_first:
             try:
-                outcome = [(work(), None)]
+                outcome = [work()]
             except UsageError as error:
-                outcome = [(None, str(error))]
+                outcome = [error]
         dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
-        value, message = outcome[0]
-        if message is not None:
-            raise UsageError(message)
-        return value
+        if isinstance(outcome[0], UsageError):
+            raise outcome[0]
+        return outcome[0]
 
-    def same(self, what: str, value: str) -> None:
-        if value != self.from_first(lambda: value):
+    def require_equal(self, what: str, value: str) -> None:
+        if value != self.broadcast_result(lambda: value):
             raise UsageError(f"this machine has another {what} than rank 0's; every machine needs the same one")
 
-    def merged(self, metrics: Optional[Metrics], texts: List[List[str]]) -> Tuple[Optional[Metrics], List[List[str]]]:
-        own = (metrics.to_state() if metrics is not None else None, texts)
+    def all_reduce(
+        self, metrics: Optional[Metrics], texts: List[List[str]]
+    ) -> Tuple[Optional[Metrics], List[List[str]]]:
         gathered: List[Any] = [None] * self.size
-        dist.all_gather_object(gathered, own)
-        if any(state is None for state, _ in gathered):
+        dist.all_gather_object(gathered, (metrics.to_state() if metrics is not None else None, texts))
+        states, lists = zip(*gathered)
+        if None in states:
             return None, texts
-        total = Metrics.from_state(gathered[0][0])
-        for state, _ in gathered[1:]:
-            total.merge(Metrics.from_state(state))
-        unions = [sorted(set().union(*lists)) for lists in zip(*(lists for _, lists in gathered))]
-        return total, unions
+        total, *others = map(Metrics.from_state, states)
+        for other in others:
+            total.merge(other)
+        return total, [sorted(set().union(*same)) for same in zip(*lists)]
 
-    def send_to_first(self, text: str) -> None:
+    def send_to_rank0(self, text: str) -> None:
         self._store.set(f"text-{self._store.add('texts', 1)}", text)
 
-    def received(self) -> List[str]:
-        number = self._store.add("texts", 0)
-        texts = [self._store.get(f"text-{index}").decode() for index in range(self._received + 1, number + 1)]
-        self._received = number
-        return texts
+    def receive(self) -> List[str]:
+        seen, self._received = self._received, self._store.add("texts", 0)
+        return [self._store.get(f"text-{index}").decode() for index in range(seen + 1, self._received + 1)]
 
     def propose_stop(self, number: int, step: int) -> None:
         self._store.compare_set("stop", "", json.dumps([number, step]))
@@ -179,15 +174,18 @@ class ProcessGroup(Ranks):
             listener.join()
 
     def _listen(self, line: Callable[[str], None], end: threading.Event) -> None:
-        ending = False
-        while not ending:
-            ending = end.wait(_LISTENING_SECONDS)  # checks once more after the end, which an error may have caused
-            with contextlib.suppress(RuntimeError):  # the run has ended, and the connection with it
-                if self._store.check(["error"]):
-                    rank, message = json.loads(self._store.get("error"))
-                    if rank != self.rank:
-                        line(f"rank {rank}: error: {message}")
-                    return
+        ended = False
+        while not (ended or self._reported()):
+            ended = end.wait(_LISTENING_SECONDS)
+        error = self._reported()  # checks once more after the end, which an error may have caused
+        if error and error[0] != self.rank:
+            line(f"rank {error[0]}: error: {error[1]}")
+
+    def _reported(self) -> Any:
+        """The first error of any rank, as [rank, message]; None without one, and where the store has ended."""
+        with contextlib.suppress(RuntimeError):
+            return json.loads(self._store.get("error")) if self._store.check(["error"]) else None
+        return None
 
     def report(self, message: str) -> bool:
         """Report an error of this rank to the others. Returns whether it is the first, the one to show."""
@@ -197,7 +195,7 @@ class ProcessGroup(Ranks):
 
     def broken(self, error: BaseException) -> Optional[str]:
         """The message for a failed collective, naming the missing ranks; None where another process reports."""
-        if self._error_reported() or "timed out" not in str(error).lower():
+        if self._reported() or "timed out" not in str(error).lower():
             return None  # the launcher reports a process that has ended
         try:
             dist.monitored_barrier(self._monitor, timeout=timedelta(seconds=_NAMING_SECONDS), wait_all_ranks=True)
@@ -207,24 +205,17 @@ class ProcessGroup(Ranks):
 
     def _who(self, error: BaseException) -> Optional[str]:
         """Names the missing ranks. torch's monitored barrier names them on rank 0 alone; the others name rank 0."""
-        text = str(error)
         if not self.is_first:
             for _ in range(_NAMING_SECONDS):
-                if self._error_reported():
+                if self._reported():
                     return None
                 time.sleep(1)
-        found = re.search(r"[Rr]anks? ([\d, ]*\d) failed to pass", text)
+        found = re.search(r"[Rr]anks? ([\d, ]*\d) failed to pass", str(error))
         who = f"rank {found.group(1)}" if found else "rank 0" if not self.is_first else "another rank"
         return (
             f"{who} has not answered for {self._timeout.total_seconds():g} seconds; look at its machine, or give it"
             " more time with --timeout SECONDS"
         )
-
-    def _error_reported(self) -> bool:
-        try:
-            return bool(self._store.check(["error"]))
-        except RuntimeError:  # rank 0, which holds the store, has ended
-            return False
 
     def leave(self) -> NoReturn:
         """Wait for all ranks and end the process with status 0.
@@ -241,8 +232,3 @@ class ProcessGroup(Ranks):
 def lost_connection(error: BaseException) -> bool:
     """Whether torch.distributed raises this error when another process has ended or does not answer."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
-
-
-def first_line(error: BaseException) -> str:
-    """The first 150 characters of the message, on one line."""
-    return " ".join(str(error).split())[:150]

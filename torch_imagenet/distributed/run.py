@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import torch
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
+from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices.device import Device, open_device, several
 from torch_imagenet.distributed.affinity import apply
 from torch_imagenet.distributed.environment import ProcessEnvironment, process_environment
@@ -17,7 +17,7 @@ from torch_imagenet.distributed.process_group import ALONE, ProcessGroup, Ranks,
 from torch_imagenet.options import RunConfig, workers
 
 Mode = Callable[[RunConfig, Device, Ranks, Interrupts], None]
-Check = Callable[[RunConfig, Device], None]
+Check = Callable[[RunConfig, Device], Any]
 
 
 def run_on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts, check: Optional[Check] = None) -> None:
@@ -25,34 +25,33 @@ def run_on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts, check:
 
     Raises what the mode raises. A mode without `check` runs on one device alone.
     """
-    place = process_environment(config)
-    wanted = config.distributed or (config.num_devices or 1) > 1 or (config.nnodes or 1) > 1
-    if check is None and (wanted or (place is not None and place.size > 1)):
+    process, nodes = process_environment(config), config.nnodes or 1
+    requested = config.distributed or (config.num_devices or 1) > 1 or nodes > 1
+    if check is None and (requested or (process is not None and process.size > 1)):
         raise UsageError(f"the mode {config.mode} looks at one device; leave --distributed and --num-devices out")
-    if place is None and wanted:
-        devices = several(config.device, config.num_devices, config.nnodes or 1, config.npu)
+    if process is not None and process.size > 1:
+        _run_one_of_several(mode, config, process, interrupts)
+        return
+    if process is None and requested:
+        devices = several(config.device, config.num_devices, nodes, config.npu)
         if devices.count > 1:
             assert check is not None
             check(config, devices)
             try:
                 from torch_imagenet.distributed.launch import launch
-            except ImportError as error:  # on Python 3.9 it needs a package that torch does not bring
-                raise UsageError(f"torch's launcher does not load ({error}); pip install {error.name}") from error
-            except ValueError as error:  # torch reads this variable as it loads
-                level = os.environ.get("LOGLEVEL")
-                raise UsageError(f"torch's launcher does not load (LOGLEVEL={level}: {error}); unset it") from error
-            launch(config, devices.count // (config.nnodes or 1), interrupts)
+            except (ImportError, ValueError) as error:  # a package that torch does not bring; a wrong LOGLEVEL
+                why = f"LOGLEVEL={os.environ.get('LOGLEVEL', 'not set')}: {error}"
+                raise UsageError(
+                    f"torch's launcher does not load ({why}); unset LOGLEVEL, or install the package"
+                ) from error
+            launch(config, devices.count // nodes, interrupts)
             return
-    if place is None or place.size == 1:
-        if config.sync_bn:
-            raise UsageError("--sync-bn is for several devices; add --distributed, or leave it out")
-        device = open_device(config.device, config.deterministic, npu=config.npu)
-        mode(config, device, ALONE, interrupts)
-    else:
-        _run_one_of_several(mode, config, place, interrupts)
+    if config.sync_bn:
+        raise UsageError("--sync-bn is for several devices; add --distributed, or leave it out")
+    mode(config, open_device(config.device, config.deterministic, npu=config.npu), ALONE, interrupts)
 
 
-def _run_one_of_several(mode: Mode, config: RunConfig, place: ProcessEnvironment, interrupts: Interrupts) -> None:
+def _run_one_of_several(mode: Mode, config: RunConfig, process: ProcessEnvironment, interrupts: Interrupts) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
     interrupts.once()  # whoever started the processes may send its signal after the terminal's
@@ -60,16 +59,16 @@ def _run_one_of_several(mode: Mode, config: RunConfig, place: ProcessEnvironment
     handler.initialize()
     group: Optional[ProcessGroup] = None
     try:
-        device = open_device(config.device, config.deterministic, place.local_rank, place.size, config.npu)
-        config = _with_share_of_cores(config, device, place)
-        group = ProcessGroup(place, device, config.timeout)
+        device = open_device(config.device, config.deterministic, process.local_rank, process.size, config.npu)
+        config = _with_share_of_cores(config, device, process)
+        group = ProcessGroup(process, device, config.timeout)
         mode(config, device, group, interrupts)
         group.leave()
     except UsageError as error:
         if group is not None and not group.report(str(error)):
-            raise SystemExit(2) from error  # another process has told of it
+            raise SystemExit(2) from error  # another rank has reported its error
         handler.record_exception(error)
-        raise UsageError(f"rank {place.rank}: {error}") from error
+        raise UsageError(f"rank {process.rank}: {error}") from error
     except Stopped:
         raise
     except Exception as error:
@@ -85,10 +84,10 @@ def _run_one_of_several(mode: Mode, config: RunConfig, place: ProcessEnvironment
         raise UsageError(message) from error
 
 
-def _with_share_of_cores(config: RunConfig, device: Device, place: ProcessEnvironment) -> RunConfig:
+def _with_share_of_cores(config: RunConfig, device: Device, process: ProcessEnvironment) -> RunConfig:
     """Bind this process to its share of the machine's cores; the configuration with as many workers."""
     placement = apply(
-        place.local_rank, place.local_size, device.module if device.asynchronous else None, bind=config.affinity
+        process.local_rank, process.local_size, device.module if device.asynchronous else None, bind=config.affinity
     )
     if not device.asynchronous and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(placement.threads)

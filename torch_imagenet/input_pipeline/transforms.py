@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 from shared.errors import UsageError
+from shared.recipes.imagenet import ImageNetRecipe
 from shared.rng import image_random
-
-_TRIES = 10
 
 
 class Box(NamedTuple):
@@ -30,27 +30,33 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """The augmentation of training. `randaugment` is (number of operations, magnitude), or None."""
+    """The augmentation of training."""
 
     image_size: int
     crop_scale: Tuple[float, float] = (0.08, 1.0)  # share of the image's area
     crop_ratio: Tuple[float, float] = (3 / 4, 4 / 3)  # width to height
     flip: bool = True
-    randaugment: Optional[Tuple[int, int]] = None
+    randaugment: Tuple[int, ...] = ()  # operations and magnitude of torchvision's RandAugment (arXiv 1909.13719)
+
+    @classmethod
+    def from_recipe(cls, recipe: ImageNetRecipe) -> TrainTransform:
+        """The augmentation of a recipe."""
+        return cls(recipe.image_size, recipe.crop_scale, flip=recipe.flip, randaugment=recipe.randaugment)
 
     def __call__(
         self, image: Image.Image, seed: int, epoch: int, index: int, reuse: Optional[np.random.RandomState] = None
     ) -> np.ndarray:
-        """RGB to uint8 [size, size, 3]. The random numbers depend on seed, zero-based epoch and image index alone.
-
-        `reuse` is as in `shared.rng.image_random`.
-        """
+        """RGB to uint8 [size, size, 3]; what it draws depends on the arguments of `shared.rng.image_random` alone."""
         random = image_random(seed, epoch, index, reuse)
         box = random_resized_crop(random, image.width, image.height, self.crop_scale, self.crop_ratio)
         mirrored = random.random_sample() < 0.5 and self.flip
         image = cut_out(image, box, self.image_size)
-        if self.randaugment is not None:
-            image = _rand_augmented(image, self.randaugment, int(random.randint(2**31 - 1)))
+        if self.randaugment:
+            seed = int(random.randint(2**31 - 1))
+            augment = torchvision_transforms("--randaugment").RandAugment(*self.randaugment)
+            with torch.random.fork_rng(devices=[]):  # it draws from torch's default generator
+                torch.default_generator.manual_seed(seed)
+                image = augment(image)
         if mirrored:  # by Pillow: NumPy takes four times as long to copy reversed rows
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return np.asarray(image)
@@ -58,22 +64,24 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resize to image_size / crop_fraction, then a centre crop; without `keep_aspect` the image becomes a square."""
+    """torchvision's Resize(int(image_size / crop_fraction)) and CenterCrop(image_size)."""
 
     image_size: int
     crop_fraction: float = 0.875
-    keep_aspect: bool = True
+    keep_aspect: bool = True  # False: the image is squeezed to a square instead
 
-    def __call__(
-        self,
-        image: Image.Image,
-        seed: int = 0,
-        epoch: int = 0,
-        index: int = 0,
-        reuse: Optional[np.random.RandomState] = None,
-    ) -> np.ndarray:
-        """RGB to uint8 [size, size, 3]. The other arguments are unused: both transforms have the same signature."""
-        return eval_image(image, self.image_size, self.crop_fraction, self.keep_aspect)
+    def __call__(self, image: Image.Image, *unused: Any) -> np.ndarray:
+        """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments."""
+        size, side = self.image_size, int(self.image_size / self.crop_fraction)
+        width, height = side, side
+        if self.keep_aspect:
+            short, long = sorted(image.size)
+            longer = int(side * long / short)
+            width, height = (side, longer) if image.width <= image.height else (longer, side)
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = _crop_start(width, size), _crop_start(height, size)
+        return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros outside the image
 
 
 def random_resized_crop(
@@ -81,7 +89,7 @@ def random_resized_crop(
 ) -> Box:
     """A box of random area and aspect ratio. After ten failed attempts: the largest central box in that range."""
     area = width * height
-    for _ in range(_TRIES):
+    for _ in range(10):
         target = area * random.uniform(*scale)
         aspect = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
         across, down = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
@@ -104,39 +112,9 @@ def cut_out(image: Image.Image, box: Box, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR, box=corners)
 
 
-def eval_image(image: Image.Image, size: int, crop_fraction: float, keep_aspect: bool = True) -> np.ndarray:
-    """uint8 [size, size, 3]: torchvision's Resize(int(size / crop_fraction)) and CenterCrop(size)."""
-    side = int(size / crop_fraction)
-    width, height = side, side
-    if keep_aspect:
-        short, long = sorted(image.size)
-        longer = int(side * long / short)
-        width, height = (side, longer) if image.width <= image.height else (longer, side)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = _crop_start(width, size), _crop_start(height, size)
-    return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros outside the image
-
-
 def _crop_start(length: int, size: int) -> int:
     """The start of a centre crop. torchvision rounds differently where the image is smaller than the crop."""
     return round((length - size) / 2) if length >= size else -((size - length) // 2)
-
-
-def _rand_augmented(image: Image.Image, setting: Tuple[int, int], seed: int) -> Image.Image:
-    """torchvision's RandAugment. It draws from torch's default generator, which is seeded for it and then restored."""
-    import torch
-
-    augment = rand_augment(setting)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return augment(image)
-
-
-def rand_augment(setting: Tuple[int, int]) -> Any:
-    """torchvision's RandAugment (Cubuk et al., arXiv 1909.13719). Raises UsageError without torchvision."""
-    operations, magnitude = setting
-    return torchvision_transforms("--randaugment").RandAugment(operations, magnitude)
 
 
 def torchvision_transforms(option: str) -> Any:

@@ -10,7 +10,7 @@ import contextlib
 import signal
 import threading
 import time
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, Optional
 
 from shared.errors import RunEnded
 
@@ -20,18 +20,18 @@ _REAPED_SECONDS = 2.0  # the longest time in which a killed process becomes visi
 
 
 class WorkerWatch:
-    """Watches the workers of a DataLoader's iterator."""
+    """Watches the workers of a DataLoader's `iterator`; None: there are none yet."""
 
-    def __init__(self, iterator: Any, patience: float) -> None:
-        self._iterator, self._workers, self._patience = iterator, iterator._workers, patience
+    def __init__(self, patience: float) -> None:
+        self.iterator: Any = None
+        self._patience = patience
         self._began: Optional[float] = None  # start of the current wait; None outside one
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Around the wait for a batch: raises RunEnded where a worker is dead or gives no batch in time."""
-        if (
-            threading.current_thread() is not threading.main_thread()
-        ):  # only the main thread gets signals; here torch polls by itself
+        if self.iterator is None or threading.current_thread() is not threading.main_thread():
+            # Only the main thread gets signals; in another one torch polls by itself.
             yield
             return
         self._began = time.monotonic()
@@ -39,15 +39,14 @@ class WorkerWatch:
         signal.setitimer(signal.ITIMER_REAL, _SECONDS, _SECONDS)
         try:
             yield
-        except RunEnded:
-            self._kill_all()
-            raise
-        except (RuntimeError, OSError, EOFError) as error:  # of torch, and of a message cut short
-            lost = self._lost_soon()
+        except (RunEnded, RuntimeError, OSError, EOFError) as error:  # ours, torch's, those of a message cut short
+            lost = error if isinstance(error, RunEnded) else self._lost(within=_REAPED_SECONDS)
             if lost is None:
                 raise
-            self._kill_all()
-            raise lost from error
+            for worker in self.iterator._workers:  # torch would wait for one that hangs and for a message cut short
+                with contextlib.suppress(OSError):
+                    worker.kill()
+            raise lost from (None if lost is error else error)
         finally:
             self._began = None
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -60,60 +59,46 @@ class WorkerWatch:
         if lost is not None:
             raise lost
         if time.monotonic() - self._began >= self._patience:
+            task = getattr(self.iterator, "_task_info", {}).get(self.iterator._rcvd_idx)
             raise RunEnded(
-                f"{self._waited_for()} has given no batch for {self._patience:g} seconds; look at the disk or network"
-                " that the images are on, or give it more time with --timeout SECONDS"
+                f"{self._name(task[0]) if task else 'a data worker'} has given no batch for {self._patience:g} seconds;"
+                " look at the disk or network that the images are on, or give it more time with --timeout SECONDS"
             )
 
-    def _lost_soon(self) -> Optional[RunEnded]:
-        end = time.monotonic() + _REAPED_SECONDS
+    def _lost(self, within: float = 0.0) -> Optional[RunEnded]:
+        """The error of a worker that is dead now or `within` these seconds."""
+        end = time.monotonic() + within
         while True:
-            lost = self._lost()
-            if lost is not None or time.monotonic() >= end:
-                return lost
+            for number, worker in enumerate(self.iterator._workers):
+                if not worker.is_alive():
+                    return RunEnded(f"{self._name(number)} {_end(worker.exitcode)}")
+            if time.monotonic() >= end:
+                return None
             time.sleep(0.05)
 
-    def _lost(self) -> Optional[RunEnded]:
-        for number, worker in enumerate(self._workers):
-            if not worker.is_alive():
-                what, advice = _ended(worker.exitcode)
-                return RunEnded(f"{self._name(number)} {what}; {advice}")
-        return None
-
-    def _waited_for(self) -> str:
-        task: Tuple[Any, ...] = getattr(self._iterator, "_task_info", {}).get(self._iterator._rcvd_idx, ())
-        return self._name(task[0]) if task else "a data worker"
-
     def _name(self, number: int) -> str:
-        return f"data worker {number} of {len(self._workers)} (process {self._workers[number].pid})"
-
-    def _kill_all(self) -> None:
-        for worker in self._workers:  # torch's shutdown would wait for a worker that hangs and for a message cut short
-            with contextlib.suppress(OSError):
-                worker.kill()
+        workers = self.iterator._workers
+        return f"data worker {number} of {len(workers)} (process {workers[number].pid})"
 
 
 @contextlib.contextmanager
 def without_torchs_handler() -> Iterator[None]:
     """Restores the handler of SIGCHLD, which torch replaces when it creates an iterator with workers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
-def _ended(status: Optional[int]) -> Tuple[str, str]:
+def _end(status: Optional[int]) -> str:
     """What happened to a worker with this exit status, and what to do."""
     if status is None or status >= 0:
-        return f"has ended with status {status}", "look above for its reason"
-    number = -status
-    name = f"was killed by signal {number}, {signal.Signals(number).name}"
-    if number == signal.SIGKILL:
-        return f"{name}, as happens when memory runs out", "use fewer --workers"
-    if number == signal.SIGBUS:
-        return name, "give it more shared memory (docker run --shm-size), or use fewer --workers"
-    return name, "look for the image that does it with check-data"
+        return f"has ended with status {status}; look above for its reason"
+    advice = "; look for the image that does it with check-data"
+    if -status == signal.SIGKILL:
+        advice = ", as happens when memory runs out; use fewer --workers"
+    elif -status == signal.SIGBUS:
+        advice = "; give it more shared memory (docker run --shm-size), or use fewer --workers"
+    return f"was killed by signal {-status}, {signal.Signals(-status).name}{advice}"

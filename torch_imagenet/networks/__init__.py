@@ -6,16 +6,16 @@ logits = network(images)                                # float32 [B, 3, 224, 22
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from shared.errors import UsageError
 from shared.text import nearest
-from torch_imagenet.networks.registry import NETWORKS, Spec, find
+from torch_imagenet.networks.registry import NETWORKS
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NETWORKS", "Spec", "create", "find"]
+__all__ = ["NETWORKS", "create"]
 
 
 def create(
@@ -29,7 +29,9 @@ def create(
 
     Raises UsageError for an unknown name or option, with the nearest valid one, and for values out of range.
     """
-    spec = find(name)
+    if name not in NETWORKS:
+        raise UsageError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
+    spec = NETWORKS[name]
     for option in options:
         if option not in spec.options:
             hint = nearest(option, spec.options) if spec.options else "leave it out, this network has none"
@@ -40,18 +42,15 @@ def create(
     for label, value in (("dropout", rate), ("drop path", drop_path)):
         if not 0 <= value < 1:
             raise UsageError(f"a {label} rate cannot be {value}; give a number from 0 up to, not including, 1")
-    return _builders()[name](num_classes=num_classes, dropout=rate, drop_path=drop_path, **options)
-
-
-def _builders() -> Any:
-    """Imports torch only here, because --help and the recipes must work where it is not installed."""
+    # torch is imported only here, because --help and the recipes must work where it is not installed.
     from torch_imagenet.networks.pnasnet import PNASNet5Large
     from torch_imagenet.networks.se_resnet50 import SEResNet50
     from torch_imagenet.networks.senet import se_resnet50_caffe, senet154
 
-    return {
+    builders: Dict[str, Any] = {
         "senet154": senet154,
         "se_resnet50": SEResNet50,
         "se_resnet50_caffe": se_resnet50_caffe,
         "pnasnet5large": PNASNet5Large,
     }
+    return builders[name](num_classes=num_classes, dropout=rate, drop_path=drop_path, **options)

@@ -1,16 +1,15 @@
-"""The residual bottleneck block that all SE networks share, and the four stages built of it.
-
-He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
-"""
+"""The residual bottleneck block that all SE networks share, and the four stages built of it."""
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.grouped_conv import GroupedConv2d
+from torch_imagenet.networks.squeeze_excitation import ConvGate
 
 EXPANSION = 4  # a stage's output has 4 times its planes: 256, 512, 1024, 2048 channels
 
@@ -19,51 +18,58 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions, each with batch normalisation; an SE gate; stochastic depth; the shortcut.
 
     He et al., arXiv 1512.03385, section 4.1, with the gate on the residual branch (Hu et al., arXiv 1709.01507,
-    figure 3). A subclass adds the gate, whose attribute name is part of the state dict's keys, and `downsample`.
+    figure 3). `widths` are the output channels of the convolutions, `strides` the strides of the first two. `gate_name`
+    is part of the state dict's keys. A shortcut that changes the shape is a projection of size `shortcut_kernel`.
     """
 
-    downsample: Optional[nn.Module]
-
     def __init__(
-        self, channels: int, widths: Tuple[int, int, int], strides: Tuple[int, int], groups: int, drop_path: float
+        self,
+        channels: int,
+        widths: Tuple[int, int, int],
+        strides: Tuple[int, int],
+        drop_path: float,
+        groups: int = 1,
+        gate: Callable[[int], nn.Module] = ConvGate,
+        gate_name: str = "se_module",
+        shortcut_kernel: int = 1,
     ) -> None:
         super().__init__()
         first, second, third = widths
         self.conv1 = nn.Conv2d(channels, first, 1, strides[0], bias=False)
         self.bn1 = nn.BatchNorm2d(first)
-        self.conv2 = nn.Conv2d(first, second, 3, strides[1], padding=1, groups=groups, bias=False)
+        convolution = nn.Conv2d if groups == 1 else GroupedConv2d
+        self.conv2 = convolution(first, second, 3, strides[1], padding=1, groups=groups, bias=False)
         self.bn2 = nn.BatchNorm2d(second)
         self.conv3 = nn.Conv2d(second, third, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(third)
         self.relu = nn.ReLU(inplace=True)
         self.drop_path = DropPath(drop_path)
-
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C, H, W], gated."""
-        raise NotImplementedError
+        self.gate_name = gate_name
+        self.add_module(gate_name, gate(third))
+        self.downsample: Optional[nn.Module] = None
+        stride = strides[0] * strides[1]
+        if stride != 1 or channels != third:
+            conv = nn.Conv2d(channels, third, shortcut_kernel, stride, padding=shortcut_kernel // 2, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(third))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C', H / stride, W / stride], rounded up."""
         branch = self.relu(self.bn1(self.conv1(x)))
         branch = self.relu(self.bn2(self.conv2(branch)))
-        branch = self.drop_path(self.gate(self.bn3(self.conv3(branch))))
+        branch = self.drop_path(getattr(self, self.gate_name)(self.bn3(self.conv3(branch))))
         shortcut = x if self.downsample is None else self.downsample(x)
         output: torch.Tensor = self.relu(branch + shortcut)
         return output
 
 
-class MakeBlock(Protocol):
-    """make(channels, planes, stride, drop_path) -> a block from `channels` to EXPANSION * planes channels."""
-
-    def __call__(self, channels: int, planes: int, stride: int, drop_path: float) -> nn.Module:
-        """See the class."""
-
-
-def stages(make: MakeBlock, blocks: Sequence[int], channels: int, drop_path: float) -> Iterator[nn.Sequential]:
+def stages(
+    make: Callable[[int, int, int, float], Bottleneck], blocks: Sequence[int], channels: int, drop_path: float
+) -> Iterator[nn.Sequential]:
     """Four stages with these numbers of `blocks` and 64, 128, 256 and 512 planes.
 
-    The first block of every stage but the first has stride 2. The rate of stochastic depth grows linearly with the
-    depth, to `drop_path` at the last block (Huang et al., arXiv 1603.09382, section 3).
+    make(channels, planes, stride, drop_path) builds a block from `channels` to EXPANSION * planes channels. The first
+    block of every stage but the first has stride 2. The rate of stochastic depth grows linearly with the depth, to
+    `drop_path` at the last block (Huang et al., arXiv 1603.09382, section 3).
     """
     depth = 0
     for stage, count in enumerate(blocks):
@@ -75,12 +81,3 @@ def stages(make: MakeBlock, blocks: Sequence[int], channels: int, drop_path: flo
             layers.append(make(channels, planes, stride, drop_path * depth / sum(blocks)))
             channels = EXPANSION * planes
         yield nn.Sequential(*layers)
-
-
-def projection(channels: int, planes: int, stride: int, kernel: int = 1) -> Optional[nn.Sequential]:
-    """The projection shortcut: convolution and batch normalisation. None where the branch keeps the shape."""
-    out = EXPANSION * planes
-    if stride == 1 and channels == out:
-        return None
-    conv = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out))

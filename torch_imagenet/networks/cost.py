@@ -1,12 +1,9 @@
-"""Parameters, multiply-adds and activations of a network, counted on torch's meta device.
-
-The meta device knows shapes alone: nothing is computed and no memory is allocated.
-"""
+"""Parameters, multiply-adds and activations of a network, counted on torch's meta device, which computes nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List, Optional
+from typing import List, Optional
 
 import torch
 from torch import nn
@@ -24,13 +21,9 @@ def network_cost(spec: NetworkSpec, image_size: int) -> NetworkCost:
         network = dataclasses.replace(spec, options=options).make().eval()
         images = torch.empty(1, 3, image_size, image_size)
     activations: List[int] = []
-
-    def record(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        activations.append(output.numel())
-
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            layer.register_forward_hook(record)
+            layer.register_forward_hook(lambda layer, inputs, output: activations.append(output.numel()))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images)
     return NetworkCost(parameters(network), counter.get_total_flops() // 2, sum(activations))

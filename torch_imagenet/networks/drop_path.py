@@ -18,13 +18,8 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x with the dropped samples zeroed; same shape and dtype."""
         if self.rate == 0 or not self.training:
             return x
         keep = 1 - self.rate
         mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
         return x * (mask / keep)
-
-    def extra_repr(self) -> str:
-        """Shows the rate where the network is printed."""
-        return f"rate={self.rate:g}"

@@ -47,10 +47,7 @@ class AuxiliaryPool(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """The port's auxiliary classifier (Szegedy et al., arXiv 1409.4842, section 5).
-
-    2,208,488 parameters at 1000 classes.
-    """
+    """The port's auxiliary classifier (Szegedy et al., arXiv 1409.4842, section 5); 2,208,488 parameters."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -68,9 +65,7 @@ class AuxiliaryHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [B, num_classes] of cell_8's output [B, 4320, H, W]."""
-        x = functional.adaptive_avg_pool2d(self.features(x), 1)
-        logits: torch.Tensor = self.classifier(x.flatten(1))
-        return logits
+        return self.classifier(functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 
 class PNASNet5Large(nn.Module):
@@ -114,5 +109,5 @@ class PNASNet5Large(nn.Module):
             if number == AUXILIARY_AFTER and self.aux is not None and self.training:
                 auxiliary = self.aux(right)
         x = functional.adaptive_avg_pool2d(functional.relu(right), 1).flatten(1)
-        logits: torch.Tensor = self.last_linear(self.dropout(x))
+        logits = self.last_linear(self.dropout(x))
         return logits if auxiliary is None else (logits, auxiliary)

@@ -1,6 +1,7 @@
 """The cells of PNASNet-5 (Liu et al., "Progressive Neural Architecture Search", arXiv 1712.00559, figure 1).
 
-The weights' names are those of Cadene's pretrained-models.pytorch. All feature maps are [B, C, H, W].
+The weights' names are those of Cadene's pretrained-models.pytorch. All feature maps are [B, C, H, W]; a stride divides
+H and W, rounding up.
 
 Padding: the networks come from TensorFlow, whose "SAME" padding with stride 2 starts one pixel later than symmetric
 padding where the side is even. Cadene's code pads and crops in the one cell where the side is even at 331 x 331. Here
@@ -30,10 +31,7 @@ def same_shift(x: torch.Tensor) -> Shift:
 
 
 class ShiftedConv2d(nn.Conv2d):
-    """A convolution whose windows can start one pixel later.
-
-    The padding grows by one pixel and the first output is dropped.
-    """
+    """A convolution whose windows can start one pixel later: with more padding, and without the first output."""
 
     def forward(self, x: torch.Tensor, shift: Shift = (0, 0)) -> torch.Tensor:
         """x [B, C, H, W], padded with zeros, to [B, C', H', W']."""
@@ -52,7 +50,6 @@ class MaxPool(nn.Module):
         self.shifted = zero_pad and stride == 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [B, C, H / stride, W / stride], rounded up."""
         down, right = same_shift(x) if self.shifted else (0, 0)
         # Less padding on the left shifts the windows; ceil_mode replaces the padding on the right.
         return functional.max_pool2d(x, 3, self.stride, (1 - down, 1 - right), ceil_mode=self.shifted)
@@ -69,9 +66,7 @@ class SeparableConv2d(nn.Module):
         self.pointwise_conv2d = nn.Conv2d(channels, out, 1, bias=False)
 
     def forward(self, x: torch.Tensor, shift: Shift = (0, 0)) -> torch.Tensor:
-        """[B, channels, H, W] to [B, out, H / stride, W / stride], rounded up."""
-        y: torch.Tensor = self.pointwise_conv2d(self.depthwise_conv2d(x, shift))
-        return y
+        return self.pointwise_conv2d(self.depthwise_conv2d(x, shift))
 
 
 class BranchSeparables(nn.Module):
@@ -87,12 +82,9 @@ class BranchSeparables(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels, H, W] to [B, out, H / stride, W / stride], rounded up."""
         shift = same_shift(x) if self.shifted else (0, 0)
         x = self.bn_sep_1(self.separable_1(functional.relu(x), shift))
-        x = self.bn_sep_2(self.separable_2(functional.relu(x)))
-        kept: torch.Tensor = self.drop_path(x)
-        return kept
+        return self.drop_path(self.bn_sep_2(self.separable_2(functional.relu(x))))
 
 
 class ReluConvBn(nn.Module):
@@ -104,9 +96,7 @@ class ReluConvBn(nn.Module):
         self.bn = nn.BatchNorm2d(out, eps=EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels, H, W] to [B, out, H / stride, W / stride], rounded up."""
-        y: torch.Tensor = self.bn(self.conv(functional.relu(x)))
-        return y
+        return self.bn(self.conv(functional.relu(x)))
 
 
 class FactorizedReduction(nn.Module):
@@ -124,18 +114,13 @@ class FactorizedReduction(nn.Module):
         self.final_path_bn = nn.BatchNorm2d(out, eps=EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels, H, W] to [B, out, H / 2, W / 2], rounded up."""
         x = functional.relu(x)
         halves = [self.path_1["conv"](x), self.path_2["conv"](x, self.shift)]
-        y: torch.Tensor = self.final_path_bn(torch.cat(halves, 1))
-        return y
+        return self.final_path_bn(torch.cat(halves, 1))
 
 
 class CellBase(nn.Module):
     """Five pairs of operations on two inputs. The outputs of each pair are added, the five sums concatenated."""
-
-    comb_iter_0_right: nn.Module
-    comb_iter_4_right: Optional[nn.Module]
 
     def add_pairs(self, left: int, right: int, out: int, stride: int, zero_pad: bool, drop_path: float) -> None:
         """Add the operations; the inputs have `left` and `right` channels, each output has `out`."""
@@ -152,7 +137,7 @@ class CellBase(nn.Module):
         self.comb_iter_3_left = separable(out, 3, stride=1)  # its input is the sum of pair 2
         self.comb_iter_3_right = MaxPool(stride, zero_pad)
         self.comb_iter_4_left = separable(left, 3)
-        self.comb_iter_4_right = ReluConvBn(right, out, stride) if stride == 2 else None
+        self.comb_iter_4_right: Optional[nn.Module] = ReluConvBn(right, out, stride) if stride == 2 else None
 
     def pool_of_left(self, left: int, out: int, pool: MaxPool) -> nn.Module:
         """The right operation of pair 0; that of the stem also changes the number of channels."""
@@ -183,7 +168,6 @@ class CellStem0(CellBase):
         return nn.Sequential(OrderedDict([("max_pool", pool), ("conv", conv), ("bn", norm)]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See the class."""
         return self.combine(x, self.conv_1x1(x))
 
 
@@ -203,5 +187,4 @@ class Cell(CellBase):
         self.add_pairs(out, out, out, stride, zero_pad, drop_path)
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """See the class."""
         return self.combine(self.conv_prev_1x1(left), self.conv_1x1(right))

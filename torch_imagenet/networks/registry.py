@@ -5,31 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
-from shared.errors import UsageError
-from shared.text import nearest
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True)
 class Spec:
-    """Facts about one network.
+    """Facts about one network."""
 
-    `image_size` is the side of its square input in pixels. Evaluation scales the shorter side of an image to
-    `image_size / crop_fraction` before the centre crop. `mean` and `std` normalise RGB values in [0, 1]. `head` is the
-    name of the last linear layer, `auxiliary_head` that of the auxiliary classifier where there can be one. `dropout`
-    is the default rate; `options` are the further arguments of `create`.
-    """
-
-    image_size: int = 224
-    crop_fraction: float = 0.875
-    mean: Tuple[float, float, float] = IMAGENET_MEAN
-    std: Tuple[float, float, float] = IMAGENET_STD
-    head: str = "last_linear"
-    auxiliary_head: Optional[str] = None
-    dropout: float = 0.0
-    options: Tuple[str, ...] = ()
+    image_size: int = 224  # the side of its square input in pixels
+    crop_fraction: float = 0.875  # evaluation scales an image's shorter side to image_size / crop_fraction, then crops
+    mean: Tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB values in [0, 1]; ImageNet's
+    std: Tuple[float, float, float] = (0.229, 0.224, 0.225)
+    head: str = "last_linear"  # the last linear layer
+    auxiliary_head: Optional[str] = None  # the auxiliary classifier where there can be one
+    dropout: float = 0.0  # the default rate before the head
+    options: Tuple[str, ...] = ()  # further arguments of `create`
 
 
 NETWORKS: Dict[str, Spec] = {
@@ -45,10 +33,3 @@ NETWORKS: Dict[str, Spec] = {
         options=("zero_pad", "auxiliary_head"),
     ),
 }
-
-
-def find(name: str) -> Spec:
-    """Look up a network by name. Raises UsageError with the nearest name where there is none."""
-    if name not in NETWORKS:
-        raise UsageError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
-    return NETWORKS[name]

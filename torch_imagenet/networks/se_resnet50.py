@@ -18,23 +18,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, projection, stages
+from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, stages
 from torch_imagenet.networks.squeeze_excitation import LinearGate
 
 
-class LinearGateBottleneck(Bottleneck):
+def linear_gate_bottleneck(channels: int, planes: int, stride: int, drop_path: float) -> Bottleneck:
     """The port's bottleneck: stride in the 3x3 convolution, linear gate."""
-
-    def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
-        out = EXPANSION * planes
-        super().__init__(channels, (planes, planes, out), (1, stride), groups=1, drop_path=drop_path)
-        self.se = LinearGate(out)
-        self.downsample = projection(channels, planes, stride)
-
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """See the base class."""
-        gated: torch.Tensor = self.se(x)
-        return gated
+    widths = (planes, planes, EXPANSION * planes)
+    return Bottleneck(channels, widths, (1, stride), drop_path, gate=LinearGate, gate_name="se")
 
 
 class SEResNet50(nn.Module):
@@ -45,7 +36,7 @@ class SEResNet50(nn.Module):
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(LinearGateBottleneck, (3, 4, 6, 3), 64, drop_path)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(linear_gate_bottleneck, (3, 4, 6, 3), 64, drop_path)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(512 * EXPANSION, num_classes)
         for module in self.modules():
@@ -57,5 +48,4 @@ class SEResNet50(nn.Module):
         x = self.maxpool(functional.relu(self.bn1(self.conv1(images)), inplace=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-        logits: torch.Tensor = self.fc(self.dropout(x))
-        return logits
+        return self.fc(self.dropout(x))

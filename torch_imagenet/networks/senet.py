@@ -17,62 +17,34 @@ The head averages over the whole map at any image size; at 224 x 224 that is the
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, MakeBlock, projection, stages
-from torch_imagenet.networks.squeeze_excitation import ConvGate
+from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, stages
 
 
-class SENetBottleneck(Bottleneck):
+def senet_bottleneck(channels: int, planes: int, stride: int, drop_path: float) -> Bottleneck:
     """SENet154's bottleneck: a 3x3 convolution of twice the width in 64 groups, with the stride; 3x3 shortcuts."""
-
-    def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
-        out = EXPANSION * planes
-        super().__init__(channels, (2 * planes, out, out), (1, stride), groups=64, drop_path=drop_path)
-        self.se_module = ConvGate(out)
-        self.downsample = projection(channels, planes, stride, kernel=1 if stride == 1 else 3)
-
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """See the base class."""
-        gated: torch.Tensor = self.se_module(x)
-        return gated
+    widths = (2 * planes, EXPANSION * planes, EXPANSION * planes)
+    shortcut_kernel = 1 if stride == 1 else 3
+    return Bottleneck(channels, widths, (1, stride), drop_path, groups=64, shortcut_kernel=shortcut_kernel)
 
 
-class CaffeBottleneck(Bottleneck):
+def caffe_bottleneck(channels: int, planes: int, stride: int, drop_path: float) -> Bottleneck:
     """SE-ResNet-50's bottleneck as in Caffe: the stride is in the first 1x1 convolution."""
-
-    def __init__(self, channels: int, planes: int, stride: int, drop_path: float) -> None:
-        out = EXPANSION * planes
-        super().__init__(channels, (planes, planes, out), (stride, 1), groups=1, drop_path=drop_path)
-        self.se_module = ConvGate(out)
-        self.downsample = projection(channels, planes, stride)
-
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """See the base class."""
-        gated: torch.Tensor = self.se_module(x)
-        return gated
+    return Bottleneck(channels, (planes, planes, EXPANSION * planes), (stride, 1), drop_path)
 
 
 class SENet(nn.Module):
-    """`stem`, four stages of `blocks` that `make` builds, and the head; see the module."""
+    """The stem, the four stages that `stages` builds, and the head; see the module."""
 
-    def __init__(
-        self,
-        stem: nn.Sequential,
-        make: MakeBlock,
-        blocks: Sequence[int],
-        channels: int,
-        num_classes: int,
-        dropout: float,
-        drop_path: float,
-    ) -> None:
+    def __init__(self, stem: nn.Sequential, layers: Iterator[nn.Sequential], num_classes: int, dropout: float) -> None:
         super().__init__()
         self.layer0 = stem
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(make, blocks, channels, drop_path)
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
         self.dropout = nn.Dropout(dropout)
         self.last_linear = nn.Linear(512 * EXPANSION, num_classes)
 
@@ -80,30 +52,28 @@ class SENet(nn.Module):
         """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(images)))))
         x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-        logits: torch.Tensor = self.last_linear(self.dropout(x))
-        return logits
+        return self.last_linear(self.dropout(x))
 
 
 def senet154(num_classes: int, dropout: float, drop_path: float) -> SENet:
     """115,088,984 parameters at 1000 classes, 20.7 GMAC."""
     stem = _stem((3, 64, 64, 128), kernel=3)
-    return SENet(stem, SENetBottleneck, (3, 8, 36, 3), 128, num_classes, dropout, drop_path)
+    return SENet(stem, stages(senet_bottleneck, (3, 8, 36, 3), 128, drop_path), num_classes, dropout)
 
 
 def se_resnet50_caffe(num_classes: int, dropout: float, drop_path: float) -> SENet:
     """28,088,024 parameters at 1000 classes, 3.9 GMAC."""
-    return SENet(_stem((3, 64), kernel=7), CaffeBottleneck, (3, 4, 6, 3), 64, num_classes, dropout, drop_path)
+    stem = _stem((3, 64), kernel=7)
+    return SENet(stem, stages(caffe_bottleneck, (3, 4, 6, 3), 64, drop_path), num_classes, dropout)
 
 
 def _stem(widths: Sequence[int], kernel: int) -> nn.Sequential:
     """Convolutions from each width to the next, the first with stride 2; then max pooling, rounding up as in Caffe."""
     layers: "OrderedDict[str, nn.Module]" = OrderedDict()
-    for number in range(1, len(widths)):
+    for number, (channels, width) in enumerate(zip(widths, widths[1:]), start=1):
         stride = 2 if number == 1 else 1
-        layers[f"conv{number}"] = nn.Conv2d(
-            widths[number - 1], widths[number], kernel, stride, padding=kernel // 2, bias=False
-        )
-        layers[f"bn{number}"] = nn.BatchNorm2d(widths[number])
+        layers[f"conv{number}"] = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+        layers[f"bn{number}"] = nn.BatchNorm2d(width)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
     layers["pool"] = nn.MaxPool2d(3, stride=2, ceil_mode=True)
     return nn.Sequential(layers)

@@ -38,9 +38,7 @@ class NetworkSpec:
 
     def make(self) -> nn.Module:
         """Build the network with random initial weights, drawn from torch's default generator."""
-        return create(
-            self.name, num_classes=self.num_classes, dropout=self.dropout, drop_path=self.drop_path, **self.options
-        )
+        return create(self.name, self.num_classes, self.dropout, self.drop_path, **self.options)
 
     @property
     def head(self) -> str:

@@ -22,7 +22,6 @@ class ConvGate(nn.Module):
         self.fc2 = nn.Conv2d(channels // REDUCTION, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C, H, W], gated channel by channel."""
         hidden = functional.relu(self.fc1(functional.adaptive_avg_pool2d(x, 1)))
         return x * torch.sigmoid(self.fc2(hidden))
 
@@ -40,6 +39,5 @@ class LinearGate(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C, H, W], gated channel by channel."""
         scale = self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
         return x * scale[:, :, None, None]

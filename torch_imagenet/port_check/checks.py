@@ -178,7 +178,9 @@ class _Judge:
             return norm.output if quantity == "output" else norm.input_gradient
         rounding = self._rounding(call, layer, quantity)
         if quantity == "input gradient" and is_max_pool(layer):
-            x, gradient = (tensor(self._trace.tensors[call.key(q)], torch.float64) for q in ("input", "output gradient"))
+            x, gradient = (
+                tensor(self._trace.tensors[call.key(q)], torch.float64) for q in ("input", "output gradient")
+            )
             added, moved = (value.numpy() for value in max_pool_gradient(layer, x, gradient))
             return tolerance.bound(expected, added, rounding) + moved
         return tolerance.bound(expected, self._size((quantity, call.name, call.call), expected), rounding)
@@ -209,15 +211,27 @@ def _statistics(reference: nn.Module, trace: Trace, norms: Dict[str, BatchNormBo
 
 
 def weight_checks(network: nn.Module, trace: Trace) -> List[Check]:
-    """The weights and statistics before the step: the same numbers as the reference's, rounded to float32."""
+    """The weights and statistics before the step: the reference's, rounded to the dtype that the side keeps them in.
+
+    A weight that the arithmetic's dtype cannot hold is out of tolerance, too.
+    """
     checks, recorded = [], trace.named("before")
+    kept = trace.description.get("weight_dtypes", {})
+    used = {call.name: call.dtype for call in trace.calls}
     for name, value in network.state_dict().items():
         if not value.is_floating_point() or name not in recorded:
             continue
-        expected = value.float().numpy()
+        expected, dtype = value.float().numpy(), kept.get(name, "float32")
         layer, _, kind = name.rpartition(".")
-        exact = np.full(expected.shape, tolerance.HALF_SMALLEST["float32"])
-        checks.append(compare("weights", layer, kind, f"{name} before the step", expected, recorded[name], exact))
+        unit = tolerance.UNIT_ROUNDOFF[dtype] if dtype != "float32" else 0.0
+        bound = unit * np.abs(expected) + tolerance.HALF_SMALLEST[dtype]
+        text = f"{name} before the step"
+        checks.append(compare("weights", layer, kind, text, expected, recorded[name], bound))
+        largest, low = float(np.abs(expected).max(initial=0.0)), used.get(layer, "float32")
+        if kind == "weight" and value.ndim > 1 and largest > tolerance.LARGEST[low]:
+            hint = f"overflow: {low} ends at {tolerance.LARGEST[low]:.5g}"
+            inf = float("inf")
+            checks.append(Check("weights", layer, kind, text, inf, inf, f"the largest is {largest:.4g}", hint))
     return checks
 
 
@@ -239,13 +253,17 @@ def update_checks(trace: Trace, optimizer: Callable[[Dict[str, nn.Parameter]], t
     unit = tolerance.UNIT_ROUNDOFF["float32"]
     checks = []
     for name, parameter in named.items():
+        assert parameter.grad is not None
         expected, start = parameter.detach().numpy(), before[name].astype(np.float64)
-        # Three products and two sums make the update, none larger than it but where they cancel: of those, the gradient.
+        # Of the products and sums that make the update none is larger than the sum of the magnitudes of its terms.
         group = next(g for g in made.param_groups if any(p is parameter for p in g["params"]))
-        moved = group["lr"] * (np.abs(parameter.grad.numpy()) + group["weight_decay"] * np.abs(start)) * (1 + group["momentum"])
+        moved = (
+            group["lr"]
+            * (np.abs(parameter.grad.numpy()) + group["weight_decay"] * np.abs(start))
+            * (1 + group["momentum"])
+        )
         bound = unit * (2 * np.abs(expected) + 6 * moved) + tolerance.HALF_SMALLEST["float32"]
         layer, _, kind = name.rpartition(".")
         text = f"the update of {name}" + (", which an overflow leaves out" if overflow else "")
         checks.append(compare("update", layer, kind, text, expected, after[name], bound))
     return checks
-

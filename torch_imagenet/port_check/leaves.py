@@ -47,7 +47,9 @@ def _window(layer: nn.Module, x: torch.Tensor) -> Tuple[int, int, Tuple[int, int
         down, right = same_shift(x) if layer.shifted else (0, 0)
         return 3, layer.stride, (1 - down, 1 - right)
     assert isinstance(layer, nn.MaxPool2d)
-    return int(layer.kernel_size), int(layer.stride), (int(layer.padding), int(layer.padding))
+    sizes = layer.kernel_size, layer.stride, layer.padding
+    side, stride, padding = (size[0] if isinstance(size, tuple) else int(size) for size in sizes)
+    return side, stride, (padding, padding)
 
 
 def max_pool_gradient(layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -92,7 +94,7 @@ def tensor(value: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """"float32" of torch.float32."""
+    """ "float32" of torch.float32."""
     return str(dtype).split(".")[1]
 
 
@@ -111,8 +113,9 @@ def roundings(layer: nn.Module, x: Tuple[int, ...], y: Tuple[int, ...], dtype: s
     if isinstance(layer, LINEAR):
         weight = layer.weight.shape
         groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-        back = rounding(weight.numel() // weight[1] // groups)
-        over_batch = rounding(y[0] * pixels)
+        # Some implementations store a partial sum for each tap of the kernel, or for each image.
+        back = rounding(weight.numel() // weight[1] // groups, int(np.prod(weight[2:])))
+        over_batch = rounding(y[0] * pixels, y[0])
         return {
             "output": rounding(weight.numel() // weight[0] + 1),
             "input gradient": back,

@@ -37,7 +37,7 @@ class _Exchanged(torch.autograd.Function):
     """The recorded value in place of the computed one, forward and backward; `see` gets the computed gradient."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         context: Any,
         computed: torch.Tensor,
         recorded: torch.Tensor,
@@ -48,7 +48,7 @@ class _Exchanged(torch.autograd.Function):
         return recorded.clone()
 
     @staticmethod
-    def backward(context: Any, computed: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(context: Any, computed: torch.Tensor) -> Any:
         context.see(computed)
         return computed if context.gradient is None else context.gradient, None, None, None
 
@@ -160,7 +160,7 @@ class Replay:
         def see(value: torch.Tensor) -> None:
             self.see(f"{quantity} gradient", call, layer, value)
 
-        return _Exchanged.apply(computed, recorded, gradient, see)  # type: ignore[no-any-return]
+        return _Exchanged.apply(computed, recorded, gradient, see)
 
     def _recorded(self, call: LayerCall, quantity: str) -> Any:
         values = self.trace.tensors.get(call.key(quantity))
@@ -190,5 +190,7 @@ def absolute(network: nn.Module) -> None:
 def gradients(network: nn.Module) -> Dict[str, np.ndarray]:
     """The gradients of the network's weights by name, as arrays."""
     return {
-        name: parameter.grad.detach().numpy() for name, parameter in network.named_parameters() if parameter.grad is not None
+        name: parameter.grad.detach().numpy()
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None
     }

@@ -1,4 +1,4 @@
-"""The reference by itself: whole steps in float64, and the same in float32 with results rounded to the side's dtypes."""
+"""The reference by itself: whole steps in float64, and in float32 with results rounded to the side's dtypes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class _Rounded(torch.autograd.Function):
     """The value rounded to a dtype, and its gradient as well."""
 
     @staticmethod
-    def forward(context: Any, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:  # type: ignore[override]
+    def forward(context: Any, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         context.dtype = dtype
         return value.to(dtype).to(value.dtype)
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(context: Any, gradient: torch.Tensor) -> Any:
         return gradient.to(context.dtype).to(gradient.dtype), None
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple, Union
+from typing import Tuple, Union
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-Outputs = Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]
+Outputs = Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]  # logits [B, K], also those of an auxiliary head
 
 
 def uniform_epsilon(epsilon: float, form: str, num_classes: int) -> float:
@@ -23,52 +22,28 @@ def uniform_epsilon(epsilon: float, form: str, num_classes: int) -> float:
     return epsilon
 
 
-class Loss(nn.Module):
-    """loss(outputs, targets) -> the mean over the batch, a float32 scalar.
+def mean_loss(outputs: Outputs, targets: torch.Tensor, epsilon: float, auxiliary_weight: float) -> torch.Tensor:
+    """The mean over the batch, a float32 scalar, computed in float32 at every precision level.
 
-    `outputs` are logits [B, K], or the pair (logits, auxiliary logits). `targets` are class indices int64 [B] or, after
-    MixUp or CutMix, probabilities float32 [B, K]. The loss is computed in float32 at every precision level.
+    `targets` are class indices int64 [B] or, after MixUp or CutMix, probabilities float32 [B, K]. `epsilon` is that of
+    `uniform_epsilon`.
     """
-
-    def __init__(self, epsilon: float, auxiliary_weight: float) -> None:
-        super().__init__()
-        self.epsilon = epsilon  # see `uniform_epsilon`
-        self.auxiliary_weight = auxiliary_weight
-
-    def forward(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
-        """See the class."""
-        if isinstance(outputs, torch.Tensor):
-            return self._cross_entropy(outputs, targets)
-        logits, auxiliary = outputs
-        return self._cross_entropy(logits, targets) + self.auxiliary_weight * self._cross_entropy(auxiliary, targets)
-
-    def _cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        return functional.cross_entropy(wide, targets, label_smoothing=self.epsilon)
+    if isinstance(outputs, tuple):
+        logits, auxiliary = (mean_loss(part, targets, epsilon, 0.0) for part in outputs)
+        return logits + auxiliary_weight * auxiliary
+    wide = outputs if outputs.dtype == torch.float64 else outputs.float()
+    return functional.cross_entropy(wide, targets, label_smoothing=epsilon)
 
 
-def correct_counts(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Top-1 and top-5 counts of logits [B, K] against labels int64 [B]: float32 [2], on the device.
+def correct_counts(outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
+    """Top-1 and top-5 counts of the logits against the targets of `mean_loss`: float32 [2], on the device.
 
-    Of equal logits the lowest class ranks first, as in `shared.metrics`.
+    The label of mixed targets is the class of the largest probability. Of equal logits the lowest class ranks first, as
+    in `shared.metrics`. An auxiliary head does not count.
     """
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
     label_logit = logits.gather(1, labels[:, None])
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     rank = ((logits > label_logit) | ((logits == label_logit) & earlier)).sum(dim=1)
     return torch.stack([(rank < 1).sum(), (rank < 5).sum()]).float()
-
-
-def hard_labels(targets: torch.Tensor) -> torch.Tensor:
-    """The labels int64 [B] for accuracy: of mixed targets [B, K] the class of the largest probability."""
-    return targets if targets.ndim == 1 else targets.argmax(dim=1)
-
-
-def main_logits(outputs: Outputs) -> torch.Tensor:
-    """The logits without those of an auxiliary head."""
-    return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-
-
-def smoothing_text(epsilon: float, form: str) -> Optional[str]:
-    """The label smoothing in words, for the log; None where there is none."""
-    where = {"uniform": "over all classes", "others": "over the wrong classes"}[form]
-    return f"label smoothing {epsilon:g} {where}" if epsilon else None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from shared.run.finite import first_not_finite, with_ranges
+from shared.run.divergence import first_not_finite, with_ranges
 
 
 def in_state(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
@@ -18,10 +18,7 @@ def in_state(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def layer_of(network: nn.Module, forward: Callable[[], Any]) -> Optional[str]:
-    """The first layer, in order of computation, whose output is not finite in this forward pass.
-
-    The text has the ranges of its own weights and buffers. None where every output is finite.
-    """
+    """The first layer whose output in this forward pass is not finite, with the ranges of its tensors; None if none."""
     found: List[str] = []
 
     def check(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:

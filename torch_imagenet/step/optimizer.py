@@ -1,4 +1,4 @@
-"""SGD with momentum over float32 weights, whatever the precision of the network.
+"""SGD with momentum over float32 weights, whatever the precision of the network, and a moving average of these.
 
 It is torch.optim.SGD, fused where the device has the kernel. The fused form reads on the device whether a gradient has
 overflowed, so that no step waits for the host. An NPU has an optimizer of its own besides, on request.
@@ -7,14 +7,13 @@ overflowed, so that no step waits for the host. An NPU has an optimizer of its o
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 import torch
 from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
-from torch_imagenet.devices.device import Device
-from torch_imagenet.devices.foreach import copy_all
+from torch_imagenet.devices.device import Device, copy_all
 
 
 class Weights:
@@ -28,17 +27,12 @@ class Weights:
     def __init__(self, network: nn.Module, supports_foreach: bool = True) -> None:
         self._network = network
         self.supports_foreach = supports_foreach
-        self.masters: Dict[str, torch.Tensor] = {}
-        self._halves: List[torch.Tensor] = []
-        self._copies: List[torch.Tensor] = []
-        for name, parameter in network.named_parameters():
-            if parameter.dtype in (torch.float16, torch.bfloat16):
-                master = parameter.detach().float().requires_grad_(parameter.requires_grad)
-                self._halves.append(parameter)
-                self._copies.append(master)
-                self.masters[name] = master
-            else:
-                self.masters[name] = parameter
+        self.masters: Dict[str, torch.Tensor] = dict(network.named_parameters())
+        self._halves = [
+            (name, half) for name, half in self.masters.items() if half.dtype in (torch.float16, torch.bfloat16)
+        ]
+        for name, half in self._halves:
+            self.masters[name] = half.detach().float().requires_grad_(half.requires_grad)
 
     def trainable(self) -> Dict[str, torch.Tensor]:
         """The float32 weights that are not frozen, by name."""
@@ -46,16 +40,20 @@ class Weights:
 
     def take_gradients(self) -> None:
         """Copy the gradients of the network to the masters, in float32."""
-        halves = [half for half in self._halves if half.grad is not None]
-        if halves:
-            masters = [copy for half, copy in zip(self._halves, self._copies) if half.grad is not None]
-            copy_all([_gradient(m) for m in masters], [_gradient(half) for half in halves], self.supports_foreach)
+        targets, sources = [], []
+        for name, half in self._halves:
+            if half.grad is not None:
+                master = self.masters[name]
+                master.grad = torch.empty_like(master) if master.grad is None else master.grad
+                targets.append(master.grad)
+                sources.append(half.grad)
+        copy_all(targets, sources, self.supports_foreach)
 
     def copy_to_model(self) -> None:
         """Copy the updated masters to the parameters of the network, rounded to their dtype."""
-        if self._halves:
-            with torch.no_grad():
-                copy_all(self._halves, self._copies, self.supports_foreach)
+        halves, masters = [half for _, half in self._halves], [self.masters[name] for name, _ in self._halves]
+        with torch.no_grad():
+            copy_all(halves, masters, self.supports_foreach)
 
     def clear_gradients(self, keeper: Optional[torch.optim.Optimizer] = None) -> None:
         """Drop the gradients of the network; the masters keep the memory of theirs for the next step.
@@ -66,7 +64,7 @@ class Weights:
             self._network.zero_grad(set_to_none=True)
             return
         keeper.zero_grad(set_to_none=False)
-        for half in self._halves:
+        for _, half in self._halves:
             half.grad = None
 
     def state_dict(self) -> Dict[str, torch.Tensor]:
@@ -82,44 +80,75 @@ class Weights:
                 master.copy_(state[name])
 
 
-def _gradient(parameter: torch.Tensor) -> torch.Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.empty_like(parameter)
-    return parameter.grad
+class WeightAverage:
+    """An exponential moving average of the weights, used for evaluation (Polyak and Juditsky, 1992).
+
+    average = decay * average + (1 - decay) * weights, in float32, on the device. The running statistics of batch
+    normalisation are averaged too, integer buffers are not. `entries` are those of the network's state dict,
+    none without a `decay`.
+    """
+
+    def __init__(self, weights: Weights, decay: Optional[float]) -> None:
+        self._weights, self._decay = weights, decay or 0.0
+        state = weights.state_dict() if decay else {}
+        self._sources = {name: value for name, value in state.items() if value.is_floating_point()}
+        self.entries = {name: value.detach().clone() for name, value in self._sources.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Add the current weights to the average; called after every step."""
+        averages, sources = list(self.entries.values()), list(self._sources.values())
+        if averages and self._weights.supports_foreach:
+            torch._foreach_lerp_(averages, sources, 1.0 - self._decay)
+        else:
+            for average, source in zip(averages, sources):
+                average.lerp_(source, 1.0 - self._decay)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore the average from `entries`."""
+        for name, average in self.entries.items():
+            average.copy_(state[name])
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The network has the averaged weights inside the context and its own again after it."""
+        if not self.entries:
+            yield
+            return
+        kept = {name: value.clone() for name, value in self._weights.state_dict().items()}
+        self._weights.load_state_dict({**kept, **self.entries})
+        try:
+            yield
+        finally:
+            self._weights.load_state_dict(kept)
 
 
-def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> Tuple[torch.optim.Optimizer, bool]:
-    """The optimizer, and whether it is fused: whether it reads on the device if gradients have overflowed.
+def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> torch.optim.Optimizer:
+    """The optimizer of a recipe, where the device allows it fused.
 
     The recipe's `decayed` "all" applies weight decay to every parameter, as documented; "weights" leaves out the
     one-dimensional ones: biases, and the scales and shifts of batch normalisation.
     """
     named = weights.trainable()
-    rest = [] if recipe.decayed == "all" else [p for p in named.values() if p.ndim <= 1]
-    excluded = {id(parameter) for parameter in rest}
-    decayed = [parameter for parameter in named.values() if id(parameter) not in excluded]
+    rest = [parameter for parameter in named.values() if recipe.decayed == "weights" and parameter.ndim <= 1]
+    decayed = [parameter for parameter in named.values() if recipe.decayed == "all" or parameter.ndim > 1]
     groups: List[Dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay}]
-    if rest:
-        groups.append({"params": rest, "weight_decay": 0.0})
+    groups += [{"params": rest, "weight_decay": 0.0}] if rest else []
     settings: Dict[str, Any] = {"lr": recipe.schedule.at(0), "momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    optimizer, fused = _optimizer(groups, settings, device)
+    optimizer: Optional[torch.optim.Optimizer] = None
+    if device.own_sgd is not None:
+        optimizer = device.own_sgd(groups, **settings)
+    elif device.has_fused_sgd(recipe.momentum):
+        with contextlib.suppress(RuntimeError):  # the device has no fused kernel
+            optimizer = torch.optim.SGD(groups, fused=True, **settings)
+    optimizer = optimizer or torch.optim.SGD(groups, foreach=None if device.supports_foreach else False, **settings)
     if recipe.momentum:
         # Where the first step overflows, the fused kernel leaves the momentum buffers it has just allocated
         # uninitialised and uses them in the next step. Zeros give the same first step and are safe.
         for parameter in named.values():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer, fused
-
-
-def _optimizer(
-    groups: List[Dict[str, Any]], settings: Dict[str, Any], device: Device
-) -> Tuple[torch.optim.Optimizer, bool]:
-    if device.own_sgd is not None:
-        return device.own_sgd(groups, **settings), False
-    if device.has_fused_sgd(settings["momentum"]):
-        with contextlib.suppress(RuntimeError):  # the device has no fused kernel
-            return torch.optim.SGD(groups, fused=True, **settings), True
-    return torch.optim.SGD(groups, foreach=None if device.supports_foreach else False, **settings), False
+    return optimizer
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -133,9 +162,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         for name, value in own.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 own[name] = torch.empty_like(parameter).copy_(value)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate

@@ -13,8 +13,8 @@ from shared.class_names import Classes, match, of_state
 from shared.errors import UsageError
 from shared.run.folder import named_weights, run_of
 from torch_imagenet import checkpoints
-from torch_imagenet.checkpoints import TRAINING, check_stored, read_training
-from torch_imagenet.distributed.restart import continued_job
+from torch_imagenet.checkpoints import TRAINING, read_training
+from torch_imagenet.distributed.environment import continued_job
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.weights.load import head_classes, load_weights
@@ -22,35 +22,28 @@ from torch_imagenet.weights.load import head_classes, load_weights
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """Weights on disk. `state` is that of a checkpoint; None for a file of weights alone.
-
-    `classes` are the classes of the head; None where there is no head. `notes` are lines for the log.
-    """
+    """Weights on disk."""
 
     path: Path
-    state: Optional[Dict[str, Any]]
-    notes: List[str]
-    classes: Optional[Classes]
+    state: Optional[Dict[str, Any]]  # of a checkpoint; None for a file of weights alone
+    notes: List[str]  # for the log
+    classes: Optional[Classes]  # of the head; None where there is no head
 
     @property
     def step(self) -> int:
         """The training step of the checkpoint; 0 without one."""
         return int(self.state["progress"]["step"]) if self.state else 0
 
-    def load(
-        self, network: nn.Module, new_head: Optional[bool] = False, rows: Optional[Sequence[int]] = None
-    ) -> List[str]:
-        """Load them into the network with `load_weights`; the lines of its report.
-
-        Raises UsageError where they do not fit.
-        """
-        if self.state is None:
-            return load_weights(network, self.path, new_head=new_head, rows=rows).lines()
-        training = read_training(self.path)
-        network_part, average = training.get("network"), training.get("average", {})
-        if not isinstance(network_part, dict) or not isinstance(average, dict):
-            raise UsageError(f"{self.path / TRAINING} holds no weights of a network; use another checkpoint")
-        return load_weights(network, {**network_part, **average}, new_head=new_head, rows=rows).lines()
+    def load(self, network: nn.Module, new_head: bool = False, rows: Optional[Sequence[int]] = None) -> List[str]:
+        """Load them into the network with `load_weights`; the lines of its report. Raises what that does."""
+        weights: Any = self.path
+        if self.state is not None:
+            training = read_training(self.path)
+            network_part, average = training.get("network"), training.get("average", {})
+            if not isinstance(network_part, dict) or not isinstance(average, dict):
+                raise UsageError(f"{self.path / TRAINING} holds no weights of a network; use another checkpoint")
+            weights = {**network_part, **average}
+        return load_weights(network, weights, new_head=new_head, rows=rows).lines()
 
 
 def found_weights(config: RunConfig) -> FoundWeights:
@@ -59,7 +52,6 @@ def found_weights(config: RunConfig) -> FoundWeights:
     if path.is_file() and not holds_one(path):
         return FoundWeights(path, None, [], head_classes(path))
     found = checkpoints.find(path)
-    check_stored(found)
     classes = of_state(found.state, found.state["network"]["num_classes"])
     return FoundWeights(found.folder, found.state, found.notes, classes)
 
@@ -67,56 +59,41 @@ def found_weights(config: RunConfig) -> FoundWeights:
 def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[FoundWeights]]:
     """Where a training run begins: the configuration with what follows, the checkpoint to resume, the weights to load.
 
-    A process of a job that was started again resumes the job's run. Raises UsageError where there is no such thing.
+    A process of a job that was started again resumes the job's run. With --checkpoint, network, padding and image size
+    come from the checkpoint unless the command line sets them. Raises UsageError where there is no such thing, and for
+    a fine-tuning without weights.
     """
     if continued_job(config):
         config = replace(config, resume=config.output_dir, checkpoint=None)
-    if config.resume is None:
-        config, weights = starting_weights(config)
-        return config, None, weights
-    config.check_one_checkpoint()
-    found = checkpoints.find(config.resume)
-    check_stored(found)
-    output_dir = config.output_dir or str(run_of(found.folder))
-    return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
-
-
-RECIPES = {"pnasnet5large": "pnasnet5large_finetune"}  # the documented one
-DEFAULT_RECIPE = "imagenet_finetune"
-
-
-def starting_weights(config: RunConfig) -> Tuple[RunConfig, Optional[FoundWeights]]:
-    """The configuration completed from the weights of --checkpoint, and these weights; None without --checkpoint.
-
-    Network, padding and image size come from a checkpoint unless the command line sets them. Raises UsageError for a
-    fine-tuning without a checkpoint.
-    """
+    if config.resume is not None:
+        config.check_one_checkpoint()
+        found = checkpoints.find(config.resume)
+        output_dir = config.output_dir or str(run_of(found.folder))
+        return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
     if config.checkpoint is None:
         if config.mode == "finetune":
             raise UsageError("finetune starts from weights; name a run's folder or a file with --checkpoint PATH")
-        return config, None
-    found = found_weights(config)
-    if found.state is not None:
-        trained, recipe = found.state["network"], found.state["recipe"]
+        return config, None, None
+    weights = found_weights(config)
+    if weights.state is not None:
+        trained, recipe = weights.state["network"], weights.state["recipe"]
         if config.network not in (None, trained["name"]):
             raise UsageError(f"the checkpoint is of {trained['name']}; leave --network {config.network} out")
         zero_pad = False if recipe["zero_pad"] is False else config.zero_pad
         image_size = config.image_size or recipe["image_size"]
         config = replace(config, network=trained["name"], image_size=image_size, zero_pad=zero_pad)
     if config.mode == "finetune" and config.recipe is None:
-        config = replace(config, recipe=RECIPES.get(config.network or "", DEFAULT_RECIPE))
-    return config, found
+        recipe_name = "pnasnet5large_finetune" if config.network == "pnasnet5large" else "imagenet_finetune"
+        config = replace(config, recipe=recipe_name)
+    return config, None, weights
 
 
 class Head(NamedTuple):
-    """The head to load: a `new` one, or the `rows` of the weights' head, one for each class of the data set.
-
-    `rows` None loads all rows. `notes` are lines for the log.
-    """
+    """The head to load: a `new` one, or rows of the weights' head."""
 
     new: bool
-    rows: Optional[Sequence[int]] = None
-    notes: Sequence[str] = ()
+    rows: Optional[Sequence[int]] = None  # one for each class of the data set; None: all
+    notes: Sequence[str] = ()  # for the log
 
 
 def head(found: FoundWeights, data: Classes, config: RunConfig) -> Head:

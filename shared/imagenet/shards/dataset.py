@@ -1,29 +1,30 @@
 """Data sets in tar shards: find them in a folder or at a URL, and build splits of them.
 
-With an index (`shards.json`, see `shards.index`) a set has the classes, numbers of images and fingerprint of the folder
-that it was written from. Without one, in a local folder only, the headers of all shards are scanned by
-`shards.tar_scan`: then a class is known by its number, or by its line in `classnames.txt` or `classes.txt` beside the
-shards.
+With an index (`shards.index`) a set has the classes, counts and fingerprint of the folder that it was written from.
+Without one, in a local folder only, the headers of all shards are scanned (`shards.tar_scan`): then a class is known by
+its number, or by its line in `classnames.txt` or `classes.txt` beside the shards.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Callable, Container, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from shared.errors import DataError, one_line
-from shared.imagenet.download_cache import Remote, ShardCache, is_url, make_cache, opened, read_small, shown
+from shared.imagenet.download_cache import Remote, ShardCache, is_url, make_cache, read_small, shown
+from shared.imagenet.extent_reader import Extent, ExtentReader
 from shared.imagenet.shards.index import FILE, MAX_BYTES, ArrayFile, ShardFile, Table, read_index, unpack
 from shared.imagenet.shards.split import Shard, ShardSplit
 from shared.imagenet.shards.tar_scan import listed_shards
-from shared.imagenet.split import LeftOut, is_hidden
+from shared.imagenet.split import LeftOut, listing
 from shared.system.paths import expanded, reading
 from shared.text import decoded
 
@@ -37,17 +38,13 @@ _CLASS_ARCHIVE = re.compile(r"n\d{8}\.tar\Z")  # an archive of one class, as in 
 
 
 class ShardSet(NamedTuple):
-    """A data set in shards.
+    """A data set in shards."""
 
-    `where` is its absolute folder or its URL, `name` its name according to its index (None without one), `parts` its
-    splits by name, and `notes` are lines for the user. Without `named` the classes are numbers.
-    """
-
-    where: str
-    name: Optional[str]
+    where: str  # its absolute folder or its URL
+    name: Optional[str]  # according to its index
     parts: Dict[str, ShardSplit]
-    notes: Tuple[str, ...]
-    named: bool = True
+    notes: Tuple[str, ...]  # lines for the user
+    named: bool = True  # or the classes are numbers
 
 
 def holds_shards(path: Union[str, Path]) -> bool:
@@ -71,20 +68,18 @@ def load_shards(
     splits: Optional[Sequence[str]],
     cache_folder: Union[str, Path, None] = None,
     shard_cache: Optional[ShardCache] = None,
-    pause: Callable[[], None] = lambda: None,
 ) -> ShardSet:
     """Find the splits and where their images are. Raises DataError, one line.
 
-    `splits` None means val, and train if it is there. `cache_folder` is where the list of shards without an index is
-    kept, as in `cache_dir.places`; `shard_cache` is where shards of a URL are kept (default: `make_cache()`). `pause`
-    is called between samples while headers are scanned and may raise.
+    `splits` None means val, and train if it is there. `cache_folder`, as in `cache_dir.places`, keeps the list of a set
+    without an index, `shard_cache` the shards of a URL (default: `make_cache()`).
     """
     if is_url(path):
         return _with_index(str(path).rstrip("/"), splits, shard_cache or make_cache())
     folder = os.path.abspath(expanded(path))
-    if os.path.isfile(os.path.join(folder, FILE)):
+    if has_index(folder):
         return _with_index(folder, splits, None)
-    return _without_index(folder, splits, cache_folder, pause)
+    return _without_index(folder, splits, cache_folder)
 
 
 def _selected(splits: Optional[Sequence[str]], there: Container[str], where: str) -> Sequence[str]:
@@ -97,15 +92,12 @@ def _selected(splits: Optional[Sequence[str]], there: Container[str], where: str
 
 
 def _split(
-    folder: str, classes: Sequence[str], shards: Sequence[Shard], table: Table, group: Optional[int], numbered: bool
+    folder: str, classes: Sequence[str], shards: Sequence[Shard], table: Table, group: int, numbered: bool
 ) -> ShardSplit:
     """The split at `folder`, whose last part is its name."""
     return ShardSplit(
         folder=folder,
         classes=tuple(classes),
-        labels=np.repeat(np.arange(len(classes), dtype=np.int32), table.counts),
-        names=table.names,
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(table.lengths, dtype=np.int64)]),
         left_out=LeftOut(),
         fingerprint=table.fingerprint(classes),
         shards=tuple(shards),
@@ -114,111 +106,81 @@ def _split(
         sizes=table.sizes,
         numbered=numbered,
         group=group,
+        **listing(table.counts, table.names, table.lengths),
     )
-
-
-# -- with an index ---------------------------------------------------------------------------------------------
 
 
 def _with_index(root: str, splits: Optional[Sequence[str]], shard_cache: Optional[ShardCache]) -> ShardSet:
     """The set in a local folder, or at a URL with a cache for its files."""
+
+    def located(entry: Union[ArrayFile, ShardFile]) -> Union[str, Remote]:
+        place = f"{root}/{entry.name}"
+        return place if shard_cache is None else Remote(place, entry.bytes, entry.sha256, shard_cache)
+
     notes: List[str] = []
-    where = root if shard_cache is None else shown(root)
-    content = _content(f"{root}/{FILE}") if shard_cache is None else read_small(f"{root}/{FILE}", MAX_BYTES, notes)
-    index = read_index(content, f"{where}/{FILE}")
+    where = shown(root)
+    if shard_cache is None:
+        with reading(f"{root}/{FILE}", "bring it back, or write the shards anew"), open(f"{root}/{FILE}", "rb") as file:
+            index = read_index(file.read(MAX_BYTES), f"{where}/{FILE}")
+    else:
+        index = read_index(read_small(f"{root}/{FILE}", MAX_BYTES, notes), f"{where}/{FILE}")
     parts = {}
     for split in _selected(splits, index.splits, where):
         found = index.splits[split]
-        shards = [Shard(one.name, _located(root, one, shard_cache), one.bytes, one.sha256) for one in found.shards]
+        shards = [Shard(one.name, located(one), one.bytes, one.sha256) for one in found.shards]
         sizes = [shard.size for shard in shards]
+        with ExtentReader() as reader:
+            arrays = reader.read(Extent(located(found.index), 0, found.index.bytes))
+            notes += reader.take_notes()
+        if hashlib.sha256(arrays).hexdigest() != found.index.sha256:
+            raise DataError(
+                f"{where}/{found.index.name} is damaged, its SHA-256 is not that of {FILE}; write the shards anew"
+            )
         try:
-            table = unpack(_arrays(_located(root, found.index, shard_cache), found.index, notes), sizes)
+            table = unpack(arrays, sizes)
             if len(table.counts) != len(index.classes) or len(table.lengths) != found.images:
                 raise ValueError("classes or images")
         except ValueError as error:
-            raise DataError(
-                f"the index of {split} in {where} does not fit its shards ({error}); write them anew"
-            ) from error
-        group = None if shard_cache is None else max(1, shard_cache.limit // (4 * max([1, *sizes])))
+            what = f"the index of {split} in {where} does not fit its shards ({error})"
+            raise DataError(f"{what}; write them anew") from error
+        group = len(shards) if shard_cache is None else max(1, shard_cache.limit // (4 * max([1, *sizes])))
         parts[split] = _split(f"{where}/{split}", index.classes, shards, table, group, numbered=True)
         parts[split].check_room()
     return ShardSet(root, index.name, parts, tuple(notes))
 
 
-def _located(root: str, entry: Union[ArrayFile, ShardFile], shard_cache: Optional[ShardCache]) -> Union[str, Remote]:
-    place = f"{root}/{entry.name}"
-    return place if shard_cache is None else Remote(place, entry.bytes, entry.sha256, shard_cache)
-
-
-def _content(path: str, limit: int = MAX_BYTES) -> bytes:
-    with reading(path, "bring it back, or write the shards anew"), open(path, "rb") as file:
-        return file.read(limit)
-
-
-def _arrays(file: Union[str, Remote], entry: ArrayFile, notes: List[str]) -> bytes:
-    """The content of an array file, whose SHA-256 is the index's."""
-    if isinstance(file, Remote):
-        with opened(file, notes) as copy:
-            return copy.read()
-    content = _content(file, entry.bytes + 1)
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise DataError(f"{file} is damaged, its SHA-256 is not that of {FILE}; write the shards anew")
-    return content
-
-
-def missing_shards(parts: Iterable[ShardSplit]) -> Iterator[str]:
-    """Yield a line for each local shard that is missing or has another size than its index says."""
-    for shard in (shard for part in parts for shard in part.shards if isinstance(shard.file, str)):
-        try:
-            size = os.path.getsize(str(shard.file))
-        except OSError as error:
-            yield f"cannot read {shard.file} ({error.strerror or error}); bring it back"
-            continue
-        if size != shard.size:
-            yield f"{shard.file} has {size:,} bytes in place of {shard.size:,}; copy it anew"
-
-
-# -- without an index ------------------------------------------------------------------------------------------
-
-
 def _shards_of(folder: str, split: str) -> List[str]:
     """The paths of a split's shards, sorted; empty where the split has a folder of class folders."""
     for name in _FOLDERS[split]:
-        inside = _names(os.path.join(folder, name))
-        shards = [one for one in inside if one.endswith(".tar") and not _CLASS_ARCHIVE.match(one)]
+        found = _archives(os.path.join(folder, name))
+        shards = [path for path in found if not _CLASS_ARCHIVE.match(os.path.basename(path))]
         if shards:
-            return sorted(os.path.join(folder, name, one) for one in shards)
+            return shards
     if any(os.path.isdir(os.path.join(folder, name)) for name in ("train", "val")):
         return []
-    return sorted(os.path.join(folder, name) for name in _names(folder) if _NAMES[split].match(name))
+    return [path for path in _archives(folder) if _NAMES[split].match(os.path.basename(path))]
 
 
-def _names(folder: str) -> List[str]:
-    try:
-        return [name for name in os.listdir(folder) if not is_hidden(name)]
-    except OSError:
-        return []
+def _archives(folder: str) -> List[str]:
+    """The paths of the tar files in the folder that are not hidden, sorted."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "*.tar")))
 
 
-def _without_index(
-    folder: str, splits: Optional[Sequence[str]], cache_folder: Union[str, Path, None], pause: Callable[[], None]
-) -> ShardSet:
+def _without_index(folder: str, splits: Optional[Sequence[str]], cache_folder: Union[str, Path, None]) -> ShardSet:
     paths = {split: found for split, found in ((split, _shards_of(folder, split)) for split in _FOLDERS) if found}
-    splits = _selected(splits, paths, folder)
-    tables = {split: listed_shards(paths[split], cache_folder, pause) for split in splits}
+    tables = {split: listed_shards(paths[split], cache_folder) for split in _selected(splits, paths, folder)}
     most = max(len(table.counts) for table in tables.values())
     names = _class_names(folder)
     classes = names or [str(number) for number in range(most)]
     if len(classes) < most:
-        raise DataError(
-            f"{folder} has images of class {most - 1} and {len(classes)} names of classes; complete the names"
-        )
+        what = f"{folder} has images of class {most - 1} and {len(classes)} names of classes"
+        raise DataError(f"{what}; complete the names")
     parts = {}
     for split, table in tables.items():
         shards = [Shard(os.path.relpath(path, folder), path, os.path.getsize(path)) for path in paths[split]]
         counts = np.pad(table.counts, (0, len(classes) - len(table.counts)), "constant")
         table = dataclasses.replace(table, counts=counts)
-        parts[split] = _split(f"{folder}/{split}", classes, shards, table, None, numbered=False)
+        parts[split] = _split(f"{folder}/{split}", classes, shards, table, len(shards), numbered=False)
     return ShardSet(folder, None, parts, (), bool(names))
 
 

@@ -17,12 +17,12 @@ import io
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import numpy as np
 
 from shared.errors import DataError
-from shared.imagenet.file_index import read_arrays
+from shared.imagenet.split import read_arrays
 from shared.system.strict_json import typed
 from shared.text import decoded, raw
 
@@ -36,44 +36,41 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """An entry of a file: its name in the set's folder, its size and its SHA-256. Raises ValueError for others."""
+    """An entry of a file: its name in the set's folder, its size and its SHA-256."""
 
     name: str
     bytes: int
     sha256: str
 
-    def __post_init__(self) -> None:
-        if not _FILE_NAME.match(self.name) or not _SHA256.match(self.sha256) or self.bytes < 0:
-            raise ValueError(f"{self.name[:60]!r} is no entry of a file")
-
 
 @dataclass(frozen=True)
 class ShardFile:
-    """An entry of a shard, as `ArrayFile`, with its number of images."""
+    """An entry of a shard, with its number of images."""
 
     name: str
     bytes: int
     images: int
     sha256: str
 
-    def __post_init__(self) -> None:
-        ArrayFile(self.name, self.bytes, self.sha256)
-        if self.images < 0:
-            raise ValueError(f"{self.images} images")
-
 
 @dataclass(frozen=True)
 class SplitIndex:
-    """The files of one split. Raises ValueError where a shard is listed twice or the numbers of images differ."""
+    """The files of one split."""
 
     images: int
     index: ArrayFile
     shards: Tuple[ShardFile, ...]
 
-    def __post_init__(self) -> None:
-        names = {shard.name for shard in self.shards}
-        if len(names) != len(self.shards) or sum(shard.images for shard in self.shards) != self.images:
-            raise ValueError("shards")
+    def is_valid(self) -> bool:
+        """Whether no file is elsewhere or listed twice, and the numbers of images add up."""
+        entries: List[Union[ArrayFile, ShardFile]] = [self.index, *self.shards]
+        counts = [shard.images for shard in self.shards]
+        return (
+            all(_FILE_NAME.match(entry.name) and _SHA256.match(entry.sha256) and entry.bytes >= 0 for entry in entries)
+            and len({entry.name for entry in entries}) == len(entries)
+            and sum(counts) == self.images
+            and min(counts, default=0) >= 0
+        )
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,6 @@ class Index:
     classes: Any  # a sequence of str: the names of folders, which may have characters that no line of text may show
     splits: Dict[str, SplitIndex]
 
-    def __post_init__(self) -> None:
-        if self.format != FORMAT or not self.classes or len(set(self.classes)) != len(self.classes) or not self.splits:
-            raise ValueError("format, classes or splits")
-        if not all(isinstance(name, str) for name in self.classes):
-            raise ValueError("classes")
-
     def to_json(self) -> str:
         """The text of the file."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -103,7 +94,13 @@ def read_index(content: bytes, where: str) -> Index:
         found = json.loads(decoded(content))
         if found["format"] == FORMAT and found["version"] != VERSION:
             raise DataError(f"{where} is of version {found['version']}; use a newer version of this project")
-        return typed(Index, found)
+        index = typed(Index, found)
+        classes_are_valid = index.classes and all(isinstance(name, str) for name in index.classes)
+        if index.format != FORMAT or not classes_are_valid or len(set(index.classes)) != len(index.classes):
+            raise ValueError("format or classes")
+        if not index.splits or not all(split.is_valid() for split in index.splits.values()):
+            raise ValueError("splits")
+        return index
     except DataError:
         raise
     except Exception as error:  # a damaged file, or one of another program, provokes many kinds
@@ -123,13 +120,11 @@ class Table:
 
     def fingerprint(self, classes: Sequence[str]) -> str:
         """The SHA-256 of relative names and sizes, equal to that of a folder with the same images."""
-        digest, end, image = hashlib.sha256(), 0, 0
-        lengths, sizes = self.lengths.tolist(), self.sizes.tolist()
-        for name, count in zip(map(raw, classes), self.counts.tolist()):
-            for length, size in zip(lengths[image : image + count], sizes[image : image + count]):
-                digest.update(b"%b/%b\0%d\n" % (name, self.names[end : end + length], size))
-                end += length
-            image += count
+        digest, end = hashlib.sha256(), 0
+        names = np.repeat(np.array([raw(name) for name in classes], object), self.counts)
+        for name, length, size in zip(names, self.lengths.tolist(), self.sizes.tolist()):
+            digest.update(b"%b/%b\0%d\n" % (name, self.names[end : end + length], size))
+            end += length
         return digest.hexdigest()
 
 
@@ -142,21 +137,16 @@ def pack(table: Table) -> bytes:
 
 
 def unpack(content: bytes, shards: Sequence[int]) -> Table:
-    """Return the table in `content`, of shards of these sizes in bytes.
-
-    Raises ValueError where it is damaged or points outside its shards.
-    """
+    """The table in `content`, of shards of these sizes. Raises ValueError if it is damaged or leads out of them."""
     values = read_arrays(content, [field.name for field in dataclasses.fields(Table)])
     names = values.pop("names").astype(np.uint8).tobytes()
     table = Table(names=names, **{name: array.astype(np.int64) for name, array in values.items()})
-    images = len(table.lengths)
+    images, ends = len(table.lengths), np.array(shards, np.int64)
     if any(array.ndim != 1 or array.min(initial=0) < 0 for array in (getattr(table, name) for name in values)):
         raise ValueError("arrays")
-    if any(len(array) != images for array in (table.shard, table.starts, table.sizes)):
-        raise ValueError("lengths of the arrays")
-    if table.counts.sum() != images or table.lengths.sum() != len(names):
+    lengths = {table.counts.sum(), len(table.shard), len(table.starts), len(table.sizes)}
+    if lengths != {images} or table.lengths.sum() != len(names):
         raise ValueError("counts")
-    ends = np.array(shards, np.int64)
     if images and (table.shard.max() >= len(shards) or (table.sizes > ends[table.shard] - table.starts).any()):
         raise ValueError("images beyond their shard")
     return dataclasses.replace(table, shard=table.shard.astype(np.int32))

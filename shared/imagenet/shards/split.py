@@ -3,8 +3,7 @@
     00000018-n01440764_18.jpg     the bytes of the image file
     00000018-n01440764_18.cls     the class index as text
 
-The key of a sample is its name before the first dot (https://github.com/webdataset/webdataset). Shards written by this
-project have an index (`shards.index`), others are scanned once (`shards.tar_scan`).
+The key of a sample is its name before the first dot (https://github.com/webdataset/webdataset).
 """
 
 from __future__ import annotations
@@ -15,15 +14,16 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-from shared.errors import UsageError
+from shared.errors import DataError, UsageError
 from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import OPEN_SHARDS, Extent
 from shared.imagenet.split import WHOLE, Split
 from shared.rng import grouped_order
+from shared.system.paths import reading
 
 _STEM = 64  # characters of a file name in a member's name, of which a tar header holds 100
 
@@ -39,26 +39,21 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ShardSplit(Split):
-    """The images of one split in tar shards, with the labels and the order of `Split`.
-
-    Image i is the `sizes[i]` bytes from `starts[i]` on in `shards[shard[i]]`: arrays int64, int64, int32 [images]. If
-    `numbered`, members are named by `member_name`, else `names` are their names. `group` is the number of shards that
-    are shuffled together; None shuffles all images together.
-    """
+    """Images in tar shards: image i is the `sizes[i]` bytes from `starts[i]` on in `shards[shard[i]]`."""
 
     shards: Tuple[Shard, ...] = field(repr=False)
-    shard: np.ndarray = field(repr=False)
-    starts: np.ndarray = field(repr=False)
-    sizes: np.ndarray = field(repr=False)
-    numbered: bool
-    group: Optional[int]
+    shard: np.ndarray = field(repr=False)  # int32 [images]
+    starts: np.ndarray = field(repr=False)  # int64 [images]
+    sizes: np.ndarray = field(repr=False)  # int64 [images]
+    numbered: bool  # members are named by `member_name`, else `names` are their names
+    group: int  # the number of shards that are shuffled together
 
     @property
     def open_shards(self) -> int:
-        return min(OPEN_SHARDS, self.group or OPEN_SHARDS)
+        return min(OPEN_SHARDS, self.group)
 
     def name(self, index: int) -> str:
-        """Shard and member, as in 'train-000003.tar:00000018-n01440764_18.jpg'. Raises IndexError."""
+        """Shard and member, as in 'train-000003.tar:00000018-n01440764_18.jpg'."""
         return f"{self.shards[self.shard[index]].name}:{self.member(index)}"
 
     def full_name(self, index: int) -> str:
@@ -66,9 +61,8 @@ class ShardSplit(Split):
 
     def member(self, index: int) -> str:
         """The name of an image in its shard."""
-        index = range(len(self))[index]
         file = self.file_name(index)
-        return member_name(index, file) if self.numbered else file
+        return member_name(range(len(self))[index], file) if self.numbered else file
 
     def extent(self, index: int) -> Extent:
         shard = self.shards[self.shard[index]]
@@ -76,54 +70,49 @@ class ShardSplit(Split):
 
     @property
     def order(self) -> str:
-        if self.group is None or self.group >= len(self.shards):
+        if self.group >= len(self.shards):
             return WHOLE
         shards = hashlib.sha256(self.shard.astype("<i4").tobytes()).hexdigest()
         return f"{self.group} shards of {shards[:16]}"
 
     def ordered(self, order: str) -> Split:
         group = re.match(r"\d+", order)
-        for other in (None, int(group.group()) if group else None):
-            found = dataclasses.replace(self, group=other)
-            if found.order == order:
-                found.check_room()
-                return found
-        return super().ordered(order)
+        found = dataclasses.replace(self, group=int(group.group()) if group else len(self.shards))
+        if found.order != order:
+            return super().ordered(order)
+        found.check_room()
+        return found
+
+    def check_files(self) -> None:
+        """Raise DataError if a local shard is missing or has another size than its index says."""
+        for shard in self.shards:
+            if isinstance(shard.file, str):
+                with reading(shard.file, "bring it back"):
+                    size = os.path.getsize(shard.file)
+                if size != shard.size:
+                    raise DataError(f"{shard.file} has {size:,} bytes in place of {shard.size:,}; copy it anew")
 
     def check_room(self) -> None:
         """Raise UsageError if the cache cannot hold two groups of remote shards: the current and the next one."""
         files = [shard.file for shard in self.shards if isinstance(shard.file, Remote)]
-        if not files:
-            return
-        group = len(files) if self.group is None else self.group
-        needed = min(len(files), 2 * group) * max(file.size for file in files)
-        if needed > files[0].cache.limit:
-            raise UsageError(
-                f"{self.folder} needs {counted_gib(needed)} of cache for its shards, which --shard-cache-size does not"
-                f" give; give at least {counted_gib(2 * needed)}, or copy the shards and name their folder"
-            )
+        needed = len(files[: 2 * self.group]) * max((file.size for file in files), default=0)
+        if files and needed > files[0].cache.limit:
+            gib = math.ceil(needed / 2**30 * 1000) / 1000
+            advice = f"give --shard-cache-size at least {2 * gib:g} GiB, or a local copy of the shards"
+            raise UsageError(f"{self.folder} needs {gib:g} GiB of cache for its shards; {advice}")
 
     def epoch_order(self, seed: int, epoch: int) -> np.ndarray:
-        if self.group is None:
-            return super().epoch_order(seed, epoch)
         return grouped_order(seed, epoch, self.shard, self.group)
 
     def ahead(self, batches: Sequence[np.ndarray]) -> List[Tuple[Remote, ...]]:
-        if not batches or not any(isinstance(shard.file, Remote) for shard in self.shards):
-            return super().ahead(batches)
-        sizes = [len(batch) for batch in batches]
-        needed, places = np.unique(self.shard[np.concatenate(batches)], return_index=True)
-        needed = needed[np.argsort(places)]  # in the order of their first use
-        places = np.sort(places)
-        begins = np.cumsum([0] + sizes[:-1])
-        files = [file for file in (self.shards[number].file for number in needed) if isinstance(file, Remote)]
-        most = self.group or len(files)
-        return [tuple(files[first : first + most]) for first in np.searchsorted(places, begins).tolist()]
-
-
-def counted_gib(size: int) -> str:
-    """'1.5 GiB', rounded up."""
-    return f"{math.ceil(size / 2**30 * 1000) / 1000:g} GiB"
+        numbers = dict.fromkeys(number for batch in batches for number in self.shard[batch].tolist())
+        files = [file for file in (self.shards[number].file for number in numbers) if isinstance(file, Remote)]
+        used: Set[int] = set()
+        found = []
+        for batch in batches:
+            found.append(tuple(files[len(used) :][: self.group]))
+            used.update(self.shard[batch].tolist())
+        return found
 
 
 def member_name(index: int, file: str) -> str:

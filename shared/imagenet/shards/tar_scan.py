@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
 import re
 import tarfile
-import time
 from pathlib import Path
-from typing import BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import BinaryIO, Iterator, List, NamedTuple, Sequence, Set, Union
 
 import numpy as np
 
-from shared.cli.signals import Stopped
 from shared.errors import DataError
 from shared.imagenet.shards.index import Table, pack, unpack
 from shared.imagenet.shards.split import key_of
 from shared.imagenet.split import is_hidden, is_image
 from shared.system import cache_dir
 from shared.system.paths import reading
+from shared.system.signals import Stopped
 from shared.text import decoded, raw
 
 MAX_CLASSES = 100_000
@@ -37,79 +36,60 @@ class Sample(NamedTuple):
     label: int
 
 
-class _Member(NamedTuple):
-    name: str
-    start: int
-    size: int
-
-
-def samples(path: str, shard: str, pause: Callable[[], None] = lambda: None) -> Iterator[Sample]:
+def samples(path: str, shard: str) -> Iterator[Sample]:
     """Yield the samples of a shard in their order: consecutive members with the same key, an image and its .cls.
 
-    `shard` is its name in messages; `pause` is called between samples and may raise. Other members and hidden ones are
-    skipped. Raises DataError, one line, for a file that is no plain tar archive or is truncated, a link, a name that
-    leads out of its folder, a sample without exactly one image and one class, or a repeated key.
+    `shard` is its name in messages. Other members and hidden ones are skipped. Raises DataError, one line, for a file
+    that is no plain tar archive or is truncated, a link, a name that leads out of its folder, a sample without exactly
+    one image and one class, or a repeated key.
     """
     seen: Set[str] = set()
     with reading(path, "check the disk"), open(path, "rb") as file:
-        for key, members in _grouped(_members(file, shard)):
-            pause()
+        for key, members in itertools.groupby(_members(file, shard), lambda member: key_of(member.name)):
             if key in seen:
                 raise DataError(f"{shard}: the key {key} comes twice; {_MEND}")
             seen.add(key)
-            sample = _sample(file, f"{shard}:{key}", members)
-            if sample is not None:
-                yield sample
+            yield from _sample(file, f"{shard}:{key}", list(members))
 
 
-def _sample(file: BinaryIO, name: str, members: List[_Member]) -> Optional[Sample]:
+def _sample(file: BinaryIO, name: str, members: List[tarfile.TarInfo]) -> Iterator[Sample]:
+    """The sample that these members are, if any of them is of one."""
     images = [member for member in members if is_image(os.path.basename(member.name))]
     classes = [member for member in members if member.name.endswith(".cls")]
     if not images and not classes:
-        return None
+        return
     if len(images) != 1 or len(classes) != 1:
         raise DataError(f"{name} has {len(images)} images and {len(classes)} .cls, not one of each; {_MEND}")
-    file.seek(classes[0].start)
+    file.seek(classes[0].offset_data)
     text = file.read(min(classes[0].size, _CLS_BYTES))
     number = decoded(text).strip()
     if classes[0].size > _CLS_BYTES or not re.match("[0-9]+\\Z", number) or int(number) >= MAX_CLASSES:
-        raise DataError(f"{name}.cls is no class index ({text[:_CLS_BYTES]!r}); {_MEND}")
-    return Sample(images[0].name, images[0].start, images[0].size, int(number))
+        raise DataError(f"{name}.cls is no class index ({text!r}); {_MEND}")
+    yield Sample(images[0].name, images[0].offset_data, images[0].size, int(number))
 
 
-def _grouped(members: Iterator[_Member]) -> Iterator[Tuple[str, List[_Member]]]:
-    group: List[_Member] = []
-    for member in members:
-        if group and key_of(member.name) != key_of(group[0].name):
-            yield key_of(group[0].name), group
-            group = []
-        group.append(member)
-    if group:
-        yield key_of(group[0].name), group
-
-
-def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
+def _members(file: BinaryIO, shard: str) -> Iterator[tarfile.TarInfo]:
     """The plain files of an archive. Raises DataError."""
     try:
         archive = tarfile.open(fileobj=file, mode="r:", encoding="utf-8")  # noqa: SIM115
         end = os.fstat(file.fileno()).st_size
         reached = -1
-        while True:
-            info = archive.next()
-            if info is None:
-                break
+        for info in iter(archive.next, None):
             archive.members = []  # type: ignore[attr-defined]  # which would grow with every member
+            name = info.name[:80]
             if info.offset <= reached or info.size < 0 or info.offset_data + info.size > end:
-                raise DataError(
-                    f"{shard}: {info.name[:80]} reaches beyond the file, which is cut off or damaged; {_MEND}"
-                )
+                raise DataError(f"{shard}: {name} reaches beyond the file, which is cut off or damaged; {_MEND}")
             reached = info.offset
             if info.isdir():
                 continue
-            _check(shard, info)
-            if is_hidden(os.path.basename(info.name)):
-                continue
-            yield _Member(info.name, info.offset_data, info.size)
+            if info.issparse() or not info.isreg():
+                raise DataError(f"{shard}: {name} is a link or no plain file; {_MEND}")
+            if len(info.name) > _NAME_CHARACTERS:
+                raise DataError(f"{shard}: a name of {len(info.name):,} characters, {name}...; {_MEND}")
+            if info.name.startswith("/") or ".." in info.name.split("/"):
+                raise DataError(f"{shard}: {name} leads out of the folder; {_MEND}")
+            if not is_hidden(os.path.basename(info.name)):
+                yield info
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile ends at a damaged header
             raise DataError(f"{shard} is cut off or damaged at byte {archive.offset:,}; {_MEND}")
@@ -121,24 +101,12 @@ def _members(file: BinaryIO, shard: str) -> Iterator[_Member]:
         raise DataError(f"{shard} is no plain tar archive, or a damaged one ({str(error)[:80]}); {_MEND}") from error
 
 
-def _check(shard: str, info: tarfile.TarInfo) -> None:
-    if info.issparse() or not info.isreg():
-        raise DataError(f"{shard}: {info.name[:80]} is a link or no plain file; {_MEND}")
-    if len(info.name) > _NAME_CHARACTERS:
-        raise DataError(f"{shard}: a name of {len(info.name):,} characters, {info.name[:40]}...; {_MEND}")
-    if info.name.startswith("/") or ".." in info.name.split("/"):
-        raise DataError(f"{shard}: {info.name[:80]} leads out of the folder; {_MEND}")
-
-
-# -- all shards of a split -------------------------------------------------------------------------------------
-
-
-def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) -> Table:
+def scan_shards(paths: Sequence[str]) -> Table:
     """List the images of these shards by class, then by name. Raises DataError, one line."""
     found = [
         (sample.label, raw(sample.member), number, sample.start, sample.size)
         for number, path in enumerate(paths)
-        for sample in samples(path, os.path.basename(path), pause)
+        for sample in samples(path, os.path.basename(path))
     ]
     if not found:
         raise DataError(f"{os.path.dirname(paths[0])} holds shards without an image; give others with --data-path")
@@ -154,24 +122,13 @@ def scan_shards(paths: Sequence[str], pause: Callable[[], None] = lambda: None) 
     )
 
 
-def listed_shards(
-    paths: Sequence[str], cache_folder: Union[str, Path, None] = None, pause: Callable[[], None] = lambda: None
-) -> Table:
-    """Return what `scan_shards` returns, from the cache if shards of these names, sizes and times have been scanned.
-
-    `cache_folder` as in `cache_dir.places`. A cache that is damaged, unreadable or not writable is ignored.
-    """
-    digest, newest, sizes, now = hashlib.sha256(), 0, [], time.time_ns()
-    for path in paths:
-        with reading(path, "check the disk"):
-            status = os.stat(path)
-        sizes.append(status.st_size)
-        newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
-        digest.update(b"%b\0%d %d %d\n" % (os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+def listed_shards(paths: Sequence[str], cache_folder: Union[str, Path, None] = None) -> Table:
+    """Return what `scan_shards` returns, from the cache (see `cache_dir.places`) while that is valid."""
+    stamp, keep = cache_dir.stamp_of(paths)
     return cache_dir.cached(
-        (_SUBFOLDER, digest.hexdigest() + ".npz", cache_folder),
-        load=lambda content: unpack(content, sizes),
-        make=lambda: scan_shards(paths, pause),
+        (_SUBFOLDER, stamp + ".npz", cache_folder),
+        load=lambda content: unpack(content, [os.path.getsize(path) for path in paths]),
+        make=lambda: scan_shards(paths),
         dump=pack,
-        keep=now - newest > cache_dir.TICK_NS,
+        keep=keep,
     )

@@ -10,12 +10,11 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Sequence, Union
+from typing import Callable, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -27,13 +26,12 @@ from shared.imagenet.shards.index import FILE, FORMAT, VERSION, ArrayFile, Index
 from shared.imagenet.shards.split import key_of, member_name
 from shared.imagenet.split import Split
 from shared.rng import epoch_order
-from shared.system.atomic_files import open_to_others, sync_files, sync_folder, write_atomic
+from shared.system.atomic_files import sync_files, sync_folder, write_atomic
 from shared.system.paths import expanded
 
 _PROGRESS_SECONDS = 10.0
-_BLOCK = tarfile.BLOCKSIZE
 # Bytes of a sample besides its image (two headers, padding, the class), and of the end of a shard.
-_ROOM = 6 * _BLOCK + tarfile.RECORDSIZE
+_ROOM = 6 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
 _MIX_SEED = 0
 
 Say = Callable[[str], None]
@@ -57,76 +55,54 @@ def write_shards(
         raise UsageError(f"{target} is there already; name another folder with --write-shards, or remove it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(target) as place:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=str(target.parent)) as temporary:
+            place = Path(temporary) / target.name
+            place.mkdir()
             splits = {part.subset: _write_split(part, place, shard_bytes, say, pause) for part in parts}
             write_atomic(place / FILE, Index(FORMAT, VERSION, name, parts[0].classes, splits).to_json())
             sync_files(place)
             os.rename(str(place), str(target))
         sync_folder(target.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(
-            f"cannot write {target} ({reason}); make room, or name another folder with --write-shards"
-        ) from error
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target`, which is removed after an exception."""
-    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=str(target.parent)))
-    try:
-        mask = os.umask(0)
-        os.umask(mask)
-        open_to_others(place, 0o777 & ~mask)  # mkdtemp makes it private
-        yield place
-    except BaseException:
-        shutil.rmtree(str(place), ignore_errors=True)
-        raise
+        advice = "make room, or name another folder with --write-shards"
+        raise UsageError(f"cannot write {target} ({error.strerror or error}); {advice}") from error
 
 
 def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Callable[[], None]) -> SplitIndex:
     images = len(part)
     order = epoch_order(_MIX_SEED, 0, images) if part.subset == "train" else np.arange(images)
     shard, starts, sizes = np.zeros(images, np.int32), np.zeros(images, np.int64), np.zeros(images, np.int64)
-    written: List[ShardFile] = []
-    current: Optional[_ShardFile] = None
+    shards: List[ShardFile] = []
+    writer: Optional[_ShardWriter] = None
     spoken = time.monotonic()
-    with ExtentReader() as reader:
-        try:
-            for done, index in enumerate(order.tolist()):
-                pause()
-                content = reader.read(part.extent(index))
-                if current is not None and current.end + len(content) + _ROOM > shard_bytes:
-                    written.append(current.finished())
-                    current = None
-                if current is None:
-                    current = _ShardFile(place / f"{part.subset}-{len(written):06d}.tar")
-                shard[index], sizes[index] = len(written), len(content)
-                starts[index] = current.add(member_name(index, part.file_name(index)), content, int(part.labels[index]))
-                if time.monotonic() - spoken >= _PROGRESS_SECONDS:
-                    spoken = time.monotonic()
-                    say(f"{part.subset}: written {done:,} of {images:,} images")
-            if current is not None:
-                written.append(current.finished())
-                current = None
-        finally:
-            if current is not None:
-                current.abandon()
-    total = sum(one.bytes for one in written) / 2**20
-    say(f"{part.subset}: {counted(images, 'image')} in {counted(len(written), 'shard')}, {total:,.1f} MiB")
+    with ExtentReader() as reader, contextlib.ExitStack() as files:
+        for done, index in enumerate(order.tolist()):
+            pause()
+            content = reader.read(part.extent(index))
+            if writer is None or writer.end + len(content) + _ROOM > shard_bytes:
+                shards += [writer.finished()] if writer else []
+                writer = _ShardWriter(place / f"{part.subset}-{len(shards):06d}.tar", files)
+            shard[index], sizes[index] = len(shards), len(content)
+            starts[index] = writer.add(member_name(index, part.file_name(index)), content, int(part.labels[index]))
+            if time.monotonic() - spoken >= _PROGRESS_SECONDS:
+                spoken = time.monotonic()
+                say(f"{part.subset}: written {done:,} of {images:,} images")
+        shards += [writer.finished()] if writer else []
+    total = sum(one.bytes for one in shards) / 2**20
+    say(f"{part.subset}: {counted(images, 'image')} in {counted(len(shards), 'shard')}, {total:,.1f} MiB")
     table = Table(part.class_counts(), part.names, np.diff(part.offsets), shard, starts, sizes)
     path, content = place / f"{part.subset}-index.npz", pack(table)
     write_atomic(path, content)
-    index = ArrayFile(path.name, len(content), hashlib.sha256(content).hexdigest())
-    return SplitIndex(images, index, tuple(written))
+    return SplitIndex(images, ArrayFile(path.name, len(content), hashlib.sha256(content).hexdigest()), tuple(shards))
 
 
-class _ShardFile:
-    """A shard while it is written."""
+class _ShardWriter:
+    """A shard while it is written; `files` closes it, after an exception without the end of an archive."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.images = path, 0
-        self._archive = tarfile.open(str(path), "w:", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+    def __init__(self, path: Path, files: contextlib.ExitStack) -> None:
+        self._path, self._files, self._images = path, files, 0
+        archive = tarfile.open(str(path), "w:", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self._archive = files.enter_context(archive)
 
     @property
     def end(self) -> int:
@@ -135,25 +111,17 @@ class _ShardFile:
 
     def add(self, member: str, content: bytes, label: int) -> int:
         """Add an image and its class; return the position of the image's first byte."""
-        start = self.end + _BLOCK
-        self._add(member, content)
-        self._add(key_of(member) + ".cls", str(label).encode("ascii"))
-        self.images += 1
+        start = self.end + tarfile.BLOCKSIZE
+        for name, data in ((member, content), (key_of(member) + ".cls", str(label).encode("ascii"))):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o644
+            self._archive.addfile(info, io.BytesIO(data))
+            self._archive.members = []  # type: ignore[attr-defined]  # which would grow with every member
+        self._images += 1
         return start
-
-    def _add(self, name: str, content: bytes) -> None:
-        info = tarfile.TarInfo(name)
-        info.size, info.mode = len(content), 0o644
-        self._archive.addfile(info, io.BytesIO(content))
-        self._archive.members = []  # type: ignore[attr-defined]  # which would grow with every member
 
     def finished(self) -> ShardFile:
         """Close the shard and return its entry in the index."""
-        self._archive.close()
+        self._files.close()
         size, sha256 = digest(str(self._path))
-        return ShardFile(self._path.name, size, self.images, sha256)
-
-    def abandon(self) -> None:
-        """Close the file without its end: the folder is removed."""
-        with contextlib.suppress(OSError):
-            self._archive.fileobj.close()
+        return ShardFile(self._path.name, size, self._images, sha256)

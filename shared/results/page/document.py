@@ -2,121 +2,278 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import re
 from pathlib import Path
-from typing import List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from shared.results.page import plots
-from shared.results.page.plots import Drawings, run_colour
+from shared.class_names import CIFAR10
+from shared.results.documented import Row
+from shared.results.page import escaped, figures, note, plots, table
 from shared.results.page.run_files import Run, read_run
-from shared.results.page.run_section import described, section
-from shared.results.page.text import escaped, figures, note, table
-from shared.results.record import read_record
-from shared.results.rows import Row, rows
-from shared.results.tables import COLUMNS, TEXT_COLUMNS, TITLES
+from shared.results.rows import rows
+from shared.results.tables import COLUMNS, TEXT_COLUMNS, TITLES, split_by_network
 
-# Forbids scripts and network requests, whatever the page contains.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_HEAD = """<!DOCTYPE html>
+# The policy forbids scripts and network requests, whatever the page contains.
+_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{title}</title>
+<title>Results of {count}</title>
 <style>
 {style}</style>
 </head>
 <body>
+<header><p class="kicker">se-pnas-kit</p><h1>Results of {count}</h1>
+<p class="lead">Documented and measured results, and the course of each run.</p>
+<nav>{links}</nav>
+</header>
+<main>
+{main}
+</main>
+<footer>Written by <code>python -m shared.results --format html</code> from the runs' records.</footer>
+</body>
+</html>
 """
+# Names of the classes for records without class names, by data set.
+_IMAGENETTE = """
+n01440764 tench, n02102040 English springer, n02979186 cassette player, n03000684 chain saw, n03028079 church,
+n03394916 French horn, n03417042 garbage truck, n03425413 gas pump, n03445777 golf ball, n03888257 parachute"""
+_NAMES = dict(re.findall(r"(n\d+) ([^,]+)", _IMAGENETTE))
+CLASSES: Dict[str, Tuple[str, ...]] = {"cifar-10": CIFAR10, "imagenette": tuple(_NAMES.values())}
+_MOST_LISTED = 10
+_CAPTION = '<p class="caption">Lines: training, averaged over the epoch so far. Rings: evaluation.</p>'
+_FACTS: Tuple[Tuple[str, str, str, str, Callable[[Any], str]], ...] = (
+    # name, unit, part of the record ("" is the whole), key, format
+    ("top-1", "%", "evaluation", "top1", "{:.2f}".format),
+    ("top-5", "%", "evaluation", "top5", "{:.2f}".format),
+    ("loss", "", "evaluation", "loss", "{:.4f}".format),
+    ("calibration error", "%", "evaluation", "expected_calibration_error", "{:.2f}".format),
+    ("images/s", "", "throughput", "images_per_second", "{:,.1f}".format),
+    ("ms/step, median", "", "throughput", "step_ms_p50", "{:,.1f}".format),
+    ("waiting for data", "%", "throughput", "data_wait_share", lambda share: f"{100 * share:.1f}"),
+    ("images evaluated", "", "evaluation", "images", "{:,}".format),
+    ("hours", "", "", "seconds", lambda seconds: f"{seconds / 3600:.2f}"),
+    ("parameters", "", "", "parameters", "{:,}".format),
+)
+_REPRODUCED = (
+    "commit recipe schedule precision seed batch_size global_batch_size epochs_completed steps_completed image_size"
+    " machine started"
+).split()
 
 
 def page(paths: Sequence[Path]) -> str:
     """The page about the records in these files. Raises UsageError for an invalid record, or without matplotlib."""
-    drawings = Drawings()
-    records = [read_record(path) for path in paths]
-    runs = [read_run(path, record) for path, record in zip(paths, records)]
-    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-    parts = [
-        _HEAD.format(policy=_POLICY, title=f"Results of {count}", style=style),
-        f'<header><p class="kicker">se-pnas-kit</p><h1>Results of {count}</h1>',
-        '<p class="lead">Documented and measured results, and the course of each run.</p>',
-        _contents(runs),
-        "</header>\n<main>",
-    ]
-    if len(runs) > 1:
-        parts.append(_compared(drawings, runs))
-    parts.append(_tables(rows(records)))
-    parts += [section(drawings, number, run) for number, run in enumerate(runs)]
-    command = "<code>python -m shared.results --format html</code>"
-    parts.append(f"</main>\n<footer>Written by {command} from the runs' records.</footer>\n</body>\n</html>\n")
-    return "\n".join(parts)
-
-
-def _contents(runs: Sequence[Run]) -> str:
+    ids, runs = itertools.count(), [read_run(number, path) for number, path in enumerate(paths)]
     links = ['<a href="#compared">Compared</a>'] if len(runs) > 1 else []
     links.append('<a href="#tables">Tables</a>')
-    links += [f'<a href="#run-{number}">{_swatch(number)}{escaped(run.name)}</a>' for number, run in enumerate(runs)]
-    return "<nav>" + "".join(links) + "</nav>"
+    links += [f'<a href="#run-{run.number}">{_swatch(run)}{escaped(run.name)}</a>' for run in runs]
+    parts = [_compared(ids, runs)] if len(runs) > 1 else []
+    parts += [_tables(rows([run.record for run in runs])), *(_section(ids, run) for run in runs)]
+    return _PAGE.format(
+        count=f"{len(runs)} run{'' if len(runs) == 1 else 's'}",
+        style=(Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
+        links="".join(links),
+        main="\n".join(parts),
+    )
 
 
-def _swatch(number: int) -> str:
-    return f'<span class="swatch" style="--own: var(--run-{number % 8})"></span>'
+def _swatch(run: Run) -> str:
+    return f'<span class="swatch" style="--own: var(--run-{run.number % plots.RUN_COLOURS})"></span>'
 
 
-def _compared(drawings: Drawings, runs: Sequence[Run]) -> str:
+def _compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
     lines = []
-    for number, run in enumerate(runs):
-        evaluation, speed = run.record.get("evaluation", {}), run.record.get("throughput", {})
-        cells = [f'{_swatch(number)}<a href="#run-{number}">{escaped(run.name)}</a>', escaped(described(run))]
-        cells += [f"{evaluation[key]:.2f}" if key in evaluation else "-" for key in ("top1", "top5")]
-        cells.append(f"{evaluation['loss']:.4f}" if "loss" in evaluation else "-")
-        error = evaluation.get("expected_calibration_error")
-        cells.append("-" if error is None else f"{error:.2f}")
-        cells.append(f"{speed['images_per_second']:,.1f}" if "images_per_second" in speed else "-")
-        lines.append(("", cells))
-    head = ("run", "what", "top-1 (%)", "top-5 (%)", "loss", "calibration error (%)", "images/s")
+    for run in runs:
+        name = f'{_swatch(run)}<a href="#run-{run.number}">{escaped(run.name)}</a>'
+        numbers = [text or "-" for _, _, text in _facts(run.record)[:5]]
+        lines.append(("", [name, escaped(_described(run)), *numbers]))
+    head = ["run", "what", *(name + (f" ({unit})" if unit else "") for name, unit, _ in _facts({})[:5])]
     parts = ['<section id="compared"><h2>Compared</h2>', table(head, lines, 2)]
-    with_curves = [(number, run) for number, run in enumerate(runs) if run.train or run.evaluation]
-    drawn = plots.curves(drawings, with_curves, (*plots.LEARNING, *plots.SPEED)) if with_curves else []
-    if drawn:
-        key = "".join(f"<li>{_swatch(number)}{_dashes(number)}{escaped(run.name)}</li>" for number, run in with_curves)
-        parts += [f'<ul class="key">{key}</ul>', figures(drawn)]
-        parts.append('<p class="caption">Lines: training. Rings: evaluation.</p>')
+    with_curves = [run for run in runs if run.train or run.evaluation]
+    if with_curves:
+        dashes = {"-": "", "--": "(dashed) ", ":": "(dotted) "}
+        key = [f"{_swatch(run)}{dashes[plots.run_colour(run.number)[1]]}{escaped(run.name)}" for run in with_curves]
+        parts.append(f'<ul class="key">{"".join(f"<li>{name}</li>" for name in key)}</ul>')
+        parts += [figures(plots.curves(ids, with_curves)), _CAPTION]
     if len(with_curves) < len(runs):
         left = len(runs) - len(with_curves)
         parts.append(note(f"{left} of {len(runs)} runs have no curves, only a record."))
     return "\n".join([*parts, "</section>"])
 
 
-def _dashes(number: int) -> str:
-    return {"-": "", "--": "(dashed) ", ":": "(dotted) "}[run_colour(number)[1]]
-
-
 def _tables(table_rows: Sequence[Row]) -> str:
-    notes = list(dict.fromkeys(text for row in table_rows for text in row.footnotes))
+    tables, notes = split_by_network(table_rows)
     parts = [
         '<section id="tables"><h2>Documented and measured</h2>',
         '<p class="lead">Batch: over all devices. Accuracies: percent of the images evaluated.</p>',
     ]
-    for network, dataset in dict.fromkeys((row.network, row.dataset) for row in table_rows):
-        here = [row for row in table_rows if (row.network, row.dataset) == (network, dataset)]
-        parts.append(f"<h3>{escaped(TITLES.get(network, network))}, {escaped(TITLES.get(dataset, dataset))}</h3>")
-        head = [escaped(english) for _, english, _, _ in COLUMNS]
+    for title, here, sources in tables:
         lines = [(row.kind.replace(" ", "-"), _cells(row, notes)) for row in here]
-        parts.append(table(head, lines, TEXT_COLUMNS))
-        sources = dict.fromkeys(str(row.source) for row in here if row.kind == "documented")
+        parts += [f"<h3>{escaped(title)}</h3>", table([english for _, english, _, _ in COLUMNS], lines, TEXT_COLUMNS)]
         if sources:
-            parts.append(f'<p class="caption">Documented in: {escaped(", ".join(sources))}</p>')
+            parts.append(f'<p class="caption">Documented in: {escaped(sources)}</p>')
     items = "".join(f'<li id="note-{number}">{escaped(text)}</li>' for number, text in enumerate(notes, 1))
     return "\n".join([*parts, f'<ol class="footnotes">{items}</ol>' if notes else "", "</section>"])
 
 
 def _cells(row: Row, notes: Sequence[str]) -> List[str]:
-    cells = [escaped(cell(row)) for _, _, _, cell in COLUMNS]
+    kind, *others = [escaped(cell(row)) for _, _, _, cell in COLUMNS]
     numbers = [notes.index(text) + 1 for text in row.footnotes]
-    cells[0] = f'<span class="kind">{cells[0]}</span>'
-    if numbers:
-        cells[0] += "<sup>" + ", ".join(f'<a href="#note-{number}">{number}</a>' for number in numbers) + "</sup>"
-    return cells
+    marks = ", ".join(f'<a href="#note-{number}">{number}</a>' for number in numbers)
+    return [f'<span class="kind">{kind}</span>' + (f"<sup>{marks}</sup>" if marks else ""), *others]
+
+
+def _section(ids: Iterator[int], run: Run) -> str:
+    """The section of the run; `ids` make those of its figures unique."""
+    evaluation = run.record.get("evaluation", {})
+    numbers = [
+        f"<li><b>{text}{unit and f'<small> {unit}</small>'}</b><span>{name}</span></li>"
+        for name, unit, text in _facts(run.record)
+        if text
+    ]
+    parts = [
+        f'<section class="run" id="run-{run.number}" style="--own: var(--run-{run.number % plots.RUN_COLOURS})">',
+        f'<h2><span class="swatch"></span>{escaped(run.name)}</h2>',
+        f'<p class="lead">{escaped(_described(run))}</p>',
+        *(note(line) for line in run.missing),
+        f'<ul class="facts">{"".join(numbers)}</ul>',
+    ]
+    curves = plots.curves(ids, [run])
+    if curves:
+        parts += ["<h3>Learning and speed</h3>", figures(curves), _CAPTION]
+    else:
+        parts.append(note("No learning curves and no throughput over time."))
+    names = _class_names(run.record)
+    parts += _evaluation(ids, evaluation, names)
+    if run.examples is not None:
+        parts.append(_examples(run.examples, evaluation["images"], names))
+    return "\n".join([*parts, _reproduce(run), "</section>"])
+
+
+def _class_names(record: Dict[str, Any]) -> Sequence[str]:
+    """The names of the confusion matrix's rows; empty if unknown."""
+    dataset = record.get("dataset", {})
+    names = record.get("evaluation", {}).get("classes") or dataset.get("classes")
+    if names is None:
+        return CLASSES.get(dataset.get("name", ""), ())
+    return [_NAMES.get(name, name) for name in names]
+
+
+def _described(run: Run) -> str:
+    """One line: network, data set, mode, device."""
+    record = run.record
+    network, dataset = record.get("network", "no network"), record.get("dataset", {}).get("name")
+    device = record.get("device", {})
+    parts = [TITLES.get(network, network), record["mode"]]
+    parts += [TITLES.get(dataset, dataset)] if dataset else []
+    parts += [f"{device['count']} x {device['name']}"] if "name" in device and "count" in device else []
+    return " · ".join(parts)
+
+
+def _facts(record: Dict[str, Any]) -> List[Tuple[str, str, str]]:
+    """Name, unit and text of what a run is compared by; the text is empty if the record does not have it."""
+    parts = {"": record, **record}
+    values = [(name, unit, parts.get(part, {}).get(key), form) for name, unit, part, key, form in _FACTS]
+    return [(name, unit, "" if value is None else form(value)) for name, unit, value, form in values]
+
+
+def _evaluation(ids: Iterator[int], evaluation: Dict[str, Any], names: Sequence[str]) -> List[str]:
+    if not evaluation:
+        return [note("This run has no evaluation.")]
+    counts, accuracies = evaluation.get("confusion"), evaluation.get("per_class_accuracy")
+    parts = ["<h3>Evaluation</h3>"]
+    drawn: List[str] = []
+    if evaluation.get("reliability"):
+        plots.reliability(ids, evaluation["reliability"], drawn)
+    else:
+        parts.append(note("This record was written before the bins of confidence were kept: no reliability diagram."))
+    size = len(counts or accuracies or ())
+    labels = [f"class {label}" for label in range(size)]
+    if len(names) == size:
+        labels = [f"{escaped(name)} <small>{label}</small>" for label, name in enumerate(names)]
+    if counts and size <= plots.MOST_CELLS:
+        plots.confusion(ids, counts, drawn)
+    drawn += [_classes(labels, accuracies)] if accuracies else []
+    parts.append(figures(drawn) if drawn else "")
+    if not counts:
+        return [*parts, note("The record has no confusion matrix.")]
+    if size > plots.MOST_CELLS:
+        parts.append(note(f"{size} classes: only the most frequent confusions are shown."))
+    return [*parts, _confusions(labels, counts)]
+
+
+def _examples(examples: Dict[str, Any], evaluated: int, classes: Sequence[str]) -> str:
+    """Both rows of images; `classes`, where known, are better names than the file's."""
+
+    def figure(one: Dict[str, Any]) -> str:
+        label, predicted = (
+            escaped(classes[one[key]] if one[key] < len(classes) else one[f"{key}_name"]) for key in ("label", "answer")
+        )
+        remark = "correct" if one["label"] == one["answer"] else f"predicted {predicted}"
+        caption = f"{label}<small>{remark}, {one['confidence']:.1f}&nbsp;%</small>"
+        image = f'<img src="{one["picture"]}" alt="{label}, {remark}">'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+    parts = ["<h3>Examples</h3>"]
+    for kind, title in (("right", "correct"), ("wrong", "incorrect")):
+        if examples[kind]:
+            images = "".join(map(figure, examples[kind]))
+            parts.append(f'<h4>Most confident {title} predictions</h4><div class="examples">{images}</div>')
+    seen = examples["images"]
+    share = "" if seen == evaluated else f" Chosen from {seen:,}, the first process's share."
+    parts.append(f'<p class="caption">At most one of each class. Percent: the confidence of the prediction.{share}</p>')
+    return "\n".join(parts)
+
+
+def _classes(labels: Sequence[str], accuracies: Sequence[Optional[float]]) -> str:
+    """A bar chart, the best class first; of many classes only the best and the worst."""
+    known = sorted((-value, number) for number, value in enumerate(accuracies) if value is not None)
+    title = "Accuracy of each class (%)"
+    if len(known) > plots.MOST_CELLS:
+        title = f"The {_MOST_LISTED} best and the {_MOST_LISTED} worst of {len(known)} classes (%)"
+        known = known[:_MOST_LISTED] + known[-_MOST_LISTED:]
+    bars = "".join(
+        f'<li><span>{labels[number]}</span><i style="--share: {-value:.2f}%"></i><b>{-value:.1f}</b></li>'
+        for value, number in known
+    )
+    empty = sum(value is None for value in accuracies)
+    more = f'<p class="caption">{empty} class{"" if empty == 1 else "es"} without images.</p>' if empty else ""
+    return f'<figcaption>{title}</figcaption><ol class="bars">{bars}</ol>{more}'
+
+
+def _confusions(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    cells = itertools.product(range(len(counts)), repeat=2)
+    confused = sorted((-counts[row][column], row, column) for row, column in cells if row != column)
+    lines = []
+    for count, row, column in confused[:_MOST_LISTED]:
+        if count:
+            share = 100 * -count / sum(counts[row])
+            lines.append(("", (labels[row], labels[column], str(-count), f"{share:.1f}")))
+    if not lines:
+        return note("No image was predicted to be of another class.")
+    head = ("label", "predicted", "images", "% of the label's")
+    return f"<details open><summary>Most frequent confusions</summary>{table(head, lines, 2)}</details>"
+
+
+def _reproduce(run: Run) -> str:
+    record, config = run.record, run.config or {}
+    parts = ["<h3>Reproduce</h3>"]
+    if isinstance(config.get("command"), str):
+        parts.append(f"<pre><code>{escaped(config['command'])}</code></pre>")
+    else:
+        parts.append(note("The command is in the run's config.json, which is missing."))
+    facts = {key.replace("_", " "): record.get(key) for key in _REPRODUCED}
+    facts.update((f"{name} version", version) for name, version in record["versions"].items())
+    facts["data set's fingerprint"] = record.get("dataset", {}).get("fingerprint")
+    known = [f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items() if value is not None]
+    parts.append(f"<dl>{''.join(f'<div>{pair}</div>' for pair in known)}</dl>")
+    if run.config is not None:
+        whole = escaped(json.dumps(run.config, indent=2, ensure_ascii=False))
+        summary = "<summary>config.json, the full configuration</summary>"
+        parts.append(f"<details>{summary}<pre><code>{whole}</code></pre></details>")
+    return "\n".join(parts)

@@ -58,7 +58,7 @@ def a_log_that_fails_at_any_byte(folder: Path, rng: random.Random) -> str:
     fails = {"from": rng.randint(0, 8), "writes": rng.randint(1, 20), "taken": rng.randint(0, 60)}
     number = rng.choice((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS))
     with RunLog(folder, console=console) as log:
-        for file in (log._text, log._events, log._tensorboard._file if log._tensorboard else None):
+        for file in (log._text, log._events, log._tensorboard):
             if file is not None:
                 file._file = _Failing(file._file, dict(fails), number)  # type: ignore[assignment]
         for step in range(1, 41):

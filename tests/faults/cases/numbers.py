@@ -58,13 +58,13 @@ def a_loss_scale_that_trains_nothing(folder: Path, rng: random.Random) -> str:
     from torch_imagenet.step.loss_scale import LossScale
 
     scale = rng.choice(["dynamic", "128", "4294967296"])
-    original = LossScale.unscale
+    original = LossScale.unscale_
 
     def unscale(self: Any, optimizer: Any) -> None:
         _set_first(optimizer.param_groups[0]["params"][0].grad, float("inf"))
         original(self, optimizer)
 
-    with mock.patch.object(LossScale, "unscale", unscale):
+    with mock.patch.object(LossScale, "unscale_", unscale):
         result = train(TORCH, folder / "run", "--precision", "O2", "--loss-scale", scale, "--epochs", "6")
     if scale == "dynamic":
         return result.missing_refusal("the loss scale has fallen to")

@@ -198,7 +198,7 @@ def check_data_is_killed(folder: Path, rng: random.Random) -> str:
 
     program = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from shared.system.process_pool import ProcessPool\n"
+        "from shared.system.processes import ProcessPool\n"
         "with ProcessPool(2) as pool:\n"
         "    for tag, _ in pool.results(time.sleep, ((n, 0.01) for n in range(10**6)), 4, str):\n"
         "        print('at', tag, flush=True)\n"

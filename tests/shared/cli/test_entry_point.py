@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from shared.cli.entry_point import run
-from shared.cli.signals import Stopped
 from shared.errors import DataError, UsageError
+from shared.system.signals import Stopped
 
 
 def _raises(error):

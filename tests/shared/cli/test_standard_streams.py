@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 COMPLETE = """
 import os, sys
-from shared.cli import standard_streams
-standard_streams.prepare()
+from shared.cli.entry_point import prepare_streams
+prepare_streams()
 file = open(sys.argv[1], "w")
 print("said"); sys.stderr.write("complained"); os.write(1, b"by a library"); os.write(2, b"by another")
 assert file.fileno() > 2, file.fileno()
@@ -57,8 +57,8 @@ def test_the_command_lines_need_no_standard_output(command):
 
 ESCAPES = """
 import sys
-from shared.cli import standard_streams
-standard_streams.prepare()
+from shared.cli.entry_point import prepare_streams
+prepare_streams()
 print("\\xb1 caf\\udce9")
 print("\\u732b", file=sys.stderr)
 """

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from shared.imagenet.decode import WhiteUnknown, decode, inspect
+from shared.imagenet.decode import BadImage, inspect, read_rgb
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -86,7 +86,7 @@ def _pgm(most, form=b"P5"):
     ],
 )
 def test_grey_of_more_than_8_bits_is_scaled(made, off):
-    image = decode(made())
+    image = read_rgb(made())
     pixels = np.asarray(image)
     assert image.mode == "RGB"
     for channel in range(3):
@@ -106,8 +106,8 @@ def test_grey_of_more_than_8_bits_is_scaled(made, off):
     ids=["float", "signed 32 bits", "signed 16 bits", "unsigned 32 bits"],
 )
 def test_an_image_whose_white_nobody_knows_is_bad(made):
-    with pytest.raises(WhiteUnknown, match=r"known to be white \(mode [IF]\); save it with 16 bits"):
-        decode(made())
+    with pytest.raises(BadImage, match=r"known to be white \(mode [IF]\); save it with 16 bits"):
+        read_rgb(made())
     (finding,) = inspect(made(), "a.tif")
     assert (finding.is_fault, finding.kind) == (True, "of unknown white")
 
@@ -121,7 +121,7 @@ def test_check_data_finds_a_fault_where_training_does(mode, form):
     except (OSError, KeyError, ValueError):
         pytest.skip("Pillow writes no such file")
     try:
-        readable = decode(file).mode == "RGB"
+        readable = read_rgb(file).mode == "RGB"
     except Exception:  # as Pillow pleases
         readable = False
     assert any(finding.is_fault for finding in inspect(file, "a/a")) != readable

@@ -148,6 +148,7 @@ def test_a_missing_image_is_said(root, listed):
         (f"../{NAMES[0]} n01751748\n", "is no plain file name"),
         (f"{NAMES[0]} n01751748\n{NAMES[0]} n09193705\n", "line 2: .* is given two classes"),
         ("", "is empty"),
+        (",\n", "line 1 gives no image and wnid"),
         ("\x00\x01\x1b", "gives no image and wnid"),
     ],
 )
@@ -157,7 +158,7 @@ def test_a_wrong_list_moves_nothing(root, listed, text, said):
 
 def test_no_list_and_a_huge_one(root, tmp_path):
     assert "cannot read" in fault(root, str(tmp_path / "nowhere"))
-    assert "holds no ILSVRC2012_validation_ground_truth.txt" in fault(root, str(tmp_path))
+    assert "(Is a directory); give valprep.sh" in fault(root, str(tmp_path))
     with open(str(tmp_path / "huge"), "wb") as file:
         file.truncate(2**40)
     assert "too large" in fault(root, str(tmp_path / "huge"))

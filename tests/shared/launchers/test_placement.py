@@ -32,8 +32,7 @@ def placement(*arguments, own=None):
     ],
 )
 def test_device_and_number(asked, device_id, count, environment, device, number):
-    made = placement(HALF, asked, device_id, count, environment)
-    assert (made.device, made.device_id) == (device, number)
+    assert placement(HALF, asked, device_id, count, environment)[:2] == (device, number)
 
 
 def test_without_its_package_the_documented_device_is_replaced_by_none():
@@ -71,19 +70,19 @@ def test_what_is_exported_is_the_documented_for_an_npu_alone():
         "DYNAMIC_OP": "ADD#MUL",
         "HCCL_WHITELIST_DISABLE": "1",
     }
-    assert placement(HALF, "npu", None, 8, {}).exported == documented
-    assert placement(HALF, "npu:1", None, 1, {}).exported == documented
-    own = placement(HALF, "npu", None, 8, {"TASK_QUEUE_ENABLE": "2"}).exported
+    assert placement(HALF, "npu", None, 8, {})[2] == documented
+    assert placement(HALF, "npu:1", None, 1, {})[2] == documented
+    own = placement(HALF, "npu", None, 8, {"TASK_QUEUE_ENABLE": "2"})[2]
     assert own == {name: value for name, value in documented.items() if name != "TASK_QUEUE_ENABLE"}
     platform = {"etp_running_flag": "true"}
-    assert placement(HALF, "npu", None, 8, platform).exported == {}
-    assert placement("tf_seresnet", "npu", None, 1, {}).exported == {}  # that half sets JOB_ID itself
+    assert placement(HALF, "npu", None, 8, platform)[2] == {}
+    assert placement("tf_seresnet", "npu", None, 1, {})[2] == {}  # that half sets JOB_ID itself
     for environment in ({}, platform):
         runtime = {"ENABLE_RUNTIME_V2": "1"}
-        assert placement("tf_seresnet", "npu:1", None, 1, environment, own=runtime).exported == runtime
-        assert placement("tf_seresnet", "cpu", None, 1, environment, own=runtime).exported == {}
-    assert placement(HALF, "cpu", None, 8, {}).exported == {}
-    assert placement(HALF, "cuda", None, 8, {}).exported == {}
+        assert placement("tf_seresnet", "npu:1", None, 1, environment, own=runtime)[2] == runtime
+        assert placement("tf_seresnet", "cpu", None, 1, environment, own=runtime)[2] == {}
+    assert placement(HALF, "cpu", None, 8, {})[2] == {}
+    assert placement(HALF, "cuda", None, 8, {})[2] == {}
 
 
 @pytest.mark.parametrize("index", ["../../elsewhere", "/tmp", "0\n", "1/2", "٣", "-1", "12345"])

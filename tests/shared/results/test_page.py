@@ -17,6 +17,7 @@ from shared.results.page.plots import inline
 from shared.results.page.run_files import MOST_POINTS, read_run
 from shared.results.record import build_record, read_record, write_record
 from shared.run.example_predictions import MostConfident, write_examples
+from shared.run.log import RunLog
 from shared.system import png
 from tests.shared.run.test_example_predictions import look
 
@@ -124,9 +125,8 @@ def made_up(folder, name="run", events=None, config=None, **changes):
     (run / "config.json").write_text(json.dumps({"command": "python main.py --seed 3"} if config is None else config))
     most_confident = MostConfident()
     look(most_confident, [0, 1, 2], [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [0, 1, 1])
-    write_examples(
-        run, most_confident, ["one", HOSTILE, "three"], lambda index: ("image/png", png.encode(PIXELS + index))
-    )
+    names = ["one", HOSTILE, "three"]
+    write_examples(run, RunLog(None), most_confident, names, lambda index: ("image/png", png.encode(PIXELS + index)))
     return run
 
 
@@ -202,13 +202,12 @@ def test_what_comes_from_files_is_escaped(tmp_path):
 
 def test_curves_are_those_of_the_events(tmp_path):
     run = made_up(tmp_path)
-    read = read_run(run / "result.json", read_record(run / "result.json"))
-    assert read.missing == ()
+    read = read_run(0, run / "result.json")
+    assert read.missing == []
     assert read.steps_per_epoch == 4
-    assert read.train["loss"].steps == tuple(range(1, 9))
-    assert read.train["loss"].values == tuple(2.0 / step for step in range(1, 9))
-    assert read.train["data_wait_share"].values[-1] == 0.08
-    assert (read.evaluation["top1"].steps, read.evaluation["top1"].values) == ((4, 8), (32.0, 64.0))
+    assert read.train["loss"] == [(step, 2.0 / step) for step in range(1, 9)]
+    assert read.train["data_wait_share"][-1] == (8, 0.08)
+    assert read.evaluation["top1"] == [(4, 32.0), (8, 64.0)]
     assert "top5" not in read.train
 
 
@@ -228,22 +227,22 @@ def test_curves_of_damaged_events(tmp_path):
     )
     with (run / "events.jsonl").open("ab") as file:
         file.write(b'{"event": "step", "step": NaN}\n\xff\xfe\n' + b"[" * 100000 + b'\n{"event": "st')
-    read = read_run(run / "result.json", read_record(run / "result.json"))
+    read = read_run(0, run / "result.json")
     loss = read.train["loss"]
-    assert loss.steps == (1, 2, 3)
-    assert loss.values[1] == 3.0
-    assert [value != value for value in loss.values] == [True, False, True]
+    assert [step for step, _ in loss] == [1, 2, 3]
+    assert loss[1] == (2, 3.0)
+    assert [value != value for _, value in loss] == [True, False, True]
     assert set(read.train) == {"loss"}
-    assert read.missing == ("7 damaged lines of events.jsonl left out.",)
+    assert read.missing == ["7 damaged lines of events.jsonl left out."]
     assert "7 damaged lines" in " ".join(checked(_page(run)).words)
 
 
 def test_long_curves_are_thinned(tmp_path):
     count = 10 * MOST_POINTS + 5
     run = made_up(tmp_path, events=[{"event": "step", "step": step, "loss": 1.0 * step} for step in range(count)])
-    loss = read_run(run / "result.json", read_record(run / "result.json")).train["loss"]
-    assert len(loss.steps) <= MOST_POINTS + 1
-    assert (loss.values[0], loss.values[-1]) == (0.0, count - 1.0)
+    loss = read_run(0, run / "result.json").train["loss"]
+    assert len(loss) <= MOST_POINTS + 1
+    assert (loss[0], loss[-1]) == ((0, 0.0), (count - 1, count - 1.0))
 
 
 def test_examples(tmp_path):

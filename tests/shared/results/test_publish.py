@@ -8,8 +8,7 @@ import json
 import pytest
 
 from shared.errors import UsageError
-from shared.results.publish import publish
-from shared.results.record import read_record
+from shared.results.record import publish, read_record
 
 RECORD = {
     "schema": 1,

@@ -28,8 +28,8 @@ def log():
 
 
 def test_a_checkpoint_in_the_middle_of_a_run_is_tried_again_with_the_next(log, tmp_path):
-    assert not disk_errors.save_checkpoint(fails, 4, log, tmp_path, best=False, last=False)
-    assert disk_errors.save_checkpoint(lambda: None, 6, log, tmp_path, best=False, last=True)
+    disk_errors.save_checkpoint(fails, 4, log, tmp_path, best=False, last=False)
+    disk_errors.save_checkpoint(lambda: None, 6, log, tmp_path, best=False, last=True)
     assert log.said.getvalue() == (
         f"note: the checkpoint of step 4 cannot be written to {tmp_path}/checkpoints (No space left on device); the run"
         " goes on, and tries again with the next one\n"
@@ -61,7 +61,7 @@ def test_what_nothing_depends_on_is_left_out_and_what_a_run_must_leave_is_not(lo
         f"note: {path} cannot be written (No space left on device); the run goes on without it\n"
     )
     with pytest.raises(UsageError, match=r"cannot write .*file \(No space left on device\); free space"):
-        disk_errors.required(fails, path, tmp_path)
+        disk_errors.required(fails, path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])

@@ -199,17 +199,17 @@ def test_the_newest_run_is_the_own_halfs(tmp_path, monkeypatch):
     ):
         checkpoint(tmp_path / "runs" / name, file, age)
     (tmp_path / "runs" / "f").mkdir()  # a run that has saved nothing
-    assert str(run_folder.newest_run("model.ckpt.index")) == os.path.join("runs", "b")
-    assert str(run_folder.newest_run("model.ckpt.*")) == os.path.join("runs", "b")
-    assert str(run_folder.newest_run("training.pth")) == os.path.join("runs", "c")
+    assert str(run_folder.named_weights(None, None, "model.ckpt.index")) == os.path.join("runs", "b")
+    assert str(run_folder.named_weights(None, None, "model.ckpt.*")) == os.path.join("runs", "b")
+    assert str(run_folder.named_weights(None, None, "training.pth")) == os.path.join("runs", "c")
     with pytest.raises(UsageError, match=r"no checkpoint under \./runs; train first"):
-        run_folder.newest_run("weights.bin")
+        run_folder.named_weights(None, None, "weights.bin")
 
 
 def test_no_run_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"no checkpoint under \./runs; train first"):
-        run_folder.newest_run("*")
+        run_folder.named_weights(None, None, "*")
 
 
 def test_weights_are_named_once():
@@ -226,13 +226,11 @@ def test_a_checkpoint_belongs_to_the_run_that_it_stands_in(tmp_path, monkeypatch
     step.mkdir(parents=True)
     (step.parent / "last").symlink_to(step.name)
     assert run_folder.run_of(step) == run_folder.run_of(step.parent / "last") == tmp_path / "run"
-    assert run_folder.is_run_of(tmp_path / "run", step)
     monkeypatch.chdir(step.parent)  # where its name says nothing of its folders
     assert run_folder.run_of(step.name) == tmp_path / "run"
 
 
 def test_a_checkpoint_that_stands_alone_does_not_say_where_to_write(tmp_path):
-    assert not run_folder.is_run_of(tmp_path, tmp_path / "step-00000005")
     with pytest.raises(UsageError, match="say with --output-dir"):
         run_folder.run_of(tmp_path / "step-00000005")
     with pytest.raises(UsageError, match="say with --output-dir"):

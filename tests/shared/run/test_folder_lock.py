@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UsageError
-from shared.run.folder import run_folder
-from shared.run.folder_lock import FolderLock, refuse_taken
+from shared.run.folder import locked, refuse_taken, run_folder
 from shared.run.log import RunLog
 
 pytest.importorskip("fcntl")
@@ -20,13 +19,19 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from shared.run.folder_lock import FolderLock
-lock = FolderLock(Path(sys.argv[1]))
+from shared.run.folder import locked
+lock = locked(Path(sys.argv[1]))
+lock.__enter__()
 if os.fork() == 0:  # as a data worker, which may live longer
     time.sleep(60)
 print("held", flush=True)
 time.sleep(60)
 """
+
+
+def enter(folder):
+    with locked(folder):
+        pass
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def holder(tmp_path):
     process.stdout.close()
 
 
-@pytest.mark.parametrize("start", [FolderLock, refuse_taken, RunLog, lambda folder: run_folder(str(folder), "name")])
+@pytest.mark.parametrize("start", [enter, refuse_taken, RunLog, lambda folder: run_folder(str(folder), "name")])
 def test_a_folder_that_a_run_writes_into_is_refused_with_who_it_is(start, holder, tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UsageError, match=f"process {holder.pid} on .* is writing a run into .*; wait for its end"):
@@ -58,7 +63,7 @@ def test_the_lock_ends_with_its_process_though_its_children_live(holder, tmp_pat
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     refuse_taken(tmp_path)
-    FolderLock(tmp_path).release()
+    enter(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,6 +82,4 @@ def test_a_log_that_cannot_be_opened_leaves_no_lock(tmp_path):
 
 
 def test_a_folder_that_takes_no_file_is_not_locked(tmp_path):
-    lock = FolderLock(tmp_path / "not there")
-    lock.release()
-    lock.release()
+    enter(tmp_path / "not there")

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.cli.signals import Stopped
 from shared.errors import UsageError
 from shared.run.log import RunLog, now
+from shared.system.signals import Stopped
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_a_text_file_that_cannot_be_written_is_the_users_mistake(tmp_path):
 def test_an_evaluation_that_is_done_once_more_is_logged_once(tmp_path, console):
     """A run that ended between its evaluation and the checkpoint that follows evaluates again when it goes on."""
     for resumed_from_step in (0, 3):
-        with RunLog(tmp_path, resumed_from_step, console) as log:
+        with RunLog(tmp_path, resumed_from_step, console=console) as log:
             if not resumed_from_step:
                 log.event("step", 3, {})
             log.event("evaluation", 3, {"top1": 50.0})

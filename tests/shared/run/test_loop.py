@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import itertools
 import json
 
 import numpy as np
 import pytest
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import DataError, RunEnded, UsageError
 from shared.metrics import Metrics
-from shared.run.log import RunLog, SilentLog
+from shared.run.log import RunLog
 from shared.run.loop import Plan, Run, Step, StepResult, StopAgreement
+from shared.system.signals import Interrupts, Stopped
 
 PLAN = Plan(epochs=3, steps_per_epoch=4, total_steps=12, print_freq=2, save_steps=3, warm_up_steps=1)
 
@@ -49,7 +50,7 @@ class Trial:
         self.folder, self.interrupts, self.step, self.evaluated = folder, Interrupts(), Counting(asynchronous), []
         if state:
             self.step.weight = state["weight"]
-        self.log = log or SilentLog()
+        self.log = log or RunLog(None, silent=True)
         self.run = Run(plan, self.step, self.log, self.interrupts, folder, self.write, state, ranks)
 
     def write(self, state, best):
@@ -137,7 +138,7 @@ def test_when_it_logs_and_saves(tmp_path):
     assert [event["step"] for event in events if event["event"] == "step"] == [3, 4, 7, 8, 11, 12]
     assert [event["step"] for event in events if event["event"] == "evaluation"] == [4, 8, 12]
     assert sorted(int(path.stem) for path in (tmp_path / "saved").iterdir()) == [3, 4, 6, 8, 9, 12]
-    by_run = Trial(tmp_path, dataclasses.replace(plan, print_by_epoch=False), log=SilentLog()).run
+    by_run = Trial(tmp_path, dataclasses.replace(plan, print_by_epoch=False), log=RunLog(None, silent=True)).run
     by_run.progress.step, by_run.progress.step_in_epoch = 5, 1
     assert by_run.should_log(1)
     assert not by_run.should_log(2)
@@ -247,3 +248,74 @@ def test_two_processes_stop_before_the_same_step(tmp_path, asynchronous, stopped
         if ended:
             break
     assert ended == [stopped, stopped]
+
+
+# -- what is logged ----------------------------------------------------------------------------------------------
+
+SPEED = {"images_per_second": 123.4, "step_ms_p50": 8.0, "step_ms_p95": 9.0, "data_wait_share": 0.125, "steps_timed": 3}
+
+
+class Told(RunLog):
+    """A log that remembers in which order it was asked for what."""
+
+    def __init__(self):
+        super().__init__(None, console=io.StringIO())
+        self.calls = []
+
+    def event(self, *values):
+        self.calls.append(("event", *values))
+
+    def line(self, text):
+        self.calls.append(("line", text))
+
+    def advance_bar(self, *values):
+        self.calls.append(("bar", *values))
+
+
+def logged(speed, **more):
+    """What a run logs of a step in its third epoch."""
+    log, plan = Told(), Plan(90, 10, 900, 1, None, 0)
+    run = Run(plan, Step(), log, Interrupts(), None, None)
+    run.progress.epoch, run.clock.window = 2, lambda: speed
+    run.count(StepResult(0.5, 3, 6, 8))
+    run.read()
+    run.log_step(0.1, lambda run, rate, speed: "the line", **more)
+    return log.calls
+
+
+def test_a_step_is_an_event_then_a_line_then_the_bar():
+    event, line, bar = logged(SPEED, loss_scale=128.0)
+    values = {"epoch": 3, "loss": 0.5, "step_loss": 0.5, "top1": 37.5, "top5": 75.0, "learning_rate": 0.1}
+    tags = {
+        "train/loss": 0.5,
+        "train/top1": 37.5,
+        "train/top5": 75.0,
+        "train/learning_rate": 0.1,
+        "throughput/images_per_second": 123.4,
+        "throughput/step_ms": 8.0,
+        "throughput/data_wait_share": 0.125,
+    }
+    assert event == ("event", "step", 1, {**values, "loss_scale": 128.0, **SPEED}, tags)
+    assert list(event[3]) == [*values, "loss_scale", *SPEED]
+    assert line == ("line", "the line")
+    assert bar == ("bar", "epoch 3/90", {"loss": "0.500", "top1": "37.5%", "images/s": "123.4", "data wait": "12%"})
+
+
+def test_before_anything_is_timed_nothing_is_said_of_speed():
+    (_, _, _, _, tags), _, (_, _, watched) = logged({})
+    assert not [tag for tag in tags if tag.startswith("throughput")]
+    assert set(watched) == {"loss", "top1"}
+
+
+@pytest.mark.parametrize("epoch", [None, 4])
+def test_an_evaluation(epoch):
+    metrics = Metrics(6)
+    metrics.update(np.array([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]] * 4), np.array([0, 1, 4, 5]))
+    log = Told()
+    log.evaluation(7, metrics, epoch)
+    ((_, kind, step, values, tags, images),) = log.calls
+    expected = {"images": 4, "loss": metrics.loss, "top1": 25.0, "top5": 75.0}
+    assert (kind, step) == ("evaluation", 7)
+    assert values == (expected if epoch is None else {**expected, "epoch": 4})
+    assert tags == {"eval/loss": metrics.loss, "eval/top1": 25.0, "eval/top5": 75.0}
+    assert set(images) == {"eval/confusion"}

@@ -56,7 +56,7 @@ def test_an_image(tmp_path, console):
 def test_hyper_parameters(tmp_path, console):
     given = {"learning_rate": 0.1, "epochs": 90, "nesterov": True, "network": "senet154"}
     with RunLog(tmp_path, console=console) as log:
-        log.hyper_parameters(given)
+        log.start(given)
         log.event("step", 1, {}, {"loss": 1.0})
     found, succeeded = hyper_parameters(tmp_path / "tensorboard")
     assert found == given
@@ -64,9 +64,22 @@ def test_hyper_parameters(tmp_path, console):
     assert not succeeded
 
 
+def test_hyper_parameters_are_flat_and_without_what_is_not_set(tmp_path, console):
+    recipe = {"name": "r", "schedule": {"kind": "step", "milestones": (30, 60), "base": 0.1}, "loss_scale": None}
+    with RunLog(tmp_path, console=console) as log:
+        log.start(recipe, device="2 x NPU")
+    assert hyper_parameters(tmp_path / "tensorboard")[0] == {
+        "name": "r",
+        "schedule.kind": "step",
+        "schedule.milestones": "30 60",
+        "schedule.base": 0.1,
+        "device": "2 x NPU",
+    }
+
+
 def test_a_run_that_has_done_all_says_so(tmp_path, console):
     with RunLog(tmp_path, console=console) as log:
-        log.hyper_parameters({"seed": 3})
+        log.start({"seed": 3})
         log.succeeded()
     assert hyper_parameters(tmp_path / "tensorboard") == ({"seed": 3}, True)
 
@@ -80,7 +93,7 @@ def test_without_tensorboard_the_log_says_so_and_works(tmp_path, console, monkey
     monkeypatch.setitem(sys.modules, missing, None)
     with RunLog(tmp_path, console=console) as log:
         log.line("data: the first line belongs to the run")
-        log.hyper_parameters({"seed": 3})
+        log.start({"seed": 3})
         log.event("step", 1, {}, {"loss": 0.5}, {"picture": np.zeros((1, 1, 3), np.uint8)})
         log.succeeded()
     first, second = (tmp_path / "train.log").read_text().splitlines()

@@ -14,7 +14,7 @@ import pytest
 
 from shared import cifar10
 from shared.errors import UsageError
-from shared.sample import dataset, digits
+from shared.sample import dataset
 from tests.support import python2_pickle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -64,7 +64,7 @@ def test_the_folder_of_an_earlier_version_is_taken(sample_folder, tmp_path):
 
 
 def test_the_images_are_the_digits_split_without_overlap(data):
-    small, targets = digits.load()
+    small, targets = dataset.load_digits()
     order = np.random.RandomState(0).permutation(1797)
     assert len(set(order[:1794])) == 1794
     labels = np.concatenate([data.train_labels, data.test_labels])
@@ -138,7 +138,7 @@ def test_the_second_call_takes_what_is_there(tmp_path, monkeypatch):
     folder = dataset.cifar10_folder(tmp_path)
     assert folder == tmp_path / "se-pnas-kit" / "sample-v1" / "cifar-10-batches-py"
     before = stamps(folder)
-    monkeypatch.setattr(digits, "load", None)  # not even asked for
+    monkeypatch.setattr(dataset, "load_digits", None)  # not even asked for
     assert dataset.cifar10_folder(tmp_path) == folder
     assert stamps(folder) == before
 

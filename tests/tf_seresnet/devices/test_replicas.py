@@ -55,7 +55,7 @@ class Trained:
                 patch.setattr(CoreLayers, "batch_norm", _with_moving_averages)
             recipe = RECIPE.override(batch_size=batch_size, crop_padding=crops, flip=crops > 0)
             batch = TrainingInput(images, labels, Normalisation.from_images(IMAGES), recipe, device, replicas)
-            step = TrainingStep(NETWORK, batch, RECIPE, device, replicas)
+            step = TrainingStep(NETWORK, batch)
             with tf1.Session(config=device.session_config()) as session:
                 initialise(session, 0)
                 batch.start_epoch(session, 0)

@@ -36,7 +36,7 @@ def losses(weights: dict, layers: str, steps: int = STEPS) -> list:
         device, normalise = devices.open_device("cpu"), Normalisation.from_images(data.train_images)
         batch = TrainingInput(data.train_images, data.train_labels, normalise, recipe, device)
         network = NetworkSpec(recipe.depth, recipe.variant, layers, len(data.label_names))
-        step = TrainingStep(network, batch, recipe, device)
+        step = TrainingStep(network, batch)
         with tf1.Session() as session:
             variables.initialise(session, seed=0)
             variables.load_values(session, weights)

@@ -68,7 +68,7 @@ def test_a_card_is_opened_by_its_index(monkeypatch, count, text, index):
     cuda = _Accelerator(count)
     monkeypatch.setattr(torch, "cuda", cuda)
     device = open_device(text)
-    assert (device.kind, device.index, device.name) == ("cuda", index, f"card {index}")
+    assert (device.kind, device.torch_device.index, device.name) == ("cuda", index, f"card {index}")
     assert cuda.chosen == torch.device("cuda", index)
     assert device.asynchronous
     assert device.training_precision("O2") == "O2"
@@ -164,7 +164,7 @@ def test_autocast_is_that_of_the_level():
 
 
 def _npu(**settings):
-    return Device("npu", 0, torch.device("cpu"), "card", asynchronous=True, npu=NpuSettings(**settings))
+    return Device("npu", torch.device("cpu"), "card", npu=NpuSettings(**settings))
 
 
 @pytest.mark.parametrize("settings", [{}, {"jit_compile": True}, {"internal_format": True}])

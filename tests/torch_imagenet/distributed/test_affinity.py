@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 
 from tests.torch_imagenet.distributed.machines import MACHINES, Machine, pci_bus
 from torch_imagenet.distributed import affinity
-from torch_imagenet.distributed.affinity import Core, Topology, device_nodes, read_topology, share
+from torch_imagenet.distributed.affinity import Core, cpus_of, device_nodes, read_cores, share
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def shares(topology, allowed, ranks, nodes=()):
-    return [share(topology, allowed, rank, ranks, nodes) for rank in range(ranks)]
+def shares(cores, ranks, nodes=()):
+    return [share(cores, rank, ranks, nodes) for rank in range(ranks)]
 
 
 def listed(found):
-    return [affinity.ranges(cpus) for cpus in found]
+    return [affinity.ranges(cpus_of(cores)) for cores in found]
 
 
 def module(machine: Machine):
@@ -44,9 +44,8 @@ def on(name, ranks, tmp_path, allowed=None):
     """The shares on a machine, read from its /sys as a rank reads them, as text."""
     machine = MACHINES[name]
     system = machine.write(tmp_path / "sys")
-    allowed = machine.cpus if allowed is None else allowed
-    topology = read_topology(allowed, system)
-    return listed(shares(topology, allowed, ranks, device_nodes(module(machine), ranks, system)))
+    cores = read_cores(set(machine.cpus if allowed is None else allowed), system)
+    return listed(shares(cores, ranks, device_nodes(module(machine), ranks, system)))
 
 
 # -- real machines ---------------------------------------------------------------------------------------------
@@ -54,7 +53,7 @@ def on(name, ranks, tmp_path, allowed=None):
 
 def test_two_sockets_with_two_threads_a_core(tmp_path):
     assert on("xeon", 8, tmp_path)[:2] == ["0-4,40-44", "5-9,45-49"]
-    assert on("xeon", 2, tmp_path / "2") == ["0-9,30-49,70-79", "10-29,50-69"]  # both GPUs on node 0
+    assert on("xeon", 2, tmp_path / "2") == ["0-9,20-29,40-49,60-69", "10-19,30-39,50-59,70-79"]  # both GPUs on node 0
 
 
 def test_a_socket_with_every_other_cpu(tmp_path):
@@ -71,19 +70,24 @@ def test_offline_threads_and_unknown_nodes(tmp_path):
 def test_dgx_a100_has_devices_on_half_of_its_nodes(tmp_path):
     """Each rank has half of its GPU's node, and half of a node of the same socket that has no GPU."""
     found = on("dgx", 8, tmp_path)
-    assert found[:4] == ["40-55,168-183", "32-39,56-63,160-167,184-191", "8-23,136-151", "0-7,24-31,128-135,152-159"]
-    assert found[4] == "104-119,232-247"
+    assert found[:4] == [
+        "32-39,48-55,160-167,176-183",
+        "40-47,56-63,168-175,184-191",
+        "0-7,16-23,128-135,144-151",
+        "8-15,24-31,136-143,152-159",
+    ]
+    assert found[4] == "96-103,112-119,224-231,240-247"
 
 
 def test_kunpeng_with_eight_npus(tmp_path):
     assert on("kunpeng", 8, tmp_path) == [f"{start}-{start + 23}" for start in range(0, 192, 24)]
     found = on("atlas", 8, tmp_path / "atlas")  # half of its own node, and of the other one of its processor
-    assert found[:4] == ["144-155,180-191", "0-11,36-47", "156-179", "12-35"]
+    assert found[:4] == ["144-155,168-179", "0-11,24-35", "156-167,180-191", "12-23,36-47"]
     assert on("kunpeng", 2, tmp_path / "2") == ["0-95", "96-191"]  # two nodes of one socket each
 
 
 def test_a_laptop_with_two_kinds_of_cores(tmp_path):
-    assert on("laptop", 3, tmp_path) == ["0-9", "10-15", "16-19"]  # 5, 5 and 4 cores
+    assert on("laptop", 3, tmp_path) == ["0-7", "8-14", "15-19"]  # 4, 5 and 5 cores
 
 
 def test_a_container_keeps_to_its_cpus(tmp_path):
@@ -97,24 +101,22 @@ def test_a_container_keeps_to_its_cpus(tmp_path):
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_a_machine_is_read_as_it_is(name, tmp_path):
     machine = MACHINES[name]
-    topology = read_topology(machine.cpus, machine.write(tmp_path))
-    assert topology.cores == tuple(sorted(machine.cores, key=lambda core: (core.node, core.cpus)))
+    assert read_cores(set(machine.cpus), machine.write(tmp_path)) == sorted(machine.cores)
 
 
 def test_where_the_system_tells_nothing_each_cpu_is_a_core(tmp_path):
-    assert read_topology([3, 1], tmp_path).cores == (Core(0, 0, (1,)), Core(0, 0, (3,)))
-    assert device_nodes(module(MACHINES["xeon"]), 2, tmp_path) == (None, None)
+    assert read_cores({3, 1}, tmp_path) == [Core(0, (1,)), Core(0, (3,))]
+    assert device_nodes(module(MACHINES["xeon"]), 2, tmp_path) == [None, None]
 
 
 def test_devices_whose_node_is_not_known(tmp_path):
     xeon = MACHINES["xeon"]
     system = xeon.write(tmp_path / "sys")
-    assert device_nodes(module(xeon), 8, system) == xeon.devices
-    assert device_nodes(module(xeon), 9, system) == (None,) * 9  # more ranks than devices in sight
-    assert device_nodes(SimpleNamespace(), 2, system) == (None, None)  # the CPU
-    assert device_nodes(
-        SimpleNamespace(device_count=lambda: 8, get_device_properties=lambda index: object()), 2, system
-    ) == (None, None)  # properties without an address
+    assert device_nodes(module(xeon), 8, system) == list(xeon.devices)
+    assert device_nodes(module(xeon), 9, system) == []  # more ranks than devices in sight
+    assert device_nodes(None, 2, system) == []  # the CPU
+    torch_npu = SimpleNamespace(device_count=lambda: 8, get_device_properties=lambda index: object())
+    assert device_nodes(torch_npu, 2, system) == []  # properties without an address
 
 
 @pytest.mark.parametrize("name", ["xeon", "interleaved", "dgx", "atlas"])
@@ -134,9 +136,9 @@ def test_torch_gives_the_same_cpus(name, tmp_path, monkeypatch):
     monkeypatch.setattr(binding.torch, "cuda", module(machine), raising=False)
     if hasattr(binding, "_get_gpu_count"):
         monkeypatch.setattr(binding, "_get_gpu_count", lambda: len(machine.devices))
-    ours = shares(read_topology(machine.cpus, system), machine.cpus, 8, device_nodes(module(machine), 8, system))
+    ours = shares(read_cores(set(machine.cpus), system), 8, device_nodes(module(machine), 8, system))
     for rank, node in enumerate(machine.devices):
-        near = set(ours[rank]).intersection(machine.node(node))
+        near = set(cpus_of(ours[rank])).intersection(machine.node(node))
         assert near == binding._exclusive_get_logical_cpus_to_bind_to(gpu_index=rank)
 
 
@@ -145,112 +147,78 @@ def test_torch_gives_the_same_cpus(name, tmp_path, monkeypatch):
 
 @st.composite
 def machines(draw):
-    """A topology with its CPUs numbered in any order, what is allowed of it, and a number of ranks."""
-    packages = draw(st.integers(1, 2))
-    per_package = draw(st.integers(1, 3))
-    sizes = [
-        (node // per_package, node, draw(st.lists(st.integers(1, 2), min_size=1, max_size=5)))
-        for node in range(packages * per_package)
-    ]
-    numbers = draw(st.permutations(range(sum(sum(threads) for _, _, threads in sizes))))
-    taken = iter(numbers)
+    """Cores with their CPUs numbered in any order, and a number of ranks."""
+    sizes = draw(st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=5), min_size=1, max_size=6))
+    taken = iter(draw(st.permutations(range(sum(map(sum, sizes))))))
     cores = [
-        Core(package, node, tuple(sorted(itertools.islice(taken, count))))
-        for package, node, threads in sizes
+        Core(node, tuple(sorted(itertools.islice(taken, count))))
+        for node, threads in enumerate(sizes)
         for count in threads
     ]
-    topology = Topology(tuple(sorted(cores, key=lambda core: (core.node, core.cpus))))
-    allowed = draw(st.one_of(st.just(set(numbers)), st.sets(st.sampled_from(numbers), min_size=1)))
-    return topology, allowed, draw(st.integers(1, 9))
+    return sorted(cores), draw(st.integers(1, 9))
 
 
-def whole(topology, allowed, found):
-    """Every allowed CPU is exactly one rank's, and no core is split."""
-    assert sorted(itertools.chain(*found)) == sorted(allowed)
-    owner = {cpu: rank for rank, cpus in enumerate(found) for cpu in cpus}
-    for core in topology.restricted(allowed).cores:
-        assert len({owner[cpu] for cpu in core.cpus}) == 1
-    assert all(found)
+def nodes_of(cores):
+    return sorted({core.node for core in cores})
 
 
-def cores_of(topology, cpus):
-    return len(topology.restricted(cpus).cores)
-
-
-def nodes_of(topology, cpus):
-    return sorted(topology.restricted(cpus).nodes())
+def size_of(cores, node):
+    return sum(core.node == node for core in cores)
 
 
 @given(machines())
-def test_all_cpus_are_shared_out_in_whole_cores(case):
-    topology, allowed, ranks = case
-    found = shares(topology, allowed, ranks)
-    if cores_of(topology, allowed) < ranks:
-        assert found == [()] * ranks
+def test_all_cores_are_distributed_whole(case):
+    cores, ranks = case
+    found = shares(cores, ranks)
+    if len(cores) < ranks:
+        assert found == [[]] * ranks
     else:
-        whole(topology, allowed, found)
+        assert sorted(itertools.chain(*found)) == cores
+        assert all(found)
 
 
 @given(machines())
 def test_a_rank_has_one_node_or_whole_ones(case):
-    topology, allowed, ranks = case
-    found = shares(topology, allowed, ranks)
-    nodes = topology.restricted(allowed).nodes()
-    for cpus in filter(None, found):
+    """Of nodes of one size, as machines have them."""
+    cores, ranks = case
+    nodes, least = nodes_of(cores), min(size_of(cores, node) for node in nodes_of(cores))
+    even = [core for node in nodes for core in [core for core in cores if core.node == node][:least]]
+    for own in filter(None, shares(even, ranks)):
         if ranks >= len(nodes):
-            assert len(nodes_of(topology, cpus)) == 1
-        else:
-            mine = nodes_of(topology, cpus)
-            assert cpus == tuple(sorted(cpu for node in mine for core in nodes[node] for cpu in core.cpus))
-            assert mine == [node for node in nodes if mine[0] <= node <= mine[-1]]  # neighbours
-
-
-@given(machines())
-def test_the_rank_with_the_fewest_cores_has_as_many_as_can_be(case):
-    """Against every way to give each node its number of ranks."""
-    topology, allowed, ranks = case
-    sizes = [len(cores) for cores in topology.restricted(allowed).nodes().values()]
-    if not len(sizes) <= ranks <= sum(sizes):
-        return
-    ways = (way for way in itertools.product(range(1, ranks + 1), repeat=len(sizes)) if sum(way) == ranks)
-    best = max(min(size // count for size, count in zip(sizes, way)) for way in ways)
-    assert min(cores_of(topology, cpus) for cpus in shares(topology, allowed, ranks)) == best
+            assert len(nodes_of(own)) == 1
+        elif len(nodes) % ranks == 0:
+            assert own == [core for core in even if core.node in nodes_of(own)]
 
 
 def test_uneven_nodes():
     """15 and 8 cores for four ranks: three of 5 and one of 8, and not two of 4 on the smaller node."""
-    cores = [Core(0, int(cpu >= 15), (cpu,)) for cpu in range(23)]
-    assert listed(shares(Topology(tuple(cores)), range(23), 4)) == ["0-4", "5-9", "10-14", "15-22"]
+    cores = [Core(int(cpu >= 15), (cpu,)) for cpu in range(23)]
+    assert listed(shares(cores, 4)) == ["0-4", "5-9", "10-14", "15-22"]
 
 
 @given(machines(), st.data())
 def test_ranks_share_their_devices_node_evenly(case, data):
-    topology, allowed, ranks = case
-    nodes = topology.restricted(allowed).nodes()
-    devices = data.draw(st.lists(st.sampled_from(sorted(nodes)), min_size=ranks, max_size=ranks))
+    cores, ranks = case
+    devices = data.draw(st.lists(st.sampled_from(nodes_of(cores)), min_size=ranks, max_size=ranks))
     crowd = {node: devices.count(node) for node in devices}
-    found = shares(topology, allowed, ranks, devices)
-    if any(len(nodes[node]) < count for node, count in crowd.items()):
-        assert found == shares(topology, allowed, ranks)  # as where nothing is known
+    found = shares(cores, ranks, devices)
+    if any(size_of(cores, node) < count for node, count in crowd.items()):
+        assert found == shares(cores, ranks)  # as where nothing is known
         return
-    whole(topology, allowed, found)
+    assert sorted(itertools.chain(*found)) == cores
     for node, count in crowd.items():
-        parts = [
-            sum(core.node == node for core in topology.restricted(cpus).cores)
-            for cpus, home in zip(found, devices)
-            if home == node
-        ]
-        assert sum(parts) == len(nodes[node])  # nobody else has a core of it
+        parts = [size_of(own, node) for own, home in zip(found, devices) if home == node]
+        assert sum(parts) == size_of(cores, node)  # nobody else has a core of it
         assert max(parts) - min(parts) <= 1
-        assert min(parts) == len(nodes[node]) // count
+        assert min(parts) == size_of(cores, node) // count
 
 
 @given(machines(), st.data())
 def test_one_device_of_unknown_node_leaves_all_as_if_unknown(case, data):
-    topology, allowed, ranks = case
-    devices = [data.draw(st.sampled_from(sorted(topology.restricted(allowed).nodes()))) for _ in range(ranks)]
+    cores, ranks = case
+    devices = [data.draw(st.sampled_from(nodes_of(cores))) for _ in range(ranks)]
     devices[data.draw(st.integers(0, ranks - 1))] = data.draw(st.sampled_from([None, 99]))
-    assert shares(topology, allowed, ranks, devices) == shares(topology, allowed, ranks)
+    assert shares(cores, ranks, devices) == shares(cores, ranks)
 
 
 @given(st.sets(st.integers(0, 300)))
@@ -258,11 +226,6 @@ def test_lists_of_cpus_are_read_as_they_are_written(tmp_path_factory, cpus):
     path = tmp_path_factory.mktemp("list") / "cpulist"
     path.write_text(affinity.ranges(cpus) + "\n")
     assert affinity._listed(path) == cpus
-
-
-def test_a_rank_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="rank 2 is not one of 2"):
-        share(Topology((Core(0, 0, (0,)), Core(0, 0, (1,)))), [0, 1], 2, 2)
 
 
 # -- the originals' slices -------------------------------------------------------------------------------------
@@ -281,9 +244,10 @@ def test_what_the_originals_slices_do():
     straddling = {}
     for name in ("interleaved", "kunpeng", "xeon"):
         machine = MACHINES[name]
-        topology = Topology(machine.cores)
         parts = [original_slice(len(machine.cpus), rank) for rank in range(8)]
-        straddling[name] = sum(len(nodes_of(topology, part)) > 1 for part in parts)
+        straddling[name] = sum(
+            len({core.node for core in machine.cores if set(core.cpus) & set(part)}) > 1 for part in parts
+        )
         split = [core for core in machine.cores if len({cpu // len(parts[0]) for cpu in core.cpus}) > 1]
         assert len(split) == (0 if name == "kunpeng" else len(machine.cores))  # all cores have two ranks
     assert straddling == {"interleaved": 8, "kunpeng": 0, "xeon": 0}
@@ -320,7 +284,7 @@ print(json.dumps([placement, sorted(masks), worker, workers]))
 """
 linux_with_cores = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity")
-    or len(read_topology(affinity.available()).cores) < 2
+    or len(read_cores(affinity.available())) < 2
     or not Path("/proc/self/task").is_dir(),
     reason="needs a Linux with at least two cores",
 )
@@ -333,15 +297,15 @@ def in_process(*arguments):
 
 @linux_with_cores
 def test_a_process_is_bound_with_all_its_threads_and_children():
-    allowed = affinity.available()
-    topology = read_topology(allowed)
+    cores = read_cores(affinity.available())
     for rank in range(2):
-        mine = list(share(topology, allowed, rank, 2))
+        own = share(cores, rank, 2)
+        mine = cpus_of(own)
         (line, threads, cpus), masks, worker, workers = in_process(rank, 2)
         assert masks == [mine]
         assert worker == mine[0]
-        assert line == affinity.describe(topology, mine, rank)
-        assert (threads, cpus) == (cores_of(topology, mine), len(mine))
+        assert line == affinity.describe(own, rank)
+        assert (threads, cpus) == (len(own), len(mine))
         assert workers == min(len(mine), 16)  # one a CPU of the rank's share
 
 
@@ -351,13 +315,13 @@ def test_one_rank_is_left_alone():
     (line, threads, cpus), masks, _, _ = in_process(0, 1)
     assert line is None
     assert masks == [allowed]
-    assert (threads, cpus) == (len(read_topology(allowed).cores), len(allowed))
+    assert (threads, cpus) == (len(read_cores(set(allowed))), len(allowed))
 
 
 @linux_with_cores
 def test_fewer_cores_than_ranks_are_not_bound():
     allowed = sorted(affinity.available())
-    cores = len(read_topology(allowed).cores)
+    cores = len(read_cores(set(allowed)))
     (line, threads, cpus), masks, _, _ = in_process(0, cores + 1)
     assert line == f"{cores} cores for {cores + 1} ranks: none is bound to CPUs"
     assert masks == [allowed]

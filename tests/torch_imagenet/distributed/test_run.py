@@ -22,7 +22,7 @@ from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
 from torch_imagenet.input_pipeline.dataset import load_data  # noqa: E402
 from torch_imagenet.main import main  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
-from torch_imagenet.recipe import choose_recipe, resumed_recipe  # noqa: E402
+from torch_imagenet.run.recipe import choose_recipe, resumed_recipe  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -100,7 +100,7 @@ def test_the_linear_scaling_rule(tiny):
     ):
         config = RunConfig.from_argv([*words, *more])
         data = load_data(config)
-        recipe = choose_recipe(config, data, device)
+        recipe = choose_recipe(config, device, data)
         assert recipe.schedule.base == pytest.approx(rate)
         stored = {
             "recipe": recipe.to_json(),
@@ -157,9 +157,9 @@ def test_where_to_go_on(tmp_path):
 
 def test_one_process_alone_needs_nobody():
     assert ALONE.is_first
-    assert ALONE.from_first(lambda: 7) == 7
-    ALONE.same("data set", "x")
-    assert ALONE.merged(None, [["a"]]) == (None, [["a"]])
-    assert ALONE.received() == []
+    assert ALONE.broadcast_result(lambda: 7) == 7
+    ALONE.require_equal("data set", "x")
+    assert ALONE.all_reduce(None, [["a"]]) == (None, [["a"]])
+    assert ALONE.receive() == []
     assert ALONE.agreed_stop(0) is None
     ALONE.barrier()

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from shared.cli.signals import Interrupts, Stopped  # noqa: E402
-from shared.run.log import SilentLog  # noqa: E402
+from shared.run.log import RunLog  # noqa: E402
 from shared.run.loop import Plan, Run, Step, StepResult  # noqa: E402
+from shared.system.signals import Interrupts, Stopped  # noqa: E402
 from torch_imagenet.distributed.process_group import Ranks  # noqa: E402
 
 
@@ -33,7 +33,7 @@ class OneOfSeveral(Ranks):
 def _run(rank, size, store, plan, asynchronous):
     step = Step()
     step.asynchronous = asynchronous
-    return Run(plan, step, SilentLog(), Interrupts(), None, None, ranks=OneOfSeveral(rank, size, store))
+    return Run(plan, step, RunLog(None, silent=True), Interrupts(), None, None, ranks=OneOfSeveral(rank, size, store))
 
 
 def _training(rank, runs, begun):

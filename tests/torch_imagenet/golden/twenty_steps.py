@@ -20,10 +20,13 @@ import torch
 from shared import recipes
 from tests.torch_imagenet.networks.references import drawn
 from torch_imagenet.devices.device import open_device
-from torch_imagenet.devices.precision import precision
+from torch_imagenet.devices.precision import Precision
+from torch_imagenet.distributed.process_group import ALONE
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.spec import NetworkSpec
-from torch_imagenet.step.normalisation import Normalisation
+from torch_imagenet.options import RunConfig
+from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.step.images import Normalisation
 from torch_imagenet.step.training_step import TrainingStep
 
 FILE = Path(__file__).with_name("twenty_steps.json")
@@ -33,6 +36,14 @@ CLASSES, BATCH, SIDE, STEPS = 10, 2, 40, 20
 TOLERANCE = 1e-6
 
 
+class Setup(RunSetup):
+    """With a mean and a deviation of its own."""
+
+    def normalisation(self) -> Normalisation:
+        """In float64."""
+        return Normalisation((0.5,) * 3, (0.25,) * 3, self.device.torch_device, torch.float64, True)
+
+
 def losses(name: str, rate: float, steps: int = STEPS) -> List[float]:
     """The mean loss of each step, before its update."""
     recipe = recipes.get(f"{name}_1p").override(precision="O0", loss_scale=None)
@@ -40,8 +51,9 @@ def losses(name: str, rate: float, steps: int = STEPS) -> List[float]:
         spec = dataclasses.replace(NetworkSpec.from_recipe(recipe, CLASSES), dropout=0.0, drop_path=0.0)
         network = spec.make()
     device = open_device("cpu")
-    normalise = Normalisation((0.5,) * 3, (0.25,) * 3, device.torch_device, torch.float64, True)
-    step = TrainingStep(drawn(network), recipe, CLASSES, device, precision("O0"), normalise, "contiguous", spec.head)
+    config = RunConfig.from_argv(["--memory-format", "contiguous"])
+    level = Precision("float64", weights=torch.float64)
+    step = TrainingStep(drawn(network), Setup(config, device, ALONE, recipe, spec, level, None))
     random = np.random.RandomState(0)
     pixels = torch.from_numpy(random.randint(0, 256, (BATCH, SIDE, SIDE, 3)).astype(np.uint8))
     batch = Batch(pixels, torch.arange(BATCH) % CLASSES, ())

@@ -23,7 +23,7 @@ from shared.imagenet.decode import (  # noqa: E402
     inspect,  # noqa: E402
     read_rgb,
 )
-from torch_imagenet.input_pipeline.loader import TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,10 +43,10 @@ def _living(number):
 
 
 def test_a_killed_worker_is_one_line_and_the_next_epoch_has_new_workers(split):
-    with TrainingInput(split, TrainTransform(24), 4, 0, 2) as batches:
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading(2)) as batches:
         running = batches.epoch(0)
         expected = next(running)
-        worker = batches._loader._loader._iterator._workers[0]
+        worker = batches._loader._iterator._workers[0]
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
         wanted_words = r"data worker 0 of 2 \(process \d+\) was killed by signal 9.*; use fewer --workers"
@@ -62,7 +62,7 @@ def test_too_little_shared_memory_is_one_line(split, monkeypatch):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # the worker is forked, so it finds this too
-    with TrainingInput(split, TrainTransform(600), 4, 0, 1) as batches, pytest.raises(UsageError) as caught:
+    with TrainingInput(split, TrainTransform(600), 4, 0, Loading(1)) as batches, pytest.raises(UsageError) as caught:
         list(batches.epoch(0))
     assert str(caught.value).startswith("there is no shared memory left for a batch of 4 MiB; raise its limit")
     assert "\n" not in str(caught.value)
@@ -78,7 +78,9 @@ def test_too_little_memory_is_one_line(split, monkeypatch, workers):
         return original(shape, **options)
 
     monkeypatch.setattr(torch, "empty", none)  # the worker is forked, so it finds this too
-    with TrainingInput(split, TrainTransform(600), 4, 0, workers) as batches, pytest.raises(UsageError) as caught:
+    with TrainingInput(split, TrainTransform(600), 4, 0, Loading(workers)) as batches, pytest.raises(
+        UsageError
+    ) as caught:
         list(batches.epoch(0))
     assert str(caught.value) == "there is no memory for a batch of 4 MiB; use a smaller --batch-size"
 
@@ -88,7 +90,9 @@ def test_a_defect_in_a_worker_keeps_its_kind_and_its_place(split):
         def __call__(self, image, *arguments):
             raise ZeroDivisionError("here")
 
-    with TrainingInput(split, Broken(24), 4, 0, 1) as batches, pytest.raises(ZeroDivisionError, match="__call__"):
+    with TrainingInput(split, Broken(24), 4, 0, Loading(1)) as batches, pytest.raises(
+        ZeroDivisionError, match="__call__"
+    ):
         list(batches.epoch(0))
 
 
@@ -97,7 +101,7 @@ def test_a_name_with_a_line_end_stays_on_one_line(tmp_path):
         folder = tmp_path / name / "c"
         folder.mkdir(parents=True)
         (folder / "two\nlines\x1b[2J.png").write_bytes(b"")
-    with TrainingInput(imagenet.load(tmp_path).train, TrainTransform(24), 1, 0, 0) as batches:
+    with TrainingInput(imagenet.load(tmp_path).train, TrainTransform(24), 1, 0, Loading(0)) as batches:
         with pytest.raises(DataError, match=r"c/two\?lines\?\[2J.png") as caught:
             list(batches.epoch(0))
         assert str(caught.value).isprintable()
@@ -123,13 +127,13 @@ import sys
 sys.path.insert(0, {root!r})
 import numpy, torch
 from shared import imagenet
-from torch_imagenet.input_pipeline.loader import TrainingInput
+from torch_imagenet.input_pipeline.loader import Loading, TrainingInput
 from torch_imagenet.input_pipeline.transforms import TrainTransform
 
-batches = TrainingInput(imagenet.load({data!r}).train, TrainTransform(24), 2, 0, 2)
+batches = TrainingInput(imagenet.load({data!r}).train, TrainTransform(24), 2, 0, Loading(2))
 running = batches.epoch(0)
 next(running)
-print(*[worker.pid for worker in batches._loader._loader._iterator._workers], flush=True)
+print(*[worker.pid for worker in batches._loader._iterator._workers], flush=True)
 {end}
 """
 
@@ -152,10 +156,10 @@ def test_an_abandoned_epoch_leaves_no_process_and_does_not_keep_python_from_endi
 
 
 def test_a_collected_input_takes_its_workers_along(split):
-    batches = TrainingInput(split, TrainTransform(24), 2, 0, 2)
+    batches = TrainingInput(split, TrainTransform(24), 2, 0, Loading(2))
     running = batches.epoch(0)
     next(running)
-    workers = [worker.pid for worker in batches._loader._loader._iterator._workers]
+    workers = [worker.pid for worker in batches._loader._iterator._workers]
     assert all(map(_living, workers))
     del batches, running
     assert not any(map(_living, workers))
@@ -163,7 +167,7 @@ def test_a_collected_input_takes_its_workers_along(split):
 
 def test_pixels_of_many_batches_are_not_each_others(split):
     """A batch's memory is its own: nothing is filled a second time while the main process still looks at it."""
-    with TrainingInput(split, TrainTransform(24), 2, 0, 2) as batches:
+    with TrainingInput(split, TrainTransform(24), 2, 0, Loading(2)) as batches:
         kept = [batch.images for batch in batches.epoch(0)]
         copies = [images.numpy().copy() for images in kept]
         list(batches.epoch(1))

@@ -24,7 +24,7 @@ from shared import imagenet  # noqa: E402
 from shared.errors import DataError  # noqa: E402
 from shared.imagenet.decode import read_rgb  # noqa: E402
 from shared.rng import epoch_order  # noqa: E402
-from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.loader import EvaluationInput, Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +45,7 @@ def _same(one, other):
 
 def test_an_epoch_is_the_order_cut_into_whole_batches(split):
     transform = TrainTransform(24)
-    with TrainingInput(split, transform, 4, 7, 0) as batches:
+    with TrainingInput(split, transform, 4, 7, Loading(0)) as batches:
         assert batches.steps_per_epoch == 5
         got = list(batches.epoch(3))
     order = epoch_order(7, 3, 21)
@@ -60,8 +60,8 @@ def test_an_epoch_is_the_order_cut_into_whole_batches(split):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(split, workers):
-    with TrainingInput(split, TrainTransform(24), 4, 0, 0) as here, TrainingInput(
-        split, TrainTransform(24), 4, 0, workers
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading(0)) as here, TrainingInput(
+        split, TrainTransform(24), 4, 0, Loading(workers)
     ) as there:
         for epoch in range(2):
             assert _same(_pixels(here.epoch(epoch)), _pixels(there.epoch(epoch)))
@@ -70,16 +70,16 @@ def test_workers_change_nothing(split, workers):
 @pytest.mark.parametrize(("batch_size", "training", "evaluation"), [(4, 5, 6), (10, 2, 3), (21, 1, 1)])
 def test_no_more_workers_are_begun_than_there_are_batches(split, batch_size, training, evaluation):
     """A thousand processes for a few batches would take the machine's memory."""
-    with TrainingInput(split, TrainTransform(24), batch_size, 0, 1000) as batches:
+    with TrainingInput(split, TrainTransform(24), batch_size, 0, Loading(1000)) as batches:
         list(batches.epoch(0))
         assert len(multiprocessing.active_children()) == training
-    with EvaluationInput(split, EvalTransform(24), batch_size, 1000) as batches:
+    with EvaluationInput(split, EvalTransform(24), batch_size, Loading(1000)) as batches:
         list(batches)
         assert len(multiprocessing.active_children()) == evaluation
 
 
 def test_an_epoch_may_begin_anywhere_and_be_left_anywhere(split):
-    with TrainingInput(split, TrainTransform(24), 4, 0, 2) as batches:
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading(2)) as batches:
         whole = _pixels(batches.epoch(1))
         for first in range(6):
             assert _same(whole[first:], _pixels(batches.epoch(1, first)))
@@ -89,7 +89,7 @@ def test_an_epoch_may_begin_anywhere_and_be_left_anywhere(split):
 
 
 def test_torchs_generator_is_the_trainings_alone(split):
-    with TrainingInput(split, TrainTransform(24), 4, 0, 1) as batches:
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading(1)) as batches:
         torch.manual_seed(0)
         before = torch.get_rng_state()
         list(batches.epoch(0))
@@ -100,7 +100,7 @@ def test_torchs_generator_is_the_trainings_alone(split):
 @settings(deadline=None, max_examples=12)
 def test_the_evaluation_has_every_image_once_in_order(tiny, batch_size):
     split = imagenet.load(tiny.folder).val
-    with EvaluationInput(split, EvalTransform(24), batch_size, 0) as batches:
+    with EvaluationInput(split, EvalTransform(24), batch_size, Loading(0)) as batches:
         for _ in range(2):
             got = list(batches)
             assert sum((batch.labels.tolist() for batch in got), []) == split.labels.tolist()
@@ -123,7 +123,9 @@ def damaged(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_image_is_fatal_with_its_name_and_what_to_do(damaged, workers):
-    with EvaluationInput(damaged, EvalTransform(24), 2, workers) as batches, pytest.raises(DataError) as caught:
+    with EvaluationInput(damaged, EvalTransform(24), 2, Loading(workers)) as batches, pytest.raises(
+        DataError
+    ) as caught:
         list(batches)
     assert "c1/3.png (cannot identify image file" in str(caught.value)
     assert "--on-bad-image skip" in str(caught.value)
@@ -132,7 +134,7 @@ def test_a_bad_image_is_fatal_with_its_name_and_what_to_do(damaged, workers):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 6])
 def test_a_bad_image_is_left_out_and_named(damaged, batch_size):
-    with EvaluationInput(damaged, EvalTransform(24), batch_size, 1, on_bad_image="skip") as batches:
+    with EvaluationInput(damaged, EvalTransform(24), batch_size, Loading(1, skip_bad=True)) as batches:
         got = list(batches)
     assert sum(len(batch.labels) for batch in got) == 4
     assert sum((batch.labels.tolist() for batch in got), []) == [0, 0, 0, 1]
@@ -146,7 +148,7 @@ def _children():
 
 def test_no_worker_stays_whenever_it_is_closed(split):
     before = set(_children())
-    with TrainingInput(split, TrainTransform(24), 2, 0, 2) as batches:
+    with TrainingInput(split, TrainTransform(24), 2, 0, Loading(2)) as batches:
         running = batches.epoch(0)
         next(running)
         assert len(set(_children()) - before) == 2
@@ -157,10 +159,10 @@ def test_no_worker_stays_whenever_it_is_closed(split):
 @pytest.mark.slow
 def test_it_can_be_sent_to_a_process_that_starts_from_nothing(split, monkeypatch):
     """Where fork is not the way (macOS, Windows), split and transform are pickled."""
-    with TrainingInput(split, TrainTransform(24), 4, 0, 0) as here:
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading(0)) as here:
         expected = _pixels(here.epoch(0))
-    with TrainingInput(split, TrainTransform(24), 4, 0, 1) as batches:
-        batches._loader._loader.multiprocessing_context = multiprocessing.get_context("spawn")
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading(1)) as batches:
+        batches._loader.multiprocessing_context = multiprocessing.get_context("spawn")
         assert _same(expected, _pixels(batches.epoch(0)))
 
 
@@ -168,13 +170,13 @@ PROGRAM = """
 import os, signal, sys, time
 sys.path.insert(0, {root!r})
 from shared import imagenet
-from shared.cli.signals import Interrupts, Stopped
-from torch_imagenet.input_pipeline.loader import TrainingInput
+from shared.system.signals import Interrupts, Stopped
+from torch_imagenet.input_pipeline.loader import Loading, TrainingInput
 from torch_imagenet.input_pipeline.transforms import TrainTransform
 
 if __name__ == "__main__":
     split = imagenet.load({data!r}).train
-    with Interrupts() as interrupts, TrainingInput(split, TrainTransform(24), 2, 0, 2) as batches:
+    with Interrupts() as interrupts, TrainingInput(split, TrainTransform(24), 2, 0, Loading(2)) as batches:
         for epoch in range(10**6):
             for batch in batches.epoch(epoch):
                 print("batch", flush=True)

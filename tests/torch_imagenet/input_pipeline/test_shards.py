@@ -19,7 +19,7 @@ from shared.imagenet.download_cache import make_cache  # noqa: E402
 from shared.imagenet.shards.write import write_shards  # noqa: E402
 from tests.torch_imagenet.test_resume import _same as same  # noqa: E402
 from tests.torch_imagenet.test_resume import _stop_at as stop_at  # noqa: E402
-from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput  # noqa: E402
+from torch_imagenet.input_pipeline.loader import EvaluationInput, Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,13 +57,13 @@ def test_the_same_batches_as_from_the_folder(tiny, shards):
     folder, packed = imagenet.load(tiny.folder), imagenet.load(shards)
     assert len(packed.train.shards) >= 4
     for workers in (0, 2):
-        with TrainingInput(folder.train, TrainTransform(24), 4, 7, 0) as one, TrainingInput(
-            packed.train, TrainTransform(24), 4, 7, workers
+        with TrainingInput(folder.train, TrainTransform(24), 4, 7, Loading(0)) as one, TrainingInput(
+            packed.train, TrainTransform(24), 4, 7, Loading(workers)
         ) as other:
             for epoch in range(2):
                 assert _batches(one.epoch(epoch)) == _batches(other.epoch(epoch))
-    with EvaluationInput(folder.val, EvalTransform(24), 3, 0) as one, EvaluationInput(
-        packed.val, EvalTransform(24), 3, 1
+    with EvaluationInput(folder.val, EvalTransform(24), 3, Loading(0)) as one, EvaluationInput(
+        packed.val, EvalTransform(24), 3, Loading(1)
     ) as other:
         assert _batches(one) == _batches(other)
 
@@ -77,11 +77,8 @@ def test_all_ranks_together_see_each_image_once_an_epoch(shards, url, tmp_path, 
         assert split.group == groups
     seen = []
     for rank in range(ranks):
-        with TrainingInput(split, TrainTransform(24), 1, 3, 0, rank=rank, ranks=ranks) as batches:
-            requests = []
-            batches._loader.run = requests.extend
-            batches.epoch(1)
-            seen += [index for request in requests for index in request.indices.tolist()]
+        with TrainingInput(split, TrainTransform(24), 1, 3, Loading(0, rank=rank, ranks=ranks)) as batches:
+            seen += [index for batch in batches.epoch(1) for index in batch.indices.tolist()]
     whole = 21 // ranks * ranks  # the images that do not fill a step are left out
     assert sorted(seen) == sorted(split.epoch_order(3, 1)[:whole].tolist())
     assert len(set(seen)) == whole
@@ -92,7 +89,7 @@ def test_all_ranks_together_evaluate_each_image_once(tiny, shards, ranks):
     def labels(split):
         found = []
         for rank in range(ranks):
-            with EvaluationInput(split, EvalTransform(24), 4, 0, rank=rank, ranks=ranks) as batches:
+            with EvaluationInput(split, EvalTransform(24), 4, Loading(0, rank=rank, ranks=ranks)) as batches:
                 found += _batches(batches)
         return found
 
@@ -106,8 +103,8 @@ def test_shards_of_a_url_are_read_by_groups_and_the_cache_keeps_its_limit(shards
     assert (remote.name, remote.fingerprint, remote.classes) == (local.name, local.fingerprint, local.classes)
     known = local.train.ordered(remote.train.order)
     orders = []
-    with TrainingInput(remote.train, TrainTransform(24), 2, 0, 2) as batches, TrainingInput(
-        known, TrainTransform(24), 2, 0, 0
+    with TrainingInput(remote.train, TrainTransform(24), 2, 0, Loading(2)) as batches, TrainingInput(
+        known, TrainTransform(24), 2, 0, Loading(0)
     ) as expected:
         for epoch in range(2):
             assert _batches(batches.epoch(epoch)) == _batches(expected.epoch(epoch))
@@ -132,7 +129,9 @@ def test_what_is_fetched_ahead_is_what_comes_next(shards, url, tmp_path):
 
 
 def test_a_cache_that_is_too_small_says_how_large_it_must_be(url, tmp_path):
-    with pytest.raises(UsageError, match=r"needs .* GiB of cache .*--shard-cache-size .*; give at least .* GiB"):
+    with pytest.raises(
+        UsageError, match=r"needs .* GiB of cache for its shards; give --shard-cache-size at least .* GiB"
+    ):
         imagenet.load(url, shard_cache=make_cache(str(tmp_path / "cache"), 0.00001))
 
 
@@ -149,7 +148,7 @@ def test_a_shard_that_cannot_be_fetched_ends_the_epoch_with_its_url(shards, tmp_
     split = imagenet.load(f"file://{tmp_path}/copy", shard_cache=make_cache(str(tmp_path / "cache"))).train
     (tmp_path / "copy" / "train-000001.tar").unlink()
     for workers in (0, 1):
-        with TrainingInput(split, TrainTransform(24), 4, 0, workers, on_bad_image="skip") as batches, pytest.raises(
+        with TrainingInput(split, TrainTransform(24), 4, 0, Loading(workers, skip_bad=True)) as batches, pytest.raises(
             DataError, match=f"file://{tmp_path}/copy/train-000001.tar is not there; check the URL and the network"
         ):
             list(batches.epoch(0))
@@ -172,7 +171,7 @@ def test_shards_of_a_url_are_checked_anew(shards, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=f"tiny: 2 faults, the first: file://{copy}/train-000001.tar cannot be fetched"):
         check(f"file://{copy}", 2, said.append, shard_cache=cache)
     faults = [line for line in said if line.startswith("fault: ")]
-    assert "train-000001.tar cannot be fetched (its SHA-256 is not the index's); " in faults[0]
+    assert "train-000001.tar cannot be fetched (ValueError: its SHA-256 is not the index's); " in faults[0]
     assert "train-000002.tar is not there; " in faults[1]
     assert sum("tried again" in line for line in said) == 2
 
@@ -183,12 +182,12 @@ def test_a_bad_image_is_named_with_its_shard(tiny, tmp_path):
     data = imagenet.load(tmp_path / "set")
     write_shards("set", (data.train, data.val), tmp_path / "shards", SIZE, lambda text: None)
     packed = imagenet.load(tmp_path / "shards")
-    with EvaluationInput(packed.val, EvalTransform(24), 4, 1) as batches, pytest.raises(DataError) as caught:
+    with EvaluationInput(packed.val, EvalTransform(24), 4, Loading(1)) as batches, pytest.raises(DataError) as caught:
         list(batches)
     line = str(caught.value)
     assert f"an image in {tmp_path}/shards/val cannot be read: val-00000" in line
     assert ".tar:00000005-image04.png (cannot identify image file the file); " in line
-    with EvaluationInput(packed.val, EvalTransform(24), 4, 1, on_bad_image="skip") as batches:
+    with EvaluationInput(packed.val, EvalTransform(24), 4, Loading(1, skip_bad=True)) as batches:
         assert sum(len(batch.labels) for batch in batches) == 9
 
 

@@ -14,14 +14,7 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
 
-from torch_imagenet.input_pipeline.transforms import (  # noqa: E402
-    Box,
-    EvalTransform,
-    TrainTransform,
-    cut_out,
-    eval_image,
-    random_resized_crop,
-)
+from torch_imagenet.input_pipeline.transforms import Box, EvalTransform, TrainTransform, cut_out, random_resized_crop  # noqa: E402
 
 DEFAULTS = ((0.08, 1.0), (3 / 4, 4 / 3))
 
@@ -47,7 +40,7 @@ def test_the_evaluation_is_torchvisions_bit_for_bit(torchvision, width, height, 
     side = int(size / fraction)
     image = _image(width, height)
     reference = transforms.CenterCrop(size)(transforms.Resize(side if keep_aspect else (side, side))(image))
-    assert np.array_equal(eval_image(image, size, fraction, keep_aspect), np.asarray(reference))
+    assert np.array_equal(EvalTransform(size, fraction, keep_aspect)(image), np.asarray(reference))
 
 
 @pytest.mark.parametrize(("size", "side"), [(224, 256), (331, 378)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shared.errors import UsageError
-from torch_imagenet.networks import NETWORKS, create, find
+from torch_imagenet.networks import NETWORKS, create
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -108,12 +108,6 @@ def test_what_does_not_exist_is_refused_in_one_line(arguments, options, words):
     assert "; " in text
     for word in words:
         assert word in text
-
-
-def test_find_knows_what_create_knows():
-    assert find("senet154") is NETWORKS["senet154"]
-    with pytest.raises(UsageError, match="did you mean 'pnasnet5large'"):
-        find("pnasnet5")
 
 
 def test_the_facts_are_known_without_torch():

@@ -15,16 +15,16 @@ from torch_imagenet.step.loss_scale import LossScale  # noqa: E402
 @pytest.mark.parametrize("setting", ["0", "-1", "nan", "much", "1e12"])
 def test_a_loss_scale_that_makes_no_sense_is_refused(setting):
     with pytest.raises(UsageError, match="a loss scale of .*; give dynamic or a number"):
-        LossScale(setting, "cpu")
+        LossScale(setting, torch.device("cpu"))
 
 
 def _one_step(scale, optimizer, parameter, gradient):
     optimizer.zero_grad()
     loss = scale.scale((parameter * torch.tensor(gradient)).sum())
     loss.backward()
-    scale.unscale(optimizer)
+    scale.unscale_(optimizer)
     seen = parameter.grad.clone()
-    scale.step(optimizer)
+    scale.step_and_update(optimizer)
     return seen
 
 
@@ -32,7 +32,7 @@ def _one_step(scale, optimizer, parameter, gradient):
 def test_gradients_are_unscaled_before_anybody_looks_at_them(setting):
     parameter = nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([parameter], lr=0.5, fused=True)
-    scale = LossScale(setting, "cpu")
+    scale = LossScale(setting, torch.device("cpu"))
     assert _one_step(scale, optimizer, parameter, 2.0).tolist() == [2.0, 2.0, 2.0]
     assert parameter.tolist() == [0.0, 0.0, 0.0]
 
@@ -41,10 +41,10 @@ def test_gradients_are_unscaled_before_anybody_looks_at_them(setting):
 def test_an_overflow_changes_nothing_and_is_counted(setting, after):
     parameter = nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([parameter], lr=0.5, fused=True)
-    scale = LossScale(setting, "cpu")
+    scale = LossScale(setting, torch.device("cpu"))
     _one_step(scale, optimizer, parameter, float("inf"))
     assert parameter.tolist() == [1.0, 1.0, 1.0]
-    assert scale.value() == after
+    assert scale.get_scale() == after
     assert float(scale.skipped) == 1
     _one_step(scale, optimizer, parameter, 2.0)
     assert parameter.tolist() == [0.0, 0.0, 0.0]
@@ -54,18 +54,18 @@ def test_an_overflow_changes_nothing_and_is_counted(setting, after):
 def test_the_dynamic_scale_is_apexs():
     parameter = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([parameter], lr=0.0, fused=True)
-    scale = LossScale("dynamic", "cpu")
+    scale = LossScale("dynamic", torch.device("cpu"))
     for _ in range(2000):
         _one_step(scale, optimizer, parameter, 1.0)
-    assert scale.value() == 2.0**17
+    assert scale.get_scale() == 2.0**17
 
 
 def test_a_state_continues_the_scale_and_the_count():
     parameter = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([parameter], lr=0.0, fused=True)
-    scale = LossScale("dynamic", "cpu")
+    scale = LossScale("dynamic", torch.device("cpu"))
     _one_step(scale, optimizer, parameter, float("nan"))
-    other = LossScale("dynamic", "cpu")
-    other.load_state_dict(scale.state_dict(), torch.device("cpu"))
-    assert other.value() == 2.0**15
+    other = LossScale("dynamic", torch.device("cpu"))
+    other.load_state_dict(scale.state_dict())
+    assert other.get_scale() == 2.0**15
     assert float(other.skipped) == 1

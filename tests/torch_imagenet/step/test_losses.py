@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from torch_imagenet.step.losses import Loss, correct_counts, hard_labels, smoothing_text, uniform_epsilon  # noqa: E402
+from torch_imagenet.step.losses import correct_counts, mean_loss, uniform_epsilon  # noqa: E402
 
 
 def _by_definition(logits: np.ndarray, labels: np.ndarray, epsilon: float, form: str) -> float:
@@ -30,8 +30,8 @@ def _by_definition(logits: np.ndarray, labels: np.ndarray, epsilon: float, form:
 def test_both_documented_forms_of_label_smoothing(form, classes, images, epsilon, seed):
     random = np.random.RandomState(seed)
     logits, labels = random.normal(0, 3, (images, classes)), random.randint(0, classes, images)
-    loss = Loss(uniform_epsilon(epsilon, form, classes), 0.0)
-    got = loss(torch.from_numpy(logits), torch.from_numpy(labels).long())
+    tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
+    got = mean_loss(*tensors, uniform_epsilon(epsilon, form, classes), 0.0)
     assert float(got) == pytest.approx(_by_definition(logits, labels, epsilon, form), rel=1e-10)
 
 
@@ -42,14 +42,13 @@ def test_the_two_forms_differ_as_the_original_says():
 
 def test_the_auxiliary_head_weighs_what_it_is_told():
     logits, auxiliary, labels = torch.randn(4, 7), torch.randn(4, 7), torch.tensor([0, 3, 6, 1])
-    plain = Loss(0.1, 0.4)
-    both = plain((logits, auxiliary), labels)
-    assert float(both) == pytest.approx(float(plain(logits, labels)) + 0.4 * float(plain(auxiliary, labels)))
+    first, second = (float(mean_loss(part, labels, 0.1, 0.4)) for part in (logits, auxiliary))
+    assert float(mean_loss((logits, auxiliary), labels, 0.1, 0.4)) == pytest.approx(first + 0.4 * second)
 
 
 def test_half_logits_are_averaged_in_float32():
     logits = torch.zeros(4096, 1000, dtype=torch.float16)
-    loss = Loss(0.0, 0.0)(logits, torch.zeros(4096, dtype=torch.long))
+    loss = mean_loss(logits, torch.zeros(4096, dtype=torch.long), 0.0, 0.0)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(math.log(1000), rel=1e-6)
 
@@ -57,11 +56,11 @@ def test_half_logits_are_averaged_in_float32():
 def test_mixed_targets_are_probabilities():
     logits = torch.randn(3, 5)
     labels = torch.tensor([1, 2, 4])
-    loss = Loss(0.0, 0.0)
     certain = torch.nn.functional.one_hot(labels, 5).float()
-    assert float(loss(logits, certain)) == pytest.approx(float(loss(logits, labels)))
+    one_label, by_index = (float(mean_loss(logits, targets, 0.0, 0.0)) for targets in (certain, labels))
+    assert one_label == pytest.approx(by_index)
     mixed = 0.7 * torch.nn.functional.one_hot(labels, 5) + 0.3 * torch.nn.functional.one_hot(labels.roll(1), 5)
-    assert hard_labels(mixed).tolist() == labels.tolist()
+    assert torch.equal(correct_counts(logits, mixed), correct_counts(logits, labels))
 
 
 @given(classes=st.integers(5, 30), images=st.integers(1, 20), seed=st.integers(0, 999), ties=st.booleans())
@@ -78,8 +77,3 @@ def test_counting_agrees_with_the_shared_metrics(classes, images, seed, ties):
     first, five = correct_counts(torch.from_numpy(logits), torch.from_numpy(labels).long()).tolist()
     assert 100 * first / images == pytest.approx(metrics.top1)
     assert 100 * five / images == pytest.approx(metrics.top5)
-
-
-def test_the_log_names_a_smoothing_only_where_there_is_one():
-    assert smoothing_text(0.0, "uniform") is None
-    assert smoothing_text(0.1, "others") == "label smoothing 0.1 over the wrong classes"

@@ -10,11 +10,11 @@ torch = pytest.importorskip("torch")
 
 from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from torch_imagenet.step.mixing import Mixing  # noqa: E402
+from torch_imagenet.step.images import mixing  # noqa: E402
 
 
 def _mixing(**changes):
-    return Mixing.from_recipe(recipes.get("se_resnet50_1p").override(**changes), 5)
+    return mixing(recipes.get("se_resnet50_1p").override(**changes), 5)
 
 
 def _batch():

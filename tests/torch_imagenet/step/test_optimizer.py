@@ -36,9 +36,9 @@ def _backward(network, dtype=torch.float32):
 
 def test_all_parameters_are_decayed_as_documented_or_weights_alone():
     network = _network()
-    everything, _ = sgd(Weights(network), _recipe(), CPU)
+    everything = sgd(Weights(network), _recipe(), CPU)
     assert [(len(group["params"]), group["weight_decay"]) for group in everything.param_groups] == [(6, 0.01)]
-    some, _ = sgd(Weights(network), _recipe(decayed="weights"), CPU)
+    some = sgd(Weights(network), _recipe(decayed="weights"), CPU)
     assert [(len(group["params"]), group["weight_decay"]) for group in some.param_groups] == [(2, 0.01), (4, 0.0)]
     assert all(parameter.ndim > 1 for parameter in some.param_groups[0]["params"])
 
@@ -46,7 +46,7 @@ def test_all_parameters_are_decayed_as_documented_or_weights_alone():
 def test_a_frozen_parameter_is_not_the_optimizers():
     network = _network()
     network[0].requires_grad_(False)
-    optimizer, _ = sgd(Weights(network), _recipe(), CPU)
+    optimizer = sgd(Weights(network), _recipe(), CPU)
     assert len(optimizer.param_groups[0]["params"]) == 4
 
 
@@ -62,7 +62,7 @@ def test_half_weights_follow_float32_masters():
     to_half(network, torch.float16)
     weights = Weights(network)
     reference = {name: value.clone().float() for name, value in weights.masters.items()}
-    optimizer, _ = sgd(weights, _recipe(), CPU)
+    optimizer = sgd(weights, _recipe(), CPU)
     _backward(network, torch.float16)
     weights.take_gradients()
     gradients = {name: value.grad.clone() for name, value in weights.masters.items()}
@@ -82,7 +82,7 @@ def test_small_updates_are_not_lost_in_half_weights():
     nn.init.ones_(network.weight)
     to_half(network, torch.float16)
     weights = Weights(network)
-    optimizer, _ = sgd(weights, _recipe(weight_decay=0.0, momentum=0.0), CPU)
+    optimizer = sgd(weights, _recipe(weight_decay=0.0, momentum=0.0), CPU)
     for _ in range(100):
         network(torch.ones(1, 1, dtype=torch.float16)).mul(2**-12 * 10).sum().backward()
         weights.take_gradients()
@@ -112,13 +112,13 @@ def test_an_overflow_in_the_very_first_step_leaves_no_garbage_in_the_momentum():
     network = nn.Linear(64, 64)
     weights = Weights(network)
     before = network.weight.detach().clone()
-    optimizer, fused = sgd(weights, _recipe(weight_decay=0.0), CPU)
-    assert fused
-    scale = LossScale("128", "cpu")
+    optimizer = sgd(weights, _recipe(weight_decay=0.0), CPU)
+    assert optimizer.defaults["fused"]
+    scale = LossScale("128", torch.device("cpu"))
     for gradient in (float("inf"), 1.0):
         scale.scale((network.weight * gradient).sum() + network.bias.sum()).backward()
-        scale.unscale(optimizer)
-        scale.step(optimizer)
+        scale.unscale_(optimizer)
+        scale.step_and_update(optimizer)
         weights.clear_gradients()
     torch.testing.assert_close(network.weight.detach(), before - 0.1)
 
@@ -130,13 +130,13 @@ def test_a_momentum_that_was_stored_contiguous_goes_on_in_channels_last():
         torch.manual_seed(0)
         network = nn.Conv2d(5, 7, 3).to(memory_format=torch.channels_last)
         weights = Weights(network)
-        optimizer, _ = sgd(weights, _recipe(), CPU)
+        optimizer = sgd(weights, _recipe(), CPU)
         for step in range(3):
             if step == 1 and stored:
                 state = optimizer.state_dict()
                 for entry in state["state"].values():
                     entry["momentum_buffer"] = entry["momentum_buffer"].contiguous()
-                optimizer, _ = sgd(weights, _recipe(), CPU)
+                optimizer = sgd(weights, _recipe(), CPU)
                 load_optimizer(optimizer, state)
             network(torch.ones(1, 5, 4, 4) * (step + 1)).square().sum().backward()
             optimizer.step()

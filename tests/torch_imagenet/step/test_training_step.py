@@ -8,14 +8,11 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from shared import recipes  # noqa: E402
-from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
-from torch_imagenet.devices.device import open_device  # noqa: E402
+from tests.torch_imagenet.small_network import SmallNetwork, training_step  # noqa: E402
 from torch_imagenet.devices.precision import precision  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Batch  # noqa: E402
-from torch_imagenet.step.losses import Loss  # noqa: E402
-from torch_imagenet.step.normalisation import Normalisation  # noqa: E402
-from torch_imagenet.step.training_step import TrainingStep  # noqa: E402
+from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
+from torch_imagenet.step.losses import mean_loss  # noqa: E402
 
 CLASSES = 4
 
@@ -35,10 +32,7 @@ class TwoHeads(nn.Module):
 
 
 def _step(network, level="O0", **changes):
-    recipe = recipes.get("se_resnet50_1p").override(precision=level, loss_scale=None, **changes)
-    device = open_device("cpu")
-    normalise = Normalisation((0.5,) * 3, (0.5,) * 3, device.torch_device, precision(level).weights, True)
-    return TrainingStep(network, recipe, CLASSES, device, precision(level), normalise, "channels_last", "fc")
+    return training_step(network, CLASSES, precision=level, **changes)
 
 
 def _batch(images=6, seed=0):
@@ -51,9 +45,10 @@ def test_an_auxiliary_head_adds_its_share_and_is_not_counted():
     torch.manual_seed(0)
     network = TwoHeads()
     step, batch = _step(network, auxiliary_weight=0.4), _batch()
-    logits, auxiliary = network((batch.images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5)
-    plain = Loss(0.0, 0.0)
-    expected = float(plain(logits, batch.labels)) + 0.4 * float(plain(auxiliary, batch.labels))
+    mean, std = (torch.tensor(values) for values in (NETWORKS["se_resnet50"].mean, NETWORKS["se_resnet50"].std))
+    normalised = (batch.images.float() / 255 - mean) / std
+    logits, auxiliary = network(normalised.permute(0, 3, 1, 2))
+    expected = float(mean_loss((logits, auxiliary), batch.labels, 0.0, 0.4).detach())
     correct = int((logits.argmax(dim=1) == batch.labels).sum())
     result = step.run([batch], 0.1, 0, 0)
     assert float(result[0]) == pytest.approx(expected, rel=1e-5)
@@ -103,12 +98,7 @@ def test_the_gradients_of_a_loss_scale_are_those_without():
     ends = []
     for scale in (None, "1024"):
         torch.manual_seed(0)
-        recipe = recipes.get("se_resnet50_1p").override(precision="O0", loss_scale=scale)
-        device = open_device("cpu")
-        normalise = Normalisation((0.5,) * 3, (0.5,) * 3, device.torch_device, torch.float32, True)
-        step = TrainingStep(
-            SmallNetwork(CLASSES, 0.0, 0.0), recipe, CLASSES, device, precision("O0"), normalise, "channels_last", "fc"
-        )
+        step = _step(SmallNetwork(CLASSES, 0.0, 0.0), loss_scale=scale)
         step.run([_batch()], 0.1, 0, 0)
         ends.append(step.weights.state_dict())
     for name, value in ends[0].items():

@@ -8,8 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from torch_imagenet.step.optimizer import Weights  # noqa: E402
-from torch_imagenet.step.weight_average import WeightAverage  # noqa: E402
+from torch_imagenet.step.optimizer import WeightAverage, Weights  # noqa: E402
 
 
 def _network():
@@ -27,8 +26,8 @@ def test_the_average_is_what_the_formula_says():
             network[1].running_mean.add_(1)
         average.update()
         expected = 0.9 * expected + 0.1 * network[0].weight.detach()
-    torch.testing.assert_close(average.state_dict()["0.weight"], expected)
-    assert float(average.state_dict()["1.running_mean"][0]) == pytest.approx(1.3139, abs=1e-3)
+    torch.testing.assert_close(average.entries["0.weight"], expected)
+    assert float(average.entries["1.running_mean"][0]) == pytest.approx(1.3139, abs=1e-3)
 
 
 def test_it_is_evaluated_in_the_weights_stead_and_gives_them_back():
@@ -50,5 +49,5 @@ def test_a_state_continues_it():
         network[0].weight.add_(1)
     average.update()
     other = WeightAverage(Weights(_network()), 0.5)
-    other.load_state_dict({name: value.clone() for name, value in average.state_dict().items()})
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in average.state_dict().items())
+    other.load_state_dict({name: value.clone() for name, value in average.entries.items()})
+    assert all(torch.equal(value, other.entries[name]) for name, value in average.entries.items())

@@ -12,10 +12,10 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
-from shared.cli.signals import Interrupts, Stopped
 from shared.errors import UsageError
 from shared.run.log import RunLog
-from shared.system import orphans
+from shared.system.processes import followed
+from shared.system.signals import Interrupts, Stopped
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import check_count
 from tf_seresnet.devices.npu import environment as npu_environment
@@ -102,7 +102,7 @@ class _Rank:
         streams: Dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} if number else {}
         self.process: Any = subprocess.Popen(
             list(command),
-            env={**kept, **added, **orphans.followed()},
+            env={**kept, **added, **followed()},
             start_new_session=True,
             universal_newlines=True,
             errors="backslashreplace",

@@ -103,9 +103,10 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     """All that a resumed run decides before it creates the network."""
     from shared.run.clock import Clock
     from shared.run.progress import Progress
-    from torch_imagenet.description import resumption_notes
     from torch_imagenet.devices.device import open_device
+    from torch_imagenet.distributed.process_group import ALONE
     from torch_imagenet.options import RunConfig
+    from torch_imagenet.run.description import resumption_notes
     from torch_imagenet.run_setup import TrainingSetup
     from torch_imagenet.weights.source import origin
 
@@ -114,8 +115,8 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     config, found, _ = origin(RunConfig.from_argv(argv))
     assert found is not None
     device = open_device("cpu")
-    setup = TrainingSetup.from_config(config, device, found)
-    progress, clock = Progress(**found.state["progress"]), Clock.from_state(found.state["clock"])
+    setup = TrainingSetup.from_config(config, device, ALONE, found, None)
+    progress, clock = Progress(**found.state["progress"]), Clock(state=found.state["clock"])
     clock.summary()
     resumption_notes(setup)
     setup.recipe.schedule.at(progress.epoch)

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from shared import cifar10
-from shared.cifar10 import batches
+from shared.cifar10 import dataset as batches
 from shared.errors import DataError
 from tests.faults.case import SHARED, Case
 from tests.faults.isolated import first_failure, message_defect

@@ -123,7 +123,8 @@ def _torch_line(folder: Path, argv: List[str]) -> str:
     """All modes until their work would begin, in an empty folder, where nothing may be written."""
     from torch_imagenet import main, run_setup
     from torch_imagenet.devices.device import open_device
-    from torch_imagenet.input_pipeline.inputs import train_transform
+    from torch_imagenet.distributed.process_group import ALONE
+    from torch_imagenet.input_pipeline.transforms import TrainTransform
     from torch_imagenet.weights import source
 
     def locked(config: Any, interrupts: Any) -> None:
@@ -131,8 +132,8 @@ def _torch_line(folder: Path, argv: List[str]) -> str:
             config = dataclasses.replace(config, data_path=str(commands.tiny_images()))
         device = open_device(config.device, config.deterministic)
         config, found, given = source.origin(config)
-        setup = run_setup.TrainingSetup.from_config(config, device, found, given)
-        train_transform(setup.recipe)
+        setup = run_setup.TrainingSetup.from_config(config, device, ALONE, found, given)
+        TrainTransform.from_recipe(setup.recipe)
         _usable(setup.recipe)
 
     os.chdir(str(folder))

@@ -89,13 +89,13 @@ def _every_image_once(path: str) -> str:
     import numpy as np
 
     from shared import imagenet
-    from torch_imagenet.input_pipeline.loader import EvaluationInput, TrainingInput
+    from torch_imagenet.input_pipeline.loader import EvaluationInput, Loading, TrainingInput
     from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform
 
     data = imagenet.load(path, cache=path + "-cache")
     assert data.train is not None
-    with EvaluationInput(data.val, EvalTransform(32, 0.875), 7, 0, on_bad_image="skip") as evaluation, TrainingInput(
-        data.train, TrainTransform(32), 10, 0, 0, on_bad_image="skip"
+    with EvaluationInput(data.val, EvalTransform(32, 0.875), 7, Loading(0, skip_bad=True)) as evaluation, TrainingInput(
+        data.train, TrainTransform(32), 10, 0, Loading(0, skip_bad=True)
     ) as training:
         inputs = {"evaluation": (data.val, list(evaluation)), "training": (data.train, list(training.epoch(0)))}
     for name, (split, batches) in inputs.items():

@@ -65,20 +65,20 @@ def _loaded(folder: Path, contents: Dict[str, bytes], item: Tuple[bytes, str, st
 
 def _kept_index(folder: Path, rng: random.Random) -> str:
     """A damaged index in the cache is ignored: the split is that of the folder."""
-    from shared.imagenet import file_index
+    from shared.imagenet import dataset
     from shared.imagenet.split import scan
 
     root = _write_set(folder / "images", rng) / "train"
     for path in [root, *root.iterdir()]:
         os.utime(str(path), (1e9, 1e9))
     fresh = scan(str(root))
-    state = file_index._state(str(root))
-    content = file_index._pack(fresh, state[1])
+    state = dataset._state(str(root))
+    content = dataset._pack(fresh, state[1])
     inputs = [mutated(content, content, rng) for _ in range(PER_ROUND)]
 
     def same(item: Tuple[bytes, str]) -> str:
         try:
-            found = file_index._unpack(item[0], str(root), state[0], state[1])
+            found = dataset._unpack(item[0], str(root), state[0], state[1])
         except Exception:  # the index is rebuilt
             return ""
         alike = found.fingerprint == fresh.fingerprint and found.names == fresh.names

@@ -155,7 +155,7 @@ def _set_up(target: Path, state: Any) -> str:
     setup = RunSetup.from_config(RunConfig.from_argv(["train", "--resume", str(target), "--device", "cpu"]))
     resumed = setup.resumed_state
     assert resumed is not None
-    progress, clock = Progress(**resumed["progress"]), Clock.from_state(resumed["clock"])
+    progress, clock = Progress(**resumed["progress"]), Clock(state=resumed["clock"])
     clock.summary()
     setup.recipe.schedule.at(progress.epoch)
     assert setup.plan.total_steps > 0

@@ -83,7 +83,7 @@ def _variables_run_nothing(folder: Path, rng: random.Random) -> str:
 def _checkout(folder: Path) -> Path:
     """The scripts in a folder whose name has a space, a quote and a command, and a program that replaces Python."""
     checkout = folder / "a 'check$(touch escaped)out"
-    for name in [*launchers(), "scripts/python_env.sh", "scripts/ascend_env.sh", "scripts/documented_launcher.sh"]:
+    for name in [*launchers(), "scripts/python_env.sh", "scripts/documented_launcher.sh"]:
         target = checkout / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tensorflow")
 
-from shared.cli.signals import Interrupts, Stopped  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.metrics import Metrics  # noqa: E402
+from shared.system.signals import Interrupts, Stopped  # noqa: E402
 from tf_seresnet.devices import probe  # noqa: E402
 from tf_seresnet.devices.npu import environment as npu_environment  # noqa: E402
 from tf_seresnet.devices.npu import hccl, launch  # noqa: E402

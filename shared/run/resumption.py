@@ -1,0 +1,49 @@
+"""What may differ between a run and its continuation: refused where it would be another run, else a line in the log."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional
+
+from shared.class_names import Classes
+from shared.errors import UsageError
+from shared.imagenet.layout import some
+
+# How to restore a setting that changes rounding.
+_REMEDIES = {
+    "threads": "start with OMP_NUM_THREADS={0} (under TensorFlow TF_NUM_INTRAOP_THREADS={0})",
+    "memory_format": "give --memory-format {0}",
+}
+_DEFAULT_REMEDY = "where that matters, restore the earlier setting"
+
+
+def check_same_data(stored: Dict[str, Any], fingerprint: str, classes: Classes, path: str) -> None:
+    """Raise UsageError unless the data set at `path` has the fingerprint and the classes of a state's `data`."""
+    what, before, now = "", stored.get("classes"), classes.names
+    if fingerprint == stored["fingerprint"]:
+        if before is None or not classes.named or tuple(before) == now:
+            return
+        changes = [f"{index} is {new} and was {old}" for index, (old, new) in enumerate(zip(before, now)) if old != new]
+        what = f", its classes are others ({some(changes or [f'{len(now)} and were {len(before)}'])})"
+    remedy = "give that one with --data-path, or start a new run with --checkpoint"
+    raise UsageError(f"{path} is not the data set that the run was trained on{what}; {remedy}")
+
+
+def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Optional[int]) -> None:
+    """Raise UsageError where a run that is so far is to be continued to an end that lies behind it."""
+    begun = progress["epoch"] + (progress["step_in_epoch"] > 0)
+    ends = ("--epochs", epochs, begun, "epoch"), ("--max-steps", max_steps, progress["step"], "step")
+    for option, end, done, what in ends:
+        if end is not None and end < done:
+            wrong = f"the run is in {what} {done} already and {option} {end} lies before that"
+            raise UsageError(f"{wrong}; give {option} {done} or more, or evaluate it with the mode evaluate")
+
+
+def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
+    """A line per setting of the order of additions that differs from `before`; one missing on a side is skipped."""
+    effect = "changes floating-point rounding: it will not be bit-identical to an uninterrupted run"
+    return [
+        f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {before[name]}, which {effect};"
+        f" {_REMEDIES.get(name, _DEFAULT_REMEDY).format(before[name])}"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name]
+    ]

@@ -1,0 +1,64 @@
+"""Another run is refused; what rounds otherwise is said, one line each, with the way back."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.class_names import Classes
+from shared.errors import UsageError
+from shared.run.resumption import check_same_data, refuse_less, rounding_changes
+
+BEFORE = {"threads": 4, "memory_format": "channels_last", "compiled": False, "device": "cpu, A"}
+
+
+def test_nothing_is_said_where_nothing_has_changed_or_nothing_is_known():
+    assert rounding_changes(BEFORE, dict(BEFORE)) == []
+    assert rounding_changes({}, BEFORE) == []
+
+
+def test_each_change_has_a_line_that_names_both_and_what_to_do():
+    lines = rounding_changes(
+        BEFORE, {"threads": 2, "memory_format": "contiguous", "compiled": True, "device": "cpu, A"}
+    )
+    assert len(lines) == 3
+    assert all("changes floating-point rounding" in line and "; " in line and "\n" not in line for line in lines)
+    compiled, memory_format, threads = lines
+    assert "compiled True and began with False" in compiled
+    assert "memory format contiguous and began with channels_last" in memory_format
+    assert memory_format.endswith("give --memory-format channels_last")
+    assert "OMP_NUM_THREADS=4" in threads
+
+
+@pytest.mark.parametrize(
+    ("so_far", "epochs", "steps", "says"),
+    [
+        ((8, 0, 80), 3, None, "in epoch 8 already and --epochs 3"),
+        ((7, 1, 71), 7, None, "epoch 8 already and --epochs"),
+        ((8, 0, 80), None, 79, "in step 80 already and --max-steps 79"),
+        ((8, 0, 80), 8, 80, ""),
+        ((7, 10, 80), 8, 80, ""),
+        ((7, 1, 71), 8, None, ""),
+        ((8, 0, 80), None, None, ""),
+        ((0, 0, 0), 1, 1, ""),
+    ],
+)
+def test_a_run_does_not_go_back(so_far, epochs, steps, says):
+    progress = dict(zip(("epoch", "step_in_epoch", "step"), so_far))
+    if not says:
+        refuse_less(progress, epochs, steps)
+        return
+    with pytest.raises(UsageError, match=says) as caught:
+        refuse_less(progress, epochs, steps)
+    assert str(caught.value).count("; ") == 1
+
+
+def test_a_run_goes_on_with_the_names_that_it_had():
+    check_same_data({"fingerprint": "f", "classes": None}, "f", Classes(("a", "b")), "DIR")
+    check_same_data({"fingerprint": "f", "classes": ["a", "b"]}, "f", Classes(("a", "b")), "DIR")
+    check_same_data({"fingerprint": "f", "classes": ["a", "b"]}, "f", Classes.numbered(2), "DIR")
+    with pytest.raises(UsageError, match=r"DIR .* others \(0 is b and was a, 1 is a and was b\); give that one"):
+        check_same_data({"fingerprint": "f", "classes": ["a", "b"]}, "f", Classes(("b", "a")), "DIR")
+    with pytest.raises(UsageError, match=r"others \(1 and were 2\)"):
+        check_same_data({"fingerprint": "f", "classes": ["a", "b"]}, "f", Classes(("a",)), "DIR")
+    with pytest.raises(UsageError, match=r"^DIR is not the data set that the run was trained on; give that one"):
+        check_same_data({"fingerprint": "f"}, "g", Classes(("a", "b")), "DIR")

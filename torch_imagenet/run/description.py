@@ -1,0 +1,221 @@
+"""What a run says of itself: in its log, in config.json, in its checkpoints and in its record.
+
+The lines of train.log have the form of the originals' (SENet154's), which their users' scripts read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import PIL
+import torch
+from torch import nn
+
+from shared.metrics import Metrics
+from shared.recipes import document
+from shared.recipes.imagenet import ImageNetRecipe
+from shared.results import record as records
+from shared.run import disk_errors, provenance, resumption
+from shared.run.folder import open_folder
+from shared.run.log import RunLog
+from shared.run.loop import Run
+from torch_imagenet.distributed.environment import job_name
+from torch_imagenet.networks.spec import parameters
+from torch_imagenet.run_setup import RunSetup, TrainingSetup
+from torch_imagenet.step.training_step import TrainingStep
+
+
+@contextlib.contextmanager
+def open_run(
+    setup: RunSetup, lines: Sequence[str], name: str = "", resumed: Optional[Path] = None
+) -> Iterator[Tuple[Path, RunLog]]:
+    """The folder of a run with its config.json, and its log, which begins with `lines`. Rank 0 alone writes.
+
+    A new folder is named after `name`, else the mode. The run of the checkpoint `resumed` stays where it is.
+    """
+    config, ranks, state = setup.config, setup.ranks, getattr(setup, "state", None)
+    folder, moved = ranks.broadcast_result(
+        lambda: open_folder("torch_imagenet", config.mode, name or config.mode, config.output_dir, resumed)
+    )
+    first_step = state["progress"]["step"] if state else 0
+    with RunLog(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
+        for line in [*moved, *lines]:
+            log.line(line)
+        if ranks.is_first:
+            disk_errors.optional(lambda: write_config(setup, folder), folder / "config.json", log)
+        yield folder, log
+
+
+def device_lines(setup: RunSetup) -> List[str]:
+    """The device and what the user should know about it."""
+    device = setup.device
+    head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
+    return [head, *[f"note: {note}" for note in device.notes]]
+
+
+def network_line(setup: RunSetup, network: nn.Module) -> str:
+    """One line about the network."""
+    return f"network: {setup.spec.text()}, {parameters(network):,} parameters"
+
+
+def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
+    """Log what is about to be trained."""
+    recipe, device = setup.recipe, setup.device
+    log.start(
+        recipe.to_json(),
+        dataset=setup.data.content.name,
+        device=f"{device.count} x {device.name}",
+        global_batch_size=setup.global_batch_size,
+        memory_format=setup.memory_format,
+    )
+    for line in [
+        *device_lines(setup),
+        network_line(setup, step.network),
+        f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.plan.steps_per_epoch} steps, batch"
+        f" {recipe.batch_size} per device ({setup.global_batch_size} in all), image size {recipe.image_size}, learning"
+        f" rate {recipe.schedule.describe()}",
+        *[f"note: {note}" for note in _notes(setup, step)],
+    ]:
+        log.line(line)
+
+
+def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
+    recipe, images = setup.recipe, setup.global_batch_size
+    yield from [line.strip() for line in document(recipe.name).splitlines() if "Documented:" in line][:1]
+    documented = recipe.batch_size * recipe.devices
+    if recipe.devices > 1 and images != documented:
+        yield (
+            f"the recipe's learning rate is for {recipe.devices} devices, {documented} images a step; here"
+            f" it is {images}: --accumulate {recipe.devices} makes them the same"
+        )
+    if recipe.label_smoothing:
+        classes = "all" if recipe.smoothing == "uniform" else "the wrong"
+        yield f"label smoothing {recipe.label_smoothing:g} over {classes} classes"
+    if step.loss_scale.is_enabled() and not step.optimizer.defaults.get("fused"):
+        yield "this optimizer leaves the loss scale to the host, which waits for the device after every step"
+    yield from [*recipe.schedule.remarks(), *resumption_notes(setup)]
+
+
+def resumption_notes(setup: TrainingSetup) -> List[str]:
+    """How the continuation of a resumed run differs from what the uninterrupted run would have been."""
+    if setup.state is None:
+        return []
+    before, epoch = ImageNetRecipe.from_json(setup.state["recipe"]).schedule, setup.state["progress"]["epoch"]
+    changes = resumption.rounding_changes(setup.state.get("arithmetic", {}), _rounding(setup))
+    return [*setup.recipe.schedule.prolonged(before, epoch), *changes]
+
+
+def step_line(run: Run, rate: float, speed: Dict[str, Any]) -> str:
+    """The step that was read last; `speed` is the throughput since the line before it."""
+    assert run.last is not None
+    loss, correct, correct5, images = run.last
+    parts = []
+    if speed:
+        parts = [f"Time: {speed['step_ms_p50'] / 1000:.3f}", f"FPS: {speed['images_per_second']:.3f}"]
+    parts += [f"Loss: {loss:.4f}", f"Acc@1: {100 * correct / images:.1f}", f"Acc@5: {100 * correct5 / images:.1f}"]
+    if "data_wait_share" in speed:
+        parts.append(f"Data: {100 * speed['data_wait_share']:.1f}%")
+    progress = run.progress
+    return f"E{progress.epoch + 1}-B{progress.step_in_epoch}/{run.plan.steps_per_epoch}\t\t" + "\t".join(parts)
+
+
+def epoch_line(epoch: int, speed: Dict[str, Any]) -> str:
+    """The training of an epoch, one-based."""
+    seconds = speed["step_ms_p50"] / 1000
+    return f"Training Epoch #{epoch}:\tAvg. Batch time: {seconds:.3f}\tAvg. FPS: {speed['images_per_second']:.3f}\t"
+
+
+def log_accuracy(log: RunLog, metrics: Metrics, epoch: Optional[int] = None) -> None:
+    """Log an evaluation at the end of a one-based epoch, or by itself."""
+    rule, head = "-" * 40, "" if epoch is None else f"Validation Epoch #{epoch}:\t"
+    for line in [rule, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", rule]:
+        log.line(line)
+
+
+def write_config(setup: RunSetup, folder: Path) -> None:
+    """config.json of this run. Raises OSError."""
+    provenance.write_config(
+        folder,
+        setup.recipe,
+        {"job": job_name()},
+        network=setup.spec.to_json(),
+        options=setup.config.to_json(),
+        device=setup.device.describe(),
+        global_batch_size=setup.global_batch_size,
+        data=_dataset(setup),
+        versions=_versions(),
+    )
+
+
+def for_checkpoint(setup: TrainingSetup) -> Dict[str, Any]:
+    """What a checkpoint must say so that evaluation and resumption need nothing else."""
+    described = setup.data.describe()
+    return {
+        "half": "torch_imagenet",
+        "mode": setup.config.mode,
+        "recipe": setup.recipe.to_json(),
+        "network": setup.spec.to_json(),
+        "data": {
+            **{name: described[name] for name in ("name", "path", "fingerprint")},
+            "order": setup.data.train.order,
+            "classes": described["classes"],
+        },
+        "device": setup.device.describe(),
+        "arithmetic": _rounding(setup),
+    }
+
+
+def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
+    """What decides how sums are rounded, besides the recipe; see `shared.run.resumption`."""
+    return {
+        "device": f"{setup.device.kind}, {setup.device.name}",
+        "memory_format": setup.memory_format,
+        "compiled": setup.config.compile,
+        "threads": None if setup.device.asynchronous else torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any) -> Dict[str, Any]:
+    """The record of a run of any mode that has begun at the time `begin`, with its own `parts`."""
+    started = datetime.datetime.fromtimestamp(begin, datetime.timezone.utc)
+    return records.build_record(
+        half="torch_imagenet",
+        mode=setup.config.mode,
+        network=setup.spec.name,
+        recipe=setup.recipe.name,
+        image_size=setup.recipe.image_size,
+        dataset=_dataset(setup),
+        device=setup.device.describe(),
+        machine=provenance.machine(),
+        precision=setup.precision.name,
+        parameters=parameters(network),
+        versions=_versions(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.time() - begin,
+        **parts,
+    )
+
+
+def of_steps(setup: RunSetup) -> Dict[str, Any]:
+    """The parts of the record of a mode that takes training steps."""
+    return {
+        "batch_size": setup.recipe.batch_size,
+        "global_batch_size": setup.global_batch_size,
+        "memory_format": setup.memory_format,
+        "compiled": setup.config.compile,
+    }
+
+
+def _dataset(setup: RunSetup) -> Dict[str, Any]:
+    return setup.data.describe() if setup.data is not None else {"name": "synthetic"}
+
+
+def _versions() -> Dict[str, str]:
+    """What the numbers depend on."""
+    return provenance.versions(torch=torch.__version__, numpy=np.__version__, pillow=PIL.__version__)
