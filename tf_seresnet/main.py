@@ -41,8 +41,8 @@ def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
 MODES: Dict[str, Mode] = {
     "train": _on_devices,
     "evaluate": _on_devices,
-    "check-port": _on_devices,
     "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
+    "check-port": _on_devices,
     "summary": lambda config, interrupts: summary(config),
 }
 

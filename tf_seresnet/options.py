@@ -33,9 +33,6 @@ class RunConfig(DeviceConfig):
     # -- Evaluation --------------------------------------------------------------------------------------------
     eval_batch_size: Optional[int]  # images per device
     test_iteration: Optional[int]  # batches per evaluation
-    # -- check-port --------------------------------------------------------------------------------------------
-    save_trace: Optional[str]
-    against: Optional[str]
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
     train_url: Optional[str]
@@ -67,9 +64,6 @@ def parser() -> Parser:
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
     add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
     add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
-    add = functools.partial(result.add_argument_group("check-port").add_argument, type=expanded, metavar="FILE")
-    add("--save-trace", help="check-port: write the recorded step, to compare elsewhere")
-    add("--against", help="check-port: compare with a recorded step, its weights and batch")
     add_options(result.add_argument_group("device"))
     # The documented flags of the original's modelart_senet.py.
     add = functools.partial(result.add_argument_group("ModelArts").add_argument, type=expanded)

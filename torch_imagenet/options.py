@@ -79,9 +79,6 @@ class RunConfig(CommonConfig):
     npu_fused_sgd: bool
     npu_jit_compile: bool
     npu_internal_format: bool
-    # The comparison of a port.
-    save_trace: Optional[str]
-    against: Optional[str]
     # More files.
     log_file: Optional[str]
     original_names: bool
@@ -117,9 +114,6 @@ def parser() -> Parser:
     add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
     profile = ("--profile", "--prof", "--run-prof")
     add(*profile, dest="mode_flag", action="store_const", const="profile", help="the mode profile")
-    add = result.add_argument_group("check-port").add_argument
-    add("--save-trace", type=expanded, metavar="FILE", help="write the recorded step, to compare it elsewhere")
-    add("--against", type=expanded, metavar="FILE", help="compare with a recorded step, on its weights and batch")
     add = result.add_argument_group("more files").add_argument
     add("--log-file", "-log", type=expanded, metavar="FILE", help="default: train.log in the output folder")
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")

@@ -168,6 +168,8 @@ class CommonConfig:
     save_steps: Optional[int]
     keep: int  # numbered checkpoints
     print_freq: int  # steps per log line
+    save_trace: Optional[str]
+    against: Optional[str]
     # The limits of the device
     peak_flops: Optional[float]
     memory_bandwidth: Optional[float]
@@ -263,3 +265,5 @@ def _add_files(group: Any, print_freq: int) -> None:
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
     spellings, steps = ("--print-freq", "--print_freq", "-p"), "steps per log line"
     add(*spellings, type=number(int, 1), default=print_freq, metavar="N", help=steps)
+    add("--save-trace", type=expanded, metavar="FILE", help="check-port: write the recorded step, to compare elsewhere")
+    add("--against", type=expanded, metavar="FILE", help="check-port: compare with a recorded step's weights and batch")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +94,7 @@ def test_given_weights(check, finished):
         ("--against OWN --depth 14", "leave out --depth"),
         ("--resume NONE", "--checkpoint instead of --resume"),
         ("--num-devices 2", "leave out --num-devices"),
+        ("--layers keras --loss-scale 8", "no --loss-scale"),
     ],
 )
 def test_what_cannot_be_compared(words, message, check, tmp_path, capsys):
@@ -103,6 +106,41 @@ def test_what_cannot_be_compared(words, message, check, tmp_path, capsys):
         words = words.replace(name, str(tmp_path / name))
     assert check("--device", "cpu", *words.split())[0] == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.once
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_the_keras_model_against_a_graph(backend, check, tmp_path, sample_folder):
+    for package in ("keras", backend):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    path = tmp_path / "graph.trace"
+    assert check(*SHORT, "--save-trace", str(path))[0] == 0
+    words = ["--device", "cpu", "--layers", "keras", "--against", str(path), "--output-dir", str(tmp_path / "keras")]
+    command = [sys.executable, "tf_seresnet/main.py", "check-port", "--data-path", str(sample_folder), *words]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    ended = subprocess.run(command, cwd=str(ROOT), env=environment, stdout=subprocess.PIPE, check=False)
+    assert ended.returncode == 0, ended.stdout.decode()
+    sides = json.loads((tmp_path / "keras" / "port.json").read_text())["sides"]
+    assert [found["description"]["layers"] for found in sides.values()] == [f"keras on {backend}", "core"]
+    stages = [{one["stage"] for one in found["checks"]} for found in sides.values()]
+    assert stages[0] - stages[1] == {"weights"}  # those of the trace are what both begin with
+
+
+# NumPy 2.4 warns about Keras's own conversion of TensorFlow variables.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.slow
+@pytest.mark.once
+def test_another_epsilon_in_the_keras_model(check, monkeypatch):
+    pytest.importorskip("keras", minversion="3")
+    monkeypatch.setattr("tf_seresnet.keras.layers.BATCH_NORM_EPSILON", 1e-5)
+    status, folder = check(*SHORT, "--layers", "keras", "--max-steps", "1")
+    assert status == 3
+    (side,) = json.loads((folder / "port.json").read_text())["sides"].values()
+    assert (side["first"]["layer"], side["first"]["quantity"]) == ("BatchNorm", "output")
+    wrong = {cause["layer"] for cause in side["causes"]}
+    assert wrong - {""} == {"BatchNorm"} | {f"BatchNorm_{number}" for number in range(1, 7)}
 
 
 def _other_python():

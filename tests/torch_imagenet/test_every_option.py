@@ -180,6 +180,8 @@ ELSEWHERE = {
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
     "--local-rank": "distributed/test_environment.py",
+    "--save-trace": "test_check_port.py",
+    "--against": "test_check_port.py",
 }
 
 
