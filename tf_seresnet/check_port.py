@@ -39,6 +39,7 @@ from tf_seresnet.step.network import NetworkSpec
 DIFFERS = 3  # the exit status where rounding does not explain a difference
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
+DESCRIBED = ("network", "recipe", "normalisation", "compute_dtype", "loss_scale", "learning_rate")  # in a trace
 KERAS = "keras"  # the layer set that is no graph's
 ROUNDED_RUNS = 3  # which show how far rounding takes the losses
 
@@ -143,10 +144,16 @@ def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:
 
 
 def _check_fits(config: RunConfig, against: Trace) -> None:
-    """Raise UsageError for a trace of the other half, and for options that contradict a trace."""
+    """Raise UsageError for a trace of the other half or without a part, and for options that contradict a trace."""
     half = against.description.get("half")
     if half != "tf_seresnet":
         raise UsageError(f"{config.against} is a trace of {half}; compare it there")
+    tensors = ["images", "labels", "losses", *(f"crop/{name}" for name in rng.Crops._fields)]
+    tensors += [call.key("output") for call in against.calls]
+    missing = [name for name in DESCRIBED if name not in against.description]
+    missing += [name for name in tensors if name not in against.tensors]
+    if missing or not against.calls:
+        raise UsageError(f"{config.against} has no {(missing or ['calls'])[0]}; write it again with --save-trace")
     for name in config.given(("depth", "variant", "batch_size", "checkpoint")):
         option = "--" + name.replace("_", "-")
         raise UsageError(f"the network, its weights and the batch are those of {config.against}; leave out {option}")

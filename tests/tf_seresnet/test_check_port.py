@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.port_check.trace import read_trace, write_trace
+from shared.port_check.trace import LayerCall, Trace, read_trace, write_trace
 
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 
+from tf_seresnet.check_port import DESCRIBED  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 
+VERSION = tuple(int(part) for part in tf.__version__.split(".")[:2])
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = "--device cpu --recipe sample --variant paper --depth 8".split()
 
@@ -91,18 +93,21 @@ def test_given_weights(check, finished):
     [
         ("--against NONE", "cannot be read"),
         ("--against OTHER", "is a trace of torch_imagenet; compare it there"),
-        ("--against OWN --depth 14", "leave out --depth"),
+        ("--against OWN", "has no recipe; write it again"),
+        ("--against WHOLE --depth 14", "leave out --depth"),
         ("--resume NONE", "--checkpoint instead of --resume"),
         ("--num-devices 2", "leave out --num-devices"),
         ("--layers keras --loss-scale 8", "no --loss-scale"),
     ],
 )
 def test_what_cannot_be_compared(words, message, check, tmp_path, capsys):
-    from shared.port_check.trace import Trace
-
-    for name, half in (("OTHER", "torch_imagenet"), ("OWN", "tf_seresnet")):
-        write_trace(tmp_path / name, Trace({"half": half, "network": {}}))
-    for name in ("NONE", "OTHER", "OWN"):
+    described = dict.fromkeys(DESCRIBED, {})
+    parts = ("images", "labels", "losses", "crop/top", "crop/left", "crop/flip", "output/images/0")
+    tensors, calls = dict.fromkeys(parts, np.zeros(1)), [LayerCall("images", 0, "", "float32", "float32")]
+    write_trace(tmp_path / "OTHER", Trace({"half": "torch_imagenet"}))
+    write_trace(tmp_path / "OWN", Trace({"half": "tf_seresnet", "network": {}}))
+    write_trace(tmp_path / "WHOLE", Trace({"half": "tf_seresnet", **described}, calls, tensors))
+    for name in ("NONE", "OTHER", "OWN", "WHOLE"):
         words = words.replace(name, str(tmp_path / name))
     assert check("--device", "cpu", *words.split())[0] == 2
     assert message in capsys.readouterr().err
@@ -141,6 +146,22 @@ def test_another_epsilon_in_the_keras_model(check, monkeypatch):
     assert (side["first"]["layer"], side["first"]["quantity"]) == ("BatchNorm", "output")
     wrong = {cause["layer"] for cause in side["causes"]}
     assert wrong - {""} == {"BatchNorm"} | {f"BatchNorm_{number}" for number in range(1, 7)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(VERSION not in ((1, 15), (2, 6)), reason="the Ascend adapters exist for TensorFlow 1.15 and 2.6")
+def test_the_stand_in_npu_with_a_dynamic_loss_scale(tmp_path, sample_folder):
+    """It computes in float32 where it may compute in float16, as a real one does for some layers."""
+    stand_in = ROOT / "tests" / "fakes" / ("tf115_npu_bridge" if VERSION == (1, 15) else "tf26_npu_device")
+    words = ["--device", "npu", "--precision", "O1", *SHORT[2:], "--data-path", str(sample_folder)]
+    command = [sys.executable, "tf_seresnet/main.py", "check-port", *words, "--output-dir", str(tmp_path / "npu")]
+    environment = dict(os.environ, PYTHONPATH=str(stand_in), NPU_STAND_IN_RECORD=str(tmp_path / "sessions"))
+    ended = subprocess.run(command, cwd=str(ROOT), env=environment, stdout=subprocess.PIPE, check=False)
+    assert ended.returncode == 0, ended.stdout.decode()
+    (side,) = json.loads((tmp_path / "npu" / "port.json").read_text())["sides"].values()
+    assert side["agrees"]
+    assert side["description"]["loss_scale"] == 2.0**32
+    assert side["description"]["device"]["kind"] == "npu"
 
 
 def _other_python():

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from shared.errors import UsageError
 from shared.port_check import tolerance
 from shared.port_check.findings import Check, compare
 from shared.port_check.trace import LayerCall, Trace
@@ -81,7 +82,10 @@ class ReferenceLayers(NumpyLayers):
 
     def _operands(self, call: Call) -> Dict[str, np.ndarray]:
         arrays = {operand: value.array for operand, value in call.inputs.items()}
-        arrays.update({operand: self._trace.tensors[f"before/{name}"] for operand, name in call.weights.items()})
+        for operand, name in call.weights.items():
+            if f"before/{name}" not in self._trace.tensors:
+                raise UsageError(f"the trace has no weights {name}; it is of another network")
+            arrays[operand] = self._trace.tensors[f"before/{name}"]
         return {operand: array.astype(np.float64) for operand, array in arrays.items()}
 
     def _gradient(self, call: Call, recorded: LayerCall, value: Value) -> np.ndarray:
