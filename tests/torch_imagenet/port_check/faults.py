@@ -142,7 +142,7 @@ def setup(level: str, device: Optional[Device] = None, recipe: Optional[ImageNet
     scale = "64" if level == "O1" else None
     recipe = recipe or recipes.get("se_resnet50_1p").override(label_smoothing=0.1, smoothing="uniform")
     recipe = recipe.override(precision=level, loss_scale=scale)
-    spec, device = NetworkSpec("se_resnet50", CLASSES), device or open_device("cpu")
+    spec, device = NetworkSpec(recipe.network, CLASSES), device or open_device("cpu")
     return RunSetup(RunConfig.from_argv([]), device, ALONE, recipe, spec, precision(level), None)
 
 
