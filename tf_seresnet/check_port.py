@@ -33,8 +33,8 @@ from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory, error_
 from tf_seresnet.run import description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
+from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation
-from tf_seresnet.step.network import NetworkSpec
 
 DIFFERS = 3  # the exit status where rounding does not explain a difference
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise

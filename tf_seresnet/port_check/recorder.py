@@ -16,8 +16,8 @@ from tf_seresnet.network import Layers, se_resnet
 from tf_seresnet.port_check.reference import IMAGES
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
+from tf_seresnet.step.graph import LAYER_SETS, NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput
-from tf_seresnet.step.network import LAYER_SETS, NetworkSpec
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
