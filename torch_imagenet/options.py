@@ -19,7 +19,7 @@ from torch_imagenet.networks.registry import NETWORKS
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "check-port", "summary")
+MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-port", "check-data", "summary")
 
 
 @dataclass(frozen=True)
