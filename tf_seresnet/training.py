@@ -73,7 +73,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                         if run.should_save():
                             run.save()
                         log_lines.log_advice(run, setup)
-                    run.log_epoch()
+                    run.log_epoch(functools.partial(log_lines.seconds_line, setup.global_batch_size))
                     examples = MostConfident()
                     count = functools.partial(evaluation.count_images, session, setup, inference, interrupts, examples)
                     metrics = run.evaluate(count)

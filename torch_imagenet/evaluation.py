@@ -32,6 +32,7 @@ from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
+from torch_imagenet.run.log_lines import log_lines
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.run_setup import RunSetup
 from torch_imagenet.step import not_finite
@@ -130,7 +131,8 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
                 evaluator.write_examples(folder)
         if not ranks.is_first:
             return
-        description.log_accuracy(log, metrics)
+        form = log_lines(setup)
+        log.lines(form.evaluation(metrics))
         log.evaluation(weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
@@ -140,6 +142,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
             setup, network, begin, batch_size=setup.eval_batch_size, evaluation=evaluation
         )
         records.finish(log, folder, record, metrics)
+        log.lines(form.last())
 
 
 def _weights(config: RunConfig) -> FoundWeights:

@@ -23,6 +23,7 @@ from torch_imagenet.evaluation import Evaluator
 from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInput, TrainingInput
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
+from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run_setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
@@ -45,6 +46,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
     with description.open_run(setup, lines, name, found.folder if found else None) as (folder, log):
         description.log_setup(log, setup, step)
+        form = log_lines(setup)
         log.line(f"output: {folder}")
 
         # -- Train and evaluate --------------------------------------------------------------------------------
@@ -57,10 +59,10 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
         with batches, images, run:
             evaluator = Evaluator(setup, images, interrupts, log)
-            for epoch in run.epochs():
-                _train_epoch(run, setup, step, batches, bad)
+            for _ in run.epochs():
+                _train_epoch(run, setup, step, batches, bad, form)
                 metrics = run.evaluate(partial(step.evaluate, evaluator.count))
-                description.log_accuracy(log, metrics, epoch + 1)
+                log.lines(form.evaluation(metrics, run))
                 best = run.end_epoch(metrics)
                 if config.original_names and ranks.is_first:
                     also = partial(checkpoints.save_with_original_names, folder, setup, step, run.progress, best)
@@ -72,29 +74,32 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         # -- Record --------------------------------------------------------------------------------------------
         if ranks.is_first:
             _record(setup, run, step, metrics, begin, len(bad.known), len(evaluator.bad.known))
+            log.lines(form.last())
 
 
-def _train_epoch(run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages) -> None:
+def _train_epoch(
+    run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages, form: LogLines
+) -> None:
     """What is left of this epoch's training."""
     epoch = run.progress.epoch
     rate = setup.recipe.schedule.at(epoch)
-    for group in run.steps(partial(_groups, run, setup, batches, bad, rate)):
+    if run.progress.step_in_epoch == 0 and run.progress.step < run.plan.total_steps:
+        run.log.line(form.before_epoch(epoch, rate))
+    for group in run.steps(partial(_groups, run, setup, batches, bad)):
         position = run.progress.step_in_epoch + run.ahead
         run.count(step.run(group, rate, epoch, position) if group else step.left_out())
         if run.should_sync():  # the one place that waits for the device
             run.read()
         if run.should_log():
-            run.log_step(rate, description.step_line, **step.loss_scale.events())
+            run.log_step(rate, form.step, **step.loss_scale.events())
         else:
             run.log.advance_bar()
         if run.should_save():
             run.save()
-    run.log_epoch(description.epoch_line)
+    run.log_epoch(form.after_epoch)
 
 
-def _groups(
-    run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImages, rate: float
-) -> Iterator[List[Batch]]:
+def _groups(run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImages) -> Iterator[List[Batch]]:
     """The batches of each step that is left of the epoch, those without enough images left out."""
     epoch, done, size, least = (
         run.progress.epoch,
@@ -102,8 +107,6 @@ def _groups(
         setup.recipe.accumulate,
         setup.least_batch,
     )
-    if done == 0:
-        run.log.line(f"Learning rate of epoch #{epoch + 1} is {rate:.5f}")
     batches = images.epoch(epoch, done * size)
     while True:
         group = list(itertools.islice(batches, size))

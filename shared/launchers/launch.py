@@ -50,8 +50,10 @@ def launch(plan: Plan, interrupts: Interrupts) -> None:
             raise UsageError(f"main.py was killed (out of memory?); continue with --resume={plan.run}, or start again")
         if status:
             raise SystemExit(status)
-        elsewhere = ["note: the results are where --node_rank is 0"]
-        tee.lines(_write_results(plan, time.time() - begin) if plan.first else elsewhere)
+        if plan.first:
+            tee.console_lines(_write_results(plan, time.time() - begin))
+        else:
+            tee.lines(["note: the results are where --node_rank is 0"])
 
 
 def _write_results(plan: Plan, seconds: float) -> List[str]:
@@ -92,6 +94,10 @@ class Tee:
             with self._lock:
                 self._log.write(lines + newline)
             self._say_notes()
+        self._show(console, data)
+
+    @staticmethod
+    def _show(console: TextIO, data: bytes) -> None:
         try:
             console.buffer.write(data)
             console.flush()
@@ -101,6 +107,10 @@ class Tee:
     def lines(self, lines: Sequence[str]) -> None:
         """Write these lines to standard output and the log."""
         self.write(self.out, encoded("".join(f"{line}\n" for line in lines)))
+
+    def console_lines(self, lines: Sequence[str]) -> None:
+        """Write these lines to standard output alone: the log ends as the command's output does."""
+        self._show(self.out, encoded("".join(f"{line}\n" for line in lines)))
 
     def _say_notes(self) -> None:
         while self._notes:

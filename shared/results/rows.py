@@ -71,6 +71,7 @@ def _measured(runs: Sequence[Record]) -> Row:
         steps=first.get("steps_completed") if trained and not epochs else None,
         top1=_mean(top1),
         top1_std=_deviation(top1),
+        error=100 - statistics.mean(top1) if top1 and _family(first) == "se_resnet110" else None,
         top5=_mean(top5),
         top5_std=_deviation(top5),
         images_per_second=_mean(values("throughput", "images_per_second")),

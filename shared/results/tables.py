@@ -11,7 +11,7 @@ import textwrap
 import unicodedata
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from shared.results.documented import Row
+from shared.results.documented import Documented, Row
 
 WIDTH = 120  # of the text table, in columns of a terminal
 FORMATS = ("text", "markdown", "csv", "json")
@@ -23,7 +23,7 @@ COLUMNS: Tuple[Tuple[str, str, str, Callable[[Row], str]], ...] = (
     ("prec.", "precision", "精度模式", lambda row: row.precision or "-"),
     ("batch", "batch", "批大小", lambda row: _decimals(row.batch_size)),
     ("epochs", "epochs", "轮数", lambda row: f"{row.steps} st." if row.steps else _decimals(row.epochs)),
-    ("top-1", "top-1 (%)", "Top-1 (%)", lambda row: _accuracy(row.top1, row.top1_std, row.dataset)),
+    ("top-1", "top-1 (%)", "Top-1 (%)", lambda row: _top1(row)),
     ("top-5", "top-5 (%)", "Top-5 (%)", lambda row: _accuracy(row.top5, row.top5_std, row.dataset)),
     ("images/s", "images/s", "图像/秒", lambda row: _decimals(row.images_per_second, 1)),
     ("ms/step", "ms/step", "毫秒/步", lambda row: _decimals(row.step_ms, 1)),
@@ -48,7 +48,15 @@ TITLES = {
 
 
 def _decimals(value: Optional[float], digits: int = 0) -> str:
+    """A documented number has its document's digits."""
+    if isinstance(value, Documented):
+        return str(value)
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _top1(row: Row) -> str:
+    error = "" if row.error is None else f" (error {_decimals(row.error, 2)})"
+    return _accuracy(row.top1, row.top1_std, row.dataset) + error
 
 
 def _accuracy(value: Optional[float], deviation: Optional[float], dataset: str) -> str:

@@ -83,7 +83,7 @@ class Clock:
         self._warmup_left = warmup_steps
         self._pauses_open = 0
         self._paused_seconds = 0.0
-        self._run, self._window, self._lap = _Totals(), _Totals(), _Totals()
+        self._run, self._window, self._lap, self._warm_up = _Totals(), _Totals(), _Totals(), _Totals()
         if state is not None:
             sums = {field.name: state[field.name] for field in dataclasses.fields(_Totals)}
             shortest = math.inf if sums["shortest"] is None else sums["shortest"]
@@ -109,6 +109,7 @@ class Clock:
         self._last, self._paused_seconds = now, 0.0
         if self._warmup_left:
             self._warmup_left = max(0, self._warmup_left - count)
+            self._warm_up.add(count, images, seconds, data_wait_seconds)
             return
         for totals in (self._run, self._window, self._lap):
             totals.add(count, images, seconds, data_wait_seconds)
@@ -137,4 +138,13 @@ class Clock:
     def lap(self) -> Dict[str, Any]:
         """The same over the steps since the last call of this one, for the lines of an epoch."""
         summary, self._lap = self._lap.summary(), _Totals()
+        return summary
+
+    def lap_so_far(self) -> Dict[str, Any]:
+        """What `lap` would return."""
+        return self._lap.summary()
+
+    def warm_up(self) -> Dict[str, Any]:
+        """The same over the steps of the warm-up since the last call: for log lines, and part of no throughput."""
+        summary, self._warm_up = self._warm_up.summary(), _Totals()
         return summary

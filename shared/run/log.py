@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Set, TextIO
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, TextIO
 
 import numpy as np
 
@@ -96,6 +96,11 @@ class RunLog:
             pass
         while self._notes:
             self.line(self._notes.pop(0))
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Write these lines as `line` does."""
+        for text in texts:
+            self.line(text)
 
     def event(
         self,

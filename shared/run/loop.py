@@ -260,13 +260,14 @@ class Run:
     def _evaluation_is_due(self) -> bool:
         return self.progress.step_in_epoch >= self.plan.steps_per_epoch
 
-    def log_epoch(self, line: Optional[Callable[[int, Dict[str, Any]], str]] = None) -> None:
+    def log_epoch(self, line: Optional[Callable[[int, Dict[str, Any]], Optional[str]]] = None) -> None:
         """Log the throughput of this epoch's training; `line(epoch, throughput)` words it, its epoch one-based."""
         summary = self.clock.lap()
         if not summary:
             return
-        if line is not None:
-            self.log.line(line(self.progress.epoch + 1, summary))
+        text = line(self.progress.epoch + 1, summary) if line is not None else None
+        if text is not None:
+            self.log.line(text)
         if self.plan.roofline_seconds:
             self.log.line(roofline.reached(self.plan.roofline_seconds, summary))
 

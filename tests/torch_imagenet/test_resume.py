@@ -117,7 +117,7 @@ def test_a_process_that_is_told_to_stop_leaves_a_checkpoint_that_goes_on(undistu
     folder = tmp_path / "run"
     words = [*undisturbed.options, "--output-dir", str(folder)]
     stopped = Job([DRIVER, *words], tmp_path / "stopped", real=True)
-    stopped.wait_for("E1-B2/")
+    stopped.wait_for("Epoch: [0][1/")
     stopped.process.send_signal(signal.SIGTERM)
     assert stopped.end() == 143, stopped.text
     assert "continue exactly with --resume" in stopped.text

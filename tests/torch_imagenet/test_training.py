@@ -47,14 +47,9 @@ def test_the_record(trained, tiny):
 
 def test_the_documented_lines(trained):
     text = (trained.folder / "train.log").read_text()
-    assert "E1-B1/5\t\t" in text
-    assert "\tLoss: " in text
-    assert "\tAcc@1: " in text
-    assert "FPS: " in text
-    assert "Data: " in text
-    assert "Training Epoch #2:\tAvg. Batch time: " in text
-    assert "Validation Epoch #2:\tAvg. Acc@1: " in text
-    assert "Learning rate of epoch #1 is 0.05000" in text
+    assert "\nEpoch: [0][0/5]\tTime " in text  # in the warm-up too
+    assert "FPS@all " in text
+    assert "\n=> Epoch[0] Setting lr: 0.0500\n" in text
     assert "output: " in text
 
 

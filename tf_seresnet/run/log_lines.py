@@ -30,6 +30,14 @@ def step_line(run: Run, rate: float, speed: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def seconds_line(images: int, epoch: int, speed: Mapping[str, Any]) -> str:
+    """The seconds of a step of so many images, by themselves: the mean of an epoch.
+
+    The original prints those of each step, and its scripts divide the batch size by the last such line.
+    """
+    return f"{images / speed['images_per_second']:.6f}"
+
+
 def epoch_line(run: Run, metrics: Metrics) -> str:
     """The line of the epoch just trained and evaluated."""
     progress = run.progress

@@ -1,7 +1,4 @@
-"""What a run says of itself: in its log, in config.json, in its checkpoints and in its record.
-
-The lines of train.log have the form of the originals' (SENet154's), which their users' scripts read.
-"""
+"""What a run says of itself: at the start of its log, in config.json, in its checkpoints and in its record."""
 
 from __future__ import annotations
 
@@ -16,14 +13,12 @@ import PIL
 import torch
 from torch import nn
 
-from shared.metrics import Metrics
 from shared.recipes import document
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
 from shared.run.log import RunLog
-from shared.run.loop import Run
 from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
@@ -108,33 +103,6 @@ def resumption_notes(setup: TrainingSetup) -> List[str]:
     before, epoch = ImageNetRecipe.from_json(setup.state["recipe"]).schedule, setup.state["progress"]["epoch"]
     changes = resumption.rounding_changes(setup.state.get("arithmetic", {}), _rounding(setup))
     return [*setup.recipe.schedule.prolonged(before, epoch), *changes]
-
-
-def step_line(run: Run, rate: float, speed: Dict[str, Any]) -> str:
-    """The step that was read last; `speed` is the throughput since the line before it."""
-    assert run.last is not None
-    loss, correct, correct5, images = run.last
-    parts = []
-    if speed:
-        parts = [f"Time: {speed['step_ms_p50'] / 1000:.3f}", f"FPS: {speed['images_per_second']:.3f}"]
-    parts += [f"Loss: {loss:.4f}", f"Acc@1: {100 * correct / images:.1f}", f"Acc@5: {100 * correct5 / images:.1f}"]
-    if "data_wait_share" in speed:
-        parts.append(f"Data: {100 * speed['data_wait_share']:.1f}%")
-    progress = run.progress
-    return f"E{progress.epoch + 1}-B{progress.step_in_epoch}/{run.plan.steps_per_epoch}\t\t" + "\t".join(parts)
-
-
-def epoch_line(epoch: int, speed: Dict[str, Any]) -> str:
-    """The training of an epoch, one-based."""
-    seconds = speed["step_ms_p50"] / 1000
-    return f"Training Epoch #{epoch}:\tAvg. Batch time: {seconds:.3f}\tAvg. FPS: {speed['images_per_second']:.3f}\t"
-
-
-def log_accuracy(log: RunLog, metrics: Metrics, epoch: Optional[int] = None) -> None:
-    """Log an evaluation at the end of a one-based epoch, or by itself."""
-    rule, head = "-" * 40, "" if epoch is None else f"Validation Epoch #{epoch}:\t"
-    for line in [rule, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", rule]:
-        log.line(line)
 
 
 def write_config(setup: RunSetup, folder: Path) -> None:

@@ -163,14 +163,14 @@ def no_memory_in_a_session(folder: Path, rng: random.Random) -> str:
 def ends(half: str, how: str, folder: Path, rng: random.Random) -> str:
     """A single-process training is ended: no process remains, and it prints neither a traceback nor an error."""
     with tf_training(folder) if half == TF else torch_training(folder, tiny_images(), "--workers", "2") as job:
-        job.wait_for("step: 3/" if half == TF else "E1-B3/")
+        job.wait_for("step: 3/" if half == TF else "Epoch: [0][2/")
         return _ended(job, how)
 
 
 def ranks_end(how: str, folder: Path, rng: random.Random) -> str:
     """Likewise for two ranks with one data worker each."""
     with torch_training(folder, tiny_images(), "--distributed", "--num-devices", "2", "--workers", "1") as job:
-        job.wait_for("E2-B1/")
+        job.wait_for("Epoch: [1][0/")
         return _ended(job, how)
 
 

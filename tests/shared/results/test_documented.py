@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared import recipes
-from shared.results.documented import ROWS
+from shared.results.documented import ROWS, Documented
 
 COMPARED = ("network", "hardware", "epochs", "precision", "top1", "top5", "images_per_second")
 TABLES = [
@@ -41,6 +41,42 @@ def test_the_cifar_rows_are_those_of_the_document():
         ("1 x Ascend 910", 94.55, 91.0),
     ]
     assert [row.hours for row in rows.values()] == [None, None, 8.0]
+
+
+DIGITS = [  # top-1, top-5, images per second, ms per step and hours, as the documents print them; without empty rows
+    ("94.79", None, None, None, None),
+    ("94.79", None, None, "141", None),
+    ("94.55", None, None, "91", "8"),
+    ("79.130", "94.058", "955.433", None, None),
+    ("78.341", "93.945", "954.725", None, None),
+    ("78.100", "94.010", "949.309", None, None),
+    ("80.161", "94.879", "951.374", None, None),
+    ("78.599", "93.849", "1524.537", None, None),
+    ("80.048", "94.799", "1522.120", None, None),
+    (None, None, "747.41", None, None),
+    ("77.521", None, "5306.66", None, None),
+    (None, None, "45", None, None),
+    ("78.842", None, "353", None, None),
+    (None, None, "69", None, None),
+    ("79.625", None, "353", None, None),
+]
+
+
+def test_every_documented_number_has_the_digits_of_its_document():
+    numbers = [(row.top1, row.top5, row.images_per_second, row.step_ms, row.hours) for row in ROWS]
+    texts = [tuple(None if number is None else str(number) for number in row) for row in numbers]
+    assert [row for row in texts if any(row)] == DIGITS
+    assert [str(row.error) for row in ROWS if row.error is not None] == ["5.21", "5.21", "5.45"]
+    assert all(number is None or isinstance(number, Documented) for row in numbers for number in row)
+
+
+def test_footnotes_tell_the_document_from_the_program():
+    """A number of images behind an accuracy is in no document, nor is what the programs got wrong."""
+    for row in ROWS:
+        if row.images_evaluated:
+            assert any("not from its document: " in note for note in row.footnotes)
+        for note in row.footnotes:
+            assert note.startswith(("Read from ", "In the document: ", "The document ", "A later ed", "An older ed"))
 
 
 def _devices(row):

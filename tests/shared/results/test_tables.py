@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from shared.results.__main__ import main
+from shared.results.page.document import page
 from shared.results.record import build_record, write_record
 from shared.results.rows import rows
 from shared.results.tables import WIDTH, render
@@ -70,6 +72,7 @@ def test_without_records_everything_documented_stands_beside_not_measured():
 
 def test_a_measured_row_has_the_records_numbers():
     (row,) = _of("measured", [_record()])
+    assert row.error == 5.5
     assert (row.top1, row.top5, row.images_evaluated) == (94.5, 99.8, 10000)
     assert (row.images_per_second, row.step_ms, row.hours) == (5123.4, 24.96, 1.5)
     assert (row.hardware, row.precision, row.batch_size, row.epochs) == ("1 x Fast Card", "O0", 128, 160)
@@ -148,7 +151,7 @@ def test_the_text_fits_the_terminal_and_names_what_it_shows():
     ]
     text = render(rows(records))
     assert max(len(line) for line in text.splitlines()) <= WIDTH
-    for words in ("documented [", "measured ", "not measured", "94.79", "80.161", "5306.7", "[12] ", "top-1"):
+    for words in ("documented [", "measured ", "not measured", "94.79", "80.161", "5306.66", "[12] ", "top-1"):
         assert words in text
     assert all(f"[{number}]" in text for number in range(1, 13))
     assert text.endswith(".\n")
@@ -161,8 +164,20 @@ def test_csv_and_json_hold_the_same_full_numbers():
     assert len(from_json) == len(from_csv) == len(table)
     for one, other in zip(from_json, from_csv):
         assert (one["network"], one["kind"]) == (other["network"], other["kind"])
-        assert other["top1"] == ("" if one["top1"] is None else str(one["top1"]))
+        assert (other["top1"] and float(other["top1"])) == ("" if one["top1"] is None else one["top1"])
     assert 955.433 in [row["images_per_second"] for row in from_json]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "csv", "html"])
+def test_every_form_has_the_digits_of_the_documents(form):
+    text = page([]) if form == "html" else render(rows([]), form)
+    for digits in ("955.433", "949.309", "1522.120", "747.41", "5306.66", "79.130", "78.100", "94.010"):
+        assert re.search(rf"(?<![\d.]){re.escape(digits)}(?![\d.])", text), digits
+    for number in ("45", "69", "353", "141", "91", "8"):  # without a point that the documents do not have
+        assert re.search(rf"(?<![\d.]){number}(?![\d.])", text), number
+        assert not re.search(rf"(?<![\d.]){number}\.0(?!\d)", text), number
+    for error in ("5.21", "5.45"):
+        assert error in text
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

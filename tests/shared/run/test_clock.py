@@ -211,3 +211,18 @@ def test_laps_and_windows_do_not_disturb_each_other():
     assert clock.lap()["steps_timed"] == 1
     assert clock.window()["steps_timed"] == 2
     assert clock.summary()["steps_timed"] == 3
+
+
+def test_the_time_of_the_warm_up_is_for_the_log_alone():
+    now = Time()
+    clock = Clock(2, now)
+    _step(clock, now, 60)
+    assert clock.warm_up()["images_per_second"] == pytest.approx(128 / 60)
+    assert clock.warm_up() == {}  # since the last call
+    _step(clock, now, 2)
+    assert clock.warm_up()["steps_timed"] == 1
+    assert (clock.window(), clock.lap_so_far(), clock.summary()) == ({}, {}, {})
+    _step(clock, now, 1)
+    assert clock.warm_up() == {}
+    assert clock.lap_so_far()["images_per_second"] == clock.lap()["images_per_second"] == 128
+    assert clock.lap_so_far() == {}

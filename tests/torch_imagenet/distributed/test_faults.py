@@ -37,7 +37,7 @@ def undisturbed(data, tmp_path_factory):
 def _kill_one(job, number):
     """End a rank at a moment that nobody has chosen; which, follows from `number`."""
     draws = random.Random(number)
-    job.wait_for("E1-B1/8" if number % 2 else "output: ")
+    job.wait_for("Epoch: [0][0/8" if number % 2 else "output: ")
     time.sleep(draws.uniform(0, 2))
     ranks = job.ranks()
     if ranks:
@@ -82,8 +82,8 @@ def test_two_machines_train_together_and_survive_a_kill_on_either(data, undistur
                 "29533",
             ]
             jobs.append(Job(words, tmp_path / f"machine-{node}.out", namespace=machine.namespace))
-        jobs[0].wait_for("E1-B2/8")
-        assert "E1-B2/8" not in jobs[1].text  # the first machine writes
+        jobs[0].wait_for("Epoch: [0][1/8")
+        assert "Epoch: [0][1/8" not in jobs[1].text  # the first machine writes
         time.sleep(random.Random(number).uniform(0, 2))
         for pid in jobs[(number + 1) % 2].ranks():
             os.kill(pid, signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_two_machines_train_together_and_survive_a_kill_on_either(data, undistur
 
 def test_without_restarts_a_killed_rank_is_one_line(data, tmp_path):
     job = train(tmp_path / "run", data, *LONG[:-2], "--num-devices", "2", status=None)
-    job.wait_for("E1-B2/8")
+    job.wait_for("Epoch: [0][1/8")
     os.kill(job.ranks()[1], signal.SIGKILL)
     assert job.end() == 2
     assert job.text.splitlines()[-1].startswith("error: rank 1 was ended by SIGKILL")
@@ -106,7 +106,7 @@ def test_without_restarts_a_killed_rank_is_one_line(data, tmp_path):
 def test_a_rank_that_hangs_is_named(data, tmp_path):
     options = (*LONG[:-2], "--num-devices", "3", "--timeout", "5")
     job = train(tmp_path / "run", data, *options, status=None, real=True)  # of forked ones rank 1 says: rank 0
-    job.wait_for("E1-B2/5")
+    job.wait_for("Epoch: [0][1/5")
     stopped = job.ranks()[2]
     os.kill(stopped, signal.SIGSTOP)
     job.wait_for("error: ")

@@ -124,7 +124,7 @@ def test_ranks_of_a_scheduler_are_used_as_they_are(data, undisturbed, tmp_path, 
 @pytest.mark.parametrize("which", ["the launcher", "one rank"])
 def test_stopped_by_a_signal_and_resumed_is_the_undisturbed_run(data, undisturbed, tmp_path, which):
     job = train(tmp_path / "run", data, *LONG, status=None)
-    job.wait_for("E1-B3/6")
+    job.wait_for("Epoch: [0][2/6")
     pids = [job.process.pid] if which == "the launcher" else job.ranks()[1:]
     os.kill(pids[0], signal.SIGTERM)
     assert job.end() == 143, job.text
