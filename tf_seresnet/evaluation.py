@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from pathlib import Path
 from typing import Any, Tuple
@@ -13,9 +12,8 @@ import tensorflow as tf
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.run import disk_errors
 from shared.run.divergence import check_evaluation
-from shared.run.example_predictions import FILE, MostConfident, write_examples
+from shared.run.example_predictions import MostConfident, write_examples
 from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
@@ -127,8 +125,7 @@ def write_pictures(log: RunLog, folder: Path, most_confident: MostConfident, set
     def picture(index: int) -> Tuple[str, bytes]:
         return "image/png", png.encode(setup.data.test_images[index])
 
-    write = functools.partial(write_examples, folder, most_confident, setup.evaluated_classes.names, picture)
-    disk_errors.optional(write, folder / FILE, log)
+    write_examples(folder, log, most_confident, setup.evaluated_classes.names, picture)
 
 
 def _open_folder(config: RunConfig) -> Path:

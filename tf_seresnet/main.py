@@ -20,36 +20,26 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.summary import summary
 
 
-def _train(config: RunConfig, interrupts: Interrupts) -> None:
-    devices.load_tensorflow(config.device, config.xla)
-    from tf_seresnet.training import train
-
-    _on_devices(train, config, interrupts)
-
-
-def _evaluate(config: RunConfig, interrupts: Interrupts) -> None:
-    devices.load_tensorflow(config.device, config.xla)
-    from tf_seresnet.evaluation import evaluate
-
-    _on_devices(evaluate, config, interrupts)
-
-
-MODES: Dict[str, Mode] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
-    "summary": lambda config, interrupts: summary(config),
-}
-
-
-def _on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts) -> None:
+def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     """Run the mode in this process, or in one process per device where the device needs that."""
+    devices.load_tensorflow(config.device, config.xla)
+    from tf_seresnet import evaluation, training
+
     if devices.starts_ranks(config):
         modelarts.refuse_remote(config)
         devices.start_ranks(config, interrupts)
         return
+    modes: Dict[str, Mode] = {"train": training.train, "evaluate": evaluation.evaluate}
     with devices.with_rank_named(), modelarts.staged(config) as local:
-        mode(local, interrupts)
+        modes[config.mode](local, interrupts)
+
+
+MODES: Dict[str, Mode] = {
+    "train": _on_devices,
+    "evaluate": _on_devices,
+    "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
+    "summary": lambda config, interrupts: summary(config),
+}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

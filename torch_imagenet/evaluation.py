@@ -18,9 +18,8 @@ from shared.class_names import Match, match
 from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
-from shared.run import disk_errors
 from shared.run.divergence import check_evaluation
-from shared.run.example_predictions import FILE, MostConfident, write_examples
+from shared.run.example_predictions import MostConfident, write_examples
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices import out_of_memory
@@ -93,8 +92,7 @@ class Evaluator:
             image.save(file, "JPEG", quality=85)
             return "image/jpeg", file.getvalue()
 
-        write = partial(write_examples, folder, self._most_confident, self._images.split.classes, picture)
-        disk_errors.optional(write, folder / FILE, self._log)
+        write_examples(folder, self._log, self._most_confident, self._images.split.classes, picture)
 
 
 def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:

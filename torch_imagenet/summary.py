@@ -1,4 +1,4 @@
-"""The mode `summary`: what a network costs, and the floor of a training step. Nothing is computed for it."""
+"""The mode `summary`: the cost of the network and the roofline of a training step. No network is run."""
 
 from __future__ import annotations
 

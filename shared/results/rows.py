@@ -15,7 +15,9 @@ Record = Dict[str, Any]
 
 def rows(records: Sequence[Record]) -> List[Row]:
     """For each network and data set the documented rows, the measured rows and the recipes not yet measured."""
-    all_rows = [*ROWS, *map(_measured, _repeated(records)), *_not_measured(records)]
+    missing = [row for row in ROWS if row.recipe and not any(_completes(record, row) for record in records)]
+    not_measured = dict.fromkeys(Row(row.network, row.dataset, "not measured", row.recipe) for row in missing)
+    all_rows = [*ROWS, *map(_measured, _repeated(records)), *not_measured]
     tables = dict.fromkeys((row.network, row.dataset) for row in all_rows)
     return [row for table in tables for row in all_rows if (row.network, row.dataset) == table]
 
@@ -112,12 +114,6 @@ def _overridden(record: Record) -> List[str]:
     schedule, size = record.get("schedule"), record.get("image_size")
     parts = [schedule] if schedule not in (None, recipe.schedule.describe()) else []
     return parts + ([f"{size} px"] if size not in (None, getattr(recipe, "image_size", None)) else [])
-
-
-def _not_measured(records: Sequence[Record]) -> List[Row]:
-    """A row for each documented recipe without a complete run."""
-    missing = [row for row in ROWS if row.recipe and not any(_completes(record, row) for record in records)]
-    return list(dict.fromkeys(Row(row.network, row.dataset, "not measured", row.recipe) for row in missing))
 
 
 def _completes(record: Record, row: Row) -> bool:

@@ -11,6 +11,8 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 
 from shared.metrics import Predictions
+from shared.run import disk_errors
+from shared.run.log import RunLog
 from shared.system.atomic_files import write_atomic
 
 FILE = "examples.json"
@@ -56,9 +58,13 @@ def _most_confident_first(prediction: Prediction) -> Tuple[float, int]:
 
 
 def write_examples(
-    folder: Path, most_confident: MostConfident, classes: Sequence[str], picture: Callable[[int], Tuple[str, bytes]]
+    folder: Path,
+    log: RunLog,
+    most_confident: MostConfident,
+    classes: Sequence[str],
+    picture: Callable[[int], Tuple[str, bytes]],
 ) -> None:
-    """Write examples.json atomically; `picture(index)` is the media type and bytes of a thumbnail. Raises OSError."""
+    """Write examples.json, or a line in the log; `picture(index)` is the media type and bytes of a thumbnail."""
 
     def described(found: Prediction) -> Dict[str, Any]:
         kind, content = picture(found.index)
@@ -72,9 +78,9 @@ def write_examples(
             "picture": f"data:{kind};base64,{base64.b64encode(content).decode()}",
         }
 
-    content = {
-        "images": most_confident.images,
-        "right": [described(found) for found in most_confident.chosen(True)],
-        "wrong": [described(found) for found in most_confident.chosen(False)],
-    }
-    write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")
+    def write() -> None:
+        right, wrong = ([described(one) for one in most_confident.chosen(correct)] for correct in (True, False))
+        content = {"images": most_confident.images, "right": right, "wrong": wrong}
+        write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False) + "\n")
+
+    disk_errors.optional(write, folder / FILE, log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Optional
 
 import torch
 
@@ -68,8 +68,3 @@ def limited(logits: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
 def _ended(device: Any, what: str) -> RunEnded:
     name = device.name if device.asynchronous else "this machine"
     return RunEnded(f"{name} has no memory left {what} end what else is using it")
-
-
-def of_first_step(weights: List[torch.Tensor], optimizer: Any) -> List[torch.Tensor]:
-    """Allocates what the first step allocates for the optimizer's state, so that a trial includes it."""
-    return [] if optimizer.state else [torch.empty_like(weight) for weight in weights]

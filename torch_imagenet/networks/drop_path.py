@@ -23,6 +23,3 @@ class DropPath(nn.Module):
         keep = 1 - self.rate
         mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
         return x * (mask / keep)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:g}"

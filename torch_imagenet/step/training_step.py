@@ -80,7 +80,7 @@ class TrainingStep(Step):
         trainable = list(self.weights.trainable().values())
         for master in trainable:
             master.grad = None
-        momentum = out_of_memory.of_first_step(trainable, self.optimizer)
+        momentum = [] if self.optimizer.state else [torch.empty_like(weight) for weight in trainable]  # as a first step
         smaller = batch._replace(images=batch.images[:size], labels=batch.labels[:size])
         with self._replicas.exchange(now=False):
             for _ in range(min(2, self._recipe.accumulate)):  # the second beside the gradients of the first

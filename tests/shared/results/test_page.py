@@ -17,6 +17,7 @@ from shared.results.page.plots import inline
 from shared.results.page.run_files import MOST_POINTS, read_run
 from shared.results.record import build_record, read_record, write_record
 from shared.run.example_predictions import MostConfident, write_examples
+from shared.run.log import RunLog
 from shared.system import png
 from tests.shared.run.test_example_predictions import look
 
@@ -124,9 +125,8 @@ def made_up(folder, name="run", events=None, config=None, **changes):
     (run / "config.json").write_text(json.dumps({"command": "python main.py --seed 3"} if config is None else config))
     most_confident = MostConfident()
     look(most_confident, [0, 1, 2], [[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [0, 1, 1])
-    write_examples(
-        run, most_confident, ["one", HOSTILE, "three"], lambda index: ("image/png", png.encode(PIXELS + index))
-    )
+    names = ["one", HOSTILE, "three"]
+    write_examples(run, RunLog(None), most_confident, names, lambda index: ("image/png", png.encode(PIXELS + index)))
     return run
 
 
