@@ -225,7 +225,10 @@ def _whole(options: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _differences(words: Words) -> List[str]:
-    """A line for each option that was typed and meant another thing in the network's old program."""
+    """A line for each option that was typed and meant another thing in the network's old program.
+
+    Raises UsageError where --checkpoint names a folder that PNASNet's old program would have made.
+    """
     own, notes = words.own, []
     network = own.get("--network") or own.get("--recipe", "se_resnet50")
     several = {"--distributed", "--multiprocessing-distributed", "--num-devices", "--num_devices"} & set(own)
@@ -242,6 +245,12 @@ def _differences(words: Words) -> List[str]:
     if "--max_step" in own:
         notes.append(_note("--max_step", "ends the training", "the end of each epoch", "pnasnet5large"))
     if network.startswith("pnasnet") and "--checkpoint" in own:
+        folder = own["--checkpoint"]
+        if not os.path.exists(os.path.expanduser(folder)):
+            raise UsageError(
+                f"there is no {folder}, and --checkpoint names weights to start from; for the output folder, which it"
+                f" was in PNASNet's old program, give --output-dir {folder}, or --port pnasnet5large"
+            )
         notes.append(_note("--checkpoint", "names weights to start from", "the output folder", "pnasnet5large"))
     return notes
 

@@ -179,6 +179,7 @@ ELSEWHERE = {
     "--help": "test_modes.py",
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
+    "--port": "test_port_command.py",
     "--local-rank": "distributed/test_environment.py",
 }
 
