@@ -80,8 +80,8 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Contend
     import tensorflow as tf
 
     from tf_seresnet.step import variables
+    from tf_seresnet.step.graph import NetworkSpec
     from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput
-    from tf_seresnet.step.network import NetworkSpec
     from tf_seresnet.step.training_step import TrainingStep
 
     with tf.Graph().as_default():

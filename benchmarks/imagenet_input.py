@@ -29,7 +29,7 @@ from shared.imagenet.split import Split, scan  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
-from torch_imagenet.step.images import Normalisation  # noqa: E402
+from torch_imagenet.step.to_device import Normalisation  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

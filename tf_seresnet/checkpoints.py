@@ -27,8 +27,8 @@ from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
 from tf_seresnet.options import RunConfig
 from tf_seresnet.step import variables as graph
+from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation
-from tf_seresnet.step.network import NetworkSpec
 
 tf1 = tf.compat.v1
 

@@ -24,7 +24,7 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.run import description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
-from tf_seresnet.step.network import Inference
+from tf_seresnet.step.graph import Inference
 
 tf1 = tf.compat.v1
 

@@ -20,8 +20,8 @@ from shared.text import of_system
 from tf_seresnet import checkpoints, devices
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
+from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
-from tf_seresnet.step.network import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.run import description, log_lines
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
+from tf_seresnet.step.graph import Inference
 from tf_seresnet.step.input_pipeline import TrainingInput
-from tf_seresnet.step.network import Inference
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1

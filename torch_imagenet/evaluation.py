@@ -58,7 +58,7 @@ class Evaluator:
 
         def logits(images: torch.Tensor, by: Forward = forward) -> torch.Tensor:
             with device.autocast(setup.precision):
-                return by(normalise(images.to(device.torch_device, non_blocking=True))).float().cpu()
+                return by(normalise(images)).float().cpu()
 
         own, stopped, self._most_confident = Metrics(len(self._images.split.classes)), None, MostConfident()
         layers: List[str] = []  # the first whose output is not finite

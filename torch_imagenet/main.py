@@ -23,7 +23,7 @@ from torch_imagenet.options import RunConfig
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
     from torch_imagenet import benchmark, evaluation, profiling, run_setup, training
-    from torch_imagenet.distributed.run import run_on_devices
+    from torch_imagenet.distributed.run_on_devices import run_on_devices
 
     modes: Dict[str, Any] = {
         "train": (training.train, run_setup.check),

@@ -24,7 +24,7 @@ from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import recipe as recipes
-from torch_imagenet.step.images import Normalisation
+from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights import source
 from torch_imagenet.weights.source import FoundWeights
 

@@ -94,7 +94,7 @@ def load_main(half: str) -> Callable[[List[str]], int]:
     from PIL import Image
 
     from tests.torch_imagenet.small_network import create_small
-    from torch_imagenet.distributed import run as ranked
+    from torch_imagenet.distributed import run_on_devices as ranked
     from torch_imagenet.input_pipeline import loader
     from torch_imagenet.main import main as torch_main
     from torch_imagenet.networks import spec

@@ -96,7 +96,7 @@ def stop_after(monkeypatch):
     """stop_after(what, count): ask the run to stop, as SIGTERM does, in its `count`-th training or inference step."""
 
     from shared.run.loop import Run as Loop
-    from tf_seresnet.step.network import Inference
+    from tf_seresnet.step.graph import Inference
     from tf_seresnet.step.training_step import TrainingStep
 
     def arm(what: str, count: int) -> None:

@@ -70,8 +70,8 @@ def test_the_moving_averages_are_used_and_test_images_never_change_them(finished
     """One image alone gives the logits that it has among others: batch statistics would not."""
     from shared.cifar10.dataset import load
     from tf_seresnet.step import variables
+    from tf_seresnet.step.graph import Inference, NetworkSpec
     from tf_seresnet.step.input_pipeline import Normalisation
-    from tf_seresnet.step.network import Inference, NetworkSpec
 
     run = finished()
     data = load(run.record["dataset"]["path"])

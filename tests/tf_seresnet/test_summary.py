@@ -31,7 +31,7 @@ def test_counts_what_the_graph_computes(depth, variant):
     tf = pytest.importorskip("tensorflow")
     from tf_seresnet.layers.core import CoreLayers
     from tf_seresnet.network import se_resnet
-    from tf_seresnet.step.network import NetworkSpec
+    from tf_seresnet.step.graph import NetworkSpec
 
     spec = NetworkSpec(depth, variant, "core", 10)
     with tf.Graph().as_default() as graph:

@@ -12,8 +12,8 @@ from shared.run.divergence import SkippedSteps
 from shared.run.loop import Step, StepResult
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.step import variables
+from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput
-from tf_seresnet.step.network import NetworkSpec
 
 tf1 = tf.compat.v1
 

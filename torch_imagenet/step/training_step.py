@@ -16,8 +16,8 @@ from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.step import losses, not_finite, optimizer
-from torch_imagenet.step.images import mixing
 from torch_imagenet.step.loss_scale import LossScale
+from torch_imagenet.step.to_device import mixing
 
 if TYPE_CHECKING:
     from torch_imagenet.run_setup import RunSetup
@@ -116,7 +116,7 @@ class TrainingStep(Step):
 
     def _backward(self, batch: Batch, share: float, epoch: int, position: int) -> torch.Tensor:
         """Gradients of `share` times the batch's mean loss; float32 [4]: that loss and the counts of `run`."""
-        images = self._normalise(batch.images.to(self.device.torch_device, non_blocking=True))
+        images = self._normalise(batch.images)
         targets = batch.labels.to(self.device.torch_device, non_blocking=True)
         if self._mixing is not None:
             images, targets = self._mixing(images, targets, epoch, position)

@@ -30,8 +30,8 @@ from tf_seresnet.devices import probe as found  # noqa: E402
 from tf_seresnet.devices.replicas import Replicas  # noqa: E402
 from tf_seresnet.layers.core import CoreLayers  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
+from tf_seresnet.step.graph import NetworkSpec  # noqa: E402
 from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput  # noqa: E402
-from tf_seresnet.step.network import NetworkSpec  # noqa: E402
 from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
 from tf_seresnet.step.variables import initialise  # noqa: E402
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 from shared import cifar10, recipes, sample
 from tf_seresnet import devices
 from tf_seresnet.step import variables
+from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput
-from tf_seresnet.step.network import NetworkSpec
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1

@@ -115,7 +115,7 @@ def _import_all() -> None:
         (
             "torch._dynamo torch.distributed.elastic.multiprocessing.subprocess_handler PIL.Image "
             "torch_imagenet.distributed.launch torch_imagenet.training torch_imagenet.evaluation "
-            "torch_imagenet.distributed.run tensorboard.summary.writer.event_file_writer "
+            "torch_imagenet.distributed.run_on_devices tensorboard.summary.writer.event_file_writer "
             "tests.torch_imagenet.distributed.driver"
         ).split()
     ):

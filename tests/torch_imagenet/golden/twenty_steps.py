@@ -26,7 +26,7 @@ from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run_setup import RunSetup
-from torch_imagenet.step.images import Normalisation
+from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.step.training_step import TrainingStep
 
 FILE = Path(__file__).with_name("twenty_steps.json")

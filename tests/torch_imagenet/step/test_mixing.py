@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from torch_imagenet.step.images import mixing  # noqa: E402
+from torch_imagenet.step.to_device import mixing  # noqa: E402
 
 
 def _mixing(**changes):

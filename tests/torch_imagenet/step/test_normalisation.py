@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
-from torch_imagenet.step.images import Normalisation  # noqa: E402
+from torch_imagenet.step.to_device import Normalisation  # noqa: E402
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -1,4 +1,4 @@
-"""A batch of images on the device: normalisation, then MixUp or CutMix."""
+"""A batch goes to the device: its images are normalised there, then mixed by MixUp or CutMix."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Mixing = Callable[[torch.Tensor, torch.Tensor, int, int], Tuple[torch.Tensor, to
 class Normalisation:
     """uint8 [B, H, W, 3] -> `dtype` [B, 3, H, W]: (pixel / 255 - mean) / std for each channel, computed in float32.
 
-    On the device, so that uint8 is transferred, a quarter of the bytes of float32. With `channels_last` the result
-    keeps the memory order of the input, and nothing is transposed.
+    The images go to the device first, so that uint8 is transferred, a quarter of the bytes of float32. With
+    `channels_last` the result keeps the memory order of the input, and nothing is transposed.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Normalisation:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         # On whole rows and in place: broadcasting over 3 channels into new memory takes twice as long on a CPU.
         width = images.shape[2]
-        rows = images.flatten(2).float()
+        rows = images.to(self._scale.device, non_blocking=True).flatten(2).float()
         torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)
         normalised = rows.unflatten(2, (width, 3)).to(self._dtype).permute(0, 3, 1, 2)
         return normalised.contiguous(memory_format=self._format)
