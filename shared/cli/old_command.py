@@ -126,7 +126,7 @@ def _translated(port: Port, words: Words, modes: Sequence[str]) -> Tuple[List[st
     left_out, made = [], []
     for option in port.options:
         name = option.spellings[0]
-        if name not in old:
+        if name not in old or (name == "--max_step" and old[name] == "0"):  # PNASNet's default: whole epochs
             continue
         if option.refused:
             raise UsageError(f"{name} of the old program is not carried over; {option.refused}")

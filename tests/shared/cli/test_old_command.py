@@ -134,6 +134,10 @@ def test_the_port_has_its_programs_defaults_where_nothing_is_given():
     assert (pnas.zero_pad, pnas.auxiliary_weight, pnas.output_dir) == (False, 0.0, "checkpoint")
 
 
+def test_no_largest_step_of_pnasnet_is_a_whole_epoch():
+    assert read("pnasnet5large", "--max_step 0").steps_per_epoch is None
+
+
 def test_our_own_options_may_follow_and_win():
     config = read("pnasnet5large", PNAS_1P + " --image-size 64 --max-steps 3 --output-dir here --label-smoothing 0.1")
     assert (config.image_size, config.max_steps, config.output_dir) == (64, 3, "here")
