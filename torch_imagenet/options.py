@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
+from shared.cli import old_command
 from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.recipes.imagenet import DECAYED, SMOOTHING
@@ -86,7 +87,9 @@ class RunConfig(CommonConfig):
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
-        options = parser().parse_args(argv)
+        command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "torch_imagenet", MODES)
+        options = parser().parse_args(command.argv)
+        options.command_notes = command.notes
         options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
         options.argv = tuple(sys.argv[1:] if argv is None else argv)
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
@@ -109,6 +112,7 @@ def parser() -> Parser:
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
     _add_machines(result)
+    old_command.add_option(result, "torch_imagenet")
     npu_options.add_options(result.add_argument_group("Ascend NPU"))
     add = result.add_argument_group("modes, as the originals' options").add_argument
     add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")

@@ -139,7 +139,7 @@ def test_a_half_gives_its_own_recipes_and_how_often_it_logs():
 
 
 def test_nothing_given_leaves_the_recipe_alone():
-    given_ = {name: value for name, value in parse().items() if value not in (None, False, [])}
+    given_ = {name: value for name, value in parse().items() if value not in (None, False, [], ())}
     assert set(given_) == {"mode", "device", "keep", "print_freq", "modelarts_data_dir"}
 
 
