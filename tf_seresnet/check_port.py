@@ -24,13 +24,12 @@ from shared.results import record as records
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.system.signals import Interrupts
-from tf_seresnet import checkpoints
 from tf_seresnet.layers.initial_values import initial_value
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.port_check import checks
 from tf_seresnet.port_check.recorder import Batch, batch_tensors, describe, record_step
 from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory, error_by_depth
-from tf_seresnet.run import description
+from tf_seresnet.run import checkpoints, description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import NetworkSpec

@@ -18,10 +18,9 @@ from shared.run.folder import run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
 from shared.system.signals import Interrupts
-from tf_seresnet import checkpoints
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
-from tf_seresnet.run import description
+from tf_seresnet.run import checkpoints, description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference

@@ -14,9 +14,10 @@ if not __package__:
 
 from shared.cli.entry_point import Mode, run
 from shared.system.signals import Interrupts
-from tf_seresnet import devices, modelarts
+from tf_seresnet import devices
 from tf_seresnet.check_data import check_data
 from tf_seresnet.options import RunConfig
+from tf_seresnet.run import modelarts
 from tf_seresnet.summary import summary
 
 

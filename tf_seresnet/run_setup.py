@@ -17,9 +17,10 @@ from shared.run.loop import Plan
 from shared.run.resumption import check_same_data, refuse_less
 from shared.system.paths import check_there
 from shared.text import of_system
-from tf_seresnet import checkpoints, devices
+from tf_seresnet import devices
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
+from tf_seresnet.run import checkpoints
 from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
 

@@ -18,10 +18,10 @@ from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
 from shared.system.signals import Interrupts
-from tf_seresnet import checkpoints, evaluation
+from tf_seresnet import evaluation
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
-from tf_seresnet.run import description, log_lines
+from tf_seresnet.run import checkpoints, description, log_lines
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference

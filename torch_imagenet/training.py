@@ -16,13 +16,12 @@ from shared.results import record as records
 from shared.run import disk_errors
 from shared.run.loop import Run
 from shared.system.signals import Interrupts
-from torch_imagenet import checkpoints
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.evaluation import Evaluator
 from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInput, TrainingInput
 from torch_imagenet.options import RunConfig
-from torch_imagenet.run import description
+from torch_imagenet.run import checkpoints, description
 from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run_setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep

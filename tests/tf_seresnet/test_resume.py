@@ -14,7 +14,8 @@ tf = pytest.importorskip("tensorflow")
 
 from shared import recipes  # noqa: E402
 from tests.tf_seresnet.conftest import PORT, SHORT, Run  # noqa: E402
-from tf_seresnet import checkpoints, devices  # noqa: E402
+from tf_seresnet import devices  # noqa: E402
+from tf_seresnet.run import checkpoints  # noqa: E402
 from tf_seresnet.step.graph import NetworkSpec  # noqa: E402
 from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput  # noqa: E402
 from tf_seresnet.step.training_step import TrainingStep  # noqa: E402

@@ -35,8 +35,8 @@ def graph_variables(model: Any) -> Dict[str, Any]:
 def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     """Load a checkpoint of a `core` or `slim` graph, written by TensorFlow 1.x or 2.x, into the model.
 
-    `path` is a checkpoint's prefix or folder, or a run's folder (`tf_seresnet.checkpoints.find`). Momentum slots, the
-    step and other training state are ignored. Where zero-debiasing state is missing, because the graph was saved for
+    `path` is a checkpoint's prefix or folder, or a run's folder (`run.checkpoints.find`). Momentum slots, the step and
+    other training state are ignored. Where zero-debiasing state is missing, because the graph was saved for
     inference, biased = moving_mean and local_step = 1000, so that further training starts from the moving mean.
 
     Raises UsageError, and leaves the model unchanged, if there is no such checkpoint or it belongs to another network.
@@ -85,7 +85,7 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Op
 def _reading(path: Path) -> Any:
     """`checkpoints.reading` of the checkpoint at `path`."""
     _tensorflow()
-    from tf_seresnet.checkpoints import find, reading  # it imports TensorFlow
+    from tf_seresnet.run.checkpoints import find, reading  # it imports TensorFlow
 
     # The first format of TensorFlow 1.x has no index: the prefix is the name of its one file.
     first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name

@@ -12,11 +12,11 @@ from shared.checkpoint.folder import Found, holds_one
 from shared.class_names import Classes, match, of_state
 from shared.errors import UsageError
 from shared.run.folder import named_weights, run_of
-from torch_imagenet import checkpoints
-from torch_imagenet.checkpoints import TRAINING, read_training
 from torch_imagenet.distributed.environment import continued_job
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
+from torch_imagenet.run import checkpoints
+from torch_imagenet.run.checkpoints import TRAINING, read_training
 from torch_imagenet.weights.load import head_classes, load_weights
 
 

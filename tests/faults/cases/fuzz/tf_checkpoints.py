@@ -41,7 +41,7 @@ def _run_in_worker(case: str, count: int, folder: Path, rng: random.Random) -> s
 
 
 def serve() -> None:
-    import tf_seresnet.checkpoints
+    import tf_seresnet.run.checkpoints
     import tf_seresnet.training  # noqa: F401
 
     replies = os.fdopen(os.dup(1), "w")
@@ -96,7 +96,7 @@ def _restored(folder: Path, contents: Dict[str, bytes], values: Dict[str, Any], 
     import numpy as np
     import tensorflow as tf
 
-    from tf_seresnet import checkpoints
+    from tf_seresnet.run import checkpoints
 
     tf1 = tf.compat.v1
     content, _, name = item

@@ -83,7 +83,7 @@ def _weights(folder: Path, rng: random.Random) -> str:
     """As a weight file in both of torch's formats, as a bare pickle, and as a checkpoint's training.pth."""
     import torch
 
-    from torch_imagenet.checkpoints import read_training
+    from torch_imagenet.run.checkpoints import read_training
 
     marker, lost = folder / "marker", _check_payloads(folder / "marker")
     for name, payload in payloads(marker).items():

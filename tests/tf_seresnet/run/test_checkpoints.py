@@ -10,7 +10,7 @@ tf = pytest.importorskip("tensorflow")
 
 from shared.checkpoint import folder as checkpoint_folder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from tf_seresnet import checkpoints  # noqa: E402
+from tf_seresnet.run import checkpoints  # noqa: E402
 
 
 def test_the_folder_of_a_run_means_its_last_checkpoint(finished):

@@ -10,8 +10,8 @@ import types
 import pytest
 
 from shared.errors import UsageError
-from tf_seresnet import modelarts
 from tf_seresnet.options import RunConfig
+from tf_seresnet.run import modelarts
 
 pytestmark = pytest.mark.once
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from shared.checkpoint.folder import CheckpointFolder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.run.progress import Progress  # noqa: E402
-from torch_imagenet import checkpoints  # noqa: E402
+from torch_imagenet.run import checkpoints  # noqa: E402
 
 
 def test_tensors_and_plain_values_come_back(tmp_path):
