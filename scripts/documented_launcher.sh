@@ -5,7 +5,13 @@ set -eu
 # shellcheck source=scripts/python_env.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/python_env.sh"
 
-half=$(CDPATH='' cd -- "$(dirname -- "${self:?}")/.." && pwd -P)
+folder=$(CDPATH='' cd -- "$(dirname -- "${self:?}")" && pwd -P)
+network=() # HALF/test/NETWORK/LAUNCHER.sh names it, HALF/test/LAUNCHER.sh does not
+if [ "${folder##*/}" != test ]; then
+    network=("--network=${folder##*/}")
+    folder=${folder%/*}
+fi
+half=${folder%/test}
 half=${half##*/}
 launcher=${self##*/}
 module=tensorflow
@@ -25,4 +31,4 @@ if [ -z "${PYTHON+named}" ] && [ "$module" = torch ]; then
         "-r requirements/torch.txt, or name a Python that has it with PYTHON=..."
 fi
 choose_python
-exec "$python" "$KIT_ROOT/scripts/documented_launcher.py" "$half" "${launcher%.sh}" "$@"
+exec "$python" "$KIT_ROOT/scripts/documented_launcher.py" "$half" "${launcher%.sh}" ${network[@]+"${network[@]}"} "$@"

@@ -267,7 +267,7 @@ run_main() {
     check "ruff format" "$folder/bin/python" -m ruff format --check --diff --quiet .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
     check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
-        torch_imagenet/test/*.sh tf_seresnet/test/*.sh tests/faults/run.sh tests/support/browser.sh
+        torch_imagenet/test/*.sh torch_imagenet/test/*/*.sh tf_seresnet/test/*.sh tests/faults/run.sh tests/support/browser.sh
     run_own_tests main "$folder" '' tests/shared tests/tf_seresnet tests/end_to_end \
         tests/faults tests/support tests/test_architecture.py
 }

@@ -21,7 +21,7 @@ from shared.class_names import Classes, of_state, read_beside, write_beside
 from shared.errors import UsageError
 from shared.recipes.cifar10 import CifarRecipe
 from shared.run import disk_errors
-from shared.run.folder import moved_with, named_weights, run_of
+from shared.run.folder import RUNS, moved_with, named_weights, run_of
 from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
@@ -33,6 +33,7 @@ from tf_seresnet.step.input_pipeline import Normalisation
 tf1 = tf.compat.v1
 
 WEIGHTS = "model.ckpt"
+OLD_PLACE = "model"  # where the old port kept its checkpoint, senet110.ckpt
 
 
 class Found(NamedTuple):
@@ -91,12 +92,17 @@ def find(path: Union[str, Path]) -> Found:
 
 
 def named(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
-    """The checkpoint that the config names, of all modes but `train` by default that of the newest run.
+    """The checkpoint that the config names, of all modes but `train` by default that of the newest run, else ./model.
 
     The config of a resumed training has the folder of its run. Raises UsageError where there is no such checkpoint.
     """
     if config.mode != "train":
-        return config, find(named_weights(config.checkpoint, config.resume, WEIGHTS + ".index"))
+        path = named_weights(config.checkpoint, config.resume, WEIGHTS + ".index", OLD_PLACE)
+        if path != OLD_PLACE or config.checkpoint is not None:
+            return config, find(path)
+        found = find(path)
+        found.notes.append(f"note: no checkpoint under ./{RUNS}, so the old port's ./{OLD_PLACE} is used")
+        return dataclasses.replace(config, checkpoint=OLD_PLACE), found
     if config.resume is None:
         return config, None if config.checkpoint is None else find(config.checkpoint)
     config.check_one_checkpoint()

@@ -41,7 +41,12 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     # -- Where it is written ---------------------------------------------------------------------------------------
     folder = _open_folder(config) if device.rank == 0 else None  # the other ranks write nothing
     with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
-        lines = [setup.data_remark, *setup.checkpoint.notes, f"checkpoint: {setup.checkpoint.prefix}"]
+        lines = [
+            setup.data_remark,
+            *config.command_notes,
+            *setup.checkpoint.notes,
+            f"checkpoint: {setup.checkpoint.prefix}",
+        ]
         lines.append(f"device: {device.kind}, {device.name}")
         for line in [*lines, *(f"note: {note}" for note in [*setup.classes.notes, *device.notes])]:
             log.line(line)

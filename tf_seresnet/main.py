@@ -23,13 +23,17 @@ from tf_seresnet.summary import summary
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     """Run the mode in this process, or in one process per device where the device needs that."""
     devices.load_tensorflow(config.device, config.xla)
-    from tf_seresnet import evaluation, training
+    from tf_seresnet import check_port, evaluation, training
 
     if devices.starts_ranks(config):
         modelarts.refuse_remote(config)
         devices.start_ranks(config, interrupts)
         return
-    modes: Dict[str, Mode] = {"train": training.train, "evaluate": evaluation.evaluate}
+    modes: Dict[str, Mode] = {
+        "train": training.train,
+        "evaluate": evaluation.evaluate,
+        "check-port": check_port.check_port,
+    }
     with devices.with_rank_named(), modelarts.staged(config) as local:
         modes[config.mode](local, interrupts)
 
@@ -38,6 +42,7 @@ MODES: Dict[str, Mode] = {
     "train": _on_devices,
     "evaluate": _on_devices,
     "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
+    "check-port": _on_devices,
     "summary": lambda config, interrupts: summary(config),
 }
 

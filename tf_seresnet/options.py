@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
 from typing import Optional
 
+from shared.cli import old_command
 from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
@@ -18,7 +20,7 @@ RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
     "weight_decay precision loss_scale seed steps_per_epoch"
 ).split()
-MODES = ("train", "evaluate", "check-data", "summary")
+MODES = ("train", "evaluate", "check-data", "check-port", "summary")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
 
@@ -46,7 +48,8 @@ class RunConfig(DeviceConfig):
     @classmethod
     def from_argv(cls, argv: Argv = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
-        values = vars(parser().parse_args(argv))
+        command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "tf_seresnet", MODES)
+        values = {**vars(parser().parse_args(command.argv)), "command_notes": command.notes}
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**dict(values, **lists))
 
@@ -56,10 +59,12 @@ def parser() -> Parser:
     result = common_parser(
         "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", MODES, ("se_resnet110",), tuple(RECIPES), TENSORFLOW_PACKAGES
     )
+    old_command.add_option(result, "tf_seresnet")
     add = result.add_argument_group("CIFAR-10 half").add_argument
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
-    add("--layers", type=one_of("core", "slim"), help="core (default) or slim (tf-slim and tflearn, up to 2.12)")
+    layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
+    add("--layers", type=one_of("core", "slim", "keras"), help=layers)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
     add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
     add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")

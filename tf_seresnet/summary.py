@@ -13,6 +13,8 @@ def summary(config: RunConfig) -> None:
     recipe = config.named_recipe().override(**config.given(("depth", "variant", "batch_size", "precision")))
     cost = network_cost(recipe.depth, recipe.variant)
     with RunLog(None) as log:
+        for note in config.command_notes:
+            log.line(note)
         log.line(f"network: se_resnet{recipe.depth}, variant {recipe.variant}, 10 classes, 32 x 32 pixels")
         for line in describe(cost, recipe.precision, recipe.batch_size, config.accelerator):
             log.line(line)

@@ -43,7 +43,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
     # -- Where it is written ---------------------------------------------------------------------------------------
     folder, notes = _open_folder(setup) if setup.device.rank == 0 else (None, [])  # the other ranks write nothing
     with RunLog(folder, setup.resumed_step) as log, tf.Graph().as_default(), setup.device.connected() as replicas:
-        for line in [setup.data_remark, *notes]:
+        for line in [setup.data_remark, *setup.config.command_notes, *notes]:
             log.line(line)
         if folder:
             disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)

@@ -20,6 +20,8 @@ def check_data(config: RunConfig, interrupts: Interrupts) -> None:
     if config.sort_val is not None and config.write_shards is not None:
         raise UsageError("--sort-val and --write-shards exclude each other; sort first, then write")
     with RunLog(None) as log:
+        for note in config.command_notes:
+            log.line(note)
         path, name = imagenet.FOLDER if config.data_path is None else config.data_path, None
         if config.data_path is None and not os.path.lexists(path):
             if config.sort_val is not None:

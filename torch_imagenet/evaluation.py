@@ -29,6 +29,7 @@ from torch_imagenet.distributed.data_parallel import broadcast
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.dataset import load_data
 from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
+from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.run.log_lines import log_lines
@@ -106,7 +107,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     data = setup.data
     assert data is not None
     ranks.require_equal("data set", data.content.fingerprint)
-    network = setup.spec.make()
+    network = set_form(setup.spec.make(), config.grouped_conv)
     matched = weights.load(network) if ranks.is_first else []
     device.place(network, setup.memory_format)
     broadcast(network.state_dict().values(), ranks)

@@ -22,7 +22,7 @@ from torch_imagenet.options import RunConfig
 
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
-    from torch_imagenet import benchmark, evaluation, profiling, run_setup, training
+    from torch_imagenet import benchmark, check_port, evaluation, profiling, run_setup, training
     from torch_imagenet.distributed.run_on_devices import run_on_devices
 
     modes: Dict[str, Any] = {
@@ -31,6 +31,7 @@ def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
         "evaluate": (evaluation.evaluate, evaluation.prepare),
         "benchmark": (benchmark.benchmark, benchmark.prepare),
         "profile": (profiling.profile, None),
+        "check-port": (check_port.check_port, None),
     }
     mode, check = modes[config.mode]
     run_on_devices(mode, config, interrupts, check)
@@ -44,7 +45,7 @@ def _summary(config: RunConfig, interrupts: Interrupts) -> None:
 
 
 MODES = {
-    **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile"), _on_devices),
+    **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile", "check-port"), _on_devices),
     "check-data": check_data,
     "summary": _summary,
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
+from shared.cli import old_command
 from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.recipes.imagenet import DECAYED, SMOOTHING
@@ -17,8 +18,9 @@ from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
+GROUPED_CONV = ("native", "dense", "split")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-data", "summary")
+MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-port", "check-data", "summary")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class RunConfig(CommonConfig):
     shard_cache_size: float
     # Device and speed.
     memory_format: Optional[str]
+    grouped_conv: str
     compile: bool
     # Several devices.
     nnodes: Optional[int]
@@ -84,7 +87,9 @@ class RunConfig(CommonConfig):
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
-        options = parser().parse_args(argv)
+        command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "torch_imagenet", MODES)
+        options = parser().parse_args(command.argv)
+        options.command_notes = command.notes
         options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
         options.argv = tuple(sys.argv[1:] if argv is None else argv)
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
@@ -107,6 +112,7 @@ def parser() -> Parser:
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
     _add_machines(result)
+    old_command.add_option(result, "torch_imagenet")
     npu_options.add_options(result.add_argument_group("Ascend NPU"))
     add = result.add_argument_group("modes, as the originals' options").add_argument
     add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
@@ -167,6 +173,8 @@ def _add_machines(result: Parser) -> None:
     levels = "the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)"
     add("--opt-level", dest="precision", metavar="LEVEL", help=levels)
     add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
+    grouped_conv = "how SENet154's grouped convolutions are computed, the same function: " + ", ".join(GROUPED_CONV)
+    add("--grouped-conv", type=one_of(*GROUPED_CONV), default="native", help=grouped_conv)
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
     add("--compile", action="store_true", help="compile the network with torch.compile")
 

@@ -17,6 +17,8 @@ def summary(config: RunConfig) -> None:
     recipe = choose_recipe(config, open_device("cpu"))
     spec = NetworkSpec.from_recipe(recipe, config.num_classes or CLASSES)
     with RunLog(None) as log:
+        for note in config.command_notes:
+            log.line(note)
         log.line(f"network: {spec.text()}, {recipe.image_size} x {recipe.image_size} pixels")
         cost = network_cost(spec, recipe.image_size)
         for line in describe(cost, recipe.precision, recipe.batch_size, config.accelerator):

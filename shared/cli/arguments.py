@@ -10,7 +10,7 @@ import argparse
 import math
 import sys
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared import schedules
 from shared.errors import UsageError, one_line
@@ -37,6 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, frameworks: Sequence[str] = (), **settings: Any) -> None:
         self.frameworks = frameworks
+        self.replaced: Mapping[str, str] = {}  # by option of an old program, what to give instead
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
         shown = "show the versions and exit"
         self.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help=shown)
@@ -80,6 +81,8 @@ class Parser(argparse.ArgumentParser):
             is_option = len(word) > 1 and word[0] == "-" and word[1] not in "0123456789." and " " not in word
             if not is_option or option in self._option_string_actions:
                 checked.append(word)
+            elif option in self.replaced:
+                self.error(f"{option} is an option of an old port's program; {self.replaced[option]}")
             elif word[:2] in self._option_string_actions:
                 checked += [word[:2], word[2:]]
             else:
@@ -138,6 +141,8 @@ class CommonConfig:
     """What the command line says, by the parser's names. None: not given, and the recipe or a default decides."""
 
     mode: str
+    port: Optional[str]  # whose program's command line this is
+    command_notes: Tuple[str, ...]  # how it was read, for the log
     # What to run
     recipe: Optional[str]
     network: Optional[str]
@@ -168,6 +173,8 @@ class CommonConfig:
     save_steps: Optional[int]
     keep: int  # numbered checkpoints
     print_freq: int  # steps per log line
+    save_trace: Optional[str]
+    against: Optional[str]
     # The limits of the device
     peak_flops: Optional[float]
     memory_bandwidth: Optional[float]
@@ -191,7 +198,8 @@ class CommonConfig:
 
     def to_json(self) -> Dict[str, Any]:
         """What was given or has a default, by name, for config.json."""
-        return {name: value for name, value in sorted(vars(self).items()) if value is not None}
+        given = {name: value for name, value in sorted(vars(self).items()) if value is not None}
+        return {name: value for name, value in given.items() if name != "command_notes"}
 
 
 def common_parser(
@@ -206,6 +214,7 @@ def common_parser(
     """The parser with all shared options, to which a half adds its own."""
     parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
     named = f"{', '.join(modes)} (default: train)"
+    parser.set_defaults(command_notes=())
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE", help=named)
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
@@ -263,3 +272,5 @@ def _add_files(group: Any, print_freq: int) -> None:
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
     spellings, steps = ("--print-freq", "--print_freq", "-p"), "steps per log line"
     add(*spellings, type=number(int, 1), default=print_freq, metavar="N", help=steps)
+    add("--save-trace", type=expanded, metavar="FILE", help="check-port: write the recorded step, to compare elsewhere")
+    add("--against", type=expanded, metavar="FILE", help="check-port: compare with a recorded step's weights and batch")

@@ -42,6 +42,7 @@ def launch(plan: Plan, interrupts: Interrupts) -> None:
     check_adapter(plan.adapters)
     aside = move_to_previous(plan.output, [plan.log.name, *(_RESULTS if plan.first else ())])
     with Tee(plan.log, sys.stdout, sys.stderr) as tee:
+        tee.lines(plan.head if plan.first else [])
         if aside:
             tee.lines([f"note: what an earlier launcher left in {plan.output} is now in {aside}"])
         interrupts.raise_if_requested()

@@ -10,8 +10,9 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from shared import recipes
 from shared.cli.arguments import Parser, number, one_of
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
@@ -47,6 +48,7 @@ class Plan:
     run: Path  # the run's folder
     first: bool  # whether rank 0, which writes the run's folder, is on this machine
     adapters: Sequence[str] = ()  # packages of which one must be installed, because no device was named
+    head: Sequence[str] = ()  # the first lines of the console and the log
     mode: str = "launch"  # for shared.cli.entry_point
 
 
@@ -67,6 +69,8 @@ def make_plan(folder: Path, parser: Parser, name: str, argv: Sequence[str]) -> P
     options = parser.parse_args([launcher.mode, *rest])
     if getattr(options, "mode_flag", None):
         raise UsageError(f"{name}.sh is for the mode {launcher.mode}; use python {half}/main.py {options.mode_flag}")
+    if options.port is not None:
+        raise UsageError("--port is for a command line of main.py; a launcher takes its port with --network=NAME")
     # Data and weights must be named: a result on the embedded sample would pass for the documented one.
     if launcher.needs_checkpoint and own.resume is None:
         raise UsageError(f"{name}.sh starts from trained weights; name them with --resume=PATH")
@@ -81,7 +85,22 @@ def make_plan(folder: Path, parser: Parser, name: str, argv: Sequence[str]) -> P
     command = [sys.executable, str(folder / "main.py"), launcher.mode, *_documented(launcher, own), "--device", device]
     command += [*_distributed(own), "--output-dir", str(run), *rest]
     adapters = ADAPTERS[half] if own.device is None else ()
-    return Plan(launcher, command, exported, output, output / f"{log}.log", run, own.node_rank == 0, adapters)
+    head = _first_line(half, name, own, options.recipe)
+    return Plan(launcher, command, exported, output, output / f"{log}.log", run, own.node_rank == 0, adapters, head)
+
+
+def _first_line(half: str, name: str, own: Any, recipe: Optional[str]) -> List[str]:
+    """Which network was chosen, and how another is: three of the originals have launchers of the same names."""
+    networks = list(LAUNCHERS[half][name].networks)
+    if len(networks) == 1:
+        return []
+    if own.resume is not None and own.network is None:
+        return [f"network: that of {own.resume}"]
+    chosen, how = own.network or networks[0], "by --network" if own.network else "the default"
+    if recipe is not None:
+        chosen, how = own.network or recipes.get(recipe).network, f"by --recipe {recipe}"
+    others = ", ".join(f"--network={network}" for network in networks if network != chosen)
+    return [f"network: {chosen}, {how}; others: {others}, or test/NETWORK/{name}.sh"]
 
 
 def launcher_parser(half: str, name: str) -> Parser:
@@ -139,5 +158,5 @@ def _distributed(own: Any) -> List[str]:
             raise UsageError(
                 f"--batch_size={own.batch_size} is for all {devices} devices; give a multiple of {devices}"
             )
-        options += ["--batch-size", str(own.batch_size // devices)]
+        options += ["--batch_size", str(own.batch_size // devices)]
     return options

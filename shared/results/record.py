@@ -37,6 +37,7 @@ _REQUIRED_BY_MODE = {
     "train": _TRAINING,
     "finetune": _TRAINING,
     "profile": _NETWORK,
+    "check-port": _NETWORK,
     "evaluate": _NETWORK + ("dataset.name", "evaluation.images", "evaluation.loss", "evaluation.top1"),
     "benchmark": _NETWORK + ("throughput.images_per_second",),
 }

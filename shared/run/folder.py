@@ -24,7 +24,7 @@ _BY_TRAINING = {
     "tf_seresnet": ("checkpoints", "model.ckpt.*"),
     "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar"),
 }
-_BY_MODE = {"profile": ("output.prof",)}
+_BY_MODE = {"profile": ("output.prof",), "check-port": ("port.json",)}
 _LOCK = ".lock"
 _CONFIG_KEYS = {"command", "recipe", "network", "options", "versions"}
 
@@ -139,10 +139,13 @@ def run_of(checkpoint: Union[str, Path]) -> Path:
     raise UsageError(f"{checkpoint} is not in the folder of a run; say with --output-dir where to continue")
 
 
-def named_weights(checkpoint: Optional[str], resume: Optional[str], weights: str) -> Union[str, Path]:
-    """The path of --checkpoint or --resume, else the run under runs/ with the newest checkpoint.
+def named_weights(
+    checkpoint: Optional[str], resume: Optional[str], weights: str, old_place: Optional[str] = None
+) -> Union[str, Path]:
+    """The path of --checkpoint or --resume, else the run under runs/ with the newest checkpoint, else `old_place`.
 
-    Its files match `weights`, by which the halves differ. Raises UsageError if there is none or both options are given.
+    The run's files match `weights`, by which the halves differ; `old_place` is an old port's folder, if it has
+    TensorFlow's index. Raises UsageError if there is none or both options are given.
     """
     named = [path for path in (checkpoint, resume) if path is not None]
     if len(named) > 1:
@@ -151,6 +154,8 @@ def named_weights(checkpoint: Optional[str], resume: Optional[str], weights: str
         return named[0]
     last = [newest(folder.parent) for folder in Path(RUNS).glob(f"*/{FOLDER}")]
     found = [path for path in last if path is not None and any(path.glob(weights))]
+    if not found and old_place is not None and os.path.isfile(os.path.join(old_place, "checkpoint")):
+        return old_place
     if not found:
         raise UsageError(f"no checkpoint under ./{RUNS}; train first, or name one with --checkpoint PATH")
     return max(found, key=lambda path: path.stat().st_mtime).parent.parent

@@ -24,7 +24,7 @@ FIELDS = [
 LAUNCHERS = sorted(
     str(path.relative_to(ROOT))
     for half in ("torch_imagenet", "tf_seresnet")
-    for path in (ROOT / half / "test").glob("*.sh")
+    for path in (ROOT / half / "test").rglob("*.sh")
 )
 
 
@@ -55,7 +55,8 @@ def add_python(scripts: Scripts, path: Path, modules: str = "") -> Path:
 
 
 def started(python: Path, scripts: Scripts, name: str, *words: str) -> str:
-    half, launcher = name.split("/")[0], Path(name).stem
+    half, launcher, network = name.split("/")[0], Path(name).stem, Path(name).parent.name
+    words = words if network == "test" else ("--network={}".format(network), *words)
     arguments = [str(scripts.root / "scripts" / "documented_launcher.py"), half, launcher, *words]
     return "{}\n{}\n{}\n".format(python, "".join("<{}>".format(word) for word in arguments), scripts.elsewhere)
 
@@ -248,4 +249,4 @@ def test_without_its_adapter_a_launcher_does_not_go_to_another_device(checkout: 
     assert (result.returncode, result.stdout) == (2, "")
     assert is_one_error(result.stderr)
     assert "--device=cuda, --device=cpu" in result.stderr
-    assert not (checkout.root / name).parent.joinpath("output").exists()
+    assert not (checkout.root / name.split("/")[0] / "test" / "output").exists()

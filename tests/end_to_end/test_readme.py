@@ -18,6 +18,7 @@ import pytest
 
 from scripts import documented_launcher
 from shared import recipes
+from shared.cli.old_ports import PORTS
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ
 from shared.launchers.plan import launcher_parser
@@ -85,7 +86,7 @@ def _parsed(words: List[str]) -> None:
         return
     assert (ROOT / program).is_file(), program
     half, folder = Path(program).parts[0], Path(program).parts[1:-1]
-    if folder == ("test",):
+    if folder[:1] == ("test",):
         documented_launcher.plan(half, Path(program).stem, arguments)
     elif program in SCRIPTS:
         before = SCRIPTS[program]
@@ -96,7 +97,9 @@ def _parsed(words: List[str]) -> None:
         if arguments != ["--help"]:
             parser().parse_args(arguments)
     elif program == IMAGENET:
-        if arguments != ["--help"]:
+        if "--port" in arguments:
+            torch_options.RunConfig.from_argv(arguments)
+        elif arguments != ["--help"]:
             _imagenet_parser().parse_args(arguments)
     elif program == RENEW:
         assert arguments == []
@@ -155,6 +158,7 @@ def test_every_option_exists(name):
     launchers = [launcher_parser(half, launcher) for half in LAUNCHERS for launcher in LAUNCHERS[half]]
     parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
+    known |= {spelling for port in PORTS.values() for option in port.options for spelling in option.spellings}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
     known |= {"--full", "--durations", "--picture", "--update"}  # of tests/run.sh and scripts/
     code = "\n".join(_blocks(name) + _spans(name))

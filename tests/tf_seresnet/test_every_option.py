@@ -40,7 +40,10 @@ ELSEWHERE = {
     "--help": "test_main.py",
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
+    "--port": "test_start_files.py",
     "--xla": "devices/test_devices.py",
+    "--save-trace": "test_check_port.py",
+    "--against": "test_check_port.py",
 }
 
 

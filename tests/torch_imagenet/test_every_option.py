@@ -171,7 +171,7 @@ ELSEWHERE = {
     "--master-addr": "distributed/test_faults.py",
     "--master-port": "distributed/test_faults.py",
     "--max-restarts": "distributed/test_faults.py",
-    "--sync-bn": "distributed/test_run.py",  # where it is refused: it needs two GPUs
+    "--sync-bn": "distributed/test_run_on_devices.py",  # where it is refused: it needs two GPUs
     "--npu-fused-sgd": "devices/npu/driver.py",
     "--npu-jit-compile": "devices/npu/driver.py",
     "--npu-internal-format": "devices/npu/driver.py",
@@ -179,7 +179,10 @@ ELSEWHERE = {
     "--help": "test_modes.py",
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
+    "--port": "test_port_command.py",
     "--local-rank": "distributed/test_environment.py",
+    "--save-trace": "test_check_port.py",
+    "--against": "test_check_port.py",
 }
 
 

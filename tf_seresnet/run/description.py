@@ -88,8 +88,11 @@ def write_config(setup: RunSetup, folder: Path) -> None:
     )
 
 
-def for_record(setup: RunSetup, metrics: Metrics, checkpoint: str, **parts: Any) -> Dict[str, Any]:
-    """result.json: what the setup decided, what was evaluated, and the `parts` of the mode. Needs the graph."""
+def for_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **parts: Any) -> Dict[str, Any]:
+    """result.json: what the setup decided, what was evaluated if anything was, and the `parts` of the mode.
+
+    Needs the graph, for the number of parameters.
+    """
     classes = records.evaluated_classes(setup.evaluated_classes, setup.data.label_names)
     return records.build_record(
         half="tf_seresnet",
@@ -104,8 +107,8 @@ def for_record(setup: RunSetup, metrics: Metrics, checkpoint: str, **parts: Any)
         machine=provenance.machine(),
         precision=setup.device.precision,
         versions=_versions(),
-        parameters=parameters(),
-        evaluation={**records.evaluation_part(metrics, checkpoint), **classes},
+        parameters=parameters() or None,
+        evaluation=None if metrics is None else {**records.evaluation_part(metrics, checkpoint), **classes},
         **parts,
     )
 

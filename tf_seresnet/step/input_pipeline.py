@@ -15,6 +15,7 @@ import tensorflow as tf
 from shared import rng
 from shared.cifar10.dataset import channel_statistics
 from shared.recipes.cifar10 import CifarRecipe
+from shared.rng import Crops
 from tf_seresnet.devices.replicas import ALONE, Replicas
 
 tf1 = tf.compat.v1
@@ -102,11 +103,13 @@ class TrainingInput:
         recipe, order = self.recipe, rng.epoch_order(self.recipe.seed, epoch, count)
         crops = rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)
         own = self._positions(first_step)
-        values = {name: value[own] for name, value in crops._asdict().items()}
-        values.update(images=self._images[order[own]], labels=self._labels[order[own]])
-        feed = {self._placeholders[name]: value for name, value in values.items()}
-        session.run(self._iterator.initializer, feed)
+        self.start(session, self._images[order[own]], self._labels[order[own]], Crops(*(part[own] for part in crops)))
         return iter(range(first_step, self.steps_per_epoch))
+
+    def start(self, session: Any, images: np.ndarray, labels: np.ndarray, crops: Crops) -> None:
+        """Make these the images of the next steps, uint8 [N, height, width, 3], each with its label and crop."""
+        values = dict(crops._asdict(), images=images, labels=labels)
+        session.run(self._iterator.initializer, {self._placeholders[name]: value for name, value in values.items()})
 
     def _positions(self, first_step: int) -> np.ndarray:
         """Where in the epoch's order this process's images stand, from a step on: int64 [images]."""

@@ -28,7 +28,9 @@ class TrainingStep(Step):
     by the mean of the devices' statistics, weighted by images, so that they are the same on every device.
     """
 
+    gradients: List[Any]  # of the trainable variables, by the optimizer
     # Of the last step:
+    fetched: Any = None  # what its session call returned: the values of `fetches`, to which entries may be added
     stopping = 0  # processes that had been asked to stop when it began
     data_wait: Optional[float] = None  # seconds that it waited for its batch
 
@@ -46,9 +48,9 @@ class TrainingStep(Step):
         self._session: Any = None  # that of `begin`
         self._steps = self._updates_before = 0
         built = batch.replicas.run(lambda number: self._build(number, network, optimizer))
-        self._fetches = {"updates": [update for update, _ in built], "outputs": built[0][1]}
+        self.fetches = {"updates": [update for update, _ in built], "outputs": built[0][1]}
         if batch.data_wait is not None:
-            self._fetches["data_wait"] = batch.data_wait
+            self.fetches["data_wait"] = batch.data_wait
 
     def _build(self, number: int, network: NetworkSpec, optimizer: Any) -> Tuple[Any, List[Any]]:
         """The update of one device; and over all devices loss, correct in one and in five, images, stopping."""
@@ -66,8 +68,9 @@ class TrainingStep(Step):
         squares = tf.add_n([tf.nn.l2_loss(variable) for variable in trainable])
         total = _times(loss, share * combined) + recipe.weight_decay * combined / replicas.count * squares
         gradients = optimizer.compute_gradients(total, trainable)
+        self.gradients = [gradient for gradient, _ in gradients]
         # After the gradients: all devices must run their all-reduces in the same order.
-        with tf.control_dependencies([gradient for gradient, _ in gradients]):
+        with tf.control_dependencies(self.gradients):
             own = [tf.identity(value) for value in own]
         statistics = [_times(value, share) for value in layers.batch_statistics()]
         sums = replicas.summed(own + statistics)
@@ -84,7 +87,7 @@ class TrainingStep(Step):
         """
         feeds = {self.learning_rate: learning_rate, self._stopping: float(stopping)}
         with limited(self._batch.recipe.batch_size, "--batch-size", " (fewer images a step are another training)"):
-            values = session.run(self._fetches, feeds)
+            self.fetched = values = session.run(self.fetches, feeds)
         loss, *counts = (value.item() for value in values["outputs"])
         correct, correct5, images, self.stopping = map(round, counts)
         self.data_wait = values["data_wait"].item() if "data_wait" in values else None

@@ -36,7 +36,9 @@ def process_environment(config: RunConfig, environment: Mapping[str, str] = os.e
     where the variables are inconsistent, or the rendezvous lacks one.
     """
     passed = config.local_rank
-    if passed is not None and environment.get("LOCAL_RANK") != str(passed):
+    if config.port is not None and passed is not None and "RANK" not in environment:
+        environment = {**environment, **_from_old_script(config, passed)}
+    elif passed is not None and environment.get("LOCAL_RANK") != str(passed):
         raise UsageError(
             f"--local-rank {passed} is what torch.distributed.launch passes, together with LOCAL_RANK, which is"
             f" {environment.get('LOCAL_RANK', 'not set')}; start the processes with torchrun, and leave it out"
@@ -62,6 +64,20 @@ def process_environment(config: RunConfig, environment: Mapping[str, str] = os.e
         # torch's launcher orders them by address.
         rank = (config.node_rank or 0) * config.num_devices + local_rank
     return ProcessEnvironment(rank, size, local_rank, local_size, variables)
+
+
+def _from_old_script(config: RunConfig, local_rank: int) -> Dict[str, str]:
+    """The variables that torchrun sets, for a process that an old port's script has started for one of the devices."""
+    devices, nodes = config.num_devices or 1, config.nnodes or 1
+    address = config.master_addr or ("127.0.0.1" if nodes == 1 else "")
+    return {
+        "RANK": str((config.node_rank or 0) * devices + local_rank),
+        "WORLD_SIZE": str(devices * nodes),
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(devices),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(config.master_port or ""),
+    }
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Dict[str, str]:

@@ -6,9 +6,9 @@ from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.networks.squeeze_excitation import ConvGate
 
 EXPANSION = 4  # a stage's output has 4 times its planes: 256, 512, 1024, 2048 channels
@@ -37,10 +37,12 @@ class Bottleneck(nn.Module):
         first, second, third = widths
         self.conv1 = nn.Conv2d(channels, first, 1, strides[0], bias=False)
         self.bn1 = nn.BatchNorm2d(first)
-        self.conv2 = nn.Conv2d(first, second, 3, strides[1], padding=1, groups=groups, bias=False)
+        convolution = nn.Conv2d if groups == 1 else GroupedConv2d
+        self.conv2 = convolution(first, second, 3, strides[1], padding=1, groups=groups, bias=False)
         self.bn2 = nn.BatchNorm2d(second)
         self.conv3 = nn.Conv2d(second, third, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(third)
+        self.relu = nn.ReLU(inplace=True)
         self.drop_path = DropPath(drop_path)
         self.gate_name = gate_name
         self.add_module(gate_name, gate(third))
@@ -52,11 +54,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C', H / stride, W / stride], rounded up."""
-        branch = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        branch = functional.relu(self.bn2(self.conv2(branch)), inplace=True)
+        branch = self.relu(self.bn1(self.conv1(x)))
+        branch = self.relu(self.bn2(self.conv2(branch)))
         branch = self.drop_path(getattr(self, self.gate_name)(self.bn3(self.conv3(branch))))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return functional.relu(branch + shortcut, inplace=True)
+        output: torch.Tensor = self.relu(branch + shortcut)
+        return output
 
 
 def stages(

@@ -39,7 +39,7 @@ def open_run(
     )
     first_step = state["progress"]["step"] if state else 0
     with RunLog(folder, first_step, config.log_file, silent=not ranks.is_first) as log, ranks.listening(log.line):
-        for line in [*moved, *lines]:
+        for line in [*moved, *lines, *config.command_notes]:
             log.line(line)
         if ranks.is_first:
             disk_errors.optional(lambda: write_config(setup, folder), folder / "config.json", log)

@@ -15,6 +15,7 @@ from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
+from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.to_device import mixing
@@ -32,6 +33,7 @@ class TrainingStep(Step):
         recipe, device, ranks, precision = setup.recipe, setup.device, setup.ranks, setup.precision
         self.device, self.precision, self.asynchronous = device, precision, device.asynchronous
         self._recipe, self._ranks, self._normalise = recipe, ranks, setup.normalisation()
+        set_form(network, setup.config.grouped_conv)
         if setup.config.sync_bn:
             network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, setup.memory_format)

@@ -47,6 +47,8 @@ SPELLINGS = {
     "save_steps": (["--save-steps", "--save_steps"], "10", 10),
     "keep": (["--keep"], "5", 5),
     "print_freq": (["--print-freq", "--print_freq", "-p"], "1", 1),
+    "save_trace": (["--save-trace"], "/data/step.trace", "/data/step.trace"),
+    "against": (["--against"], "/data/step.trace", "/data/step.trace"),
     "peak_flops": (["--peak-flops"], "790e12", 790e12),
     "memory_bandwidth": (["--memory-bandwidth"], "4.3e12", 4.3e12),
     "depth": (["--depth"], "20", 20),
@@ -137,7 +139,7 @@ def test_a_half_gives_its_own_recipes_and_how_often_it_logs():
 
 
 def test_nothing_given_leaves_the_recipe_alone():
-    given_ = {name: value for name, value in parse().items() if value not in (None, False, [])}
+    given_ = {name: value for name, value in parse().items() if value not in (None, False, [], ())}
     assert set(given_) == {"mode", "device", "keep", "print_freq", "modelarts_data_dir"}
 
 

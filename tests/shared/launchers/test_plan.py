@@ -81,6 +81,47 @@ def test_every_launcher_has_its_script_and_the_other_way_round():
         assert set(scripts) == set(launchers)
         for text in scripts.values():
             assert text.endswith('/../../scripts/documented_launcher.sh"\n')
+        for path in (ROOT / half / "test").glob("*/*.sh"):
+            assert path.read_text() == scripts[path.stem].replace("/../../", "/../../../")
+            assert path.parent.name in launchers[path.stem].networks
+
+
+def test_each_port_has_the_launchers_of_its_document():
+    names = {
+        network: {path.stem for path in folder(network)} for network in ("senet154", "se_resnet50", "pnasnet5large")
+    }
+    for (name, network), _ in SCRIPTS.items():
+        assert name in names[network]
+    assert "train_finetune_1p" in names["pnasnet5large"]
+    assert all("train_eval_8p" in found for found in names.values())
+
+
+def folder(network):
+    return (ROOT / "torch_imagenet" / "test" / network).glob("*.sh")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "network: se_resnet50, the default; others: --network=se_resnet50_caffe, --network=senet154, "),
+        (["--network=senet154"], "network: senet154, by --network; others: --network=se_resnet50, "),
+        (["--recipe=senet154_step"], "network: senet154, by --recipe senet154_step; others: --network=se_resnet50, "),
+        (["--resume=RUN"], "network: that of RUN"),
+    ],
+)
+def test_the_first_line_says_which_network_it_is(words, says):
+    (line,) = plan("train_full_1p", DATA, *words).head
+    assert line.startswith(says)
+    assert ("test/NETWORK/train_full_1p.sh" in line) is ("RUN" not in line)
+
+
+def test_one_network_needs_no_line():
+    assert plan("train_full_1p", DATA, half="tf_seresnet").head == []
+
+
+def test_a_launcher_does_not_read_the_command_line_of_a_program():
+    with pytest.raises(UsageError, match="a launcher takes its port with --network"):
+        plan("train_full_1p", DATA, "--port=senet154")
 
 
 def test_an_adapter_is_needed_where_no_device_is_named():

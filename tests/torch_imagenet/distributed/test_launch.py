@@ -36,7 +36,8 @@ class Checkout:
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("output", "__pycache__"))
         self.output = self.root / HALF / "test" / "output" / "0"
 
-    def start(self, name: str, *options: str, **settings: Any) -> subprocess.Popen[str]:
+    def environment(self) -> Dict[str, str]:
+        """That of a user who has named nothing but the Python."""
         environment = {
             **os.environ,
             "PYTHON": sys.executable,
@@ -46,11 +47,14 @@ class Checkout:
         }
         for variable in ("ASCEND_DEVICE_ID", "etp_running_flag", "PYTHONPATH"):
             environment.pop(variable, None)
+        return environment
+
+    def start(self, name: str, *options: str, **settings: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["bash", str(self.root / HALF / "test" / f"{name}.sh"), *options],
             cwd=self.elsewhere,
             text=True,
-            env={**environment, **settings},
+            env={**self.environment(), **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

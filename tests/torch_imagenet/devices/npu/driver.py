@@ -23,6 +23,7 @@ import torch_npu
 
 from shared.run import loop
 from tests.torch_imagenet.conftest import SHORT, Run
+from tests.torch_imagenet.port_check.faults import FAULTS, compared
 from tests.torch_imagenet.small_network import create_small
 from tests.torch_imagenet.test_resume import _stop_at
 from torch_imagenet import run_setup as runs
@@ -378,6 +379,16 @@ def npu_fused_sgd(lab: Lab, precision: str) -> Facts:
     }
 
 
+def port(lab: Lab) -> Facts:
+    """The first check that each fault of a port fails on the device, and what a clean port fails."""
+    device, facts = devices.open_device("npu:0"), {}
+    for name, fault in {"clean": None, **FAULTS}.items():
+        level = fault.precisions[0] if fault else "O1"
+        first = compared(fault, level, device).verdict.first
+        facts[name] = None if first is None else [first.stage, first.layer, first.quantity]
+    return facts
+
+
 def _difference(first: Run, second: Run) -> float:
     one, other = _tensors(first), _tensors(second)
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
@@ -408,6 +419,7 @@ CHECKS: Dict[str, Callable[[Lab], Facts]] = {
     "forgotten seed": forgotten_seed,
     "indices": indices,
     "measuring": measuring,
+    "port": port,
     "settings": settings,
     "internal format O0": lambda lab: internal_format(lab, "O0"),
     "internal format O2": lambda lab: internal_format(lab, "O2"),

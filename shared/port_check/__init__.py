@@ -1,0 +1,1 @@
+"""Comparing two runs of the same training step, layer by layer; no framework is needed here."""

@@ -1,0 +1,114 @@
+"""How far rounding alone can move a value: bounds from the precision and the number of terms, none picked by hand.
+
+A sum of K products computed in floating point with unit roundoff u differs from the exact one by at most
+lambda * sqrt(K) * u * sum |a_i b_i|, whatever the order of the summation, except with probability
+2 K exp(-lambda^2 / 2) (Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput.
+41, 2019, theorem 3.1). Lambda follows from the number of sums and the probability of a false alarm that is accepted for
+a whole tensor, `FALSE_ALARM`. All arrays here are float64 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+FALSE_ALARM = 1e-6
+# The largest relative error of rounding to nearest, and half the smallest positive number, below which it is absolute.
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+HALF_SMALLEST = {"float64": 2.0**-1075, "float32": 2.0**-150, "float16": 2.0**-25, "bfloat16": 2.0**-134}
+LARGEST = {"float64": 1.7976931348623157e308, "float32": 3.4028235e38, "float16": 65504.0, "bfloat16": 3.3895314e38}
+
+
+class Rounding(NamedTuple):
+    """How a value was computed: sums of `length` terms in `accumulated`, stored `stores` times in `stored`."""
+
+    stored: str
+    accumulated: str = "float32"
+    length: int = 1
+    stores: int = 1
+
+
+def growth(length: int, sums: int, dtype: str) -> float:
+    """lambda * sqrt(length) * u: the relative error, to the sum of magnitudes, of `sums` sums of `length` terms."""
+    confidence = math.sqrt(2 * math.log(2 * max(length, 1) * max(sums, 1) / FALSE_ALARM))
+    return confidence * math.sqrt(length) * UNIT_ROUNDOFF[dtype]
+
+
+def bound(expected: np.ndarray, magnitude: np.ndarray, rounding: Rounding) -> np.ndarray:
+    """The largest error of each value that rounding explains, the shape of `expected`.
+
+    `magnitude` is what the same computation gives with every operand replaced by its absolute value. Every store but
+    the last rounds an intermediate value, which is no larger than `magnitude`.
+    """
+    unit = UNIT_ROUNDOFF[rounding.stored]
+    inner = growth(rounding.length, expected.size, rounding.accumulated) if rounding.length > 1 else 0.0
+    inner += (rounding.stores - 1) * unit
+    return (
+        (unit + UNIT_ROUNDOFF[rounding.accumulated]) * np.abs(expected)
+        + inner * magnitude
+        + rounding.stores * HALF_SMALLEST[rounding.stored]
+    )
+
+
+class BatchNormBounds(NamedTuple):
+    """The largest errors that rounding explains, by quantity."""
+
+    output: np.ndarray  # [B, C, H, W]
+    input_gradient: np.ndarray  # [B, C, H, W]
+    scale_gradient: np.ndarray  # [C]
+    shift_gradient: np.ndarray  # [C]
+    mean: np.ndarray  # [C], of the batch
+    variance: np.ndarray  # [C]
+
+
+def batch_norm_bounds(
+    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float, gradient: np.ndarray, stored: str
+) -> BatchNormBounds:
+    """Bounds of batch normalisation in training, x and `gradient` [B, C, H, W] given exactly, scale and shift [C].
+
+    The statistics are sums of n = B H W terms in float32, the variance the mean of squares less the square of the mean,
+    the least accurate form in use; the rest is first-order error propagation through
+    y = scale (x - mean) / sqrt(variance + epsilon) + shift and its derivative (Ioffe and Szegedy, arXiv 1502.03167).
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # of an overflow on the side
+        return _batch_norm_bounds(x, scale, shift, epsilon, gradient, stored)
+
+
+def _batch_norm_bounds(
+    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float, gradient: np.ndarray, stored: str
+) -> BatchNormBounds:
+    axes: Tuple[int, ...] = (0, 2, 3)
+    length = x.size // x.shape[1]
+    unit, sums = UNIT_ROUNDOFF["float32"], growth(length, x.shape[1], "float32")
+
+    def wide(values: np.ndarray) -> np.ndarray:
+        return values[None, :, None, None]
+
+    mean, variance = x.mean(axis=axes), x.var(axis=axes)
+    deviation = np.sqrt(variance + epsilon)
+    normal = (x - wide(mean)) / wide(deviation)
+    mean_error = sums * np.abs(x).mean(axis=axes)
+    variance_error = sums * (x**2).mean(axis=axes) + 2 * np.abs(mean) * mean_error
+    relative = variance_error / (2 * deviation**2) + 4 * unit  # of 1 / deviation
+    normal_error = wide(mean_error / deviation) + np.abs(normal) * wide(relative)
+    product = np.abs(wide(scale) * normal)
+    output = np.abs(wide(scale)) * normal_error + 4 * unit * (product + wide(np.abs(shift)))
+    y = wide(scale) * normal + wide(shift)
+    output += UNIT_ROUNDOFF[stored] * np.abs(y) + HALF_SMALLEST[stored]
+
+    size = np.abs(gradient)
+    shift_error = sums * size.sum(axis=axes)
+    scale_error = sums * (size * np.abs(normal)).sum(axis=axes) + (size * normal_error).sum(axis=axes)
+    centred = gradient - wide(gradient.mean(axis=axes)) - normal * wide((gradient * normal).mean(axis=axes))
+    factor = wide(np.abs(scale) / deviation)
+    inner = (
+        wide(shift_error / length)
+        + np.abs(normal) * wide(scale_error / length)
+        + normal_error * wide(np.abs((gradient * normal).mean(axis=axes)))
+        + 4 * unit * (size + np.abs(gradient - centred))
+    )
+    exact = factor * np.abs(centred)
+    input_error = factor * inner + exact * (wide(relative) + UNIT_ROUNDOFF[stored]) + HALF_SMALLEST[stored]
+    return BatchNormBounds(output, input_error, scale_error, shift_error, mean_error, variance_error)

@@ -1,0 +1,145 @@
+"""The mode `check-port`: whether a device computes the training step that float64 on the CPU computes, layer by layer.
+
+One real step is taken on the device and recorded. The reference then computes every layer again from the operands that
+the layer had on the device. What rounding does not explain is reported at the layer that did it.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import replace
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from shared.errors import UsageError
+from shared.port_check import report
+from shared.port_check.trace import Trace, read_trace, write_trace
+from shared.results import record as records
+from shared.system.signals import Interrupts
+from torch_imagenet.devices.device import Device
+from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
+from torch_imagenet.options import RunConfig
+from torch_imagenet.port_check.leaves import array, dtype_name
+from torch_imagenet.port_check.recorder import Recorder
+from torch_imagenet.port_check.reference import compare_trace, rate
+from torch_imagenet.run import description
+from torch_imagenet.run_setup import RunSetup, TrainingSetup
+from torch_imagenet.step.training_step import TrainingStep
+from torch_imagenet.weights import source
+
+DIFFERS = 3  # the exit status where rounding does not explain a difference
+STEPS = 3  # of the loss curve, unless --max-steps says otherwise
+BATCH_SIZE = 4
+IMAGE_SIZE = 64
+
+
+def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
+    """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
+    begin = time.time()
+    against = read_trace(config.against) if config.against else None
+    setup, network, lines = _setup(config, device, ranks, against)
+    steps = config.max_steps or STEPS
+    lines = [setup.data.remark, *lines, *description.device_lines(setup), _line(setup)]
+    with description.open_run(setup, lines) as (folder, log):
+        trace = record_step(setup, copy.deepcopy(network), _batch(setup, against), steps)
+        interrupts.raise_if_requested()
+        if config.save_trace:
+            write_trace(config.save_trace, trace)
+            log.line(f"trace: {config.save_trace}")
+        sides = {f"{device.kind} ({device.name})": trace}
+        if against is not None:
+            sides[f"the trace {config.against}"] = against
+        agrees, content = True, {}
+        for side, recorded in sides.items():
+            found = compare_trace(setup.recipe, network, recorded)
+            for line in report.lines(found.verdict, side, found.by_depth):
+                log.line(line)
+            agrees = agrees and found.verdict.agrees
+            content[side] = report.to_json(*found, about={"description": recorded.description})
+            interrupts.raise_if_requested()
+        report.write_report(folder, {"schema": 1, "sides": content})
+        record = description.build_record(setup, network, begin, **description.of_steps(setup), steps_completed=steps)
+        records.write_record(folder / "result.json", record)
+        log.line(f"report: {folder / report.FILE}")
+    if not agrees:
+        raise SystemExit(DIFFERS)
+
+
+def record_step(setup: RunSetup, network: nn.Module, batch: Batch, steps: int) -> Trace:
+    """One step of the configured training on the device, and the losses of `steps` of them on the same batch."""
+    step = TrainingStep(network, setup)
+    trace = Trace({"loss_scale": float(step.loss_scale.get_scale()), **_description(setup)})
+    kept = {name: dtype_name(weight.dtype) for name, weight in step.network.named_parameters()}
+    trace.description["weight_dtypes"] = {name: dtype for name, dtype in kept.items() if dtype != "float32"}
+    trace.tensors.update(images=array(batch.images), labels=array(batch.labels))
+    for name, value in step.weights.state_dict().items():
+        trace.tensors[f"before/{name}"] = array(value)
+    with Recorder(step.network, trace).recording():
+        results = [step.run([batch], rate(setup.recipe), 0, 0)]
+    for name, value in step.weights.state_dict().items():
+        trace.tensors[f"after/{name}"] = array(value)
+    results += [step.run([batch], rate(setup.recipe), 0, number) for number in range(1, steps)]
+    trace.tensors["losses"] = array(torch.stack([result[0] for result in results]).double())
+    return trace
+
+
+def _setup(
+    config: RunConfig, device: Device, ranks: Ranks, against: Optional[Trace]
+) -> Tuple[TrainingSetup, nn.Module, List[str]]:
+    """What is compared: the recipe on a small batch without random layers, the network with its weights; log lines."""
+    if against is not None:
+        described = against.description
+        if described.get("half") != "torch_imagenet":
+            raise UsageError(f"{config.against} is a trace of {described.get('half')}; compare it there")
+        config = replace(config, network=described["network"]["name"])
+    config, _, weights = source.origin(config)
+    config = replace(
+        config,
+        batch_size=config.batch_size or BATCH_SIZE,
+        image_size=config.image_size or IMAGE_SIZE,
+        accumulate=1,
+        dropout=0.0,  # what is random differs between devices
+        drop_path=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+    )
+    setup = TrainingSetup.from_config(config, device, ranks, None, weights)
+    torch.manual_seed(setup.recipe.seed)
+    network = setup.spec.make()
+    lines: List[str] = []
+    if against is not None:
+        network.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in against.named("before").items()})
+        lines = [f"weights and batch: those of {config.against}"]
+    elif weights is not None:
+        lines = source.load(weights, network, setup.spec, source.head(weights, setup.data.classes, config))
+    return setup, network, lines
+
+
+def _batch(setup: TrainingSetup, against: Optional[Trace]) -> Batch:
+    """The first training batch, or that of the trace."""
+    if against is not None:
+        images, labels = (torch.from_numpy(against.tensors[name].copy()) for name in ("images", "labels"))
+        return Batch(images, labels, ())
+    with TrainingInput.from_setup(setup) as images:
+        return next(iter(images.epoch(0)))
+
+
+def _description(setup: RunSetup) -> Dict[str, Any]:
+    return {
+        "half": "torch_imagenet",
+        "network": setup.spec.to_json(),
+        "precision": setup.precision.name,
+        "device": setup.device.describe(),
+        "memory_format": setup.memory_format,
+        "versions": {"torch": torch.__version__},
+    }
+
+
+def _line(setup: TrainingSetup) -> str:
+    recipe, layout = setup.recipe, setup.memory_format.replace("_", " ")
+    sizes = f"batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+    return f"network: {setup.spec.text()}, {sizes}, learning rate {rate(recipe):g}"

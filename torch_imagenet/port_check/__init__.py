@@ -1,0 +1,1 @@
+"""Recording a training step of this half, and computing it again beside the record in float64."""

@@ -1,0 +1,97 @@
+"""The reference of a training step: images, loss and optimizer as the recipe documents them, on the CPU.
+
+Written apart from what trains, so that a fault there is seen.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from shared.port_check.findings import Check, Verdict, verdict
+from shared.port_check.losses import loss_checks
+from shared.port_check.report import LayerError
+from shared.port_check.trace import Trace
+from shared.recipes.imagenet import ImageNetRecipe
+from torch_imagenet.networks.registry import NETWORKS
+from torch_imagenet.port_check.checks import Problem, layer_checks, update_checks, weight_checks
+from torch_imagenet.port_check.leaves import tensor
+from torch_imagenet.port_check.trajectory import Trajectory, error_by_depth
+
+
+class Comparison(NamedTuple):
+    """What a trace is beside the reference."""
+
+    verdict: Verdict
+    by_depth: List[LayerError]
+    losses: Dict[str, List[float]]  # "side", "reference" and "rounded", of each step
+
+
+def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> Comparison:
+    """Compare a trace with the step that `network`, with the weights from before it, takes by the recipe."""
+    reference = copy.deepcopy(network).double().train()
+    images, magnitude = normalised(trace, recipe.network)
+    labels = tensor(trace.tensors["labels"], torch.int64)
+    scale = float(trace.description["loss_scale"])
+
+    def loss(outputs: Any) -> torch.Tensor:
+        return documented_loss(recipe, outputs, labels)
+
+    def make(named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        return documented_optimizer(recipe, named)
+
+    problem = Problem(reference, images, magnitude, lambda outputs: loss(outputs) * scale)
+    checks: List[Check] = [*weight_checks(reference, trace), *layer_checks(problem, trace), *update_checks(trace, make)]
+    exact = Trajectory(copy.deepcopy(reference))
+    rounded = Trajectory(copy.deepcopy(reference).float(), {call.name: call.dtype for call in trace.calls})
+    side = [float(value) for value in trace.tensors["losses"]]
+    for run in (exact, rounded):
+        run.run(images, loss, make, len(side))
+    checks += loss_checks(side, exact.losses, rounded.losses)
+    losses = {"side": side, "reference": exact.losses, "rounded": rounded.losses}
+    return Comparison(verdict(checks), error_by_depth(exact, rounded, trace), losses)
+
+
+def normalised(trace: Trace, network: str) -> Tuple[torch.Tensor, torch.Tensor]:
+    """The images float64 [B, 3, H, W], less the mean over the deviation, and the magnitudes that this adds up."""
+    pixels = tensor(trace.tensors["images"], torch.float64).permute(0, 3, 1, 2).contiguous() / 255
+    values = NETWORKS[network]
+    mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (values.mean, values.std))
+    return (pixels - mean) / std, (pixels + mean) / std
+
+
+def documented_loss(recipe: ImageNetRecipe, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with smoothed labels (Szegedy et al., arXiv 1512.00567, section 7), plus the auxiliary head's.
+
+    Smoothing "uniform" distributes epsilon over all classes, "others" over the wrong ones. The mean over the batch.
+    """
+    if isinstance(outputs, tuple):
+        main, auxiliary = (documented_loss(recipe, part, labels) for part in outputs)
+        return main + recipe.auxiliary_weight * auxiliary
+    classes, epsilon = outputs.shape[1], recipe.label_smoothing
+    right = functional.one_hot(labels, classes).to(outputs.dtype)
+    if recipe.smoothing == "others" and classes > 1:
+        targets = (1 - epsilon) * right + epsilon / (classes - 1) * (1 - right)
+    else:
+        targets = (1 - epsilon) * right + epsilon / classes
+    return -(targets * functional.log_softmax(outputs, dim=1)).sum(dim=1).mean()
+
+
+def documented_optimizer(recipe: ImageNetRecipe, named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD with momentum. Where the gradients are there already and the recipe clips their norm, they are clipped."""
+    groups: List[Dict[str, Any]] = [
+        {"params": [weight], "weight_decay": recipe.weight_decay if recipe.decayed == "all" or weight.ndim > 1 else 0.0}
+        for weight in named.values()
+    ]
+    if recipe.clip_norm is not None and all(weight.grad is not None for weight in named.values()):
+        torch.nn.utils.clip_grad_norm_(list(named.values()), recipe.clip_norm)
+    return torch.optim.SGD(groups, lr=rate(recipe), momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def rate(recipe: ImageNetRecipe) -> float:
+    """The largest learning rate of the schedule: the first is small, or zero, where the recipe warms up."""
+    return max(recipe.schedule.at(epoch) for epoch in range(recipe.epochs))

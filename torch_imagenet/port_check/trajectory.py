@@ -1,0 +1,111 @@
+"""The reference by itself: whole steps in float64, and in float32 with results rounded to the side's dtypes."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from shared.port_check.report import LayerError
+from shared.port_check.trace import Trace
+from torch_imagenet.port_check.leaves import dtype_name, leaves
+
+MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
+Loss = Callable[[Any], torch.Tensor]
+DTYPES = {dtype_name(dtype): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+
+
+class _Rounded(torch.autograd.Function):
+    """The value rounded to a dtype, and its gradient as well."""
+
+    @staticmethod
+    def forward(context: Any, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        context.dtype = dtype
+        return value.to(dtype).to(value.dtype)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> Any:
+        return gradient.to(context.dtype).to(gradient.dtype), None
+
+
+class Trajectory:
+    """Training steps of a network on one batch, on the CPU: the loss of each, and every layer's values of the first.
+
+    With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient.
+    """
+
+    def __init__(self, network: nn.Module, dtypes: Optional[Mapping[str, str]] = None) -> None:
+        self._network = network
+        self._dtypes = dtypes or {}
+        self._counts: Dict[str, int] = {}
+        self.losses: List[float] = []
+        self.values: Dict[str, torch.Tensor] = {}  # by the trace's keys
+
+    def run(self, images: torch.Tensor, loss: Loss, optimizer: MakeOptimizer, steps: int) -> None:
+        """`steps` updates with the gradients of `loss`, a mean over the batch."""
+        dtype = next(self._network.parameters()).dtype
+        update = optimizer(dict(self._network.named_parameters()))
+        for step in range(steps):
+            update.zero_grad()
+            with self._hooks(store=step == 0):
+                value = loss(self._network(images.to(dtype)))
+                value.backward()
+            self.losses.append(float(value.detach()))
+            update.step()
+
+    @contextlib.contextmanager
+    def _hooks(self, store: bool) -> Iterator[None]:
+        self._counts.clear()
+        handles = [
+            layer.register_forward_hook(partial(self._after, name, store)) for name, layer in leaves(self._network)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _after(
+        self, name: str, store: bool, layer: nn.Module, inputs: Tuple[Any, ...], output: torch.Tensor
+    ) -> torch.Tensor:
+        number = self._counts.get(name, 0)
+        self._counts[name] = number + 1
+        if name in self._dtypes:
+            output = _Rounded.apply(output, DTYPES[self._dtypes[name]])
+        copy = output.clone()
+        if store:
+            self.values[f"output/{name}/{number}"] = output.detach()
+            copy.register_hook(partial(self.values.__setitem__, f"output gradient/{name}/{number}"))
+        return copy
+
+
+def error_by_depth(reference: Trajectory, rounded: Trajectory, trace: Trace) -> List[LayerError]:
+    """How far the side's run and the rounded one are from the reference's, layer by layer, forward and backward.
+
+    Gradients of the trace have the loss scale in them.
+    """
+    scale = float(trace.description["loss_scale"])
+    errors = []
+    for call in trace.calls:
+        row: List[Optional[float]] = []
+        for quantity, factor in (("output", 1.0), ("output gradient", scale)):
+            key = call.key(quantity)
+            right, side = reference.values.get(key), trace.tensors.get(key)
+            if right is None or side is None or tuple(right.shape) != side.shape:
+                row += [None, None]
+                continue
+            expected = right.numpy()
+            row.append(_relative(side.astype(np.float64) / factor, expected))
+            row.append(_relative(rounded.values[key].double().numpy(), expected))
+        errors.append(LayerError(f"{call.name}", *row))
+    return errors
+
+
+def _relative(value: np.ndarray, expected: np.ndarray) -> float:
+    norm = float(np.linalg.norm(expected))
+    error = float(np.linalg.norm(value - expected))
+    return error / norm if norm else (0.0 if not error else float("inf"))
