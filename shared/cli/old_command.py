@@ -108,8 +108,8 @@ def _refuse_folder(words: Words, modes: Sequence[str]) -> None:
     for word in words.loose:
         if word not in modes and ("/" in word or os.path.isdir(word)):
             raise UsageError(
-                f"{word!r} is no mode; name the data set's folder with --data-path {word}, or read the line as"
-                " SE-ResNet-50's program did with --port se_resnet50"
+                f"{word!r} is no mode; name the data set's folder with --data-path, or read the line as SE-ResNet-50's"
+                " program did with --port se_resnet50"
             )
 
 

@@ -48,6 +48,7 @@ TORCH: Dict[str, Small] = {
     "python torch_imagenet/main.py --data-path DIR --device npu:0": Small(status=2),  # where no torch_npu is
     "python torch_imagenet/main.py --data-path DIR --num-devices 2": Small(f"{_PIXELS} --device cpu"),
     "python torch_imagenet/main.py check-data --data-path DIR": Small("--workers 1"),
+    "python torch_imagenet/main.py check-port --device npu:0": Small(status=2),  # likewise
 }
 # What needs the network or is run with stand-ins for its programs: the file of its tests, and one of them.
 ELSEWHERE: Dict[str, Tuple[str, str]] = {

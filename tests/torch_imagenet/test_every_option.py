@@ -148,7 +148,7 @@ RUNS = {
     ),
     "regularization": ("train", "--label-smoothing 0.1 --smoothing others --steps-per-epoch 3 --freeze-body"),
     "torchvision's": ("train", "--mixup 0.2 --cutmix 1 --randaugment 2,30"),
-    "scaled": ("train", "--amp --loss-scale dynamic --memory-format contiguous --deterministic"),
+    "scaled": ("train", "--amp --loss-scale dynamic --memory-format contiguous --grouped-conv dense --deterministic"),
     "files": (
         "train",
         "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --on-bad-image"

@@ -70,7 +70,7 @@ def test_a_documented_spelling_reaches_its_option(words, name, value):
 def test_every_option_is_a_field_of_the_configuration_and_no_one_assigns_to_it():
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     options = {action.dest for action in parser()._actions} - {"help", "version", "mode_flag"}
-    assert fields - {"argv"} == options
+    assert fields - {"argv", "command_notes"} == options
     config = RunConfig.from_argv(["--resume", "runs/one"])
     assert config.argv == ("--resume", "runs/one")
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -576,7 +576,9 @@ def device_words(source):
 def test_only_the_device_files_name_a_device():
     files = sorted((ROOT / "tf_seresnet").rglob("*.py"))
     named = {path: device_words(path.read_text(encoding="utf-8")) for path in files}
-    offenders = {path.name: words for path, words in named.items() if words and MAY_NAME_DEVICES not in path.parents}
+    start_files = {"run_npu.py", "modelart_senet.py"}  # the old ports' names of a command with --device npu
+    others = [path for path in files if MAY_NAME_DEVICES not in path.parents and path.name not in start_files]
+    offenders = {path.name: named[path] for path in others if named[path]}
     assert offenders == {}
     assert named[MAY_NAME_DEVICES / "__init__.py"]
 
