@@ -107,9 +107,10 @@ def _last_ones(parser: Parser, argv: Sequence[str]) -> List[str]:
 def _refuse_folder(words: Words, modes: Sequence[str]) -> None:
     for word in words.loose:
         if word not in modes and ("/" in word or os.path.isdir(word)):
+            shown = word if len(word) < 500 else word[:500] + "..."
             raise UsageError(
-                f"{word!r} is no mode; name the data set's folder with --data-path, or read the line as SE-ResNet-50's"
-                " program did with --port se_resnet50"
+                f"{shown!r} is no mode; name the data set's folder with --data-path {shown}, or read the line as"
+                " SE-ResNet-50's program did with --port se_resnet50"
             )
 
 
