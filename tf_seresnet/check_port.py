@@ -17,8 +17,8 @@ from shared import rng
 from shared.errors import UsageError
 from shared.port_check import report
 from shared.port_check.findings import Verdict, verdict
-from shared.port_check.losses import loss_checks
-from shared.port_check.trace import Trace, read_trace, write_trace
+from shared.port_check.losses import ROUNDED_RUNS, loss_checks
+from shared.port_check.trace import Trace, check_writable, read_trace, write_trace
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run.folder import open_folder
@@ -40,12 +40,13 @@ STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
 DESCRIBED = ("network", "recipe", "normalisation", "compute_dtype", "loss_scale", "learning_rate")  # in a trace
 KERAS = "keras"  # the layer set that is no graph's
-ROUNDED_RUNS = 3  # which show how far rounding takes the losses
 
 
 def check_port(config: RunConfig, interrupts: Interrupts) -> None:
     """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
     started, begin, steps = now(), time.time(), config.max_steps or STEPS
+    if config.save_trace:
+        check_writable(config.save_trace)
     against = read_trace(config.against) if config.against else None
     setup = _setup(config, against)
     folder, notes = open_folder("tf_seresnet", "check-port", "check-port", config.output_dir, None)
@@ -107,14 +108,9 @@ def compare_trace(
         dtype = trace.description["compute_dtype"]
         near = [Trajectory(recipe, trace, RandomRounding(dtype, seed)) for seed in range(ROUNDED_RUNS)]
     losses = [float(loss) for loss in trace.tensors["losses"]]
-    rounded = [_furthest(*values) for values in zip(exact.losses, *(run.losses for run in near))]
-    found += loss_checks(losses, exact.losses, rounded)
-    curves = {"side": losses, "reference": exact.losses, "rounded": rounded}
+    found += loss_checks(losses, exact.losses, [run.losses for run in near])
+    curves = {"side": losses, "reference": exact.losses, "rounded": near[0].losses}
     return verdict(found), error_by_depth(exact, near[0], trace), curves
-
-
-def _furthest(right: float, *values: float) -> float:
-    return right + max((value - right for value in values), key=abs)
 
 
 def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:

@@ -16,7 +16,7 @@ from torch import nn
 
 from shared.errors import UsageError
 from shared.port_check import report
-from shared.port_check.trace import Trace, read_trace, write_trace
+from shared.port_check.trace import Trace, check_writable, read_trace, write_trace
 from shared.results import record as records
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
@@ -40,6 +40,8 @@ IMAGE_SIZE = 64
 def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
     begin = time.time()
+    if config.save_trace:
+        check_writable(config.save_trace)
     against = read_trace(config.against) if config.against else None
     setup, network, lines = _setup(config, device, ranks, against)
     steps = config.max_steps or STEPS
@@ -91,6 +93,8 @@ def _setup(
     config: RunConfig, device: Device, ranks: Ranks, against: Optional[Trace]
 ) -> Tuple[TrainingSetup, nn.Module, List[str]]:
     """What is compared: the recipe on a small batch without random layers, the network with its weights; log lines."""
+    if config.compile:
+        raise UsageError("check-port records every layer, which a compiled network does not have; leave --compile out")
     if against is not None:
         described = against.description
         if described.get("half") != "torch_imagenet":

@@ -8,6 +8,7 @@ stored as float32, which holds them exactly; the JSON has the dtype in which eac
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Union
@@ -16,6 +17,7 @@ import numpy as np
 
 from shared.errors import UsageError
 from shared.system.atomic_files import write_atomic
+from shared.system.paths import writing
 
 VERSION = 1
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
@@ -55,8 +57,15 @@ class Trace:
         return {key[len(start) :]: value for key, value in self.tensors.items() if key.startswith(start)}
 
 
+def check_writable(path: Union[str, Path]) -> None:
+    """Raise UsageError where a trace could not be written, before what it holds is computed."""
+    folder = Path(path).absolute().parent
+    if Path(path).is_dir() or not folder.is_dir() or not os.access(str(folder), os.W_OK):
+        raise UsageError(f"cannot write a trace to {path}; name a file in a folder that can be written")
+
+
 def write_trace(path: Union[str, Path], trace: Trace) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file, whole or not at all. Raises UsageError where the disk does not take it."""
     content = {"version": VERSION, "description": trace.description, "calls": [asdict(call) for call in trace.calls]}
     header: Dict[str, Any] = {"__metadata__": {"trace": json.dumps(content)}}
     arrays, end = [], 0
@@ -72,7 +81,8 @@ def write_trace(path: Union[str, Path], trace: Trace) -> None:
         end += array.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    write_atomic(path, b"".join([len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays)]))
+    with writing(path, "free space, or give --save-trace another file"):
+        write_atomic(path, b"".join([len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays)]))
 
 
 def read_trace(path: Union[str, Path]) -> Trace:

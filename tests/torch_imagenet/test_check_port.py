@@ -78,3 +78,12 @@ def test_a_trace_of_the_other_half_is_refused(
     write_trace(tmp_path / "b.trace", trace)
     assert run_in(tmp_path / "run", "--against", str(tmp_path / "b.trace"), mode="check-port").status == 2
     assert "is a trace of tf_seresnet" in capsys.readouterr().err
+
+
+def test_a_trace_that_cannot_be_written_is_refused_before_the_step(
+    run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_in(tmp_path / "run", *OPTIONS, "--save-trace", str(tmp_path / "no" / "a.trace"), mode="check-port")
+    assert run.status == 2
+    assert "cannot write a trace to" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ Written apart from what trains, so that a fault there is seen.
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from shared.port_check.findings import Check, Verdict, verdict
-from shared.port_check.losses import loss_checks
+from shared.port_check.losses import ROUNDED_RUNS, loss_checks
 from shared.port_check.report import LayerError
 from shared.port_check.trace import Trace
 from shared.recipes.imagenet import ImageNetRecipe
@@ -46,14 +47,17 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> C
 
     problem = Problem(reference, images, magnitude, lambda outputs: loss(outputs) * scale)
     checks: List[Check] = [*weight_checks(reference, trace), *layer_checks(problem, trace), *update_checks(trace, make)]
-    exact = Trajectory(copy.deepcopy(reference))
-    rounded = Trajectory(copy.deepcopy(reference).float(), {call.name: call.dtype for call in trace.calls})
     side = [float(value) for value in trace.tensors["losses"]]
-    for run in (exact, rounded):
-        run.run(images, loss, make, len(side))
-    checks += loss_checks(side, exact.losses, rounded.losses)
-    losses = {"side": side, "reference": exact.losses, "rounded": rounded.losses}
-    return Comparison(verdict(checks), error_by_depth(exact, rounded, trace), losses)
+    exact = Trajectory(copy.deepcopy(reference))
+    exact.run(images, loss, make, len(side))
+    dtypes, near = {call.name: call.dtype for call in trace.calls}, []
+    for number in range(ROUNDED_RUNS):  # in another order of the images, sums over the batch are rounded otherwise
+        order = torch.arange(len(labels)).roll(number)
+        near.append(Trajectory(copy.deepcopy(reference).float(), dtypes))
+        near[-1].run(images[order], partial(documented_loss, recipe, labels=labels[order]), make, len(side))
+    checks += loss_checks(side, exact.losses, [run.losses for run in near])
+    losses = {"side": side, "reference": exact.losses, "rounded": near[0].losses}
+    return Comparison(verdict(checks), error_by_depth(exact, near[0], trace), losses)
 
 
 def normalised(trace: Trace, network: str) -> Tuple[torch.Tensor, torch.Tensor]:
