@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -51,7 +52,7 @@ def clock(workers: int) -> Callable[[], float]:
     return time.perf_counter if workers else time.process_time
 
 
-def rounds_of(epoch: Callable[[int], int], images: int, options: Any) -> Contender:
+def rounds_of(epoch: Callable[[int], int], images: int, options: Namespace) -> Contender:
     """Rounds of as many epochs as give --images, of a data set with this number of `images`.
 
     `epoch` runs the zero-based epoch and returns its number of images.
@@ -62,7 +63,7 @@ def rounds_of(epoch: Callable[[int], int], images: int, options: Any) -> Contend
     return lambda attempt: sum(epoch(attempt * times + at) for at in range(times))
 
 
-def ours(split: Split, options: Any, workers: int, prepare: Callable[[torch.Tensor], Any] = len) -> Contender:
+def ours(split: Split, options: Namespace, workers: int, prepare: Callable[[torch.Tensor], Any] = len) -> Contender:
     """This program's pipeline; `prepare` is what the main process does with the images of a batch."""
     batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, Loading(workers))
 
@@ -76,7 +77,7 @@ def ours(split: Split, options: Any, workers: int, prepare: Callable[[torch.Tens
     return rounds_of(epoch, len(split), options)
 
 
-def torchvisions(torchvision: Any, options: Any, workers: int, normalised: bool) -> Contender:
+def torchvisions(torchvision: Any, options: Namespace, workers: int, normalised: bool) -> Contender:
     """torchvision's pipeline; without `normalised` it ends with uint8 tensors."""
     transforms = torchvision.transforms
     last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)] if normalised else [transforms.PILToTensor()]

@@ -36,15 +36,15 @@ def parse(text: str) -> Tuple[str, Optional[int]]:
     return kind, int(match.group(3)) if match.group(3) else None
 
 
-def open_device(spec: str, precision: str = "O0", loss_scale: Optional[str] = None, **options: Any) -> Device:
+def open_device(spec: str, precision: str = "O0", loss_scale: Optional[str] = None, **settings: Any) -> Device:
     """The device that `spec` names (see `parse`), checked and ready.
 
-    "auto" is a GPU if TensorFlow sees one, else an NPU if its adapter is installed, else the CPU. `options` are the
+    "auto" is a GPU if TensorFlow sees one, else an NPU if its adapter is installed, else the CPU. `settings` are the
     other fields of `Request`. A process with an NPU has one, and may be one of several ranks (`npu.environment`).
     Raises UsageError if the machine, TensorFlow or the adapter does not support a requested option.
     """
     kind, index = parse(spec)
-    device = _class_of(kind)(index, Request(precision, loss_scale=parse_loss_scale(loss_scale), **options))
+    device = _class_of(kind)(index, Request(precision, loss_scale=parse_loss_scale(loss_scale), **settings))
     if kind == "auto" and device.kind == CpuDevice.kind:
         device.notes += probe.unused_accelerators()
     return device

@@ -74,9 +74,9 @@ class BatchNorm(keras.layers.Layer):
     mixed-precision policy. A frozen layer (`trainable=False`) uses its moving averages, as Keras's own does.
     """
 
-    def __init__(self, regularizer: Any = None, **options: Any) -> None:
+    def __init__(self, regularizer: Any = None, **settings: Any) -> None:
         # Without autocast, float32 images reach the first layer unrounded and no statistic is rounded to float16.
-        super().__init__(autocast=False, **options)
+        super().__init__(autocast=False, **settings)
         self.regularizer = keras.regularizers.get(regularizer)
 
     def build(self, input_shape: Tuple[Optional[int], ...]) -> None:
@@ -88,8 +88,8 @@ class BatchNorm(keras.layers.Layer):
         self.biased = self._weight("biased", channels, "zeros", trainable=False)
         self.local_step = self._weight("local_step", (), "zeros", trainable=False)
 
-    def _weight(self, name: str, shape: Tuple[Any, ...], initializer: str, **options: Any) -> Any:
-        return self.add_weight(shape, initializer, name=name, autocast=False, **options)
+    def _weight(self, name: str, shape: Tuple[Any, ...], initializer: str, **settings: Any) -> Any:
+        return self.add_weight(shape, initializer, name=name, autocast=False, **settings)
 
     def call(self, inputs: Any, training: Optional[bool] = None) -> Any:
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
@@ -139,8 +139,8 @@ class Gate(keras.layers.Layer):
 class Shortcut(keras.layers.Layer):
     """Every `strides`-th pixel, zeros for the new channels (He et al. 2015, option A)."""
 
-    def __init__(self, filters: int, strides: int, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, filters: int, strides: int, **settings: Any) -> None:
+        super().__init__(**settings)
         self.filters = filters
         self.strides = strides
 

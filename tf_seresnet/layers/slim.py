@@ -67,8 +67,8 @@ class SlimLayers(CoreLayers):
     def global_average_pool(self, x: Any) -> Any:
         return self._global_avg_pool(x)
 
-    def _layer(self, kind: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _layer(self, kind: str, function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
         """A layer of tf.layers under the next name of its kind."""
         name = self.next_name(kind)
-        options.update(kernel_initializer=tf1.zeros_initializer(), name=name, reuse=self._reuse or None)
-        return self._record(name, function(*arguments, **options))
+        settings.update(kernel_initializer=tf1.zeros_initializer(), name=name, reuse=self._reuse or None)
+        return self._record(name, function(*arguments, **settings))

@@ -28,8 +28,8 @@ class RecordedLayers(KerasLayers):
         self.outputs: List[Tuple[str, Any]] = []
         self.zeros: List[Any] = []
 
-    def conv(self, *arguments: Any, **options: Any) -> Any:
-        return self._recorded(super().conv(*arguments, **options))
+    def conv(self, *arguments: Any, **settings: Any) -> Any:
+        return self._recorded(super().conv(*arguments, **settings))
 
     def batch_norm(self, *arguments: Any) -> Any:
         return self._recorded(super().batch_norm(*arguments))

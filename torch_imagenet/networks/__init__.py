@@ -19,12 +19,12 @@ __all__ = ["NETWORKS", "create"]
 
 
 def create(
-    name: str, num_classes: int = 1000, dropout: Optional[float] = None, drop_path: float = 0.0, **options: Any
+    name: str, num_classes: int = 1000, dropout: Optional[float] = None, drop_path: float = 0.0, **settings: Any
 ) -> nn.Module:
     """Build a network by name, with random initial weights, in training mode.
 
     `dropout` is the rate before the classifier; None is the network's default. `drop_path` is the rate of stochastic
-    depth at the deepest block. Only pnasnet5large has `options`: `zero_pad=False` pads as the original port does,
+    depth at the deepest block. Only pnasnet5large has `settings`: `zero_pad=False` pads as the original port does,
     `auxiliary_head=True` adds the auxiliary classifier, whose logits are returned as a second output in training.
 
     Raises UsageError for an unknown name or option, with the nearest valid one, and for values out of range.
@@ -32,7 +32,7 @@ def create(
     if name not in NETWORKS:
         raise UsageError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
     spec = NETWORKS[name]
-    for option in options:
+    for option in settings:
         if option not in spec.options:
             hint = nearest(option, spec.options) if spec.options else "leave it out, this network has none"
             raise UsageError(f"{name} has no option {option!r}; {hint}")
@@ -53,4 +53,4 @@ def create(
         "se_resnet50_caffe": se_resnet50_caffe,
         "pnasnet5large": PNASNet5Large,
     }
-    return builders[name](num_classes=num_classes, dropout=rate, drop_path=drop_path, **options)
+    return builders[name](num_classes=num_classes, dropout=rate, drop_path=drop_path, **settings)
