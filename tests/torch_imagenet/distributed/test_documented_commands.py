@@ -93,19 +93,20 @@ def test_the_default_network_is_said_and_the_documents_own_launcher_runs_its_own
 ) -> None:
     small = [*SMALL, "--max-steps=1", *(["--image-size=64"] if network != "se_resnet50" else [])]
     command = words(DOCUMENTS[network][0], str(tiny.folder))
-    status, out, err = typed(checkout, [*command, *small])
-    assert (status, err) == (0, "")
     name = command[1].rpartition("/")[2]
-    assert out.startswith(
-        "network: se_resnet50, the default; others: --network=se_resnet50_caffe, --network=senet154, "
-    )
-    assert out.splitlines()[0].endswith(f"or test/NETWORK/{name}")
+    if network == "se_resnet50":  # the command of the other documents is the same
+        status, out, err = typed(checkout, [*command, *small])
+        assert (status, err) == (0, "")
+        assert out.startswith(
+            "network: se_resnet50, the default; others: --network=se_resnet50_caffe, --network=senet154, "
+        )
+        assert out.splitlines()[0].endswith(f"or test/NETWORK/{name}")
     own = [command[0], command[1].replace("/test/", f"/test/{network}/"), *command[2:]]
     status, out, err = typed(checkout, [*own, *small])
     assert (status, err) == (0, "")
     assert out.startswith(f"network: {network}, by --network; others: ")
     assert checkout.record(name[: -len(".sh")])["network"] == network
-    assert (checkout.output / "train_0.log").read_text() == out
+    assert out.startswith((checkout.output / "train_0.log").read_text())  # the final result stands on the console alone
 
 
 @pytest.mark.slow
