@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ import tensorflow as tf
 from shared import rng
 from shared.errors import UsageError
 from shared.port_check import report
-from shared.port_check.findings import Verdict, verdict
+from shared.port_check.findings import verdict
 from shared.port_check.losses import ROUNDED_RUNS, loss_checks
 from shared.port_check.trace import Trace, check_writable, read_trace, write_trace
 from shared.recipes.cifar10 import CifarRecipe
@@ -28,14 +28,13 @@ from tf_seresnet.layers.initial_values import initial_value
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.port_check import checks
 from tf_seresnet.port_check.recorder import Batch, batch_tensors, describe, record_step
-from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory, error_by_depth
+from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory
 from tf_seresnet.run import checkpoints, description
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation
 
-DIFFERS = 3  # the exit status where rounding does not explain a difference
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
 DESCRIBED = ("network", "recipe", "normalisation", "compute_dtype", "loss_scale", "learning_rate")  # in a trace
@@ -63,28 +62,25 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
         sides = [(_side(setup, trace), trace, _given_weights(setup, trace, against))]
         if against is not None:
             sides.append((f"the trace {config.against}", against, {}))
-        found: Dict[str, Verdict] = {}
-        content: Dict[str, Any] = {}
-        for side, recorded, weights in sides:
-            result, by_depth, curves = compare_trace(setup.recipe, recorded, weights)
-            for line in report.lines(result, side, by_depth):
-                log.line(line)
-            found[side] = result
-            content[side] = report.to_json(result, by_depth, curves, {"description": recorded.description})
-            interrupts.raise_if_requested()
-        report.write_report(folder, {"schema": 1, "sides": content})
+
+        def compared() -> Iterator[Tuple[str, Trace, report.Comparison]]:
+            for side, recorded, weights in sides:
+                yield side, recorded, compare_trace(setup.recipe, recorded, weights)
+                interrupts.raise_if_requested()
+
+        agrees = report.write(folder, log, compared())
         times = {"steps_completed": steps, "started": started, "seconds": time.time() - begin}
         record = description.for_record(setup, None, "", batch_size=setup.recipe.batch_size, **times)
         records.write_record(folder / "result.json", record)
         log.line(f"report: {folder / report.FILE}")
         log.succeeded()
-    if not all(result.agrees for result in found.values()):
-        raise SystemExit(DIFFERS)
+    if not agrees:
+        raise SystemExit(report.DIFFERS)
 
 
 def _record(setup: RunSetup, batch: Batch, against: Optional[Trace]) -> Trace:
     """The trace of this machine's step: of the graph, or of the Keras model."""
-    recipe, rate, steps = setup.recipe, _rate(setup.recipe), setup.config.max_steps or STEPS
+    recipe, rate, steps = setup.recipe, setup.recipe.largest_rate, setup.config.max_steps or STEPS
     if setup.config.layers != KERAS:
         return record_step(setup, batch, rate, steps, lambda session: _initialise(session, setup, against))
     from tf_seresnet.port_check.keras_step import record_keras_step
@@ -98,19 +94,20 @@ def _side(setup: RunSetup, trace: Trace) -> str:
     return name if setup.config.layers != KERAS else f"{trace.description['layers']} ({setup.device.name})"
 
 
-def compare_trace(
-    recipe: CifarRecipe, trace: Trace, weights: Mapping[str, np.ndarray]
-) -> Tuple[Verdict, List[report.LayerError], Dict[str, List[float]]]:
-    """The verdict on a trace of a step that began with these weights; how errors build up; the losses of all steps."""
+def compare_trace(recipe: CifarRecipe, trace: Trace, weights: Mapping[str, np.ndarray]) -> report.Comparison:
+    """Compare a trace with the step that begins with these weights."""
     with np.errstate(all="ignore"):  # a step that overflows on the side overflows here
         found = checks.weight_checks(weights, trace) + checks.step_checks(recipe, trace)
         exact = Trajectory(recipe, trace)
         dtype = trace.description["compute_dtype"]
-        near = [Trajectory(recipe, trace, RandomRounding(dtype, seed)) for seed in range(ROUNDED_RUNS)]
+        near = Trajectory(recipe, trace, RandomRounding(dtype, 0))
+        others = [Trajectory(recipe, trace, RandomRounding(dtype, seed)).losses for seed in range(1, ROUNDED_RUNS)]
     losses = [float(loss) for loss in trace.tensors["losses"]]
-    found += loss_checks(losses, exact.losses, [run.losses for run in near])
-    curves = {"side": losses, "reference": exact.losses, "rounded": near[0].losses}
-    return verdict(found), error_by_depth(exact, near[0], trace), curves
+    found += loss_checks(losses, exact.losses, [near.losses, *others])
+    by_depth = report.error_by_depth(trace, exact.values, near.values)
+    by_depth = [row for row in by_depth if row.forward is not None or row.backward is not None]
+    curves = {"side": losses, "reference": exact.losses, "rounded": near.losses}
+    return report.Comparison(verdict(found), by_depth, curves)
 
 
 def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:
@@ -204,11 +201,6 @@ def _recorded_batch(trace: Trace) -> Batch:
     return Batch(trace.tensors["images"], trace.tensors["labels"].astype(np.int32), rng.Crops(top, left, flip > 0))
 
 
-def _rate(recipe: CifarRecipe) -> float:
-    """The largest rate of the schedule: the first is small, or zero, where the recipe warms up."""
-    return max(recipe.schedule.at(epoch) for epoch in range(recipe.epochs))
-
-
 def _lines(setup: RunSetup) -> List[str]:
     recipe, device, network = setup.recipe, setup.device, setup.network
     lines = [f"weights: {setup.checkpoint.prefix}"] if setup.checkpoint and not setup.config.against else []
@@ -217,5 +209,5 @@ def _lines(setup: RunSetup) -> List[str]:
     return lines + [
         f"device: {device.kind}, {device.name}, precision {device.precision}, TensorFlow {tf.__version__}",
         f"network: se_resnet{network.depth}, variant {network.variant}, layers {setup.config.layers or network.layers},"
-        f" batch {recipe.batch_size}, learning rate {_rate(recipe):g}",
+        f" batch {recipe.batch_size}, learning rate {recipe.largest_rate:g}",
     ]

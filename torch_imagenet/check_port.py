@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -25,13 +25,12 @@ from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
 from torch_imagenet.options import RunConfig
 from torch_imagenet.port_check.leaves import array, dtype_name
 from torch_imagenet.port_check.recorder import Recorder
-from torch_imagenet.port_check.reference import compare_trace, rate
+from torch_imagenet.port_check.reference import compare_trace
 from torch_imagenet.run import description
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
 
-DIFFERS = 3  # the exit status where rounding does not explain a difference
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
 IMAGE_SIZE = 64
@@ -55,20 +54,18 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
         sides = {f"{device.kind} ({device.name})": trace}
         if against is not None:
             sides[f"the trace {config.against}"] = against
-        agrees, content = True, {}
-        for side, recorded in sides.items():
-            found = compare_trace(setup.recipe, network, recorded)
-            for line in report.lines(found.verdict, side, found.by_depth):
-                log.line(line)
-            agrees = agrees and found.verdict.agrees
-            content[side] = report.to_json(*found, about={"description": recorded.description})
-            interrupts.raise_if_requested()
-        report.write_report(folder, {"schema": 1, "sides": content})
+
+        def compared() -> Iterator[Tuple[str, Trace, report.Comparison]]:
+            for side, recorded in sides.items():
+                yield side, recorded, compare_trace(setup.recipe, network, recorded)
+                interrupts.raise_if_requested()
+
+        agrees = report.write(folder, log, compared())
         record = description.build_record(setup, network, begin, **description.of_steps(setup), steps_completed=steps)
         records.write_record(folder / "result.json", record)
         log.line(f"report: {folder / report.FILE}")
     if not agrees:
-        raise SystemExit(DIFFERS)
+        raise SystemExit(report.DIFFERS)
 
 
 def record_step(setup: RunSetup, network: nn.Module, batch: Batch, steps: int) -> Trace:
@@ -81,10 +78,10 @@ def record_step(setup: RunSetup, network: nn.Module, batch: Batch, steps: int) -
     for name, value in step.weights.state_dict().items():
         trace.tensors[f"before/{name}"] = array(value)
     with Recorder(step.network, trace).recording():
-        results = [step.run([batch], rate(setup.recipe), 0, 0)]
+        results = [step.run([batch], setup.recipe.largest_rate, 0, 0)]
     for name, value in step.weights.state_dict().items():
         trace.tensors[f"after/{name}"] = array(value)
-    results += [step.run([batch], rate(setup.recipe), 0, number) for number in range(1, steps)]
+    results += [step.run([batch], setup.recipe.largest_rate, 0, number) for number in range(1, steps)]
     trace.tensors["losses"] = array(torch.stack([result[0] for result in results]).double())
     return trace
 
@@ -146,4 +143,4 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
 def _line(setup: TrainingSetup) -> str:
     recipe, layout = setup.recipe, setup.memory_format.replace("_", " ")
     sizes = f"batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
-    return f"network: {setup.spec.text()}, {sizes}, learning rate {rate(recipe):g}"
+    return f"network: {setup.spec.text()}, {sizes}, learning rate {recipe.largest_rate:g}"

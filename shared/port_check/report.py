@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from shared.port_check.findings import STAGES, Check, Verdict
+from shared.port_check.trace import Trace
+from shared.run.log import RunLog
 from shared.system.atomic_files import write_atomic
 
 FILE = "port.json"
+DIFFERS = 3  # the exit status where rounding does not explain a difference
 ROWS = 12  # causes that the console shows
 
 
@@ -28,6 +31,52 @@ class LayerError:
     forward_rounded: Optional[float]
     backward: Optional[float]
     backward_rounded: Optional[float]
+
+
+class Comparison(NamedTuple):
+    """What a trace is beside the reference."""
+
+    verdict: Verdict
+    by_depth: Sequence[LayerError]
+    losses: Mapping[str, Sequence[float]]  # "side", "reference" and "rounded", of each step
+
+
+def error_by_depth(
+    trace: Trace, reference: Mapping[str, np.ndarray], rounded: Mapping[str, np.ndarray]
+) -> List[LayerError]:
+    """How far the side's step and the rounded one are from the reference's, layer by layer, forward and backward.
+
+    `reference` and `rounded` have the values of their own runs, float64 or float32, under the keys of the trace.
+    """
+    scale, errors = float(trace.description["loss_scale"]), []
+    for call in trace.calls:
+        row: List[Optional[float]] = []
+        for quantity, factor in (("output", 1.0), ("output gradient", scale)):
+            key = call.key(quantity)
+            right, side = reference.get(key), trace.tensors.get(key)
+            if right is None or side is None or right.shape != side.shape:
+                row += [None, None]
+            else:
+                row += [_relative(side.astype(np.float64) / factor, right), _relative(rounded[key], right)]
+        errors.append(LayerError(call.name, *row))
+    return errors
+
+
+def _relative(value: np.ndarray, expected: np.ndarray) -> float:
+    norm, error = float(np.linalg.norm(expected)), float(np.linalg.norm(value - expected))
+    return error / norm if norm else (0.0 if not error else float("inf"))
+
+
+def write(folder: Path, log: RunLog, compared: Iterable[Tuple[str, Trace, Comparison]]) -> bool:
+    """Log each side as it is compared and write port.json; whether rounding explains all differences."""
+    agrees, sides = True, {}
+    for side, trace, found in compared:
+        for line in lines(found.verdict, side, found.by_depth):
+            log.line(line)
+        agrees = agrees and found.verdict.agrees
+        sides[side] = to_json(found, trace.description)
+    write_atomic(folder / FILE, json.dumps(_finite({"schema": 1, "sides": sides}), indent=1, allow_nan=False) + "\n")
+    return agrees
 
 
 def lines(verdict: Verdict, side: str, by_depth: Sequence[LayerError]) -> List[str]:
@@ -74,26 +123,19 @@ def _percent(value: Optional[float]) -> str:
     return "-" if value is None or not np.isfinite(value) else f"{100 * value:.2g} %"
 
 
-def to_json(
-    verdict: Verdict, by_depth: Sequence[LayerError], losses: Mapping[str, Sequence[float]], about: Mapping[str, Any]
-) -> Dict[str, Any]:
-    """port.json: the verdict, every comparison, the error by depth and the loss curves."""
-    first = verdict.first
+def to_json(found: Comparison, description: Mapping[str, Any]) -> Dict[str, Any]:
+    """A side in port.json: the verdict, every comparison, the error by depth and the loss curves."""
+    verdict, first = found.verdict, found.verdict.first
     return {
         "schema": 1,
-        **about,
+        "description": description,
         "agrees": verdict.agrees,
         "first": None if first is None else first.to_json(),
         "causes": [check.to_json() for check in verdict.causes],
         "checks": [check.to_json() for check in verdict.checks],
-        "error_by_depth": [asdict(error) for error in by_depth],
-        "losses": {name: list(values) for name, values in losses.items()},
+        "error_by_depth": [asdict(error) for error in found.by_depth],
+        "losses": {name: list(values) for name, values in found.losses.items()},
     }
-
-
-def write_report(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write port.json; numbers that are not finite become null."""
-    write_atomic(folder / FILE, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

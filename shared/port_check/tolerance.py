@@ -52,6 +52,14 @@ def bound(expected: np.ndarray, magnitude: np.ndarray, rounding: Rounding) -> np
     )
 
 
+def update_bound(expected: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """The largest error of float32 weights after an update, both arguments of their shape.
+
+    `moved` is the sum of the magnitudes of the update's terms, none of whose products and sums is larger.
+    """
+    return UNIT_ROUNDOFF["float32"] * (2 * np.abs(expected) + 6 * np.abs(moved)) + HALF_SMALLEST["float32"]
+
+
 class BatchNormBounds(NamedTuple):
     """The largest errors that rounding explains, by quantity."""
 

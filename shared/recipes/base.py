@@ -39,6 +39,11 @@ class Recipe:
     seed: int = 0
     steps_per_epoch: Optional[int] = None  # shortens every epoch; None is the whole training set
 
+    @property
+    def largest_rate(self) -> float:
+        """The largest learning rate of the schedule; the first is small, or zero, where the recipe warms up."""
+        return max(self.schedule.at(epoch) for epoch in range(self.epochs))
+
     def override(self: R, **changes: Any) -> R:
         """The same recipe with these fields replaced.
 

@@ -104,7 +104,7 @@ def update_checks(recipe: CifarRecipe, trace: Trace) -> List[Check]:
         old = before[name].astype(np.float64)
         moved = rate * gradient * (1 + recipe.momentum if recipe.nesterov else 1)
         expected = old if overflow else old - moved
-        bound = UNIT * (2 * np.abs(expected) + 6 * np.abs(moved)) + SMALLEST
+        bound = tolerance.update_bound(expected, moved)
         text = f"the update of {name}" + (", which an overflow leaves out" if overflow else "")
         layer, kind = name.rsplit("/", 1)
         checks.append(compare("update", layer, kind, text, expected, after[name], bound))

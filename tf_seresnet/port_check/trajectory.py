@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from shared.port_check.report import LayerError
 from shared.port_check.rounding import rounded
 from shared.port_check.tolerance import UNIT_ROUNDOFF
 from shared.port_check.trace import Trace
@@ -103,25 +102,3 @@ class Trajectory:
                 weights[name] = weights[name] - rate * step
                 if rounding is not None:
                     weights[name] = rounded(weights[name], "float32")
-
-
-def error_by_depth(reference: Trajectory, near: Trajectory, trace: Trace) -> List[LayerError]:
-    """How far the side's step and the rounded one are from the reference's, layer by layer, forward and backward."""
-    scale, errors = float(trace.description["loss_scale"]), []
-    for call in trace.calls:
-        row: List[Optional[float]] = []
-        for quantity, factor in (("output", 1.0), ("output gradient", scale)):
-            key = call.key(quantity)
-            right, side = reference.values.get(key), trace.tensors.get(key)
-            if right is None or side is None or right.shape != side.shape:
-                row += [None, None]
-            else:
-                row += [_relative(side / factor, right), _relative(near.values[key], right)]
-        if row != [None] * 4:
-            errors.append(LayerError(call.name, *row))
-    return errors
-
-
-def _relative(value: np.ndarray, expected: np.ndarray) -> float:
-    norm, error = float(np.linalg.norm(expected)), float(np.linalg.norm(value - expected))
-    return error / norm if norm else (0.0 if not error else float("inf"))

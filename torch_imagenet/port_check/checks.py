@@ -250,19 +250,17 @@ def update_checks(trace: Trace, optimizer: Callable[[Dict[str, nn.Parameter]], t
     made = optimizer(named)
     if not overflow:
         made.step()
-    unit = tolerance.UNIT_ROUNDOFF["float32"]
     checks = []
     for name, parameter in named.items():
         assert parameter.grad is not None
         expected, start = parameter.detach().numpy(), before[name].astype(np.float64)
-        # Of the products and sums that make the update none is larger than the sum of the magnitudes of its terms.
         group = next(g for g in made.param_groups if any(p is parameter for p in g["params"]))
         moved = (
             group["lr"]
             * (np.abs(parameter.grad.numpy()) + group["weight_decay"] * np.abs(start))
             * (1 + group["momentum"])
         )
-        bound = unit * (2 * np.abs(expected) + 6 * moved) + tolerance.HALF_SMALLEST["float32"]
+        bound = tolerance.update_bound(expected, moved)
         layer, _, kind = name.rpartition(".")
         text = f"the update of {name}" + (", which an overflow leaves out" if overflow else "")
         checks.append(compare("update", layer, kind, text, expected, after[name], bound))

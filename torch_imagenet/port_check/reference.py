@@ -7,29 +7,21 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from shared.port_check.findings import Check, Verdict, verdict
+from shared.port_check.findings import Check, verdict
 from shared.port_check.losses import ROUNDED_RUNS, loss_checks
-from shared.port_check.report import LayerError
+from shared.port_check.report import Comparison, error_by_depth
 from shared.port_check.trace import Trace
 from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.port_check.checks import Problem, layer_checks, update_checks, weight_checks
 from torch_imagenet.port_check.leaves import tensor
-from torch_imagenet.port_check.trajectory import Trajectory, error_by_depth
-
-
-class Comparison(NamedTuple):
-    """What a trace is beside the reference."""
-
-    verdict: Verdict
-    by_depth: List[LayerError]
-    losses: Dict[str, List[float]]  # "side", "reference" and "rounded", of each step
+from torch_imagenet.port_check.trajectory import Trajectory
 
 
 def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> Comparison:
@@ -50,14 +42,18 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> C
     side = [float(value) for value in trace.tensors["losses"]]
     exact = Trajectory(copy.deepcopy(reference))
     exact.run(images, loss, make, len(side))
-    dtypes, near = {call.name: call.dtype for call in trace.calls}, []
-    for number in range(ROUNDED_RUNS):  # in another order of the images, sums over the batch are rounded otherwise
-        order = torch.arange(len(labels)).roll(number)
-        near.append(Trajectory(copy.deepcopy(reference).float(), dtypes))
-        near[-1].run(images[order], partial(documented_loss, recipe, labels=labels[order]), make, len(side))
-    checks += loss_checks(side, exact.losses, [run.losses for run in near])
-    losses = {"side": side, "reference": exact.losses, "rounded": near[0].losses}
-    return Comparison(verdict(checks), error_by_depth(exact, near[0], trace), losses)
+    dtypes = {call.name: call.dtype for call in trace.calls}
+
+    def rounded(number: int) -> Trajectory:
+        """A rounded run; in another order of the images, sums over the batch are rounded otherwise."""
+        order, run = torch.arange(len(labels)).roll(number), Trajectory(copy.deepcopy(reference).float(), dtypes)
+        run.run(images[order], partial(documented_loss, recipe, labels=labels[order]), make, len(side))
+        return run
+
+    near, others = rounded(0), [rounded(number).losses for number in range(1, ROUNDED_RUNS)]
+    checks += loss_checks(side, exact.losses, [near.losses, *others])
+    losses = {"side": side, "reference": exact.losses, "rounded": near.losses}
+    return Comparison(verdict(checks), error_by_depth(trace, exact.values, near.values), losses)
 
 
 def normalised(trace: Trace, network: str) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -93,9 +89,4 @@ def documented_optimizer(recipe: ImageNetRecipe, named: Mapping[str, nn.Paramete
     ]
     if recipe.clip_norm is not None and all(weight.grad is not None for weight in named.values()):
         torch.nn.utils.clip_grad_norm_(list(named.values()), recipe.clip_norm)
-    return torch.optim.SGD(groups, lr=rate(recipe), momentum=recipe.momentum, nesterov=recipe.nesterov)
-
-
-def rate(recipe: ImageNetRecipe) -> float:
-    """The largest learning rate of the schedule: the first is small, or zero, where the recipe warms up."""
-    return max(recipe.schedule.at(epoch) for epoch in range(recipe.epochs))
+    return torch.optim.SGD(groups, lr=recipe.largest_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from shared.port_check.report import LayerError
-from shared.port_check.trace import Trace
 from torch_imagenet.port_check.leaves import dtype_name, leaves
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
@@ -43,7 +41,7 @@ class Trajectory:
         self._dtypes = dtypes or {}
         self._counts: Dict[str, int] = {}
         self.losses: List[float] = []
-        self.values: Dict[str, torch.Tensor] = {}  # by the trace's keys
+        self.values: Dict[str, np.ndarray] = {}  # by the trace's keys
 
     def run(self, images: torch.Tensor, loss: Loss, optimizer: MakeOptimizer, steps: int) -> None:
         """`steps` updates with the gradients of `loss`, a mean over the batch."""
@@ -78,34 +76,9 @@ class Trajectory:
             output = _Rounded.apply(output, DTYPES[self._dtypes[name]])
         copy = output.clone()
         if store:
-            self.values[f"output/{name}/{number}"] = output.detach()
-            copy.register_hook(partial(self.values.__setitem__, f"output gradient/{name}/{number}"))
+            self.values[f"output/{name}/{number}"] = output.detach().numpy()
+            copy.register_hook(partial(self._store, f"output gradient/{name}/{number}"))
         return copy
 
-
-def error_by_depth(reference: Trajectory, rounded: Trajectory, trace: Trace) -> List[LayerError]:
-    """How far the side's run and the rounded one are from the reference's, layer by layer, forward and backward.
-
-    Gradients of the trace have the loss scale in them.
-    """
-    scale = float(trace.description["loss_scale"])
-    errors = []
-    for call in trace.calls:
-        row: List[Optional[float]] = []
-        for quantity, factor in (("output", 1.0), ("output gradient", scale)):
-            key = call.key(quantity)
-            right, side = reference.values.get(key), trace.tensors.get(key)
-            if right is None or side is None or tuple(right.shape) != side.shape:
-                row += [None, None]
-                continue
-            expected = right.numpy()
-            row.append(_relative(side.astype(np.float64) / factor, expected))
-            row.append(_relative(rounded.values[key].double().numpy(), expected))
-        errors.append(LayerError(f"{call.name}", *row))
-    return errors
-
-
-def _relative(value: np.ndarray, expected: np.ndarray) -> float:
-    norm = float(np.linalg.norm(expected))
-    error = float(np.linalg.norm(value - expected))
-    return error / norm if norm else (0.0 if not error else float("inf"))
+    def _store(self, key: str, gradient: torch.Tensor) -> None:
+        self.values[key] = gradient.numpy()
