@@ -24,19 +24,23 @@ from tf_seresnet.summary import summary
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     """Run the mode in this process, or in one process per device where the device needs that."""
     devices.load_tensorflow(config.device, config.xla)
-    from tf_seresnet import check_port, evaluation, training
-
     if devices.starts_ranks(config):
         modelarts.refuse_remote(config)
         devices.start_ranks(config, interrupts)
         return
-    modes: Dict[str, Mode] = {
-        "train": training.train,
-        "evaluate": evaluation.evaluate,
-        "check-port": check_port.check_port,
-    }
     with devices.with_rank_named(), modelarts.staged(config) as local:
-        modes[config.mode](local, interrupts)
+        _function(config.mode)(local, interrupts)
+
+
+def _function(mode: str) -> Mode:
+    """The function of a mode. What check-port alone needs is not imported when a training starts."""
+    if mode == "check-port":
+        from tf_seresnet.check_port import check_port
+
+        return check_port
+    from tf_seresnet import evaluation, training
+
+    return training.train if mode == "train" else evaluation.evaluate
 
 
 MODES: Dict[str, Mode] = {

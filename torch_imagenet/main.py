@@ -22,7 +22,7 @@ from torch_imagenet.options import RunConfig
 
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
-    from torch_imagenet import benchmark, check_port, evaluation, profiling, run_setup, training
+    from torch_imagenet import benchmark, evaluation, profiling, run_setup, training
     from torch_imagenet.distributed.run_on_devices import run_on_devices
 
     modes: Dict[str, Any] = {
@@ -31,10 +31,17 @@ def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
         "evaluate": (evaluation.evaluate, evaluation.prepare),
         "benchmark": (benchmark.benchmark, benchmark.prepare),
         "profile": (profiling.profile, None),
-        "check-port": (check_port.check_port, None),
     }
     mode, check = modes[config.mode]
     run_on_devices(mode, config, interrupts, check)
+
+
+def _check_port(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.check_port import check_port
+    from torch_imagenet.distributed.run_on_devices import run_on_devices
+
+    run_on_devices(check_port, config, interrupts)
 
 
 def _summary(config: RunConfig, interrupts: Interrupts) -> None:
@@ -45,7 +52,8 @@ def _summary(config: RunConfig, interrupts: Interrupts) -> None:
 
 
 MODES = {
-    **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile", "check-port"), _on_devices),
+    **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile"), _on_devices),
+    "check-port": _check_port,
     "check-data": check_data,
     "summary": _summary,
 }

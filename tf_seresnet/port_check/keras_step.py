@@ -127,14 +127,15 @@ def _tensorflow(model: Any, images: np.ndarray, zeros: List[np.ndarray], labels:
 
 
 def _torch(model: Any, images: np.ndarray, zeros: List[np.ndarray], labels: np.ndarray) -> Tuple[Any, ...]:
-    import torch
-
     inputs = [keras.ops.convert_to_tensor(zero).requires_grad_() for zero in zeros]
     outputs = model([keras.ops.convert_to_tensor(images), *inputs], training=True)
     loss = _loss(outputs[-1], labels)
     weights = [variable.value for variable in model.trainable_variables]
-    gradients = torch.autograd.grad(loss + sum(model.losses), [*inputs, *weights])
-    return loss.detach(), [output.detach() for output in outputs], gradients[: len(zeros)], gradients[len(zeros) :]
+    for weight in weights:
+        weight.grad = None  # otherwise the gradients of the step before would be added
+    (loss + sum(model.losses)).backward()
+    of_zeros, of_weights = ([value.grad for value in found] for found in (inputs, weights))
+    return loss.detach(), [output.detach() for output in outputs], of_zeros, of_weights
 
 
 def _jax(model: Any, images: np.ndarray, zeros: List[np.ndarray], labels: np.ndarray) -> Tuple[Any, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, Tuple
+import contextlib
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from shared.port_check.tolerance import Rounding
 from torch_imagenet.networks.pnasnet_cells import MaxPool, same_shift
 
 LINEAR = (nn.Conv2d, nn.Linear)
+LOW = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {**LOW, "float32": torch.float32, "float64": torch.float64}
 
 
 def leaves(network: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
@@ -20,6 +24,26 @@ def leaves(network: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
     for name, module in network.named_modules():
         if not any(True for _ in module.children()):
             yield name, module
+
+
+@contextlib.contextmanager
+def hooked(
+    network: nn.Module, after: Callable[..., Any], before: Optional[Callable[..., Any]] = None
+) -> Iterator[None]:
+    """Inside, every layer calls before(name, layer, inputs) and after(name, layer, inputs, output).
+
+    As with torch's hooks, what they return takes the place of the inputs or the output.
+    """
+    handles = []
+    for name, layer in leaves(network):
+        if before is not None:
+            handles.append(layer.register_forward_pre_hook(partial(before, name)))
+        handles.append(layer.register_forward_hook(partial(after, name)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def describe(layer: nn.Module) -> str:
@@ -85,7 +109,7 @@ def max_pool_gradient(layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor)
 def array(value: torch.Tensor) -> np.ndarray:
     """A copy in host memory: float32 for 16 bits, otherwise the tensor's own dtype."""
     wide = value.detach().to("cpu", copy=True)
-    return (wide.float() if wide.dtype in (torch.float16, torch.bfloat16) else wide).contiguous().numpy()
+    return (wide.float() if wide.dtype in LOW.values() else wide).contiguous().numpy()
 
 
 def tensor(value: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from shared.port_check.trace import LayerCall, Trace
-from torch_imagenet.port_check.leaves import array, describe, dtype_name, leaves
+from torch_imagenet.port_check.leaves import array, describe, dtype_name, hooked
 
 
 class Recorder:
@@ -28,19 +28,12 @@ class Recorder:
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Record the forward and backward passes of the block."""
-        handles = []
-        for name, layer in leaves(self._network):
-            handles.append(layer.register_forward_pre_hook(partial(self._before, name)))
-            handles.append(layer.register_forward_hook(partial(self._after, name)))
-        for name, parameter in self._network.named_parameters():
-            if parameter.requires_grad:
-                record = partial(self._gradient, f"gradient/{name}")
-                handles.append(parameter.register_post_accumulate_grad_hook(record))
-        try:
+        with hooked(self._network, self._after, self._before), contextlib.ExitStack() as stack:
+            for name, parameter in self._network.named_parameters():
+                if parameter.requires_grad:
+                    record = partial(self._gradient, f"gradient/{name}")
+                    stack.callback(parameter.register_post_accumulate_grad_hook(record).remove)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _before(self, name: str, layer: nn.Module, inputs: Tuple[Any, ...]) -> Tuple[Any, ...]:
         key = f"{name}/{self._counts.get(name, 0)}"

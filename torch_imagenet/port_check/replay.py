@@ -7,9 +7,7 @@ the code does between two layers, is right or wrong by itself. The same holds fo
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -19,10 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from shared.port_check.trace import LayerCall, Trace
-from torch_imagenet.port_check.leaves import LINEAR, leaves, tensor
+from torch_imagenet.port_check.leaves import LINEAR, LOW, hooked, leaves, tensor
 
 See = Callable[[str, LayerCall, nn.Module, torch.Tensor], None]
-LOW = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Divergence(Exception):
@@ -113,7 +110,7 @@ class Replay:
 
     def run(self, images: torch.Tensor, loss: Callable[[Any], torch.Tensor]) -> torch.Tensor:
         """Forward, `loss` of the network's outputs, backward; returns the loss. Raises Divergence."""
-        with self._hooks():
+        with hooked(self.network, self._after, self._before):
             with _CountGlue(self.glue):
                 outputs = self.network(images)
                 value = loss(outputs)
@@ -122,18 +119,6 @@ class Replay:
                 raise Divergence("the loss", missing.name)
             value.backward()
         return value.detach()
-
-    @contextlib.contextmanager
-    def _hooks(self) -> Iterator[None]:
-        handles = []
-        for name, layer in leaves(self.network):
-            handles.append(layer.register_forward_pre_hook(partial(self._before, name)))
-            handles.append(layer.register_forward_hook(partial(self._after, name)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _before(self, name: str, layer: nn.Module, inputs: Tuple[Any, ...]) -> Tuple[Any, ...]:
         call = next(self._next, None)

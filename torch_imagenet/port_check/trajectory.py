@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from torch_imagenet.port_check.leaves import dtype_name, leaves
+from torch_imagenet.port_check.leaves import DTYPES, hooked
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
 Loss = Callable[[Any], torch.Tensor]
-DTYPES = {dtype_name(dtype): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 
 
 class _Rounded(torch.autograd.Function):
@@ -49,26 +47,15 @@ class Trajectory:
         update = optimizer(dict(self._network.named_parameters()))
         for step in range(steps):
             update.zero_grad()
-            with self._hooks(store=step == 0):
+            self._counts.clear()
+            with hooked(self._network, partial(self._after, step == 0)):
                 value = loss(self._network(images.to(dtype)))
                 value.backward()
             self.losses.append(float(value.detach()))
             update.step()
 
-    @contextlib.contextmanager
-    def _hooks(self, store: bool) -> Iterator[None]:
-        self._counts.clear()
-        handles = [
-            layer.register_forward_hook(partial(self._after, name, store)) for name, layer in leaves(self._network)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
     def _after(
-        self, name: str, store: bool, layer: nn.Module, inputs: Tuple[Any, ...], output: torch.Tensor
+        self, store: bool, name: str, layer: nn.Module, inputs: Tuple[Any, ...], output: torch.Tensor
     ) -> torch.Tensor:
         number = self._counts.get(name, 0)
         self._counts[name] = number + 1
