@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Set, Union
 
 import numpy as np
 
@@ -44,12 +44,14 @@ class Trace:
     """One training step. Other tensors than those of calls are named `kind/name`:
 
     "images" uint8 [B, H, W, 3], "labels" int64 [B], "before/NAME" and "after/NAME" weights and statistics around the
-    update, "gradient/NAME" of each weight, times the loss scale, "losses" float64 [steps].
+    update, "gradient/NAME" of each weight, times the loss scale, "losses" float64 [steps]. `derived` are the keys of
+    values that were not recorded, but computed of others: there is nothing to compare.
     """
 
     description: Dict[str, Any]
     calls: List[LayerCall] = field(default_factory=list)
     tensors: Dict[str, np.ndarray] = field(default_factory=dict)
+    derived: Set[str] = field(default_factory=set)
 
     def named(self, kind: str) -> Dict[str, np.ndarray]:
         """The tensors of one kind by their names: `named("gradient")`."""

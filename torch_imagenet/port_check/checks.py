@@ -49,7 +49,8 @@ def layer_checks(problem: Problem, trace: Trace) -> List[Check]:
         kind = describe(dict(leaves(network)).get(error.layer, nn.Identity()))
         inf = float("inf")
         return [*judge.checks, Check("forward", error.layer, "order", kind, inf, inf, str(error), "another network")]
-    judge.loss(float(loss))
+    if "losses" in trace.tensors:
+        judge.loss(float(loss))
     judge.weights(replay.gradients(reference))
     return [*judge.checks, *_statistics(reference, trace, judge.norms)]
 
@@ -112,7 +113,8 @@ class _Judge:
         bound = self._grown(key, expected, bound)
         stage = "backward" if "gradient" in quantity else "forward"
         dtype = call.input_dtype if quantity.startswith("input") else call.dtype
-        self.checks.append(compare(stage, call.name, quantity, text, expected, recorded, bound, dtype))
+        if call.key(quantity) not in self._trace.derived:
+            self.checks.append(compare(stage, call.name, quantity, text, expected, recorded, bound, dtype))
         if stage == "backward":
             self._at[call.name] = len(self.checks)
         self._layers[call.name] = call, layer

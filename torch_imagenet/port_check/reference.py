@@ -21,6 +21,7 @@ from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.port_check.checks import Problem, layer_checks, update_checks, weight_checks
 from torch_imagenet.port_check.leaves import tensor
+from torch_imagenet.port_check.msprobe_read import images_and_loss
 from torch_imagenet.port_check.trajectory import Trajectory
 
 
@@ -90,3 +91,11 @@ def documented_optimizer(recipe: ImageNetRecipe, named: Mapping[str, nn.Paramete
     if recipe.clip_norm is not None and all(weight.grad is not None for weight in named.values()):
         torch.nn.utils.clip_grad_norm_(list(named.values()), recipe.clip_norm)
     return torch.optim.SGD(groups, lr=recipe.largest_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def compare_dump(network: nn.Module, trace: Trace) -> Comparison:
+    """Compare the step of `msprobe_read.trace_of` layer by layer: forward and backward, and the weights before it."""
+    reference = copy.deepcopy(network).double().train()
+    images, loss = images_and_loss(trace)
+    problem = Problem(reference, images, images.abs(), loss)
+    return Comparison(verdict([*weight_checks(reference, trace), *layer_checks(problem, trace)]), [], {})

@@ -126,7 +126,7 @@ class Replay:
             raise Divergence(name, "nothing more" if call is None else call.name)
         self._open.append(call)
         recorded = self._recorded(call, "input")
-        if isinstance(layer, LINEAR) and call.dtype in LOW:  # it rounds its operands to the dtype it computes in
+        if recorded is not None and isinstance(layer, LINEAR) and call.dtype in LOW:  # it rounds its operands to the dtype it computes in
             recorded = recorded.to(LOW[call.dtype]).to(self.dtype)
         return (self._exchanged(inputs[0], recorded, "input", call, layer), *inputs[1:])
 
@@ -135,9 +135,10 @@ class Replay:
         return self._exchanged(output, self._recorded(call, "output"), "output", call, layer)
 
     def _exchanged(
-        self, computed: torch.Tensor, recorded: torch.Tensor, quantity: str, call: LayerCall, layer: nn.Module
+        self, computed: torch.Tensor, recorded: Optional[torch.Tensor], quantity: str, call: LayerCall, layer: nn.Module
     ) -> torch.Tensor:
         self.see(quantity, call, layer, computed.detach())
+        recorded = computed.detach() if recorded is None else recorded
         if computed.shape != recorded.shape:
             raise Divergence(f"{call.name} with {quantity} {list(computed.shape)}", f"it with {list(recorded.shape)}")
         gradient = self._recorded(call, f"{quantity} gradient")
@@ -148,7 +149,8 @@ class Replay:
         return _Exchanged.apply(computed, recorded, gradient, see)
 
     def _recorded(self, call: LayerCall, quantity: str) -> Any:
-        values = self.trace.tensors.get(call.key(quantity))
+        key = call.key(quantity)
+        values = None if key in self.trace.derived else self.trace.tensors.get(key)
         return None if values is None else self.transform(tensor(values, self.dtype))
 
 
