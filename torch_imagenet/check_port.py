@@ -159,7 +159,9 @@ def _setup(
 
 def _dumped(config: RunConfig, device: Device) -> Tuple[RunSetup, nn.Module, Dump, List[str]]:
     """A dump, the network that it is of, with the weights of --checkpoint or else its own; log lines."""
-    unused = config.given(("data_path", "batch_size", "image_size", "num_classes", "max_steps", "save_trace", "msprobe"))
+    unused = config.given(
+        ("data_path", "batch_size", "image_size", "num_classes", "max_steps", "save_trace", "msprobe")
+    )
     if unused:
         option = "--" + next(iter(unused)).replace("_", "-")
         raise UsageError(f"the step is that of the dump {config.against}; leave {option} out")

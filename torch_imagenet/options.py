@@ -122,7 +122,12 @@ def parser() -> Parser:
     add = result.add_argument_group("more files").add_argument
     add("--log-file", "-log", type=expanded, metavar="FILE", help="default: train.log in the output folder")
     add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
-    add("--msprobe", type=expanded, metavar="DIR", help="check-port: write the step as a dump of msProbe, to compare there")
+    add(
+        "--msprobe",
+        type=expanded,
+        metavar="DIR",
+        help="check-port: write the step as a dump of msProbe, to compare there",
+    )
     return result
 
 

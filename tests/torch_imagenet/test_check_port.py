@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+import torch
 
 from shared.port_check.trace import read_trace, write_trace
 from shared.results.record import read_record
@@ -18,7 +20,8 @@ OPTIONS = ["--batch-size", "4", "--image-size", "32", "--max-steps", "2"]
 def recorded(run_in: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the run of a clean port, and its trace."""
     folder = tmp_path_factory.mktemp("port")
-    run = run_in(folder / "run", *OPTIONS, "--save-trace", str(folder / "a.trace"), mode="check-port")
+    files = ["--save-trace", str(folder / "a.trace"), "--msprobe", str(folder / "dump")]
+    run = run_in(folder / "run", *OPTIONS, *files, mode="check-port")
     assert run.status == 0
     return folder
 
@@ -57,6 +60,45 @@ def test_a_layer_that_went_wrong_there_is_named_here(
         run_in(tmp_path / "run", *OPTIONS, "--against", str(tmp_path / "b.trace"), mode="check-port")
     assert ended.value.code == 3
     assert "differs: first in layer1.1 output: batch normalisation of 16 channels" in capsys.readouterr().out
+
+
+def test_a_dump_of_msprobe_is_compared_without_a_step_here(
+    recorded: Path, run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--against", str(recorded / "dump"), "--device", "cpu"]
+    assert run_in(tmp_path / "run", *command, mode="check-port", plain=True).status == 0
+    (side,) = json.loads((tmp_path / "run" / "port.json").read_text())["sides"].values()
+    assert side["agrees"] is True
+    trace = read_trace(recorded / "a.trace")
+    compared = {(check["layer"], check["quantity"]) for check in side["checks"]}
+    assert {(call.name, what) for call in trace.calls for what in ("output", "output gradient")} <= compared
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "whose step has no labels: no loss, statistics, update and loss curve to compare" in log
+    assert "agrees: rounding explains every difference" in log
+
+
+def test_what_is_wrong_in_a_dump_is_named(
+    recorded: Path, run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(recorded / "dump", tmp_path / "dump")
+    (file,) = (tmp_path / "dump").rglob("Module.layer1.0.Conv2d.parameters_grad.0.weight.pt")
+    gradient = torch.load(file)
+    torch.save(gradient * 1.01, file)
+    with pytest.raises(SystemExit) as ended:
+        run_in(tmp_path / "run", "--against", str(tmp_path / "dump"), mode="check-port", plain=True)
+    assert ended.value.code == 3
+    assert "differs: first in layer1.0 weight gradient" in capsys.readouterr().out
+
+
+def test_a_dump_goes_into_a_folder_of_its_own(
+    recorded: Path, run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_in(tmp_path / "run", *OPTIONS, "--msprobe", str(recorded / "dump"), mode="check-port")
+    assert run.status == 2
+    assert "dump is not empty; give --msprobe a new folder, or read a dump with --against" in capsys.readouterr().err
+    options = ["--against", str(recorded / "dump"), "--batch-size", "8"]
+    assert run_in(tmp_path / "run", *options, mode="check-port", plain=True).status == 2
+    assert "leave --batch-size out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"not a trace at all", (10).to_bytes(8, "little") + b"{}        "])

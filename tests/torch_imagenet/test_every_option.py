@@ -183,6 +183,7 @@ ELSEWHERE = {
     "--local-rank": "distributed/test_environment.py",
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
+    "--msprobe": "test_check_port.py",
 }
 
 

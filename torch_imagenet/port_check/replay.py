@@ -126,7 +126,9 @@ class Replay:
             raise Divergence(name, "nothing more" if call is None else call.name)
         self._open.append(call)
         recorded = self._recorded(call, "input")
-        if recorded is not None and isinstance(layer, LINEAR) and call.dtype in LOW:  # it rounds its operands to the dtype it computes in
+        if (
+            recorded is not None and isinstance(layer, LINEAR) and call.dtype in LOW
+        ):  # it rounds its operands to the dtype it computes in
             recorded = recorded.to(LOW[call.dtype]).to(self.dtype)
         return (self._exchanged(inputs[0], recorded, "input", call, layer), *inputs[1:])
 
