@@ -133,7 +133,7 @@ FAULTS: Dict[str, Fault] = {
     "stale running mean": Fault("layer2.1.bn1", "", _stale_mean),
     "one wrong weight": Fault("layer2.1.conv2", BLOCK + "conv2.Conv2d.forward", _one_weight),
     "kernel transposed": Fault("layer2.1.conv2", BLOCK + "conv2.Conv2d.forward", _transposed),
-    "gate after the addition": Fault("layer2.1.se", BLOCK + "se.", _gate_after_addition),
+    "gate after the addition": Fault("layer2.1.se", BLOCK, _gate_after_addition),
     "loss scale applied twice": Fault("the loss", "Module.fc.Linear.backward", patch=_scale_twice, level="O1"),
     "another smoothing formula": Fault("the loss", "Module.fc.Linear.backward", recipe={"smoothing": "others"}),
     "no decay of biases and norms": Fault("the update", "", recipe={"decayed": "weights"}),
@@ -228,7 +228,7 @@ def msprobes(name: str, folder: Path) -> Dict[str, Any]:
         command = [Path(sys.executable).parent / "msprobe", "compare", *sides, "--output_path", output]
         with open(target / "compare.log", "ab") as log:
             subprocess.run([str(word) for word in command], check=True, stdout=log, stderr=log)
-        (table,) = output.glob("*.csv")
+        table = max(output.glob("*.csv"))  # the newest; their names have the time
         with table.open(newline="") as file:
             said = {"step": step + 1, **verdicts(list(csv.DictReader(file)), fault.rows)}
         if said["first_different"]:

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from shared.errors import UsageError
 from shared.port_check.trace import LayerCall, Trace
-from torch_imagenet.port_check.leaves import array, describe, hooked, leaves, tensor
+from torch_imagenet.port_check.leaves import array, describe, dtype_name, hooked, leaves, tensor
 from torch_imagenet.port_check.msprobe import DUMP, TENSORS
 from torch_imagenet.port_check.replay import Divergence, Replay, rounded_operands
 
@@ -139,8 +139,10 @@ def trace_of(dump: Dump, network: nn.Module) -> Trace:
     Raises UsageError where another network was dumped.
     """
     trace = Trace({"half": "torch_imagenet", "loss_scale": 1.0, "msprobe": str(dump.file)})
+    kept = trace.description["weight_dtypes"] = {}
     for name, value in dump_weights(dump, network).items():
         trace.tensors[f"before/{name}"] = array(value)
+        kept[name] = dtype_name(value.dtype)
         module, _, own = name.rpartition(".")
         listed = dump.modules.get((module, "parameters_grad", 0), {}).get(own) or [None]
         gradient = dump.values(listed[0])
@@ -201,7 +203,7 @@ def _call(dump: Dump, trace: Trace, name: str, number: int, text: str) -> LayerC
         value = dump.values((listed or [None])[0])
         if value is not None:
             trace.tensors[f"{what}/{name}/{number}"] = array(value)
-            dtypes[what] = str(value.dtype).split(".")[1]
+            dtypes[what] = dtype_name(value.dtype)
     dtype = dtypes.get("output", "float32")
     return LayerCall(name, number, text, dtypes.get("input", dtype), dtype)
 

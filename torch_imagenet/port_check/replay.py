@@ -126,10 +126,9 @@ class Replay:
             raise Divergence(name, "nothing more" if call is None else call.name)
         self._open.append(call)
         recorded = self._recorded(call, "input")
-        if (
-            recorded is not None and isinstance(layer, LINEAR) and call.dtype in LOW
-        ):  # it rounds its operands to the dtype it computes in
-            recorded = recorded.to(LOW[call.dtype]).to(self.dtype)
+        if isinstance(layer, LINEAR) and call.dtype in LOW:  # it rounds its operands to the dtype it computes in
+            used = inputs[0].detach() if recorded is None else recorded
+            recorded = used.to(LOW[call.dtype]).to(self.dtype)
         return (self._exchanged(inputs[0], recorded, "input", call, layer), *inputs[1:])
 
     def _after(self, name: str, layer: nn.Module, inputs: Tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
