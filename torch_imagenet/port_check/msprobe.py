@@ -1,8 +1,9 @@
 """Writing a step as msProbe does: what every module gets and returns, forward and backward, in a dump folder.
 
-msProbe (`mindstudio-probe` on PyPI) compares two such folders. The form is that of its task "tensor" at level "L0" in
-version 26.2, read from its own dumps: dump.json (shape, dtype, statistics and file of each tensor), construct.json (the
-module that each call stands in), stack.json (empty here: no call's place in a program), and dump_tensor_data/*.pt.
+msProbe (`mindstudio-probe` on PyPI) compares two such folders. The form is that of its tasks "tensor" and "statistics"
+at level "L0" in version 26.2, read from its own dumps: dump.json (shape, dtype, statistics and file of each tensor),
+construct.json (the module that each call stands in), stack.json (empty here: no call's place in a program), and
+dump_tensor_data/*.pt.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from shared.errors import UsageError
 from shared.system.atomic_files import open_to_others
 from shared.system.paths import writing
 
-DUMP, TENSORS = "dump.json", "dump_tensor_data"
+DUMP, TENSORS, STATISTICS = "dump.json", "dump_tensor_data", "statistics"
 
 
 class DumpRecorder:
@@ -130,28 +131,40 @@ def check_new(folder: Union[str, Path]) -> None:
 
 
 def write_dump(folder: Union[str, Path], recorder: DumpRecorder) -> Path:
-    """Write FOLDER/step0/proc0 whole or not at all, the names that msProbe uses for a process without ranks; its path.
+    """Write FOLDER/step0/proc0, the names that msProbe uses for a process without ranks; its path.
 
-    Raises UsageError where the disk does not take it.
+    FOLDER/statistics/step0/proc0 is the same with task "statistics", for msProbe compares dumps of one task alone. Each
+    is whole or not there. Raises UsageError where the disk does not take it.
     """
-    rank = Path(folder).absolute() / "step0" / "proc0"
+    rank = Path("step0", "proc0")
+    root = Path(folder).absolute()
     with writing(folder, "free space, or give --msprobe another folder"):
-        rank.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", dir=str(rank.parent)))
-        try:
+        _write(root / STATISTICS / rank, STATISTICS, None, _without_files(recorder.data), recorder)
+        _write(root / rank, "tensor", str(root / rank / TENSORS), recorder.data, recorder)
+    return root / rank
+
+
+def _write(rank: Path, task: str, tensors: Optional[str], data: Dict[str, Any], recorder: DumpRecorder) -> None:
+    rank.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=str(rank.parent)))
+    try:
+        if tensors is not None:
             (temporary / TENSORS).mkdir()
             for name, value in recorder.tensors.items():
                 torch.save(value, temporary / TENSORS / name)
-            head = {"task": "tensor", "level": "L0", "framework": "pytorch", "dump_data_dir": str(rank / TENSORS)}
-            for file, content in (
-                (DUMP, {**head, "data": recorder.data}),
-                ("construct.json", recorder.parents),
-                ("stack.json", {}),
-            ):
-                (temporary / file).write_text(json.dumps(content, indent=1))
-            open_to_others(temporary, 0o755)
-            os.replace(temporary, rank)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-    return rank
+        head = {"task": task, "level": "L0", "framework": "pytorch", "dump_data_dir": tensors}
+        content = {DUMP: {**head, "data": data}, "construct.json": recorder.parents, "stack.json": {}}
+        for file, value in content.items():
+            (temporary / file).write_text(json.dumps(value, indent=1))
+        open_to_others(temporary, 0o755)
+        os.replace(temporary, rank)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _without_files(value: Any) -> Any:
+    """Entries of dump.json without the names of tensors' files."""
+    if isinstance(value, dict):
+        return {key: _without_files(part) for key, part in value.items() if key != "data_name"}
+    return [_without_files(part) for part in value] if isinstance(value, list) else value

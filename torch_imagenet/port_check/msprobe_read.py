@@ -91,7 +91,8 @@ def read_dump(path: Union[str, Path], names: Sequence[str]) -> Dump:
     if content.get("framework") != "pytorch":
         raise UsageError(f"{file} is a dump of {content.get('framework')}, and not of PyTorch")
     if task != "tensor":
-        raise UsageError(f'{file} has task "{task}": numbers about tensors, from which no layer is computed; {_AGAIN}')
+        what = f'{file} has task "{task}": numbers about tensors, from which no layer is computed again'
+        raise UsageError(f"{what}; compare it with DIR/statistics of --msprobe DIR by msProbe, or {_AGAIN}")
     known, modules = set(names), {}
     for match, entry in entries:
         modules[_without_prefix(match["name"], known), match["pass_"], int(match["call"])] = entry

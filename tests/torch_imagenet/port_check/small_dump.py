@@ -1,12 +1,14 @@
 """A small network and a step of it, as msProbe dumped it: msprobe_dump.zip in this folder.
 
-`python -m tests.torch_imagenet.port_check.small_dump` makes dump/ anew where msProbe is installed. The archive is that
-of msProbe 26.2.0 and torch 2.13.0 on a CPU, without stack.json, which has the paths of a machine.
+`python -m tests.torch_imagenet.port_check.small_dump tensor` makes tensor/ anew where msProbe is installed, and so with
+statistics. The archive is that of msProbe 26.2.0 and torch 2.13.0 on a CPU, without stack.json, which has the paths of
+a machine.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -50,19 +52,20 @@ def step(network: nn.Module) -> None:
     nn.functional.cross_entropy(network(images), torch.tensor([0, 2])).backward()
 
 
-def unpacked(folder: Path) -> Path:
-    """The dump's folder, written by msProbe."""
+def unpacked(folder: Path, task: str = "tensor") -> Path:
+    """The folder of msProbe's dump of this task, unpacked into `folder`."""
     with zipfile.ZipFile(ARCHIVE) as archive:
-        archive.extractall(folder)
-    return folder / "dump"
+        archive.extractall(folder, [name for name in archive.namelist() if name.startswith(f"{task}/")])
+    return folder / task
 
 
 def main() -> None:
     """Make the dump in the current folder."""
     from msprobe.pytorch import PrecisionDebugger
 
-    config = {"task": "tensor", "dump_path": "dump", "rank": [], "step": [], "level": "L0"}
-    config["tensor"] = {"scope": [], "list": [], "data_mode": ["all"]}
+    task = sys.argv[1]
+    config = {"task": task, "dump_path": task, "rank": [], "step": [], "level": "L0"}
+    config[task] = {"scope": [], "list": [], "data_mode": ["all"], "summary_mode": "statistics"}
     Path("config.json").write_text(json.dumps(config))
     network, debugger = small_net(), PrecisionDebugger(config_path="config.json")
     debugger.start(model=network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import pytest
 import torch
@@ -74,6 +74,29 @@ def test_ours_has_what_msprobe_writes(tmp_path: Path) -> None:
     }
 
 
+def test_our_statistics_are_those_of_msprobe(tmp_path: Path) -> None:
+    (theirs,) = (unpacked(tmp_path, "statistics") / "step0").iterdir()
+    ours = _written(tmp_path / "ours").parents[1] / "statistics" / "step0" / "proc0"
+    content, golden = (json.loads((folder / DUMP).read_text()) for folder in (ours, theirs))
+    assert {**content, "data": 0} == {**golden, "data": 0}
+    for key, entry in golden["data"].items():
+        assert _numbers(content["data"][key]) == pytest.approx(_numbers(entry), rel=1e-4, abs=1e-6)
+        assert _keys(content["data"][key]) == _keys(entry)
+    assert sorted(path.name for path in ours.iterdir()) == ["construct.json", "dump.json", "stack.json"]
+
+
+def _numbers(value: Any) -> List[float]:
+    if isinstance(value, (dict, list)):
+        return [n for part in (value.values() if isinstance(value, dict) else value) for n in _numbers(part)]
+    return [value] if isinstance(value, (int, float)) else []
+
+
+def _keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _keys(part) for key, part in value.items()}
+    return [_keys(part) for part in value] if isinstance(value, list) else type(value)
+
+
 def test_a_dump_of_msprobe_agrees(tmp_path: Path) -> None:
     found = _verdict(unpacked(tmp_path))
     assert found.agrees, found.first
@@ -97,7 +120,7 @@ def test_a_dump_of_msprobe_agrees(tmp_path: Path) -> None:
 def test_a_wrong_value_is_found_where_it_is(file: str, layer: str, quantity: str, tmp_path: Path) -> None:
     (path,) = unpacked(tmp_path).rglob(f"Module.{file}.pt")
     torch.save(torch.load(path) * 1.001, path)
-    first = _verdict(tmp_path / "dump").first
+    first = _verdict(tmp_path / "tensor").first
     assert first is not None
     assert (first.layer, first.quantity) == (layer, quantity)
 
@@ -106,8 +129,8 @@ def test_a_wrong_layer_of_a_dump_is_found(tmp_path: Path) -> None:
     def plant(network: Any) -> None:
         network.branch[1].eps = 1e-2
 
-    _written(tmp_path / "dump", plant)
-    found = _verdict(tmp_path / "dump")
+    _written(tmp_path / "tensor", plant)
+    found = _verdict(tmp_path / "tensor")
     assert {check.layer for check in found.causes} == {"branch.1"}
     assert found.first is not None
     assert found.first.quantity == "output"
@@ -118,7 +141,7 @@ def test_prefixes_of_parallel_modules_are_left_out(tmp_path: Path) -> None:
     text = file.read_text()
     file.write_text(text.replace('  "Module.', '  "Module.0.module.'))
     assert "Module.0.module.conv.Conv2d.forward.0" in file.read_text()
-    assert _verdict(tmp_path / "dump").agrees
+    assert _verdict(tmp_path / "tensor").agrees
 
 
 def _without(key: str) -> Callable[[Any], Any]:
@@ -148,7 +171,7 @@ def test_what_is_no_dump_of_this_step_is_refused(change: Any, message: str, tmp_
     (file,) = unpacked(tmp_path).rglob(DUMP)
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with pytest.raises(UsageError, match=message):
-        _verdict(tmp_path / "dump")
+        _verdict(tmp_path / "tensor")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff", b"not JSON"])
@@ -156,16 +179,16 @@ def test_what_is_no_dump_at_all_is_refused(content: Any, tmp_path: Path) -> None
     (file,) = unpacked(tmp_path).rglob(DUMP)
     file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(UsageError, match="has no dump.json; give the folder of a dump|is not a dump of msProbe"):
-        _verdict(tmp_path / "dump")
+        _verdict(tmp_path / "tensor")
 
 
 def test_one_dump_of_several_is_asked_for(tmp_path: Path) -> None:
     (theirs,) = (unpacked(tmp_path) / "step0").iterdir()
     theirs.rename(theirs.with_name("rank0"))
-    _written(tmp_path / "dump")
+    _written(tmp_path / "tensor")
     with pytest.raises(UsageError, match="has 2 dumps; give one of them, as in .*proc0"):
-        read_dump(tmp_path / "dump", NAMES)
-    assert read_dump(tmp_path / "dump/step0/rank0", NAMES).file == theirs.with_name("rank0") / DUMP
+        read_dump(tmp_path / "tensor", NAMES)
+    assert read_dump(tmp_path / "tensor/step0/rank0", NAMES).file == theirs.with_name("rank0") / DUMP
 
 
 @pytest.mark.parametrize("content", [None, b"no tensor"])
@@ -173,7 +196,7 @@ def test_a_tensor_that_was_not_copied_is_named(content: Any, tmp_path: Path) -> 
     (path,) = unpacked(tmp_path).rglob("Module.fc.Linear.forward.0.output.0.pt")
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(UsageError, match=r"Module.fc.Linear.forward.0.output.0.pt .*; copy the dump"):
-        _verdict(tmp_path / "dump")
+        _verdict(tmp_path / "tensor")
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
