@@ -147,8 +147,8 @@ def percent_text(value: Optional[float], digits: int = 2) -> str:
     """A relative error as percent, of so many significant digits; "-" where it is not finite."""
     if value is None or not np.isfinite(value):
         return "-"
-    percent = 100 * value
-    return f"{percent:,.0f} %" if 10**digits <= percent < 1e6 else f"{percent:.{digits}g} %"
+    text = f"{100 * value:.{digits}g}"
+    return f"{100 * value:,.0f} %" if 10**digits <= float(text) < 1e6 else f"{text} %"
 
 
 def to_json(found: Comparison, description: Mapping[str, Any]) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
+from shared.checkpoint.folder import FOLDER
 from shared.cli.arguments import Parser, one_of
 from shared.cli.entry_point import prepare_streams
 from shared.errors import UsageError
@@ -90,7 +91,8 @@ def find_records(runs: Sequence[str]) -> List[Path]:
         files = _in_folder(path) if path.is_dir() else [path] if path.is_file() else []
         if not files and path.is_dir() and any(path.rglob("config.json")):
             run = min(path.rglob("config.json")).parent
-            raise UsageError(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
+            advice = f"finish it with --resume {run}" if (run / FOLDER).is_dir() else "let it end, or run it again"
+            raise UsageError(f"the run {run} has no result.json, so it has not ended; {advice}")
         if not files:
             raise UsageError(f"no record at {path}; name a run's folder or the result.json in it")
         found += files

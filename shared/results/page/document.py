@@ -81,7 +81,7 @@ def page(paths: Sequence[Path]) -> str:
         count=f"{len(runs)} run{'' if len(runs) == 1 else 's'}",
         style=(Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
         links="".join(links),
-        main="\n".join([*filter(None, parts.values()), *(_section(ids, run) for run in runs)]),
+        main="\n".join([*filter(None, parts.values()), *(_section(ids, run, runs) for run in runs)]),
     )
 
 
@@ -125,14 +125,14 @@ def _cells(row: Row, notes: Sequence[str]) -> List[str]:
     return [f'<span class="kind">{kind}</span>' + (f"<sup>{marks}</sup>" if marks else ""), *others]
 
 
-def _section(ids: Iterator[int], run: Run) -> str:
-    """The section of the run; `ids` make those of its figures unique."""
+def _section(ids: Iterator[int], run: Run, runs: Sequence[Run]) -> str:
+    """The section of one of the runs; `ids` make those of its figures unique."""
     parts = [
         f'<section class="run" id="run-{run.number}" style="--own: var(--run-{run.number % plots.RUN_COLOURS})">',
         f'<h2><span class="swatch"></span>{escaped(run.name)}</h2>',
         f'<p class="lead">{escaped(_described(run))}</p>',
         *(note(line) for line in run.missing),
-        *(port_section.verdict_and_depth(ids, run) if run.checks_port else _course_and_evaluation(ids, run)),
+        *(port_section.verdict_and_depth(ids, run, runs) if run.checks_port else _course_and_evaluation(ids, run)),
     ]
     return "\n".join([*parts, _reproduce(run), "</section>"])
 

@@ -98,7 +98,7 @@ def inline(svg: str, prefix: str, label: str) -> str:
     svg = re.sub(r"#0102[0-9a-f]{2}", lambda at: _VARIABLES.get(at.group(0), at.group(0)), svg)
     svg = re.sub(r"font: ((?:\w+ )?)([\d.]+)px [^;\"]*", r"font: \1\2px var(--sans)", svg)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)  # of newer matplotlibs
-    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # of a pixel
+    svg = re.sub(r"<[^>]*>", lambda at: re.sub(r"(\.\d\d)\d+", r"\1", at.group(0)), svg)  # of a pixel; not in texts
     head, rest = svg.split(">", 1)
     head = re.sub(r" (width|height)=\"[^\"]*\"", "", head).replace("<svg", f'<svg role="img" aria-label="{label}"')
     return re.sub(r"\s*\n\s*", "\n", f"{head}>{rest}").strip()

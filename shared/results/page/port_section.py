@@ -18,10 +18,10 @@ _CLOSEST = 5
 _MOST_GROUPS = 16  # of layers, in the caption
 _SETTINGS = ("device", "precision", "compute_dtype", "memory_format", "layers", "versions")
 _HEAD = (
-    *("where", "verdict", "compared", "out of tolerance", "largest × rounding"),
+    *("where", "compared", "out of tolerance", "largest × rounding"),
     *("error at the last layer", "rounding alone", "error in the gradient at the first", "rounding alone"),
 )
-_TEXT_COLUMNS = 3  # with the name
+_TEXT_COLUMNS = 2  # with the name
 _THICK = "Thick: the side. Thin: rounding alone, the reference with every result rounded as the side does."
 _ORDER = "The backward pass goes from right to left."
 
@@ -58,36 +58,26 @@ def compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
     if len(ports) < 2:
         return ""
     sides = _shown(runs)
-    rows = [_row(shown, _linked(shown)) for shown in sides]
-    rows += [
-        (
-            "",
-            [
-                f'{plots.swatch(run.number)}<a href="#run-{run.number}">{escaped(run.name)}</a>',
-                "-",
-                _mark(None),
-                *["-"] * 9,
-            ],
-        )
-        for run in ports
-        if not run.sides
-    ]
+    rows = [_row(shown, _linked(shown.run, shown.side.name)) for shown in sides]
+    lost = [run for run in ports if not run.sides]
+    rows += [("", [f"{plots.swatch(run.number)}{_linked(run)}<br>{_mark(None)}", *["-"] * len(_HEAD)]) for run in lost]
     parts = ['<section id="ports-compared"><h2>Ports compared</h2>', table(["run", *_HEAD], rows, _TEXT_COLUMNS)]
     networks: Dict[Tuple[str, ...], List[_Shown]] = {}
     for shown in sides:
         networks.setdefault(tuple(shown.line.layers), []).append(shown)
     for alike in networks.values():
         if len(alike) > 1:
-            parts.append(plots.key([(shown.number, _linked(shown, swatch=False)) for shown in alike]))
+            parts += [f"<h3>{escaped(alike[0].run.record['network'])}</h3>"] if len(networks) > 1 else []
+            parts.append(plots.key([(shown.number, _linked(shown.run, shown.side.name)) for shown in alike]))
             parts += _drawn(ids, alike)
     if len(networks) > 1:
         parts.append(note("Only sides with the same layers are drawn together."))
     return "\n".join([*parts, "</section>"])
 
 
-def verdict_and_depth(ids: Iterator[int], run: Run) -> List[str]:
-    """The parts of the run's own section."""
-    sides = [_Shown(run, side, run.number + place) for place, side in enumerate(run.sides)]
+def verdict_and_depth(ids: Iterator[int], run: Run, runs: Sequence[Run]) -> List[str]:
+    """The parts of the own section of one of the page's runs."""
+    sides = [shown for shown in _shown(runs) if shown.run is run]
     if not sides:
         return [f'<p class="verdict">{_mark(None)} Nothing here says whether this port agrees.</p>']
     parts = []
@@ -95,7 +85,7 @@ def verdict_and_depth(ids: Iterator[int], run: Run) -> List[str]:
         word, _, rest = conclusion(shown.side.found.verdict).partition(": ")
         name = f"<br><small>{plots.swatch(shown.number)}{escaped(shown.side.name)}</small>" if len(sides) > 1 else ""
         parts.append(f'<p class="verdict {word}">{_mark(shown.agrees)} {escaped(rest)}{name}</p>')
-    rows = [_row(shown, f"{plots.swatch(shown.number)}{escaped(shown.side.name)}") for shown in sides]
+    rows = [_row(shown, escaped(shown.side.name)) for shown in sides]
     parts += ["<h3>Compared with float64 on the CPU</h3>", table(["side", *_HEAD], rows, _TEXT_COLUMNS)]
     for shown in sides:
         parts += _findings(shown, len(sides) > 1)
@@ -106,11 +96,9 @@ def verdict_and_depth(ids: Iterator[int], run: Run) -> List[str]:
     return parts + [_layers(shown, len(sides) > 1) for shown in sides if shown.side.found.by_depth]
 
 
-def _linked(shown: _Shown, swatch: bool = True) -> str:
-    run, side = shown.run, shown.side
+def _linked(run: Run, side: str = "") -> str:
     name = f'<a href="#run-{run.number}">{escaped(run.name)}</a>'
-    name += f"<br><small>{escaped(side.name)}</small>" if len(run.sides) > 1 else ""
-    return (plots.swatch(shown.number) if swatch else "") + name
+    return name + (f" <small>{escaped(side)}</small>" if len(run.sides) > 1 else "")
 
 
 def _mark(agrees: Optional[bool]) -> str:
@@ -131,7 +119,11 @@ def _row(shown: _Shown, name: str) -> Tuple[str, List[str]]:
     else:
         errors = [None] * 4
     numbers += map(percent_text, errors)
-    return "", [name, escaped(" · ".join(where) or "-"), _mark(shown.agrees), *numbers]
+    return "", [
+        f"{plots.swatch(shown.number)}{name}<br>{_mark(shown.agrees)}",
+        escaped(" · ".join(where) or "-"),
+        *numbers,
+    ]
 
 
 def _text(value: Any) -> str:
@@ -155,15 +147,16 @@ def _findings(shown: _Shown, named: bool) -> List[str]:
     checks = verdict.closest(_CLOSEST) if verdict.agrees else verdict.causes[:MOST_CAUSES]
     title = "Closest to the tolerance" if verdict.agrees else "Out of tolerance by themselves"
     name = f" <small>{plots.swatch(shown.number)}{escaped(shown.side.name)}</small>" if named else ""
-    head = ("stage", "layer", "value", "what the layer computes", "what was found", "× rounding", "error")
-    parts = [f"<h3>{title}{name}</h3>", table(head, [("", _finding(check)) for check in checks], 5)]
+    head = ("value", "what was found", "× rounding", "error")
+    parts = [f"<h3>{title}{name}</h3>", table(head, [("", _finding(check)) for check in checks], 2)]
     left = len(verdict.causes) - len(checks)
     return parts + ([note(f"And {left:,} more, listed in port.json.")] if left > 0 else [])
 
 
 def _finding(check: Check) -> List[str]:
-    cells = [check.stage, check.layer or "-", check.quantity, check.text, what_is_wrong(check)]
-    return [escaped(cell) for cell in (*cells, _units(check.units), percent_text(check.relative_error, 3))]
+    value = f"<b>{escaped(check.layer)}</b> {escaped(check.quantity)}<br><small>{escaped(check.stage)}</small>"
+    what = f"{escaped(what_is_wrong(check))}<br><small>{escaped(check.text)}</small>"
+    return [value, what, _units(check.units), percent_text(check.relative_error, 3)]
 
 
 def _drawn(ids: Iterator[int], sides: Sequence[_Shown], tolerances: bool = False) -> List[str]:
@@ -178,7 +171,7 @@ def _drawn(ids: Iterator[int], sides: Sequence[_Shown], tolerances: bool = False
     faults = [
         f"{line.fault}, {line.found.verdict.first.layer}" for line in lines if line.fault and line.found.verdict.first
     ]
-    dotted = f"Dotted: the first layer out of tolerance: {'; '.join(faults)}." if faults else ""
+    dotted = f"Dotted: the first layer out of tolerance: {'; '.join(dict.fromkeys(faults))}." if faults else ""
     dashed = "Dashed: the reference's loss, and the tolerance, 1."
     caption = " ".join(filter(None, [_THICK, dotted, dashed, _ORDER, _groups(lines[0].layers)]))
     return [figures(drawings), f'<p class="caption">{escaped(caption)}</p>']
