@@ -7,13 +7,12 @@ import math
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from shared.port_check.findings import Check
-from shared.port_check.report import conclusion, percent_text, units_text, what_is_wrong
+from shared.port_check.report import ROWS, conclusion, error_text, percent_text, units_text, what_is_wrong
 from shared.port_check.report_file import Side
 from shared.results.page import escaped, figures, note, plots, table
 from shared.results.page.port_plots import Line, errors_by_depth, losses, tolerances_by_depth
 from shared.results.page.run_files import Run
 
-MOST_CAUSES = 25
 _CLOSEST = 5
 _MOST_GROUPS = 16  # of layers, in the caption
 _SETTINGS = ("device", "precision", "compute_dtype", "memory_format", "layers", "versions")
@@ -144,7 +143,7 @@ def _units(units: float) -> str:
 def _findings(shown: _Shown, named: bool) -> List[str]:
     """The table of what is out of tolerance; of a side that agrees, of what comes closest to it."""
     verdict = shown.side.found.verdict
-    checks = verdict.closest(_CLOSEST) if verdict.agrees else verdict.causes[:MOST_CAUSES]
+    checks = verdict.closest(_CLOSEST) if verdict.agrees else verdict.causes[:ROWS]
     title = "Closest to the tolerance" if verdict.agrees else "Out of tolerance by themselves"
     name = f" <small>{plots.swatch(shown.number)}{escaped(shown.side.name)}</small>" if named else ""
     head = ("value", "what was found", "× rounding", "error")
@@ -156,7 +155,7 @@ def _findings(shown: _Shown, named: bool) -> List[str]:
 def _finding(check: Check) -> List[str]:
     value = f"<b>{escaped(check.layer)}</b> {escaped(check.quantity)}<br><small>{escaped(check.stage)}</small>"
     what = f"{escaped(what_is_wrong(check))}<br><small>{escaped(check.text)}</small>"
-    return [value, what, _units(check.units), percent_text(check.relative_error, 3)]
+    return [value, what, _units(check.units), error_text(check)]
 
 
 def _drawn(ids: Iterator[int], sides: Sequence[_Shown], tolerances: bool = False) -> List[str]:
