@@ -91,7 +91,7 @@ def lines(verdict: Verdict, side: str, by_depth: Sequence[LayerError]) -> List[s
         return [*head, *_depth(by_depth), conclusion(verdict)]
     rows = [f"{'stage':<11}{'layer':<34}{'value':<17}{'x rounding':>11}{'error':>10}  what"]
     for check in verdict.causes[:ROWS]:
-        what, units, error = what_is_wrong(check), units_text(check.units), error_text(check)
+        what, units, error = what_is_wrong(check), units_text(check.units), percent_text(check.relative_error, 3)
         rows.append(f"{check.stage:<11}{check.layer or '-':<34}{check.quantity:<17}{units:>11}{error:>10}  {what}")
     left = len(verdict.causes) - ROWS
     rows += [f"and {left} more in {FILE}"] if left > 0 else []
@@ -149,11 +149,6 @@ def percent_text(value: Optional[float], digits: int = 2) -> str:
         return "-"
     text = f"{100 * value:.{digits}g}"
     return f"{100 * value:,.0f} %" if 10**digits <= float(text) < 1e6 else f"{text} %"
-
-
-def error_text(check: Check) -> str:
-    """The relative error; "-" where values are not finite, for it is that of the others."""
-    return percent_text(check.relative_error, 3) if np.isfinite(check.units) else "-"
 
 
 def to_json(found: Comparison, description: Mapping[str, Any]) -> Dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from shared.port_check.findings import Check
-from shared.port_check.report import ROWS, conclusion, error_text, percent_text, units_text, what_is_wrong
+from shared.port_check.report import ROWS, conclusion, percent_text, units_text, what_is_wrong
 from shared.port_check.report_file import Side
 from shared.results.page import escaped, figures, note, plots, table
 from shared.results.page.port_plots import Line, errors_by_depth, losses, tolerances_by_depth
@@ -137,7 +137,7 @@ def _text(value: Any) -> str:
 
 
 def _units(units: float) -> str:
-    return units_text(units) if math.isfinite(units) else "not finite"
+    return units_text(units) if math.isfinite(units) else "∞"
 
 
 def _findings(shown: _Shown, named: bool) -> List[str]:
@@ -155,7 +155,7 @@ def _findings(shown: _Shown, named: bool) -> List[str]:
 def _finding(check: Check) -> List[str]:
     value = f"<b>{escaped(check.layer)}</b> {escaped(check.quantity)}<br><small>{escaped(check.stage)}</small>"
     what = f"{escaped(what_is_wrong(check))}<br><small>{escaped(check.text)}</small>"
-    return [value, what, _units(check.units), error_text(check)]
+    return [value, what, _units(check.units), percent_text(check.relative_error, 3)]
 
 
 def _drawn(ids: Iterator[int], sides: Sequence[_Shown], tolerances: bool = False) -> List[str]:
@@ -171,8 +171,11 @@ def _drawn(ids: Iterator[int], sides: Sequence[_Shown], tolerances: bool = False
         f"{line.fault}, {line.found.verdict.first.layer}" for line in lines if line.fault and line.found.verdict.first
     ]
     dotted = f"Dotted: the first layer out of tolerance: {'; '.join(dict.fromkeys(faults))}." if faults else ""
-    dashed = "Dashed: the reference's loss, and the tolerance, 1."
-    caption = " ".join(filter(None, [_THICK, dotted, dashed, _ORDER, _groups(lines[0].layers)]))
+    ends = any(row.forward is None and row.forward_rounded is not None for line in lines for row in line.found.by_depth)
+    red = "Red: out of tolerance; a triangle: no rounding at all explains it." if tolerances and faults else ""
+    dashed = "Dashed: the reference's loss" + (", and the tolerance, 1." if tolerances else ".")
+    gaps = "Where a line ends, the values are not finite." if ends else ""
+    caption = " ".join(filter(None, [_THICK, dotted, red, dashed, gaps, _ORDER, _groups(lines[0].layers)]))
     return [figures(drawings), f'<p class="caption">{escaped(caption)}</p>']
 
 

@@ -9,17 +9,7 @@ import numpy as np
 import pytest
 
 from shared.port_check.findings import STAGES, Check, compare, verdict
-from shared.port_check.report import (
-    FILE,
-    Comparison,
-    LayerError,
-    conclusion,
-    error_text,
-    lines,
-    percent_text,
-    units_text,
-    write,
-)
+from shared.port_check.report import FILE, Comparison, LayerError, conclusion, lines, percent_text, units_text, write
 from shared.port_check.report_file import read_report
 from shared.port_check.trace import Trace
 from shared.run.log import RunLog
@@ -56,7 +46,7 @@ def test_what_was_written_is_read(tmp_path):
     assert here.found.by_depth == clean.by_depth
     assert there.found.verdict.agrees is False
     assert [cause.units for cause in there.found.verdict.causes] == [467.3, math.inf, 2.0]
-    assert [error_text(cause) for cause in there.found.verdict.causes] == ["1e-05 %", "-", "-"]
+    assert [cause.relative_error for cause in there.found.verdict.causes] == [1e-7, math.inf, math.inf]
     assert conclusion(there.found.verdict) == lines(faulty.verdict, "there", faulty.by_depth)[-1]
     assert there.found.losses["reference"] == [2.0, 1.0]
     assert math.isnan(there.found.losses["side"][1])

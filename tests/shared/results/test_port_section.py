@@ -80,7 +80,7 @@ def test_a_run_that_differs(tmp_path):
         "first in layer1.0.bn1 output: a layer; 1 more out of tolerance by themselves",
         "Out of tolerance by themselves",
         "1.00001",
-        "not finite",
+        "∞",
         "467.3",
         "Dotted: the first layer out of tolerance: 2, layer1.0.bn1.",
     ):
