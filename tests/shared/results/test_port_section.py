@@ -12,6 +12,7 @@ import pytest
 from shared.port_check.findings import Check, verdict
 from shared.port_check.report import Comparison, LayerError, write
 from shared.port_check.trace import Trace
+from shared.results.__main__ import main
 from shared.results.page.port_section import compared
 from shared.results.page.run_files import read_run
 from shared.results.record import build_record, write_record
@@ -175,6 +176,16 @@ def test_what_comes_from_the_file_is_escaped(tmp_path):
     assert " ".join(checked(text).words).count('<script>alert("1")') > 10
     assert "<script" not in text
     text.encode("utf-8")
+
+
+def test_the_tables_say_that_it_has_no_row(tmp_path, capsys):
+    run = port_run(tmp_path)
+    capsys.readouterr()
+    assert main([str(run)]) == 0
+    out, err = capsys.readouterr()
+    assert "SENet154" in out
+    assert err.startswith(f"note: {run / 'result.json'} is of the mode check-port, which has no accuracy")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow
