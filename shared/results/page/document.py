@@ -196,7 +196,10 @@ def _evaluation(ids: Iterator[int], evaluation: Dict[str, Any], names: Sequence[
     size = len(counts or accuracies or ())
     labels = [f"class {label}" for label in range(size)]
     if len(names) == size:
-        labels = [f"{escaped(name)} <small>{label}</small>" for label, name in enumerate(names)]
+        number = "{} <small>{}</small>".format  # a digit's name is its number
+        labels = [
+            escaped(name) if name == str(label) else number(escaped(name), label) for label, name in enumerate(names)
+        ]
     if counts and size <= plots.MOST_CELLS:
         plots.confusion(ids, counts, drawn)
     drawn += [_classes(labels, accuracies)] if accuracies else []
