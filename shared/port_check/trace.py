@@ -53,6 +53,11 @@ class Trace:
     tensors: Dict[str, np.ndarray] = field(default_factory=dict)
     derived: Set[str] = field(default_factory=set)
 
+    @property
+    def float32_products(self) -> Dict[str, str]:
+        """What the side rounds the factors of a float32 "convolution" or "linear" layer to: "tf32" or "hf32"."""
+        return dict(self.description.get("float32_products", {}))
+
     def named(self, kind: str) -> Dict[str, np.ndarray]:
         """The tensors of one kind by their names: `named("gradient")`."""
         start = kind + "/"
