@@ -45,8 +45,6 @@ from torch_imagenet.step.loss_scale import LossScale  # noqa: E402
 from torch_imagenet.step.training_step import TrainingStep  # noqa: E402
 
 CLASSES, STEPS = 10, 2
-COLUMNS = ("fault", "where", "step", "rows", "pass", "warning", "error", "marked", "first_marked", "first_different")
-OURS = ("first_layer", "first_quantity", "x_rounding", "exit_status")
 
 
 class Fault(NamedTuple):
@@ -239,10 +237,7 @@ def msprobes(name: str, folder: Path) -> Dict[str, Any]:
 def verdicts(rows: List[Dict[str, str]], about: str) -> Dict[str, Any]:
     """The counts of a table of msProbe, whether a row whose name begins with `about` is marked, and the first ones."""
     counts = {kind: sum(row["Result"] == kind for row in rows) for kind in ("pass", "warning", "error")}
-    named = [
-        (f"{number}: {row['NPU Name'] if row['NPU Name'] != 'N/A' else row['Bench Name']}", row)
-        for number, row in enumerate(rows, 1)
-    ]
+    named = [(f"{number}: {row['NPU Name']}", row) for number, row in enumerate(rows, 1)]
     marked = [name for name, row in named if row["Result"] != "pass"]
     pairs = [(f"NPU {what}", f"Bench {what}") for what in ("max", "min", "mean", "l2norm")]
     different = [name for name, row in named if any(row[one] != row[other] for one, other in pairs)]
@@ -262,30 +257,30 @@ def ours(name: str) -> Dict[str, Any]:
     fault.plant(side)
     with fault.patch():
         trace = record_step(dataclasses.replace(run, recipe=run.recipe.override(**fault.recipe)), side, batch(), 1)
-    verdict = compare_trace(run.recipe, clean, trace).verdict
-    first = verdict.first
+    first = compare_trace(run.recipe, clean, trace).verdict.first
     if first is None:
-        return dict(zip(OURS, ("", "", "", 0)))
-    units = f"{first.units:.4g}" if math.isfinite(first.units) else "infinite"
-    return dict(zip(OURS, (first.layer or "the loss", f"{first.stage}, {first.quantity}", units, 3)))
+        return {"first_layer": "", "first_quantity": "", "x_rounding": "", "exit_status": 0}
+    return {
+        "first_layer": first.layer or "the loss",
+        "first_quantity": f"{first.stage}, {first.quantity}",
+        "x_rounding": f"{first.units:.4g}" if math.isfinite(first.units) else "infinite",
+        "exit_status": 3,
+    }
 
 
 def markdown(rows: List[Dict[str, Any]]) -> str:
     """The table of docs/port-check.md."""
     head = ["fault", "where", "step", "pass", "warning", "error", "its layer marked", "first row that is marked"]
     head += ["first row that differs", "first value out of tolerance", "x rounding"]
-    lines = [_row(head), "|---|---|" + "---:|" * 4 + "---|" * 4 + "---:|"]
+    lines = ["|".join(head), "---|---|" + "---:|" * 4 + "---|" * 4 + "---:"]
     for row in rows:
         first, different = (row[key].replace("Module.", "") or "none" for key in ("first_marked", "first_different"))
         found = f"{row['first_layer']} ({row['first_quantity']})" if row["exit_status"] else "none"
         counts = [f"{row[kind]:,}" for kind in ("step", "pass", "warning", "error")]
         marked = "yes" if row["marked"] else "no"
-        lines.append(_row([row["fault"], row["where"], *counts, marked, first, different, found, row["x_rounding"]]))
-    return "\n".join(lines)
-
-
-def _row(cells: List[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+        cells = [row["fault"], row["where"], *counts, marked, first, different, found, row["x_rounding"]]
+        lines.append("|".join(cells))
+    return "\n".join(f"|{line}|" for line in lines)
 
 
 def main() -> int:
@@ -316,7 +311,7 @@ def main() -> int:
     print(f"msProbe {version}, torch {torch.__version__}\n{markdown(rows)}")
     if options.output:
         with options.output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*COLUMNS, *OURS])
+            writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
     return 0

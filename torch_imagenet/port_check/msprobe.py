@@ -154,8 +154,8 @@ def _write(rank: Path, task: str, tensors: Optional[str], data: Dict[str, Any], 
                 torch.save(value, temporary / TENSORS / name)
         head = {"task": task, "level": "L0", "framework": "pytorch", "dump_data_dir": tensors}
         content = {DUMP: {**head, "data": data}, "construct.json": recorder.parents, "stack.json": {}}
-        for file, value in content.items():
-            (temporary / file).write_text(json.dumps(value, indent=1))
+        for file, part in content.items():
+            (temporary / file).write_text(json.dumps(part, indent=1))
         open_to_others(temporary, 0o755)
         os.replace(temporary, rank)
     except BaseException:

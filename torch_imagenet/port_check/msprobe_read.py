@@ -14,13 +14,15 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from shared.errors import UsageError
+from shared.port_check import tolerance
 from shared.port_check.trace import LayerCall, Trace
-from torch_imagenet.port_check.leaves import array, describe, dtype_name, hooked, leaves, tensor
+from torch_imagenet.port_check.leaves import array, describe, dtype_name, hooked, leaves, roundings, tensor
 from torch_imagenet.port_check.msprobe import DUMP, TENSORS
 from torch_imagenet.port_check.replay import Divergence, Replay, rounded_operands
 
@@ -62,6 +64,8 @@ class Dump(NamedTuple):
         lines += [f"note: left out, not in this network: {_listed(other)}"] if other else []
         calls = {(name, number) for name, kind, number in self.modules if kind == "forward"}
         missing = [call.name for call in trace.calls if (call.name, call.call) not in calls]
+        products = "convolutions there round the factors of products to TF32 or HF32, and are compared so"
+        lines += [f"note: {products}"] if trace.float32_products else []
         lines += [f"note: not in the dump, and so not compared: {_listed(missing)}"] if missing else []
         return lines
 
@@ -129,7 +133,8 @@ def dump_weights(dump: Dump, network: nn.Module) -> Dict[str, torch.Tensor]:
         described = dump.modules.get((module, "forward", 0), {}).get("parameters", {}).get(own)
         value = dump.values(described)
         if value is None:
-            raise UsageError(f"{dump.file} has no {name}; {_AGAIN}, of every module and all its data")
+            what = "the --network that was dumped"
+            raise UsageError(f"{dump.file} has no {name}; give {what}, or {_AGAIN}, of every module and all its data")
         found[name] = value
     return found
 
@@ -166,8 +171,27 @@ def trace_of(dump: Dump, network: nn.Module) -> Trace:
     for name, number in order.calls:
         trace.calls.append(_call(dump, trace, name, number, describe(kinds[name])))
     order.share(trace)
+    trace.description["float32_products"] = _products(trace, kinds[first])
     _complete(trace, network)
     return trace
+
+
+def _products(trace: Trace, first: nn.Module) -> Dict[str, str]:
+    """What the factors of convolutions were rounded to, which a dump does not say: what explains the first one."""
+    call = trace.calls[0]
+    recorded = trace.tensors.get(call.key("output"))
+    if recorded is None or not isinstance(first, nn.Conv2d):
+        return {}
+    x, absolute = tensor(trace.tensors[call.key("input")], torch.float64), copy.deepcopy(first)
+    with torch.no_grad():
+        for parameter in absolute.parameters():
+            parameter.abs_()
+        expected, magnitude = first(x).numpy(), absolute(x.abs()).numpy()
+    for kinds in ({}, {"convolution": "tf32"}):
+        rounding = roundings(first, tuple(x.shape), expected.shape, call.dtype, kinds)["output"]
+        if (np.abs(recorded - expected) <= tolerance.bound(expected, magnitude, rounding)).all():
+            return kinds
+    return {}
 
 
 def images_and_loss(trace: Trace) -> Tuple[torch.Tensor, Any]:

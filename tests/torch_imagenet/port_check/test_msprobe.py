@@ -13,6 +13,7 @@ import torch
 from shared.errors import UsageError
 from shared.port_check.findings import Verdict
 from tests.torch_imagenet.port_check.small_dump import SmallNet, small_net, step, unpacked
+from tests.torch_imagenet.port_check.test_float32_products import truncating
 from torch_imagenet.port_check.msprobe import DUMP, TENSORS, DumpRecorder, check_new, write_dump
 from torch_imagenet.port_check.msprobe_read import dump_weights, read_dump, trace_of
 from torch_imagenet.port_check.reference import compare_dump
@@ -136,6 +137,18 @@ def test_a_wrong_layer_of_a_dump_is_found(tmp_path: Path) -> None:
     assert found.first.quantity == "output"
 
 
+@pytest.mark.parametrize("kind", ["tf32", "hf32"])
+def test_products_in_less_than_float32_are_seen_and_a_wrong_layer_all_the_same(kind: str, tmp_path: Path) -> None:
+    rank = _written(tmp_path / "tensor", lambda network: truncating(network.conv, kind))
+    found = _verdict(tmp_path / "tensor")
+    assert found.agrees, found.first
+    path = rank / TENSORS / "Module.branch.0.Conv2d.forward.0.output.0.pt"
+    torch.save(torch.load(path).flip(1), path)
+    first = _verdict(tmp_path / "tensor").first
+    assert first is not None
+    assert first.layer == "branch.0"
+
+
 def test_prefixes_of_parallel_modules_are_left_out(tmp_path: Path) -> None:
     (file,) = unpacked(tmp_path).rglob(DUMP)
     text = file.read_text()
@@ -163,7 +176,7 @@ def _twice(content: Any) -> Any:
         (lambda content: {**content, "level": "L1", "data": {}}, 'level "L1", without modules'),
         (lambda content: {**content, "data": {"Module.x.Conv2d.forward.0": {}}}, r"another network \(x\)"),
         (_without("Module.fc.Linear.backward.0"), "no gradient at the output of fc"),
-        (_without("Module.bn.BatchNorm2d.forward.0"), "has no bn.weight; make"),
+        (_without("Module.bn.BatchNorm2d.forward.0"), "has no bn.weight; give the --network that was dumped"),
         (_twice, "more than one pass through conv; dump one"),
     ],
 )
