@@ -149,7 +149,7 @@ def setup(fault: Fault, level: str) -> RunSetup:
     """The documented recipe without the fault, with label smoothing, at this precision."""
     recipe = recipes.get(f"{fault.network}_1p").override(label_smoothing=0.1, smoothing="uniform")
     scale = "64" if level == "O1" else None
-    recipe = recipe.override(precision=level, loss_scale=scale, auxiliary_weight=0.0, dropout=0.0)
+    recipe = recipe.override(precision=level, loss_scale=scale, auxiliary_weight=0.0, dropout=0.0, drop_path=0.0)
     spec = NetworkSpec.from_recipe(recipe, CLASSES)
     return RunSetup(RunConfig.from_argv([]), open_device("cpu"), ALONE, recipe, spec, precision(level), None)
 
@@ -195,8 +195,8 @@ def file_name(text: str) -> str:
 def dumped(name: str, level: str, faulty: bool, folder: Path) -> Path:
     """The dump, made in a process of its own unless it is there."""
     fault = FAULTS[name]
-    kind = name if faulty else f"clean {fault.network} {level} {'huge' if fault.both is _huge else ''}".strip()
-    path = folder / file_name(kind)
+    situation = "huge" if fault.both is _huge else "plain"
+    path = folder / file_name(name if faulty else f"clean {fault.network} {level} {situation}")
     if not (path / "done").exists():
         words = [
             sys.executable,
@@ -292,8 +292,7 @@ def main() -> int:
     parser.add_argument("--dump", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.dump:
-        name, level, kind = options.dump
-        dump(FAULTS[name], level, kind == "faulty", options.folder)
+        dump(FAULTS[options.dump[0]], options.dump[1], options.dump[2] == "faulty", options.folder)
         return 0
     try:
         version = importlib.metadata.version("mindstudio-probe")

@@ -102,10 +102,12 @@ class DumpRecorder:
         if parameter.grad is not None:
             self.data.setdefault(name, {})[own] = [self._described(f"{name}.{own}", parameter.grad)]
 
-    def _described(self, name: str, value: Any) -> Optional[Dict[str, Any]]:
-        """A tensor's entry; its values are kept."""
+    def _described(self, name: str, value: Any) -> Any:
+        """The entry of a tensor, whose values are kept, of a plain value, or of several."""
+        if isinstance(value, (tuple, list)):
+            return [self._described(f"{name}.{number}", part) for number, part in enumerate(value)]
         if not isinstance(value, torch.Tensor):
-            return None
+            return {"type": type(value).__name__, "value": value}
         kept = value.detach()
         self.tensors[f"{name}.pt"] = kept.to("cpu", copy=True)
         real = kept.is_floating_point()
