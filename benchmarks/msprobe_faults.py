@@ -310,7 +310,7 @@ def main() -> int:
     print(f"msProbe {version}, torch {torch.__version__}\n{markdown(rows)}")
     if options.output:
         with options.output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
     return 0

@@ -126,7 +126,7 @@ def parser() -> Parser:
         "--msprobe",
         type=expanded,
         metavar="DIR",
-        help="check-port: write the step as a dump of msProbe, to compare there",
+        help="check-port: write the step as a dump of msProbe; --against reads one",
     )
     return result
 

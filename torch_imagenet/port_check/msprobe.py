@@ -9,6 +9,7 @@ dump_tensor_data/*.pt.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -135,34 +136,35 @@ def check_new(folder: Union[str, Path]) -> None:
 def write_dump(folder: Union[str, Path], recorder: DumpRecorder) -> Path:
     """Write FOLDER/step0/proc0, the names that msProbe uses for a process without ranks; its path.
 
-    FOLDER/statistics/step0/proc0 is the same with task "statistics", for msProbe compares dumps of one task alone. Each
-    is whole or not there. Raises UsageError where the disk does not take it.
+    FOLDER/statistics/step0/proc0 is the same with task "statistics", for msProbe compares dumps of one task alone. All
+    is there or nothing. Raises UsageError where the disk does not take it.
     """
-    rank = Path("step0", "proc0")
-    root = Path(folder).absolute()
+    rank, root = Path("step0", "proc0"), Path(folder).absolute()
     with writing(folder, "free space, or give --msprobe another folder"):
-        _write(root / STATISTICS / rank, STATISTICS, None, _without_files(recorder.data), recorder)
-        _write(root / rank, "tensor", str(root / rank / TENSORS), recorder.data, recorder)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".", dir=str(root.parent)))
+        try:
+            _write(temporary / STATISTICS / rank, STATISTICS, None, _without_files(recorder.data), recorder)
+            _write(temporary / rank, "tensor", str(root / rank / TENSORS), recorder.data, recorder)
+            open_to_others(temporary, 0o755)
+            os.replace(temporary, root)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     return root / rank
 
 
 def _write(rank: Path, task: str, tensors: Optional[str], data: Dict[str, Any], recorder: DumpRecorder) -> None:
-    rank.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=str(rank.parent)))
-    try:
-        if tensors is not None:
-            (temporary / TENSORS).mkdir()
-            for name, value in recorder.tensors.items():
-                torch.save(value, temporary / TENSORS / name)
-        head = {"task": task, "level": "L0", "framework": "pytorch", "dump_data_dir": tensors}
-        content = {DUMP: {**head, "data": data}, "construct.json": recorder.parents, "stack.json": {}}
-        for file, part in content.items():
-            (temporary / file).write_text(json.dumps(part, indent=1))
-        open_to_others(temporary, 0o755)
-        os.replace(temporary, rank)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    rank.mkdir(parents=True)
+    if tensors is not None:
+        (rank / TENSORS).mkdir()
+        for name, value in recorder.tensors.items():
+            content = io.BytesIO()
+            torch.save(value, content)  # to a file it raises RuntimeError where the disk is full
+            (rank / TENSORS / name).write_bytes(content.getvalue())
+    head = {"task": task, "level": "L0", "framework": "pytorch", "dump_data_dir": tensors}
+    for file, part in ((DUMP, {**head, "data": data}), ("construct.json", recorder.parents), ("stack.json", {})):
+        (rank / file).write_text(json.dumps(part, indent=1))
 
 
 def _without_files(value: Any) -> Any:

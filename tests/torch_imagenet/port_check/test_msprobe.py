@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -198,7 +200,7 @@ def test_what_is_no_dump_at_all_is_refused(content: Any, tmp_path: Path) -> None
 def test_one_dump_of_several_is_asked_for(tmp_path: Path) -> None:
     (theirs,) = (unpacked(tmp_path) / "step0").iterdir()
     theirs.rename(theirs.with_name("rank0"))
-    _written(tmp_path / "tensor")
+    shutil.copytree(_written(tmp_path / "ours"), tmp_path / "tensor/step0/proc0")
     with pytest.raises(UsageError, match="has 2 dumps; give one of them, as in .*proc0"):
         read_dump(tmp_path / "tensor", NAMES)
     assert read_dump(tmp_path / "tensor/step0/rank0", NAMES).file == theirs.with_name("rank0") / DUMP
@@ -218,3 +220,13 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"--msprobe a new folder|a folder that can be made"):
             check_new(path)
     check_new(tmp_path / "new" / "dump")
+
+
+def test_a_dump_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UsageError, match="cannot write .*dump .*; free space, or give --msprobe another folder"):
+        _written(tmp_path / "dump")
+    assert not any(tmp_path.iterdir())
