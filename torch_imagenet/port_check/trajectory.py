@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.port_check.leaves import DTYPES, hooked
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
@@ -31,12 +32,14 @@ class _Rounded(torch.autograd.Function):
 class Trajectory:
     """Training steps of a network on one batch, on the CPU: the loss of each, and every layer's values of the first.
 
-    With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient.
+    With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient. Each of several
+    `ranks` has its own batch; losses and gradients are the means over all, the layers' values its own.
     """
 
-    def __init__(self, network: nn.Module, dtypes: Optional[Mapping[str, str]] = None) -> None:
+    def __init__(self, network: nn.Module, dtypes: Optional[Mapping[str, str]] = None, ranks: Ranks = ALONE) -> None:
         self._network = network
         self._dtypes = dtypes or {}
+        self._ranks = ranks
         self._counts: Dict[str, int] = {}
         self.losses: List[float] = []
         self.values: Dict[str, np.ndarray] = {}  # by the trace's keys
@@ -51,7 +54,10 @@ class Trajectory:
             with hooked(self._network, partial(self._after, step == 0)):
                 value = loss(self._network(images.to(dtype)))
                 value.backward()
-            self.losses.append(float(value.detach()))
+            gradients = [weight.grad for weight in self._network.parameters() if weight.grad is not None]
+            mean = value.detach().clone()
+            self._ranks.average([mean, *gradients])
+            self.losses.append(float(mean))
             update.step()
 
     def _after(
