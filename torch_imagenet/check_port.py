@@ -141,7 +141,7 @@ def _setup(
     lines: List[str] = []
     if against is not None:
         network.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in against.named("before").items()})
-        lines = [f"weights and batch: those of {config.against}"]
+        lines = [f"weights and batch: those of {config.against}", *several.left_out(against, ranks)]
     elif weights is not None:
         lines = source.load(weights, network, setup.spec, source.head(weights, setup.data.classes, config))
     network.load_state_dict(ranks.broadcast_result(network.state_dict))  # as a training does

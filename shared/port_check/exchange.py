@@ -33,7 +33,7 @@ def exchange_checks(trace: Trace, gather: Gather) -> List[Check]:
 
 def _check(name: str, what: str, parts: List[np.ndarray], observed: Optional[np.ndarray], dtype: str) -> Check:
     layer, _, kind = name.rpartition(".")
-    text, count = f"the mean of {name}{what} over {len(parts)} ranks", len(parts)
+    text, count = f"the mean over {len(parts)} ranks of {what and 'the gradient of '}{name}", len(parts)
     if observed is None or len({part.shape for part in parts}) > 1:
         inf = float("inf")
         return Check("exchange", layer, kind + what, text, inf, inf, "it is not on every rank", "another network")

@@ -59,6 +59,14 @@ def side(path: str, trace: Trace, ranks: Ranks) -> str:
     return f"rank {trace.description['rank']} of {size} in the trace {path}" if alone else f"the trace {path}"
 
 
+def left_out(trace: Trace, ranks: Ranks) -> List[str]:
+    """A line for the log on what a trace is not compared in."""
+    size = trace.description.get("ranks", 1)
+    if size == ranks.size:
+        return []
+    return [f"the trace is of one of {size} ranks: what they exchange, and the losses of all, are not compared here"]
+
+
 def of_all(ranks: Ranks, compared: Iterable[Compared]) -> Iterable[Compared]:
     """The comparisons of all ranks, on each of them; this one's as they come, where it is alone.
 
