@@ -17,15 +17,17 @@ from torch import nn
 from shared.errors import UsageError
 from shared.port_check import report
 from shared.port_check.trace import Trace, check_writable, write_trace
+from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
+from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.port_check import several
 from torch_imagenet.port_check.leaves import array, dtype_name
-from torch_imagenet.port_check.recorder import RecordedStep
+from torch_imagenet.port_check.recorder import Recorder
 from torch_imagenet.port_check.reference import compare_trace
 from torch_imagenet.run import description
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
@@ -40,6 +42,8 @@ IMAGE_SIZE = 64
 def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
     begin = time.time()
+    if ranks.size > 1:
+        several.check(config)
     if config.save_trace:
         check_writable(config.save_trace)
     against = several.read(config.against, ranks) if config.against else None
@@ -76,13 +80,18 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
 
 def record_step(setup: RunSetup, network: nn.Module, batch: Batch, steps: int) -> Trace:
     """One step of the configured training on the device, and the losses of `steps` of them on the same batch."""
-    step = RecordedStep(network, setup)
-    trace = Trace({"loss_scale": float(step.loss_scale.get_scale()), **_description(setup)})
+    trace = Trace(_description(setup))
+    step = several.RecordedStep(network, setup, trace)
+    trace.description["loss_scale"] = float(step.loss_scale.get_scale())
     kept = {name: dtype_name(weight.dtype) for name, weight in step.network.named_parameters()}
     trace.description["weight_dtypes"] = {name: dtype for name, dtype in kept.items() if dtype != "float32"}
     trace.tensors.update(images=array(batch.images), labels=array(batch.labels))
-    with step.recorded(trace):
+    for name, value in step.weights.state_dict().items():
+        trace.tensors[f"before/{name}"] = array(value)
+    with Recorder(step.network, trace).recording():
         results = [step.run([batch], setup.recipe.largest_rate, 0, 0)]
+    for name, value in step.weights.state_dict().items():
+        trace.tensors[f"after/{name}"] = array(value)
     results += [step.run([batch], setup.recipe.largest_rate, 0, number) for number in range(1, steps)]
     trace.tensors["losses"] = array(torch.stack([result[0] for result in results]).double())
     return trace
@@ -90,10 +99,7 @@ def record_step(setup: RunSetup, network: nn.Module, batch: Batch, steps: int) -
 
 def prepare(config: RunConfig, device: Device) -> None:
     """Raise UsageError for what every one of several processes would find wrong."""
-    if config.max_restarts:
-        raise UsageError(
-            "check-port ends with status 3 where it differs, and is not restarted; leave --max-restarts out"
-        )
+    several.check(config)
     if config.save_trace:
         check_writable(config.save_trace)
     if config.against is None:
@@ -107,8 +113,8 @@ def _origin(config: RunConfig, ranks: Ranks, against: Optional[Trace]) -> Tuple[
     """A training without random layers on a small batch, or on that of the trace; the weights it starts from."""
     if config.compile:
         raise UsageError("check-port records every layer, which a compiled network does not have; leave --compile out")
-    if config.sync_bn:
-        raise UsageError("check-port compares the layers of each device by themselves; leave --sync-bn out")
+    if config.freeze_body:
+        raise UsageError("check-port compares the gradients of all weights; leave --freeze-body out")
     if against is not None:
         described = against.description
         if described.get("half") != "torch_imagenet":
@@ -136,16 +142,27 @@ def _setup(
     """What is compared: the step's setup and the network with its weights, those of rank 0; lines for the log."""
     config, weights = _origin(config, ranks, against)
     setup = TrainingSetup.from_config(config, device, ranks, None, weights)
+    if against is not None:
+        setup = _as_recorded(setup, against.description)
     torch.manual_seed(setup.recipe.seed)
     network = setup.spec.make()
     lines: List[str] = []
     if against is not None:
         network.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in against.named("before").items()})
-        lines = [f"weights and batch: those of {config.against}", *several.left_out(against, ranks)]
+        lines = [f"weights, batch, network and recipe: those of {config.against}", *several.left_out(against, ranks)]
     elif weights is not None:
         lines = source.load(weights, network, setup.spec, source.head(weights, setup.data.classes, config))
     network.load_state_dict(ranks.broadcast_result(network.state_dict))  # as a training does
     return setup, network, lines
+
+
+def _as_recorded(setup: TrainingSetup, described: Dict[str, Any]) -> TrainingSetup:
+    """The setup of a trace's step here: its network and recipe, in this machine's precision."""
+    spec, recipe = NetworkSpec(**described["network"]), setup.recipe
+    if "recipe" in described:
+        same = {"precision": recipe.precision, "loss_scale": recipe.loss_scale}
+        recipe = ImageNetRecipe.from_json(described["recipe"]).override(**same)
+    return replace(setup, spec=spec, recipe=recipe)
 
 
 def _batch(setup: TrainingSetup, against: Optional[Trace]) -> Batch:
@@ -161,6 +178,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
     return {
         "half": "torch_imagenet",
         "network": setup.spec.to_json(),
+        "recipe": setup.recipe.to_json(),
         "precision": setup.precision.name,
         "device": setup.device.describe(),
         "memory_format": setup.memory_format,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 import torch
 from torch import nn
 
 from shared.port_check.trace import LayerCall, Trace
 from torch_imagenet.port_check.leaves import array, describe, dtype_name, hooked
-from torch_imagenet.run_setup import RunSetup
-from torch_imagenet.step.training_step import TrainingStep
 
 
 class Recorder:
@@ -61,38 +59,3 @@ class Recorder:
     def _gradient(self, key: str, parameter: torch.Tensor) -> None:
         if parameter.grad is not None:
             self._trace.tensors[key] = array(parameter.grad)
-
-
-class RecordedStep(TrainingStep):
-    """A training step that also records, on each of several ranks, what the ranks exchange.
-
-    Gradients are exchanged after the hooks of `Recorder` have seen them.
-    """
-
-    def __init__(self, network: nn.Module, setup: RunSetup) -> None:
-        super().__init__(network, setup)
-        self._several = setup.ranks.size > 1
-        self._trace: Optional[Trace] = None
-
-    @contextlib.contextmanager
-    def recorded(self, trace: Trace) -> Iterator[None]:
-        """Record the step that is taken inside."""
-        tensors = trace.tensors
-        tensors.update((f"before/{name}", array(value)) for name, value in self.weights.state_dict().items())
-        self._trace = trace if self._several else None
-        with Recorder(self.network, trace).recording():
-            yield
-        self._trace = None
-        tensors.update((f"after/{name}", array(value)) for name, value in self.weights.state_dict().items())
-
-    def _agreed(self, values: torch.Tensor) -> torch.Tensor:
-        if self._trace is not None:
-            tensors = self._trace.tensors
-            tensors["loss"] = array(values[0].double())
-            for name, weight in self.network.named_parameters():
-                if weight.grad is not None:
-                    tensors[f"averaged/{name}"] = array(weight.grad)
-            for name, value in self.network.named_buffers():
-                if value.is_floating_point():
-                    tensors[f"own/{name}"] = array(value)
-        return super()._agreed(values)

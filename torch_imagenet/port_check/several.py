@@ -6,13 +6,55 @@ import uuid
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
+import torch
+from torch import nn
+
 from shared.errors import UsageError
 from shared.port_check.findings import verdict
 from shared.port_check.report import Comparison
 from shared.port_check.trace import Trace, read_trace
 from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.options import RunConfig
+from torch_imagenet.port_check.leaves import array
+from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.step.training_step import TrainingStep
 
 Compared = Tuple[str, Trace, Comparison]
+
+
+class RecordedStep(TrainingStep):
+    """A training step whose first run records, on each of several ranks, what they exchange.
+
+    The hooks of `recorder.Recorder` see the gradients before their exchange.
+    """
+
+    def __init__(self, network: nn.Module, setup: RunSetup, trace: Trace) -> None:
+        super().__init__(network, setup)
+        self._tensors = trace.tensors if setup.ranks.size > 1 else None
+
+    def _agreed(self, values: torch.Tensor) -> torch.Tensor:
+        tensors, self._tensors = self._tensors, None
+        if tensors is not None:
+            tensors["loss"] = array(values[0].double())
+            for name, weight in self.network.named_parameters():
+                if weight.grad is not None:
+                    tensors[f"averaged/{name}"] = array(weight.grad)
+            for name, value in self.network.named_buffers():
+                if value.is_floating_point():
+                    tensors[f"own/{name}"] = array(value)
+        return super()._agreed(values)
+
+
+def check(config: RunConfig) -> None:
+    """Raise UsageError for an option with which the steps of several ranks cannot be compared."""
+    if config.sync_bn:
+        raise UsageError("check-port compares the layers of each device by themselves; leave --sync-bn out")
+    if config.compile:
+        raise UsageError("check-port compares compiled steps on one device; leave --compile out, or use one")
+    if config.max_restarts:
+        raise UsageError(
+            "check-port ends with status 3 where ranks differ, and is not restarted; leave --max-restarts out"
+        )
 
 
 def rank_file(path: str, ranks: Ranks, rank: Optional[int] = None) -> str:
