@@ -69,6 +69,8 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
 
         found = several.of_all(ranks, compared())
         agrees = ranks.broadcast_result(lambda: report.write(folder, log, found))
+        if ranks.size > 1 and not agrees:
+            log.line(several.summary(found))
         if ranks.is_first:
             parts = description.of_steps(setup)
             record = description.build_record(setup, network, begin, **parts, steps_completed=steps)

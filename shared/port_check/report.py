@@ -69,16 +69,14 @@ def _relative(value: np.ndarray, expected: np.ndarray) -> float:
 
 def write(folder: Path, log: RunLog, compared: Iterable[Tuple[str, Trace, Comparison]]) -> bool:
     """Log each side as it is compared and write port.json; whether rounding explains all differences."""
-    sides: Dict[str, Dict[str, Any]] = {}
+    agrees, sides = True, {}
     for side, trace, found in compared:
         for line in lines(found.verdict, side, found.by_depth):
             log.line(line)
+        agrees = agrees and found.verdict.agrees
         sides[side] = to_json(found, trace.description)
-    wrong = [side for side, found_there in sides.items() if not found_there["agrees"]]
-    if wrong and len(sides) > 2:
-        log.line(f"differs in {len(wrong)} of {len(sides)} parts: {', '.join(wrong)}")
     write_atomic(folder / FILE, json.dumps(_finite({"schema": 1, "sides": sides}), indent=1, allow_nan=False) + "\n")
-    return not wrong
+    return agrees
 
 
 def lines(verdict: Verdict, side: str, by_depth: Sequence[LayerError]) -> List[str]:

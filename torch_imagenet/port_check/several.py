@@ -117,13 +117,20 @@ def of_all(ranks: Ranks, compared: Iterable[Compared]) -> Iterable[Compared]:
     return compared if ranks.size == 1 else list(_of_several(ranks, compared))
 
 
+def summary(found: Iterable[Compared]) -> str:
+    """One line: where something is out of tolerance, among the parts of `of_all`."""
+    parts = [(name, comparison.verdict.agrees) for name, _, comparison in found]
+    names = [name for name, agrees in parts if not agrees]
+    return f"differs in {len(names)} of {len(parts)} parts: {', '.join(names)}"
+
+
 def _of_several(ranks: Ranks, compared: Iterable[Compared]) -> Iterator[Compared]:
     own = [(side, Trace(trace.description), found) for side, trace, found in compared]
     everyone: List[List[Compared]] = ranks.gather(own)
     for number, (name, trace, found) in enumerate(everyone[0]):
         for rank, others in enumerate(everyone):
-            _, described, part = others[number]
+            device, described, part = others[number]
             checks = [check for check in part.verdict.checks if check.stage != "loss curve"]
-            yield f"rank {rank} of {name}", described, part._replace(verdict=verdict(checks))
+            yield f"rank {rank} of {device}", described, part._replace(verdict=verdict(checks))
         curve = [check for check in found.verdict.checks if check.stage == "loss curve"]
         yield f"all {ranks.size} ranks of {name}", trace, Comparison(verdict(curve), [], found.losses)

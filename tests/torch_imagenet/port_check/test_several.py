@@ -63,6 +63,8 @@ def test_a_fault_is_found_at_its_rank(name: str, planted: Path) -> None:
         assert fault.quantity in first["quantity"]
         assert fault.hint in first["hint"]
     assert statuses(planted / name) == ["3", "3"]
+    log = (planted / name / "train.log").read_text()
+    assert f"parts: rank {fault.ranks[0]} of cpu" in log
 
 
 def test_traces_of_two_ranks_are_compared_on_two(planted: Path) -> None:
