@@ -17,8 +17,8 @@ from shared.port_check.findings import Verdict
 from tests.torch_imagenet.port_check.small_dump import SmallNet, small_net, step, unpacked
 from tests.torch_imagenet.port_check.test_float32_products import truncating
 from torch_imagenet.port_check.msprobe import DUMP, TENSORS, DumpRecorder, check_new, write_dump
+from torch_imagenet.port_check.msprobe_check import compare_dump
 from torch_imagenet.port_check.msprobe_read import dump_weights, read_dump, trace_of
-from torch_imagenet.port_check.reference import compare_dump
 
 NAMES = [name for name, _ in SmallNet().named_modules()]
 
