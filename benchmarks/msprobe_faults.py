@@ -1,6 +1,6 @@
 """Faults of a port, each planted on one side, as `msprobe compare` and `check-port` judge them.
 
-    python benchmarks/msprobe_faults.py --folder DIR [--output results/port_check/FILE.csv] [--only NAME ...]
+    python benchmarks/msprobe_faults.py --folder DIR [--output results/port_check/msprobe-se_resnet50-cpu.csv]
 
 msProbe dumps two training steps without and with the fault (task "statistics", its default, level "L0") and compares
 them with its own command; `check-port` gets the faulty step alone. SE-ResNet-50 with 10 classes, 4 images of 64 pixels,

@@ -100,6 +100,9 @@ def test_a_dump_goes_into_a_folder_of_its_own(
     options = ["--against", str(recorded / "dump"), "--batch-size", "8"]
     assert run_in(tmp_path / "run", *options, mode="check-port", plain=True).status == 2
     assert "leave --batch-size out" in capsys.readouterr().err
+    options = ["--against", str(recorded / "dump"), "--network", "senet154"]
+    assert run_in(tmp_path / "run", *options, mode="check-port", plain=True).status == 2
+    assert "has no output of last_linear; it is not of senet154: give its --network" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"not a trace at all", (10).to_bytes(8, "little") + b"{}        "])

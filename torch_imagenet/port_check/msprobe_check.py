@@ -69,7 +69,9 @@ def _dumped(config: RunConfig, device: Device) -> Tuple[RunSetup, nn.Module, Dum
         whole = NetworkSpec.from_recipe(recipe.override(auxiliary_weight=0.4 if auxiliary else 0.0), 2).make()
     dump = read_dump(str(config.against), [name for name, _ in whole.named_modules()])
     present = auxiliary is not None and dump.shape(auxiliary) is not None
-    shape = dump.shape(head) or [0]
+    shape = dump.shape(head)
+    if shape is None:
+        raise UsageError(f"{dump.file} has no output of {head}; it is not of {recipe.network}: give its --network")
     spec = NetworkSpec.from_recipe(recipe.override(auxiliary_weight=0.4 if present else 0.0), shape[-1])
     setup = RunSetup(config, device, ALONE, recipe, spec, precision(recipe.precision), None)
     network = spec.make()

@@ -16,6 +16,8 @@ from shared.errors import UsageError
 from shared.port_check.findings import Verdict
 from tests.torch_imagenet.port_check.small_dump import SmallNet, small_net, step, unpacked
 from tests.torch_imagenet.port_check.test_float32_products import truncating
+from torch_imagenet.options import RunConfig
+from torch_imagenet.port_check import several
 from torch_imagenet.port_check.msprobe import DUMP, TENSORS, DumpRecorder, check_new, write_dump
 from torch_imagenet.port_check.msprobe_check import compare_dump
 from torch_imagenet.port_check.msprobe_read import dump_weights, read_dump, trace_of
@@ -230,3 +232,9 @@ def test_a_dump_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
     with pytest.raises(UsageError, match="cannot write .*dump .*; free space, or give --msprobe another folder"):
         _written(tmp_path / "dump")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["--msprobe", "dump"], ["--against", "dump.json"]])
+def test_several_ranks_have_no_dump(words: List[str]) -> None:
+    with pytest.raises(UsageError, match="a dump of msProbe is that of one device here; leave --distributed"):
+        several.check(RunConfig.from_argv(["check-port", *words]))
