@@ -69,13 +69,16 @@ class TrainingSetup(RunSetup):
     data: Data
     plan: Plan
     least_batch: int  # images without which a batch cannot be trained on
-    state: Optional[Dict[str, Any]]  # of the checkpoint that is resumed
+    state: Optional[Dict[str, Any]]  # of the run that is resumed
 
     @classmethod
     def from_config(
         cls, config: RunConfig, device: Device, ranks: Ranks, found: Optional[Found], weights: Optional[FoundWeights]
     ) -> TrainingSetup:
-        """Of a run that resumes `found`, or starts from `weights` or nothing. Raises UsageError if they do not fit."""
+        """Of a run that resumes `found`, goes on from `weights` of an original port, or starts from these or nothing.
+
+        Raises UsageError if they do not fit.
+        """
         state = found.state if found else None
         if config.sync_bn:
             data_parallel.check_synchronised_statistics(device)
@@ -104,7 +107,8 @@ class TrainingSetup(RunSetup):
         least = 1  # no batch is shorter than the others
         if recipe.batch_size == 1 or config.on_bad_image == "skip":
             least = least_batch(spec, recipe, config.sync_bn and device.count > 1)
-        return cls(config, device, ranks, recipe, spec, precision(recipe.precision), data, plan, least, state)
+        setup = cls(config, device, ranks, recipe, spec, precision(recipe.precision), data, plan, least, state)
+        return setup if weights is None or weights.run is None else weights.run.continued(setup)
 
 
 def check(config: RunConfig, device: Device) -> None:

@@ -64,7 +64,9 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
                 log.lines(form.evaluation(metrics, run))
                 best = run.end_epoch(metrics)
                 if config.original_names and ranks.is_first:
-                    also = partial(checkpoints.save_with_original_names, folder, setup, step, run.progress, best)
+                    state = {**constant, **run.state(), "bad_images": sorted(bad.known)}
+                    names = data.classes.stored()
+                    also = partial(checkpoints.save_with_original_names, folder, state, step, names, best)
                     with run.clock.paused():
                         disk_errors.optional(also, folder, log)
             if ranks.is_first:
@@ -131,7 +133,11 @@ def _training_step(
     if weights is not None:
         head = source.head(weights, setup.data.classes, setup.config)
         origin = source.load(weights, network, setup.spec, head) if setup.ranks.is_first else []
+    old = weights.run if weights is not None and setup.ranks.is_first else None
+    loaded = {name: value.clone() for name, value in network.state_dict().items()} if old else {}
     step = TrainingStep(network, setup)
+    if old:
+        origin += old.load(step, loaded, setup)
     if found and setup.ranks.is_first:
         checkpoints.load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {found.state['progress']['step']}"]

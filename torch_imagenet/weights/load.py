@@ -132,8 +132,7 @@ def head_classes(weights: Union[str, Path, Mapping[str, Any]]) -> Optional[Class
     Raises UsageError where the file cannot be read or holds no weights.
     """
     name, content = _read(weights)
-    state, wrapper, _ = _unwrapped(content, SOURCES["auto"], name)
-    state, _ = _without_prefix(state, SOURCES["auto"].prefixes)
+    state, wrapper = state_dict_of(content, name)
     heads = [state[key] for key in state if key in {f"{head}weight" for head in HEADS} and state[key].dim() == 2]
     if not heads:
         return None
@@ -142,6 +141,25 @@ def head_classes(weights: Union[str, Path, Mapping[str, Any]]) -> Optional[Class
     own = metadata.get("") if isinstance(metadata, dict) else None
     names: Any = own.get("classes") if isinstance(own, dict) else None
     return Classes(tuple(names)) if are_names(names, count) else Classes.numbered(count)
+
+
+def state_dict_of(content: Any, name: str) -> Tuple[Tensors, Optional[str]]:
+    """The state dict in the content of a file, without prefixes and in the file's order, and the key that held it.
+
+    Raises UsageError, which calls the file `name`, where there is none.
+    """
+    state, wrapper, _ = _unwrapped(content, SOURCES["auto"], name)
+    return _without_prefix(state, SOURCES["auto"].prefixes)[0], wrapper
+
+
+def network_of(state: Tensors) -> Optional[str]:
+    """The network whose tensors these are, whatever its head; None if it is none of ours."""
+    for name in NETWORKS:
+        with torch.device("meta"):
+            own = create(name).state_dict()
+        if not _problems(_body(own), _body(state)):
+            return name
+    return None
 
 
 def with_names(weights: Mapping[str, torch.Tensor], names: Optional[Sequence[str]]) -> Tensors:
@@ -243,11 +261,9 @@ def _advice(own: Tensors, state: Tensors) -> str:
     body = _body(state)
     if not _problems(_body(own), body):
         return "only the head differs: use the file's number of classes, or the mode finetune, which makes a new head"
-    for name in NETWORKS:
-        with torch.device("meta"):
-            other = create(name).state_dict()
-        if other.keys() != own.keys() and not _problems(_body(other), body):
-            return f"the weights are those of {name}: use --network {name}"
+    other = network_of(state)
+    if other is not None:  # not this network, whose body they do not fit
+        return f"the weights are those of {other}: use --network {other}"
     return "check that the file was made with this network"
 
 

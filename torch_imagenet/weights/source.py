@@ -17,7 +17,10 @@ from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import checkpoints
 from torch_imagenet.run.checkpoints import TRAINING, read_training
+from torch_imagenet.weights import old_run
+from torch_imagenet.weights.files import read_weight_file
 from torch_imagenet.weights.load import head_classes, load_weights
+from torch_imagenet.weights.old_run import OldRun
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class FoundWeights:
     state: Optional[Dict[str, Any]]  # of a checkpoint; None for a file of weights alone
     notes: List[str]  # for the log
     classes: Optional[Classes]  # of the head; None where there is no head
+    run: Optional[OldRun] = None  # of an original port, that goes on with them
 
     @property
     def step(self) -> int:
@@ -67,6 +71,9 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
         config = replace(config, resume=config.output_dir, checkpoint=None)
     if config.resume is not None:
         config.check_one_checkpoint()
+        path = Path(config.resume)
+        if path.is_file() and not holds_one(path):
+            return _resumed_file(config, path)
         found = checkpoints.find(config.resume)
         output_dir = config.output_dir or str(run_of(found.folder))
         return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
@@ -86,6 +93,20 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
         recipe_name = "pnasnet5large_finetune" if config.network == "pnasnet5large" else "imagenet_finetune"
         config = replace(config, recipe=recipe_name)
     return config, None, weights
+
+
+def _resumed_file(config: RunConfig, path: Path) -> Tuple[RunConfig, Optional[Found], Optional[FoundWeights]]:
+    """A run of which there is one file, that goes on in a folder of its own; see `origin`."""
+    content = read_weight_file(path)
+    found = checkpoints.of_file(path, content)
+    if found is not None:
+        return replace(config, mode=found.state["mode"]), found, None
+    if config.mode == "finetune":
+        raise UsageError(f"finetune starts a new run; name the weights with --checkpoint {path}")
+    run = old_run.read(path, content)
+    if config.network is None and config.recipe is None:
+        config = replace(config, network=run.network)
+    return config, None, FoundWeights(path, None, [], head_classes(content), run)
 
 
 class Head(NamedTuple):
@@ -118,6 +139,9 @@ def head(found: FoundWeights, data: Classes, config: RunConfig) -> Head:
             note = f"the weights' {outputs:,} classes are not the data set's {classes:,}: a new head"
             return Head(True, notes=[note])
         raise
+    if found.run is not None and not matched.in_place:
+        what = "some of the classes" if classes < outputs else "another order of the classes"
+        raise UsageError(f"a run goes on with its own classes, and the data set has {what} of {found.path}; {advice}")
     return Head(False, None if matched.in_place else matched.outputs, matched.notes)
 
 
