@@ -24,15 +24,14 @@ from shared.imagenet.layout import some
 from shared.text import nearest
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weights.files import read_weight_file
+from torch_imagenet.weights.form import AUXILIARY, FROM_TENSORFLOW
 
 Tensors = Dict[str, torch.Tensor]
 
-AUXILIARY = "aux."
 HEADS = tuple(sorted({f"{spec.head}." for spec in NETWORKS.values()}))
 CLASSIFIERS = (*HEADS, AUXILIARY + "classifier.")
 # Of batch normalisation, and unused. Files from before PyTorch 0.4.1 lack it; others cast it together with the weights.
 COUNTER = "num_batches_tracked"
-FROM_TENSORFLOW = "cell_stem_0.conv_1x1.conv.weight"  # of PNASNet, whose published weights have a background class 0
 
 
 @dataclass(frozen=True)
