@@ -22,6 +22,7 @@ from shared.run.progress import Progress
 from shared.system.atomic_files import write_atomic
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.load import with_names
 
 if TYPE_CHECKING:
@@ -95,9 +96,14 @@ def writer(
     return write
 
 
-def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:
-    """A bare state dict, torch's usual form, whole or not at all; with its classes' names, see `weights.with_names`."""
-    write_atomic(path, _saved(with_names(_to_host(weights), classes)))
+def save_model(
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    classes: Optional[Sequence[str]] = None,
+    form: Optional[Form] = None,
+) -> None:
+    """A bare state dict, torch's usual form, whole or not at all; for the other arguments see `weights.with_names`."""
+    write_atomic(path, _saved(with_names(_to_host(weights), classes, form)))
 
 
 def save_with_original_names(
@@ -107,11 +113,12 @@ def save_with_original_names(
 
     Keys as theirs: epoch (the next one, from 0), arch, state_dict, best_acc1 (percent), optimizer.
     """
+    classes, form = setup.data.classes.stored(), Form.of_recipe(setup.recipe.to_json())
     content = _saved(
         {
             "epoch": progress.epoch,
             "arch": setup.spec.name,
-            "state_dict": with_names(_to_host(step.evaluated_weights()), setup.data.classes.stored()),
+            "state_dict": with_names(_to_host(step.evaluated_weights()), classes, form),
             "best_acc1": progress.best_top1,
             "optimizer": _to_host(step.optimizer.state_dict()),
         }

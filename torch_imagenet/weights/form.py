@@ -6,8 +6,10 @@ the network that was trained.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from shared.recipes.imagenet import NORMALISATIONS
 from torch_imagenet.networks.registry import NETWORKS
 
 FROM_TENSORFLOW = "cell_stem_0.conv_1x1.conv.weight"  # of PNASNet, whose published weights have a background class 0
@@ -40,3 +42,48 @@ def port_of(content: Any) -> Optional[str]:
 
 def _has(state: Mapping[str, Any], tensor: str) -> bool:
     return tensor in state or f"module.{tensor}" in state
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the network of some weights expects. The defaults are those of the weights that are published."""
+
+    zero_pad: bool = True  # of PNASNet
+    normalisation: str = "own"
+    port: Optional[str] = None  # whose old program wrote the file
+    known: bool = True  # whether the file says so, or it is assumed
+
+    @classmethod
+    def of_recipe(cls, recipe: Mapping[str, Any]) -> Form:
+        """Of weights trained by a recipe, as JSON has it; an older one without these fields had the defaults."""
+        return cls(recipe.get("zero_pad", True), recipe.get("normalisation", "own"))
+
+    @classmethod
+    def of_file(cls, content: Any) -> Form:
+        """Of a file's content: as its program ran for one of the old PNASNet port, as stored in one of this program."""
+        port = port_of(content)
+        if port == "pnasnet5large":
+            return cls(False, "none", port)
+        stored = own_metadata(content) or own_metadata(content.get("state_dict") if isinstance(content, dict) else None)
+        zero_pad, normalisation = stored.get("zero_pad"), stored.get("normalisation")
+        if isinstance(zero_pad, bool) and normalisation in NORMALISATIONS:
+            return cls(zero_pad, normalisation)
+        return cls(port=port, known=port is not None)
+
+    def stored(self) -> Dict[str, Any]:
+        """For the metadata of a state dict."""
+        return {"zero_pad": self.zero_pad, "normalisation": self.normalisation}
+
+
+def own_metadata(state: Any) -> Dict[str, Any]:
+    """What this program keeps in the `_metadata` of a state dict, where `nn.Module` keeps version numbers."""
+    metadata = getattr(state, "_metadata", None)
+    own = metadata.get("") if isinstance(metadata, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def is_ambiguous(content: Any) -> bool:
+    """Whether these are weights of PNASNet with the ports' auxiliary head, and nothing says how they were trained."""
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    head = f"{AUXILIARY}classifier.weight"
+    return isinstance(state, Mapping) and _has(state, head) and not Form.of_file(content).known

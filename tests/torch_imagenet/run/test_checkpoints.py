@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from shared import recipes  # noqa: E402
 from shared.checkpoint.folder import CheckpointFolder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.run.progress import Progress  # noqa: E402
@@ -78,6 +79,7 @@ def test_the_originals_files(tmp_path):
     step = mock.Mock(**{"evaluated_weights.return_value": {"fc.weight": torch.ones(2)}})
     step.optimizer.state_dict.return_value = {"state": {}, "param_groups": []}
     setup = mock.Mock(**{"spec.name": "se_resnet50", "data.classes.stored.return_value": None})
+    setup.recipe = recipes.get("se_resnet50_1p")
     for epoch, top1, best in ((4, 77.5, False), (5, 78.5, True)):
         assert not (tmp_path / "model_best.pth.tar").exists()
         progress = Progress(epoch=epoch, best_top1=top1)
