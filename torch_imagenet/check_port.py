@@ -17,16 +17,19 @@ from torch import nn
 from shared.errors import UsageError
 from shared.port_check import report
 from shared.port_check.trace import Trace, check_writable, read_trace, write_trace
+from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
+from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.port_check.leaves import array, dtype_name
 from torch_imagenet.port_check.recorder import Recorder
 from torch_imagenet.port_check.reference import compare_trace
 from torch_imagenet.run import description
+from torch_imagenet.run.recipe import RECIPE_OPTIONS
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
@@ -34,6 +37,13 @@ from torch_imagenet.weights import source
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
 IMAGE_SIZE = 64
+OF_THE_TRACE = (
+    "network",
+    "batch_size",
+    "image_size",
+    "precision",
+    "loss_scale",
+)  # what --against or the device decides
 
 
 def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -97,6 +107,7 @@ def _setup(
         if described.get("half") != "torch_imagenet":
             raise UsageError(f"{config.against} is a trace of {described.get('half')}; compare it there")
         config = replace(config, network=described["network"]["name"])
+    typed = config.given([name for name in RECIPE_OPTIONS if name not in OF_THE_TRACE])
     config, _, weights = source.origin(config)
     config = replace(
         config,
@@ -109,15 +120,29 @@ def _setup(
         cutmix=0.0,
     )
     setup = TrainingSetup.from_config(config, device, ranks, None, weights)
+    setup = _as_recorded(setup, against, typed) if against is not None else setup
     torch.manual_seed(setup.recipe.seed)
     network = setup.spec.make()
     lines: List[str] = []
     if against is not None:
         network.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in against.named("before").items()})
-        lines = [f"weights and batch: those of {config.against}"]
+        lines = [f"recipe, weights and batch: those of {config.against}"]
     elif weights is not None:
         lines = source.load(weights, network, setup.spec, source.head(weights, setup.data.classes, config))
     return setup, network, lines
+
+
+def _as_recorded(setup: TrainingSetup, against: Trace, typed: Dict[str, Any]) -> TrainingSetup:
+    """With the recipe and the network of a trace, where options that were `typed` override them.
+
+    Precision and loss scale are this device's. A trace of an earlier version has no recipe.
+    """
+    recorded = NetworkSpec(**against.description["network"])
+    if "recipe" not in against.description:
+        return replace(setup, spec=recorded)
+    own = {name: getattr(setup.recipe, name) for name in ("precision", "loss_scale")}
+    recipe = ImageNetRecipe.from_json(against.description["recipe"]).override(**own, **typed)
+    return replace(setup, recipe=recipe, spec=NetworkSpec.from_recipe(recipe, recorded.num_classes))
 
 
 def _batch(setup: TrainingSetup, against: Optional[Trace]) -> Batch:
@@ -133,6 +158,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
     return {
         "half": "torch_imagenet",
         "network": setup.spec.to_json(),
+        "recipe": setup.recipe.to_json(),
         "precision": setup.precision.name,
         "device": setup.device.describe(),
         "memory_format": setup.memory_format,
@@ -143,4 +169,4 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
 def _line(setup: TrainingSetup) -> str:
     recipe, layout = setup.recipe, setup.memory_format.replace("_", " ")
     sizes = f"batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
-    return f"network: {setup.spec.text()}, {sizes}, learning rate {recipe.largest_rate:g}"
+    return f"network: {description.inputs_text(setup)}, {sizes}, learning rate {recipe.largest_rate:g}"

@@ -20,7 +20,7 @@ from torch_imagenet.distributed import data_parallel
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.networks.cost import roofline_seconds
-from torch_imagenet.networks.registry import NETWORKS
+from torch_imagenet.networks.registry import mean_and_std
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import recipe as recipes
@@ -57,9 +57,12 @@ class RunSetup:
         return self.device.memory_format(self.spec.name, self.config.memory_format)
 
     def normalisation(self) -> Normalisation:
-        """The network's documented mean and deviation, applied on the device."""
-        values, channels_last = NETWORKS[self.spec.name], self.memory_format == "channels_last"
-        return Normalisation(values.mean, values.std, self.device.torch_device, self.precision.weights, channels_last)
+        """The recipe's mean and deviation, applied on the device."""
+        (mean, std), channels_last = (
+            mean_and_std(self.spec.name, self.recipe.normalisation),
+            self.memory_format == "channels_last",
+        )
+        return Normalisation(mean, std, self.device.torch_device, self.precision.weights, channels_last)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run_setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
+from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.source import FoundWeights
 
 
@@ -65,8 +66,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
                 best = run.end_epoch(metrics)
                 if config.original_names and ranks.is_first:
                     state = {**constant, **run.state(), "bad_images": sorted(bad.known)}
-                    names = data.classes.stored()
-                    also = partial(checkpoints.save_with_original_names, folder, state, step, names, best)
+                    also = partial(checkpoints.save_with_original_names, folder, state, step, best)
                     with run.clock.paused():
                         disk_errors.optional(also, folder, log)
             if ranks.is_first:
@@ -152,7 +152,8 @@ def _record(
     folder = run.folder
     assert folder is not None
     model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
-    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model)
+    form = Form.of_recipe(setup.recipe.to_json())
+    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names, form), model)
     record = description.build_record(
         setup,
         step.network,

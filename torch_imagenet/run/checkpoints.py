@@ -23,6 +23,7 @@ from shared.system.atomic_files import write_atomic
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.weights.files import read_weight_file
+from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.load import with_names
 
 if TYPE_CHECKING:
@@ -119,26 +120,30 @@ def writer(
     return write
 
 
-def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:
-    """A bare state dict, torch's usual form, whole or not at all; with its classes' names, see `weights.with_names`."""
-    write_atomic(path, _saved(with_names(_to_host(weights), classes)))
-
-
-def save_with_original_names(
-    folder: Path, state: Mapping[str, Any], step: TrainingStep, classes: Optional[Sequence[str]], best: bool
+def save_model(
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    classes: Optional[Sequence[str]] = None,
+    form: Optional[Form] = None,
 ) -> None:
+    """A bare state dict, torch's usual form, whole or not at all; for the other arguments see `weights.with_names`."""
+    write_atomic(path, _saved(with_names(_to_host(weights), classes, form)))
+
+
+def save_with_original_names(folder: Path, state: Mapping[str, Any], step: TrainingStep, best: bool) -> None:
     """The originals' `checkpoint.pth.tar`, and `model_best.pth.tar` beside it where this epoch is the best so far.
 
     Keys as theirs: epoch (the next one, from 0), arch, state_dict (the average where there is one), best_acc1
     (percent), optimizer. What else the run needs to go on is in RUN; `state` is that of a checkpoint.
     """
     training, progress = _to_host(step.state_dict()), state["progress"]
+    weights = {**training["network"], **training.get("average", {})}
     run = {"state": json.dumps(state, allow_nan=False), "loss_scale": training["loss_scale"]}
     content = _saved(
         {
             "epoch": progress["epoch"],
             "arch": state["network"]["name"],
-            "state_dict": with_names({**training["network"], **training.get("average", {})}, classes),
+            "state_dict": with_names(weights, state["data"]["classes"], Form.of_recipe(state["recipe"])),
             "best_acc1": progress["best_top1"],
             "optimizer": training["optimizer"],
             RUN: {**run, **({"network": training["network"]} if "average" in training else {})},

@@ -25,7 +25,8 @@ from shared.errors import UsageError
 from shared.run.clock import Clock
 from shared.run.progress import Progress
 from torch_imagenet.weights.files import read_weight_file
-from torch_imagenet.weights.load import AUXILIARY, network_of, state_dict_of
+from torch_imagenet.weights.form import AUXILIARY
+from torch_imagenet.weights.load import state_dict_of
 
 if TYPE_CHECKING:
     from torch_imagenet.run_setup import TrainingSetup
@@ -43,7 +44,6 @@ class OldRun:
     """What a checkpoint says of its run, without the tensors."""
 
     path: Path
-    network: Optional[str]  # whose tensors they are, if of one of ours
     auxiliary: bool  # whether there is an auxiliary head
     epoch: int  # the epochs that are done
     best: Optional[float]  # percent
@@ -171,7 +171,6 @@ def read(path: Path, content: Any) -> OldRun:
     best = next((_number(content[key]) for key in _BEST if key in content), None)
     return OldRun(
         path,
-        network_of(state),
         any(key.startswith(AUXILIARY) for key in state),
         _epoch(path, content),
         best if best is not None and 0 <= best <= 100 else None,
