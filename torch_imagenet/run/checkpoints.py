@@ -50,7 +50,7 @@ def of_file(path: Path, content: Any) -> Optional[Found]:
     try:
         state = dict(json.loads(run["state"]))
         return _checked(Found(path, state, []))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise not_ours(path, f"{RUN}, {type(error).__name__}: {error}") from error
 
 

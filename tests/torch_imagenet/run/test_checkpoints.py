@@ -90,6 +90,13 @@ def test_the_originals_files(tmp_path):
     assert (best["epoch"], best["arch"], best["best_acc1"]) == (5, "se_resnet50", 78.5)
 
 
+@pytest.mark.parametrize("run", [{"state": "{}"}, {"state": "["}, {"state": 3}, {"state": "[" * 10**5}])
+def test_a_run_in_an_originals_file_is_checked(run, tmp_path):
+    assert checkpoints.of_file(tmp_path / "x.pth.tar", {"epoch": 1, "state_dict": {}}) is None
+    with pytest.raises(UsageError, match="x.pth.tar is no checkpoint of this version"):
+        checkpoints.of_file(tmp_path / "x.pth.tar", {"epoch": 1, "run": run})
+
+
 def test_a_run_of_the_other_half_is_not_taken_for_one_of_this(tmp_path):
     folder = CheckpointFolder(tmp_path, keep=1)
     folder.save(1, lambda path: (path / "model.ckpt.index").write_bytes(b"x"), {"progress": {"step": 1}})
