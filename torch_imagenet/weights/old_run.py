@@ -114,13 +114,14 @@ class OldRun:
             account.missing += [f"loss scale (here from {scale.get_scale():g})"] if scale.is_enabled() else []
         elif not scale.is_enabled():
             account.notes.append(f"the file's loss scale {saved[0]:g} is left: {step.precision.name} needs none")
-        elif scale.static is None:
-            state = scale.state_dict()
-            state["scaler"].update(scale=saved[0], _growth_tracker=saved[1])
-            scale.load_state_dict(state)
-            account.taken.append(f"loss scale {saved[0]:g}")
-        elif scale.static != saved[0]:
+        elif scale.static not in (None, saved[0]):
             account.notes.append(f"the file's loss scale is {saved[0]:g} and this run's {scale.static:g}")
+        else:
+            account.taken.append(f"loss scale {saved[0]:g}")
+            if scale.static is None:
+                state = scale.state_dict()
+                state["scaler"].update(scale=saved[0], _growth_tracker=saved[1])
+                scale.load_state_dict(state)
 
     def _differences(self, setup: TrainingSetup) -> Iterator[str]:
         """Where the old run's optimizer was set otherwise than this recipe sets it."""

@@ -216,6 +216,7 @@ def test_weights_of_half_precision_keep_what_float32_has(tmp_path):
         (O2, None, "not in it: loss scale (here from 65536), float32 master"),
         (O2, {"loss_scaler0": "x"}, "not in it: loss scale (here from 65536), float32 master"),
         (("--precision", "O2", "--loss-scale", "128"), 1024.0, "note: the file's loss scale is 1024 and this"),
+        (("--precision", "O2"), 1024.0, "taken from it: weights, momentum of 10 parameters, loss scale 1024, best"),
         ((), 1024.0, "note: the file's loss scale 1024 is left: O0 needs none"),
         (("--learning-rate", "0.2"), None, "note: the old run had learning rate 0.1 in epoch 2, and"),
         (("--weight-decay", "4e-5"), None, "note: the old run had weight decay 0.0001, and se_resnet50_1p has 4e-05"),
