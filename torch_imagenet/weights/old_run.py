@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, 
 import torch
 
 from shared.errors import UsageError
+from shared.imagenet.layout import counted
 from shared.run.clock import Clock
 from shared.run.progress import Progress
 from torch_imagenet.weights.files import read_weight_file
@@ -59,7 +60,7 @@ class OldRun:
         recipe, plan, step = setup.recipe, setup.plan, self.epoch * setup.plan.steps_per_epoch
         if plan.total_steps <= step:
             raise UsageError(
-                f"{self.path} has {self.epoch} epochs done, {step:,} steps, and {recipe.name} ends after"
+                f"{self.path} has {counted(self.epoch, 'epoch')} done, {step:,} steps, and {recipe.name} ends after"
                 f" {plan.total_steps:,}; give the old run's --recipe, or more --epochs or --max-steps, or evaluate the"
                 " file with the mode evaluate"
             )
@@ -97,7 +98,7 @@ class OldRun:
         account.notes += self._differences(setup)
         account.notes += [f"in the file and not used: {', '.join(self.unused)}"] if self.unused else []
         return [
-            f"resumed: {self.path}, {self.epoch} epochs done, {first:,} steps; goes on with epoch {self.epoch + 1} of"
+            f"resumed: {self.path}, {counted(self.epoch, 'epoch')} done, {first:,} steps; goes on with epoch {self.epoch + 1} of"
             f" {recipe.epochs}, learning rate {recipe.schedule.at(self.epoch):g}",
             f"taken from it: {', '.join(account.taken)}",
             f"not in it: {', '.join(account.missing)}",
