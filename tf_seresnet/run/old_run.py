@@ -37,9 +37,9 @@ def state(setup: RunSetup, found: checkpoints.Found) -> Dict[str, Any]:
     plan, recipe, step = setup.plan, setup.recipe, epoch * setup.steps_per_epoch
     if plan.total_steps <= step:
         raise UsageError(
-            f"{found.prefix} has {counted(epoch, 'epoch')} done, as {log} says, {step:,} steps, and {recipe.name} ends after"
-            f" {plan.total_steps:,}; give the old run's --recipe, or more --epochs or --max-steps, or evaluate it with"
-            " the mode evaluate"
+            f"{found.prefix} has {counted(epoch, 'epoch')} done, as {log} says, {step:,} steps, and {recipe.name} ends"
+            f" after {plan.total_steps:,}; give the old run's --recipe, or more --epochs or --max-steps, or evaluate it"
+            " with the mode evaluate"
         )
     if not setup.classes.in_place:
         raise UsageError(
@@ -79,11 +79,12 @@ def restore(session: Any, setup: RunSetup, found: checkpoints.Found) -> List[str
         ["order of the images", "images seen (counted from here)", "best accuracy"],
     )
     (taken if momenta else missing).append(f"momentum of {momenta} variables" if momenta else "momentum (zero here)")
-    progress, recipe = (setup.resumed_state or {})["progress"], setup.recipe
+    assert setup.resumed_state is not None
+    progress, log, recipe = setup.resumed_state["progress"], setup.resumed_state["old_log"], setup.recipe
+    done, rate = counted(progress["epoch"], "epoch"), recipe.schedule.at(progress["epoch"])
     return [
-        f"resumed: {found.prefix}, {counted(progress['epoch'], 'epoch')} done, as {(setup.resumed_state or {})['old_log']} says,"
-        f" {progress['step']:,} steps; goes on with epoch {progress['epoch'] + 1} of {recipe.epochs}, learning rate"
-        f" {recipe.schedule.at(progress['epoch']):g}",
+        f"resumed: {found.prefix}, {done} done, as {log} says, {progress['step']:,} steps; goes on with epoch"
+        f" {progress['epoch'] + 1} of {recipe.epochs}, learning rate {rate:g}",
         f"taken from it: {', '.join(taken)}",
         f"not in it: {', '.join(missing)}",
     ]

@@ -97,9 +97,10 @@ class OldRun:
         account.missing.append("images seen (counted from here)")
         account.notes += self._differences(setup)
         account.notes += [f"in the file and not used: {', '.join(self.unused)}"] if self.unused else []
+        done, rate = counted(self.epoch, "epoch"), recipe.schedule.at(self.epoch)
         return [
-            f"resumed: {self.path}, {counted(self.epoch, 'epoch')} done, {first:,} steps; goes on with epoch {self.epoch + 1} of"
-            f" {recipe.epochs}, learning rate {recipe.schedule.at(self.epoch):g}",
+            f"resumed: {self.path}, {done} done, {first:,} steps; goes on with epoch {self.epoch + 1} of"
+            f" {recipe.epochs}, learning rate {rate:g}",
             f"taken from it: {', '.join(account.taken)}",
             f"not in it: {', '.join(account.missing)}",
             *[f"note: {note}" for note in account.notes],

@@ -46,7 +46,7 @@ def test_the_second_epoch_is_that_of_the_uninterrupted_run(finished, train, tmp_
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, name)
     assert (
-        f"{model}/senet110.ckpt, 1 epochs done, as {tmp_path}/logs.txt says, 3 steps; goes on with epoch 2 of 2" in out
+        f"{model}/senet110.ckpt, 1 epoch done, as {tmp_path}/logs.txt says, 3 steps; goes on with epoch 2 of 2" in out
     )
     assert "taken from it: weights, moving averages, momentum of " in out
     assert "not in it: order of the images, images seen" in out
