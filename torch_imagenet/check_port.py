@@ -161,6 +161,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
         "recipe": setup.recipe.to_json(),
         "precision": setup.precision.name,
         "device": setup.device.describe(),
+        "float32_products": setup.device.float32_products,
         "memory_format": setup.memory_format,
         "versions": {"torch": torch.__version__},
     }
