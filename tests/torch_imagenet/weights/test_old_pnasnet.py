@@ -129,7 +129,8 @@ def test_a_training_from_it_stays_in_its_form_and_so_do_its_files(run, old_file,
     trained = Network(tiny.classes, zero_pad=False).eval()
     trained.load_state_dict(done.training()["network"], strict=False)
     expected = _loss(torchvision, trained, tiny.folder, ZERO, ONE)
-    for name in ("", "model.pth", "checkpoint.pth.tar"):
+    assert done.record["evaluation"]["loss"] == pytest.approx(expected, rel=1e-5)
+    for name in ("model.pth", "checkpoint.pth.tar"):
         words = ["--checkpoint", str(done.folder / name), "--network", "pnasnet5large"]
         again, log = run(f"again-{name}", "evaluate", *words)
         assert again.record["evaluation"]["loss"] == pytest.approx(expected, rel=1e-5), name
