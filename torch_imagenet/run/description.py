@@ -165,6 +165,8 @@ def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any
         network=setup.spec.name,
         recipe=setup.recipe.name,
         image_size=setup.recipe.image_size,
+        normalisation=setup.recipe.normalisation,
+        **{name: value for name, value in setup.spec.options.items() if name == "zero_pad"},
         dataset=_dataset(setup),
         device=setup.device.describe(),
         machine=provenance.machine(),

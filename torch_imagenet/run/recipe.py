@@ -58,6 +58,9 @@ def _named(config: RunConfig, default: str = "") -> Tuple[ImageNetRecipe, str]:
     alike = network == recipe.network or {network, recipe.network} == {"se_resnet50", "se_resnet50_caffe"}
     if not alike and recipe.name not in GENERAL:
         raise UsageError(f"recipe {recipe.name} is of {recipe.network}; leave --network {network} out")
+    if config.zero_pad is not None and "zero_pad" not in NETWORKS[network].options:
+        typed = as_typed("zero_pad", config.zero_pad)
+        raise UsageError(f"{typed} is PNASNet's; leave it out, {network} has no such padding")
     return recipe, network
 
 

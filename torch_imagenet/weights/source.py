@@ -43,13 +43,15 @@ class FoundWeights:
     def settle(self, config: RunConfig) -> RunConfig:
         """The configuration with what it leaves open and these weights decide: padding and normalisation.
 
-        A file of an old port also chooses its network and, where there is one, the recipe as its program ran it.
+        A file of an old port also chooses its network and, where there is one, the recipe as its program ran it. With
+        such a recipe on the command line, weights that do not say what they expect are taken for those of that program.
         """
         form = self.form
+        if not form.known and as_run(config):
+            return config
         if config.recipe is None and form.port is not None and config.network in (None, form.port):
             recipe = (default_finetune(form.port) if config.mode == "finetune" else DEFAULTS[form.port]) + SUFFIX
-            as_run = recipe if recipe in recipes.names() else None
-            config = replace(config, network=form.port, recipe=as_run)
+            config = replace(config, network=form.port, recipe=recipe if recipe in recipes.names() else None)
         network = config.network or (recipes.get(config.recipe).network if config.recipe else DEFAULT_NETWORK)
         zero_pad = form.zero_pad if config.zero_pad is None else config.zero_pad
         return replace(
@@ -100,7 +102,7 @@ def _form_notes(config: RunConfig, form: Form, content: Any = None) -> List[str]
             for name, value in given.items()
             if value != getattr(form, name)
         ]
-    if given or not is_ambiguous(content):
+    if given or as_run(config) or not is_ambiguous(content):
         return []
     return [
         "note: the file does not say whether its network has zero padding and its images were normalised, so both are"
@@ -151,6 +153,11 @@ def _resumed_file(config: RunConfig, path: Path) -> Tuple[RunConfig, Optional[Fo
         raise UsageError(f"finetune starts a new run; name the weights with --checkpoint {path}")
     weights = replace(_in_file(config, path, content), run=old_run.read(path, content))
     return weights.settle(config), None, weights
+
+
+def as_run(config: RunConfig) -> bool:
+    """Whether the command line names a recipe as an old program ran it."""
+    return config.recipe is not None and config.recipe.endswith(SUFFIX)
 
 
 def default_finetune(network: Optional[str]) -> str:

@@ -103,6 +103,8 @@ OLD_PNASNET = Form(False, "none", "pnasnet5large")
         (Form(known=False), "--recipe pnasnet5large_8p", (None, "pnasnet5large_8p", True, "own")),
         (Form(known=False), "--network pnasnet5large --no-zero-pad", ("pnasnet5large", None, False, "own")),
         (Form(known=False), "", (None, None, None, "own")),
+        (Form(known=False), "--recipe pnasnet5large_8p_as_run", (None, "pnasnet5large_8p_as_run", None, None)),
+        (Form(), "--recipe pnasnet5large_8p_as_run", (None, "pnasnet5large_8p_as_run", True, "own")),  # a run's
         (Form(port="senet154"), "", ("senet154", None, None, "own")),
         (Form(port="se_resnet50"), "--network se_resnet50_caffe", ("se_resnet50_caffe", None, None, "own")),
     ],

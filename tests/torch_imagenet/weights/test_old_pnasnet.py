@@ -106,7 +106,7 @@ def test_published_weights_keep_their_padding_and_normalisation(run, old_file, t
     network.sign = 1
     expected = _loss(torchvision, network, tiny.folder, HALF, HALF)
     assert done.record["evaluation"]["loss"] == pytest.approx(expected, rel=1e-5)
-    assert "classes, without zero padding" not in log
+    assert "classes, drop-path 0.4, with zero padding, " in log
     tuned, log = run("tuned", "finetune", *words, "--max-steps", "1")
     assert (tuned.recipe["name"], tuned.recipe["zero_pad"]) == ("pnasnet5large_finetune", True)
 
@@ -117,7 +117,9 @@ def test_weights_that_do_not_say_how_they_were_trained_are_pointed_out(run, old_
     words = ["--checkpoint", str(tmp_path / "bare.pth"), "--network", "pnasnet5large"]
     hint = "for weights of the old PNASNet port give --no-zero-pad --normalisation none"
     assert hint in run("one", "evaluate", *words)[1]
-    assert hint not in run("two", "evaluate", *words, "--no-zero-pad", "--normalisation", "none")[1]
+    log = run("two", "evaluate", *words, "--recipe", "pnasnet5large_8p_as_run")[1]
+    assert hint not in log
+    assert "without zero padding, inputs not normalised" in log
 
 
 def test_a_training_from_it_stays_in_its_form_and_so_do_its_files(run, old_file, tiny, torchvision, capsys):
@@ -129,7 +131,8 @@ def test_a_training_from_it_stays_in_its_form_and_so_do_its_files(run, old_file,
     trained = Network(tiny.classes, zero_pad=False).eval()
     trained.load_state_dict(done.training()["network"], strict=False)
     expected = _loss(torchvision, trained, tiny.folder, ZERO, ONE)
-    for name in ("", "model.pth", "checkpoint.pth.tar"):
+    assert done.record["evaluation"]["loss"] == pytest.approx(expected, rel=1e-5)
+    for name in ("model.pth", "checkpoint.pth.tar"):
         words = ["--checkpoint", str(done.folder / name), "--network", "pnasnet5large"]
         again, log = run(f"again-{name}", "evaluate", *words)
         assert again.record["evaluation"]["loss"] == pytest.approx(expected, rel=1e-5), name
