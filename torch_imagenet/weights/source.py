@@ -20,13 +20,12 @@ from torch_imagenet.distributed.environment import continued_job
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import FORM, RunConfig
-from torch_imagenet.run import checkpoints
+from torch_imagenet.run import checkpoints, old_run
 from torch_imagenet.run.checkpoints import TRAINING, read_training
-from torch_imagenet.weights import old_run
+from torch_imagenet.run.old_run import OldRun
 from torch_imagenet.weights.files import read_weight_file
 from torch_imagenet.weights.form import Form, is_ambiguous
 from torch_imagenet.weights.load import head_classes, load_weights
-from torch_imagenet.weights.old_run import OldRun
 
 
 @dataclass(frozen=True)
