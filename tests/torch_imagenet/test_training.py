@@ -59,7 +59,7 @@ def test_the_weights_are_in_torchs_usual_form(trained, tiny):
     state = torch.load(trained.folder / "model.pth", weights_only=True)
     SmallNetwork(tiny.classes, 0.0, 0.0).load_state_dict(state)
     best = torch.load(trained.folder / "model_best.pth.tar", weights_only=True)
-    assert set(best) == {"epoch", "arch", "state_dict", "best_acc1", "optimizer"}
+    assert set(best) == {"epoch", "arch", "state_dict", "best_acc1", "optimizer", "run"}
     assert best["arch"] == "se_resnet50"
     assert load_weights(SmallNetwork(tiny.classes, 0.0, 0.0), trained.folder / "model_best.pth.tar")
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, 
 import torch
 
 from shared.errors import UsageError
-from shared.imagenet.layout import counted
+from shared.imagenet.layout import counted, some
 from shared.run.clock import Clock
 from shared.run.progress import Progress
 from torch_imagenet.weights.files import read_weight_file
@@ -96,7 +96,7 @@ class OldRun:
         account.missing.append(f"order of the images and random numbers (here of seed {recipe.seed})")
         account.missing.append("images seen (counted from here)")
         account.notes += self._differences(setup)
-        account.notes += [f"in the file and not used: {', '.join(self.unused)}"] if self.unused else []
+        account.notes += [f"in the file and not used: {some(self.unused)}"] if self.unused else []
         done, rate = counted(self.epoch, "epoch"), recipe.schedule.at(self.epoch)
         return [
             f"resumed: {self.path}, {done} done, {first:,} steps; goes on with epoch {self.epoch + 1} of"
