@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from shared.errors import UsageError
-from shared.imagenet.layout import counted
+from shared.imagenet.layout import counted, some
 from shared.run.clock import Clock
 from shared.run.progress import Progress
 from tf_seresnet.run import checkpoints
@@ -51,9 +51,9 @@ def state(setup: RunSetup, found: checkpoints.Found) -> Dict[str, Any]:
 
 def _epochs_done(found: checkpoints.Found) -> Tuple[Path, int]:
     """The log that says it, and how many. Raises UsageError where there is none."""
-    folder = Path(found.prefix).parent
+    folder, own = Path(found.prefix).parent, Path(found.prefix).name == checkpoints.WEIGHTS
     for log in (folder.parent / LOG, folder / LOG):
-        if log.is_file():
+        if log.is_file() and not own:  # the final weights of a run of ours are of no old run
             epochs = _EPOCH.findall(log.read_text(encoding="utf-8", errors="replace"))
             if epochs:
                 return log, int(epochs[-1])
@@ -74,11 +74,13 @@ def restore(session: Any, setup: RunSetup, found: checkpoints.Found) -> List[str
     restored = [one for one in checkpoints.saved_variables() if one.op.name in names | there]
     checkpoints.restore(session, found, restored)
     momenta = sum(one.op.name.endswith(_MOMENTUM) for one in restored)
-    taken, missing = (
-        ["weights", "moving averages"],
-        ["order of the images", "images seen (counted from here)", "best accuracy"],
-    )
-    (taken if momenta else missing).append(f"momentum of {momenta} variables" if momenta else "momentum (zero here)")
+    kept = {one.op.name for one in restored}
+    new = [one.op.name for one in checkpoints.saved_variables() if one.op.name not in kept]
+    others = [name for name in new if not name.endswith(_MOMENTUM)]  # of the loss scale
+    taken = ["weights", "moving averages", *([f"momentum of {momenta} variables"] if momenta else [])]
+    missing = ["order of the images", "images seen (counted from here)", "best accuracy"]
+    missing += ["momentum (zero here)"] if len(others) < len(new) else []
+    missing += [f"{some(others)} (new here)"] if others else []
     assert setup.resumed_state is not None
     progress, log, recipe = setup.resumed_state["progress"], setup.resumed_state["old_log"], setup.recipe
     done, rate = counted(progress["epoch"], "epoch"), recipe.schedule.at(progress["epoch"])

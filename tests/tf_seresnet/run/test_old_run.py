@@ -62,6 +62,8 @@ def test_what_does_not_fit_is_refused(finished, train, tmp_path, capsys):
     ):
         assert train("--resume", str(model), *words, name="refused").status == 2
         assert said in capsys.readouterr().err
+    assert train("--resume", str(tmp_path / "run" / "model.ckpt"), name="refused").status == 2
+    assert "run/model.ckpt has weights but no training state" in capsys.readouterr().err
     (tmp_path / "logs.txt").unlink()
     assert train("--resume", str(model), name="refused").status == 2
     assert "no training state, and there is no logs.txt of the old port beside its folder" in capsys.readouterr().err
