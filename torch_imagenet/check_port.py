@@ -37,13 +37,8 @@ from torch_imagenet.weights import source
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
 IMAGE_SIZE = 64
-OF_THE_TRACE = (
-    "network",
-    "batch_size",
-    "image_size",
-    "precision",
-    "loss_scale",
-)  # what --against or the device decides
+# What a trace or the device decides, not the options.
+OF_THE_TRACE = "network batch_size image_size precision loss_scale accumulate dropout drop_path mixup cutmix".split()
 
 
 def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -161,6 +156,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
         "recipe": setup.recipe.to_json(),
         "precision": setup.precision.name,
         "device": setup.device.describe(),
+        "float32_products": setup.device.float32_products,
         "memory_format": setup.memory_format,
         "versions": {"torch": torch.__version__},
     }

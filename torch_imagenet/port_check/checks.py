@@ -168,7 +168,7 @@ class _Judge:
 
     def _rounding(self, call: LayerCall, layer: nn.Module, quantity: str) -> Rounding:
         x, y = (self._trace.tensors[call.key(what)].shape for what in ("input", "output"))
-        return roundings(layer, x, y, call.dtype)[quantity]
+        return roundings(layer, x, y, call.dtype, self._trace.float32_products)[quantity]
 
     def _leaf_bound(self, quantity: str, call: LayerCall, layer: nn.Module, expected: np.ndarray) -> np.ndarray:
         if isinstance(layer, _BatchNorm) and layer.training:

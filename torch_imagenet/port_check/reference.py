@@ -42,11 +42,14 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> C
     side = [float(value) for value in trace.tensors["losses"]]
     exact = Trajectory(copy.deepcopy(reference))
     exact.run(images, loss, make, len(side))
-    dtypes = {call.name: call.dtype for call in trace.calls}
+    dtypes, products = {call.name: call.dtype for call in trace.calls}, trace.float32_products
 
     def rounded(number: int) -> Trajectory:
         """A rounded run; in another order of the images, sums over the batch are rounded otherwise."""
-        order, run = torch.arange(len(labels)).roll(number), Trajectory(copy.deepcopy(reference).float(), dtypes)
+        order, run = (
+            torch.arange(len(labels)).roll(number),
+            Trajectory(copy.deepcopy(reference).float(), dtypes, products),
+        )
         run.run(images[order], partial(documented_loss, recipe, labels=labels[order]), make, len(side))
         return run
 
