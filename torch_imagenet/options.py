@@ -138,7 +138,7 @@ def _add_recipe(result: Parser) -> None:
     add("--zero-pad", action="store_const", const=True, help="PNASNet as published, with zero padding")
     add("--no-zero-pad", dest="zero_pad", action="store_const", const=False, help="PNASNet as documented, without it")
     normalisations = "of the inputs: " + ", ".join(NORMALISATIONS) + " (default: the network's own; none: 0 to 1)"
-    add("--normalisation", type=one_of(*NORMALISATIONS), metavar="NAME", help=normalisations)
+    add("--normalisation", "--normalization", type=one_of(*NORMALISATIONS), metavar="NAME", help=normalisations)
 
     add = result.add_argument_group("training of this half: each overrides a field of the recipe").add_argument
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")
