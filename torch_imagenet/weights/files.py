@@ -100,7 +100,7 @@ def _npu_tensor(storage: Any, offset: int, size: Any, stride: Any, gradient: boo
     return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, gradient, hooks)
 
 
-_OF_NPU: List[Any] = [
-    (_npu_tensor, "torch_npu.utils.storage._rebuild_npu_tensor"),
-    _inert("torch_npu.npu._format.Format"),
-]
+# Known by their own names and not by pairs with a name, which a later torch than 2.6 may have brought.
+_npu_tensor.__module__, _npu_tensor.__name__ = "torch_npu.utils.storage", "_rebuild_npu_tensor"
+_npu_tensor.__qualname__ = _npu_tensor.__name__
+_OF_NPU: List[Any] = [_npu_tensor, _inert("torch_npu.npu._format.Format")]
