@@ -23,6 +23,9 @@ from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
 from torch_imagenet.options import RunConfig
+from torch_imagenet.port_check import grouped_forms
+from torch_imagenet.port_check.compiled import CompiledRecorder, take_again
+from torch_imagenet.port_check.device_errors import layer_named
 from torch_imagenet.port_check.leaves import array, dtype_name
 from torch_imagenet.port_check.recorder import Recorder
 from torch_imagenet.port_check.reference import compare_trace
@@ -51,13 +54,17 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
         if config.save_trace:
             write_trace(config.save_trace, trace)
             log.line(f"trace: {config.save_trace}")
-        sides = {f"{device.kind} ({device.name})": trace}
+        sides = {f"{device.kind} ({device.name}){', compiled,' if config.compile else ''}": trace}
         if against is not None:
             sides[f"the trace {config.against}"] = against
 
         def compared() -> Iterator[Tuple[str, Trace, report.Comparison]]:
             for side, recorded in sides.items():
-                yield side, recorded, compare_trace(setup.recipe, network, recorded)
+                found = compare_trace(setup.recipe, network, recorded)
+                yield side, recorded, found
+                faulty = grouped_forms.at_fault(network, recorded, found.verdict)
+                if faulty:
+                    log.line(grouped_forms.line(setup, network, recorded, faulty, here=recorded is trace))
                 interrupts.raise_if_requested()
 
         agrees = report.write(folder, log, compared())
@@ -77,21 +84,29 @@ def record_step(setup: RunSetup, network: nn.Module, batch: Batch, steps: int) -
     trace.tensors.update(images=array(batch.images), labels=array(batch.labels))
     for name, value in step.weights.state_dict().items():
         trace.tensors[f"before/{name}"] = array(value)
-    with Recorder(step.network, trace).recording():
+    before = copy.deepcopy(step.state_dict()) if setup.config.compile else {}
+    recorder = _recorder(step, setup, batch, trace)
+    with layer_named(setup, network, recorder, trace), recorder.recording():
         results = [step.run([batch], setup.recipe.largest_rate, 0, 0)]
     for name, value in step.weights.state_dict().items():
         trace.tensors[f"after/{name}"] = array(value)
     results += [step.run([batch], setup.recipe.largest_rate, 0, number) for number in range(1, steps)]
+    if setup.config.compile:
+        take_again(step, before, batch, setup.recipe.largest_rate, trace)
     trace.tensors["losses"] = array(torch.stack([result[0] for result in results]).double())
     return trace
+
+
+def _recorder(step: TrainingStep, setup: RunSetup, batch: Batch, trace: Trace) -> Recorder:
+    if setup.config.compile:
+        return CompiledRecorder(step, trace, setup.normalisation()(batch.images))
+    return Recorder(step.network, trace)
 
 
 def _setup(
     config: RunConfig, device: Device, ranks: Ranks, against: Optional[Trace]
 ) -> Tuple[TrainingSetup, nn.Module, List[str]]:
     """What is compared: the recipe on a small batch without random layers, the network with its weights; log lines."""
-    if config.compile:
-        raise UsageError("check-port records every layer, which a compiled network does not have; leave --compile out")
     if against is not None:
         described = against.description
         if described.get("half") != "torch_imagenet":
@@ -136,6 +151,8 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
         "precision": setup.precision.name,
         "device": setup.device.describe(),
         "memory_format": setup.memory_format,
+        "compiled": setup.config.compile,
+        "grouped_conv": setup.config.grouped_conv,
         "versions": {"torch": torch.__version__},
     }
 

@@ -32,8 +32,12 @@ class Rounding(NamedTuple):
 
 def growth(length: int, sums: int, dtype: str) -> float:
     """lambda * sqrt(length) * u: the relative error, to the sum of magnitudes, of `sums` sums of `length` terms."""
-    confidence = math.sqrt(2 * math.log(2 * max(length, 1) * max(sums, 1) / FALSE_ALARM))
-    return confidence * math.sqrt(length) * UNIT_ROUNDOFF[dtype]
+    return confidence(max(length, 1) * max(sums, 1)) * math.sqrt(length) * UNIT_ROUNDOFF[dtype]
+
+
+def confidence(roundings: int) -> float:
+    """lambda: none of so many roundings, or of their sums, is further off, except with probability `FALSE_ALARM`."""
+    return math.sqrt(2 * math.log(2 * roundings / FALSE_ALARM))
 
 
 def bound(expected: np.ndarray, magnitude: np.ndarray, rounding: Rounding) -> np.ndarray:
@@ -72,20 +76,28 @@ class BatchNormBounds(NamedTuple):
 
 
 def batch_norm_bounds(
-    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float, gradient: np.ndarray, stored: str
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    epsilon: float,
+    gradient: np.ndarray,
+    stored: str,
+    operand: str = "float64",
 ) -> BatchNormBounds:
-    """Bounds of batch normalisation in training, x and `gradient` [B, C, H, W] given exactly, scale and shift [C].
+    """Bounds of batch normalisation in training, x and `gradient` [B, C, H, W], scale and shift [C].
+
+    x is exact, and `gradient` is what the computation had, rounded to `operand`.
 
     The statistics are sums of n = B H W terms in float32, the variance the mean of squares less the square of the mean,
     the least accurate form in use; the rest is first-order error propagation through
     y = scale (x - mean) / sqrt(variance + epsilon) + shift and its derivative (Ioffe and Szegedy, arXiv 1502.03167).
     """
     with np.errstate(invalid="ignore", over="ignore"):  # of an overflow on the side
-        return _batch_norm_bounds(x, scale, shift, epsilon, gradient, stored)
+        return _batch_norm_bounds(x, scale, shift, epsilon, gradient, stored, operand)
 
 
 def _batch_norm_bounds(
-    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float, gradient: np.ndarray, stored: str
+    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float, gradient: np.ndarray, stored: str, operand: str
 ) -> BatchNormBounds:
     axes: Tuple[int, ...] = (0, 2, 3)
     length = x.size // x.shape[1]
@@ -107,14 +119,18 @@ def _batch_norm_bounds(
     output += UNIT_ROUNDOFF[stored] * np.abs(y) + HALF_SMALLEST[stored]
 
     size = np.abs(gradient)
-    shift_error = sums * size.sum(axis=axes)
+    given = UNIT_ROUNDOFF[operand]
+    together = confidence(x.size) * given  # of many roundings, times the root of the sum of squares
+    shift_error = sums * size.sum(axis=axes) + together * np.sqrt((size**2).sum(axis=axes))
     scale_error = sums * (size * np.abs(normal)).sum(axis=axes) + (size * normal_error).sum(axis=axes)
+    scale_error += together * np.sqrt(((size * normal) ** 2).sum(axis=axes))
     centred = gradient - wide(gradient.mean(axis=axes)) - normal * wide((gradient * normal).mean(axis=axes))
     factor = wide(np.abs(scale) / deviation)
     inner = (
         wide(shift_error / length)
         + np.abs(normal) * wide(scale_error / length)
         + normal_error * wide(np.abs((gradient * normal).mean(axis=axes)))
+        + given * size
         + 4 * unit * (size + np.abs(gradient - centred))
     )
     exact = factor * np.abs(centred)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from torch_imagenet.port_check.leaves import DTYPES, hooked
+from torch_imagenet.port_check.replay import gradients
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
 Loss = Callable[[Any], torch.Tensor]
@@ -34,12 +35,15 @@ class Trajectory:
     With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient.
     """
 
-    def __init__(self, network: nn.Module, dtypes: Optional[Mapping[str, str]] = None) -> None:
-        self._network = network
+    def __init__(
+        self, network: nn.Module, dtypes: Optional[Mapping[str, str]] = None, keep_gradients: bool = False
+    ) -> None:
+        self._network, self._keep_gradients = network, keep_gradients
         self._dtypes = dtypes or {}
         self._counts: Dict[str, int] = {}
         self.losses: List[float] = []
         self.values: Dict[str, np.ndarray] = {}  # by the trace's keys
+        self.gradients: Dict[str, np.ndarray] = {}  # of the weights, in the first step
 
     def run(self, images: torch.Tensor, loss: Loss, optimizer: MakeOptimizer, steps: int) -> None:
         """`steps` updates with the gradients of `loss`, a mean over the batch."""
@@ -52,6 +56,8 @@ class Trajectory:
                 value = loss(self._network(images.to(dtype)))
                 value.backward()
             self.losses.append(float(value.detach()))
+            if step == 0 and self._keep_gradients:
+                self.gradients = {name: value.copy() for name, value in gradients(self._network).items()}
             update.step()
 
     def _after(
