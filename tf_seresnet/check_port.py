@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -99,9 +100,9 @@ def compare_trace(recipe: CifarRecipe, trace: Trace, weights: Mapping[str, np.nd
     with np.errstate(all="ignore"):  # a step that overflows on the side overflows here
         found = checks.weight_checks(weights, trace) + checks.step_checks(recipe, trace)
         exact = Trajectory(recipe, trace)
-        dtype = trace.description["compute_dtype"]
-        near = Trajectory(recipe, trace, RandomRounding(dtype, 0))
-        others = [Trajectory(recipe, trace, RandomRounding(dtype, seed)).losses for seed in range(1, ROUNDED_RUNS)]
+        rounding = partial(RandomRounding, trace.description["compute_dtype"], products=trace.float32_products)
+        near = Trajectory(recipe, trace, rounding(seed=0))
+        others = [Trajectory(recipe, trace, rounding(seed=seed)).losses for seed in range(1, ROUNDED_RUNS)]
     losses = [float(loss) for loss in trace.tensors["losses"]]
     found += loss_checks(losses, exact.losses, [near.losses, *others])
     by_depth = report.error_by_depth(trace, exact.values, near.values)

@@ -150,6 +150,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
         "network": setup.spec.to_json(),
         "precision": setup.precision.name,
         "device": setup.device.describe(),
+        "float32_products": setup.device.float32_products,
         "memory_format": setup.memory_format,
         "compiled": setup.config.compile,
         "grouped_conv": setup.config.grouped_conv,

@@ -69,10 +69,9 @@ def compare(
     at = int(np.argmax(units))
     index = [int(number) for number in np.unravel_index(at, expected.shape)]
     worst = f"{observed.ravel()[at]:.7g} where {expected.ravel()[at]:.7g} is right, at {index}"
-    both = usable & np.isfinite(observed)
-    norm = float(np.linalg.norm(expected[both]))
-    difference = float(np.linalg.norm(error[both]))
+    norm, difference = float(np.linalg.norm(expected[usable])), float(np.linalg.norm(error[usable]))
     relative = difference / norm if norm else (0.0 if not difference else float("inf"))
+    relative = relative if math.isfinite(relative) else float("inf")
     hint = _hint(expected, observed, units, dtype) if units[at] > 1 else ""
     return Check(stage, layer, quantity, text, float(units[at]), relative, worst, hint)
 

@@ -15,6 +15,7 @@ from shared.run.log import RunLog
 from shared.system.atomic_files import write_atomic
 
 FILE = "port.json"
+SCHEMA = 1
 DIFFERS = 3  # the exit status where rounding does not explain a difference
 ROWS = 12  # causes that the console shows
 
@@ -75,7 +76,9 @@ def write(folder: Path, log: RunLog, compared: Iterable[Tuple[str, Trace, Compar
             log.line(line)
         agrees = agrees and found.verdict.agrees
         sides[side] = to_json(found, trace.description)
-    write_atomic(folder / FILE, json.dumps(_finite({"schema": 1, "sides": sides}), indent=1, allow_nan=False) + "\n")
+    write_atomic(
+        folder / FILE, json.dumps(_finite({"schema": SCHEMA, "sides": sides}), indent=1, allow_nan=False) + "\n"
+    )
     return agrees
 
 
@@ -84,25 +87,46 @@ def lines(verdict: Verdict, side: str, by_depth: Sequence[LayerError]) -> List[s
     counts = {stage: sum(check.stage == stage for check in verdict.checks) for stage in STAGES}
     counted = ", ".join(f"{stage} {count:,}" for stage, count in counts.items() if count)
     head = [f"compared: {len(verdict.checks):,} values of {side} with float64 on the CPU: {counted}"]
-    first = verdict.first
-    if first is None:
-        near = verdict.closest(1)
-        last = f"; the closest, {_name(near[0])}, at {near[0].units:.2f} of its tolerance" if near else ""
-        return [*head, *_depth(by_depth), f"agrees: rounding explains every difference{last}"]
+    if verdict.agrees:
+        return [*head, *_depth(by_depth), conclusion(verdict)]
     rows = [f"{'stage':<11}{'layer':<34}{'value':<17}{'x rounding':>11}{'error':>10}  what"]
     for check in verdict.causes[:ROWS]:
-        units = f"{check.units:.4g}" if np.isfinite(check.units) else "-"
-        error = f"{100 * check.relative_error:.3g} %" if np.isfinite(check.relative_error) else "-"
-        what = check.worst + (f" ({check.hint})" if check.hint else "")
+        what, units, error = what_is_wrong(check), units_text(check.units), percent_text(check.relative_error, 3)
         rows.append(f"{check.stage:<11}{check.layer or '-':<34}{check.quantity:<17}{units:>11}{error:>10}  {what}")
     left = len(verdict.causes) - ROWS
     rows += [f"and {left} more in {FILE}"] if left > 0 else []
+    return [*head, *rows, *_depth(by_depth), conclusion(verdict)]
+
+
+def conclusion(verdict: Verdict) -> str:
+    """The verdict as a sentence that begins with `agrees:` or `differs:`, the last line of a side."""
+    first = verdict.first
+    if first is None:
+        near = verdict.closest(1)
+        last = f"; the closest, {check_name(near[0])}, at {near[0].units:.2f} of its tolerance" if near else ""
+        return f"agrees: rounding explains every difference{last}"
     others = len({check.layer for check in verdict.causes}) - 1
     more = f"; {others} more out of tolerance by themselves" if others else "; every other layer is right by itself"
-    return [*head, *rows, *_depth(by_depth), f"differs: first in {_name(first)}: {first.text}{more}"]
+    return f"differs: first in {check_name(first)}: {first.text}{more}"
 
 
-def _name(check: Check) -> str:
+def units_text(units: float) -> str:
+    """Four significant digits, more where a number above 1 would read as 1; "-" where the value is not finite."""
+    if not np.isfinite(units):
+        return "-"
+    digits = 4
+    while (float(f"{units:.{digits}g}") > 1) != (units > 1):
+        digits += 1
+    return f"{units:.{digits}g}"
+
+
+def what_is_wrong(check: Check) -> str:
+    """The value with the largest error, and what it looks like."""
+    return check.worst + (f" ({check.hint})" if check.hint else "")
+
+
+def check_name(check: Check) -> str:
+    """Layer and value: "layer1.0.conv1 output"."""
     return f"{check.layer} {check.quantity}".strip()
 
 
@@ -111,23 +135,27 @@ def _depth(errors: Sequence[LayerError]) -> List[str]:
     if not errors:
         return []
     forward, backward = errors[-1], errors[0]
-    text = f"error built up: {_percent(forward.forward)} at the last layer"
-    text += f" (rounding alone {_percent(forward.forward_rounded)})"
+    text = f"error built up: {percent_text(forward.forward)} at the last layer"
+    text += f" (rounding alone {percent_text(forward.forward_rounded)})"
     if backward.backward is not None:
-        text += f", {_percent(backward.backward)} in the gradient at the first"
-        text += f" (rounding alone {_percent(backward.backward_rounded)})"
+        text += f", {percent_text(backward.backward)} in the gradient at the first"
+        text += f" (rounding alone {percent_text(backward.backward_rounded)})"
     return [text]
 
 
-def _percent(value: Optional[float]) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{100 * value:.2g} %"
+def percent_text(value: Optional[float], digits: int = 2) -> str:
+    """A relative error as percent, of so many significant digits; "-" where it is not finite."""
+    if value is None or not np.isfinite(value):
+        return "-"
+    text = f"{100 * value:.{digits}g}"
+    return f"{100 * value:,.0f} %" if 10**digits <= float(text) < 1e6 else f"{text} %"
 
 
 def to_json(found: Comparison, description: Mapping[str, Any]) -> Dict[str, Any]:
     """A side in port.json: the verdict, every comparison, the error by depth and the loss curves."""
     verdict, first = found.verdict, found.verdict.first
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "description": description,
         "agrees": verdict.agrees,
         "first": None if first is None else first.to_json(),

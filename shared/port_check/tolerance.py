@@ -18,16 +18,23 @@ FALSE_ALARM = 1e-6
 # The largest relative error of rounding to nearest, and half the smallest positive number, below which it is absolute.
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 HALF_SMALLEST = {"float64": 2.0**-1075, "float32": 2.0**-150, "float16": 2.0**-25, "bfloat16": 2.0**-134}
+# The same of what some devices multiply float32 in: its exponent, and 10 bits of it (NVIDIA's TF32) or 11 (Ascend's
+# HF32). How they round is not documented, so truncation is allowed. Sums of these products stay in float32.
+PRODUCT_ROUNDOFF = {"tf32": 2.0**-10, "hf32": 2.0**-11}
 LARGEST = {"float64": 1.7976931348623157e308, "float32": 3.4028235e38, "float16": 65504.0, "bfloat16": 3.3895314e38}
 
 
 class Rounding(NamedTuple):
-    """How a value was computed: sums of `length` terms in `accumulated`, stored `stores` times in `stored`."""
+    """How a value was computed: sums of `length` terms in `accumulated`, stored `stores` times in `stored`.
+
+    `operands`, of `PRODUCT_ROUNDOFF`, is what both factors of every term are rounded to before; "" where they are not.
+    """
 
     stored: str
     accumulated: str = "float32"
     length: int = 1
     stores: int = 1
+    operands: str = ""
 
 
 def growth(length: int, sums: int, dtype: str) -> float:
@@ -48,7 +55,7 @@ def bound(expected: np.ndarray, magnitude: np.ndarray, rounding: Rounding) -> np
     """
     unit = UNIT_ROUNDOFF[rounding.stored]
     inner = growth(rounding.length, expected.size, rounding.accumulated) if rounding.length > 1 else 0.0
-    inner += (rounding.stores - 1) * unit
+    inner += (rounding.stores - 1) * unit + 2 * PRODUCT_ROUNDOFF.get(rounding.operands, 0.0)
     return (
         (unit + UNIT_ROUNDOFF[rounding.accumulated]) * np.abs(expected)
         + inner * magnitude

@@ -51,6 +51,11 @@ class Trace:
     calls: List[LayerCall] = field(default_factory=list)
     tensors: Dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def float32_products(self) -> Dict[str, str]:
+        """What the side rounds the factors of a float32 "convolution" or "linear" layer to: "tf32" or "hf32"."""
+        return dict(self.description.get("float32_products", {}))
+
     def named(self, kind: str) -> Dict[str, np.ndarray]:
         """The tensors of one kind by their names: `named("gradient")`."""
         start = kind + "/"

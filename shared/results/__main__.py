@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
+from shared.checkpoint.folder import FOLDER
 from shared.cli.arguments import Parser, one_of
 from shared.cli.entry_point import prepare_streams
 from shared.errors import UsageError
 from shared.results.documented import Row
 from shared.results.page.document import page
 from shared.results.record import publish, read_record
-from shared.results.rows import rows
+from shared.results.rows import Record, has_row, rows
 from shared.results.tables import FORMATS, LANGUAGES, render
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import expanded
@@ -65,7 +66,8 @@ def _run(options: argparse.Namespace) -> int:
             raise UsageError("--publish needs the runs to publish; name their folders")
         sys.stdout.writelines(f"{publish(read_record(path), COMMITTED)}\n" for path in records)
         return 0
-    table_rows = rows([read_record(path) for path in records])
+    read = [read_record(path) for path in records]
+    table_rows = rows(read)
     for file in map(Path, options.update_readme or []):
         before, after = _with_block(file, table_rows)
         if before != after:
@@ -73,12 +75,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.check:
         return max([_differs(Path(file), table_rows) for file in options.check])
     if not options.update_readme:
+        if options.format != "html":
+            _name_those_without_a_row(records, read)
         text = page(records) if options.format == "html" else render(table_rows, options.format)
         if options.output is None:
             sys.stdout.write(text)
         else:
             _write(Path(options.output), text)
     return 0
+
+
+def _name_those_without_a_row(paths: Sequence[Path], records: Sequence[Record]) -> None:
+    for path, record in zip(paths, records):
+        if not has_row(record):
+            what = f"{path} is of the mode {record['mode']}, which has no accuracy and no throughput, so no row"
+            print(f"note: {what}; --format html shows it", file=sys.stderr)
 
 
 def find_records(runs: Sequence[str]) -> List[Path]:
@@ -90,7 +101,8 @@ def find_records(runs: Sequence[str]) -> List[Path]:
         files = _in_folder(path) if path.is_dir() else [path] if path.is_file() else []
         if not files and path.is_dir() and any(path.rglob("config.json")):
             run = min(path.rglob("config.json")).parent
-            raise UsageError(f"the run {run} has no result.json, so it has not ended; finish it with --resume {run}")
+            advice = f"finish it with --resume {run}" if (run / FOLDER).is_dir() else "let it end, or run it again"
+            raise UsageError(f"the run {run} has no result.json, so it has not ended; {advice}")
         if not files:
             raise UsageError(f"no record at {path}; name a run's folder or the result.json in it")
         found += files

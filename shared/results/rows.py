@@ -22,6 +22,11 @@ def rows(records: Sequence[Record]) -> List[Row]:
     return [row for table in tables for row in all_rows if (row.network, row.dataset) == table]
 
 
+def has_row(record: Record) -> bool:
+    """Whether the tables show it: a run without accuracy and throughput has nothing to show there."""
+    return "evaluation" in record or "throughput" in record
+
+
 def beside_documented(record: Record) -> List[Row]:
     """The table shown at the end of a run: the documented rows of its half's data set, and its own."""
     measured = _measured([record])
@@ -37,7 +42,7 @@ def _repeated(records: Sequence[Record]) -> List[List[Record]]:
     """The records with a throughput or an accuracy, in groups that differ at most in the seed."""
     groups: Dict[Tuple[Any, ...], List[Record]] = {}
     for record in records:
-        if "evaluation" not in record and "throughput" not in record:
+        if not has_row(record):
             continue
         row = _measured([record])
         key = [row.network, row.dataset, row.settings, row.hardware, row.precision, row.batch_size, row.epochs]

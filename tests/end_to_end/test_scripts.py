@@ -195,7 +195,7 @@ def test_a_signal_reaches_main_itself(checkout: Checkout, script: str) -> None:
     try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, out) == (143, "saved\n")
@@ -266,7 +266,7 @@ def test_an_interrupted_install_stops_at_once_and_is_done_again(
     process = checkout.start("run_gpu.sh", FAKE_PIP="hangs")
     wait_for(Path(str(checkout.calls) + ".hanging"))
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode == status
     checkout.forget()
     assert checkout.run("run_gpu.sh").returncode == 0  # would wait for the lock if pip lived on
@@ -456,7 +456,7 @@ class TestRunTests:
             time.sleep(0.05)
         assert {call.rsplit("/", 1)[1] for call in checkout.called() if "pip" in call} == {"cpu.txt", "audit.txt"}
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
         assert process.returncode == 130
         checkout.forget()
         assert self.run(checkout, "--full").returncode == 0  # would wait for a lock if a pip lived on

@@ -108,6 +108,14 @@ class Device(abc.ABC):
     def _several(self) -> Any:
         """The `Replicas` where several devices train together."""
 
+    @property
+    def float32_products(self) -> Dict[str, str]:
+        """What the factors of a float32 "convolution" or "linear" layer are rounded to here, where they are.
+
+        "tf32" is NVIDIA's, from Ampere on, and "hf32" Ascend's.
+        """
+        return {}
+
     def threads(self) -> Optional[int]:
         """Number of threads that share one sum, if floating-point rounding depends on it."""
         return None

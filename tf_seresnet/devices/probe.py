@@ -53,6 +53,20 @@ def gpu_name(physical: Any, index: int) -> str:
     return str(name or (names[number] if number < len(names) else "NVIDIA GPU"))
 
 
+def multiplies_in_tf32(index: int) -> bool:
+    """Whether the GPU at this index of `visible_gpus` rounds the factors of float32 products to TF32.
+
+    TensorFlow does since 2.4, unless it is told not to, on cards of compute capability 8.0 or more.
+    """
+    import tensorflow as tf
+
+    enabled = getattr(tf.config.experimental, "tensor_float_32_execution_enabled", None)
+    if enabled is None or not enabled() or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    details = tf.config.experimental.get_device_details(visible_gpus()[index])
+    return tuple(details.get("compute_capability", (0, 0))) >= (8, 0)
+
+
 def driver_gpus() -> List[str]:
     """Names of the GPUs in the order of nvidia-smi; empty without a driver."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]

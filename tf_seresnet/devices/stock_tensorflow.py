@@ -137,6 +137,10 @@ class GpuDevice(_StockDevice):
         self.name = probe.gpu_name(visible[self.index], self.index)
         self._prepare()
 
+    @property
+    def float32_products(self) -> Dict[str, str]:
+        return {"convolution": "tf32", "linear": "tf32"} if probe.multiplies_in_tf32(self.index) else {}
+
     def _select_devices(self, config: Any) -> None:
         config.allow_soft_placement = True
         config.gpu_options.allow_growth = True

@@ -6,7 +6,7 @@ bound grows to what it needs.
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, Mapping, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from tf_seresnet.port_check import operations
 from tf_seresnet.port_check.numpy_layers import Call
 from tf_seresnet.port_check.operations import Gradients
 
-MATRIX = ("conv", "dense")  # they compute in the low precision of the step, where it has one
+MATRIX = {"conv": "convolution", "dense": "linear"}  # they compute in the low precision of the step, where it has one
 Operands = Dict[str, np.ndarray]
 
 
@@ -29,20 +29,21 @@ class Judged(NamedTuple):
     bound: np.ndarray
 
 
-def forward(call: Call, operands: Operands, dtype: str) -> Judged:
-    """The result of a layer with operands in float64, stored in `dtype`."""
+def forward(call: Call, operands: Operands, dtype: str, products: Mapping[str, str]) -> Judged:
+    """The result of a layer with operands in float64, stored in `dtype`; `products` as `Device.float32_products`."""
     operands = _as_computed(call, operands, dtype)
     expected = call.function(**operands).output
     if call.kind == "batch_norm":
         bound = norm_bounds(operands, np.zeros_like(operands["x"]), dtype).output
     else:
-        bound = tolerance.bound(
-            expected, _magnitudes(call, operands).output, _roundings(call, operands, dtype)["output"]
-        )
+        rounding = _roundings(call, operands, dtype, products)["output"]
+        bound = tolerance.bound(expected, _magnitudes(call, operands).output, rounding)
     return Judged(expected, _grown(expected, bound, call.function(**_float32(operands)).output))
 
 
-def backward(call: Call, operands: Operands, gradient: np.ndarray, dtype: str) -> Dict[str, Judged]:
+def backward(
+    call: Call, operands: Operands, gradient: np.ndarray, dtype: str, products: Mapping[str, str]
+) -> Dict[str, Judged]:
     """The gradients of a layer's operands, from that of its result.
 
     In a low precision a convolution or dense layer may compute one of them in float32: both results are allowed.
@@ -59,7 +60,7 @@ def backward(call: Call, operands: Operands, gradient: np.ndarray, dtype: str) -
         size = _magnitudes(call, operands).backward(np.abs(gradient))
         if call.kind == "gate":  # 1 - sigmoid has lost digits where sigmoid is nearly 1
             size["excitation"] = size["excitation"] / operations.sigmoid(-operands["excitation"])
-        kinds = _roundings(call, operands, dtype)
+        kinds = _roundings(call, operands, dtype, products)
         bounds = {name: tolerance.bound(exact[name], size[name], kinds[name]) for name in operands}
     judged = {}
     for name in operands:
@@ -112,7 +113,7 @@ def _float32(operands: Operands) -> Operands:
         return {name: value.astype(np.float32) for name, value in operands.items()}
 
 
-def _roundings(call: Call, operands: Operands, dtype: str) -> Dict[str, Rounding]:
+def _roundings(call: Call, operands: Operands, dtype: str, products: Mapping[str, str]) -> Dict[str, Rounding]:
     """How the output, and the gradient of each operand, of a layer that is not batch normalisation were rounded."""
     accumulated = "float64" if dtype == "float64" else "float32"
 
@@ -125,7 +126,9 @@ def _roundings(call: Call, operands: Operands, dtype: str) -> Dict[str, Rounding
         over_batch = rounding(int(np.prod(x[:-1])))  # at most, where the stride is larger than 1
         with_bias = rounding(int(np.prod(kernel[:-1])) + 1, 2)
         back = rounding(int(np.prod(kernel)) // kernel[-2])
-        return {"output": with_bias, "x": back, "kernel": over_batch, "bias": over_batch}
+        sums = {"output": with_bias, "x": back, "kernel": over_batch}
+        factors = products.get(MATRIX[call.kind], "") if dtype == "float32" else ""
+        return {"bias": over_batch, **{name: value._replace(operands=factors) for name, value in sums.items()}}
     if call.kind == "global_average_pool":
         return {"output": rounding(x[1] * x[2], 2), "x": rounding(stores=2)}
     if call.kind == "gate":  # an exponential and a quotient, each right to its last digit (2 units), a sum, a product

@@ -192,5 +192,6 @@ def describe(setup: RunSetup, rate: float, scale: float = 1.0) -> Dict[str, Any]
         "recipe": setup.recipe.to_json(),
         "normalisation": {"mean": list(setup.normalisation.mean), "std": list(setup.normalisation.std)},
         "device": device.describe(),
+        "float32_products": device.float32_products,
         "versions": {"tensorflow": str(tf.__version__), "numpy": np.__version__},
     }

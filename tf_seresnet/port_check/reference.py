@@ -39,6 +39,7 @@ class ReferenceLayers(NumpyLayers):
         self.norms: List[Call] = []
         self._trace, self._weight_decay = trace, weight_decay
         self._low = str(trace.description["compute_dtype"])  # in what the side may compute and keep gradients
+        self._products = trace.float32_products
         self._recorded = iter(trace.calls)
         self._tape: List[Tuple[Call, LayerCall, Value]] = []
 
@@ -52,7 +53,7 @@ class ReferenceLayers(NumpyLayers):
         if recorded is None or recorded.name != call.layer:
             raise Divergence(call, recorded)
         dtype = recorded.dtype
-        expected, bound = bounds.forward(call, self._operands(call), dtype)
+        expected, bound = bounds.forward(call, self._operands(call), dtype, self._products)
         observed = self._trace.tensors.get(recorded.key("output"), np.zeros(()))
         self.checks.append(compare("forward", call.layer, "output", call.text, expected, observed, bound, dtype))
         value = Value(call.layer, observed if observed.shape == expected.shape else expected)
@@ -74,7 +75,7 @@ class ReferenceLayers(NumpyLayers):
         logits.handed.append(Handed("loss", "logits", *first))
         for call, recorded, value in reversed(self._tape):
             gradient = self._gradient(call, recorded, value)
-            found = bounds.backward(call, self._operands(call), gradient, self._low)
+            found = bounds.backward(call, self._operands(call), gradient, self._low, self._products)
             for operand, x in call.inputs.items():
                 x.handed.append(Handed(call.layer, operand, *found[operand]))
             for operand, name in call.weights.items():

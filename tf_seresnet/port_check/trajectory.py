@@ -12,6 +12,7 @@ from shared.port_check.trace import Trace
 from shared.recipes.cifar10 import CifarRecipe
 from tf_seresnet.network import se_resnet
 from tf_seresnet.port_check import operations
+from tf_seresnet.port_check.bounds import MATRIX
 from tf_seresnet.port_check.checks import images_of
 from tf_seresnet.port_check.numpy_layers import Call, NumpyLayers, Value
 from tf_seresnet.port_check.operations import Operation
@@ -21,13 +22,19 @@ from tf_seresnet.port_check.reference import IMAGES
 class RandomRounding:
     """Results are rounded to `dtype`; batch statistics, sums over thousands of pixels, have random errors.
 
+    With `products` (`Device.float32_products`) the inputs of layers that multiply are rounded as that device does.
     The standard deviation of their errors is that of a sum of n terms in float32, sqrt(n) u times the mean magnitude,
     the variance being the mean of squares less the square of the mean (`shared.port_check.tolerance`).
     """
 
-    def __init__(self, dtype: str, seed: int) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: str, seed: int, products: Optional[Mapping[str, str]] = None) -> None:
+        self.dtype, self._products = dtype, products or {}
         self._random = np.random.RandomState(seed)
+
+    def of_factors(self, kind: str, x: np.ndarray) -> np.ndarray:
+        """What a layer of this kind reads of its input."""
+        factors = self._products.get(MATRIX.get(kind, "")) if self.dtype == "float32" else None
+        return rounded(x, factors) if factors else x
 
     def of_statistics(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Errors of the mean and the variance of x, float64 [channels] each."""
@@ -49,6 +56,8 @@ class FreeLayers(NumpyLayers):
     def apply(self, call: Call) -> Value:
         operands: Dict[str, Any] = {operand: value.array for operand, value in call.inputs.items()}
         operands.update({operand: self._weights[name] for operand, name in call.weights.items()})
+        if self._rounding is not None:
+            operands["x"] = self._rounding.of_factors(call.kind, operands["x"])
         if self._rounding is not None and call.kind == "batch_norm":
             operands["errors"] = self._rounding.of_statistics(operands["x"])
         operation = call.function(**operands)

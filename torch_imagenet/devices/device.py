@@ -77,6 +77,22 @@ class Device:
         return documented if self.asynchronous else "O0"
 
     @property
+    def float32_products(self) -> Dict[str, str]:
+        """What the factors of a float32 "convolution" or "linear" layer are rounded to here, where they are.
+
+        "tf32" is NVIDIA's, from Ampere on, and "hf32" Ascend's; by default both are used in convolutions alone.
+        """
+        if self.kind == "cuda":
+            has = torch.cuda.get_device_capability(self.torch_device) >= (8, 0)
+            has = has and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+            allowed = {"convolution": torch.backends.cudnn.allow_tf32, "linear": torch.backends.cuda.matmul.allow_tf32}
+            return {layer: "tf32" for layer, on in allowed.items() if has and on}
+        if self.kind == "npu":
+            allowed = {"convolution": self.module.conv.allow_hf32, "linear": self.module.matmul.allow_hf32}
+            return {layer: "hf32" for layer, on in allowed.items() if on}
+        return {}
+
+    @property
     def supports_foreach(self) -> bool:
         """Whether torch._foreach operators work: torch_npu has none for tensors in its internal formats."""
         return not self.npu.internal_format

@@ -189,9 +189,12 @@ class ProcessGroup(Ranks):
 
     def report(self, message: str) -> bool:
         """Report an error of this rank to the others. Returns whether it is the first, the one to show."""
-        with contextlib.suppress(RuntimeError):
+        try:
             return json.loads(self._store.compare_set("error", "", json.dumps([self.rank, message])))[0] == self.rank
-        return True
+        except dist.DistNetworkError:  # rank 0, which keeps the store, has ended: with an error, or by a signal
+            return False
+        except RuntimeError:
+            return True
 
     def broken(self, error: BaseException) -> Optional[str]:
         """The message for a failed collective, naming the missing ranks; None where another process reports."""

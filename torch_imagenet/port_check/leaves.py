@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -122,11 +122,20 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).split(".")[1]
 
 
-def roundings(layer: nn.Module, x: Tuple[int, ...], y: Tuple[int, ...], dtype: str) -> Dict[str, Rounding]:
+def products(layer: nn.Module, dtype: str, float32_products: Mapping[str, str]) -> str:
+    """What a layer rounds the factors of its products to, of `PRODUCT_ROUNDOFF`; "" where to nothing but `dtype`."""
+    kind = "convolution" if isinstance(layer, nn.Conv2d) else "linear" if isinstance(layer, nn.Linear) else ""
+    return float32_products.get(kind, "") if dtype == "float32" else ""
+
+
+def roundings(
+    layer: nn.Module, x: Tuple[int, ...], y: Tuple[int, ...], dtype: str, float32_products: Mapping[str, str]
+) -> Dict[str, Rounding]:
     """How each value of a layer that is not batch normalisation was rounded.
 
-    `x` and `y` are the shapes of input and output, `dtype` that of the arithmetic. The keys are "output",
-    "input gradient", "weight" and "bias"; the last two are gradients.
+    `x` and `y` are the shapes of input and output, `dtype` that of the arithmetic, `float32_products` as
+    `Device.float32_products` has it. The keys are "output", "input gradient", "weight" and "bias"; the last two are
+    gradients.
     """
     accumulated = "float64" if dtype == "float64" else "float32"
     pixels = int(np.prod(y[2:]))
@@ -138,14 +147,14 @@ def roundings(layer: nn.Module, x: Tuple[int, ...], y: Tuple[int, ...], dtype: s
         weight = layer.weight.shape
         groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
         # Some implementations store a partial sum for each tap of the kernel, or for each image.
-        back = rounding(weight.numel() // weight[1] // groups, int(np.prod(weight[2:])))
         over_batch = rounding(y[0] * pixels, y[0])
-        return {
+        sums = {
             "output": rounding(weight.numel() // weight[0] + 1),
-            "input gradient": back,
+            "input gradient": rounding(weight.numel() // weight[1] // groups, int(np.prod(weight[2:]))),
             "weight": over_batch,
-            "bias": over_batch,
         }
+        factors = products(layer, dtype, float32_products)
+        return {"bias": over_batch, **{name: value._replace(operands=factors) for name, value in sums.items()}}
     smooth = 4 if isinstance(layer, nn.Sigmoid) else 1  # an exponential, a sum and a quotient, each rounded
     # A pooled gradient may be added up where it is stored, one rounding for each window that a pixel is in.
     stores = min(pixels, 9) if is_max_pool(layer) else smooth

@@ -45,14 +45,12 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> C
     compiled = bool(trace.named(GRADIENT))
     exact = Trajectory(copy.deepcopy(reference), keep_gradients=compiled)
     exact.run(images, loss, make, len(side))
-    dtypes = {call.name: call.dtype for call in trace.calls}
+    dtypes, products = {call.name: call.dtype for call in trace.calls}, trace.float32_products
 
     def rounded(number: int) -> Trajectory:
         """A rounded run; in another order of the images, sums over the batch are rounded otherwise."""
-        order, run = (
-            torch.arange(len(labels)).roll(number),
-            Trajectory(copy.deepcopy(reference).float(), dtypes, compiled),
-        )
+        order = torch.arange(len(labels)).roll(number)
+        run = Trajectory(copy.deepcopy(reference).float(), dtypes, products, compiled)
         run.run(images[order], partial(documented_loss, recipe, labels=labels[order]), make, len(side))
         return run
 

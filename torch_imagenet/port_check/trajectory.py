@@ -1,4 +1,4 @@
-"""The reference by itself: whole steps in float64, and in float32 with results rounded to the side's dtypes."""
+"""The reference by itself: whole steps in float64, and in float32, rounded as the side rounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from torch_imagenet.port_check.leaves import DTYPES, hooked
+from shared.port_check.rounding import DROPPED_BITS
+from torch_imagenet.port_check.leaves import DTYPES, hooked, products
 from torch_imagenet.port_check.replay import gradients
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
@@ -17,29 +18,41 @@ Loss = Callable[[Any], torch.Tensor]
 
 
 class _Rounded(torch.autograd.Function):
-    """The value rounded to a dtype, and its gradient as well."""
+    """The value rounded to a dtype, or to one of `DROPPED_BITS`, and its gradient as well."""
 
     @staticmethod
-    def forward(context: Any, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def forward(context: Any, value: torch.Tensor, dtype: str) -> torch.Tensor:
         context.dtype = dtype
-        return value.to(dtype).to(value.dtype)
+        return _rounded(value, dtype)
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> Any:
-        return gradient.to(context.dtype).to(gradient.dtype), None
+        return _rounded(gradient, context.dtype), None
+
+
+def _rounded(value: torch.Tensor, dtype: str) -> torch.Tensor:
+    if dtype in DTYPES:
+        return value.to(DTYPES[dtype]).to(value.dtype)
+    dropped = DROPPED_BITS[dtype]
+    return ((value.view(torch.int32) + (1 << (dropped - 1))) & -(1 << dropped)).view(torch.float32)
 
 
 class Trajectory:
     """Training steps of a network on one batch, on the CPU: the loss of each, and every layer's values of the first.
 
-    With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient.
+    With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient. With
+    `float32_products` of a device, the inputs of layers that multiply are rounded as it rounds them.
     """
 
     def __init__(
-        self, network: nn.Module, dtypes: Optional[Mapping[str, str]] = None, keep_gradients: bool = False
+        self,
+        network: nn.Module,
+        dtypes: Optional[Mapping[str, str]] = None,
+        float32_products: Optional[Mapping[str, str]] = None,
+        keep_gradients: bool = False,
     ) -> None:
         self._network, self._keep_gradients = network, keep_gradients
-        self._dtypes = dtypes or {}
+        self._dtypes, self._products = dtypes or {}, float32_products or {}
         self._counts: Dict[str, int] = {}
         self.losses: List[float] = []
         self.values: Dict[str, np.ndarray] = {}  # by the trace's keys
@@ -52,7 +65,7 @@ class Trajectory:
         for step in range(steps):
             update.zero_grad()
             self._counts.clear()
-            with hooked(self._network, partial(self._after, step == 0)):
+            with hooked(self._network, partial(self._after, step == 0), self._before):
                 value = loss(self._network(images.to(dtype)))
                 value.backward()
             self.losses.append(float(value.detach()))
@@ -60,13 +73,17 @@ class Trajectory:
                 self.gradients = {name: value.copy() for name, value in gradients(self._network).items()}
             update.step()
 
+    def _before(self, name: str, layer: nn.Module, inputs: Tuple[Any, ...]) -> Tuple[Any, ...]:
+        factors = products(layer, self._dtypes.get(name, ""), self._products)
+        return (_Rounded.apply(inputs[0], factors), *inputs[1:]) if factors else inputs
+
     def _after(
         self, store: bool, name: str, layer: nn.Module, inputs: Tuple[Any, ...], output: torch.Tensor
     ) -> torch.Tensor:
         number = self._counts.get(name, 0)
         self._counts[name] = number + 1
         if name in self._dtypes:
-            output = _Rounded.apply(output, DTYPES[self._dtypes[name]])
+            output = _Rounded.apply(output, self._dtypes[name])
         copy = output.clone()
         if store:
             self.values[f"output/{name}/{number}"] = output.detach().numpy()

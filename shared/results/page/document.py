@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from shared.class_names import CIFAR10
 from shared.results.documented import Row
-from shared.results.page import escaped, figures, note, plots, table
+from shared.results.page import escaped, figures, note, plots, port_section, table
 from shared.results.page.run_files import Run, read_run
 from shared.results.rows import rows
 from shared.results.tables import COLUMNS, TEXT_COLUMNS, TITLES, split_by_network
@@ -69,36 +69,33 @@ _REPRODUCED = (
 def page(paths: Sequence[Path]) -> str:
     """The page about the records in these files. Raises UsageError for an invalid record, or without matplotlib."""
     ids, runs = itertools.count(), [read_run(number, path) for number, path in enumerate(paths)]
-    links = ['<a href="#compared">Compared</a>'] if len(runs) > 1 else []
-    links.append('<a href="#tables">Tables</a>')
-    links += [f'<a href="#run-{run.number}">{_swatch(run)}{escaped(run.name)}</a>' for run in runs]
-    parts = [_compared(ids, runs)] if len(runs) > 1 else []
-    parts += [_tables(rows([run.record for run in runs])), *(_section(ids, run) for run in runs)]
+    measured = [run for run in runs if not run.checks_port]
+    parts = {
+        "Compared": _compared(ids, measured) if len(measured) > 1 else "",
+        "Ports compared": port_section.compared(ids, runs),
+        "Tables": _tables(rows([run.record for run in measured])) if measured or not runs else "",
+    }
+    links = [f'<a href="#{title.lower().replace(" ", "-")}">{title}</a>' for title, part in parts.items() if part]
+    links += [f'<a href="#run-{run.number}">{plots.swatch(run.number)}{escaped(run.name)}</a>' for run in runs]
     return _PAGE.format(
         count=f"{len(runs)} run{'' if len(runs) == 1 else 's'}",
         style=(Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
         links="".join(links),
-        main="\n".join(parts),
+        main="\n".join([*filter(None, parts.values()), *(_section(ids, run, runs) for run in runs)]),
     )
-
-
-def _swatch(run: Run) -> str:
-    return f'<span class="swatch" style="--own: var(--run-{run.number % plots.RUN_COLOURS})"></span>'
 
 
 def _compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
     lines = []
     for run in runs:
-        name = f'{_swatch(run)}<a href="#run-{run.number}">{escaped(run.name)}</a>'
+        name = f'{plots.swatch(run.number)}<a href="#run-{run.number}">{escaped(run.name)}</a>'
         numbers = [text or "-" for _, _, text in _facts(run.record)[:5]]
         lines.append(("", [name, escaped(_described(run)), *numbers]))
     head = ["run", "what", *(name + (f" ({unit})" if unit else "") for name, unit, _ in _facts({})[:5])]
     parts = ['<section id="compared"><h2>Compared</h2>', table(head, lines, 2)]
     with_curves = [run for run in runs if run.train or run.evaluation]
     if with_curves:
-        dashes = {"-": "", "--": "(dashed) ", ":": "(dotted) "}
-        key = [f"{_swatch(run)}{dashes[plots.run_colour(run.number)[1]]}{escaped(run.name)}" for run in with_curves]
-        parts.append(f'<ul class="key">{"".join(f"<li>{name}</li>" for name in key)}</ul>')
+        parts.append(plots.key([(run.number, escaped(run.name)) for run in with_curves]))
         parts += [figures(plots.curves(ids, with_curves)), _CAPTION]
     if len(with_curves) < len(runs):
         left = len(runs) - len(with_curves)
@@ -128,31 +125,35 @@ def _cells(row: Row, notes: Sequence[str]) -> List[str]:
     return [f'<span class="kind">{kind}</span>' + (f"<sup>{marks}</sup>" if marks else ""), *others]
 
 
-def _section(ids: Iterator[int], run: Run) -> str:
-    """The section of the run; `ids` make those of its figures unique."""
-    evaluation = run.record.get("evaluation", {})
-    numbers = [
-        f"<li><b>{text}{unit and f'<small> {unit}</small>'}</b><span>{name}</span></li>"
-        for name, unit, text in _facts(run.record)
-        if text
-    ]
+def _section(ids: Iterator[int], run: Run, runs: Sequence[Run]) -> str:
+    """The section of one of the runs; `ids` make those of its figures unique."""
     parts = [
         f'<section class="run" id="run-{run.number}" style="--own: var(--run-{run.number % plots.RUN_COLOURS})">',
         f'<h2><span class="swatch"></span>{escaped(run.name)}</h2>',
         f'<p class="lead">{escaped(_described(run))}</p>',
         *(note(line) for line in run.missing),
-        f'<ul class="facts">{"".join(numbers)}</ul>',
+        *(port_section.verdict_and_depth(ids, run, runs) if run.checks_port else _course_and_evaluation(ids, run)),
     ]
+    return "\n".join([*parts, _reproduce(run), "</section>"])
+
+
+def _course_and_evaluation(ids: Iterator[int], run: Run) -> List[str]:
+    numbers = [
+        f"<li><b>{text}{unit and f'<small> {unit}</small>'}</b><span>{name}</span></li>"
+        for name, unit, text in _facts(run.record)
+        if text
+    ]
+    parts = [f'<ul class="facts">{"".join(numbers)}</ul>']
     curves = plots.curves(ids, [run])
     if curves:
         parts += ["<h3>Learning and speed</h3>", figures(curves), _CAPTION]
     else:
         parts.append(note("No learning curves and no throughput over time."))
-    names = _class_names(run.record)
+    names, evaluation = _class_names(run.record), run.record.get("evaluation", {})
     parts += _evaluation(ids, evaluation, names)
     if run.examples is not None:
         parts.append(_examples(run.examples, evaluation["images"], names))
-    return "\n".join([*parts, _reproduce(run), "</section>"])
+    return parts
 
 
 def _class_names(record: Dict[str, Any]) -> Sequence[str]:
@@ -195,7 +196,10 @@ def _evaluation(ids: Iterator[int], evaluation: Dict[str, Any], names: Sequence[
     size = len(counts or accuracies or ())
     labels = [f"class {label}" for label in range(size)]
     if len(names) == size:
-        labels = [f"{escaped(name)} <small>{label}</small>" for label, name in enumerate(names)]
+        number = "{} <small>{}</small>".format  # a digit's name is its number
+        labels = [
+            escaped(name) if name == str(label) else number(escaped(name), label) for label, name in enumerate(names)
+        ]
     if counts and size <= plots.MOST_CELLS:
         plots.confusion(ids, counts, drawn)
     drawn += [_classes(labels, accuracies)] if accuracies else []

@@ -17,10 +17,10 @@ from shared.results.page.run_files import Run
 MATPLOTLIB = "3.5"  # the oldest tested version
 RUN_COLOURS = 8  # in style.css; further runs repeat them with dashed lines
 # matplotlib knows no CSS: it draws in these placeholder colours, which are then replaced by CSS variables.
-TEXT, GRID, ACCENT, PAPER, GAP = "#010203", "#010204", "#010205", "#010206", "#010207"
+TEXT, GRID, ACCENT, PAPER, GAP, BAD = "#010203", "#010204", "#010205", "#010206", "#010207", "#010208"
 _VARIABLES = {f"#0102{16 + number:02x}": f"var(--run-{number})" for number in range(RUN_COLOURS)}
 _VARIABLES.update({GRID: "var(--grid)", ACCENT: "var(--accent)", PAPER: "var(--paper)", GAP: "var(--gap)"})
-_VARIABLES[TEXT] = "currentColor"
+_VARIABLES.update({BAD: "var(--bad)", TEXT: "currentColor"})
 _STYLE: Dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "page",
@@ -56,8 +56,20 @@ def run_colour(number: int) -> Tuple[str, str]:
     return f"#0102{16 + number % RUN_COLOURS:02x}", ("-", "--", ":")[number // RUN_COLOURS % 3]
 
 
+def swatch(number: int) -> str:
+    """HTML: a dot in the colour of the run with this number."""
+    return f'<span class="swatch" style="--own: var(--run-{number % RUN_COLOURS})"></span>'
+
+
+def key(names: Sequence[Tuple[int, str]]) -> str:
+    """HTML: what the lines of a figure are, as numbers of runs and HTML."""
+    dashes = {"-": "", "--": "(dashed) ", ":": "(dotted) "}
+    items = "".join(f"<li>{swatch(number)}{dashes[run_colour(number)[1]]}{name}</li>" for number, name in names)
+    return f'<ul class="key">{items}</ul>'
+
+
 @contextlib.contextmanager
-def _figure(ids: Iterator[int], height: float, label: str, out: List[str]) -> Iterator[Any]:
+def drawing(ids: Iterator[int], height: float, label: str, out: List[str]) -> Iterator[Any]:
     """A figure of this height in inches. Its SVG, with `label` as its accessible name, is appended to `out`.
 
     `ids` make the ids of one page unique. Raises UsageError if matplotlib is not installed.
@@ -85,6 +97,8 @@ def inline(svg: str, prefix: str, label: str) -> str:
     svg = re.sub(r"(url\(|href=\")#", rf"\g<1>#{prefix}-", svg)
     svg = re.sub(r"#0102[0-9a-f]{2}", lambda at: _VARIABLES.get(at.group(0), at.group(0)), svg)
     svg = re.sub(r"font: ((?:\w+ )?)([\d.]+)px [^;\"]*", r"font: \1\2px var(--sans)", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)  # of newer matplotlibs
+    svg = re.sub(r"<[^>]*>", lambda at: re.sub(r"(\.\d\d)\d+", r"\1", at.group(0)), svg)  # of a pixel; not in texts
     head, rest = svg.split(">", 1)
     head = re.sub(r" (width|height)=\"[^\"]*\"", "", head).replace("<svg", f'<svg role="img" aria-label="{label}"')
     return re.sub(r"\s*\n\s*", "\n", f"{head}>{rest}").strip()
@@ -97,7 +111,7 @@ def curves(ids: Iterator[int], runs: Sequence[Run]) -> List[str]:
     for title, name, factor in CURVES:
         if not any(name in curves for run in runs for curves in (run.train, run.evaluation)):
             continue
-        with _figure(ids, 2.9, title, drawn) as figure:
+        with drawing(ids, 2.9, title, drawn) as figure:
             axes = figure.add_subplot()
             for run in runs:
                 colour, dashes = run_colour(run.number)
@@ -120,7 +134,7 @@ def reliability(ids: Iterator[int], bins: Dict[str, List[Any]], drawn: List[str]
     width = 100 / max(len(images), 1)
     lefts = [number * width for number in range(len(images))]
     bars = {"width": width, "align": "edge", "edgecolor": PAPER, "linewidth": 1}
-    with _figure(ids, 4.6, "Reliability diagram", drawn) as figure:
+    with drawing(ids, 4.6, "Reliability diagram", drawn) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
         for left, accuracy, confidence in zip(lefts, bins["accuracy"], bins["confidence"]):
             if accuracy is not None and confidence is not None:
@@ -140,7 +154,7 @@ def confusion(ids: Iterator[int], counts: Sequence[Sequence[int]], drawn: List[s
     from matplotlib.patches import Rectangle
 
     size = len(counts)
-    with _figure(ids, 4.6, "Confusion matrix", drawn) as figure:
+    with drawing(ids, 4.6, "Confusion matrix", drawn) as figure:
         axes = figure.add_subplot()
         for row, column in itertools.product(range(size), repeat=2):
             count = counts[row][column]

@@ -1,4 +1,4 @@
-"""Reads the files of a run's folder beside its record: the curves of events.jsonl, config.json, examples.json."""
+"""Reads the files of a run's folder beside its record: events.jsonl, config.json, examples.json, port.json."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
+from shared.port_check import report
+from shared.port_check.report_file import Side, read_report
 from shared.results.record import read_record
 from shared.run.example_predictions import FILE, MOST
 from shared.system.strict_json import COUNT, PERCENT, TEXT, Kind, check
@@ -45,6 +47,12 @@ class Run:
     config: Optional[Dict[str, Any]]
     examples: Optional[Dict[str, Any]]  # the content of examples.json
     missing: Sequence[str]  # sentences about missing or damaged files
+    sides: Sequence[Side] = ()  # of a run of check-port; none without its port.json
+
+    @property
+    def checks_port(self) -> bool:
+        """Whether it is a run of check-port, which has a verdict in place of curves and an evaluation."""
+        return bool(self.record["mode"] == "check-port")
 
     @property
     def steps_per_epoch(self) -> Optional[float]:
@@ -63,6 +71,10 @@ def read_run(number: int, path: Path) -> Run:
         why = "This is only the record; name the run's folder to see its curves, its recipe and its command."
         return Run(number, path.stem, record, {}, {}, None, None, [why])
     missing: List[str] = []
+    if record["mode"] == "check-port":
+        sides = _sides(path.with_name(report.FILE), record, missing)
+        config = _read(path.with_name("config.json"), _config, "command", missing)
+        return Run(number, path.parent.name or "run", record, {}, {}, config, None, missing, sides)
     lines = _read(path.with_name("events.jsonl"), _json_lines, "curves", missing) or []
     events = [event for event in lines if isinstance(event, dict) and not math.isnan(_number(event.get("step")))]
     damaged = len(lines) - len(events)
@@ -83,6 +95,24 @@ def _read(path: Path, parse: Callable[[str], T], what: str, missing: List[str]) 
     except (ValueError, RecursionError):
         missing.append(f"No {what}: {path.name} is damaged.")
     return None
+
+
+def _sides(path: Path, record: Record, missing: List[str]) -> Sequence[Side]:
+    """The sides of the port.json of this record; none, and a sentence in `missing`, where it cannot be trusted."""
+    try:
+        sides = read_report(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        missing.append(f"No verdict: {path.name} cannot be read ({error.strerror or error}).")
+        return ()
+    except (ValueError, RecursionError) as error:
+        missing.append(f"No verdict: {path.name} is damaged ({error}).")
+        return ()
+    own = sides[0].description  # the side of the machine that wrote the record; another is that of a trace
+    for key in ("half", "device", "precision"):
+        if own.get(key) != record.get(key):
+            missing.append(f"No verdict: {path.name} is of another run, with {key} {own.get(key)}.")
+            return ()
+    return sides
 
 
 def _json_lines(text: str) -> List[Any]:

@@ -1,4 +1,4 @@
-"""Rounding to bfloat16 against numbers worked out by hand, to the other types against NumPy's."""
+"""Rounding to the upper bits of a float32 against numbers worked out by hand, to the other types against NumPy's."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ from shared.port_check.rounding import rounded
 )
 def test_bfloat16(value, expected):
     assert rounded(np.array(value), "bfloat16") == expected
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("tf32", 10), ("hf32", 11)])
+def test_the_formats_of_factors(dtype, bits):
+    unit = 2.0**-bits
+    values = np.array([1 + unit, 1 + 0.5 * unit, 1 + 1.5 * unit, 1 + 0.51 * unit, -(1 + 0.51 * unit), 1e-30, 1e30])
+    found = rounded(values, dtype)
+    assert np.array_equal(found[:5], [1 + unit, 1, 1 + 2 * unit, 1 + unit, -(1 + unit)])
+    assert np.allclose(found[5:], values[5:], rtol=unit)
 
 
 def test_what_is_no_number_stays_none():

@@ -371,9 +371,11 @@ def test_inline_svg():
         '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="9pt" height="9pt" viewBox="0 0 9 9">\n'
         "<metadata>x</metadata>"
         '<defs><style type="text/css">*{}</style><path id="m1" style="fill: #010203; stroke: #010204"/></defs>\n'
-        '<g id="unused"><use xlink:href="#m1" clip-path="url(#m1)"/></g></svg>'
+        '<g id="unused"><use xlink:href="#m1" clip-path="url(#m1)"/></g>'
+        """<text style="font-size: 9px; font-family: 'One', serif; fill: #010203" x="1.23456">0.0001</text></svg>"""
     )
     assert inline(svg, "f7", "A title").replace("\n", "") == (
         '<svg role="img" aria-label="A title" viewBox="0 0 9 9"><defs><path id="f7-m1" style="fill: currentColor;'
-        ' stroke: var(--grid)"/></defs><g><use xlink:href="#f7-m1" clip-path="url(#f7-m1)"/></g></svg>'
+        ' stroke: var(--grid)"/></defs><g><use xlink:href="#f7-m1" clip-path="url(#f7-m1)"/></g>'
+        '<text style="font-size: 9px; font-family: var(--sans); fill: currentColor" x="1.23">0.0001</text></svg>'
     )

@@ -13,6 +13,7 @@ import pytest
 from shared.results.__main__ import COMMITTED, find_records, main
 from shared.results.record import read_record
 from tests.shared.results.test_page import made_up
+from tests.shared.results.test_port_section import comparison, port_run
 from tests.support.chromium import Browser, Visit
 from tests.support.pdf_text import texts
 
@@ -34,12 +35,13 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The page about all committed records, and about one run of each half that has curves."""
+    """The page about all committed records, one run of each half that has curves, and two of check-port."""
     folder = tmp_path_factory.mktemp("page")
     halves = [read_record(path)["half"] for path in find_records([])]
     assert len(halves) >= 4
     assert set(halves) == {"tf_seresnet", "torch_imagenet"}
     runs = [made_up(folder, half, half=half) for half in sorted(set(halves))]
+    runs += [port_run(folder), port_run(folder, "fault", {"cpu (Small)": comparison([("forward", "fc", 5.0)])})]
     file = folder / "page.html"
     assert main([*map(str, [COMMITTED, *runs]), "--format", "html", "--output", str(file)]) == 0
     return file

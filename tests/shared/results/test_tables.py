@@ -242,6 +242,10 @@ def test_a_run_that_has_not_ended_is_named_as_one(asked, tmp_path, monkeypatch, 
     assert main([asked]) == 2
     line = f"error: the run {run} has no result.json, so it has not ended; finish it with --resume {run}\n"
     assert capsys.readouterr() == ("", line)
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    assert main([asked]) == 2  # a run of check-port cannot be resumed
+    assert capsys.readouterr().err.endswith("it has not ended; let it end, or run it again\n")
+    (tmp_path / "elsewhere").rename(run / "checkpoints")
     assert main([str(run / "checkpoints")]) == 2
     assert "no record at runs/new/checkpoints; name a run's folder" in capsys.readouterr().err
     assert main([str(run / "config.json")]) == 2

@@ -603,3 +603,19 @@ def test_no_tensorflow_is_one_line_that_fits_the_device(monkeypatch, device, hin
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # makes the import fail
     with pytest.raises(UsageError, match="TensorFlow does not load in .*; .*" + hint):
         devices.load_tensorflow(device, xla=False)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "capability", "override", "expected"),
+    [(True, (8, 0), None, True), (True, (7, 0), None, False), (False, (9, 0), None, False), (True, (9, 0), "0", False)],
+)
+def test_where_a_gpu_multiplies_in_tf32(enabled, capability, override, expected, monkeypatch):
+    experimental = tf.config.experimental
+    monkeypatch.setattr(probe, "visible_gpus", lambda: ["a card"])
+    monkeypatch.setattr(experimental, "tensor_float_32_execution_enabled", lambda: enabled, raising=False)
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(experimental, "get_device_details", lambda card: details, raising=False)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    if override:
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
+    assert probe.multiplies_in_tf32(0) is expected

@@ -22,8 +22,8 @@ RATE, BATCH, SIDE, CLASSES = 0.1, 2, 8, 10
 class NumpySide(FreeLayers):
     """`fault(call)` returns the call to make in its place."""
 
-    def __init__(self, weights, fault):
-        super().__init__(weights, RandomRounding("float32", seed=7))
+    def __init__(self, weights, fault, products):
+        super().__init__(weights, RandomRounding("float32", seed=7, products=products))
         self.calls, self.means, self._fault = [], {}, fault
 
     def apply(self, call):
@@ -40,9 +40,12 @@ def recipe():
 
 @pytest.fixture
 def record(recipe):
-    """record(variant, fault=..., decayed=...) returns the trace of a step; what is planted is the test's business."""
+    """record(variant, fault=..., decayed=...) returns the trace of a step; what is planted is the test's business.
 
-    def make(variant="port", fault=lambda call: call, decayed=lambda name: True, scale=1.0):
+    `products` is what the factors of its products are rounded to, and `said` what the trace says of that.
+    """
+
+    def make(variant="port", fault=lambda call: call, decayed=lambda name: True, scale=1.0, products=None, said=None):
         random = np.random.RandomState(1)
         network = {"depth": NETWORKS[variant], "variant": variant, "num_classes": CLASSES}
         trace = Trace(
@@ -50,6 +53,7 @@ def record(recipe):
                 "half": "tf_seresnet",
                 "network": network,
                 "compute_dtype": "float32",
+                "float32_products": said or {},
                 "loss_scale": scale,
                 "learning_rate": RATE,
                 "recipe": recipe.to_json(),
@@ -62,7 +66,7 @@ def record(recipe):
         trace.tensors["labels"] = random.randint(0, CLASSES, BATCH)
         images = images_of(trace, recipe.crop_padding).astype(np.float32).astype(np.float64)
         weights = _weights(network)
-        layers = NumpySide(weights, fault)
+        layers = NumpySide(weights, fault, products)
         logits = se_resnet(Value(IMAGES, images), layers, **network)
         loss = operations.cross_entropy(logits.array, trace.tensors["labels"])
         gradients = layers.backward(logits, loss.backward(np.asarray(scale))["logits"])

@@ -33,6 +33,15 @@ def test_a_clean_step_agrees(variant, recipe, record):
     assert 0.1 < near.units <= 1, near  # so the bounds are of the size of the errors
 
 
+def test_factors_that_a_device_rounds_and_says_so(recipe, record):
+    rounds = {"convolution": "tf32", "linear": "tf32"}
+    found = verdict(step_checks(recipe, record("port", products=rounds, said=rounds)))
+    assert found.first is None, found.first
+    assert max(check.units for check in found.checks if "convolution" in check.text) > 0.05
+    silent = verdict(step_checks(recipe, record("port", products=rounds))).first
+    assert (silent.stage, silent.layer, silent.quantity) == ("forward", "conv2d", "output")
+
+
 @pytest.mark.parametrize("variant", ["port", "paper"])
 def test_another_epsilon(variant, recipe, record):
     wrong = functools.partial(operations.batch_norm, epsilon=1e-5)

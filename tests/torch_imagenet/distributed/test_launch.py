@@ -280,7 +280,7 @@ def test_an_unreadable_image_ends_the_training_and_leaves_no_result(checkout: Ch
 
 @pytest.mark.slow
 def test_a_killed_training_leaves_no_result(checkout: Checkout, tiny: Tiny) -> None:
-    process = checkout.start("train_full_1p", f"--data_path={tiny.folder}", *SMALL, "--print-freq=1")
+    process = checkout.start("train_full_1p", f"--data_path={tiny.folder}", *SMALL, "--epochs=200", "--print-freq=1")
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Epoch: [0][ 0/10]"):

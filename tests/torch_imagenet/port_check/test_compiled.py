@@ -64,14 +64,13 @@ def test_a_fault_of_the_graph_that_records_nothing_is_found(monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("level", ["O0", "bf16"])
-def test_a_fault_is_found_where_it_is_in_a_compiled_step(level: str) -> None:
+def test_a_fault_is_found_where_it_is_in_a_compiled_step() -> None:
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler, which torch.compile needs on a CPU")
     network: Any = seeded(lambda: SmallNetwork(CLASSES, 0.0, 0.0))
     side = copy.deepcopy(network)
     side.layer1[1].eps = 1e-1
-    run = _compiled_setup(level)
+    run = _compiled_setup("bf16")  # in which what is compiled into one kernel rounds less than what is recorded
     torch._dynamo.utils.counters.clear()
     found = compare_trace(run.recipe, network, recorded(run, side, Fault("", "", ""), 1)).verdict
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0

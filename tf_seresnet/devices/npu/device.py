@@ -36,6 +36,7 @@ class NpuDevice(Device):
     name = "Ascend NPU"
     static_shapes = True
     times_data_wait = False
+    float32_products = {"convolution": "hf32"}  # CANN's default, where the card has it
 
     def __init__(self, index: Optional[int], request: Request) -> None:
         rank = environment.current_rank()

@@ -201,3 +201,5 @@ class _Config:
 
 
 config = _Config()
+conv = SimpleNamespace(allow_hf32=True)  # torch_npu's defaults; here they change no number
+matmul = SimpleNamespace(allow_hf32=False)

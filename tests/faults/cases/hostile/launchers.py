@@ -22,7 +22,7 @@ VARIABLES = tuple(
 
 def launchers() -> List[str]:
     """All scripts that users start."""
-    found = [*ROOT.glob("*.sh"), *ROOT.glob("torch_imagenet/test/*.sh"), *ROOT.glob("tf_seresnet/test/*.sh")]
+    found = [*ROOT.glob("*.sh"), *ROOT.glob("torch_imagenet/test/**/*.sh"), *ROOT.glob("tf_seresnet/test/*.sh")]
     return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
