@@ -124,7 +124,11 @@ def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:
     if keras and (setup.device.precision != "O0" or setup.device.loss_scale is not None):
         raise UsageError("the Keras model is compared in float32; give --precision O0, and no --loss-scale")
     if setup.device.count > 1:
-        raise UsageError("check-port compares one device; leave out --num-devices and --distributed")
+        kind = setup.device.kind
+        raise UsageError(
+            f"check-port compares one device at a time in this half; give --device {kind}:0, then {kind}:1 and so on,"
+            " and leave out --num-devices and --distributed"
+        )
     if against is None:
         return setup
     described = against.description

@@ -16,14 +16,16 @@ from torch import nn
 
 from shared.errors import UsageError
 from shared.port_check import report
-from shared.port_check.trace import Trace, check_writable, read_trace, write_trace
+from shared.port_check.trace import Trace, check_writable, write_trace
+from shared.recipes.imagenet import ImageNetRecipe
 from shared.results import record as records
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
-from torch_imagenet.distributed.process_group import Ranks
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
+from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
-from torch_imagenet.port_check import grouped_forms
+from torch_imagenet.port_check import grouped_forms, several
 from torch_imagenet.port_check.compiled import CompiledRecorder, take_again
 from torch_imagenet.port_check.device_errors import layer_named
 from torch_imagenet.port_check.leaves import array, dtype_name
@@ -33,6 +35,7 @@ from torch_imagenet.run import description
 from torch_imagenet.run_setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
+from torch_imagenet.weights.source import FoundWeights
 
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4
@@ -42,34 +45,43 @@ IMAGE_SIZE = 64
 def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
     begin = time.time()
+    if ranks.size > 1:
+        several.check(config)
     if config.save_trace:
         check_writable(config.save_trace)
-    against = read_trace(config.against) if config.against else None
+    against = several.read(config.against, ranks) if config.against else None
     setup, network, lines = _setup(config, device, ranks, against)
+    ranks.require_equal("data set", setup.data.content.fingerprint)
     steps = config.max_steps or STEPS
     lines = [setup.data.remark, *lines, *description.device_lines(setup), _line(setup)]
     with description.open_run(setup, lines) as (folder, log):
         trace = record_step(setup, copy.deepcopy(network), _batch(setup, against), steps)
         interrupts.raise_if_requested()
         if config.save_trace:
-            write_trace(config.save_trace, trace)
-            log.line(f"trace: {config.save_trace}")
+            write_trace(several.rank_file(config.save_trace, ranks), trace)
+            files = sorted({several.rank_file(config.save_trace, ranks, rank) for rank in (0, ranks.size - 1)})
+            log.line("trace: " + " to ".join(files))
         sides = {f"{device.kind} ({device.name}){', compiled,' if config.compile else ''}": trace}
         if against is not None:
-            sides[f"the trace {config.against}"] = against
+            sides[several.side(str(config.against), against, ranks)] = against
 
-        def compared() -> Iterator[Tuple[str, Trace, report.Comparison]]:
+        def compared() -> Iterator[several.Compared]:
             for side, recorded in sides.items():
-                found = compare_trace(setup.recipe, network, recorded)
+                found = compare_trace(setup.recipe, network, recorded, ranks)
                 yield side, recorded, found
                 faulty = grouped_forms.at_fault(network, recorded, found.verdict)
                 if faulty:
                     log.line(grouped_forms.line(setup, network, recorded, faulty, here=recorded is trace))
                 interrupts.raise_if_requested()
 
-        agrees = report.write(folder, log, compared())
-        record = description.build_record(setup, network, begin, **description.of_steps(setup), steps_completed=steps)
-        records.write_record(folder / "result.json", record)
+        found = several.of_all(ranks, compared())
+        agrees = ranks.broadcast_result(lambda: report.write(folder, log, found))
+        if ranks.size > 1 and not agrees:
+            log.line(several.summary(found))
+        if ranks.is_first:
+            parts = description.of_steps(setup)
+            record = description.build_record(setup, network, begin, **parts, steps_completed=steps)
+            records.write_record(folder / "result.json", record)
         log.line(f"report: {folder / report.FILE}")
     if not agrees:
         raise SystemExit(report.DIFFERS)
@@ -77,8 +89,9 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
 
 def record_step(setup: RunSetup, network: nn.Module, batch: Batch, steps: int) -> Trace:
     """One step of the configured training on the device, and the losses of `steps` of them on the same batch."""
-    step = TrainingStep(network, setup)
-    trace = Trace({"loss_scale": float(step.loss_scale.get_scale()), **_description(setup)})
+    trace = Trace(_description(setup))
+    step = several.RecordedStep(network, setup, trace)
+    trace.description["loss_scale"] = float(step.loss_scale.get_scale())
     kept = {name: dtype_name(weight.dtype) for name, weight in step.network.named_parameters()}
     trace.description["weight_dtypes"] = {name: dtype for name, dtype in kept.items() if dtype != "float32"}
     trace.tensors.update(images=array(batch.images), labels=array(batch.labels))
@@ -103,17 +116,31 @@ def _recorder(step: TrainingStep, setup: RunSetup, batch: Batch, trace: Trace) -
     return Recorder(step.network, trace)
 
 
-def _setup(
-    config: RunConfig, device: Device, ranks: Ranks, against: Optional[Trace]
-) -> Tuple[TrainingSetup, nn.Module, List[str]]:
-    """What is compared: the recipe on a small batch without random layers, the network with its weights; log lines."""
+def prepare(config: RunConfig, device: Device) -> None:
+    """Raise UsageError for what every one of several processes would find wrong."""
+    several.check(config)
+    if config.save_trace:
+        check_writable(config.save_trace)
+    if config.against is None:
+        config, weights = _origin(config, ALONE, None)
+        setup = TrainingSetup.from_config(config, device, ALONE, None, weights)
+        if weights is not None:
+            source.head(weights, setup.data.classes, config)
+
+
+def _origin(config: RunConfig, ranks: Ranks, against: Optional[Trace]) -> Tuple[RunConfig, Optional[FoundWeights]]:
+    """A training without random layers on a small batch, or on that of the trace; the weights it starts from."""
+    if config.freeze_body:
+        raise UsageError("check-port compares the gradients of all weights; leave --freeze-body out")
     if against is not None:
         described = against.description
         if described.get("half") != "torch_imagenet":
             raise UsageError(f"{config.against} is a trace of {described.get('half')}; compare it there")
         config = replace(config, network=described["network"]["name"])
-    config, _, weights = source.origin(config)
-    config = replace(
+        images, side = against.tensors["images"].shape[:2]
+        config = replace(config, batch_size=int(images), image_size=int(side))
+    config, _, weights = ranks.broadcast_result(lambda: source.origin(config))
+    changed = replace(
         config,
         batch_size=config.batch_size or BATCH_SIZE,
         image_size=config.image_size or IMAGE_SIZE,
@@ -123,16 +150,36 @@ def _setup(
         mixup=0.0,
         cutmix=0.0,
     )
+    return changed, weights
+
+
+def _setup(
+    config: RunConfig, device: Device, ranks: Ranks, against: Optional[Trace]
+) -> Tuple[TrainingSetup, nn.Module, List[str]]:
+    """What is compared: the step's setup and the network with its weights, those of rank 0; lines for the log."""
+    config, weights = _origin(config, ranks, against)
     setup = TrainingSetup.from_config(config, device, ranks, None, weights)
+    if against is not None:
+        setup = _as_recorded(setup, against.description)
     torch.manual_seed(setup.recipe.seed)
     network = setup.spec.make()
     lines: List[str] = []
     if against is not None:
         network.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in against.named("before").items()})
-        lines = [f"weights and batch: those of {config.against}"]
+        lines = [f"weights, batch, network and recipe: those of {config.against}", *several.left_out(against, ranks)]
     elif weights is not None:
         lines = source.load(weights, network, setup.spec, source.head(weights, setup.data.classes, config))
+    network.load_state_dict(ranks.broadcast_result(network.state_dict))  # as a training does
     return setup, network, lines
+
+
+def _as_recorded(setup: TrainingSetup, described: Dict[str, Any]) -> TrainingSetup:
+    """The setup of a trace's step here: its network and recipe, in this machine's precision."""
+    spec, recipe = NetworkSpec(**described["network"]), setup.recipe
+    if "recipe" in described:
+        same = {"precision": recipe.precision, "loss_scale": recipe.loss_scale}
+        recipe = ImageNetRecipe.from_json(described["recipe"]).override(**same)
+    return replace(setup, spec=spec, recipe=recipe)
 
 
 def _batch(setup: TrainingSetup, against: Optional[Trace]) -> Batch:
@@ -148,6 +195,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
     return {
         "half": "torch_imagenet",
         "network": setup.spec.to_json(),
+        "recipe": setup.recipe.to_json(),
         "precision": setup.precision.name,
         "device": setup.device.describe(),
         "float32_products": setup.device.float32_products,
@@ -155,6 +203,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
         "compiled": setup.config.compile,
         "grouped_conv": setup.config.grouped_conv,
         "versions": {"torch": torch.__version__},
+        **several.identity(setup.ranks),
     }
 
 

@@ -38,10 +38,10 @@ def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
 
 def _check_port(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
-    from torch_imagenet.check_port import check_port
+    from torch_imagenet.check_port import check_port, prepare
     from torch_imagenet.distributed.run_on_devices import run_on_devices
 
-    run_on_devices(check_port, config, interrupts)
+    run_on_devices(check_port, config, interrupts, prepare)
 
 
 def _summary(config: RunConfig, interrupts: Interrupts) -> None:

@@ -96,7 +96,7 @@ def test_given_weights(check, finished):
         ("--against OWN", "has no recipe; write it again"),
         ("--against WHOLE --depth 14", "leave out --depth"),
         ("--resume NONE", "--checkpoint instead of --resume"),
-        ("--num-devices 2", "leave out --num-devices"),
+        ("--num-devices 2", "one device at a time in this half; give --device"),
         ("--layers keras --loss-scale 8", "no --loss-scale"),
     ],
 )

@@ -34,10 +34,11 @@ def test_a_clean_port_leaves_a_report_and_a_record(recorded: Path) -> None:
     assert "agrees: rounding explains every difference" in log
 
 
-def test_a_trace_of_another_machine_is_compared_on_its_weights_and_batch(
+def test_a_trace_of_another_machine_is_compared_on_its_weights_batch_and_recipe(
     recorded: Path, run_in: Callable[..., Any], tmp_path: Path
 ) -> None:
-    run = run_in(tmp_path / "run", *OPTIONS, "--seed", "7", "--against", str(recorded / "a.trace"), mode="check-port")
+    other = ["--seed", "7", "--learning-rate", "0.7", "--against", str(recorded / "a.trace")]
+    run = run_in(tmp_path / "run", *OPTIONS, *other, mode="check-port")
     assert run.status == 0
     sides = json.loads((tmp_path / "run" / "port.json").read_text())["sides"]
     assert [side["agrees"] for side in sides.values()] == [True, True]
@@ -78,6 +79,13 @@ def test_a_trace_of_the_other_half_is_refused(
     write_trace(tmp_path / "b.trace", trace)
     assert run_in(tmp_path / "run", "--against", str(tmp_path / "b.trace"), mode="check-port").status == 2
     assert "is a trace of tf_seresnet" in capsys.readouterr().err
+
+
+def test_a_frozen_body_is_refused(
+    run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_in(tmp_path / "run", "--freeze-body", mode="check-port").status == 2
+    assert "compares the gradients of all weights; leave --freeze-body out" in capsys.readouterr().err
 
 
 def test_a_trace_that_cannot_be_written_is_refused_before_the_step(

@@ -100,10 +100,9 @@ def _explain(failures: Sequence[ProcessFailure], config: RunConfig) -> None:
     rank = (config.node_rank or 0) * (config.num_devices or 0) + first.local_rank
     name, folder = signal.Signals(-first.exitcode).name, config.output_dir or config.resume
     resumable = folder is not None and newest(Path(folder)) is not None
-    raise UsageError(
-        f"rank {rank} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''};"
-        f" {f'go on with --resume {folder}' if resumable else 'start it again'}, or let --max-restarts N do so"
-    )
+    advice = f"go on with --resume {folder}" if resumable else "start it again"
+    advice += "" if config.mode == "check-port" else ", or let --max-restarts N do so"
+    raise UsageError(f"rank {rank} was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; {advice}")
 
 
 # -- addresses -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from datetime import timedelta
-from typing import Any, Callable, Iterator, List, NoReturn, Optional, Tuple, TypeVar
+from typing import Any, Callable, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -53,6 +53,13 @@ class Ranks(StopAgreement):
     ) -> Tuple[Optional[Metrics], List[List[str]]]:
         """Reduce over all ranks: the sum of the metrics (None where a rank has none), the union of each list."""
         return metrics, texts
+
+    def gather(self, value: T) -> List[T]:
+        """The values of all ranks, in their order, on every rank."""
+        return [value]
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace each of these tensors, of one dtype and on the host, by its mean over all ranks."""
 
     def send_to_rank0(self, text: str) -> None:
         """Send the text of a bad image to rank 0."""
@@ -122,15 +129,24 @@ class ProcessGroup(Ranks):
     def all_reduce(
         self, metrics: Optional[Metrics], texts: List[List[str]]
     ) -> Tuple[Optional[Metrics], List[List[str]]]:
-        gathered: List[Any] = [None] * self.size
-        dist.all_gather_object(gathered, (metrics.to_state() if metrics is not None else None, texts))
-        states, lists = zip(*gathered)
+        states, lists = zip(*self.gather((metrics.to_state() if metrics is not None else None, texts)))
         if None in states:
             return None, texts
         total, *others = map(Metrics.from_state, states)
         for other in others:
             total.merge(other)
         return total, [sorted(set().union(*same)) for same in zip(*lists)]
+
+    def gather(self, value: T) -> List[T]:
+        gathered: List[Any] = [None] * self.size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, mean in zip(tensors, (flat / self.size).split([tensor.numel() for tensor in tensors])):
+            tensor.copy_(mean.view_as(tensor))
 
     def send_to_rank0(self, text: str) -> None:
         self._store.set(f"text-{self._store.add('texts', 1)}", text)
@@ -220,8 +236,8 @@ class ProcessGroup(Ranks):
             " more time with --timeout SECONDS"
         )
 
-    def leave(self) -> NoReturn:
-        """Wait for all ranks and end the process with status 0.
+    def leave(self, status: int = 0) -> NoReturn:
+        """Wait for all ranks, which end with the same status, and end the process.
 
         It ends at once, without Python's clean-up: a rank that failed after another had ended could not be restarted,
         because the ended one would not rejoin.
@@ -229,7 +245,7 @@ class ProcessGroup(Ranks):
         sys.stdout.flush()
         sys.stderr.flush()
         dist.barrier(self._monitor)
-        os._exit(0)
+        os._exit(status)
 
 
 def lost_connection(error: BaseException) -> bool:

@@ -62,8 +62,12 @@ def _run_one_of_several(mode: Mode, config: RunConfig, process: ProcessEnvironme
         device = open_device(config.device, config.deterministic, process.local_rank, process.size, config.npu)
         config = _with_share_of_cores(config, device, process)
         group = ProcessGroup(process, device, config.timeout)
-        mode(config, device, group, interrupts)
-        group.leave()
+        status = 0
+        try:
+            mode(config, device, group, interrupts)
+        except SystemExit as ended:  # on every rank: none may end before rank 0 has written its files
+            status = int(ended.code or 0)
+        group.leave(status)
     except UsageError as error:
         if group is not None and not group.report(str(error)):
             raise SystemExit(2) from error  # another rank has reported its error

@@ -13,11 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from shared.port_check.exchange import exchange_checks
 from shared.port_check.findings import Check, verdict
 from shared.port_check.losses import ROUNDED_RUNS, loss_checks
 from shared.port_check.report import Comparison, error_by_depth
 from shared.port_check.trace import Trace
 from shared.recipes.imagenet import ImageNetRecipe
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.port_check.checks import Problem, layer_checks, update_checks, weight_checks
 from torch_imagenet.port_check.compiled import GRADIENT
@@ -26,8 +28,12 @@ from torch_imagenet.port_check.trajectory import Trajectory
 from torch_imagenet.port_check.whole_gradients import deviations, gradient_checks
 
 
-def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> Comparison:
-    """Compare a trace with the step that `network`, with the weights from before it, takes by the recipe."""
+def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace, ranks: Ranks = ALONE) -> Comparison:
+    """Compare a trace with the step that `network`, with the weights from before it, takes by the recipe.
+
+    Each of several `ranks` calls it with its own trace of the step that they have taken together. The trace of one of
+    them alone is compared as far as the others are not needed: without their exchange, and with one loss, its own.
+    """
     reference = copy.deepcopy(network).double().train()
     images, magnitude = normalised(trace, recipe.network)
     labels = tensor(trace.tensors["labels"], torch.int64)
@@ -40,17 +46,21 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace) -> C
         return documented_optimizer(recipe, named)
 
     problem = Problem(reference, images, magnitude, lambda outputs: loss(outputs) * scale)
-    checks: List[Check] = [*weight_checks(reference, trace), *layer_checks(problem, trace), *update_checks(trace, make)]
-    side = [float(value) for value in trace.tensors["losses"]]
+    checks: List[Check] = [*weight_checks(reference, trace), *layer_checks(problem, trace)]
+    if ranks.size > 1:
+        checks += exchange_checks(trace, ranks.gather)
+    checks += update_checks(trace, make)
+    alone = ranks.size == 1 and "loss" in trace.tensors
+    side = [float(value) for value in (trace.tensors["loss"][None] if alone else trace.tensors["losses"])]
     compiled = bool(trace.named(GRADIENT))
-    exact = Trajectory(copy.deepcopy(reference), keep_gradients=compiled)
+    exact = Trajectory(copy.deepcopy(reference), ranks=ranks, keep_gradients=compiled)
     exact.run(images, loss, make, len(side))
     dtypes, products = {call.name: call.dtype for call in trace.calls}, trace.float32_products
 
     def rounded(number: int) -> Trajectory:
         """A rounded run; in another order of the images, sums over the batch are rounded otherwise."""
         order = torch.arange(len(labels)).roll(number)
-        run = Trajectory(copy.deepcopy(reference).float(), dtypes, products, compiled)
+        run = Trajectory(copy.deepcopy(reference).float(), dtypes, products, ranks, compiled)
         run.run(images[order], partial(documented_loss, recipe, labels=labels[order]), make, len(side))
         return run
 
@@ -90,11 +100,16 @@ def documented_loss(recipe: ImageNetRecipe, outputs: Any, labels: torch.Tensor) 
 
 
 def documented_optimizer(recipe: ImageNetRecipe, named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD with momentum. Where the gradients are there already and the recipe clips their norm, they are clipped."""
+    """SGD with momentum. Where the recipe clips the norm of the gradients, they are clipped at the start of a step."""
     groups: List[Dict[str, Any]] = [
         {"params": [weight], "weight_decay": recipe.weight_decay if recipe.decayed == "all" or weight.ndim > 1 else 0.0}
         for weight in named.values()
     ]
-    if recipe.clip_norm is not None and all(weight.grad is not None for weight in named.values()):
-        torch.nn.utils.clip_grad_norm_(list(named.values()), recipe.clip_norm)
-    return torch.optim.SGD(groups, lr=recipe.largest_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+    made = torch.optim.SGD(groups, lr=recipe.largest_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+    def clip(*step: Any) -> None:
+        if recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(list(named.values()), recipe.clip_norm)
+
+    made.register_step_pre_hook(clip)
+    return made

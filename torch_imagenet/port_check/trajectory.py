@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from shared.port_check.rounding import DROPPED_BITS
+from torch_imagenet.distributed.process_group import ALONE, Ranks
+from torch_imagenet.port_check import replay
 from torch_imagenet.port_check.leaves import DTYPES, hooked, products
-from torch_imagenet.port_check.replay import gradients
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
 Loss = Callable[[Any], torch.Tensor]
@@ -41,7 +42,8 @@ class Trajectory:
     """Training steps of a network on one batch, on the CPU: the loss of each, and every layer's values of the first.
 
     With `dtypes`, by layer, the result of each layer is rounded to its dtype, and so is its gradient. With
-    `float32_products` of a device, the inputs of layers that multiply are rounded as it rounds them.
+    `float32_products` of a device, the inputs of layers that multiply are rounded as it rounds them. Each of
+    several `ranks` has its own batch; losses and gradients are the means over all, the layers' values its own.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Trajectory:
         network: nn.Module,
         dtypes: Optional[Mapping[str, str]] = None,
         float32_products: Optional[Mapping[str, str]] = None,
+        ranks: Ranks = ALONE,
         keep_gradients: bool = False,
     ) -> None:
-        self._network, self._keep_gradients = network, keep_gradients
+        self._network, self._ranks, self._keep_gradients = network, ranks, keep_gradients
         self._dtypes, self._products = dtypes or {}, float32_products or {}
         self._counts: Dict[str, int] = {}
         self.losses: List[float] = []
@@ -68,9 +71,12 @@ class Trajectory:
             with hooked(self._network, partial(self._after, step == 0), self._before):
                 value = loss(self._network(images.to(dtype)))
                 value.backward()
-            self.losses.append(float(value.detach()))
+            gradients = [weight.grad for weight in self._network.parameters() if weight.grad is not None]
+            mean = value.detach().clone()
+            self._ranks.average([mean, *gradients])
+            self.losses.append(float(mean))
             if step == 0 and self._keep_gradients:
-                self.gradients = {name: value.copy() for name, value in gradients(self._network).items()}
+                self.gradients = {name: value.copy() for name, value in replay.gradients(self._network).items()}
             update.step()
 
     def _before(self, name: str, layer: nn.Module, inputs: Tuple[Any, ...]) -> Tuple[Any, ...]:

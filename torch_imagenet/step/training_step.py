@@ -103,7 +103,7 @@ class TrainingStep(Step):
             position = step_in_epoch * self._recipe.accumulate + number
             with self._replicas.exchange(now=number == len(batches) - 1):
                 values.append(self._backward(batch, len(batch.labels) / images, epoch, position))
-        result = self._replicas.reduced(values[0] if len(values) == 1 else torch.stack(values).sum(dim=0))
+        result = self._agreed(values[0] if len(values) == 1 else torch.stack(values).sum(dim=0))
         self.weights.take_gradients()
         self.loss_scale.unscale_(self.optimizer)
         if self._recipe.clip_norm is not None:
@@ -116,6 +116,10 @@ class TrainingStep(Step):
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
         self.average.update()
         return result
+
+    def _agreed(self, values: torch.Tensor) -> torch.Tensor:
+        """The values over all devices. Gradients are averaged before it, running statistics by it."""
+        return self._replicas.reduced(values)
 
     def _backward(self, batch: Batch, share: float, epoch: int, position: int) -> torch.Tensor:
         """Gradients of `share` times the batch's mean loss; float32 [4]: that loss and the counts of `run`."""

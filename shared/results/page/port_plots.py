@@ -13,7 +13,7 @@ LEAST = 1e-3  # times rounding; smaller errors are not drawn
 _THIN = {"linewidth": 0.9, "alpha": 0.75}  # what rounding alone does
 _PANELS = (  # of the tolerance: title, stages
     ("forward, statistics", ("weights", "forward", "statistics")),
-    ("backward, update", ("backward", "update")),
+    ("backward, update", ("backward", "exchange", "update")),
 )
 
 

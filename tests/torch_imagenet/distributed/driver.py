@@ -5,6 +5,7 @@
 
 RANKS_DRIVER_PLAIN=1: without batch normalisation, which is each device's own, so that two ranks compute what one does.
 RANKS_DRIVER_SIZES=1,7: the mode evaluate is run at each of these batch sizes, into the folders size-1, size-7.
+RANKS_DRIVER_FAULTS=1: the mode check-port is run with each fault of `rank_faults`, into folders of their names.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from torch import nn
 
+from tests.torch_imagenet.port_check import rank_faults
 from tests.torch_imagenet.small_network import create_small
-from torch_imagenet import evaluation
+from torch_imagenet import check_port, evaluation
 from torch_imagenet.main import main
 from torch_imagenet.networks import spec
 
-_EVALUATE = evaluation.evaluate  # a rank is forked from a launcher that has already put another in its place
+# A rank is forked from a launcher that has already put others in their places.
+_EVALUATE, _CHECK_PORT = evaluation.evaluate, check_port.check_port
 
 
 def create(name, num_classes, dropout, drop_path, **options):
@@ -51,6 +54,8 @@ def run() -> int:
     spec.create = create
     if os.environ.get("RANKS_DRIVER_SIZES"):
         evaluation.evaluate = at_each_size(_EVALUATE, os.environ["RANKS_DRIVER_SIZES"].split(","))
+    if os.environ.get("RANKS_DRIVER_FAULTS"):
+        check_port.check_port = rank_faults.with_each(_CHECK_PORT)
     return main()
 
 

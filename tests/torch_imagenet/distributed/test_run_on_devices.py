@@ -37,6 +37,12 @@ def _refused(capsys, *words):
     ("words", "message"),
     [
         (("profile", "--num-devices", "2"), "error: the mode profile looks at one device; leave"),
+        (
+            ("check-port", "--device", "cpu", "--num-devices", "2", "--sync-bn"),
+            "error: check-port compares the layers of",
+        ),
+        (("check-port", "--device", "cpu", "--num-devices", "2", "--compile"), "error: check-port compares compiled"),
+        (("check-port", "--device", "cpu", "--num-devices", "2", "--max-restarts", "1"), "error: check-port ends with"),
         (("train", "--distributed", "--device", "cpu"), "error: --distributed on the CPU needs a number of processes;"),
         (("train", "--sync-bn", "--device", "cpu"), "error: --sync-bn is for several devices; add --distributed"),
         (
@@ -139,6 +145,12 @@ def test_a_killed_rank_is_named_with_its_number_among_all():
         launch._explain(failures, CONFIG)
 
 
+def test_a_mode_without_restarts_does_not_advise_one():
+    config = dataclasses.replace(CONFIG, mode="check-port")
+    with pytest.raises(UsageError, match=r"SIGSEGV; start it again$"):
+        launch._explain([_failure(0, -11, 1)], config)
+
+
 def test_ranks_that_were_stopped_end_as_stopped():
     with pytest.raises(SystemExit) as ended:
         launch._explain([_failure(0, 143, 2), _failure(1, -15, 1)], CONFIG)
@@ -159,6 +171,10 @@ def test_one_process_alone_needs_nobody():
     assert ALONE.is_first
     assert ALONE.broadcast_result(lambda: 7) == 7
     ALONE.require_equal("data set", "x")
+    assert ALONE.gather(7) == [7]
+    alone = torch.ones(2)
+    ALONE.average([alone])
+    assert alone.tolist() == [1, 1]
     assert ALONE.all_reduce(None, [["a"]]) == (None, [["a"]])
     assert ALONE.receive() == []
     assert ALONE.agreed_stop(0) is None
