@@ -20,7 +20,7 @@ from shared.text import of_system
 from tf_seresnet import devices
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
-from tf_seresnet.run import checkpoints
+from tf_seresnet.run import checkpoints, old_run
 from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
 
@@ -72,6 +72,8 @@ class RunSetup:
             raise UsageError(
                 f"a batch of {recipe.batch_size}{several} is larger than the training set; lower --batch-size"
             )
+        if is_training and config.resume is not None and found is not None and found.state is None:
+            return dataclasses.replace(setup, checkpoint=found._replace(state=old_run.state(setup, found)))
         return setup
 
     @property

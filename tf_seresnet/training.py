@@ -21,7 +21,7 @@ from shared.system.signals import Interrupts
 from tf_seresnet import evaluation
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
-from tf_seresnet.run import checkpoints, description, log_lines
+from tf_seresnet.run import checkpoints, description, log_lines, old_run
 from tf_seresnet.run_setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference
@@ -112,7 +112,9 @@ def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
     found, classes = setup.checkpoint, setup.classes
     if found is None:
         return
-    if setup.resumed_state:
+    if setup.resumed_state and "old_log" in setup.resumed_state:
+        lines = [*found.notes, *old_run.restore(session, setup, found.moved_with(setup.config.output_dir))]
+    elif setup.resumed_state:
         checkpoints.restore(session, found, checkpoints.saved_variables())
         lines = [*found.notes, f"resumed: {found.prefix} at step {setup.resumed_state['progress']['step']}"]
     else:

@@ -68,7 +68,11 @@ class SyntheticStep:
     def line(self) -> str:
         """For the log."""
         recipe, layout = self.setup.recipe, self.setup.memory_format.replace("_", " ")
-        return f"network: {self.setup.spec.text()}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+        network, sizes = (
+            description.inputs_text(self.setup),
+            f"batch {recipe.batch_size}, image size {recipe.image_size}",
+        )
+        return f"network: {network}, {sizes}, {layout}"
 
     def open_run(self) -> ContextManager[Tuple[Path, RunLog]]:
         """See `description.open_run`."""

@@ -210,4 +210,4 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
 def _line(setup: TrainingSetup) -> str:
     recipe, layout = setup.recipe, setup.memory_format.replace("_", " ")
     sizes = f"batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
-    return f"network: {setup.spec.text()}, {sizes}, learning rate {recipe.largest_rate:g}"
+    return f"network: {description.inputs_text(setup)}, {sizes}, learning rate {recipe.largest_rate:g}"

@@ -160,7 +160,7 @@ def prepare(
 ) -> Tuple[RunSetup, Match]:
     """What runs, and which outputs are the images' classes. Raises UsageError if the weights do not fit the images."""
     weights = weights or _weights(config)
-    state = weights.state
+    config, state = weights.settle(config), weights.state
     data = load_data(config, state)
     recipe = evaluated_recipe(config, state, data)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says

@@ -11,7 +11,7 @@ from shared import recipes
 from shared.cli import old_command
 from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
-from shared.recipes.imagenet import DECAYED, SMOOTHING
+from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
 from shared.system.paths import expanded
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
@@ -20,6 +20,7 @@ from torch_imagenet.networks.registry import NETWORKS
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
+FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-port", "check-data", "summary")
 
 
@@ -35,6 +36,7 @@ class RunConfig(CommonConfig):
     drop_path: Optional[float]
     auxiliary_weight: Optional[float]
     zero_pad: Optional[bool]
+    normalisation: Optional[str]
     # Training of this half.
     loss_scale: Optional[str]
     label_smoothing: Optional[float]
@@ -133,7 +135,10 @@ def _add_recipe(result: Parser) -> None:
     add("--drop-path", type=share, metavar="RATE", help="of the deepest block; rises with depth")
     add("--auxiliary-weight", "--aux-weight", type=amount, metavar="W", help="PNASNet's second head; 0 is off")
     add("--use_aux", dest="auxiliary_weight", action="store_const", const=0.4, help="the documented weight, 0.4")
-    add("--no-zero-pad", dest="zero_pad", action="store_const", const=False, help="PNASNet as ported, without padding")
+    add("--zero-pad", action="store_const", const=True, help="PNASNet as published, with zero padding")
+    add("--no-zero-pad", dest="zero_pad", action="store_const", const=False, help="PNASNet as documented, without it")
+    normalisations = "of the inputs: " + ", ".join(NORMALISATIONS) + " (default: the network's own; none: 0 to 1)"
+    add("--normalisation", "--normalization", type=one_of(*NORMALISATIONS), metavar="NAME", help=normalisations)
 
     add = result.add_argument_group("training of this half: each overrides a field of the recipe").add_argument
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")

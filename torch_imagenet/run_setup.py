@@ -20,7 +20,7 @@ from torch_imagenet.distributed import data_parallel
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.networks.cost import roofline_seconds
-from torch_imagenet.networks.registry import NETWORKS
+from torch_imagenet.networks.registry import mean_and_std
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import recipe as recipes
@@ -57,9 +57,12 @@ class RunSetup:
         return self.device.memory_format(self.spec.name, self.config.memory_format)
 
     def normalisation(self) -> Normalisation:
-        """The network's documented mean and deviation, applied on the device."""
-        values, channels_last = NETWORKS[self.spec.name], self.memory_format == "channels_last"
-        return Normalisation(values.mean, values.std, self.device.torch_device, self.precision.weights, channels_last)
+        """The recipe's mean and deviation, applied on the device."""
+        (mean, std), channels_last = (
+            mean_and_std(self.spec.name, self.recipe.normalisation),
+            self.memory_format == "channels_last",
+        )
+        return Normalisation(mean, std, self.device.torch_device, self.precision.weights, channels_last)
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,16 @@ class TrainingSetup(RunSetup):
     data: Data
     plan: Plan
     least_batch: int  # images without which a batch cannot be trained on
-    state: Optional[Dict[str, Any]]  # of the checkpoint that is resumed
+    state: Optional[Dict[str, Any]]  # of the run that is resumed
 
     @classmethod
     def from_config(
         cls, config: RunConfig, device: Device, ranks: Ranks, found: Optional[Found], weights: Optional[FoundWeights]
     ) -> TrainingSetup:
-        """Of a run that resumes `found`, or starts from `weights` or nothing. Raises UsageError if they do not fit."""
+        """Of a run that resumes `found`, goes on from `weights` of an original port, or starts from these or nothing.
+
+        Raises UsageError if they do not fit.
+        """
         state = found.state if found else None
         if config.sync_bn:
             data_parallel.check_synchronised_statistics(device)
@@ -104,7 +110,8 @@ class TrainingSetup(RunSetup):
         least = 1  # no batch is shorter than the others
         if recipe.batch_size == 1 or config.on_bad_image == "skip":
             least = least_batch(spec, recipe, config.sync_bn and device.count > 1)
-        return cls(config, device, ranks, recipe, spec, precision(recipe.precision), data, plan, least, state)
+        setup = cls(config, device, ranks, recipe, spec, precision(recipe.precision), data, plan, least, state)
+        return setup if weights is None or weights.run is None else weights.run.continued(setup)
 
 
 def check(config: RunConfig, device: Device) -> None:

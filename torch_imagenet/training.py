@@ -26,6 +26,7 @@ from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run_setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
+from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.source import FoundWeights
 
 
@@ -64,7 +65,8 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
                 log.lines(form.evaluation(metrics, run))
                 best = run.end_epoch(metrics)
                 if config.original_names and ranks.is_first:
-                    also = partial(checkpoints.save_with_original_names, folder, setup, step, run.progress, best)
+                    state = {**constant, **run.state(), "bad_images": sorted(bad.known)}
+                    also = partial(checkpoints.save_with_original_names, folder, state, step, best)
                     with run.clock.paused():
                         disk_errors.optional(also, folder, log)
             if ranks.is_first:
@@ -131,7 +133,11 @@ def _training_step(
     if weights is not None:
         head = source.head(weights, setup.data.classes, setup.config)
         origin = source.load(weights, network, setup.spec, head) if setup.ranks.is_first else []
+    old = weights.run if weights is not None and setup.ranks.is_first else None
+    loaded = {name: value.clone() for name, value in network.state_dict().items()} if old else {}
     step = TrainingStep(network, setup)
+    if old:
+        origin += old.load(step, loaded, setup)
     if found and setup.ranks.is_first:
         checkpoints.load_training(step, found.folder)
         origin = [*found.notes, f"resumed: {found.folder} at step {found.state['progress']['step']}"]
@@ -146,7 +152,8 @@ def _record(
     folder = run.folder
     assert folder is not None
     model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
-    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names), model)
+    form = Form.of_recipe(setup.recipe.to_json())
+    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names, form), model)
     record = description.build_record(
         setup,
         step.network,

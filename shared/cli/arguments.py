@@ -265,7 +265,8 @@ def _add_training(group: Any) -> None:
 def _add_files(group: Any, print_freq: int) -> None:
     add = group.add_argument
     add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
-    add("--resume", type=on_disk, metavar="PATH", help="continue exactly from a checkpoint or the folder of a run")
+    resumed = "continue a run exactly, from its folder or a checkpoint, or an old port's from its checkpoint"
+    add("--resume", type=on_disk, metavar="PATH", help=resumed)
     weights = "weights: a checkpoint or the folder of a run"
     add("--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help=weights)
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")

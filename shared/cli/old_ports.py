@@ -69,10 +69,10 @@ SENET154 = Port(
     "SENet154",
     "torch_imagenet",
     # Period 30 and factor 0.1 are documented; the program has the two swapped.
-    "--network senet154 --recipe senet154_step --epochs 100 --batch-size 256 --learning-rate 0.6 --label-smoothing 0"
-    " --workers 8",
+    "--network senet154 --recipe senet154_step_as_run --epochs 100 --batch-size 256 --learning-rate 0.6"
+    " --label-smoothing 0 --workers 8",
     (
-        OldOption(("--scheduler", "--lr-scheduler"), "one", "--recipe senet154_{}"),
+        OldOption(("--scheduler", "--lr-scheduler"), "one", "--recipe senet154_{}_as_run"),
         _same("--device"),
         _same("--local_rank --local-rank"),
         _same("--distributed", ""),
@@ -84,6 +84,7 @@ SENET154 = Port(
         _same("--eval-from-local --evaluate-from-local", ""),
         OldOption(("--evaluate-model-path",), "one", "--checkpoint {}"),
         _refused("--eval-from-url", _DOWNLOAD, ""),
+        _no("--loss-scale", f"{_NEVER_READ}: it is dynamic"),
         _no("--save-freq", "every epoch is saved"),
         _no("--lr-cosine-t-max", "a cosine ends with the epochs"),
     ),
@@ -131,9 +132,9 @@ _MIXING = "--mixup ALPHA and --cutmix ALPHA work here without --port; the old pr
 PNASNET = Port(
     "PNASNet",
     "torch_imagenet",
-    "--network pnasnet5large --recipe pnasnet5large_8p --no-zero-pad --epochs 100 --batch-size 256 --eval-batch-size"
-    " 200 --learning-rate 0.1 --weight-decay 1e-4 --warm-up-epochs 5 --auxiliary-weight 0 --label-smoothing 0"
-    " --drop-path 0 --workers 4",
+    "--network pnasnet5large --recipe pnasnet5large_8p_as_run --no-zero-pad --normalisation none --epochs 100"
+    " --batch-size 256 --eval-batch-size 200 --learning-rate 0.1 --weight-decay 1e-4 --warm-up-epochs 5"
+    " --auxiliary-weight 0 --workers 4",
     (
         _same("--device"),
         _same("--checkpoint -c"),

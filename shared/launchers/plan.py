@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from shared import recipes
+from shared.checkpoint.folder import holds_one
 from shared.cli.arguments import Parser, number, one_of
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
@@ -91,10 +92,11 @@ def make_plan(folder: Path, parser: Parser, name: str, argv: Sequence[str]) -> P
 
 def _first_line(half: str, name: str, own: Any, recipe: Optional[str]) -> List[str]:
     """Which network was chosen, and how another is: three of the originals have launchers of the same names."""
-    networks = list(LAUNCHERS[half][name].networks)
+    launcher = LAUNCHERS[half][name]
+    networks = list(launcher.networks)
     if len(networks) == 1:
         return []
-    if own.resume is not None and own.network is None:
+    if own.resume is not None and own.network is None and not _is_old_file(launcher, own):
         return [f"network: that of {own.resume}"]
     chosen, how = own.network or networks[0], "by --network" if own.network else "the default"
     if recipe is not None:
@@ -129,7 +131,7 @@ def launcher_parser(half: str, name: str) -> Parser:
         weights = "the weights; a run's folder or a file"
         add("--resume", "--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help=weights)
     else:
-        add("--resume", type=on_disk, metavar="PATH", help="continue the run in this folder exactly")
+        add("--resume", type=on_disk, metavar="PATH", help="continue the run in this folder, or of an old file")
     if launcher.several_machines:
         add("--nnodes", default=1, help="machines (default: 1)", **count)
         rank = "number of this machine, from 0 (default: 0)"
@@ -140,11 +142,20 @@ def launcher_parser(half: str, name: str) -> Parser:
 
 
 def _documented(launcher: Launcher, own: Any) -> List[str]:
-    """The documented options, which the rest of the command line overrides; with --resume the checkpoint has them."""
+    """The documented options, which the rest of the command line overrides; a run that is resumed has them itself."""
+    documented = launcher.networks[own.network or next(iter(launcher.networks))].split()
     if own.resume is None:
-        return launcher.networks[own.network or next(iter(launcher.networks))].split()
+        return documented
+    if _is_old_file(launcher, own):
+        return [*documented, "--resume", own.resume]
     source = ["--checkpoint" if launcher.needs_checkpoint else "--resume", own.resume]
     return [*source, *(["--network", own.network] if own.network else [])]
+
+
+def _is_old_file(launcher: Launcher, own: Any) -> bool:
+    """Whether a training goes on from an old port's file, which does not say what was trained."""
+    path = own.resume
+    return path is not None and not launcher.needs_checkpoint and os.path.isfile(path) and not holds_one(path)
 
 
 def _distributed(own: Any) -> List[str]:

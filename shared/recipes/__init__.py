@@ -1,7 +1,8 @@
 """The documented rows as frozen, typed recipes. `--recipe NAME` selects one; options override its fields.
 
 Each recipe is a function whose docstring states the command, the hours and the documented result. Where an original's
-code does not do what its document says, the recipe follows the document, and the docstring names the difference.
+program does not do what its document says, the recipe follows the document, and one with the suffix `_as_run` the
+program.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 from typing import Callable, Dict, Mapping, Optional, Tuple
 
 from shared.errors import UsageError
-from shared.recipes import cifar10, imagenet
+from shared.recipes import as_run, cifar10, imagenet
 from shared.recipes.base import Recipe
 from shared.text import nearest
 
 _BY_HALF: Dict[str, Mapping[str, Callable[[], Recipe]]] = {
     "tf_seresnet": cifar10.RECIPES,
-    "torch_imagenet": imagenet.RECIPES,
+    "torch_imagenet": {**imagenet.RECIPES, **as_run.RECIPES},
 }
-_ALL: Dict[str, Callable[[], Recipe]] = {**cifar10.RECIPES, **imagenet.RECIPES}
+_ALL: Dict[str, Callable[[], Recipe]] = {name: make for half in _BY_HALF.values() for name, make in half.items()}
 
 
 def names(half: Optional[str] = None) -> Tuple[str, ...]:

@@ -104,6 +104,12 @@ class Recipe:
 def contradiction(option: str, value: Any, trained: Any) -> UsageError:
     """The error for an option, by its name in the namespace, that contradicts the resumed run."""
     return UsageError(
-        f"--{option.replace('_', '-')} {value} contradicts the run that is resumed, which has {trained}; leave it out,"
+        f"{as_typed(option, value)} contradicts the run that is resumed, which has {trained}; leave it out,"
         " or start a new run from its weights with --checkpoint"
     )
+
+
+def as_typed(option: str, value: Any) -> str:
+    """An option, by its name in the namespace, with its value as the command line has it."""
+    name = option.replace("_", "-")
+    return f"--{name} {value}" if not isinstance(value, bool) else f"--{name}" if value else f"--no-{name}"

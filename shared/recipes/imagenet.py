@@ -1,16 +1,20 @@
-"""The documented rows of the ImageNet half, SENet154, SE-ResNet-50 and PNASNet-5-Large, and two recipes of ours."""
+"""The documented rows of the ImageNet half, SENet154, SE-ResNet-50 and PNASNet-5-Large, and two recipes of ours.
+
+What the originals' programs did instead of what their documents say is in `shared.recipes.as_run`.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from shared.recipes.base import Recipe
 from shared.schedules import Schedule
 
 SMOOTHING = ("uniform", "others")
 DECAYED = ("all", "weights")
+NORMALISATIONS = ("own", "imagenet", "inception", "none")
 LARGEST_MAGNITUDE = 30  # of RandAugment: torchvision's has 31 steps, from 0
 
 
@@ -24,6 +28,7 @@ class ImageNetRecipe(Recipe):
     image_size: int = 224  # pixels per side
     crop_scale: Tuple[float, float] = (0.08, 1.0)  # share of the image's area that a training crop covers
     flip: bool = True
+    normalisation: str = "own"  # the network's own, another one by name, or none: inputs from 0 to 1
     randaugment: Tuple[int, ...] = ()  # number of operations and their magnitude; () is none
     mixup: float = 0.0  # alpha of its beta distribution; 0 is off
     cutmix: float = 0.0
@@ -31,7 +36,7 @@ class ImageNetRecipe(Recipe):
     label_smoothing: float = 0.0
     smoothing: str = "uniform"  # over all classes (uniform) or all but the label (others)
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0: no such head
-    zero_pad: bool = True  # PNASNet: upstream's padding; False is the port's network
+    zero_pad: bool = True  # PNASNet: upstream's padding; False is the document's network
     dropout: Optional[float] = None  # before the head; None is the network's own
     drop_path: float = 0.0
     clip_norm: Optional[float] = None  # of all gradients together
@@ -53,6 +58,7 @@ class ImageNetRecipe(Recipe):
                 not self.randaugment or randaugment,
                 f"at least one operation and a magnitude of 0 to {LARGEST_MAGNITUDE}, as in 2,9",
             ),
+            "normalisation": (self.normalisation in NORMALISATIONS, f"one of {', '.join(NORMALISATIONS)}"),
             "mixup": (self.mixup >= 0, "an alpha of 0 (off) or more"),
             "cutmix": (self.cutmix >= 0, "an alpha of 0 (off) or more"),
             "decayed": (self.decayed in DECAYED, f"one of {', '.join(DECAYED)}"),
@@ -152,12 +158,13 @@ def pnasnet5large_8p() -> ImageNetRecipe:
     Hours:      not documented
     Documented: 78.842 % (torch 1.5), 79.625 % (torch 1.8), both at 353 images/s (8 NPU)
 
-    The original normalises nothing, and its label smoothing and drop-path have no effect; here all three work. Its
-    network leaves out upstream's zero padding: --no-zero-pad.
+    In the document: no zero padding, rate 0.4 on an NPU and 0.32 on a GPU (which every other device has here too).
+    It is silent about normalisation, which is Cadene's here, and about label smoothing and drop-path, which are what
+    the program asks for; there these three have no effect: pnasnet5large_8p_as_run.
     """
     schedule = Schedule("cosine", 0.4, 90)
     recipe = ImageNetRecipe("pnasnet5large_8p", "pnasnet5large", 90, 32, schedule, devices=8, image_size=331)
-    recipe = recipe.override(weight_decay=4e-5, loss_scale="dynamic")
+    recipe = recipe.override(weight_decay=4e-5, loss_scale="dynamic", zero_pad=False)
     return recipe.override(label_smoothing=0.1, auxiliary_weight=0.4, drop_path=0.4)
 
 
@@ -171,6 +178,9 @@ def pnasnet5large_1p() -> ImageNetRecipe:
     return pnasnet5large_8p().override(name="pnasnet5large_1p", epochs=1, steps_per_epoch=1000, devices=1)
 
 
+_EPOCH_90_OF_91 = 0.5 * (1 + math.cos(math.pi * 90 / 91))  # the cosine's share of the first rate
+
+
 def pnasnet5large_finetune() -> ImageNetRecipe:
     """1,000 more steps at the rate that the 90 epochs end with.
 
@@ -180,7 +190,7 @@ def pnasnet5large_finetune() -> ImageNetRecipe:
 
     The original continues its run as epoch 90 of 91 and keeps the head; here a head of the same classes is kept too.
     """
-    schedule = Schedule("step", 0.2 * (1 + math.cos(math.pi * 90 / 91)), 1)
+    schedule = Schedule("step", 0.4 * _EPOCH_90_OF_91, 1)
     return pnasnet5large_1p().override(name="pnasnet5large_finetune", schedule=schedule, loss_scale="32")
 
 
@@ -215,6 +225,16 @@ _OTHERS = (se_resnet50_8p, se_resnet50_1p, pnasnet5large_8p, pnasnet5large_1p, p
 RECIPES: Dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe for recipe in (*_SENET154, *_OTHERS, imagenet_sample, imagenet_finetune)
 }
+# A recipe is that of the device which the ports were made for, the NPU. What a document, or a program, has on a GPU
+# instead, and so what every other device gets here:
+_ELSEWHERE: Dict[str, Dict[str, Any]] = {
+    "pnasnet5large_8p": {"learning_rate": 0.32},
+    "pnasnet5large_1p": {"learning_rate": 0.32},
+    "pnasnet5large_finetune": {"learning_rate": 0.32 * _EPOCH_90_OF_91},
+    "senet154_step_as_run": {"smoothing": "uniform"},
+    "senet154_cosine_as_run": {"smoothing": "uniform"},
+}
+DEFAULT_NETWORK = "se_resnet50"
 DEFAULTS = {
     "senet154": "senet154_1p",
     "se_resnet50": "se_resnet50_1p",
@@ -223,3 +243,16 @@ DEFAULTS = {
 }
 GENERAL = ("imagenet_sample", "imagenet_finetune")  # for any network
 SMALL = ("imagenet_sample",)  # those with their own image size instead of the network's
+
+
+def elsewhere(recipe: ImageNetRecipe) -> ImageNetRecipe:
+    """What this recipe, with its own values, is on another device than the NPU."""
+    return recipe.override(**_ELSEWHERE.get(recipe.name, {}))
+
+
+def rate_by_device(recipe: ImageNetRecipe) -> str:
+    """For the log, behind the learning rate of a run: both rates where the recipe's depends on the device, else ""."""
+    other = _ELSEWHERE.get(recipe.name, {}).get("learning_rate")
+    if other is None:
+        return ""
+    return f" (documented: {other:g} on a GPU, {RECIPES[recipe.name]().schedule.base:g} on an NPU)"

@@ -57,8 +57,10 @@ _CIFAR = "SENet-Tensorflow"  # the title of the document
 # What a footnote begins with, where it is not of the document.
 _LATER = "Read from a later state of the original's program, not from its document: "
 _SENET154_NOTES: Tuple[str, ...] = (
-    _LATER + "the batch size, and that an accuracy is of one device's share, 6,250 of the 50,000 validation images, "
-    "because the ranks are never added up.",
+    "In the document: that label smoothing is required, and a loss scale of 128. "
+    + _LATER
+    + "the batch size, and that an accuracy is of one device's share, 6,250 of the 50,000 validation images, because "
+    "the ranks are never added up. As that program ran: senet154_cosine_as_run, senet154_step_as_run.",
 )
 _STEPPED_NOTE = _LATER + "it cannot run a step schedule, because period and factor are swapped."
 _SENET154_LATER_NOTE = "A later edition of the document has one row only: cosine, 80.564 / 94.428 at 1022.920 images/s."
@@ -69,10 +71,11 @@ _SE_RESNET50_NOTES = (
 )
 _COMPETITOR_NOTES = ("The document lists the row of a competitor's device (竞品V) and leaves its numbers blank.",)
 _PNASNET_NOTES = (
-    "In the document: the rate of 0.4 and no zero padding. "
+    "In the document: the rate of 0.4 (0.32 on a GPU) and no zero padding. "
     + _LATER
     + "the batch size, the cosine, that an accuracy is of 49,920 of the 50,000 validation images, because the "
-    "last 80 are dropped, that inputs are not normalised, and that label smoothing and drop-path have no effect.",
+    "last 80 are dropped, that inputs are not normalised, and that label smoothing and drop-path have no effect. As "
+    "that program ran: pnasnet5large_8p_as_run.",
 )
 _PNASNET_SHORT_NOTES = ("In the document: one epoch of 1,000 steps. It is a throughput, not an accuracy.",)
 _CIFAR_NOTE = (

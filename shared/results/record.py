@@ -86,6 +86,8 @@ _SHAPE: Dict[str, Any] = {
     "seed": COUNT,
     "schedule": TEXT,
     "image_size": COUNT,
+    "normalisation": TEXT,
+    "zero_pad": bool,
     "dataset": {
         "name": TEXT,
         "path": TEXT,

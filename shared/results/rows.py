@@ -8,6 +8,8 @@ import statistics
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from shared import recipes
+from shared.recipes.base import as_typed
+from shared.recipes.imagenet import ImageNetRecipe, elsewhere
 from shared.results.documented import ROWS, Row
 
 Record = Dict[str, Any]
@@ -113,13 +115,23 @@ def _settings(runs: Sequence[Record]) -> str:
 
 
 def _overridden(record: Record) -> List[str]:
-    """The run's schedule and image size, if they were not its recipe's."""
+    """The run's schedule, image size, normalisation and padding, if they were not its recipe's."""
     if record.get("recipe", "") not in recipes.names():
         return []
     recipe = recipes.get(record["recipe"])
     schedule, size = record.get("schedule"), record.get("image_size")
     parts = [schedule] if schedule not in (None, recipe.schedule.describe()) else []
-    return parts + ([f"{size} px"] if size not in (None, getattr(recipe, "image_size", None)) else [])
+    parts += [f"{size} px"] if size not in (None, getattr(recipe, "image_size", None)) else []
+    for name in ("normalisation", "zero_pad"):
+        own = getattr(recipe, name, None)
+        parts += [as_typed(name, record[name])[2:]] if record.get(name, own) != own else []
+    return parts
+
+
+def _elsewhere(record: Record) -> List[str]:
+    """As `_overridden`: the schedule that the run's recipe has on another device than an NPU."""
+    recipe = recipes.get(record["recipe"])
+    return [elsewhere(recipe).schedule.describe()] if isinstance(recipe, ImageNetRecipe) else []
 
 
 def _completes(record: Record, row: Row) -> bool:
@@ -131,7 +143,7 @@ def _completes(record: Record, row: Row) -> bool:
         and (_family(record), record.get("dataset", {}).get("name")) == (row.network, row.dataset)
         and record.get("variant", "port") == "port"
         and record.get("depth", 110) == 110
-        and not _overridden(record)
+        and _overridden(record) in ([], _elsewhere(record))
         and record.get("global_batch_size") == row.batch_size
         and record.get("epochs_completed", 0) >= (row.epochs or 0)
     )

@@ -292,8 +292,12 @@ class Run:
         if write is None or folder is None:
             return
         with self.clock.paused():
-            state = {"progress": dict(vars(self.progress)), "clock": self.clock.to_state()}
+            state = self.state()
             disk_errors.save_checkpoint(lambda: write(state, best), self.progress.step, self.log, folder, best, last)
+
+    def state(self) -> Dict[str, Any]:
+        """This run's part of the state of a checkpoint of now."""
+        return {"progress": dict(vars(self.progress)), "clock": self.clock.to_state()}
 
     # -- record ----------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,21 @@ def test_a_trace_of_another_machine_is_compared_on_its_weights_batch_and_recipe(
     assert first == second  # the same machine, weights and batch
 
 
+def test_a_trace_is_compared_by_its_own_recipe(
+    recorded: Path, run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it says that its inputs were not normalised, these would have had to be others."""
+    trace = read_trace(recorded / "a.trace")
+    trace.description["recipe"]["normalisation"] = "none"
+    write_trace(tmp_path / "b.trace", trace)
+    with pytest.raises(SystemExit) as ended:
+        run_in(tmp_path / "run", *OPTIONS, "--against", str(tmp_path / "b.trace"), mode="check-port")
+    assert ended.value.code == 3
+    said = capsys.readouterr().out
+    assert "inputs not normalised" in said
+    assert "differs: first in stem.0 input" in said
+
+
 def test_a_layer_that_went_wrong_there_is_named_here(
     recorded: Path, run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,9 +134,12 @@ RUNS = {
     "network": (
         "train",
         "--network pnasnet5large --recipe pnasnet5large_1p --num-classes 3 --dropout 0.1 --drop-path"
-        " 0.1 --auxiliary-weight 0.2 --no-zero-pad --precision O0",
+        " 0.1 --auxiliary-weight 0.2 --no-zero-pad --normalisation none --precision O0",
     ),
-    "documented spellings": ("train", "--network pnasnet5large --use_aux --wd-all --opt-level O0 --original-names"),
+    "documented spellings": (
+        "train",
+        "--network pnasnet5large --use_aux --zero-pad --wd-all --opt-level O0 --original-names",
+    ),
     "schedule, step": ("train", "--scheduler step --period 1 --factor 0.5 --epochs 2 --max-steps 7 --nowd-bn"),
     "schedule, piecewise": ("train", "--scheduler piecewise --milestones 1 --factors 0.5 --epochs 2 --max-steps 7"),
     "schedule, exponential": ("train", "--scheduler exponential --factor 0.9 --decayed weights"),

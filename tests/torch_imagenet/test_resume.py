@@ -86,6 +86,24 @@ def test_every_part_of_the_state_is_kept(options, run_in, tmp_path, monkeypatch)
     _same(stopped, whole)
 
 
+def test_a_file_with_an_originals_name_has_all_of_the_run(run_in, tmp_path, capsys):
+    """Weights and their average, masters, momentum, loss scale, progress: the rest of the run in another folder."""
+    options = [*RANDOM, "--precision", "O2", "--loss-scale", "dynamic", "--ema-decay", "0.9"]
+    whole = run_in(tmp_path / "whole", *options)
+    first = run_in(tmp_path / "first", *options, "--original-names", "--max-steps", "5")
+    file = tmp_path / "model_best.pth.tar"
+    os.rename(first.folder / file.name, file)  # it needs nothing beside it
+    rest = run_in(tmp_path / "rest", "--resume", str(file), "--print-freq", "2", plain=True)
+    assert (whole.status, first.status, rest.status) == (0, 0, 0)
+    assert f"resumed: {file} at step 5" in (rest.folder / "train.log").read_text()
+    events = whole.events()
+    assert [event for event in events if event.get("step", 0) > 5] == [one for one in rest.events() if one.get("step")]
+    (whole.folder / "events.jsonl").write_text((rest.folder / "events.jsonl").read_text())
+    _same(rest, whole)
+    assert run_in(tmp_path / "no", "--resume", str(file), "--learning-rate", "3", plain=True).status == 2
+    assert "--learning-rate 3.0 contradicts the run that is resumed" in capsys.readouterr().err
+
+
 def test_another_recipe_or_data_set_is_not_the_same_run(undisturbed, run_in, tmp_path, capsys):
     resume = ["--resume", str(undisturbed.folder)]
     assert run_in(tmp_path / "a", *resume, "--learning-rate", "0.3", plain=True).status == 2

@@ -59,7 +59,7 @@ def test_the_weights_are_in_torchs_usual_form(trained, tiny):
     state = torch.load(trained.folder / "model.pth", weights_only=True)
     SmallNetwork(tiny.classes, 0.0, 0.0).load_state_dict(state)
     best = torch.load(trained.folder / "model_best.pth.tar", weights_only=True)
-    assert set(best) == {"epoch", "arch", "state_dict", "best_acc1", "optimizer"}
+    assert set(best) == {"epoch", "arch", "state_dict", "best_acc1", "optimizer", "run"}
     assert best["arch"] == "se_resnet50"
     assert load_weights(SmallNetwork(tiny.classes, 0.0, 0.0), trained.folder / "model_best.pth.tar")
 
@@ -192,7 +192,8 @@ def test_a_second_run_in_the_same_folder_moves_the_first_aside(run_in, tmp_path)
         (["--num-classes", "1000"], "--num-classes 1000, but the data set has"),
         (["--batch-size", "1000"], "is larger than the training set"),
         (["--auxiliary-weight", "0.4"], "has no auxiliary head"),
-        (["--no-zero-pad"], "is PNASNet's"),
+        (["--no-zero-pad"], "--no-zero-pad is PNASNet's"),
+        (["--zero-pad"], "--zero-pad is PNASNet's"),
         (["--network", "senet"], "did you mean 'senet154'"),
         (["--device", "cuda:0"], "there is no cuda"),
         (["--device", "npu:0"], "torch_npu does not load"),

@@ -94,7 +94,8 @@ def find(path: Union[str, Path]) -> Found:
 def named(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
     """The checkpoint that the config names, of all modes but `train` by default that of the newest run, else ./model.
 
-    The config of a resumed training has the folder of its run. Raises UsageError where there is no such checkpoint.
+    The config of a resumed training has the folder of its run, unless that is the old port's; see `old_run`. Raises
+    UsageError where there is no such checkpoint.
     """
     if config.mode != "train":
         path = named_weights(config.checkpoint, config.resume, WEIGHTS + ".index", OLD_PLACE)
@@ -107,9 +108,7 @@ def named(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
         return config, None if config.checkpoint is None else find(config.checkpoint)
     config.check_one_checkpoint()
     found = find(config.resume)
-    if found.state is None:
-        raise UsageError(f"{found.prefix} has weights but no training state; start from them with --checkpoint instead")
-    if config.output_dir is None:
+    if config.output_dir is None and found.state is not None:
         config = dataclasses.replace(config, output_dir=str(run_of(Path(found.prefix).parent)))
     return config, found
 

@@ -49,6 +49,11 @@ class Device:
         return self.kind != "cpu"
 
     @property
+    def of_the_ports(self) -> bool:
+        """Whether the original ports were made for this kind of device."""
+        return self.kind == "npu"
+
+    @property
     def module(self) -> Any:
         """`torch.cpu`, `torch.cuda` or `torch.npu`."""
         return torch.get_device_module(self.torch_device)

@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from shared.checkpoint.folder import newest
+from shared.checkpoint.folder import holds_one, newest
 from shared.errors import UsageError
 from shared.run.folder import new_folder_name
 from shared.system.processes import followed
@@ -44,7 +44,8 @@ def launch(config: RunConfig, devices: int, interrupts: Interrupts) -> None:
     """
     nodes = config.nnodes or 1
     config = replace(config, num_devices=devices, argv=(*config.argv, "--num-devices", str(devices)))
-    if config.mode in ("train", "finetune") and config.resume is None and config.output_dir is None:
+    in_place = config.resume is not None and holds_one(config.resume)  # else the run goes on from one file
+    if config.mode in ("train", "finetune") and not in_place and config.output_dir is None:
         # A restarted process must find the folder of the first attempt.
         folder = str(new_folder_name(f"{config.network or config.recipe or 'run'}-{config.mode}"))
         config = replace(config, output_dir=folder, argv=(*config.argv, "--output-dir", folder))

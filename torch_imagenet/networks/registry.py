@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
+RGB = Tuple[float, float, float]
+# Mean and deviation of RGB values in [0, 1], by name.
+NORMALISATIONS: Dict[str, Tuple[RGB, RGB]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -12,8 +20,7 @@ class Spec:
 
     image_size: int = 224  # the side of its square input in pixels
     crop_fraction: float = 0.875  # evaluation scales an image's shorter side to image_size / crop_fraction, then crops
-    mean: Tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB values in [0, 1]; ImageNet's
-    std: Tuple[float, float, float] = (0.229, 0.224, 0.225)
+    normalisation: str = "imagenet"
     head: str = "last_linear"  # the last linear layer
     auxiliary_head: Optional[str] = None  # the auxiliary classifier where there can be one
     dropout: float = 0.0  # the default rate before the head
@@ -26,10 +33,14 @@ NETWORKS: Dict[str, Spec] = {
     "se_resnet50_caffe": Spec(),
     "pnasnet5large": Spec(
         image_size=331,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        normalisation="inception",
         auxiliary_head="aux.classifier",
         dropout=0.5,
         options=("zero_pad", "auxiliary_head"),
     ),
 }
+
+
+def mean_and_std(network: str, normalisation: str = "own") -> Tuple[RGB, RGB]:
+    """Of a network's inputs under this `--normalisation`, of which "own" is the network's."""
+    return NORMALISATIONS[NETWORKS[network].normalisation if normalisation == "own" else normalisation]

@@ -31,8 +31,6 @@ class NetworkSpec:
         known = NETWORKS[recipe.network].options
         if settings["auxiliary_head"] and "auxiliary_head" not in known:
             raise UsageError(f"{recipe.network} has no auxiliary head; leave --auxiliary-weight out")
-        if not settings["zero_pad"] and "zero_pad" not in known:
-            raise UsageError(f"--no-zero-pad is PNASNet's; {recipe.network} has no such padding")
         options = {name: value for name, value in settings.items() if name in known}
         return cls(recipe.network, num_classes, recipe.dropout, recipe.drop_path, options)
 
@@ -55,7 +53,8 @@ class NetworkSpec:
         parts += [f"dropout {self.dropout:g}"] if self.dropout is not None else []
         parts += [f"drop-path {self.drop_path:g}"] if self.drop_path else []
         parts += ["auxiliary head"] if self.options.get("auxiliary_head") else []
-        parts += ["without zero padding"] if self.options.get("zero_pad") is False else []
+        if "zero_pad" in self.options:
+            parts.append("with zero padding" if self.options["zero_pad"] else "without zero padding")
         return ", ".join(parts)
 
 

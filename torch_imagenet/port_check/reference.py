@@ -20,7 +20,7 @@ from shared.port_check.report import Comparison, error_by_depth
 from shared.port_check.trace import Trace
 from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.distributed.process_group import ALONE, Ranks
-from torch_imagenet.networks.registry import NETWORKS
+from torch_imagenet.networks.registry import mean_and_std
 from torch_imagenet.port_check.checks import Problem, layer_checks, update_checks, weight_checks
 from torch_imagenet.port_check.compiled import GRADIENT
 from torch_imagenet.port_check.leaves import tensor
@@ -35,7 +35,7 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace, rank
     them alone is compared as far as the others are not needed: without their exchange, and with one loss, its own.
     """
     reference = copy.deepcopy(network).double().train()
-    images, magnitude = normalised(trace, recipe.network)
+    images, magnitude = normalised(trace, recipe)
     labels = tensor(trace.tensors["labels"], torch.int64)
     scale = float(trace.description["loss_scale"])
 
@@ -74,11 +74,11 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace, rank
     return Comparison(verdict(checks), error_by_depth(trace, exact.values, near.values), losses)
 
 
-def normalised(trace: Trace, network: str) -> Tuple[torch.Tensor, torch.Tensor]:
+def normalised(trace: Trace, recipe: ImageNetRecipe) -> Tuple[torch.Tensor, torch.Tensor]:
     """The images float64 [B, 3, H, W], less the mean over the deviation, and the magnitudes that this adds up."""
     pixels = tensor(trace.tensors["images"], torch.float64).permute(0, 3, 1, 2).contiguous() / 255
-    values = NETWORKS[network]
-    mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (values.mean, values.std))
+    values = mean_and_std(recipe.network, recipe.normalisation)
+    mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in values)
     return (pixels - mean) / std, (pixels + mean) / std
 
 

@@ -7,6 +7,7 @@ and `state.json` (progress, recipe, network, checksums); `shared.checkpoint.fold
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Union
@@ -18,18 +19,19 @@ from shared.checkpoint.folder import Found
 from shared.checkpoint.state import check_state, not_ours
 from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.run.progress import Progress
 from shared.system.atomic_files import write_atomic
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.weights.files import read_weight_file
+from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.load import with_names
 
 if TYPE_CHECKING:
     from torch_imagenet.input_pipeline.loader import BadImages
-    from torch_imagenet.run_setup import TrainingSetup
     from torch_imagenet.step.training_step import TrainingStep
 
 TRAINING, MODEL = "training.pth", "model.pth"
+RUN = "run"  # the key of a file of --original-names that no original has
 
 
 def find(path: Union[str, Path]) -> Found:
@@ -37,6 +39,23 @@ def find(path: Union[str, Path]) -> Found:
     found = checkpoint_folder.find(path)
     if not (found.folder / TRAINING).is_file():
         raise UsageError(f"{found.folder} is no checkpoint of an ImageNet network; name a run of this program")
+    return _checked(found)
+
+
+def of_file(path: Path, content: Any) -> Optional[Found]:
+    """The run that goes on from a file of --original-names; None of any other file. Raises UsageError as `find`."""
+    run = content.get(RUN) if isinstance(content, Mapping) else None
+    if not isinstance(run, Mapping) or "state" not in run:
+        return None
+    try:
+        state = dict(json.loads(run["state"]))
+        return _checked(Found(path, state, []))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise not_ours(path, f"{RUN}, {type(error).__name__}: {error}") from error
+
+
+def _checked(found: Found) -> Found:
+    """The same. Raises UsageError where its state is none of a run of this half."""
     state = found.state
     stored = check_state(found.folder, state, recipe=ImageNetRecipe, network=NetworkSpec)
     stored["recipe"].checked()
@@ -59,7 +78,14 @@ def write_training(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_training(folder: Path) -> Dict[str, Any]:
-    """What `write_training` has written. Raises UsageError where it cannot be read as plain tensors."""
+    """What `write_training` has written, also of a file of --original-names.
+
+    Raises UsageError where it cannot be read as plain tensors.
+    """
+    if folder.is_file():
+        content = read_weight_file(folder)
+        network = {"network": content["state_dict"], "average": content["state_dict"]}
+        return {**network, "optimizer": content["optimizer"], **content[RUN]}
     path = folder / TRAINING
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -72,9 +98,8 @@ def read_training(folder: Path) -> Dict[str, Any]:
 
 def load_training(step: TrainingStep, folder: Path) -> None:
     """Go on from a checkpoint, perhaps a stranger's. Raises UsageError if it is not of this network and recipe."""
-    state = read_training(folder)
     try:
-        step.load_state_dict(state)
+        step.load_state_dict(read_training(folder))
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:150]
         what = f"{TRAINING} is not of this network and recipe, {type(error).__name__}: {reason}"
@@ -95,25 +120,33 @@ def writer(
     return write
 
 
-def save_model(path: Path, weights: Mapping[str, torch.Tensor], classes: Optional[Sequence[str]] = None) -> None:
-    """A bare state dict, torch's usual form, whole or not at all; with its classes' names, see `weights.with_names`."""
-    write_atomic(path, _saved(with_names(_to_host(weights), classes)))
-
-
-def save_with_original_names(
-    folder: Path, setup: TrainingSetup, step: TrainingStep, progress: Progress, best: bool
+def save_model(
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    classes: Optional[Sequence[str]] = None,
+    form: Optional[Form] = None,
 ) -> None:
+    """A bare state dict, torch's usual form, whole or not at all; for the other arguments see `weights.with_names`."""
+    write_atomic(path, _saved(with_names(_to_host(weights), classes, form)))
+
+
+def save_with_original_names(folder: Path, state: Mapping[str, Any], step: TrainingStep, best: bool) -> None:
     """The originals' `checkpoint.pth.tar`, and `model_best.pth.tar` beside it where this epoch is the best so far.
 
-    Keys as theirs: epoch (the next one, from 0), arch, state_dict, best_acc1 (percent), optimizer.
+    Keys as theirs: epoch (the next one, from 0), arch, state_dict (the average where there is one), best_acc1
+    (percent), optimizer. What else the run needs to go on is in RUN; `state` is that of a checkpoint.
     """
+    training, progress = _to_host(step.state_dict()), state["progress"]
+    weights = {**training["network"], **training.get("average", {})}
+    run = {"state": json.dumps(state, allow_nan=False), "loss_scale": training["loss_scale"]}
     content = _saved(
         {
-            "epoch": progress.epoch,
-            "arch": setup.spec.name,
-            "state_dict": with_names(_to_host(step.evaluated_weights()), setup.data.classes.stored()),
-            "best_acc1": progress.best_top1,
-            "optimizer": _to_host(step.optimizer.state_dict()),
+            "epoch": progress["epoch"],
+            "arch": state["network"]["name"],
+            "state_dict": with_names(weights, state["data"]["classes"], Form.of_recipe(state["recipe"])),
+            "best_acc1": progress["best_top1"],
+            "optimizer": training["optimizer"],
+            RUN: {**run, **({"network": training["network"]} if "average" in training else {})},
         }
     )
     for name in ("checkpoint.pth.tar", *(["model_best.pth.tar"] if best else [])):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from shared.recipes import document
-from shared.recipes.imagenet import ImageNetRecipe
+from shared.recipes.imagenet import ImageNetRecipe, rate_by_device
 from shared.results import record as records
 from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
@@ -55,7 +55,14 @@ def device_lines(setup: RunSetup) -> List[str]:
 
 def network_line(setup: RunSetup, network: nn.Module) -> str:
     """One line about the network."""
-    return f"network: {setup.spec.text()}, {parameters(network):,} parameters"
+    return f"network: {inputs_text(setup)}, {parameters(network):,} parameters"
+
+
+def inputs_text(setup: RunSetup) -> str:
+    """The network, and how its inputs are normalised where that is not the network's own way."""
+    how = {"own": "", "none": ", inputs not normalised"}
+    normalisation = setup.recipe.normalisation
+    return setup.spec.text() + how.get(normalisation, f", inputs normalised as {normalisation}")
 
 
 def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
@@ -73,7 +80,7 @@ def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
         network_line(setup, step.network),
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.plan.steps_per_epoch} steps, batch"
         f" {recipe.batch_size} per device ({setup.global_batch_size} in all), image size {recipe.image_size}, learning"
-        f" rate {recipe.schedule.describe()}",
+        f" rate {recipe.schedule.describe()}{rate_by_device(recipe)}",
         *[f"note: {note}" for note in _notes(setup, step)],
     ]:
         log.line(line)
@@ -158,6 +165,8 @@ def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any
         network=setup.spec.name,
         recipe=setup.recipe.name,
         image_size=setup.recipe.image_size,
+        normalisation=setup.recipe.normalisation,
+        **{name: value for name, value in setup.spec.options.items() if name == "zero_pad"},
         dataset=_dataset(setup),
         device=setup.device.describe(),
         machine=provenance.machine(),

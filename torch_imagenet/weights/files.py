@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, List, Optional, Union
 
 import torch
 
@@ -31,7 +31,7 @@ def read_weight_file(path: Union[str, Path]) -> Any:
             from safetensors.torch import load_file
 
             return load_file(str(path), device="cpu")
-        with warnings.catch_warnings(), torch.serialization.safe_globals([*_INERT]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*_INERT, *_OF_NPU]):
             warnings.simplefilter("ignore")  # old formats cause warnings
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
@@ -88,4 +88,19 @@ _NAMES = """
     numpy.dtype numpy.ndarray numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct
     numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct
 """
-_INERT = [*map(_inert, _NAMES.split()), _inert("collections.defaultdict", dict), _inert("collections.deque", list)]
+_INERT: List[Any] = [
+    *map(_inert, _NAMES.split()),
+    _inert("collections.defaultdict", dict),
+    _inert("collections.deque", list),
+]
+
+
+def _npu_tensor(storage: Any, offset: int, size: Any, stride: Any, gradient: bool, hooks: Any, *_: Any) -> torch.Tensor:
+    """A tensor that torch_npu before 2.1 has saved from an NPU, with its memory format there behind the rest."""
+    return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, gradient, hooks)
+
+
+# Known by their own names and not by pairs with a name, which a later torch than 2.6 may have brought.
+_npu_tensor.__module__, _npu_tensor.__name__ = "torch_npu.utils.storage", "_rebuild_npu_tensor"
+_npu_tensor.__qualname__ = _npu_tensor.__name__
+_OF_NPU: List[Any] = [_npu_tensor, _inert("torch_npu.npu._format.Format")]

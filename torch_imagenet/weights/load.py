@@ -24,15 +24,14 @@ from shared.imagenet.layout import some
 from shared.text import nearest
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weights.files import read_weight_file
+from torch_imagenet.weights.form import AUXILIARY, FROM_TENSORFLOW, Form, own_metadata, port_of
 
 Tensors = Dict[str, torch.Tensor]
 
-AUXILIARY = "aux."
 HEADS = tuple(sorted({f"{spec.head}." for spec in NETWORKS.values()}))
 CLASSIFIERS = (*HEADS, AUXILIARY + "classifier.")
 # Of batch normalisation, and unused. Files from before PyTorch 0.4.1 lack it; others cast it together with the weights.
 COUNTER = "num_batches_tracked"
-FROM_TENSORFLOW = "cell_stem_0.conv_1x1.conv.weight"  # of PNASNet, whose published weights have a background class 0
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,15 @@ class Report:
     left_new: Tuple[str, ...]  # the tensors of the network that keep their initial values
     ignored: Tuple[str, ...]  # the tensors of the file that were not used
     background_dropped: bool  # class 0 of 1001 was left out
+    port: Optional[str] = None  # the old port whose program wrote the file
 
     def lines(self) -> List[str]:
         """The report in lines for the log."""
         around = [f"under {self.wrapper!r}"] if self.wrapper else []
         around += [f"prefix {self.prefix!r} removed"] if self.prefix else []
         lines = [f"{self.matched} of {self.total} tensors loaded" + (f" ({', '.join(around)})" if around else "")]
+        if self.port == "pnasnet5large":
+            lines.append("the old PNASNet port's: a network without zero padding, images that are not normalised")
         lines += ["class 0 of the file's 1001 is the background: dropped"] if self.background_dropped else []
         counters = self.total - self.matched - len(self.left_new)
         lines += [f"{counters} counters {COUNTER} are not in the file as integers; they are unused"] if counters else []
@@ -123,35 +125,47 @@ def load_weights(
     with torch.no_grad():
         for key, value in sources.items():
             targets[key].copy_(value)
-    return Report(len(sources), len(own), wrapper, prefix, tuple(left_new), (*ignored, *unused), dropped)
+    left_out = (*ignored, *unused)
+    return Report(len(sources), len(own), wrapper, prefix, tuple(left_new), left_out, dropped, port_of(content))
 
 
-def head_classes(weights: Union[str, Path, Mapping[str, Any]]) -> Optional[Classes]:
+def head_classes(weights: Union[str, Path, Mapping[str, Any]], name: str = "") -> Optional[Classes]:
     """The classes of the head, with their names where the file has them; None where there is no head.
+
+    `name` is that of the file in messages, where its content is given.
 
     Raises UsageError where the file cannot be read or holds no weights.
     """
-    name, content = _read(weights)
-    state, wrapper, _ = _unwrapped(content, SOURCES["auto"], name)
-    state, _ = _without_prefix(state, SOURCES["auto"].prefixes)
+    described, content = _read(weights)
+    state, wrapper = state_dict_of(content, name or described)
     heads = [state[key] for key in state if key in {f"{head}weight" for head in HEADS} and state[key].dim() == 2]
     if not heads:
         return None
     count = len(heads[0]) - (len(heads[0]) == 1001 and FROM_TENSORFLOW in state)
-    metadata = getattr(content if wrapper is None else content[wrapper], "_metadata", None)
-    own = metadata.get("") if isinstance(metadata, dict) else None
-    names: Any = own.get("classes") if isinstance(own, dict) else None
+    names: Any = own_metadata(content if wrapper is None else content[wrapper]).get("classes")
     return Classes(tuple(names)) if are_names(names, count) else Classes.numbered(count)
 
 
-def with_names(weights: Mapping[str, torch.Tensor], names: Optional[Sequence[str]]) -> Tensors:
-    """The state dict with class names in its `_metadata`, where `nn.Module` keeps version numbers.
+def state_dict_of(content: Any, name: str) -> Tuple[Tensors, Optional[str]]:
+    """The state dict in the content of a file, without prefixes and in the file's order, and the key that held it.
+
+    Raises UsageError, which calls the file `name`, where there is none.
+    """
+    state, wrapper, _ = _unwrapped(content, SOURCES["auto"], name)
+    return _without_prefix(state, SOURCES["auto"].prefixes)[0], wrapper
+
+
+def with_names(
+    weights: Mapping[str, torch.Tensor], names: Optional[Sequence[str]], form: Optional[Form] = None
+) -> Tensors:
+    """The state dict with class names and form in its `_metadata`; see `form.own_metadata`.
 
     It remains a plain state dict, whose keys are those of the network, for any other program.
     """
-    named = OrderedDict(weights)
-    if names is not None:
-        named._metadata = {"": {"version": 1, "classes": list(names)}}  # type: ignore[attr-defined]
+    named, own = OrderedDict(weights), form.stored() if form is not None else {}
+    own.update({} if names is None else {"classes": list(names)})
+    if own:
+        named._metadata = {"": {"version": 1, **own}}  # type: ignore[attr-defined]
     return named
 
 

@@ -8,15 +8,23 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from torch import nn
 
+from shared import recipes
 from shared.checkpoint.folder import Found, holds_one
 from shared.class_names import Classes, match, of_state
 from shared.errors import UsageError
+from shared.recipes.as_run import SUFFIX
+from shared.recipes.base import as_typed
+from shared.recipes.imagenet import DEFAULT_NETWORK, DEFAULTS
 from shared.run.folder import named_weights, run_of
 from torch_imagenet.distributed.environment import continued_job
+from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
-from torch_imagenet.options import RunConfig
-from torch_imagenet.run import checkpoints
+from torch_imagenet.options import FORM, RunConfig
+from torch_imagenet.run import checkpoints, old_run
 from torch_imagenet.run.checkpoints import TRAINING, read_training
+from torch_imagenet.run.old_run import OldRun
+from torch_imagenet.weights.files import read_weight_file
+from torch_imagenet.weights.form import Form, is_ambiguous
 from torch_imagenet.weights.load import head_classes, load_weights
 
 
@@ -28,6 +36,28 @@ class FoundWeights:
     state: Optional[Dict[str, Any]]  # of a checkpoint; None for a file of weights alone
     notes: List[str]  # for the log
     classes: Optional[Classes]  # of the head; None where there is no head
+    form: Form = Form()
+    run: Optional[OldRun] = None  # of an original port, that goes on with them
+
+    def settle(self, config: RunConfig) -> RunConfig:
+        """The configuration with what it leaves open and these weights decide: padding and normalisation.
+
+        A file of an old port also chooses its network and, where there is one, the recipe as its program ran it. With
+        such a recipe on the command line, weights that do not say what they expect are taken for those of that program.
+        """
+        form = self.form
+        if not form.known and as_run(config):
+            return config
+        if config.recipe is None and form.port is not None and config.network in (None, form.port):
+            recipe = (default_finetune(form.port) if config.mode == "finetune" else DEFAULTS[form.port]) + SUFFIX
+            config = replace(config, network=form.port, recipe=recipe if recipe in recipes.names() else None)
+        network = config.network or (recipes.get(config.recipe).network if config.recipe else DEFAULT_NETWORK)
+        zero_pad = form.zero_pad if config.zero_pad is None else config.zero_pad
+        return replace(
+            config,
+            zero_pad=zero_pad if "zero_pad" in NETWORKS[network].options else config.zero_pad,
+            normalisation=config.normalisation or form.normalisation,
+        )
 
     @property
     def step(self) -> int:
@@ -50,23 +80,49 @@ def found_weights(config: RunConfig) -> FoundWeights:
     """The weights of --checkpoint or --resume, else of the newest run. Raises UsageError where there are none."""
     path = Path(named_weights(config.checkpoint, config.resume, TRAINING))
     if path.is_file() and not holds_one(path):
-        return FoundWeights(path, None, [], head_classes(path))
+        return _in_file(config, path, read_weight_file(path))
     found = checkpoints.find(path)
-    classes = of_state(found.state, found.state["network"]["num_classes"])
-    return FoundWeights(found.folder, found.state, found.notes, classes)
+    classes, form = of_state(found.state, found.state["network"]["num_classes"]), Form.of_recipe(found.state["recipe"])
+    return FoundWeights(found.folder, found.state, [*found.notes, *_form_notes(config, form)], classes, form)
+
+
+def _in_file(config: RunConfig, path: Path, content: Any) -> FoundWeights:
+    """The weights in a file with this content."""
+    form = Form.of_file(content)
+    return FoundWeights(path, None, _form_notes(config, form, content), head_classes(content, str(path)), form)
+
+
+def _form_notes(config: RunConfig, form: Form, content: Any = None) -> List[str]:
+    """What the log says where the command line contradicts the weights, or where nothing says what they expect."""
+    given = config.given(FORM)
+    if form.known:
+        return [
+            f"note: {as_typed(name, value)}, and the weights were trained with {as_typed(name, getattr(form, name))}"
+            for name, value in given.items()
+            if value != getattr(form, name)
+        ]
+    if given or as_run(config) or not is_ambiguous(content):
+        return []
+    return [
+        "note: the file does not say whether its network has zero padding and its images were normalised, so both are"
+        " assumed; for weights of the old PNASNet port give --no-zero-pad --normalisation none"
+    ]
 
 
 def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[FoundWeights]]:
     """Where a training run begins: the configuration with what follows, the checkpoint to resume, the weights to load.
 
-    A process of a job that was started again resumes the job's run. With --checkpoint, network, padding and image size
-    come from the checkpoint unless the command line sets them. Raises UsageError where there is no such thing, and for
-    a fine-tuning without weights.
+    A process of a job that was started again resumes the job's run. With --checkpoint, network, padding, normalisation
+    and image size come from the checkpoint unless the command line sets them. Raises UsageError where there is no such
+    thing, and for a fine-tuning without weights.
     """
     if continued_job(config):
         config = replace(config, resume=config.output_dir, checkpoint=None)
     if config.resume is not None:
         config.check_one_checkpoint()
+        path = Path(config.resume)
+        if path.is_file() and not holds_one(path):
+            return _resumed_file(config, path)
         found = checkpoints.find(config.resume)
         output_dir = config.output_dir or str(run_of(found.folder))
         return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
@@ -79,13 +135,33 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
         trained, recipe = weights.state["network"], weights.state["recipe"]
         if config.network not in (None, trained["name"]):
             raise UsageError(f"the checkpoint is of {trained['name']}; leave --network {config.network} out")
-        zero_pad = False if recipe["zero_pad"] is False else config.zero_pad
-        image_size = config.image_size or recipe["image_size"]
-        config = replace(config, network=trained["name"], image_size=image_size, zero_pad=zero_pad)
+        config = replace(config, network=trained["name"], image_size=config.image_size or recipe["image_size"])
+    config = weights.settle(config)
     if config.mode == "finetune" and config.recipe is None:
-        recipe_name = "pnasnet5large_finetune" if config.network == "pnasnet5large" else "imagenet_finetune"
-        config = replace(config, recipe=recipe_name)
+        config = replace(config, recipe=default_finetune(config.network))
     return config, None, weights
+
+
+def _resumed_file(config: RunConfig, path: Path) -> Tuple[RunConfig, Optional[Found], Optional[FoundWeights]]:
+    """A run of which there is one file, that goes on in a folder of its own; see `origin`."""
+    content = read_weight_file(path)
+    found = checkpoints.of_file(path, content)
+    if found is not None:
+        return replace(config, mode=found.state["mode"]), found, None
+    if config.mode == "finetune":
+        raise UsageError(f"finetune starts a new run; name the weights with --checkpoint {path}")
+    weights = replace(_in_file(config, path, content), run=old_run.read(path, content))
+    return weights.settle(config), None, weights
+
+
+def as_run(config: RunConfig) -> bool:
+    """Whether the command line names a recipe as an old program ran it."""
+    return config.recipe is not None and config.recipe.endswith(SUFFIX)
+
+
+def default_finetune(network: Optional[str]) -> str:
+    """The recipe of a fine-tuning without --recipe."""
+    return "pnasnet5large_finetune" if network == "pnasnet5large" else "imagenet_finetune"
 
 
 class Head(NamedTuple):
@@ -118,6 +194,9 @@ def head(found: FoundWeights, data: Classes, config: RunConfig) -> Head:
             note = f"the weights' {outputs:,} classes are not the data set's {classes:,}: a new head"
             return Head(True, notes=[note])
         raise
+    if found.run is not None and not matched.in_place:
+        what = "some of the classes" if classes < outputs else "another order of the classes"
+        raise UsageError(f"a run goes on with its own classes, and the data set has {what} of {found.path}; {advice}")
     return Head(False, None if matched.in_place else matched.outputs, matched.notes)
 
 

@@ -44,7 +44,7 @@ def read(port, words, config=RunConfig):
             *("senet154", SENET_1P),
             {
                 "network": "senet154",
-                "recipe": "senet154_cosine",
+                "recipe": "senet154_cosine_as_run",
                 "device": "npu:0",
                 "batch_size": 128,
                 "num_devices": None,
@@ -92,7 +92,8 @@ def read(port, words, config=RunConfig):
                 "device": "npu",
                 "steps_per_epoch": 1000,
                 "max_steps": None,
-                "label_smoothing": 0.0,
+                "recipe": "pnasnet5large_8p_as_run",
+                "label_smoothing": None,
             },
         ),
         (
@@ -128,10 +129,17 @@ def test_what_is_said_is_a_command_line_of_ours():
 def test_the_port_has_its_programs_defaults_where_nothing_is_given():
     senet, se, pnas = (read(port, "") for port in ("senet154", "se_resnet50", "pnasnet5large"))
     assert (senet.epochs, senet.batch_size, senet.learning_rate, senet.device) == (100, 256, 0.6, "cpu")
-    assert (senet.recipe, senet.label_smoothing) == ("senet154_step", 0.0)
+    assert (senet.recipe, senet.label_smoothing) == ("senet154_step_as_run", 0.0)
     assert (se.epochs, se.batch_size, se.learning_rate, se.precision, se.device) == (90, 256, 0.1, "O0", "npu")
     assert (pnas.batch_size, pnas.weight_decay, pnas.warm_up_epochs, pnas.num_devices) == (256, 1e-4, 5, 8)
     assert (pnas.zero_pad, pnas.auxiliary_weight, pnas.output_dir) == (False, 0.0, "checkpoint")
+    assert (pnas.recipe, pnas.normalisation) == ("pnasnet5large_8p_as_run", "none")
+
+
+def test_senet154s_program_never_read_its_loss_scale():
+    config = read("senet154", SENET_1P + " --loss-scale 128")
+    assert config.loss_scale is None
+    assert "--loss-scale (the program never read it: it is dynamic)" in config.command_notes[0]
 
 
 def test_no_largest_step_of_pnasnet_is_a_whole_epoch():
@@ -141,7 +149,7 @@ def test_no_largest_step_of_pnasnet_is_a_whole_epoch():
 def test_our_own_options_may_follow_and_win():
     config = read("pnasnet5large", PNAS_1P + " --image-size 64 --max-steps 3 --output-dir here --label-smoothing 0.1")
     assert (config.image_size, config.max_steps, config.output_dir) == (64, 3, "here")
-    assert config.label_smoothing == 0.0  # the program never read it
+    assert config.label_smoothing is None  # the program never read it; the recipe has none
     assert "--label-smoothing (the program never read it)" in config.command_notes[0]
     assert read("se_resnet50", "/d -b64 --num-devices 2 --multiprocessing-distributed").batch_size == 32
 

@@ -172,6 +172,18 @@ def test_a_resumed_training_takes_everything_from_its_checkpoint():
         plan("train_full_8p")
 
 
+def test_a_training_that_goes_on_from_an_old_file_is_the_documented_one(tmp_path):
+    """Such a file does not say what was trained."""
+    path = tmp_path / "model_best.pth.tar"
+    path.write_bytes(b"PK")
+    made = plan("train_full_8p", DATA, f"--resume={path}", "--device=cpu", "--epochs=90")
+    options = options_of(made)
+    assert (options.resume, options.recipe, options.epochs) == (str(path), "se_resnet50_8p", 90)
+    assert made.head[0].startswith("network: se_resnet50, the default; others: --network=se_resnet50_caffe")
+    assert options_of(plan("train_full_8p", DATA, f"--resume={path}", "--network=senet154")).recipe == "senet154_cosine"
+    assert options_of(plan("train_eval_8p", DATA, f"--resume={path}")).recipe is None
+
+
 # -- options that pass through ---------------------------------------------------------------------------------
 
 SPELLINGS = [

@@ -9,7 +9,7 @@ import pytest
 
 from shared import recipes
 from shared.errors import UsageError
-from shared.recipes.imagenet import DEFAULTS, RECIPES, ImageNetRecipe
+from shared.recipes.imagenet import DEFAULTS, ImageNetRecipe, elsewhere, rate_by_device
 
 SCHEDULES = {
     "senet154_step": lambda epoch: 0.6 * 0.1 ** (epoch // 30),
@@ -41,9 +41,28 @@ def test_the_rates_of_pnasnet():
     assert recipe.schedule.at(0) == 0.4
     assert recipe.schedule.at(89) == pytest.approx(1.22e-4, rel=0.01)
     assert (recipe.weight_decay, recipe.batch_size, recipe.auxiliary_weight, recipe.image_size) == (4e-5, 32, 0.4, 331)
+    assert not recipe.zero_pad
     tuned = recipes.get("pnasnet5large_finetune")
     assert tuned.schedule.at(0) == pytest.approx(1.19e-4, rel=0.01)
     assert (tuned.steps_per_epoch, tuned.loss_scale) == (1000, "32")
+
+
+@pytest.mark.parametrize("name", ["pnasnet5large_8p", "pnasnet5large_1p", "pnasnet5large_finetune"])
+def test_pnasnets_document_has_another_rate_on_a_gpu(name):
+    on_npu = recipes.get(name)
+    on_gpu = elsewhere(on_npu)
+    assert on_gpu.schedule.at(0) / on_npu.schedule.at(0) == pytest.approx(0.32 / 0.4)
+    assert on_gpu.override(learning_rate=on_npu.schedule.base) == on_npu
+    npu, gpu = on_npu.schedule.base, on_gpu.schedule.base
+    for recipe in (on_npu, on_gpu, on_npu.override(learning_rate=1.0)):
+        assert rate_by_device(recipe) == f" (documented: {gpu:g} on a GPU, {npu:g} on an NPU)"
+
+
+def test_other_documents_have_one_rate():
+    for name in ("senet154_cosine", "se_resnet50_8p", "pnasnet5large_8p_as_run", "imagenet_sample"):
+        recipe = recipes.get(name)
+        assert elsewhere(recipe).schedule == recipe.schedule
+        assert rate_by_device(recipe) == ""
 
 
 def test_every_network_has_a_recipe_for_one_device():
@@ -52,7 +71,7 @@ def test_every_network_has_a_recipe_for_one_device():
         assert network.startswith(recipes.get(name).network)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes.names("torch_imagenet"))
 def test_a_recipe_says_its_command_and_survives_json(name):
     recipe = recipes.get(name)
     assert recipe.name == name
@@ -79,9 +98,27 @@ def test_a_recipe_says_its_command_and_survives_json(name):
         ({"randaugment": (0, 9)}, "at least one operation"),
         ({"randaugment": (2, 31)}, "a magnitude of 0 to 30"),
         ({"mixup": -0.1}, "alpha"),
+        ({"normalisation": "cadene"}, "give one of own, imagenet, inception, none"),
         ({"dropuot": 0.1}, "did you mean 'dropout'"),
     ],
 )
 def test_a_recipe_refuses_what_makes_no_sense(changes, message):
     with pytest.raises(UsageError, match=message):
         recipes.get("se_resnet50_1p").override(**changes)
+
+
+def test_a_recipe_that_was_stored_before_normalisation_was_a_field_has_the_networks_own():
+    content = recipes.get("pnasnet5large_8p").override(zero_pad=True).to_json()
+    del content["normalisation"]
+    stored = ImageNetRecipe.from_json(content)
+    assert (stored.normalisation, stored.zero_pad) == ("own", True)
+
+
+def test_a_switch_that_contradicts_a_run_is_named_as_it_was_typed():
+    stored = recipes.get("pnasnet5large_8p")
+    with pytest.raises(UsageError, match="--zero-pad contradicts the run"):
+        stored.resumed({"zero_pad": True})
+    with pytest.raises(UsageError, match="--no-zero-pad contradicts"):
+        stored.override(zero_pad=True).resumed({"zero_pad": False})
+    with pytest.raises(UsageError, match="--normalisation none contradicts the run that is resumed, which has own"):
+        stored.resumed({"normalisation": "none"})

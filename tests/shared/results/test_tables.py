@@ -330,6 +330,39 @@ def test_images_of_another_size_are_named_and_are_not_the_documented_run():
     assert "se_resnet50_1p" in [row.settings for row in _of("not measured", [small], "se_resnet50")]
 
 
+def test_another_normalisation_or_padding_is_named_and_is_not_the_documented_run():
+    changes = {"half": "torch_imagenet", "network": "pnasnet5large", "recipe": "pnasnet5large_1p", "schedule": None}
+    changes.update(global_batch_size=32, epochs_completed=1, dataset={"name": "imagenet"})
+    for own, settings in (
+        ({"normalisation": "own", "zero_pad": False}, "pnasnet5large_1p"),
+        ({"normalisation": "none", "zero_pad": False}, "pnasnet5large_1p, normalisation none"),
+        ({"normalisation": "own", "zero_pad": True}, "pnasnet5large_1p, zero-pad"),
+    ):
+        record = _record(**changes, **own)
+        (row,) = _of("measured", [record], "pnasnet5large")
+        assert row.settings == settings
+        missing = "pnasnet5large_1p" in [row.settings for row in _of("not measured", [record], "pnasnet5large")]
+        assert missing == (settings != "pnasnet5large_1p")
+
+
+@pytest.mark.parametrize(("base", "complete"), [(0.4, True), (0.32, True), (0.3, False)])
+def test_both_documented_rates_of_pnasnet_complete_its_row_and_are_shown(base, complete):
+    schedule = f"cosine from {base:g} to 0"
+    record = _record(
+        half="torch_imagenet",
+        network="pnasnet5large",
+        recipe="pnasnet5large_8p",
+        global_batch_size=256,
+        epochs_completed=90,
+        dataset={"name": "imagenet"},
+        schedule=schedule,
+    )
+    (row,) = _of("measured", [record], "pnasnet5large")
+    assert row.settings == ("pnasnet5large_8p" if base == 0.4 else f"pnasnet5large_8p, {schedule}")
+    missing = [row.settings for row in _of("not measured", [record], "pnasnet5large")]
+    assert missing == (["pnasnet5large_1p"] if complete else ["pnasnet5large_1p", "pnasnet5large_8p"])
+
+
 def test_a_benchmark_names_its_layout_and_whether_it_was_compiled():
     record = _record(mode="benchmark", memory_format="channels_last", compiled=True, evaluation=None)
     (row,) = _of("measured", [record])

@@ -11,6 +11,7 @@ import torch
 
 from shared.errors import UsageError
 from torch_imagenet.networks import NETWORKS, create
+from torch_imagenet.networks.registry import mean_and_std
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -76,9 +77,9 @@ def test_the_names_of_the_ports_own_parts():
 
 
 def test_the_normalisation_is_the_documented_one():
-    assert NETWORKS["senet154"].mean == (0.485, 0.456, 0.406)
-    assert NETWORKS["se_resnet50"].std == (0.229, 0.224, 0.225)
-    assert NETWORKS["pnasnet5large"].mean == NETWORKS["pnasnet5large"].std == (0.5, 0.5, 0.5)
+    assert mean_and_std("senet154") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert mean_and_std("se_resnet50") == mean_and_std("se_resnet50_caffe") == mean_and_std("senet154")
+    assert mean_and_std("pnasnet5large") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert {name: spec.image_size for name, spec in NETWORKS.items()} == {
         "senet154": 224,
         "se_resnet50": 224,

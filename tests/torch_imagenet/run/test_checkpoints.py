@@ -75,15 +75,26 @@ def _fails(content, file):
 
 
 def test_the_originals_files(tmp_path):
-    step = mock.Mock(**{"evaluated_weights.return_value": {"fc.weight": torch.ones(2)}})
-    step.optimizer.state_dict.return_value = {"state": {}, "param_groups": []}
-    setup = mock.Mock(**{"spec.name": "se_resnet50", "data.classes.stored.return_value": None})
+    training = {
+        "network": {"fc.weight": torch.ones(2)},
+        "optimizer": {"state": {}, "param_groups": []},
+        "loss_scale": {},
+    }
+    step = mock.Mock(**{"state_dict.return_value": training})
     for epoch, top1, best in ((4, 77.5, False), (5, 78.5, True)):
         assert not (tmp_path / "model_best.pth.tar").exists()
-        progress = Progress(epoch=epoch, best_top1=top1)
-        checkpoints.save_with_original_names(tmp_path, setup, step, progress, best)
+        progress = vars(Progress(epoch=epoch, best_top1=top1))
+        state = {"progress": progress, "network": {"name": "se_resnet50"}, "data": {"classes": None}, "recipe": {}}
+        checkpoints.save_with_original_names(tmp_path, state, step, best)
     best = torch.load(tmp_path / "model_best.pth.tar", weights_only=True)
     assert (best["epoch"], best["arch"], best["best_acc1"]) == (5, "se_resnet50", 78.5)
+
+
+@pytest.mark.parametrize("run", [{"state": "{}"}, {"state": "["}, {"state": 3}, {"state": "[" * 10**5}])
+def test_a_run_in_an_originals_file_is_checked(run, tmp_path):
+    assert checkpoints.of_file(tmp_path / "x.pth.tar", {"epoch": 1, "state_dict": {}}) is None
+    with pytest.raises(UsageError, match="x.pth.tar is no checkpoint of this version"):
+        checkpoints.of_file(tmp_path / "x.pth.tar", {"epoch": 1, "run": run})
 
 
 def test_a_run_of_the_other_half_is_not_taken_for_one_of_this(tmp_path):

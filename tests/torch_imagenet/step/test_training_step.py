@@ -11,7 +11,7 @@ from torch import nn  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork, training_step  # noqa: E402
 from torch_imagenet.devices.precision import precision  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Batch  # noqa: E402
-from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
+from torch_imagenet.networks.registry import mean_and_std  # noqa: E402
 from torch_imagenet.step.losses import mean_loss  # noqa: E402
 
 CLASSES = 4
@@ -45,7 +45,7 @@ def test_an_auxiliary_head_adds_its_share_and_is_not_counted():
     torch.manual_seed(0)
     network = TwoHeads()
     step, batch = _step(network, auxiliary_weight=0.4), _batch()
-    mean, std = (torch.tensor(values) for values in (NETWORKS["se_resnet50"].mean, NETWORKS["se_resnet50"].std))
+    mean, std = map(torch.tensor, mean_and_std("se_resnet50"))
     normalised = (batch.images.float() / 255 - mean) / std
     logits, auxiliary = network(normalised.permute(0, 3, 1, 2))
     expected = float(mean_loss((logits, auxiliary), batch.labels, 0.0, 0.4).detach())
