@@ -32,13 +32,13 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from shared import recipes  # noqa: E402
-from torch_imagenet.check_port import record_step  # noqa: E402
 from torch_imagenet.devices.device import open_device  # noqa: E402
 from torch_imagenet.devices.precision import precision  # noqa: E402
 from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Batch  # noqa: E402
 from torch_imagenet.networks.spec import NetworkSpec  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
+from torch_imagenet.port_check.record_step import record_step  # noqa: E402
 from torch_imagenet.port_check.reference import compare_trace  # noqa: E402
 from torch_imagenet.run_setup import RunSetup  # noqa: E402
 from torch_imagenet.step.loss_scale import LossScale  # noqa: E402

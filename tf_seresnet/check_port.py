@@ -24,7 +24,7 @@ from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
-from shared.system.signals import Interrupts
+from shared.system.signals import Interrupts, stop_at_once
 from tf_seresnet.layers.initial_values import initial_value
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.port_check import checks
@@ -50,13 +50,12 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
     against = read_trace(config.against) if config.against else None
     setup = _setup(config, against)
     folder, notes = open_folder("tf_seresnet", "check-port", "check-port", config.output_dir, None)
-    with RunLog(folder) as log:
+    with RunLog(folder) as log, interrupts.forwarded(stop_at_once):
         for line in [setup.data_remark, *notes, *_lines(setup)]:
             log.line(line)
         description.write_config(setup, folder)
         batch = _first_batch(setup) if against is None else _recorded_batch(against)
         trace = _record(setup, batch, against)
-        interrupts.raise_if_requested()
         if config.save_trace:
             write_trace(config.save_trace, trace)
             log.line(f"trace: {config.save_trace}")
@@ -67,7 +66,6 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
         def compared() -> Iterator[Tuple[str, Trace, report.Comparison]]:
             for side, recorded, weights in sides:
                 yield side, recorded, compare_trace(setup.recipe, recorded, weights)
-                interrupts.raise_if_requested()
 
         agrees = report.write(folder, log, compared())
         times = {"steps_completed": steps, "started": started, "seconds": time.time() - begin}

@@ -6,41 +6,29 @@ the layer had on the device. What rounding does not explain is reported at the l
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
-from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Iterator
 
-import torch
-from torch import nn
-
-from shared.errors import UsageError
 from shared.port_check import report
-from shared.port_check.trace import Trace, check_writable, write_trace
-from shared.recipes.imagenet import ImageNetRecipe
+from shared.port_check.trace import check_writable, write_trace
 from shared.results import record as records
-from shared.system.signals import Interrupts
+from shared.system.signals import Interrupts, stop_at_once
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import ALONE, Ranks
-from torch_imagenet.input_pipeline.loader import Batch, TrainingInput
-from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
-from torch_imagenet.port_check import several
-from torch_imagenet.port_check.leaves import array, dtype_name
+from torch_imagenet.port_check import grouped_forms, several
 from torch_imagenet.port_check.msprobe import DumpRecorder, check_new, write_dump
 from torch_imagenet.port_check.msprobe_check import check_dump
 from torch_imagenet.port_check.msprobe_read import is_dump
-from torch_imagenet.port_check.recorder import Recorder
+from torch_imagenet.port_check.record_step import record_step
 from torch_imagenet.port_check.reference import compare_trace
+from torch_imagenet.port_check.setup import first_batch, origin, recorded_setup, text
 from torch_imagenet.run import description
-from torch_imagenet.run_setup import RunSetup, TrainingSetup
+from torch_imagenet.run_setup import TrainingSetup
 from torch_imagenet.weights import source
-from torch_imagenet.weights.source import FoundWeights
 
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
-BATCH_SIZE = 4
-IMAGE_SIZE = 64
 
 
 def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -56,29 +44,31 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
     if config.msprobe:
         check_new(config.msprobe)
     against = several.read(config.against, ranks) if config.against else None
-    setup, network, lines = _setup(config, device, ranks, against)
+    setup, network, lines = recorded_setup(config, device, ranks, against)
     ranks.require_equal("data set", setup.data.content.fingerprint)
     steps = config.max_steps or STEPS
-    lines = [setup.data.remark, *lines, *description.device_lines(setup), _line(setup)]
-    with description.open_run(setup, lines) as (folder, log):
+    lines = [setup.data.remark, *lines, *description.device_lines(setup), text(setup)]
+    with description.open_run(setup, lines) as (folder, log), interrupts.forwarded(stop_at_once):
         side = copy.deepcopy(network)
         dump = DumpRecorder(side) if config.msprobe else None
-        trace = record_step(setup, side, _batch(setup, against), steps, dump)
-        interrupts.raise_if_requested()
+        trace = record_step(setup, side, first_batch(setup, against), steps, dump)
         if config.msprobe and dump is not None:
             log.line(f"msProbe's dump: {write_dump(config.msprobe, dump)}")
         if config.save_trace:
             write_trace(several.rank_file(config.save_trace, ranks), trace)
             files = sorted({several.rank_file(config.save_trace, ranks, rank) for rank in (0, ranks.size - 1)})
             log.line("trace: " + " to ".join(files))
-        sides = {f"{device.kind} ({device.name})": trace}
+        sides = {f"{device.kind} ({device.name}){', compiled,' if config.compile else ''}": trace}
         if against is not None:
             sides[several.side(str(config.against), against, ranks)] = against
 
         def compared() -> Iterator[several.Compared]:
             for side, recorded in sides.items():
-                yield side, recorded, compare_trace(setup.recipe, network, recorded, ranks)
-                interrupts.raise_if_requested()
+                found = compare_trace(setup.recipe, network, recorded, ranks)
+                yield side, recorded, found
+                faulty = grouped_forms.at_fault(network, recorded, found.verdict)
+                if faulty:
+                    log.line(grouped_forms.line(setup, network, recorded, faulty, here=recorded is trace))
 
         found = several.of_all(ranks, compared())
         agrees = ranks.broadcast_result(lambda: report.write(folder, log, found))
@@ -93,122 +83,13 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
         raise SystemExit(report.DIFFERS)
 
 
-def record_step(
-    setup: RunSetup, network: nn.Module, batch: Batch, steps: int, dump: Optional[DumpRecorder] = None
-) -> Trace:
-    """One step of the configured training on the device, and the losses of `steps` of them on the same batch.
-
-    A `dump` of the network records the same step.
-    """
-    trace = Trace(_description(setup))
-    step = several.RecordedStep(network, setup, trace)
-    trace.description["loss_scale"] = float(step.loss_scale.get_scale())
-    kept = {name: dtype_name(weight.dtype) for name, weight in step.network.named_parameters()}
-    trace.description["weight_dtypes"] = {name: dtype for name, dtype in kept.items() if dtype != "float32"}
-    trace.tensors.update(images=array(batch.images), labels=array(batch.labels))
-    for name, value in step.weights.state_dict().items():
-        trace.tensors[f"before/{name}"] = array(value)
-    with Recorder(step.network, trace).recording(), dump.recording() if dump else contextlib.nullcontext():
-        results = [step.run([batch], setup.recipe.largest_rate, 0, 0)]
-    for name, value in step.weights.state_dict().items():
-        trace.tensors[f"after/{name}"] = array(value)
-    results += [step.run([batch], setup.recipe.largest_rate, 0, number) for number in range(1, steps)]
-    trace.tensors["losses"] = array(torch.stack([result[0] for result in results]).double())
-    return trace
-
-
 def prepare(config: RunConfig, device: Device) -> None:
     """Raise UsageError for what every one of several processes would find wrong."""
     several.check(config)
     if config.save_trace:
         check_writable(config.save_trace)
     if config.against is None:
-        config, weights = _origin(config, ALONE, None)
+        config, weights = origin(config, ALONE, None)
         setup = TrainingSetup.from_config(config, device, ALONE, None, weights)
         if weights is not None:
             source.head(weights, setup.data.classes, config)
-
-
-def _origin(config: RunConfig, ranks: Ranks, against: Optional[Trace]) -> Tuple[RunConfig, Optional[FoundWeights]]:
-    """A training without random layers on a small batch, or on that of the trace; the weights it starts from."""
-    if config.compile:
-        raise UsageError("check-port records every layer, which a compiled network does not have; leave --compile out")
-    if config.freeze_body:
-        raise UsageError("check-port compares the gradients of all weights; leave --freeze-body out")
-    if against is not None:
-        described = against.description
-        if described.get("half") != "torch_imagenet":
-            raise UsageError(f"{config.against} is a trace of {described.get('half')}; compare it there")
-        config = replace(config, network=described["network"]["name"])
-        images, side = against.tensors["images"].shape[:2]
-        config = replace(config, batch_size=int(images), image_size=int(side))
-    config, _, weights = ranks.broadcast_result(lambda: source.origin(config))
-    changed = replace(
-        config,
-        batch_size=config.batch_size or BATCH_SIZE,
-        image_size=config.image_size or IMAGE_SIZE,
-        accumulate=1,
-        dropout=0.0,  # what is random differs between devices
-        drop_path=0.0,
-        mixup=0.0,
-        cutmix=0.0,
-    )
-    return changed, weights
-
-
-def _setup(
-    config: RunConfig, device: Device, ranks: Ranks, against: Optional[Trace]
-) -> Tuple[TrainingSetup, nn.Module, List[str]]:
-    """What is compared: the step's setup and the network with its weights, those of rank 0; lines for the log."""
-    config, weights = _origin(config, ranks, against)
-    setup = TrainingSetup.from_config(config, device, ranks, None, weights)
-    if against is not None:
-        setup = _as_recorded(setup, against.description)
-    torch.manual_seed(setup.recipe.seed)
-    network = setup.spec.make()
-    lines: List[str] = []
-    if against is not None:
-        network.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in against.named("before").items()})
-        lines = [f"weights, batch, network and recipe: those of {config.against}", *several.left_out(against, ranks)]
-    elif weights is not None:
-        lines = source.load(weights, network, setup.spec, source.head(weights, setup.data.classes, config))
-    network.load_state_dict(ranks.broadcast_result(network.state_dict))  # as a training does
-    return setup, network, lines
-
-
-def _as_recorded(setup: TrainingSetup, described: Dict[str, Any]) -> TrainingSetup:
-    """The setup of a trace's step here: its network and recipe, in this machine's precision."""
-    spec, recipe = NetworkSpec(**described["network"]), setup.recipe
-    if "recipe" in described:
-        same = {"precision": recipe.precision, "loss_scale": recipe.loss_scale}
-        recipe = ImageNetRecipe.from_json(described["recipe"]).override(**same)
-    return replace(setup, spec=spec, recipe=recipe)
-
-
-def _batch(setup: TrainingSetup, against: Optional[Trace]) -> Batch:
-    """The first training batch, or that of the trace."""
-    if against is not None:
-        images, labels = (torch.from_numpy(against.tensors[name].copy()) for name in ("images", "labels"))
-        return Batch(images, labels, ())
-    with TrainingInput.from_setup(setup) as images:
-        return next(iter(images.epoch(0)))
-
-
-def _description(setup: RunSetup) -> Dict[str, Any]:
-    return {
-        "half": "torch_imagenet",
-        "network": setup.spec.to_json(),
-        "recipe": setup.recipe.to_json(),
-        "precision": setup.precision.name,
-        "device": setup.device.describe(),
-        "float32_products": setup.device.float32_products,
-        "memory_format": setup.memory_format,
-        "versions": {"torch": torch.__version__},
-        **several.identity(setup.ranks),
-    }
-
-
-def _line(setup: TrainingSetup) -> str:
-    recipe, layout = setup.recipe, setup.memory_format.replace("_", " ")
-    sizes = f"batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
-    return f"network: {description.inputs_text(setup)}, {sizes}, learning rate {recipe.largest_rate:g}"

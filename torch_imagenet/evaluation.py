@@ -36,6 +36,7 @@ from torch_imagenet.run.log_lines import log_lines
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.run_setup import RunSetup
 from torch_imagenet.step import not_finite
+from torch_imagenet.step.compiled import compiled
 from torch_imagenet.weights.source import FoundWeights, found_weights
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -116,7 +117,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     network.eval()
     val = data.content.val  # under the numbers and names that the network's outputs have
     labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
-    logits: Forward = torch.compile(network) if config.compile else network
+    logits: Forward = compiled(network) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
     lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
     lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]

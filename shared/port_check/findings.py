@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.port_check.tolerance import LARGEST
 
-STAGES = ("weights", "forward", "loss", "backward", "statistics", "exchange", "update", "loss curve")
+STAGES = ("weights", "forward", "loss", "backward", "statistics", "exchange", "update", "compiled", "loss curve")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def loss_checks(side: Sequence[float], reference: Sequence[float], rounded: Sequ
     rounded runs from the reference give their scale. The ratio of one more such error to the root mean square of three
     has Student's distribution with three degrees of freedom, whose quantile is the tolerance.
     """
-    factor, scale, checks = _quantile(FALSE_ALARM / len(side)), 0.0, []
+    factor, scale, checks = quantile(FALSE_ALARM / len(side)), 0.0, []
     for step, (observed, expected, *near) in enumerate(zip(side, reference, *rounded), 1):
         deviation = math.sqrt(sum((value - expected) ** 2 for value in near) / len(near))
         scale = max(scale, deviation, UNIT_ROUNDOFF["float32"] * abs(expected))
@@ -34,7 +34,7 @@ def loss_checks(side: Sequence[float], reference: Sequence[float], rounded: Sequ
     return checks
 
 
-def _quantile(probability: float) -> float:
+def quantile(probability: float) -> float:
     """What the magnitude of Student's t with three degrees of freedom exceeds with this probability, by bisection."""
     low, high = 0.0, 1e6
     for _ in range(100):

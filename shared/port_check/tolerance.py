@@ -10,7 +10,7 @@ a whole tensor, `FALSE_ALARM`. All arrays here are float64 unless said otherwise
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -39,8 +39,12 @@ class Rounding(NamedTuple):
 
 def growth(length: int, sums: int, dtype: str) -> float:
     """lambda * sqrt(length) * u: the relative error, to the sum of magnitudes, of `sums` sums of `length` terms."""
-    confidence = math.sqrt(2 * math.log(2 * max(length, 1) * max(sums, 1) / FALSE_ALARM))
-    return confidence * math.sqrt(length) * UNIT_ROUNDOFF[dtype]
+    return confidence(max(length, 1) * max(sums, 1)) * math.sqrt(length) * UNIT_ROUNDOFF[dtype]
+
+
+def confidence(roundings: int) -> float:
+    """lambda: none of so many roundings, or of their sums, is further off, except with probability `FALSE_ALARM`."""
+    return math.sqrt(2 * math.log(2 * roundings / FALSE_ALARM))
 
 
 def bound(expected: np.ndarray, magnitude: np.ndarray, rounding: Rounding) -> np.ndarray:
@@ -79,20 +83,36 @@ class BatchNormBounds(NamedTuple):
 
 
 def batch_norm_bounds(
-    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float, gradient: np.ndarray, stored: str
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    epsilon: float,
+    gradient: np.ndarray,
+    stored: str,
+    given: Optional[np.ndarray] = None,
 ) -> BatchNormBounds:
-    """Bounds of batch normalisation in training, x and `gradient` [B, C, H, W] given exactly, scale and shift [C].
+    """Bounds of batch normalisation in training, x and `gradient` [B, C, H, W], scale and shift [C].
+
+    x is exact, and so is `gradient`, unless `given` has the largest error of each of its values.
 
     The statistics are sums of n = B H W terms in float32, the variance the mean of squares less the square of the mean,
     the least accurate form in use; the rest is first-order error propagation through
     y = scale (x - mean) / sqrt(variance + epsilon) + shift and its derivative (Ioffe and Szegedy, arXiv 1502.03167).
     """
     with np.errstate(invalid="ignore", over="ignore"):  # of an overflow on the side
-        return _batch_norm_bounds(x, scale, shift, epsilon, gradient, stored)
+        return _batch_norm_bounds(
+            x, scale, shift, epsilon, gradient, stored, np.zeros_like(x) if given is None else given
+        )
 
 
 def _batch_norm_bounds(
-    x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float, gradient: np.ndarray, stored: str
+    x: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    epsilon: float,
+    gradient: np.ndarray,
+    stored: str,
+    given: np.ndarray,
 ) -> BatchNormBounds:
     axes: Tuple[int, ...] = (0, 2, 3)
     length = x.size // x.shape[1]
@@ -114,14 +134,19 @@ def _batch_norm_bounds(
     output += UNIT_ROUNDOFF[stored] * np.abs(y) + HALF_SMALLEST[stored]
 
     size = np.abs(gradient)
-    shift_error = sums * size.sum(axis=axes)
+    together = confidence(
+        x.size
+    )  # times the root of the sum of squares: of errors that have nothing to do with another
+    shift_error = sums * size.sum(axis=axes) + together * np.sqrt((given**2).sum(axis=axes))
     scale_error = sums * (size * np.abs(normal)).sum(axis=axes) + (size * normal_error).sum(axis=axes)
+    scale_error += together * np.sqrt(((given * normal) ** 2).sum(axis=axes))
     centred = gradient - wide(gradient.mean(axis=axes)) - normal * wide((gradient * normal).mean(axis=axes))
     factor = wide(np.abs(scale) / deviation)
     inner = (
         wide(shift_error / length)
         + np.abs(normal) * wide(scale_error / length)
         + normal_error * wide(np.abs((gradient * normal).mean(axis=axes)))
+        + given
         + 4 * unit * (size + np.abs(gradient - centred))
     )
     exact = factor * np.abs(centred)

@@ -12,6 +12,7 @@ from torch_imagenet.devices.device import open_device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE
 from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.networks.squeeze_excitation import LinearGate
 from torch_imagenet.options import RunConfig
@@ -25,7 +26,7 @@ class SmallNetwork(nn.Module):
     def __init__(self, num_classes: int, dropout: float, drop_path: float) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.layer1 = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(16))
+        self.layer1 = nn.Sequential(GroupedConv2d(16, 16, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(16))
         self.se = LinearGate(16)
         self.drop_path = DropPath(drop_path)
         self.dropout = nn.Dropout(dropout)

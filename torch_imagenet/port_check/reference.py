@@ -22,8 +22,10 @@ from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.networks.registry import mean_and_std
 from torch_imagenet.port_check.checks import Problem, layer_checks, update_checks, weight_checks
+from torch_imagenet.port_check.compiled import GRADIENT
 from torch_imagenet.port_check.leaves import tensor
 from torch_imagenet.port_check.trajectory import Trajectory
+from torch_imagenet.port_check.whole_gradients import deviations, gradient_checks
 
 
 def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace, ranks: Ranks = ALONE) -> Comparison:
@@ -50,21 +52,24 @@ def compare_trace(recipe: ImageNetRecipe, network: nn.Module, trace: Trace, rank
     checks += update_checks(trace, make)
     alone = ranks.size == 1 and "loss" in trace.tensors
     side = [float(value) for value in (trace.tensors["loss"][None] if alone else trace.tensors["losses"])]
-    exact = Trajectory(copy.deepcopy(reference), ranks=ranks)
+    compiled = bool(trace.named(GRADIENT))
+    exact = Trajectory(copy.deepcopy(reference), ranks=ranks, keep_gradients=compiled)
     exact.run(images, loss, make, len(side))
     dtypes, products = {call.name: call.dtype for call in trace.calls}, trace.float32_products
 
     def rounded(number: int) -> Trajectory:
         """A rounded run; in another order of the images, sums over the batch are rounded otherwise."""
-        order, run = (
-            torch.arange(len(labels)).roll(number),
-            Trajectory(copy.deepcopy(reference).float(), dtypes, products, ranks),
-        )
+        order = torch.arange(len(labels)).roll(number)
+        run = Trajectory(copy.deepcopy(reference).float(), dtypes, products, ranks, compiled)
         run.run(images[order], partial(documented_loss, recipe, labels=labels[order]), make, len(side))
         return run
 
-    near, others = rounded(0), [rounded(number).losses for number in range(1, ROUNDED_RUNS)]
-    checks += loss_checks(side, exact.losses, [near.losses, *others])
+    near, others, errors = rounded(0), [], []
+    for run in (near, *map(rounded, range(1, ROUNDED_RUNS))):
+        others.append(run.losses)
+        errors.append(deviations(run.gradients, exact.gradients))
+    checks += gradient_checks(trace, errors)
+    checks += loss_checks(side, exact.losses, others)
     losses = {"side": side, "reference": exact.losses, "rounded": near.losses}
     return Comparison(verdict(checks), error_by_depth(trace, exact.values, near.values), losses)
 

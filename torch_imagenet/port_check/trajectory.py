@@ -11,6 +11,7 @@ from torch import nn
 
 from shared.port_check.rounding import DROPPED_BITS
 from torch_imagenet.distributed.process_group import ALONE, Ranks
+from torch_imagenet.port_check import replay
 from torch_imagenet.port_check.leaves import DTYPES, hooked, products
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], torch.optim.Optimizer]
@@ -51,12 +52,14 @@ class Trajectory:
         dtypes: Optional[Mapping[str, str]] = None,
         float32_products: Optional[Mapping[str, str]] = None,
         ranks: Ranks = ALONE,
+        keep_gradients: bool = False,
     ) -> None:
-        self._network, self._ranks = network, ranks
+        self._network, self._ranks, self._keep_gradients = network, ranks, keep_gradients
         self._dtypes, self._products = dtypes or {}, float32_products or {}
         self._counts: Dict[str, int] = {}
         self.losses: List[float] = []
         self.values: Dict[str, np.ndarray] = {}  # by the trace's keys
+        self.gradients: Dict[str, np.ndarray] = {}  # of the weights, in the first step
 
     def run(self, images: torch.Tensor, loss: Loss, optimizer: MakeOptimizer, steps: int) -> None:
         """`steps` updates with the gradients of `loss`, a mean over the batch."""
@@ -72,6 +75,8 @@ class Trajectory:
             mean = value.detach().clone()
             self._ranks.average([mean, *gradients])
             self.losses.append(float(mean))
+            if step == 0 and self._keep_gradients:
+                self.gradients = {name: value.copy() for name, value in replay.gradients(self._network).items()}
             update.step()
 
     def _before(self, name: str, layer: nn.Module, inputs: Tuple[Any, ...]) -> Tuple[Any, ...]:

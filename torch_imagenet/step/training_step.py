@@ -17,6 +17,7 @@ from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.step import losses, not_finite, optimizer
+from torch_imagenet.step.compiled import compiled
 from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.to_device import mixing
 
@@ -48,7 +49,7 @@ class TrainingStep(Step):
         self._epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
         self._mixing = mixing(recipe, setup.spec.num_classes, ranks.rank)
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
-        self._forward = torch.compile(self._replicas.module) if setup.config.compile else self._replicas.module
+        self._forward = compiled(self._replicas.module) if setup.config.compile else self._replicas.module
         self.weights = optimizer.Weights(self.network, device.supports_foreach)
         self.optimizer = optimizer.sgd(self.weights, recipe, device)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from shared.port_check.losses import _quantile, loss_checks
+from shared.port_check.losses import loss_checks, quantile
 
 
 @pytest.mark.parametrize(("probability", "value"), [(0.05, 3.18245), (0.01, 5.84091), (0.001, 12.92398)])
-def test_the_quantiles_are_those_of_the_tables(probability, value):
-    assert _quantile(probability) == pytest.approx(value, abs=1e-4)
+def test_thequantiles_are_those_of_the_tables(probability, value):
+    assert quantile(probability) == pytest.approx(value, abs=1e-4)
 
 
 def test_random_errors_of_one_size_are_no_finding():

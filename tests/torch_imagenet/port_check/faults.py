@@ -14,7 +14,6 @@ from shared import recipes
 from shared.port_check.report import Comparison
 from shared.port_check.trace import Trace
 from shared.recipes.imagenet import ImageNetRecipe
-from torch_imagenet.check_port import record_step
 from torch_imagenet.devices.device import Device, open_device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE
@@ -22,6 +21,7 @@ from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.senet import caffe_bottleneck
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
+from torch_imagenet.port_check.record_step import record_step
 from torch_imagenet.port_check.reference import compare_trace
 from torch_imagenet.run_setup import RunSetup
 from torch_imagenet.step.loss_scale import LossScale

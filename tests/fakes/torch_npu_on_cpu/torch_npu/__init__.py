@@ -13,8 +13,9 @@ import torch
 from torch_npu import hccl, npu, optim
 from torch_npu.extension import EXTENSION
 
-__all__ = ["counters", "npu", "optim", "record_operators", "recorded_operators"]
+__all__ = ["break_grouped_convolutions", "counters", "npu", "optim", "record_operators", "recorded_operators"]
 
+break_grouped_convolutions = EXTENSION.break_grouped_convolutions
 counters = EXTENSION.counters
 record_operators = EXTENSION.record_operators
 recorded_operators = EXTENSION.recorded_operators

@@ -36,6 +36,13 @@ at::Scalar read_scalar(const at::Tensor& self) {
   return at::_local_scalar_dense(on_host(self));
 }
 
+// What is wrong with grouped convolutions: nothing, "values", or they fail in the pass "forward" or "backward".
+std::string grouped_fault;
+
+void fail_where_grouped(int64_t groups, const std::string& pass) {
+  TORCH_CHECK(groups == 1 || grouped_fault != pass, "simulated: no kernel for groups > 1\nEZ9999: inner error");
+}
+
 at::Tensor convolution(
     const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
     at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding,
@@ -43,11 +50,14 @@ at::Tensor convolution(
   TORCH_CHECK(input.device() == weight.device(), "convolution: input on ", input.device(), ", weight on ",
               weight.device());
   note({"aten::convolution_overrideable", ""});
+  fail_where_grouped(groups, "forward");
   Call call;
   std::optional<at::Tensor> host_bias;
   if (bias && bias->defined()) host_bias = call.in(*bias);
-  return call.out(at::convolution(call.in(input), call.in(weight), host_bias, stride, padding, dilation, transposed,
-                                  output_padding, groups));
+  at::Tensor result = at::convolution(call.in(input), call.in(weight), host_bias, stride, padding, dilation, transposed,
+                                      output_padding, groups);
+  if (groups > 1 && grouped_fault == "values") result = result.flip(1);
+  return call.out(result);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
@@ -55,6 +65,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed, at::IntArrayRef output_padding, int64_t groups,
     std::array<bool, 3> output_mask) {
   note({"aten::convolution_backward_overrideable", ""});
+  fail_where_grouped(groups, "backward");
   Call call;
   const std::vector<int64_t> bias_sizes{gradient.size(1)};
   auto [of_input, of_weight, of_bias] = at::convolution_backward(
@@ -171,6 +182,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
     return recorded;
   });
   module.def("allow_internal_format", [](bool on) { internal_format = on; });
+  module.def("break_grouped_convolutions", [](const std::string& fault) { grouped_fault = fault; });
   module.def("change_data_ptr", &change_data_ptr);
   module.def("hccl", [](const c10::intrusive_ptr<c10d::Backend>& gloo) -> c10::intrusive_ptr<c10d::Backend> {
     return c10::make_intrusive<Hccl>(gloo);

@@ -389,6 +389,23 @@ def port(lab: Lab) -> Facts:
     return facts
 
 
+def grouped(lab: Lab) -> Facts:
+    """check-port where grouped convolutions are wrong or fail: the exit status, and what it says of them."""
+    options, facts = ["--device", "npu:0", "--max-steps", "1"], {}
+    cases = {"values": [], "forward": [], "backward": [], "dense": ["--grouped-conv", "dense"]}
+    for case, more in cases.items():
+        torch_npu.break_grouped_convolutions("values" if more else case)
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                status = lab.run(*options, *more, mode="check-port").status
+        except SystemExit as ended:
+            status = ended.code
+        facts[case] = [status, [line for line in said.getvalue().splitlines() if "grouped" in line or "error" in line]]
+    torch_npu.break_grouped_convolutions("")
+    return facts
+
+
 def _difference(first: Run, second: Run) -> float:
     one, other = _tensors(first), _tensors(second)
     return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
@@ -420,6 +437,7 @@ CHECKS: Dict[str, Callable[[Lab], Facts]] = {
     "indices": indices,
     "measuring": measuring,
     "port": port,
+    "grouped": grouped,
     "settings": settings,
     "internal format O0": lambda lab: internal_format(lab, "O0"),
     "internal format O2": lambda lab: internal_format(lab, "O2"),
