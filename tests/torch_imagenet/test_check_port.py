@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any, Callable
 
@@ -97,7 +99,7 @@ def test_what_is_wrong_in_a_dump_is_named(
     recorded: Path, run_in: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(recorded / "dump", tmp_path / "dump")
-    (file,) = (tmp_path / "dump").rglob("Module.layer1.0.Conv2d.parameters_grad.0.weight.pt")
+    (file,) = (tmp_path / "dump").rglob("Module.layer1.0.*Conv2d.parameters_grad.0.weight.pt")
     gradient = torch.load(file)
     torch.save(gradient * 1.01, file)
     with pytest.raises(SystemExit) as ended:
@@ -155,3 +157,17 @@ def test_a_trace_that_cannot_be_written_is_refused_before_the_step(
     assert run.status == 2
     assert "cannot write a trace to" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_ends_the_comparison_at_once(
+    run_in: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch_imagenet import check_port
+
+    def interrupted(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(check_port, "compare_trace", interrupted)
+    assert run_in(tmp_path / "run", *OPTIONS, mode="check-port").status == 143
+    assert not (tmp_path / "run" / "port.json").exists()
