@@ -100,6 +100,10 @@ def update_checks(recipe: CifarRecipe, trace: Trace) -> List[Check]:
     rate = float(trace.description["learning_rate"])
     gradients = {name: gradient.astype(np.float64) for name, gradient in trace.named("gradient").items()}
     overflow = not all(np.isfinite(gradient).all() for gradient in gradients.values())
+    if (
+        overflow and float(trace.description["loss_scale"]) == 1.0
+    ):  # none is left out: all are spoilt by what comes before
+        return []
     for name, gradient in gradients.items():
         old = before[name].astype(np.float64)
         moved = rate * gradient * (1 + recipe.momentum if recipe.nesterov else 1)

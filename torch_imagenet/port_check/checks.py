@@ -257,6 +257,10 @@ def update_checks(trace: Trace, optimizer: Callable[[Dict[str, nn.Parameter]], t
         named[name] = nn.Parameter(tensor(before[name], torch.float64))
         named[name].grad = tensor(gradient, torch.float64) / scale
     overflow = any(not np.isfinite(gradient).all() for gradient in gradients.values())
+    if (
+        overflow and scale == 1.0
+    ):  # without a loss scale no update is left out: all weights are spoilt by what comes before
+        return []
     made = optimizer(named)
     if not overflow:
         made.step()

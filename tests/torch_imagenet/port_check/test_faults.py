@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.torch_imagenet.port_check.faults import FAULTS, compared
+from tests.torch_imagenet.port_check.faults import FAULTS, Fault, compared
 
 CASES = [(name, level) for name, fault in FAULTS.items() for level in fault.precisions]
 
@@ -31,3 +33,12 @@ def test_what_stands_behind_a_fault_is_right_by_itself() -> None:
     found = compared(FAULTS["wrong epsilon"], "O0").verdict
     assert {check.layer for check in found.causes if check.stage in ("forward", "backward")} == {"layer2.bn2"}
     assert "values differ" in found.first.hint or "times" in found.first.hint
+
+
+def test_infinite_numbers_without_a_loss_scale_are_no_wrong_updates() -> None:
+    def spoilt(network: Any) -> None:
+        network.layer2.conv3.weight.data[0] = 1e38
+
+    fault = Fault("forward", "layer2.bn3", "", weights=spoilt, network=spoilt)
+    causes = compared(fault, "O0").verdict.causes
+    assert "update" not in {check.stage for check in causes}
