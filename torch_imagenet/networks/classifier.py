@@ -7,7 +7,8 @@ network.forward_intermediates(images, (1, 2, 3, 4))     # the last map, and thos
 network.feature_info                                    # channels and strides of the five stages
 
 Names, arguments and the five feature maps are those of timm 1.0 (`forward_intermediates` of legacy_senet154,
-legacy_seresnet50 and pnasnet5large). The head is here; a network gives `maps`.
+legacy_seresnet50 and pnasnet5large); the pooling is always the mean, so `reset_classifier` has no global_pool. The
+head is here; a network gives `maps`.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ class ImageClassifier(nn.Module):
         """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on."""
         return self.forward_head(self.forward_features(images))
 
-    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """The last feature map [B, num_features, h, w] of normalised images [B, 3, H, W]; h is about H / 32."""
-        return self.maps(images, STAGES - 1, ())[0]
+        return self.maps(x, STAGES - 1, ())[0]
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Logits [B, num_classes] of the last feature map; with `pre_logits` what the classifier gets, [B, C]."""
@@ -85,14 +86,14 @@ class ImageClassifier(nn.Module):
 
     def forward_intermediates(
         self,
-        images: torch.Tensor,
+        x: torch.Tensor,
         indices: Union[int, Sequence[int], None] = None,
         norm: bool = False,
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Union[List[torch.Tensor], Tuple[torch.Tensor, List[torch.Tensor]]]:
-        """The last feature map and a list of those of the stages `indices`, in the order of the network.
+        """The last feature map of images x, and a list of those of the stages `indices`, in the network's order.
 
         `indices` are positions in `feature_info`, negative ones from its end; a number N: the last N; None: all. With
         `intermediates_only` only the list is returned; with `stop_early` nothing behind the last of these stages is
@@ -104,7 +105,7 @@ class ImageClassifier(nn.Module):
         if output_fmt != "NCHW":
             raise UsageError(f"feature maps cannot be {output_fmt!r}; their format is 'NCHW'")
         taken = _positions(indices)
-        x, maps = self.maps(images, max(taken) if stop_early else STAGES - 1, taken)
+        x, maps = self.maps(x, max(taken) if stop_early else STAGES - 1, taken)
         return maps if intermediates_only else (x, maps)
 
 

@@ -200,7 +200,8 @@ def test_timm_reads_feature_info_and_takes_the_network_for_its_own(torchvision, 
     network = built(name)
     with torch.device("meta"):
         theirs = timm.create_model(TIMM[name], num_classes=5)
-    for info, other in zip(network.feature_info, theirs.feature_info, strict=True):
+    assert len(network.feature_info) == len(theirs.feature_info)
+    for info, other in zip(network.feature_info, theirs.feature_info):
         assert (info["num_chs"], info["reduction"]) == (other["num_chs"], other["reduction"])
     assert network.num_features == theirs.num_features
     getter = features.FeatureGetterNet(network, (1, 2, 3, 4))
