@@ -20,6 +20,7 @@ from tests.support.pdf_text import texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 PHONE = 390  # pixels, those of the style sheet: what a usual telephone is wide
+LONG = 100 * "x"  # a name that has to be broken
 WIDTH = "document.documentElement.scrollWidth"
 
 
@@ -41,8 +42,11 @@ def page(tmp_path_factory):
     halves = [read_record(path)["half"] for path in find_records([])]
     assert len(halves) >= 4
     assert set(halves) == {"tf_seresnet", "torch_imagenet"}
-    runs = [made_up(folder, half, half=half) for half in sorted(set(halves))]
-    runs += [port_run(folder), port_run(folder, "fault", {"cpu (Small)": comparison([("forward", "fc", 5.0)])})]
+    runs = [made_up(folder, half, half=half, dataset={"name": LONG}) for half in sorted(set(halves))]
+    runs += [
+        port_run(folder, network=LONG),
+        port_run(folder, "fault", {"cpu (Small)": comparison([("forward", "fc", 5.0)])}),
+    ]
     file = folder / "page.html"
     assert main([*map(str, [COMMITTED, *runs]), "--format", "html", "--output", str(file)]) == 0
     return file
