@@ -58,10 +58,11 @@ def _decoded(file: Union[str, BinaryIO]) -> Iterator[Tuple[Any, Any, str]]:
         with Image.open(file, formats=_OPENED) as image:
             mode = image.mode  # some readers change it while they load
             image.load()
-            yield _rgb(image), image, mode
+            yield to_rgb(image), image, mode
 
 
-def _rgb(image: Any) -> Any:
+def to_rgb(image: Any) -> Any:
+    """A PIL.Image of any mode as one of mode RGB. Raises WhiteUnknown, and what Pillow raises at damaged files."""
     from PIL import Image
 
     if image.mode == "RGB":
