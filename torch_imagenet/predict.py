@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from functools import partial
-from typing import Any, List, Sequence, Tuple, Union, overload
+from typing import Any, Iterator, List, Sequence, Tuple, Union, overload
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from PIL import Image
 
 from shared.class_names import Classes
 from shared.errors import DataError, UsageError
-from shared.imagenet.decode import BadImage, read_rgb, to_rgb
+from shared.imagenet.decode import BadImage, is_turned, read_rgb, to_rgb
+from shared.imagenet.layout import counted, some
 from shared.prediction.images import LIST, ImageList, find_images
 from shared.prediction.output import Prediction, heading, rendered, write
 from shared.recipes.base import as_typed
@@ -41,6 +42,7 @@ from torch_imagenet.weights.readable_names import named
 from torch_imagenet.weights.source import found_weights
 
 TOP_K = 5
+_LOOKED_AT = 1000  # images, for EXIF data, a millisecond each
 Picture = Union[str, "os.PathLike[str]", Image.Image]
 Answer = List[Tuple[str, float]]
 
@@ -161,17 +163,28 @@ def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
         classifier, bad = Classifier(config, device), BadImages(log)
         log.lines(classifier.lines)
         write(sys.stdout, heading(form))
-        done = 0
+        done: List[str] = []
         with EvaluationInput.from_setup(classifier.setup, ImageList.of(paths)) as images:
             for batch in images:
                 interrupts.raise_if_requested()
                 bad.note(batch.bad)
                 if len(batch.images):
-                    done += len(batch.images)
                     names = [paths[index] for index in batch.indices]
                     answers = classifier.predict(batch.images, names)
                     write(sys.stdout, "".join(rendered(form, *each) for each in zip(names, answers)))
-        if done < len(paths):
-            log.line(f"bad images left out: {len(paths) - done:,} of {len(paths):,}")
+                    done += names
+        log.lines(_remarks(paths, done))
         if not done:
             raise DataError(f"none of the images can be read ({min(bad.known)}); look at the lines above")
+
+
+def _remarks(paths: Sequence[str], done: Sequence[str]) -> Iterator[str]:
+    if len(done) < len(paths):
+        yield f"bad images left out: {len(paths) - len(done):,} of {len(paths):,}"
+    looked = done[:_LOOKED_AT]
+    turned = [path for path in looked if is_turned(path)]
+    if turned:
+        yield (
+            f"note: {len(turned)} of {counted(len(looked), 'image')} looked at ({some(turned)}) to be turned by EXIF data,"
+            " which is not done, as in an evaluation; turn them first"
+        )

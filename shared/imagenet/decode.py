@@ -82,6 +82,17 @@ def to_rgb(image: Any) -> Any:
     return image.convert("RGB")
 
 
+def is_turned(path: str) -> bool:
+    """Whether the EXIF data of this file turn or mirror its image, which `read_rgb` does not. Raises nothing."""
+    from PIL import Image
+
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # damaged data
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=_OPENED) as image:
+            return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+    return False
+
+
 class Finding(NamedTuple):
     """A fault of an image, which makes it unusable, or a remark."""
 

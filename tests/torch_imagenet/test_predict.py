@@ -132,6 +132,17 @@ def test_a_bad_image_is_fatal_or_left_out_and_named(predict, tiny, tmp_path):
     assert "error: none of the images can be read" in error
 
 
+def test_a_photograph_that_is_to_be_turned_is_named(predict, tiny, tmp_path):
+    upright = Image.open(tiny.folder / "val" / "class0" / "image00.png")
+    exif = upright.getexif()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        upright.save(tmp_path / f"turned{orientation}.jpg", exif=exif)
+    status, output, error = predict(str(tmp_path))
+    assert status == 0
+    assert f"note: 1 of 2 images looked at ({tmp_path / 'turned6.jpg'}) to be turned by EXIF data" in error
+
+
 def test_a_list_on_standard_input(predict, tiny, monkeypatch):
     path = tiny.folder / "val" / "class1" / "image01.png"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{path}\n{path}\n".encode())))
