@@ -55,7 +55,7 @@ class Classifier:
 
     def __init__(self, config: RunConfig, device: Device) -> None:
         """With the weights and options of `config`. Raises UsageError where there are none, or they do not fit."""
-        with self._reading:
+        with self._reading, torch.random.fork_rng(devices=[]):  # `load_network` draws initial weights
             weights = found_weights(config)
             outputs = weights.classes or Classes.numbered(1000)  # without a head, which `load_network` says
             count = len(outputs.names)
@@ -184,7 +184,5 @@ def _remarks(paths: Sequence[str], done: Sequence[str]) -> Iterator[str]:
     looked = done[:_LOOKED_AT]
     turned = [path for path in looked if is_turned(path)]
     if turned:
-        yield (
-            f"note: {len(turned)} of {counted(len(looked), 'image')} looked at ({some(turned)}) to be turned by EXIF data,"
-            " which is not done, as in an evaluation; turn them first"
-        )
+        which = f"{len(turned)} of {counted(len(looked), 'image')} looked at ({some(turned)})"
+        yield f"note: {which} to be turned by EXIF data, which is not done, as in an evaluation; turn them first"

@@ -212,6 +212,12 @@ def test_a_classifier_answers_as_the_mode_does(predict, trained, tiny, tmp_path,
     assert classify(grey) == classify(grey.convert("RGB"))
 
 
+def test_a_classifier_leaves_the_random_numbers_of_its_program(trained):
+    before = torch.get_rng_state()
+    classifier(trained.folder, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_threads_share_a_classifier(trained, tiny):
     paths = sorted((tiny.folder / "val").rglob("*.png"))
     classify = classifier(trained.folder, device="cpu", top_k=1)
