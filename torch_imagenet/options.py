@@ -11,6 +11,7 @@ from shared import recipes
 from shared.cli import old_command
 from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
+from shared.prediction.output import FORMATS
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
 from shared.system.paths import expanded
 from torch_imagenet.devices import npu_options
@@ -21,7 +22,7 @@ MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-port", "check-data", "summary")
+MODES = ("train", "evaluate", "predict", "finetune", "benchmark", "profile", "check-port", "check-data", "summary")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class RunConfig(CommonConfig):
     shard_size: int
     shard_cache: Optional[str]
     shard_cache_size: float
+    # Predictions.
+    images: Optional[Tuple[str, ...]]
+    top_k: Optional[int]
+    format: Optional[str]
     # Device and speed.
     memory_format: Optional[str]
     grouped_conv: str
@@ -114,6 +119,7 @@ def parser() -> Parser:
     result = common_parser("torch_imagenet/main.py", description, MODES, tuple(NETWORKS), names, ("torch",), 10)
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
+    _add_predictions(result.add_argument_group("predict").add_argument)
     _add_machines(result)
     old_command.add_option(result, "torch_imagenet")
     npu_options.add_options(result.add_argument_group("Ascend NPU"))
@@ -178,6 +184,13 @@ def _add_images(add: Callable[..., Any]) -> None:
     add("--shard-cache", type=expanded, metavar="DIR", help="for shards of a URL (default: in the user's cache)")
     size = f"how much is kept there (default: {DEFAULT_GIB:g})"
     add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB", help=size)
+
+
+def _add_predictions(add: Callable[..., Any]) -> None:
+    images = "predict: image files, folders, - for a list of them on standard input"
+    add("images", nargs="*", default=None, metavar="IMAGE", help=images)
+    add("--top-k", type=number(int, 1), metavar="K", help="classes for each image (default: 5)")
+    add("--format", type=one_of(*FORMATS), help=", ".join(FORMATS) + " (default: text; json: a line for each image)")
 
 
 def _add_machines(result: Parser) -> None:
