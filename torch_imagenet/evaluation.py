@@ -162,7 +162,7 @@ def prepare(
     weights = weights or _weights(config)
     config, state = weights.settle(config), weights.state
     data = load_data(config, state)
-    recipe = evaluated_recipe(config, state, data)
+    recipe = evaluated_recipe(config, state)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
     advice = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
     classes = match(outputs, data.classes, advice)

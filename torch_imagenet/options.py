@@ -19,9 +19,10 @@ from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
+EXPORT_FORMATS = ("onnx", "torch")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-port", "check-data", "summary")
+MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-port", "check-data", "summary", "export")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ class RunConfig(CommonConfig):
     log_file: Optional[str]
     original_names: bool
     msprobe: Optional[str]
+    # The mode export.
+    format: Optional[str]
+    output: Optional[str]
+    with_preprocessing: bool
 
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
@@ -130,6 +135,10 @@ def parser() -> Parser:
         metavar="DIR",
         help="check-port: write the step as a dump of msProbe; --against reads one",
     )
+    add = result.add_argument_group("export: weights as a file for another runtime").add_argument
+    add("--output", type=expanded, metavar="FILE", help="to write: FILE.onnx or FILE.pt2 (torch.export)")
+    add("--format", type=one_of(*EXPORT_FORMATS), help=", ".join(EXPORT_FORMATS) + " (default: by the file's ending)")
+    add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, H, W, 3]")
     return result
 
 

@@ -75,7 +75,7 @@ def resumed_recipe(config: RunConfig, state: Dict[str, Any], data: Data) -> Imag
     return stored.resumed(given, config.recipe)
 
 
-def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]], data: Data) -> ImageNetRecipe:
+def evaluated_recipe(config: RunConfig, state: Optional[Dict[str, Any]]) -> ImageNetRecipe:
     """The recipe that a checkpoint was trained with; for bare weights, the network's with its own image size."""
     if state is not None:
         trained = ImageNetRecipe.from_json(state["recipe"])

@@ -49,20 +49,20 @@ def _trained(**changes):
 def test_a_checkpoint_is_evaluated_as_it_was_trained():
     state = _trained(zero_pad=True)
     del state["recipe"]["normalisation"]  # written before there was this field
-    recipe = evaluated_recipe(RunConfig.from_argv([]), state, None)
+    recipe = evaluated_recipe(RunConfig.from_argv([]), state)
     assert (recipe.zero_pad, recipe.normalisation) == (True, "own")
     for given, message in (("--no-zero-pad", "with --zero-pad; leave --no-zero-pad out"), ("--zero-pad", "")):
         config = RunConfig.from_argv(["--checkpoint", "x", given])
         if message:
             with pytest.raises(UsageError, match=message):
-                evaluated_recipe(config, state, None)
+                evaluated_recipe(config, state)
         else:
-            assert evaluated_recipe(config, state, None) == recipe
+            assert evaluated_recipe(config, state) == recipe
     with pytest.raises(UsageError, match="was trained with --normalisation none; leave --normalisation own out"):
-        evaluated_recipe(RunConfig.from_argv(["--normalisation", "own"]), _trained(normalisation="none"), None)
+        evaluated_recipe(RunConfig.from_argv(["--normalisation", "own"]), _trained(normalisation="none"))
 
 
 def test_a_recipe_of_another_network_is_refused_for_weights_too():
     config = RunConfig.from_argv(["--network", "senet154", "--recipe", "pnasnet5large_8p"])
     with pytest.raises(UsageError, match="recipe pnasnet5large_8p is of pnasnet5large; leave --network senet154 out"):
-        evaluated_recipe(config, None, None)
+        evaluated_recipe(config, None)
