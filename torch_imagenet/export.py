@@ -7,6 +7,7 @@ The file gets its name only after it has been loaded in its own runtime and has 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -70,33 +71,41 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         weights = found_weights(config)
         config, spec, size, normalisation = _origin(weights.settle(config), weights)
         network = set_form(spec.make(), config.grouped_conv)
-        lines = [*config.command_notes, *weights.notes, f"weights: {weights.path}", *weights.load(network)]
+        elsewhere = config.device not in ("auto", "cpu")
+        lines = ["note: export computes on the CPU, whatever --device says"] if elsewhere else []
+        lines += [*config.command_notes, *weights.notes, f"weights: {weights.path}", *weights.load(network)]
         classes, notes = _classes(weights, spec.num_classes)
         for line in [*lines, *notes, f"network: {spec.text()}, {size} x {size} pixels, {level.name}"]:
             log.line(line)
         mean, std = mean_and_std(spec.name, normalisation)
         metadata = _metadata(config, spec, size, level, classes)
         metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
-        check = _Check(network.eval(), config, size, Normalisation(mean, std, _cpu(), torch.float32, False))
-        network.to(level.weights)
-        inside = Normalisation(mean, std, _cpu(), level.weights, False) if config.with_preprocessing else None
-        program = _program(Classifier(network, level.weights, inside).eval(), check.images, config.batch_size)
-        with writing(output.parent, "choose another place with --output"):
-            output.parent.mkdir(parents=True, exist_ok=True)
-            scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=str(output.parent))
-        with scratch as folder:
-            file = Path(folder) / output.name
+        with _complete(output) as file:
+            check = _Check(network.eval(), config, size, Normalisation(mean, std, _cpu(), torch.float32, False))
+            network.to(level.weights)
+            inside = Normalisation(mean, std, _cpu(), level.weights, False) if config.with_preprocessing else None
+            program = _program(Classifier(network, level.weights, inside).eval(), check.images, config.batch_size)
             form.write(program, file, metadata)
             found = check.difference(form.load(file), TOLERANCES[level.name])
-            sync_files(folder)
-            with writing(output, "choose another name with --output"):
-                os.replace(str(file), str(output))
-        sync_folder(output.parent)
         log.line(found)
         batch = f"batches of {config.batch_size}" if config.batch_size else "batches of any size"
         log.line(f"exported: {output} ({output.stat().st_size / 1e6:.1f} MB, {form.title}, {batch})")
         for line in _atc(config, output, form, size):
             log.line(line)
+
+
+@contextlib.contextmanager
+def _complete(output: Path) -> Iterator[Path]:
+    """A file to write, in a folder of its own, which gets the name `output` where the block ends without an error."""
+    with writing(output.parent, "choose another place with --output"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=str(output.parent))
+    with scratch as folder:
+        yield Path(folder) / output.name
+        sync_files(folder)
+        with writing(output, "choose another name with --output"):
+            os.replace(str(Path(folder) / output.name), str(output))
+    sync_folder(output.parent)
 
 
 def _output(config: RunConfig) -> Tuple[Path, Format]:
@@ -108,8 +117,9 @@ def _output(config: RunConfig) -> Tuple[Path, Format]:
     by_ending = {form.suffix: form for form in FORMATS.values()}
     form = FORMATS[config.format] if config.format else by_ending.get(path.suffix)
     if form is None or path.suffix != form.suffix:
+        what = f"is not that of --format {config.format}" if form else "names no format"
         wanted = f"--output FILE{form.suffix}, or leave --format out" if form else f"--output {endings}"
-        raise UsageError(f"{path} does not say its format by its ending; name it {wanted}")
+        raise UsageError(f"the ending of {path} {what}; give {wanted}")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it with --output {path / ('model' + form.suffix)}")
     return path, form

@@ -158,8 +158,11 @@ def test_a_signal_leaves_no_file(weights, export, tmp_path, monkeypatch):
     ("options", "message"),
     [
         ("", "export needs a file to write; name it with --output FILE.onnx (onnx) or FILE.pt2 (torch)"),
-        ("--output DIR/m.pth", "does not say its format by its ending; name it --output FILE.onnx (onnx) or FILE.pt2"),
-        ("--output DIR/m.pt2 --format onnx", "name it --output FILE.onnx, or leave --format out"),
+        ("--output DIR/m.pth", "m.pth names no format; give --output FILE.onnx (onnx) or FILE.pt2"),
+        (
+            "--output DIR/m.pt2 --format onnx",
+            "m.pt2 is not that of --format onnx; give --output FILE.onnx, or leave --format out",
+        ),
         ("--output DIR/folder.pt2", "is a folder; name a file in it with --output"),
         ("--output DIR/model.pth/m.pt2", "choose another place with --output"),
         ("--output DIR/m.pt2 --precision bf16", "export has no form bf16; give --precision O0 (float32) or O2"),
@@ -231,10 +234,10 @@ def test_onnx_in_its_own_runtime(weights, export, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "senet154"])
+@pytest.mark.parametrize(
+    ("name", "ending"), [("se_resnet50", ".onnx"), ("pnasnet5large", ".onnx"), ("senet154", ".pt2")]
+)
 def test_the_networks_themselves(name, ending, export, tmp_path):
-    """SENet154, which takes a minute, has the blocks of se_resnet50_caffe and the small network's grouped ones."""
     runtime = _runtime(ending)
     torch.manual_seed(0)
     options = {"auxiliary_head": True} if "auxiliary_head" in NETWORKS[name].options else {}

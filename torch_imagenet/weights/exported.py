@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import warnings
 from dataclasses import dataclass
@@ -56,9 +57,11 @@ def metadata_of(path: Path) -> Dict[str, Any]:
 
 
 def _write_torch(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, Any]) -> None:
-    with path.open("wb") as file, warnings.catch_warnings():
+    content = io.BytesIO()  # torch's own writer answers a full disk with a RuntimeError
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
+        torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata)})
+    path.write_bytes(content.getbuffer())
 
 
 def _load_torch(path: Path) -> Forward:
