@@ -69,7 +69,7 @@ _SE_RESNET50_NOTES = (
     "the last 80 are dropped and the meters skip the first two batches.",
     "An older edition of the document gives 319.265 (1 NPU) and 4126.888 images/s (8 NPU).",
 )
-_COMPETITOR_NOTES = ("The document lists the row of a competitor's device (竞品V) and leaves its numbers blank.",)
+_COMPETITOR_NOTES = ("The document lists the row of a competitor's device and leaves its numbers blank.",)
 _PNASNET_NOTES = (
     "In the document: the rate of 0.4 (0.32 on a GPU) and no zero padding. "
     + _LATER

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import itertools
 import json
+import re
 import textwrap
 import unicodedata
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -36,15 +37,19 @@ TEXT_COLUMNS = 4  # the others are numbers, right-aligned
 _SHRINKABLE = ((7, 7), (6, 7), (2, 10), (1, 16))
 LANGUAGES = ("en", "zh")
 _CHINESE = {"documented": "文档值", "measured": "实测", "not measured": "未测", "Documented in:": "文档来源："}
-TITLES = {
-    "se_resnet110": "SE-ResNet-110",
+_TITLES = {
     "senet154": "SENet154",
-    "se_resnet50": "SE-ResNet-50",
     "se_resnet50_caffe": "SE-ResNet-50 (Caffe)",
     "pnasnet5large": "PNASNet-5-Large",
     "cifar-10": "CIFAR-10",
     "imagenet": "ImageNet",
 }
+
+
+def title(name: str) -> str:
+    """A network or data set as its paper spells it; another name as it is."""
+    depth = re.fullmatch(r"se_resnet(\d+)", name)
+    return f"SE-ResNet-{depth.group(1)}" if depth else _TITLES.get(name, name)
 
 
 def _decimals(value: Optional[float], digits: int = 0) -> str:
@@ -81,7 +86,7 @@ def split_by_network(table_rows: Sequence[Row]) -> Tuple[List[Table], List[str]]
     tables = []
     for names, rows in groups.items():
         sources = dict.fromkeys(str(row.source) for row in rows if row.kind == "documented")
-        tables.append(Table(", ".join(TITLES.get(name, name) for name in names), rows, ", ".join(sources)))
+        tables.append(Table(", ".join(map(title, names)), rows, ", ".join(sources)))
     return tables, list(dict.fromkeys(note for row in table_rows for note in row.footnotes))
 
 

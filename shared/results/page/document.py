@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import urllib.parse
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from shared.class_names import CIFAR10
 from shared.results.documented import Row
 from shared.results.page import escaped, figures, note, plots, port_section, table
-from shared.results.page.run_files import Run, read_run
+from shared.results.page.run_files import Run, read_runs
 from shared.results.rows import rows
-from shared.results.tables import COLUMNS, TEXT_COLUMNS, TITLES, split_by_network
+from shared.results.tables import COLUMNS, TEXT_COLUMNS, render, split_by_network, title
 
 # The policy forbids scripts and network requests, whatever the page contains.
 _PAGE = """<!DOCTYPE html>
@@ -68,15 +69,15 @@ _REPRODUCED = (
 
 def page(paths: Sequence[Path]) -> str:
     """The page about the records in these files. Raises UsageError for an invalid record, or without matplotlib."""
-    ids, runs = itertools.count(), [read_run(number, path) for number, path in enumerate(paths)]
+    ids, runs = itertools.count(), read_runs(paths)
     measured = [run for run in runs if not run.checks_port]
     parts = {
         "Compared": _compared(ids, measured) if len(measured) > 1 else "",
         "Ports compared": port_section.compared(ids, runs),
         "Tables": _tables(rows([run.record for run in measured])) if measured or not runs else "",
     }
-    links = [f'<a href="#{title.lower().replace(" ", "-")}">{title}</a>' for title, part in parts.items() if part]
-    links += [f'<a href="#run-{run.number}">{plots.swatch(run.number)}{escaped(run.name)}</a>' for run in runs]
+    links = [f'<a href="#{name.lower().replace(" ", "-")}">{name}</a>' for name, part in parts.items() if part]
+    links += [_linked(run) for run in runs]
     return _PAGE.format(
         count=f"{len(runs)} run{'' if len(runs) == 1 else 's'}",
         style=(Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
@@ -86,36 +87,49 @@ def page(paths: Sequence[Path]) -> str:
 
 
 def _compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
-    lines = []
+    parts = ['<section id="compared"><h2>Compared</h2>']
+    by_dataset: Dict[str, List[Run]] = {}
     for run in runs:
-        name = f'{plots.swatch(run.number)}<a href="#run-{run.number}">{escaped(run.name)}</a>'
-        numbers = [text or "-" for _, _, text in _facts(run.record)[:5]]
-        lines.append(("", [name, escaped(_described(run)), *numbers]))
-    head = ["run", "what", *(name + (f" ({unit})" if unit else "") for name, unit, _ in _facts({})[:5])]
-    parts = ['<section id="compared"><h2>Compared</h2>', table(head, lines, 2)]
-    with_curves = [run for run in runs if run.train or run.evaluation]
-    if with_curves:
-        parts.append(plots.key([(run.number, escaped(run.name)) for run in with_curves]))
-        parts += [figures(plots.curves(ids, with_curves)), _CAPTION]
-    if len(with_curves) < len(runs):
-        left = len(runs) - len(with_curves)
+        by_dataset.setdefault(run.record.get("dataset", {}).get("name", "no data set"), []).append(run)
+    head = ["run", *(name + (f" ({unit})" if unit else "") for name, unit, _ in _facts({})[:5])]
+    for dataset, alike in by_dataset.items():  # an accuracy on another data set is not comparable
+        numbers = [[text or "-" for _, _, text in _facts(run.record)[:5]] for run in alike]
+        names = [f"{_linked(run)}<br><small>{escaped(_described(run))}</small>" for run in alike]
+        lines = [("", [name, *cells]) for name, cells in zip(names, numbers)]
+        parts += [f"<h3>{escaped(title(dataset))}</h3>", table(head, lines, 1)]
+        with_curves = [run for run in alike if run.train or run.evaluation]
+        if len(with_curves) > 1:
+            parts.append(plots.key([(run.number, escaped(run.title)) for run in with_curves]))
+            parts += [figures(plots.curves(ids, with_curves)), _CAPTION]
+    left = sum(not (run.train or run.evaluation) for run in runs)
+    if left:
         parts.append(note(f"{left} of {len(runs)} runs have no curves, only a record."))
     return "\n".join([*parts, "</section>"])
+
+
+def _linked(run: Run) -> str:
+    return f'<a href="#run-{run.number}">{plots.swatch(run.number)}{escaped(run.title)}</a>'
 
 
 def _tables(table_rows: Sequence[Row]) -> str:
     tables, notes = split_by_network(table_rows)
     parts = [
         '<section id="tables"><h2>Documented and measured</h2>',
-        '<p class="lead">Batch: over all devices. Accuracies: percent of the images evaluated.</p>',
+        '<p class="lead">Batch: over all devices. Accuracies: percent of the images evaluated.'
+        f' <a class="file" download="results.csv" href="{_csv(table_rows)}">All rows as CSV</a></p>',
     ]
-    for title, here, sources in tables:
+    for heading, here, sources in tables:
         lines = [(row.kind.replace(" ", "-"), _cells(row, notes)) for row in here]
-        parts += [f"<h3>{escaped(title)}</h3>", table([english for _, english, _, _ in COLUMNS], lines, TEXT_COLUMNS)]
+        parts += [f"<h3>{escaped(heading)}</h3>", table([english for _, english, _, _ in COLUMNS], lines, TEXT_COLUMNS)]
         if sources:
             parts.append(f'<p class="caption">Documented in: {escaped(sources)}</p>')
     items = "".join(f'<li id="note-{number}">{escaped(text)}</li>' for number, text in enumerate(notes, 1))
     return "\n".join([*parts, f'<ol class="footnotes">{items}</ol>' if notes else "", "</section>"])
+
+
+def _csv(table_rows: Sequence[Row]) -> str:
+    """The rows as the content of a link: what `--format csv` prints, without a file beside the page."""
+    return "data:text/csv;charset=utf-8," + urllib.parse.quote(render(table_rows, "csv").encode("utf-8", "replace"))
 
 
 def _cells(row: Row, notes: Sequence[str]) -> List[str]:
@@ -129,7 +143,7 @@ def _section(ids: Iterator[int], run: Run, runs: Sequence[Run]) -> str:
     """The section of one of the runs; `ids` make those of its figures unique."""
     parts = [
         f'<section class="run" id="run-{run.number}" style="--own: var(--run-{run.number % plots.RUN_COLOURS})">',
-        f'<h2><span class="swatch"></span>{escaped(run.name)}</h2>',
+        f'<h2><span class="swatch"></span>{escaped(run.title)}</h2>',
         f'<p class="lead">{escaped(_described(run))}</p>',
         *(note(line) for line in run.missing),
         *(port_section.verdict_and_depth(ids, run, runs) if run.checks_port else _course_and_evaluation(ids, run)),
@@ -166,14 +180,10 @@ def _class_names(record: Dict[str, Any]) -> Sequence[str]:
 
 
 def _described(run: Run) -> str:
-    """One line: network, data set, mode, device."""
-    record = run.record
-    network, dataset = record.get("network", "no network"), record.get("dataset", {}).get("name")
-    device = record.get("device", {})
-    parts = [TITLES.get(network, network), record["mode"]]
-    parts += [TITLES.get(dataset, dataset)] if dataset else []
+    """One line of what the title does not say: mode, device, name."""
+    device, parts = run.record.get("device", {}), [run.record["mode"]]
     parts += [f"{device['count']} x {device['name']}"] if "name" in device and "count" in device else []
-    return " · ".join(parts)
+    return " · ".join([*parts, run.name])
 
 
 def _facts(record: Dict[str, Any]) -> List[Tuple[str, str, str]]:
@@ -224,10 +234,10 @@ def _examples(examples: Dict[str, Any], evaluated: int, classes: Sequence[str]) 
         return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
     parts = ["<h3>Examples</h3>"]
-    for kind, title in (("right", "correct"), ("wrong", "incorrect")):
+    for kind, word in (("right", "correct"), ("wrong", "incorrect")):
         if examples[kind]:
             images = "".join(map(figure, examples[kind]))
-            parts.append(f'<h4>Most confident {title} predictions</h4><div class="examples">{images}</div>')
+            parts.append(f'<h4>Most confident {word} predictions</h4><div class="examples">{images}</div>')
     seen = examples["images"]
     share = "" if seen == evaluated else f" Chosen from {seen:,}, the first process's share."
     parts.append(f'<p class="caption">At most one of each class. Percent: the confidence of the prediction.{share}</p>')
@@ -261,7 +271,7 @@ def _confusions(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     if not lines:
         return note("No image was predicted to be of another class.")
     head = ("label", "predicted", "images", "% of the label's")
-    return f"<details open><summary>Most frequent confusions</summary>{table(head, lines, 2)}</details>"
+    return f"<details open><summary>Most frequent confusions</summary>{table(head, lines, 2, narrow=True)}</details>"
 
 
 def _reproduce(run: Run) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import re
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from shared.errors import UsageError
-from shared.results.page.run_files import Run
+from shared.results.page.run_files import Curve, Run
 
 MATPLOTLIB = "3.5"  # the oldest tested version
 RUN_COLOURS = 8  # in style.css; further runs repeat them with dashed lines
@@ -40,7 +41,14 @@ _STYLE: Dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
 }
-_RINGS = {"linewidth": 0.9, "marker": "o", "markersize": 5, "markerfacecolor": PAPER, "markeredgewidth": 1.6}
+_RINGS = {
+    "clip_on": False,
+    "linewidth": 0.9,
+    "marker": "o",
+    "markersize": 5,
+    "markerfacecolor": PAPER,
+    "markeredgewidth": 1.6,
+}
 MOST_CELLS = 25  # classes of the largest confusion matrix that can be read
 CURVES = (  # title, name of the value, factor
     ("Loss (nats)", "loss", 1.0),
@@ -117,8 +125,10 @@ def curves(ids: Iterator[int], runs: Sequence[Run]) -> List[str]:
                 colour, dashes = run_colour(run.number)
                 scale = run.steps_per_epoch if by_epoch and run.steps_per_epoch else 1.0
                 for curve, rings in ((run.train.get(name, ()), {}), (run.evaluation.get(name, ()), _RINGS)):
-                    dot = {"marker": "o", "markersize": 4} if len(curve) == 1 else {}  # a single point has no line
+                    dot = {"marker": "o", "markersize": 4, "clip_on": False} if len(curve) == 1 else {}  # no line
                     style = {"color": colour, "linestyle": dashes, **dot, **rings}
+                    if name == "learning_rate":
+                        curve, style = held(curve, run.steps_per_epoch), {**style, "drawstyle": "steps-pre"}
                     axes.plot([step / scale for step, _ in curve], [factor * value for _, value in curve], **style)
             axes.set_xlabel("epoch" if by_epoch else "step")
             axes.margins(x=0.02)
@@ -126,6 +136,21 @@ def curves(ids: Iterator[int], runs: Sequence[Run]) -> List[str]:
                 axes.set_ylim(bottom=0)
             axes.set_title(title)
     return drawn
+
+
+def held(rates: Curve, steps_per_epoch: Optional[float]) -> Curve:
+    """The rates of a schedule, all of which change between epochs only, with a point at the end of the epoch before.
+
+    Drawn as steps to the left of the points, the change is then there, however seldom a step was logged.
+    """
+    if steps_per_epoch is None:
+        return rates
+    points = list(rates[:1])
+    for (before, old), (step, rate) in zip(rates, rates[1:]):
+        end = math.floor((step - 1) / steps_per_epoch) * steps_per_epoch
+        points += [(end, old)] if rate != old and before < end else []
+        points.append((step, rate))
+    return points
 
 
 def reliability(ids: Iterator[int], bins: Dict[str, List[Any]], drawn: List[str]) -> None:

@@ -154,7 +154,7 @@ def _columns(curve: Sequence[Tuple[int, float]]) -> Tuple[List[int], List[float]
 
 def _plot(axes: Any, number: int, curve: Sequence[Tuple[int, float]], style: Dict[str, Any]) -> None:
     colour, dashes = plots.run_colour(number)
-    dot = {"marker": "o", "markersize": 3} if len(curve) < 12 else {}
+    dot = {"marker": "o", "markersize": 3, "clip_on": False} if len(curve) < 12 else {}
     axes.plot(*_columns(curve), **{"color": colour, "linestyle": dashes, **dot, **style})
 
 

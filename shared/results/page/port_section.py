@@ -12,13 +12,14 @@ from shared.port_check.report_file import Side
 from shared.results.page import escaped, figures, note, plots, table
 from shared.results.page.port_plots import Line, errors_by_depth, losses, tolerances_by_depth
 from shared.results.page.run_files import Run
+from shared.results.tables import title
 
 _CLOSEST = 5
 _MOST_GROUPS = 16  # of layers, in the caption
 _SETTINGS = ("device", "precision", "compute_dtype", "memory_format", "layers", "versions")
 _HEAD = (
     *("where", "compared", "out of tolerance", "largest × rounding"),
-    *("error at the last layer", "rounding alone", "error in the gradient at the first", "rounding alone"),
+    *("error at the last layer", "rounding alone", "error in the gradient at the first", "rounding alone, gradient"),
 )
 _TEXT_COLUMNS = 2  # with the name
 _THICK = "Thick: the side. Thin: rounding alone, the reference with every result rounded as the side does."
@@ -66,7 +67,7 @@ def compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
         networks.setdefault(tuple(shown.line.layers), []).append(shown)
     for alike in networks.values():
         if len(alike) > 1:
-            parts += [f"<h3>{escaped(alike[0].run.record['network'])}</h3>"] if len(networks) > 1 else []
+            parts += [f"<h3>{escaped(title(alike[0].run.record['network']))}</h3>"] if len(networks) > 1 else []
             parts.append(plots.key([(shown.number, _linked(shown.run, shown.side.name)) for shown in alike]))
             parts += _drawn(ids, alike)
     if len(networks) > 1:
@@ -96,7 +97,7 @@ def verdict_and_depth(ids: Iterator[int], run: Run, runs: Sequence[Run]) -> List
 
 
 def _linked(run: Run, side: str = "") -> str:
-    name = f'<a href="#run-{run.number}">{escaped(run.name)}</a>'
+    name = f'<a href="#run-{run.number}">{escaped(run.title)}</a>'
     return name + (f" <small>{escaped(side)}</small>" if len(run.sides) > 1 else "")
 
 
@@ -201,6 +202,6 @@ def _layers(shown: _Shown, named: bool) -> str:
         units = largest.get(row.layer)
         cells = [str(number), escaped(row.layer), "-" if units is None else _units(units), *map(percent_text, errors)]
         rows.append(("differs" if units is not None and not units <= 1 else "", cells))
-    head = ("number", "layer", "× rounding", "error", "rounding alone", "error backward", "rounding alone")
+    head = ("number", "layer", "× rounding", "error", "rounding alone", "error backward", "rounding alone, backward")
     name = f" of {escaped(shown.side.name)}" if named else ""
     return f"<details><summary>All layers{name}, by number</summary>{table(head, rows, 2)}</details>"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from shared.port_check import report
 from shared.port_check.report_file import Side, read_report
+from shared.results.page.titles import titles
 from shared.results.record import read_record
 from shared.run.example_predictions import FILE, MOST
 from shared.system.strict_json import COUNT, PERCENT, TEXT, Kind, check
@@ -40,7 +41,7 @@ class Run:
     """A record and the other files of its run. `train` and `evaluation` are curves by the names of their values."""
 
     number: int  # on the page
-    name: str
+    name: str  # of its folder, or of the file of a record alone
     record: Record
     train: Dict[str, Curve]
     evaluation: Dict[str, Curve]
@@ -48,6 +49,7 @@ class Run:
     examples: Optional[Dict[str, Any]]  # the content of examples.json
     missing: Sequence[str]  # sentences about missing or damaged files
     sides: Sequence[Side] = ()  # of a run of check-port; none without its port.json
+    title: str = ""  # set by `read_runs`: it depends on the other runs
 
     @property
     def checks_port(self) -> bool:
@@ -59,6 +61,13 @@ class Run:
         """From the record; None if it counts no epochs."""
         steps, epochs = self.record.get("steps_completed"), self.record.get("epochs_completed")
         return steps / epochs if steps and epochs else None
+
+
+def read_runs(paths: Sequence[Path]) -> List[Run]:
+    """The runs of these records with their titles. Raises UsageError if a record is invalid."""
+    runs = [read_run(number, path) for number, path in enumerate(paths)]
+    named = titles([run.record for run in runs], [run.name for run in runs])
+    return [replace(run, title=title) for run, title in zip(runs, named)]
 
 
 def read_run(number: int, path: Path) -> Run:

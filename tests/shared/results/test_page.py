@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,11 +14,14 @@ import pytest
 
 from shared.results.__main__ import find_records, main
 from shared.results.page.document import page
-from shared.results.page.plots import inline
+from shared.results.page.plots import held, inline
 from shared.results.page.run_files import MOST_POINTS, read_run
 from shared.results.record import build_record, read_record, write_record
+from shared.results.rows import rows
+from shared.results.tables import render
 from shared.run.example_predictions import MostConfident, write_examples
 from shared.run.log import RunLog
+from shared.schedules import Schedule
 from shared.system import png
 from tests.shared.run.test_example_predictions import look
 
@@ -32,7 +36,7 @@ class Reader(HTMLParser):
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
-        self.open, self.elements, self.ids, self.targets, self.words = [], [], [], [], []
+        self.open, self.elements, self.ids, self.targets, self.words, self.files = [], [], [], [], [], []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -49,8 +53,10 @@ class Reader(HTMLParser):
             assert held or name not in ("src", "srcset", "data", "action", "poster"), (tag, name, value)
             assert not name.startswith("on"), (tag, name)
             if name in ("href", "xlink:href"):
-                assert value.startswith("#"), (tag, value)
-                self.targets.append(value[1:])
+                csv = tag == "a" and value.startswith("data:text/csv;charset=utf-8,")
+                assert csv or value.startswith("#"), (tag, value)
+                self.files += [urllib.parse.unquote(value.partition(",")[2])] if csv else []
+                self.targets += [] if csv else [value[1:]]
             if name == "id":
                 self.ids.append(value)
 
@@ -137,7 +143,8 @@ def _page(*runs):
 @pytest.mark.once
 @pytest.mark.slow
 def test_committed_records_and_a_run(tmp_path):
-    text = _page(made_up(tmp_path), ROOT / "results")
+    runs = [made_up(tmp_path, name) for name in ("run", "more")]
+    text = _page(*runs, ROOT / "results")
     words = " ".join(checked(text).words)
     for wanted in (
         "94.79",
@@ -150,16 +157,42 @@ def test_committed_records_and_a_run(tmp_path):
         "c0ffee",
         "runs have no curves",
         "no reliability diagram",
+        "SE-ResNet-50, imagenette, 25 Nov 2026",
     ):
         assert wanted in words, wanted
     titles = re.findall(r'aria-label="([^"]*)"', text)
     curves = ["Loss (nats)", "Top-1 accuracy (%)", "Learning rate", "Images per second", "Waiting for data (% of time)"]
     assert titles[:5] == curves  # compared
-    assert titles[5:12] == [*curves, "Reliability diagram", "Confusion matrix"]
+    assert titles[5:19] == 2 * [*curves, "Reliability diagram", "Confusion matrix"]
     bins = ["reliability" in read_record(path)["evaluation"] for path in find_records([])]
     assert True in bins
     assert False in bins  # those that were written before the bins were kept
-    assert titles[12:] == [title for has in bins for title in ["Reliability diagram"] * has + ["Confusion matrix"]]
+    assert titles[19:] == [title for has in bins for title in ["Reliability diagram"] * has + ["Confusion matrix"]]
+
+
+@pytest.mark.once
+def test_runs_are_compared_on_the_same_data(tmp_path):
+    """And drawn together only there; a lone run is drawn in its own section."""
+    sets = {"a": "three", "b": "cifar-10", "c": "three", "d": None}
+    events = [{"event": "step", "step": 1, "loss": 1.0}]
+    runs = [
+        made_up(
+            tmp_path,
+            name,
+            events if data == "three" else [],
+            dataset={"name": data} if data else {},
+            mode="train" if data else "benchmark",
+            evaluation=None,
+        )
+        for name, data in sets.items()
+    ]
+    text = _page(*runs)
+    compared = text[text.index('<section id="compared">') : text.index('<section id="tables">')]
+    groups = re.split("<h3>(.*?)</h3>", compared)[1:]
+    assert groups[::2] == ["three", "CIFAR-10", "no data set"]
+    assert [re.findall(r'href="#run-(\d)"', group) for group in groups[1::2]] == [["0", "2"], ["1"], ["3"]]
+    assert [group.count("<svg") for group in groups[1::2]] == [1, 0, 0]
+    assert "SE-ResNet-11, three, 2 Jan, c" in checked(text).words
 
 
 @pytest.mark.once
@@ -243,6 +276,35 @@ def test_long_curves_are_thinned(tmp_path):
     loss = read_run(0, run / "result.json").train["loss"]
     assert len(loss) <= MOST_POINTS + 1
     assert (loss[0], loss[-1]) == ((0, 0.0), (count - 1, count - 1.0))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("every", [1, 3, 4, 5])
+def test_a_learning_rate_is_held_to_the_end_of_its_epoch(every):
+    """As drawn, the rate of every step from the first logged one is the schedule's; steps count from 1."""
+    per_epoch, schedule = 5, Schedule("cosine", 0.1, 6, 2)
+    right = {step: schedule.at((step - 1) / per_epoch) for step in range(1, 6 * per_epoch + 1)}
+    logged = [(step, rate) for step, rate in right.items() if step % every == 0]
+    drawn = held(logged, per_epoch)
+    shown = {step: next(rate for at, rate in drawn if at >= step) for step in range(every, logged[-1][0] + 1)}
+    assert shown == {step: right[step] for step in shown}
+    assert held(logged, None) == logged
+    assert held([], per_epoch) == []
+
+
+def test_no_mark_is_cut_off_at_the_edge(tmp_path):
+    text = _page(made_up(tmp_path, events=[{"event": "evaluation", "step": step, "loss": 0.0} for step in (4, 8)]))
+    (loss,) = re.findall('<svg role="img" aria-label="Loss.*?</svg>', text, re.DOTALL)
+    assert loss.count("<use") > 2
+    assert not re.search(r"<g clip-path=[^>]*>\s*<use", loss)
+
+
+@pytest.mark.once
+def test_the_tables_are_a_csv_file_too(tmp_path):
+    run = made_up(tmp_path, events=[], evaluation=None, recipe=HOSTILE + "\ud800,é\n%")
+    (file,) = checked(_page(run)).files
+    assert file == render(rows([read_record(run / "result.json")]), "csv").replace("\ud800", "?")
+    assert "é" in file
 
 
 def test_examples(tmp_path):

@@ -6,6 +6,7 @@ import html
 import os
 import re
 import shutil
+import time
 import unicodedata
 
 import pytest
@@ -14,11 +15,12 @@ from shared.results.__main__ import COMMITTED, find_records, main
 from shared.results.record import read_record
 from tests.shared.results.test_page import made_up
 from tests.shared.results.test_port_section import comparison, port_run
-from tests.support.chromium import Browser, Visit
+from tests.support.chromium import TIMEOUT, Browser, Visit
 from tests.support.pdf_text import texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 PHONE = 390  # pixels, those of the style sheet: what a usual telephone is wide
+LONG = 100 * "x"  # a name that has to be broken
 WIDTH = "document.documentElement.scrollWidth"
 
 
@@ -40,8 +42,11 @@ def page(tmp_path_factory):
     halves = [read_record(path)["half"] for path in find_records([])]
     assert len(halves) >= 4
     assert set(halves) == {"tf_seresnet", "torch_imagenet"}
-    runs = [made_up(folder, half, half=half) for half in sorted(set(halves))]
-    runs += [port_run(folder), port_run(folder, "fault", {"cpu (Small)": comparison([("forward", "fc", 5.0)])})]
+    runs = [made_up(folder, half, half=half, dataset={"name": LONG}) for half in sorted(set(halves))]
+    runs += [
+        port_run(folder, network=LONG),
+        port_run(folder, "fault", {"cpu (Small)": comparison([("forward", "fc", 5.0)])}),
+    ]
     file = folder / "page.html"
     assert main([*map(str, [COMMITTED, *runs]), "--format", "html", "--output", str(file)]) == 0
     return file
@@ -86,6 +91,39 @@ def test_nothing_is_too_wide_on_a_phone(browser, page, tmp_path):
     for start in ("", '<meta name="viewport" content="width=device-width">'):
         wide.write_text(f'{start}<p style="width: {2 * PHONE}px">wide')
         assert Visit(browser, wide.as_uri(), PHONE).value(WIDTH) > PHONE
+
+
+TOO_WIDE = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
+OPENED = "document.querySelectorAll('details').forEach(one => one.open = true)"
+# Every number of a table is on the screen, behind the name of its column.
+SEEN = """[...document.querySelectorAll('.wide')].every(table => {
+  const names = [...table.querySelectorAll('th')].map(head => head.textContent);
+  return [...table.querySelectorAll('td.number:not(.none)')].every(cell => {
+    const box = cell.getBoundingClientRect(), name = getComputedStyle(cell, '::before').content;
+    const inside = box.width > 30 && box.left >= 0 && box.right <= document.documentElement.clientWidth;
+    return inside && name === JSON.stringify(names[cell.cellIndex]);
+  });
+})"""
+
+
+def test_a_phone_shows_every_column(browser, page):
+    for width, fits in ((PHONE, True), (700, False)):  # between both, a table is moved by itself
+        visit = Visit(browser, page.as_uri(), width)
+        visit.value(f"{OPENED}; 0")
+        assert (visit.value(TOO_WIDE) == 0, visit.value(SEEN)) == (fits, fits), width
+        assert visit.value(WIDTH) == width
+
+
+def test_the_csv_file_is_saved(browser, page, tmp_path, capsys):
+    visit = Visit(browser, page.as_uri())
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    visit.value("document.querySelector('a[download]').click(); 0")
+    file, end = tmp_path / "results.csv", time.monotonic() + TIMEOUT
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    runs = [str(page.parent / half) for half in ("tf_seresnet", "torch_imagenet")]
+    assert main([str(COMMITTED), *runs, "--format", "csv"]) == 0
+    assert file.read_text(encoding="utf-8") == capsys.readouterr().out
 
 
 def _squeezed(text):

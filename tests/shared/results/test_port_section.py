@@ -14,7 +14,7 @@ from shared.port_check.report import Comparison, LayerError, write
 from shared.port_check.trace import Trace
 from shared.results.__main__ import main
 from shared.results.page.port_section import compared
-from shared.results.page.run_files import read_run
+from shared.results.page.run_files import read_runs
 from shared.results.record import build_record, write_record
 from shared.run.log import RunLog
 from tests.shared.results.test_page import HOSTILE, _page, checked
@@ -59,7 +59,7 @@ def test_a_run_that_agrees(tmp_path):
     for wanted in ("✓ agrees", "rounding explains every difference", "Closest to the tolerance", "main.py check-port"):
         assert wanted in words, wanted
     for unwanted in ("differs", "no evaluation", "No learning curves", "Documented and measured", "Ports compared"):
-        assert unwanted not in "".join(reader.words[reader.words.index("port") :]), unwanted
+        assert unwanted not in "".join(reader.words[reader.words.index("check-port · 1 x Small · port") :]), unwanted
     titles = re.findall(r'aria-label="([^"]*)"', text)
     assert titles == [
         "Error by depth, forward (%), logarithmic",
@@ -117,7 +117,7 @@ def test_several_runs_are_compared(tmp_path):
     other = port_run(tmp_path, "other", {"cpu (Small)": comparison(layers=("stem", "head"))})
     lost = port_run(tmp_path, "lost")
     (lost / "port.json").unlink()
-    runs = [read_run(number, run / "result.json") for number, run in enumerate((one, two, other, lost))]
+    runs = read_runs([run / "result.json" for run in (one, two, other, lost)])
     section = compared(itertools.count(), runs)
     marks = [re.findall("(agrees|differs|no verdict)</b>", row) for row in re.findall("<tr.*?</tr>", section)]
     assert marks == [[], ["agrees"], ["differs"], ["differs"], ["agrees"], ["no verdict"]]
