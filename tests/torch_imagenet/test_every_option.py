@@ -189,6 +189,9 @@ ELSEWHERE = {
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
     "--msprobe": "test_check_port.py",
+    "--output": "test_export.py",
+    "--format": "test_export.py",
+    "--with-preprocessing": "test_export.py",
 }
 
 
