@@ -52,11 +52,19 @@ def _summary(config: RunConfig, interrupts: Interrupts) -> None:
     summary(config)
 
 
+def _export(config: RunConfig, interrupts: Interrupts) -> None:
+    _load_torch(config)
+    from torch_imagenet.export import export
+
+    export(config, interrupts)
+
+
 MODES = {
     **dict.fromkeys(("train", "evaluate", "predict", "finetune", "benchmark", "profile"), _on_devices),
     "check-port": _check_port,
     "check-data": check_data,
     "summary": _summary,
+    "export": _export,
 }
 
 

@@ -20,9 +20,13 @@ from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
+EXPORT_FORMATS = ("onnx", "torch")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
-MODES = ("train", "evaluate", "predict", "finetune", "benchmark", "profile", "check-port", "check-data", "summary")
+MODES = (
+    *("train", "evaluate", "predict", "finetune", "benchmark", "profile", "check-port", "check-data", "summary"),
+    "export",
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,9 @@ class RunConfig(CommonConfig):
     log_file: Optional[str]
     original_names: bool
     msprobe: Optional[str]
+    # The mode export.
+    output: Optional[str]
+    with_preprocessing: bool
 
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
@@ -136,6 +143,9 @@ def parser() -> Parser:
         metavar="DIR",
         help="check-port: write the step as a dump of msProbe; --against reads one",
     )
+    add = result.add_argument_group("export: weights as a file for another runtime").add_argument
+    add("--output", type=expanded, metavar="FILE", help="to write: FILE.onnx or FILE.pt2 (torch.export)")
+    add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, H, W, 3]")
     return result
 
 
@@ -190,7 +200,9 @@ def _add_predictions(add: Callable[..., Any]) -> None:
     images = "predict: image files, folders, - for a list of them on standard input"
     add("images", nargs="*", default=None, metavar="IMAGE", help=images)
     add("--top-k", type=number(int, 1), metavar="K", help="classes for each image (default: 5)")
-    add("--format", type=one_of(*FORMATS), help=", ".join(FORMATS) + " (default: text; json: a line for each image)")
+    predicted, exported = ", ".join(FORMATS), ", ".join(EXPORT_FORMATS)
+    formats = f"predict: {predicted} (default: text); export: {exported} (default: by the file's ending)"
+    add("--format", type=one_of(*FORMATS, *EXPORT_FORMATS), help=formats)
 
 
 def _add_machines(result: Parser) -> None:

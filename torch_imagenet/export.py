@@ -1,0 +1,242 @@
+"""The mode `export`: a network with its weights as one file for another runtime, in the form of torch.export or ONNX.
+
+    python torch_imagenet/main.py export --checkpoint runs/NAME --output model.onnx
+
+The file gets its name only after it has been loaded in its own runtime and has given the network's logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from shared import class_names
+from shared.errors import UsageError
+from shared.run.log import RunLog
+from shared.system.atomic_files import sync_files, sync_folder
+from shared.system.paths import writing
+from shared.system.signals import Interrupts, stop_at_once
+from shared.text import nearest
+from torch_imagenet.devices.device import open_device
+from torch_imagenet.devices.precision import Precision, precision
+from torch_imagenet.networks.grouped_conv import set_form
+from torch_imagenet.networks.registry import NETWORKS, mean_and_std
+from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.options import RunConfig
+from torch_imagenet.run.recipe import evaluated_recipe, network_spec
+from torch_imagenet.step.to_device import Normalisation
+from torch_imagenet.weights.exported import FORMATS, INPUT, Format, Forward
+from torch_imagenet.weights.source import FoundWeights, found_weights
+
+# By precision, the largest difference of a logit from the network's in float32, relative to the largest logit.
+TOLERANCES = {"O0": 1e-5, "O2": 1e-2}
+_CHECKED = (1, 7)  # images of the batches that are compared
+
+
+class Classifier(nn.Module):
+    """The network as a file has it: the batch in, float32 logits [B, K] out.
+
+    `images` are float32 [B, 3, S, S] and normalised; with `normalise` uint8 [B, S, S, 3].
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype, normalise: Optional[Normalisation]) -> None:
+        super().__init__()
+        self.network, self._dtype, self._normalise = network, dtype, normalise
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        prepared = images if self._normalise is None else self._normalise(images)
+        logits: torch.Tensor = self.network(prepared.to(self._dtype)).float()
+        return logits
+
+
+def export(config: RunConfig, interrupts: Interrupts) -> None:
+    """Write --output from the weights of --checkpoint, by default the newest run's, and print the file's check.
+
+    Raises UsageError where the options, the weights or the packages of the format do not allow it, and where the file
+    does not give the network's logits; there is no file then, and one of before stays.
+    """
+    output, form = _output(config)
+    level = _level(config)
+    form.check_installed()
+    with RunLog(None) as log, interrupts.forwarded(stop_at_once):
+        weights = found_weights(config)
+        config, spec, size, normalisation = _origin(weights.settle(config), weights)
+        network = set_form(spec.make(), config.grouped_conv)
+        given = config.device != "auto"
+        lines = ["note: export computes on the CPU, whatever --device says"] if given else []
+        lines += [*config.command_notes, *weights.notes, f"weights: {weights.path}", *weights.load(network)]
+        classes, notes = _classes(weights, spec.num_classes)
+        for line in [*lines, *notes, f"network: {spec.text()}, {size} x {size} pixels, {level.name}"]:
+            log.line(line)
+        mean, std = mean_and_std(spec.name, normalisation)
+        metadata = _metadata(config, spec, size, level, classes)
+        metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
+        with _complete(output) as file:
+            check = _Check(network.eval(), config, size, Normalisation(mean, std, _cpu(), torch.float32, False))
+            network.to(level.weights)
+            inside = Normalisation(mean, std, _cpu(), level.weights, False) if config.with_preprocessing else None
+            program = _program(Classifier(network, level.weights, inside).eval(), check.images, config.batch_size)
+            form.write(program, file, metadata)
+            found = check.difference(form.load(file), TOLERANCES[level.name])
+        log.line(found)
+        batch = f"batches of {config.batch_size}" if config.batch_size else "batches of any size"
+        log.line(f"exported: {output} ({output.stat().st_size / 1e6:.1f} MB, {form.title}, {batch})")
+        for line in _atc(config, output, form, size):
+            log.line(line)
+
+
+@contextlib.contextmanager
+def _complete(output: Path) -> Iterator[Path]:
+    """A file to write, in a folder of its own, which gets the name `output` where the block ends without an error."""
+    with writing(output.parent, "choose another place with --output"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=str(output.parent))
+    with scratch as folder:
+        yield Path(folder) / output.name
+        sync_files(folder)
+        with writing(output, "choose another name with --output"):
+            os.replace(str(Path(folder) / output.name), str(output))
+    sync_folder(output.parent)
+
+
+def _output(config: RunConfig) -> Tuple[Path, Format]:
+    """The file to write and its format, by --format or the file's ending. Raises UsageError where they do not fit."""
+    endings = " or ".join(f"FILE{form.suffix} ({name})" for name, form in FORMATS.items())
+    if config.output is None:
+        raise UsageError(f"export needs a file to write; name it with --output {endings}")
+    path = Path(config.output)
+    by_ending = {form.suffix: form for form in FORMATS.values()}
+    if config.format is not None and config.format not in FORMATS:
+        raise UsageError(f"--format {config.format} is that of predict; {nearest(config.format, FORMATS)}")
+    form = FORMATS[config.format] if config.format else by_ending.get(path.suffix)
+    if form is None or path.suffix != form.suffix:
+        what = f"is not that of --format {config.format}" if form else "names no format"
+        wanted = f"--output FILE{form.suffix}, or leave --format out" if form else f"--output {endings}"
+        raise UsageError(f"the ending of {path} {what}; give {wanted}")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it with --output {path / ('model' + form.suffix)}")
+    return path, form
+
+
+def _level(config: RunConfig) -> Precision:
+    """float32 unless --precision says otherwise: what a run was trained in does not matter to another runtime."""
+    level = precision(config.precision or "O0")
+    if level.name not in TOLERANCES:
+        raise UsageError(f"export has no form {level.name}; give --precision O0 (float32) or O2 (weights in float16)")
+    return level
+
+
+def _cpu() -> torch.device:
+    return open_device("cpu").torch_device
+
+
+def _origin(config: RunConfig, weights: FoundWeights) -> Tuple[RunConfig, NetworkSpec, int, str]:
+    """The network of these weights, without what only training uses; the side of its images and their normalisation."""
+    if weights.classes is None:
+        raise UsageError(f"{weights.path} has no classifier of these networks; name other weights with --checkpoint")
+    recipe = evaluated_recipe(config, weights.state)
+    spec = network_spec(config, recipe, weights.state, len(weights.classes.names), "classifier")
+    if spec.options.get("auxiliary_head"):
+        spec = replace(spec, options={**spec.options, "auxiliary_head": False})
+    return config, replace(spec, drop_path=0.0), recipe.image_size, recipe.normalisation
+
+
+def _classes(weights: FoundWeights, outputs: int) -> Tuple[Optional[List[str]], List[str]]:
+    """The names of the outputs, None where they are unknown, and notes. 1,000 without names are ImageNet's."""
+    assert weights.classes is not None
+    if weights.classes.named:
+        return list(weights.classes.names), []
+    if outputs == len(class_names.imagenet()):
+        what = "their 1,000 outputs are taken for ImageNet's classes in its order"
+        return list(class_names.imagenet()), [f"note: the weights have no class names; {what}"]
+    return None, ["note: the weights have no class names, so the file has none"]
+
+
+def _metadata(
+    config: RunConfig, spec: NetworkSpec, size: int, level: Precision, classes: Optional[List[str]]
+) -> Dict[str, Any]:
+    """What a user of the file must know, besides the normalisation."""
+    shape = f"[B, {size}, {size}, 3], uint8" if config.with_preprocessing else f"[B, 3, {size}, {size}], float32"
+    return {
+        "network": spec.name,
+        "input": f"{INPUT} {shape}, RGB",
+        "output": f"logits [B, {spec.num_classes}], float32",
+        "precision": level.name,
+        "image_size": size,
+        "shorter_side": int(
+            size / NETWORKS[spec.name].crop_fraction
+        ),  # an image is scaled to it, bilinearly, then cropped
+        "classes": classes,
+    }
+
+
+class _Check:
+    """The network's own logits in float32 of fixed random images, and whether a file gives the same."""
+
+    def __init__(self, network: nn.Module, config: RunConfig, size: int, normalise: Normalisation) -> None:
+        batches = (config.batch_size,) if config.batch_size else _CHECKED
+        generator = torch.Generator().manual_seed(0)
+        pixels = [torch.randint(256, (n, size, size, 3), generator=generator, dtype=torch.uint8) for n in batches]
+        self._inputs = pixels if config.with_preprocessing else [normalise(images) for images in pixels]
+        with torch.inference_mode():
+            self._logits = [network(normalise(images)) for images in pixels]
+        if not all(bool(logits.isfinite().all()) for logits in self._logits):
+            raise UsageError("the network's own logits are not finite; check the weights with the mode evaluate")
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The largest batch."""
+        return self._inputs[-1]
+
+    def difference(self, forward: Forward, tolerance: float) -> str:
+        """A line with the largest difference. Raises UsageError beyond the tolerance, relative to the largest logit."""
+        largest = 0.0
+        for images, own in zip(self._inputs, self._logits):
+            found = forward(images)
+            if found.shape != own.shape:
+                raise UsageError(
+                    f"the exported file gives {list(found.shape)} for {list(own.shape)}; nothing is written"
+                )
+            off = float((found - own).abs().max() / own.abs().max().clamp_min(1e-30))
+            largest = max(largest, off if math.isfinite(off) else math.inf)
+        batches = " and ".join(str(len(images)) for images in self._inputs)
+        text = f"of the largest logit at batch size {batches}"
+        if largest > tolerance:
+            what = f"the exported file differs from the network by {largest:.1e} {text}, allowed is {tolerance:g}"
+            raise UsageError(f"{what}; nothing is written, try another --format, or another release of its packages")
+        return f"checked: differs from the network by at most {largest:.1e} {text} (allowed: {tolerance:g})"
+
+
+def _program(classifier: Classifier, images: torch.Tensor, batch_size: Optional[int]) -> torch.export.ExportedProgram:
+    """The classifier as a graph, for this batch size or for any. Without stack traces, which name folders here."""
+    dynamic = None if batch_size else ({0: torch.export.Dim("batch")},)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(classifier, (images,), dynamic_shapes=dynamic, strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _atc(config: RunConfig, output: Path, form: Format, size: int) -> Tuple[str, ...]:
+    """The line that converts the file for an Ascend NPU, which has fixed batches, and what it leaves open."""
+    if form is not FORMATS["onnx"]:
+        return ()
+    if config.with_preprocessing:
+        return ("note: atc takes uint8 images by AIPP alone; for Ascend export without --with-preprocessing",)
+    names = json.dumps(str(output)), json.dumps(str(output.with_suffix("")))
+    shape = f'--input_shape="{INPUT}:{config.batch_size or 1},3,{size},{size}"'
+    return (
+        "for Ascend, SOC_VERSION being Ascend and the chip's name that npu-smi info shows, as in Ascend910B3:",
+        f"atc --framework=5 --model={names[0]} --output={names[1]} {shape} --soc_version=SOC_VERSION",
+    )

@@ -1,0 +1,109 @@
+"""Files for other runtimes: an exported program is written as .pt2 of torch.export or as ONNX, and loaded again."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Tuple
+
+import torch
+
+from shared.errors import UsageError
+
+INPUT, OUTPUT = "images", "logits"
+OPSET = 18  # what torch's exporter is written in; a later one is a conversion of it, which fewer runtimes read
+METADATA = "metadata.json"  # in a .pt2 file
+_LARGEST = 2**31 - 2**20  # bytes of weights: a file of protocol buffers ends at 2 GiB
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file. `write` takes an exported program, the path and the metadata; `load` gives its forward pass."""
+
+    title: str
+    suffix: str
+    packages: Tuple[str, ...]  # that it needs besides torch
+    write: Callable[[torch.export.ExportedProgram, Path, Mapping[str, Any]], None]
+    load: Callable[[Path], Forward]
+
+    def check_installed(self) -> None:
+        """Raises UsageError where a package is missing or cannot be imported."""
+        missing = []
+        for name in self.packages:
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                missing.append(name)
+        if missing:
+            install = f"python -m pip install {' '.join(self.packages)}"
+            raise UsageError(f"{self.title} needs {' and '.join(missing)}, which cannot be imported; {install}")
+
+
+def metadata_of(path: Path) -> Dict[str, Any]:
+    """The metadata of a .pt2 or .onnx file. Raises what torch or onnxruntime do for a file that is neither."""
+    if path.suffix == ".onnx":
+        found = _session(path).get_modelmeta().custom_metadata_map
+        return {name: json.loads(value) for name, value in found.items()}
+    extra = {METADATA: ""}
+    torch.export.load(str(path), extra_files=extra)
+    content: Dict[str, Any] = json.loads(extra[METADATA])
+    return content
+
+
+def _write_torch(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, Any]) -> None:
+    content = io.BytesIO()  # torch's own writer answers a full disk with a RuntimeError
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata)})
+    path.write_bytes(content.getbuffer())
+
+
+def _load_torch(path: Path) -> Forward:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.export.load(str(path)).module()
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            logits: torch.Tensor = module(images)
+        return logits
+
+    return run
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, Any]) -> None:
+    """One file with the weights in it. Raises UsageError where they are too large for that."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if size > _LARGEST:
+        raise UsageError(f"{size / 1e9:.1f} GB of weights do not fit into an ONNX file; use --format torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: Any = torch.onnx.export(
+            program, input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, dynamo=True, verbose=False
+        )
+    made.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
+    for node in made.model.graph:
+        node.metadata_props.clear()  # where in torch's graph it comes from
+    made.save(str(path), external_data=False)
+
+
+def _load_onnx(path: Path) -> Forward:
+    session = _session(path)
+    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
+
+
+def _session(path: Path) -> Any:
+    runtime = importlib.import_module("onnxruntime")
+    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+FORMATS: Dict[str, Format] = {
+    "onnx": Format(f"ONNX opset {OPSET}", ".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
+    "torch": Format("torch.export", ".pt2", (), _write_torch, _load_torch),
+}
