@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from PIL import Image
@@ -27,7 +27,7 @@ from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision, to_half
 from torch_imagenet.distributed.data_parallel import broadcast
 from torch_imagenet.distributed.process_group import ALONE, Ranks
-from torch_imagenet.input_pipeline.dataset import load_data
+from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.options import RunConfig
@@ -108,13 +108,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     data = setup.data
     assert data is not None
     ranks.require_equal("data set", data.content.fingerprint)
-    network = set_form(setup.spec.make(), config.grouped_conv)
-    matched = weights.load(network) if ranks.is_first else []
-    device.place(network, setup.memory_format)
-    broadcast(network.state_dict().values(), ranks)
-    if setup.precision.weights != torch.float32:
-        to_half(network, setup.precision.weights)
-    network.eval()
+    network, matched = load_network(setup, weights)
     val = data.content.val  # under the numbers and names that the network's outputs have
     labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
     logits: Forward = compiled(network) if config.compile else network
@@ -162,11 +156,35 @@ def prepare(
     weights = weights or _weights(config)
     config, state = weights.settle(config), weights.state
     data = load_data(config, state)
-    recipe = evaluated_recipe(config, state)
     outputs = weights.classes or data.classes  # weights without a head do not fit, which `load_weights` says
     advice = "check --data-path and the names of the classes, or give it a new head with the mode finetune"
     classes = match(outputs, data.classes, advice)
-    spec = network_spec(config, recipe, state, len(outputs.names), "network")
+    setup = evaluated_setup(config, device, ranks, state, len(outputs.names), data)
+    return setup, classes.for_evaluation(config.restrict_classes)
+
+
+def evaluated_setup(
+    config: RunConfig,
+    device: Device,
+    ranks: Ranks,
+    state: Optional[Dict[str, Any]],
+    outputs: int,
+    data: Optional[Data] = None,
+) -> RunSetup:
+    """What runs, for weights of so many outputs by which `config` is settled; `state` is that of their checkpoint."""
+    recipe = evaluated_recipe(config, state)
+    spec = network_spec(config, recipe, state, outputs, "network")
     trained_here = state is not None and state["device"]["kind"] == device.kind
     level = precision(config.precision or (recipe.precision if trained_here else "O0"))
-    return RunSetup(config, device, ranks, recipe, spec, level, data), classes.for_evaluation(config.restrict_classes)
+    return RunSetup(config, device, ranks, recipe, spec, level, data)
+
+
+def load_network(setup: RunSetup, weights: FoundWeights) -> Tuple[nn.Module, List[str]]:
+    """The network with these weights, on its device and in evaluation mode, on every rank; lines of what was loaded."""
+    network = set_form(setup.spec.make(), setup.config.grouped_conv)
+    matched = weights.load(network) if setup.ranks.is_first else []
+    setup.device.place(network, setup.memory_format)
+    broadcast(network.state_dict().values(), setup.ranks)
+    if setup.precision.weights != torch.float32:
+        to_half(network, setup.precision.weights)
+    return network.eval(), matched

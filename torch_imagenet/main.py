@@ -22,13 +22,14 @@ from torch_imagenet.options import RunConfig
 
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
-    from torch_imagenet import benchmark, evaluation, profiling, run_setup, training
+    from torch_imagenet import benchmark, evaluation, predict, profiling, run_setup, training
     from torch_imagenet.distributed.run_on_devices import run_on_devices
 
     modes: Dict[str, Any] = {
         "train": (training.train, run_setup.check),
         "finetune": (training.train, run_setup.check),
         "evaluate": (evaluation.evaluate, evaluation.prepare),
+        "predict": (predict.predict, None),
         "benchmark": (benchmark.benchmark, benchmark.prepare),
         "profile": (profiling.profile, None),
     }
@@ -59,7 +60,7 @@ def _export(config: RunConfig, interrupts: Interrupts) -> None:
 
 
 MODES = {
-    **dict.fromkeys(("train", "evaluate", "finetune", "benchmark", "profile"), _on_devices),
+    **dict.fromkeys(("train", "evaluate", "predict", "finetune", "benchmark", "profile"), _on_devices),
     "check-port": _check_port,
     "check-data": check_data,
     "summary": _summary,

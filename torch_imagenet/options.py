@@ -10,9 +10,12 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 from shared import recipes
 from shared.cli import old_command
 from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
+from shared.errors import UsageError
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
+from shared.prediction.output import FORMATS
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
 from shared.system.paths import expanded
+from shared.text import nearest
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
@@ -22,7 +25,7 @@ GROUPED_CONV = ("native", "dense", "split")
 EXPORT_FORMATS = ("onnx", "torch")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
-MODES = ("train", "evaluate", "finetune", "benchmark", "profile", "check-port", "check-data", "summary", "export")
+MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class RunConfig(CommonConfig):
     shard_size: int
     shard_cache: Optional[str]
     shard_cache_size: float
+    # Predictions.
+    images: Optional[Tuple[str, ...]]
+    top_k: Optional[int]
+    format: Optional[str]
     # Device and speed.
     memory_format: Optional[str]
     grouped_conv: str
@@ -88,7 +95,6 @@ class RunConfig(CommonConfig):
     original_names: bool
     msprobe: Optional[str]
     # The mode export.
-    format: Optional[str]
     output: Optional[str]
     with_preprocessing: bool
 
@@ -99,6 +105,9 @@ class RunConfig(CommonConfig):
         options = parser().parse_args(command.argv)
         options.command_notes = command.notes
         options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
+        formats = {"predict": FORMATS, "export": EXPORT_FORMATS}.get(options.mode, ())
+        if options.format and formats and options.format not in formats:
+            raise UsageError(f"{options.mode} has no --format {options.format}; {nearest(options.format, formats)}")
         options.argv = tuple(sys.argv[1:] if argv is None else argv)
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
@@ -119,6 +128,7 @@ def parser() -> Parser:
     result = common_parser("torch_imagenet/main.py", description, MODES, tuple(NETWORKS), names, ("torch",), 10)
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
+    _add_predictions(result.add_argument_group("predict").add_argument)
     _add_machines(result)
     old_command.add_option(result, "torch_imagenet")
     npu_options.add_options(result.add_argument_group("Ascend NPU"))
@@ -137,7 +147,6 @@ def parser() -> Parser:
     )
     add = result.add_argument_group("export: weights as a file for another runtime").add_argument
     add("--output", type=expanded, metavar="FILE", help="to write: FILE.onnx or FILE.pt2 (torch.export)")
-    add("--format", type=one_of(*EXPORT_FORMATS), help=", ".join(EXPORT_FORMATS) + " (default: by the file's ending)")
     add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, H, W, 3]")
     return result
 
@@ -187,6 +196,14 @@ def _add_images(add: Callable[..., Any]) -> None:
     add("--shard-cache", type=expanded, metavar="DIR", help="for shards of a URL (default: in the user's cache)")
     size = f"how much is kept there (default: {DEFAULT_GIB:g})"
     add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB", help=size)
+
+
+def _add_predictions(add: Callable[..., Any]) -> None:
+    images = "predict: image files, folders, - for a list of them on standard input"
+    add("images", nargs="*", default=None, metavar="IMAGE", help=images)
+    add("--top-k", type=number(int, 1), metavar="K", help="classes for each image (default: 5)")
+    formats = f"predict: {', '.join(FORMATS)} (default: text); export: onnx, torch (default: by the file's ending)"
+    add("--format", type=one_of(*FORMATS, *EXPORT_FORMATS), help=formats)
 
 
 def _add_machines(result: Parser) -> None:

@@ -19,6 +19,7 @@ from shared.run.provenance import version_line
 from shared.system.paths import expanded, on_disk
 from shared.text import closest, nearest
 
+WITH_IMAGES = ("predict",)  # the modes that take words, the images
 _LONGEST = 2000  # characters of a message
 
 Argv = Optional[Sequence[str]]
@@ -53,10 +54,18 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Argv = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Raises UsageError naming the first unknown option and the nearest that exists."""
         argv = self._with_split_short_options(sys.argv[1:] if args is None else args)
-        parsed, unknown = self.parse_known_args(argv, namespace)
-        if unknown:
-            self.error(f"unexpected word {unknown[0]!r}; options begin with --, see {self.prog} --help")
+        parsed, words = self.parse_known_args(argv, namespace)
+        words = [*(getattr(parsed, "images", None) or ()), *words]  # argparse stops to take these at an option
+        if words and getattr(parsed, "mode", None) not in WITH_IMAGES:
+            self.error(f"unexpected word {words[0]!r}; options begin with --, see {self.prog} --help")
+        if hasattr(parsed, "images"):
+            parsed.images = tuple(self._image(word) for word in words if word != "--") or None
         return parsed
+
+    def _image(self, word: str) -> str:
+        if not word.strip():
+            self.error("the name of an image is empty; give one, or leave it out")
+        return on_disk(word)
 
     def _get_values(self, action: argparse.Action, arg_strings: List[str]) -> Any:
         """argparse's; refuses an empty value, as an unset shell variable gives."""

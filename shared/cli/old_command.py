@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from shared.cli.arguments import Parser, one_of
+from shared.cli.arguments import WITH_IMAGES, Parser, one_of
 from shared.cli.old_ports import PORTS, REPLACED, Port
 from shared.errors import UsageError
 
@@ -105,6 +105,8 @@ def _last_ones(parser: Parser, argv: Sequence[str]) -> List[str]:
 
 
 def _refuse_folder(words: Words, modes: Sequence[str]) -> None:
+    if words.loose[:1] and words.loose[0] in WITH_IMAGES:
+        return
     for word in words.loose:
         if word not in modes and ("/" in word or os.path.isdir(word)):
             shown = word if len(word) < 500 else word[:500] + "..."

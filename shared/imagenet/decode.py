@@ -58,10 +58,11 @@ def _decoded(file: Union[str, BinaryIO]) -> Iterator[Tuple[Any, Any, str]]:
         with Image.open(file, formats=_OPENED) as image:
             mode = image.mode  # some readers change it while they load
             image.load()
-            yield _rgb(image), image, mode
+            yield to_rgb(image), image, mode
 
 
-def _rgb(image: Any) -> Any:
+def to_rgb(image: Any) -> Any:
+    """A PIL.Image of any mode as one of mode RGB. Raises WhiteUnknown, and what Pillow raises at damaged files."""
     from PIL import Image
 
     if image.mode == "RGB":
@@ -79,6 +80,17 @@ def _rgb(image: Any) -> Any:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns of the direct way
     return image.convert("RGB")
+
+
+def is_turned(path: str) -> bool:
+    """Whether the EXIF data of this file turn or mirror its image, which `read_rgb` does not. Raises nothing."""
+    from PIL import Image
+
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # damaged data
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=_OPENED) as image:
+            return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+    return False
 
 
 class Finding(NamedTuple):

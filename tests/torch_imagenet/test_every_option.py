@@ -182,13 +182,14 @@ ELSEWHERE = {
     "--help": "test_modes.py",
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
+    "--top-k": "test_predict.py",
+    "--format": "test_predict.py",
     "--port": "test_port_command.py",
     "--local-rank": "distributed/test_environment.py",
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
     "--msprobe": "test_check_port.py",
     "--output": "test_export.py",
-    "--format": "test_export.py",
     "--with-preprocessing": "test_export.py",
 }
 

@@ -236,9 +236,7 @@ class EvaluationInput(_Input):
     @classmethod
     def from_setup(cls, setup: RunSetup, split: Split) -> EvaluationInput:
         """These images as the run evaluates them: resized, and cropped by the network's documented fraction."""
-        crop_fraction, keep_aspect = NETWORKS[setup.spec.name].crop_fraction, setup.config.keep_aspect
-        transform = EvalTransform(setup.recipe.image_size, crop_fraction, keep_aspect)
-        return cls(split, transform, setup.eval_batch_size, Loading.from_setup(setup))
+        return cls(split, eval_transform(setup), setup.eval_batch_size, Loading.from_setup(setup))
 
     def __iter__(self) -> Iterator[Batch]:
         return self._run(0, self._indices, range(0, len(self._indices), self._batch_size))
@@ -249,6 +247,12 @@ class EvaluationInput(_Input):
         if isinstance(batch, UsageError) or batch.bad:
             raise OSError("an image cannot be read again")
         return np.asarray(batch.images[0])
+
+
+def eval_transform(setup: RunSetup) -> EvalTransform:
+    """How the run evaluates images: at its image size, cropped by the network's documented fraction."""
+    crop_fraction, keep_aspect = NETWORKS[setup.spec.name].crop_fraction, setup.config.keep_aspect
+    return EvalTransform(setup.recipe.image_size, crop_fraction, keep_aspect)
 
 
 class BadImages:

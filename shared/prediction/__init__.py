@@ -1,0 +1,1 @@
+"""Predictions for images of one's own: which images are meant, and how the answers are written."""

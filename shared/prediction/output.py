@@ -1,0 +1,71 @@
+"""Predictions as text, JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import NamedTuple, Sequence, TextIO
+
+from shared.errors import UsageError, one_line, reason
+from shared.system.signals import reader_gone
+
+FORMATS = ("text", "json", "csv")
+
+
+class Prediction(NamedTuple):
+    """One of the classes that are predicted for an image; its probability is the softmax, 0 to 1."""
+
+    label: str  # the class as the weights name it, such as a WordNet id
+    name: str  # for a reader; the label where there is no other name
+    output: int  # of the network, from 0
+    probability: float
+
+
+def heading(form: str) -> str:
+    """What stands before the first image: the names of the columns in CSV."""
+    return "image,rank,class,name,index,probability\n" if form == "csv" else ""
+
+
+def rendered(form: str, image: str, predictions: Sequence[Prediction]) -> str:
+    """The predictions for one image, the most probable first, in one of `FORMATS`.
+
+    Text is the image and a line for each class, with percent to two decimals. JSON is one line, in ASCII: names that
+    are not UTF-8 are lone surrogates. CSV (RFC 4180, but with \\n) is a row for each class. Probabilities in both have
+    six digits.
+    """
+    if form == "json":
+        answers = [
+            {"class": one.label, "name": one.name, "index": one.output, "probability": _six_digits(one.probability)}
+            for one in predictions
+        ]
+        return json.dumps({"image": image, "predictions": answers}) + "\n"
+    if form == "csv":
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        for rank, one in enumerate(predictions, 1):
+            writer.writerow([image, rank, one.label, one.name, one.output, _six_digits(one.probability)])
+        return file.getvalue()
+    lines = [image]
+    for one in predictions:
+        more = "" if one.label in one.name else f" ({one.label})"
+        lines.append(f"{100 * one.probability:8.2f} %  {one.name}{more}")
+    return "".join(f"{one_line(line)}\n" for line in lines)
+
+
+def _six_digits(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write to standard output, at once. Raises Stopped where its reader is gone, UsageError where the disk is full."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise reader_gone(stream) from None
+    except OSError as error:
+        reader_gone(stream)  # what is still in its buffer would fail again at Python's exit
+        raise UsageError(
+            f"cannot write to standard output ({reason(error)}); free space, or write to another disk"
+        ) from error
