@@ -179,7 +179,7 @@ def _add_recipe(result: Parser) -> None:
     add("--clip-norm", type=positive, metavar="N", help="clip all gradients together to this norm")
     add("--accumulate", type=count, metavar="N", help="batches a step, gradients averaged")
     add("--ema-decay", type=share, metavar="D", help="evaluate an average of the weights, as in 0.9999")
-    add("--mixup", type=amount, metavar="ALPHA", help="needs torchvision, as do the next two")
+    add("--mixup", type=amount, metavar="ALPHA", help="from torchvision, as are the next two")
     add("--cutmix", type=amount, metavar="ALPHA")
     add("--randaugment", type=whole_numbers, metavar="N,M", help="operations and magnitude, as in 2,9")
     add("--steps-per-epoch", type=count, metavar="N", help="shorten every epoch")

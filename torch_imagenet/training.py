@@ -41,6 +41,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     ranks.require_equal("data set", data.content.fingerprint)
     ranks.require_equal("order of the images", data.train.order)
     step, origin = _training_step(setup, found, weights)
+    batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
@@ -56,7 +57,6 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         run = Run(
             setup.plan, step, log, interrupts, folder, write, setup.state, ranks, lambda: bad.note(ranks.receive())
         )
-        batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
         with batches, images, run:
             evaluator = Evaluator(setup, images, interrupts, log)
             for _ in run.epochs():

@@ -56,7 +56,8 @@ def test_one_version_has_the_same_hashes_in_all_files() -> None:
 
 def test_the_plain_files_agree_with_those_that_have_hashes() -> None:
     """What is installed on top of one of them must not move its pins."""
-    for base, more in (("cpu", "test"), ("gpu", "test"), ("beside-torch", "test-torch")):
+    ours = (("cpu", "test"), ("gpu", "test"), ("beside-torch", "test-torch"), ("torch", "test-torch"))
+    for base, more in (*ours, ("torch", "test-imagenet")):
         fixed = dict(pins.hashes_in(text(base)))
         versions: dict = {}
         for name, version in fixed:
@@ -64,6 +65,14 @@ def test_the_plain_files_agree_with_those_that_have_hashes() -> None:
         for line in text(more).splitlines():
             name, version = pins.pin_of(line)
             assert not name or version in versions.get(name, {version}), line
+
+
+def test_torchvision_belongs_to_the_default_set_up_in_the_version_of_its_torch() -> None:
+    """torch 2.N and torchvision 0.(N + 15) belong together: the table in the README of pytorch/vision."""
+    versions = {name: version.split(".") for name, version in pins.hashes_in(text("torch"))}
+    assert versions["torchvision"][0] == "0"
+    assert int(versions["torchvision"][1]) == int(versions["torch"][1]) + 15
+    assert f"torchvision=={'.'.join(versions['torchvision'])}\n" in text("test-imagenet")
 
 
 def test_hashes_are_replaced_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def torchvision_transforms(option: str) -> Any:
     except Exception as error:  # a wheel that does not fit torch fails with RuntimeError, not with ImportError
         reason = " ".join(str(error).split())[:100]
         raise UsageError(
-            f"{option} needs torchvision, which does not load here ({reason}); install the one that fits torch, or"
-            f" leave {option} out"
+            f"{option} needs torchvision, which does not load here ({reason}); install the one that belongs to torch"
+            f" {torch.__version__}, from where torch came, or leave {option} out"
         ) from error
     return v2

@@ -2,6 +2,7 @@
 
 network = create("senet154", num_classes=1000, drop_path=0.1)
 logits = network(images)                                # float32 [B, 3, 224, 224] -> [B, 1000]
+maps = network.forward_intermediates(images, intermediates_only=True)   # see `classifier.ImageClassifier`
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from shared.text import nearest
 from torch_imagenet.networks.registry import NETWORKS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch_imagenet.networks.classifier import ImageClassifier
 
 __all__ = ["NETWORKS", "create"]
 
 
 def create(
     name: str, num_classes: int = 1000, dropout: Optional[float] = None, drop_path: float = 0.0, **settings: Any
-) -> nn.Module:
+) -> ImageClassifier:
     """Build a network by name, with random initial weights, in training mode.
 
     `dropout` is the rate before the classifier; None is the network's default. `drop_path` is the rate of stochastic

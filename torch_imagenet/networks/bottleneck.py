@@ -1,12 +1,13 @@
-"""The residual bottleneck block that all SE networks share, and the four stages built of it."""
+"""What all SE networks share: the residual bottleneck block, the four stages built of it, and how they are run."""
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
+from torch_imagenet.networks.classifier import STAGES, ImageClassifier
 from torch_imagenet.networks.drop_path import DropPath
 from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.networks.squeeze_excitation import ConvGate
@@ -81,3 +82,34 @@ def stages(
             layers.append(make(channels, planes, stride, drop_path * depth / sum(blocks)))
             channels = EXPANSION * planes
         yield nn.Sequential(*layers)
+
+
+class StagedNetwork(ImageClassifier):
+    """A stem, which halves the image twice, and the layers layer1 to layer4.
+
+    The first feature map is the stem's before its pooling, the second halving.
+    """
+
+    num_features = 512 * EXPANSION
+
+    def stem(self, images: torch.Tensor, unpooled: Optional[List[torch.Tensor]]) -> torch.Tensor:
+        """[B, 3, H, W] to [B, C, H / 4, W / 4]; the map before the pooling is appended to `unpooled`."""
+        raise NotImplementedError
+
+    def maps(self, images: torch.Tensor, last: int, kept: Collection[int]) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """See `ImageClassifier.maps`."""
+        found: List[torch.Tensor] = []
+        x = self.stem(images, found if 0 in kept else None)
+        for stage in range(1, last + 1):
+            x = getattr(self, f"layer{stage}")(x)
+            found += [x] if stage in kept else []
+        return x, found
+
+
+def feature_info(stem: str, channels: int) -> List[Dict[str, Any]]:
+    """The five stages of a StagedNetwork; `stem` is the module whose output is the first map, of these `channels`."""
+    info = [{"num_chs": channels, "reduction": 2, "module": stem}]
+    return info + [
+        {"num_chs": 32 * EXPANSION * 2**stage, "reduction": 2 ** (stage + 1), "module": f"layer{stage}"}
+        for stage in range(1, STAGES)
+    ]

@@ -18,19 +18,25 @@ shapes are [C x H x W] at 331 x 331:
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Tuple, Union
+from typing import Collection, List, Optional, Tuple, Union
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from torch_imagenet.networks.classifier import STAGES, ImageClassifier, linear_like
 from torch_imagenet.networks.pnasnet_cells import EPSILON, Cell, CellStem0
 
 CELLS = 12
 REDUCTIONS = (4, 8)  # the cells that halve height and width and double the channels
-AUXILIARY_AFTER = 8
+AUXILIARY_AFTER = "cell_8"
 OUT = 216  # channels of each of the five branches of cells 0 to 3
 FEATURES = 4320
+AUXILIARY_FEATURES = 768
+LAYERS = ("conv_0", "cell_stem_0", "cell_stem_1", *(f"cell_{number}" for number in range(CELLS)))
+# The last layer of each stage. Its feature map is its output after a ReLU, as the next cell takes it; not conv_0's.
+ENDS = ("conv_0", "cell_stem_0", "cell_3", "cell_7", "cell_11")
+CHANNELS = (96, 270, 1080, 2160, FEATURES)
 
 
 class AuxiliaryPool(nn.Module):
@@ -61,19 +67,21 @@ class AuxiliaryHead(nn.Module):
             nn.BatchNorm2d(768),
             nn.ReLU(inplace=True),
         )
-        self.classifier = nn.Linear(768, num_classes)
+        self.classifier: nn.Module = nn.Linear(AUXILIARY_FEATURES, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [B, num_classes] of cell_8's output [B, 4320, H, W]."""
         return self.classifier(functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 
-class PNASNet5Large(nn.Module):
+class PNASNet5Large(ImageClassifier):
     """86,057,668 parameters at 1000 classes (88,266,156 with the auxiliary head), 24.9 GMAC; see the module.
 
     The drop-path rate of the separable branches grows linearly with the cells, from 0 in the stem to `drop_path` in the
     last cell (Zoph et al., arXiv 1707.07012, "ScheduledDropPath").
     """
+
+    num_features = FEATURES
 
     def __init__(
         self, num_classes: int, dropout: float, drop_path: float, zero_pad: bool = True, auxiliary_head: bool = False
@@ -94,20 +102,47 @@ class PNASNet5Large(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.last_linear = nn.Linear(FEATURES, num_classes)
         self.aux = AuxiliaryHead(num_classes) if auxiliary_head else None
+        self.feature_info = [
+            {"num_chs": channels, "reduction": 2 ** (stage + 1), "module": name}
+            for stage, (name, channels) in enumerate(zip(ENDS, CHANNELS))
+        ]
 
     def forward(self, images: torch.Tensor) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]:
         """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on.
 
         In training with the auxiliary head: the pair (logits, auxiliary logits), both [B, num_classes].
         """
-        left = self.conv_0(images)
-        right = self.cell_stem_0(left)
-        left, right = right, self.cell_stem_1(left, right)
-        auxiliary = None
-        for number in range(CELLS):
-            left, right = right, getattr(self, f"cell_{number}")(left, right)
-            if number == AUXILIARY_AFTER and self.aux is not None and self.training:
-                auxiliary = self.aux(right)
-        x = functional.adaptive_avg_pool2d(functional.relu(right), 1).flatten(1)
-        logits = self.last_linear(self.dropout(x))
+        x, _, auxiliary = self._run(images, STAGES - 1, (), self.aux if self.training else None)
+        logits = self.forward_head(x)
         return logits if auxiliary is None else (logits, auxiliary)
+
+    def maps(self, images: torch.Tensor, last: int, kept: Collection[int]) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """See `ImageClassifier.maps`; without the auxiliary head."""
+        return self._run(images, last, kept, None)[:2]
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the classifiers of the head and of the auxiliary head; see `ImageClassifier.reset_classifier`."""
+        super().reset_classifier(num_classes)
+        if self.aux is not None:
+            self.aux.classifier = linear_like(self, AUXILIARY_FEATURES, num_classes).train(self.training)
+
+    def _run(
+        self, images: torch.Tensor, last: int, kept: Collection[int], aux: Optional[AuxiliaryHead]
+    ) -> Tuple[torch.Tensor, List[torch.Tensor], Optional[torch.Tensor]]:
+        """The map of stage `last`, those of the stages in `kept`, and what `aux` gives."""
+        found: List[torch.Tensor] = []
+        auxiliary = None
+        left = right = images
+        for name in LAYERS:
+            layer = getattr(self, name)
+            left, right = right, layer(right) if name in ("conv_0", "cell_stem_0") else layer(left, right)
+            if name == AUXILIARY_AFTER and aux is not None:
+                auxiliary = aux(right)
+            stage = ENDS.index(name) if name in ENDS else None
+            if stage is None or (stage != last and stage not in kept):
+                continue
+            x = functional.relu(right) if stage else right
+            found += [x] if stage in kept else []
+            if stage == last:
+                break
+        return x, found, auxiliary

@@ -14,11 +14,13 @@ no bias; the max pooling of the stem has padding 1. Output sizes at 224 x 224:
 
 from __future__ import annotations
 
+from typing import List, Optional
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, stages
+from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, StagedNetwork, feature_info, stages
 from torch_imagenet.networks.squeeze_excitation import LinearGate
 
 
@@ -28,8 +30,10 @@ def linear_gate_bottleneck(channels: int, planes: int, stride: int, drop_path: f
     return Bottleneck(channels, widths, (1, stride), drop_path, gate=LinearGate, gate_name="se")
 
 
-class SEResNet50(nn.Module):
+class SEResNet50(StagedNetwork):
     """28,071,976 parameters at 1000 classes, 4.1 GMAC; see the module."""
+
+    head = "fc"
 
     def __init__(self, num_classes: int, dropout: float, drop_path: float) -> None:
         super().__init__()
@@ -38,14 +42,15 @@ class SEResNet50(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages(linear_gate_bottleneck, (3, 4, 6, 3), 64, drop_path)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(512 * EXPANSION, num_classes)
+        self.fc = nn.Linear(self.num_features, num_classes)
+        self.feature_info = feature_info("bn1", 64)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # as in torchvision's ResNet
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on."""
-        x = self.maxpool(functional.relu(self.bn1(self.conv1(images)), inplace=True))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-        return self.fc(self.dropout(x))
+    def stem(self, images: torch.Tensor, unpooled: Optional[List[torch.Tensor]]) -> torch.Tensor:
+        """See `StagedNetwork.stem`."""
+        x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
+        if unpooled is not None:
+            unpooled.append(x)
+        return self.maxpool(x)

@@ -17,13 +17,12 @@ The head averages over the whole map at any image size; at 224 x 224 that is the
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Iterator, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, stages
+from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, StagedNetwork, feature_info, stages
 
 
 def senet_bottleneck(channels: int, planes: int, stride: int, drop_path: float) -> Bottleneck:
@@ -38,36 +37,51 @@ def caffe_bottleneck(channels: int, planes: int, stride: int, drop_path: float) 
     return Bottleneck(channels, (planes, planes, EXPANSION * planes), (stride, 1), drop_path)
 
 
-class SENet(nn.Module):
+class Stem(nn.Sequential):
+    """The layers of layer0, the last of which is the pooling."""
+
+    def forward(self, images: torch.Tensor, unpooled: Optional[List[torch.Tensor]] = None) -> torch.Tensor:
+        """See `StagedNetwork.stem`."""
+        x = images
+        for name, layer in self.named_children():
+            if name == "pool" and unpooled is not None:
+                unpooled.append(x)
+            x = layer(x)
+        return x
+
+
+class SENet(StagedNetwork):
     """The stem, the four stages that `stages` builds, and the head; see the module."""
 
-    def __init__(self, stem: nn.Sequential, layers: Iterator[nn.Sequential], num_classes: int, dropout: float) -> None:
+    def __init__(
+        self, stem: Stem, layers: Iterator[nn.Sequential], num_classes: int, dropout: float, channels: int
+    ) -> None:
         super().__init__()
         self.layer0 = stem
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
         self.dropout = nn.Dropout(dropout)
-        self.last_linear = nn.Linear(512 * EXPANSION, num_classes)
+        self.last_linear = nn.Linear(self.num_features, num_classes)
+        unpooled = [name for name, _ in stem.named_children()][-2]
+        self.feature_info = feature_info(f"layer0.{unpooled}", channels)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [B, num_classes] of normalised images [B, 3, H, W], H and W from 32 on."""
-        x = self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(images)))))
-        x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-        return self.last_linear(self.dropout(x))
+    def stem(self, images: torch.Tensor, unpooled: Optional[List[torch.Tensor]]) -> torch.Tensor:
+        """See `StagedNetwork.stem`."""
+        return self.layer0(images, unpooled)
 
 
 def senet154(num_classes: int, dropout: float, drop_path: float) -> SENet:
     """115,088,984 parameters at 1000 classes, 20.7 GMAC."""
     stem = _stem((3, 64, 64, 128), kernel=3)
-    return SENet(stem, stages(senet_bottleneck, (3, 8, 36, 3), 128, drop_path), num_classes, dropout)
+    return SENet(stem, stages(senet_bottleneck, (3, 8, 36, 3), 128, drop_path), num_classes, dropout, 128)
 
 
 def se_resnet50_caffe(num_classes: int, dropout: float, drop_path: float) -> SENet:
     """28,088,024 parameters at 1000 classes, 3.9 GMAC."""
     stem = _stem((3, 64), kernel=7)
-    return SENet(stem, stages(caffe_bottleneck, (3, 4, 6, 3), 64, drop_path), num_classes, dropout)
+    return SENet(stem, stages(caffe_bottleneck, (3, 4, 6, 3), 64, drop_path), num_classes, dropout, 64)
 
 
-def _stem(widths: Sequence[int], kernel: int) -> nn.Sequential:
+def _stem(widths: Sequence[int], kernel: int) -> Stem:
     """Convolutions from each width to the next, the first with stride 2; then max pooling, rounding up as in Caffe."""
     layers: "OrderedDict[str, nn.Module]" = OrderedDict()
     for number, (channels, width) in enumerate(zip(widths, widths[1:]), start=1):
@@ -76,4 +90,4 @@ def _stem(widths: Sequence[int], kernel: int) -> nn.Sequential:
         layers[f"bn{number}"] = nn.BatchNorm2d(width)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
     layers["pool"] = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-    return nn.Sequential(layers)
+    return Stem(layers)

@@ -74,6 +74,32 @@ def logits(*sides: Tuple[int, int], batch: int = 2) -> Callable[[nn.Module], Mea
     return measure
 
 
+def logits_and_maps(network: nn.Module) -> Measured:
+    """The output in evaluation at two sizes, and of each stage's feature map the norm and some of its values."""
+    found = logits((64, 96))(network)
+    x = images(2, 3, 75, 47)
+    with torch.no_grad():
+        x, maps = (
+            network.forward_intermediates(x) if hasattr(network, "forward_intermediates") else hooked_maps(network, x)
+        )
+        found["75 x 47"] = (network.forward_head(x) if x.ndim == 4 else x).flatten().tolist()
+    for stage, values in enumerate(maps):
+        found[f"map {stage}"] = [values.norm().item(), *values.flatten()[:: values.numel() // 16].tolist()]
+    return found
+
+
+def hooked_maps(network: nn.Module, x: torch.Tensor) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+    """The logits and the five feature maps of a ResNet of torchvision's."""
+    maps: List[torch.Tensor] = []
+    layers = (network.maxpool, network.layer1, network.layer2, network.layer3, network.layer4)
+    handles = [layers[0].register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))]
+    handles += [layer.register_forward_hook(lambda *found: maps.append(found[-1])) for layer in layers[1:]]
+    output = network(x)
+    for handle in handles:
+        handle.remove()
+    return output, maps
+
+
 def three_steps(batch: int, side: int, rate: float) -> Callable[[nn.Module], Measured]:
     """SGD with the ports' momentum, weight decay and label smoothing, on one batch; dropout must be 0.
 
@@ -117,10 +143,10 @@ def _cases() -> Dict[str, Case]:
         big, full, own = name != "se_resnet50_caffe", (FULL[name], FULL[name]), (CADENE_SIZE[name], CADENE_SIZE[name])
         cases.update(
             {
-                f"{name}: timm's logits": Case(
+                f"{name}: timm's logits and feature maps": Case(
                     lambda name=name: timm_network(name),
                     lambda name=name: ours(name),
-                    logits((64, 96), (75, 47)),
+                    logits_and_maps,
                     name == "pnasnet5large",
                 ),
                 f"{name}: three steps of timm's": Case(
@@ -140,8 +166,8 @@ def _cases() -> Dict[str, Case]:
     cases["pnasnet5large: the port's logits, without the zero padding"] = Case(
         port_pnasnet, lambda: ours("pnasnet5large", zero_pad=False), logits((43, 43), (64, 64))
     )
-    cases["se_resnet50: a gated ResNet-50's logits"] = Case(
-        gated_resnet50, lambda: ours("se_resnet50"), logits((64, 64), (75, 47))
+    cases["se_resnet50: a gated ResNet-50's logits and feature maps"] = Case(
+        gated_resnet50, lambda: ours("se_resnet50"), logits_and_maps
     )
     cases["se_resnet50: three steps of a gated ResNet-50"] = Case(
         gated_resnet50, lambda: ours("se_resnet50"), three_steps(4, 40, 2e-4)

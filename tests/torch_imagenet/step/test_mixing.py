@@ -72,6 +72,18 @@ def test_without_torchvision_it_is_one_line(changes, monkeypatch):
         _mixing(**changes)
 
 
+@pytest.mark.parametrize("option", ["--mixup", "--cutmix", "--randaugment"])
+def test_a_run_without_torchvision_ends_before_anything_is_written(option, run_in, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    run = run_in(tmp_path / "run", option, "2,9" if option == "--randaugment" else "0.2")
+    assert run.status == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {option} needs torchvision, which does not load here (")
+    assert f"install the one that belongs to torch {torch.__version__}, " in said
+    assert said.count("\n") == 1
+    assert not run.folder.exists()
+
+
 def test_a_run_with_all_of_them(torchvision, run_in, tmp_path):
     run = run_in(tmp_path / "run", "--mixup", "0.2", "--cutmix", "1", "--randaugment", "2,9", "--epochs", "1")
     assert run.status == 0
