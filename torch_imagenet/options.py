@@ -10,10 +10,12 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 from shared import recipes
 from shared.cli import old_command
 from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
+from shared.errors import UsageError
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.prediction.output import FORMATS
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
 from shared.system.paths import expanded
+from shared.text import nearest
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
@@ -23,10 +25,7 @@ GROUPED_CONV = ("native", "dense", "split")
 EXPORT_FORMATS = ("onnx", "torch")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
-MODES = (
-    *("train", "evaluate", "predict", "finetune", "benchmark", "profile", "check-port", "check-data", "summary"),
-    "export",
-)
+MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,9 @@ class RunConfig(CommonConfig):
         options = parser().parse_args(command.argv)
         options.command_notes = command.notes
         options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
+        formats = {"predict": FORMATS, "export": EXPORT_FORMATS}.get(options.mode, ())
+        if options.format and formats and options.format not in formats:
+            raise UsageError(f"{options.mode} has no --format {options.format}; {nearest(options.format, formats)}")
         options.argv = tuple(sys.argv[1:] if argv is None else argv)
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 

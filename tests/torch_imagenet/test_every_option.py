@@ -189,7 +189,6 @@ ELSEWHERE = {
     "--against": "test_check_port.py",
     "--msprobe": "test_check_port.py",
     "--output": "test_export.py",
-    "--format": "test_export.py",
     "--with-preprocessing": "test_export.py",
 }
 

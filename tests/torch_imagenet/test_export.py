@@ -164,6 +164,7 @@ def test_a_signal_leaves_no_file(weights, export, tmp_path, monkeypatch):
             "--output DIR/m.pt2 --format onnx",
             "m.pt2 is not that of --format onnx; give --output FILE.onnx, or leave --format out",
         ),
+        ("--output DIR/m.pt2 --format json", "export has no --format json; choose one of onnx, torch"),
         ("--output DIR/folder.pt2", "is a folder; name a file in it with --output"),
         ("--output DIR/model.pth/m.pt2", "choose another place with --output"),
         ("--output DIR/m.pt2 --precision bf16", "export has no form bf16; give --precision O0 (float32) or O2"),
