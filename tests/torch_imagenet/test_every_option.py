@@ -188,6 +188,7 @@ ELSEWHERE = {
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
     "--msprobe": "test_check_port.py",
+    "--format": "test_export.py",
     "--output": "test_export.py",
     "--with-preprocessing": "test_export.py",
 }
