@@ -44,6 +44,7 @@ TORCH: Dict[str, Small] = {
     "python torch_imagenet/main.py evaluate --checkpoint FILE --network senet154 --data-path DIR": Small(
         "--image-size 32 --workers 1 --device cpu"
     ),
+    "python torch_imagenet/main.py predict --checkpoint runs/NAME DIR": Small("--workers 1 --device cpu"),
     "python torch_imagenet/main.py --resume runs/NAME": Small("--max-steps 2 --workers 1"),
     "python torch_imagenet/main.py --data-path DIR --device npu:0": Small(status=2),  # where no torch_npu is
     "python torch_imagenet/main.py --data-path DIR --num-devices 2": Small(f"{_PIXELS} --device cpu"),
