@@ -26,7 +26,6 @@ from shared.run.log import RunLog
 from shared.system.atomic_files import sync_files, sync_folder
 from shared.system.paths import writing
 from shared.system.signals import Interrupts, stop_at_once
-from shared.text import nearest
 from torch_imagenet.devices.device import open_device
 from torch_imagenet.devices.precision import Precision, precision
 from torch_imagenet.networks.grouped_conv import set_form
@@ -116,8 +115,6 @@ def _output(config: RunConfig) -> Tuple[Path, Format]:
         raise UsageError(f"export needs a file to write; name it with --output {endings}")
     path = Path(config.output)
     by_ending = {form.suffix: form for form in FORMATS.values()}
-    if config.format is not None and config.format not in FORMATS:
-        raise UsageError(f"--format {config.format} is that of predict; {nearest(config.format, FORMATS)}")
     form = FORMATS[config.format] if config.format else by_ending.get(path.suffix)
     if form is None or path.suffix != form.suffix:
         what = f"is not that of --format {config.format}" if form else "names no format"

@@ -24,12 +24,11 @@ from shared.errors import DataError, UsageError
 from shared.imagenet.decode import BadImage, is_turned, read_rgb, to_rgb
 from shared.imagenet.layout import counted, some
 from shared.prediction.images import LIST, ImageList, find_images
-from shared.prediction.output import FORMATS, Prediction, heading, rendered, write
+from shared.prediction.output import Prediction, heading, rendered, write
 from shared.recipes.base import as_typed
 from shared.run.log import RunLog
 from shared.system.paths import on_disk
 from shared.system.signals import Interrupts, stop_at_once
-from shared.text import nearest
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device, open_device
 from torch_imagenet.distributed.process_group import ALONE, Ranks
@@ -154,8 +153,6 @@ def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
     if not config.images:
         raise UsageError("predict needs images; name files or folders, or - for a list of them on standard input")
     skip, form = config.on_bad_image == "skip", config.format or "text"
-    if form not in FORMATS:
-        raise UsageError(f"--format {form} is that of export; {nearest(form, FORMATS)}")
     if LIST in config.images:
         with interrupts.forwarded(stop_at_once):  # waits for a list that may never end
             paths, notes = find_images(config.images, sys.stdin.buffer, skip)

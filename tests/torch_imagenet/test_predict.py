@@ -161,7 +161,7 @@ def test_a_list_on_standard_input(predict, tiny, monkeypatch):
         (["--output-dir", "x", "y"], "--output-dir x is not for predict"),
         (["--num-devices", "2", "y"], "the mode predict looks at one device"),
         (["https://host/cat.jpg"], "is a URL and is not read from there"),
-        (["--format", "onnx", "sub"], "--format onnx is that of export; choose one of text, json, csv"),
+        (["--format", "onnx", "sub"], "predict has no --format onnx; choose one of text, json, csv"),
         (["", "y"], "the name of an image is empty"),
     ],
 )
