@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, List
 
 import pytest
 import torch
@@ -171,3 +171,15 @@ def test_a_signal_ends_the_comparison_at_once(
     monkeypatch.setattr(check_port, "compare_trace", interrupted)
     assert run_in(tmp_path / "run", *OPTIONS, mode="check-port").status == 143
     assert not (tmp_path / "run" / "port.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "scale"),
+    [([], 1024.0), (["--recipe", "imagenet_finetune"], 128.0), (["--loss-scale", "dynamic"], 65536.0)],
+)
+def test_a_dynamic_loss_scale_is_replaced_unless_it_is_typed(
+    options: List[str], scale: float, run_in: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.trace"
+    run_in(tmp_path / "run", *OPTIONS, "--precision", "O1", *options, "--save-trace", str(file), mode="check-port")
+    assert read_trace(file).description["loss_scale"] == scale

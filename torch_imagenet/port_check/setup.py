@@ -24,6 +24,7 @@ from torch_imagenet.weights.source import FoundWeights
 
 BATCH_SIZE = 4
 IMAGE_SIZE = 64
+LOSS_SCALE = "128"  # in place of a dynamic one, which begins so high that the first steps of a training overflow
 
 
 def origin(config: RunConfig, ranks: Ranks, against: Optional[Trace]) -> Tuple[RunConfig, Optional[FoundWeights]]:
@@ -61,6 +62,8 @@ def recorded_setup(
     setup = TrainingSetup.from_config(config, device, ranks, None, weights)
     if against is not None:
         setup = _as_recorded(setup, against.description)
+    if config.loss_scale is None and (setup.recipe.loss_scale or setup.precision.loss_scale) == "dynamic":
+        setup = replace(setup, recipe=setup.recipe.override(loss_scale=LOSS_SCALE))
     torch.manual_seed(setup.recipe.seed)
     network = setup.spec.make()
     lines: List[str] = []
