@@ -67,12 +67,7 @@ class SyntheticStep:
 
     def line(self) -> str:
         """For the log."""
-        recipe, layout = self.setup.recipe, self.setup.memory_format.replace("_", " ")
-        network, sizes = (
-            description.inputs_text(self.setup),
-            f"batch {recipe.batch_size}, image size {recipe.image_size}",
-        )
-        return f"network: {network}, {sizes}, {layout}"
+        return description.sizes_line(self.setup)
 
     def open_run(self) -> ContextManager[Tuple[Path, RunLog]]:
         """See `description.open_run`."""

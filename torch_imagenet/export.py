@@ -78,12 +78,13 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         for line in [*lines, *notes, f"network: {spec.text()}, {size} x {size} pixels, {level.name}"]:
             log.line(line)
         mean, std = mean_and_std(spec.name, normalisation)
+        cpu = open_device("cpu").torch_device
         metadata = _metadata(config, spec, size, level, classes)
         metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
         with _complete(output) as file:
-            check = _Check(network.eval(), config, size, Normalisation(mean, std, _cpu(), torch.float32, False))
+            check = _Check(network.eval(), config, size, Normalisation(mean, std, cpu, torch.float32, False))
             network.to(level.weights)
-            inside = Normalisation(mean, std, _cpu(), level.weights, False) if config.with_preprocessing else None
+            inside = Normalisation(mean, std, cpu, level.weights, False) if config.with_preprocessing else None
             program = _program(Classifier(network, level.weights, inside).eval(), check.images, config.batch_size)
             form.write(program, file, metadata)
             found = check.difference(form.load(file), TOLERANCES[level.name])
@@ -131,10 +132,6 @@ def _level(config: RunConfig) -> Precision:
     if level.name not in TOLERANCES:
         raise UsageError(f"export has no form {level.name}; give --precision O0 (float32) or O2 (weights in float16)")
     return level
-
-
-def _cpu() -> torch.device:
-    return open_device("cpu").torch_device
 
 
 def _origin(config: RunConfig, weights: FoundWeights) -> Tuple[RunConfig, NetworkSpec, int, str]:

@@ -23,7 +23,7 @@ from shared.class_names import Classes
 from shared.errors import DataError, UsageError
 from shared.imagenet.decode import BadImage, is_turned, read_rgb, to_rgb
 from shared.imagenet.layout import counted, some
-from shared.prediction.images import LIST, ImageList, find_images
+from shared.prediction.images import ImageList, find_images
 from shared.prediction.output import Prediction, heading, rendered, write
 from shared.recipes.base import as_typed
 from shared.run.log import RunLog
@@ -153,10 +153,7 @@ def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
     if not config.images:
         raise UsageError("predict needs images; name files or folders, or - for a list of them on standard input")
     skip, form = config.on_bad_image == "skip", config.format or "text"
-    if LIST in config.images:
-        with interrupts.forwarded(stop_at_once):  # waits for a list that may never end
-            paths, notes = find_images(config.images, sys.stdin.buffer, skip)
-    else:
+    with interrupts.forwarded(stop_at_once):  # a list on standard input may never end
         paths, notes = find_images(config.images, sys.stdin.buffer, skip)
     with RunLog(None, console=sys.stderr) as log:
         log.lines([*config.command_notes, *(f"note: {note}" for note in notes)])

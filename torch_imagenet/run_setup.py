@@ -58,10 +58,8 @@ class RunSetup:
 
     def normalisation(self) -> Normalisation:
         """The recipe's mean and deviation, applied on the device."""
-        (mean, std), channels_last = (
-            mean_and_std(self.spec.name, self.recipe.normalisation),
-            self.memory_format == "channels_last",
-        )
+        mean, std = mean_and_std(self.spec.name, self.recipe.normalisation)
+        channels_last = self.memory_format == "channels_last"
         return Normalisation(mean, std, self.device.torch_device, self.precision.weights, channels_last)
 
 

@@ -82,6 +82,7 @@ class BatchNormBounds(NamedTuple):
     variance: np.ndarray  # [C]
 
 
+@np.errstate(invalid="ignore", over="ignore")  # of an overflow on the side
 def batch_norm_bounds(
     x: np.ndarray,
     scale: np.ndarray,
@@ -99,21 +100,7 @@ def batch_norm_bounds(
     the least accurate form in use; the rest is first-order error propagation through
     y = scale (x - mean) / sqrt(variance + epsilon) + shift and its derivative (Ioffe and Szegedy, arXiv 1502.03167).
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # of an overflow on the side
-        return _batch_norm_bounds(
-            x, scale, shift, epsilon, gradient, stored, np.zeros_like(x) if given is None else given
-        )
-
-
-def _batch_norm_bounds(
-    x: np.ndarray,
-    scale: np.ndarray,
-    shift: np.ndarray,
-    epsilon: float,
-    gradient: np.ndarray,
-    stored: str,
-    given: np.ndarray,
-) -> BatchNormBounds:
+    given = np.zeros_like(x) if given is None else given
     axes: Tuple[int, ...] = (0, 2, 3)
     length = x.size // x.shape[1]
     unit, sums = UNIT_ROUNDOFF["float32"], growth(length, x.shape[1], "float32")

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from shared.errors import UsageError
-from shared.imagenet.layout import counted, some
-from shared.run.clock import Clock
-from shared.run.progress import Progress
+from shared.imagenet.layout import some
+from shared.run import old_run
 from tf_seresnet.run import checkpoints
 from tf_seresnet.step import variables
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 LOG = "logs.txt"
 _EPOCH = re.compile(r"epoch: (\d{1,6})/\d+, train_loss")
 _MOMENTUM = "/Momentum"  # the name of MomentumOptimizer's slot, behind that of its variable
-_NEW_RUN = "start a new run from its weights with --checkpoint"
 
 
 def state(setup: RunSetup, found: checkpoints.Found) -> Dict[str, Any]:
@@ -34,19 +32,12 @@ def state(setup: RunSetup, found: checkpoints.Found) -> Dict[str, Any]:
     Raises UsageError where the epoch is not known, the recipe ends before, or the classes are others.
     """
     log, epoch = _epochs_done(found)
-    plan, recipe, step = setup.plan, setup.recipe, epoch * setup.steps_per_epoch
-    if plan.total_steps <= step:
-        raise UsageError(
-            f"{found.prefix} has {counted(epoch, 'epoch')} done, as {log} says, {step:,} steps, and {recipe.name} ends"
-            f" after {plan.total_steps:,}; give the old run's --recipe, or more --epochs or --max-steps, or evaluate it"
-            " with the mode evaluate"
-        )
+    state = old_run.state_after(epoch, setup.recipe, setup.plan, str(found.prefix), f"as {log} says, ", "it")
     if not setup.classes.in_place:
         raise UsageError(
-            f"a run goes on with its own classes, and the data set has others than {found.prefix}; {_NEW_RUN}"
+            f"a run goes on with its own classes, and the data set has others than {found.prefix}; {old_run.NEW_RUN}"
         )
-    progress = vars(Progress(epoch=epoch, step=step))
-    return {"old_log": str(log), "recipe": recipe.to_json(), "progress": progress, "clock": Clock().to_state()}
+    return {"old_log": str(log), **state}
 
 
 def _epochs_done(found: checkpoints.Found) -> Tuple[Path, int]:
@@ -59,7 +50,7 @@ def _epochs_done(found: checkpoints.Found) -> Tuple[Path, int]:
                 return log, int(epochs[-1])
     raise UsageError(
         f"{found.prefix} has weights but no training state, and there is no {LOG} of the old port beside its folder,"
-        f" which has the epoch; {_NEW_RUN}"
+        f" which has the epoch; {old_run.NEW_RUN}"
     )
 
 
@@ -82,11 +73,5 @@ def restore(session: Any, setup: RunSetup, found: checkpoints.Found) -> List[str
     missing += ["momentum (zero here)"] if len(others) < len(new) else []
     missing += [f"{some(others)} (new here)"] if others else []
     assert setup.resumed_state is not None
-    progress, log, recipe = setup.resumed_state["progress"], setup.resumed_state["old_log"], setup.recipe
-    done, rate = counted(progress["epoch"], "epoch"), recipe.schedule.at(progress["epoch"])
-    return [
-        f"resumed: {found.prefix}, {done} done, as {log} says, {progress['step']:,} steps; goes on with epoch"
-        f" {progress['epoch'] + 1} of {recipe.epochs}, learning rate {rate:g}",
-        f"taken from it: {', '.join(taken)}",
-        f"not in it: {', '.join(missing)}",
-    ]
+    state, prefix = setup.resumed_state, str(found.prefix)
+    return old_run.lines(prefix, f"as {state['old_log']} says, ", state, setup.recipe, taken, missing)

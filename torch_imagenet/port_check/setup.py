@@ -96,6 +96,4 @@ def first_batch(setup: TrainingSetup, against: Optional[Trace]) -> Batch:
 
 def text(setup: TrainingSetup) -> str:
     """For the log: the network, the sizes and the learning rate of the step."""
-    recipe, layout = setup.recipe, setup.memory_format.replace("_", " ")
-    sizes = f"batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
-    return f"network: {description.inputs_text(setup)}, {sizes}, learning rate {recipe.largest_rate:g}"
+    return f"{description.sizes_line(setup)}, learning rate {setup.recipe.largest_rate:g}"

@@ -65,6 +65,12 @@ def inputs_text(setup: RunSetup) -> str:
     return setup.spec.text() + how.get(normalisation, f", inputs normalised as {normalisation}")
 
 
+def sizes_line(setup: RunSetup) -> str:
+    """One line about the network and the images of a step."""
+    recipe, layout = setup.recipe, setup.memory_format.replace("_", " ")
+    return f"network: {inputs_text(setup)}, batch {recipe.batch_size}, image size {recipe.image_size}, {layout}"
+
+
 def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
     """Log what is about to be trained."""
     recipe, device = setup.recipe, setup.device

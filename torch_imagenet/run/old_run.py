@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, 
 import torch
 
 from shared.errors import UsageError
-from shared.imagenet.layout import counted, some
-from shared.run.clock import Clock
-from shared.run.progress import Progress
+from shared.imagenet.layout import some
+from shared.run import old_run
 from torch_imagenet.weights.files import read_weight_file
 from torch_imagenet.weights.form import AUXILIARY
 from torch_imagenet.weights.load import state_dict_of
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 _BEST = ("best_acc1", "best_acc", "best_prec1")
 _KNOWN = {"epoch", "arch", "state_dict", "net", "acc", "optimizer", "amp", *_BEST}
 _NUMBERED = re.compile(r"(?:.*-)?checkpoint-(\d{1,6})\.")  # SENet154's, also with a tag
-_NEW_RUN = "start a new run from its weights with --checkpoint"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
 
 
@@ -57,27 +55,21 @@ class OldRun:
 
         Raises UsageError where the recipe ends before that, or has another auxiliary head.
         """
-        recipe, plan, step = setup.recipe, setup.plan, self.epoch * setup.plan.steps_per_epoch
-        if plan.total_steps <= step:
-            raise UsageError(
-                f"{self.path} has {counted(self.epoch, 'epoch')} done, {step:,} steps, and {recipe.name} ends after"
-                f" {plan.total_steps:,}; give the old run's --recipe, or more --epochs or --max-steps, or evaluate the"
-                " file with the mode evaluate"
-            )
+        recipe = setup.recipe
+        state = old_run.state_after(self.epoch, recipe, setup.plan, str(self.path), "", "the file", self.best)
         if self.auxiliary != (recipe.auxiliary_weight > 0):
             has, weight = ("an", "0.4 (the old program's)") if self.auxiliary else ("no", "0")
-            raise UsageError(f"{self.path} has {has} auxiliary head; give --auxiliary-weight {weight}, or {_NEW_RUN}")
-        progress = Progress(epoch=self.epoch, step=step)
-        progress.best_top1 = progress.best_top1 if self.best is None else self.best
-        state = {"recipe": recipe.to_json(), "progress": vars(progress), "clock": Clock().to_state(), "bad_images": []}
-        return replace(setup, state=state)
+            raise UsageError(
+                f"{self.path} has {has} auxiliary head; give --auxiliary-weight {weight}, or {old_run.NEW_RUN}"
+            )
+        return replace(setup, state={**state, "bad_images": []})
 
     def load(self, step: TrainingStep, weights: Mapping[str, torch.Tensor], setup: TrainingSetup) -> List[str]:
         """Give the step the float32 `weights`, which are the file's, and its momentum and loss scale.
 
         Returns lines for the log. Raises UsageError where the optimizer is another one.
         """
-        recipe, account, first = setup.recipe, _Account(), setup.plan.steps_per_epoch * self.epoch
+        recipe, account = setup.recipe, _Account()
         step.weights.load_state_dict(weights)
         step.average.load_state_dict(weights)
         content = read_weight_file(self.path)
@@ -97,18 +89,13 @@ class OldRun:
         account.missing.append("images seen (counted from here)")
         account.notes += self._differences(setup)
         account.notes += [f"in the file and not used: {some(self.unused)}"] if self.unused else []
-        done, rate = counted(self.epoch, "epoch"), recipe.schedule.at(self.epoch)
-        return [
-            f"resumed: {self.path}, {done} done, {first:,} steps; goes on with epoch {self.epoch + 1} of"
-            f" {recipe.epochs}, learning rate {rate:g}",
-            f"taken from it: {', '.join(account.taken)}",
-            f"not in it: {', '.join(account.missing)}",
-            *[f"note: {note}" for note in account.notes],
-        ]
+        assert setup.state is not None
+        lines = old_run.lines(str(self.path), "", setup.state, recipe, account.taken, account.missing)
+        return [*lines, *[f"note: {note}" for note in account.notes]]
 
     def _other_optimizer(self, what: str) -> UsageError:
         what = f"the optimizer in {self.path} is not this run's ({what})"
-        return UsageError(f"{what}; give the old run's network and options, or {_NEW_RUN}")
+        return UsageError(f"{what}; give the old run's network and options, or {old_run.NEW_RUN}")
 
     def _load_scale(self, step: TrainingStep, account: _Account) -> None:
         scale, saved = step.loss_scale, self.loss_scale
@@ -168,9 +155,9 @@ def read(path: Path, content: Any) -> OldRun:
     """The run of which the file with this content is a checkpoint. Raises UsageError where it holds none."""
     state, wrapper = state_dict_of(content, str(path))
     if wrapper not in ("state_dict", "net") or not {"epoch", "optimizer"} & set(content):
-        raise UsageError(f"{path} holds weights and no run that could go on; {_NEW_RUN}")
+        raise UsageError(f"{path} holds weights and no run that could go on; {old_run.NEW_RUN}")
     if "version" in content:  # timm's, where `epoch` is the one that is done
-        raise UsageError(f"{path} is no checkpoint of an original port; {_NEW_RUN}")
+        raise UsageError(f"{path} is no checkpoint of an original port; {old_run.NEW_RUN}")
     best = next((_number(content[key]) for key in _BEST if key in content), None)
     return OldRun(
         path,
@@ -191,7 +178,7 @@ def _epoch(path: Path, content: Mapping[str, Any]) -> int:
     if type(number) is not int or not 0 <= number < 10**6:
         raise UsageError(
             f"{path} does not say how many epochs are done; name it checkpoint-E.pth.rar as SENet154's program did,"
-            f" with E epochs, or {_NEW_RUN}"
+            f" with E epochs, or {old_run.NEW_RUN}"
         )
     return number
 
@@ -223,7 +210,7 @@ def _settings(path: Path, optimizer: Any) -> Dict[str, float]:
         keys = ("lr", "momentum", "dampening", "nesterov", "weight_decay")
         return {names.get(key, key): float(group[key]) for key in keys if key in group}
     except _MALFORMED as error:
-        raise UsageError(f"the optimizer in {path} is none of torch's; {_NEW_RUN}") from error
+        raise UsageError(f"the optimizer in {path} is none of torch's; {old_run.NEW_RUN}") from error
 
 
 def _load_momenta(step: TrainingStep, content: Mapping[str, Any], order: List[str]) -> int:
