@@ -64,7 +64,7 @@ class Classifier:
         self._forward = compiled(self.network) if config.compile else self.network
         self._normalise = self.setup.normalisation()
         self._classes, self.top_k = named(outputs), min(config.top_k or TOP_K, count)
-        self.lines = [*weights.notes, f"weights: {weights.path}", *matched]
+        self.lines = [*weights.notes, weights.line, *matched]
         self.lines += [*(f"note: {note}" for note in self._classes.notes), *description.device_lines(self.setup)]
         size = self.setup.recipe.image_size
         self.lines.append(f"{description.network_line(self.setup, self.network)}, images of {size} x {size} pixels")
