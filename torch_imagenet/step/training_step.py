@@ -21,7 +21,7 @@ from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.to_device import mixing
 
 if TYPE_CHECKING:
-    from torch_imagenet.run_setup import RunSetup
+    from torch_imagenet.run.setup import RunSetup
 
 T = TypeVar("T")
 
