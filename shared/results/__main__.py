@@ -64,6 +64,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.publish:
         if not options.runs:
             raise UsageError("--publish needs the runs to publish; name their folders")
+        if (COMMITTED.parent / "COMMIT").is_file():
+            raise UsageError("--publish copies into the results/ of a checkout, and this is a package; run it in one")
         sys.stdout.writelines(f"{publish(read_record(path), COMMITTED)}\n" for path in records)
         return 0
     read = [read_record(path) for path in records]
