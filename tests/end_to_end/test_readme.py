@@ -383,7 +383,7 @@ def test_without_its_record_a_row_goes_and_no_other(record, name, tmp_path, monk
     assert results(["--update-readme", str(copy)]) == 0
     lost, come = _lines_lost_and_come(before, copy.read_text(encoding="utf-8"))
     (row,) = (line for line in lost if line.startswith(("| measured |", "| 实测 |")))
-    error = r"( \(error [\d.]+\))?"  # on CIFAR-10
+    error = r"( \((error|错误率) [\d.]+\))?"  # on CIFAR-10
     assert re.search(rf" \| {evaluation['top1']:.2f}{error} \| {evaluation['top5']:.2f} \| ", row)
     parts = before.split("\n\n")
     (number,) = (number for number, part in enumerate(parts) if row in part)
