@@ -306,8 +306,9 @@ def test_both_readmes_say_the_same():
 
 
 def _links(name: str) -> List[str]:
-    """Where the links lead, but for those between the languages and within the page."""
-    return [link for link in re.findall(r"\]\(([^)\s]+)\)", _text(name)) if link[0] != "#" and link not in READMES]
+    """Where the links lead, in whatever language, but for those between the languages and within the page."""
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", _text(name)) if link[0] != "#" and link not in READMES]
+    return [link.replace(".zh-CN.md", ".md") for link in links]
 
 
 def _numbers(name: str) -> List[str]:
