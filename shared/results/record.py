@@ -219,10 +219,22 @@ def read_record(path: Union[str, Path]) -> Dict[str, Any]:
 
 
 def publish(record: Dict[str, Any], folder: Path) -> Path:
-    """Write the record under `folder`, to be committed: named after the run, without paths of the machine.
+    """Write the record under `folder`, to be committed: `publishable`, and named after the run.
 
     Returns the file. Raises UsageError if the run's code was not committed or the file exists.
     """
+    record = publishable(record)
+    parts = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
+    stamp = record["started"][:16].replace(":", "")
+    target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*parts, record["mode"], stamp])) + ".json")
+    if target.exists():
+        raise UsageError(f"{target} is there already; this run has been published")
+    write_record(target, record)
+    return target
+
+
+def publishable(record: Dict[str, Any]) -> Dict[str, Any]:
+    """The record without paths of the machine. Raises UsageError if the run's code was not committed."""
     revision = record.get("commit", "")
     if not revision or revision.endswith("-dirty"):
         raise UsageError(f"the run's code is not a commit ({revision or 'unknown'}); commit, run again, then publish")
@@ -231,13 +243,7 @@ def publish(record: Dict[str, Any], folder: Path) -> Path:
         if key in record.get(part, {}) and not is_elsewhere(record[part][key]):
             last = Path(record[part][key]).parts[-levels:]
             record[part] = dict(record[part], **{key: os.path.join(*last)})
-    parts = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
-    stamp = record["started"][:16].replace(":", "")
-    target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*parts, record["mode"], stamp])) + ".json")
-    if target.exists():
-        raise UsageError(f"{target} is there already; this run has been published")
-    write_record(target, record)
-    return target
+    return record
 
 
 def validate(record: Any, name: str) -> None:

@@ -24,6 +24,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet import download_cache  # noqa: E402
+from shared.results.model_card import write_card  # noqa: E402
 from shared.system.signals import Interrupts, Stopped  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
 from torch_imagenet.weights import load_weights, remote  # noqa: E402
@@ -347,3 +348,23 @@ def test_an_evaluation_says_which_file_it_was(server, weights, run_in, tiny, tmp
     stored = json.loads((run.folder / "config.json").read_text())["weights"]
     assert stored == {"name": name, "sha256": sha256(weights[1])}
     assert f"weights: {name} (model.safetensors, SHA-256 {sha256(weights[1])})" in capsys.readouterr().out
+
+
+def test_a_run_goes_to_the_hub_with_its_card_and_comes_back(server, run_in, tiny, tmp_path):
+    """The card is read by the Hub's own library; the weights bring class names and normalisation along."""
+    from huggingface_hub import ModelCard
+
+    trained = run_in(tmp_path / "run", "--max-steps", "1", "--normalisation", "none")
+    result = trained.folder / "result.json"
+    result.write_text(re.sub('"commit": "[^"]*"', '"commit": "0123"', result.read_text()))
+    write_card(result)
+    card = ModelCard.load(trained.folder / "model-card" / "README.md").data
+    found = {one.metric_name: one.metric_value for one in card.eval_results}
+    expected = trained.record["evaluation"]
+    assert found == {f"{k} accuracy": pytest.approx(expected[k.replace("-", "")] / 100) for k in ("top-1", "top-5")}
+    assert (card.license, card.pipeline_tag) == ("unknown", "image-classification")
+    server.files["/o/n/resolve/main/pytorch_model.bin"] = (trained.folder / "model.pth").read_bytes()
+    words = ["--checkpoint", "hf-hub:o/n", "--data-path", str(tiny.folder), "--image-size", "32", "--device", "cpu"]
+    again = run_in(tmp_path / "again", *words, "--workers", "1", mode="evaluate", plain=True)
+    assert again.record["evaluation"]["top1"] == expected["top1"]
+    assert again.record["normalisation"] == "none"
