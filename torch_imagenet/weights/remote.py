@@ -24,7 +24,7 @@ from shared.imagenet.download_cache import digest, filesystem, locked, retried, 
 from shared.system import cache_dir
 from shared.system.atomic_files import sync
 from shared.system.paths import HUB
-from shared.system.signals import Stopped, interruptible
+from shared.system.signals import interruptible
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, the first of them that it has
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?\Z", re.ASCII)
@@ -122,8 +122,6 @@ def _hub_file(hub: Tuple[Any, Any, Any], name: str, repository: str, revision: O
             return Path(download(repository, one, revision=revision, local_files_only=unreachable))
         except known.EntryNotFoundError as error:
             absent.append(error)
-        except Stopped:
-            raise
         except known.GatedRepoError as error:
             advice = f"ask for it at {page}, then hf auth login, or set HF_TOKEN"
             raise UsageError(f"{name} is only for those who have been given access; {advice}") from error
