@@ -31,7 +31,7 @@ print(json.dumps([status, foreign]))
 
 @pytest.mark.slow
 def test_runs_and_models_go_on_from_the_checkout_to_the_wheel_and_back(finished, tmp_path):
-    """Two epochs in the checkout, a third in the wheel; each reads its weights into a model that the other has saved."""
+    """Two epochs in the checkout, a third in the wheel; each reads them into a model that the other saved."""
     from tf_seresnet.keras import load_checkpoint, se_resnet
     from tf_seresnet.keras.layers import keras
 
