@@ -16,6 +16,7 @@ from shared.errors import UsageError
 from shared.results.documented import Row
 from shared.results.language import LANGUAGES
 from shared.results.page.document import page
+from shared.results.page.run_files import to_publish
 from shared.results.record import publish, read_record
 from shared.results.rows import Record, has_row, rows
 from shared.results.tables import FORMATS, render
@@ -56,7 +57,7 @@ def _parser() -> Parser:
         "<!-- results:begin lang=zh --> gives them in Chinese"
     )
     add("--update-readme", nargs="+", type=expanded, metavar="FILE", help=update)
-    add("--publish", action="store_true", help="copy the named runs' records to results/, to be committed")
+    add("--publish", action="store_true", help="copy the named runs' records to results/, with curves and examples")
     check = "exit 1 if --update-readme would change one of these"
     add("--check", nargs="+", type=expanded, metavar="FILE", help=check)
     return parser
@@ -68,7 +69,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.publish:
         if not options.runs:
             raise UsageError("--publish needs the runs to publish; name their folders")
-        sys.stdout.writelines(f"{publish(read_record(path), COMMITTED)}\n" for path in records)
+        for path in records:
+            record, missing = to_publish(path)
+            print(publish(record, COMMITTED))
+            sys.stderr.writelines(f"note: {path}: {sentence}\n" for sentence in missing)
         return 0
     read = [read_record(path) for path in records]
     table_rows = rows(read)
