@@ -34,7 +34,7 @@ from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.run.log_lines import log_lines
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step import not_finite
 from torch_imagenet.step.compiled import compiled
 from torch_imagenet.weights.source import FoundWeights, found_weights

@@ -23,7 +23,7 @@ from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInp
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import checkpoints, description
 from torch_imagenet.run.log_lines import LogLines, log_lines
-from torch_imagenet.run_setup import TrainingSetup
+from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
 from torch_imagenet.weights.form import Form

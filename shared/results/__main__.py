@@ -69,6 +69,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.publish:
         if not options.runs:
             raise UsageError("--publish needs the runs to publish; name their folders")
+        if (COMMITTED.parent / "COMMIT").is_file():
+            raise UsageError("--publish copies into the results/ of a checkout, and this is a package; run it in one")
         for path in records:
             record, missing = to_publish(path)
             print(publish(record, COMMITTED))

@@ -17,7 +17,7 @@ from torch_imagenet.devices import out_of_memory  # noqa: E402
 from torch_imagenet.devices.device import open_device  # noqa: E402
 from torch_imagenet.networks import spec as network_spec  # noqa: E402
 from torch_imagenet.networks.spec import NetworkSpec  # noqa: E402
-from torch_imagenet.run_setup import least_batch  # noqa: E402
+from torch_imagenet.run.setup import least_batch  # noqa: E402
 
 
 class OnePixel(SmallNetwork):

@@ -21,7 +21,7 @@ from shared.run.folder import open_folder
 from shared.run.log import RunLog
 from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.networks.spec import parameters
-from torch_imagenet.run_setup import RunSetup, TrainingSetup
+from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 
 

@@ -12,7 +12,6 @@ from shared.rng import step_seed
 from shared.run.divergence import not_a_number
 from shared.run.loop import Step, StepResult
 from torch_imagenet.devices import out_of_memory
-from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.grouped_conv import set_form
@@ -22,7 +21,7 @@ from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.to_device import mixing
 
 if TYPE_CHECKING:
-    from torch_imagenet.run_setup import RunSetup
+    from torch_imagenet.run.setup import RunSetup
 
 T = TypeVar("T")
 
@@ -42,15 +41,13 @@ class TrainingStep(Step):
         if self._head:
             for name, parameter in self.network.named_parameters():
                 parameter.requires_grad_(name.split(".")[0] == self._head)
-        if precision.weights != torch.float32:
-            to_half(self.network, precision.weights)
+        self.weights = optimizer.Weights(self.network, precision.weights, device.supports_foreach)
         self._meets_in_forward = setup.config.sync_bn and ranks.size > 1
         self._magnitude = 0.0  # of the weights when results were last read
         self._epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
         self._mixing = mixing(recipe, setup.spec.num_classes, ranks.rank)
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = compiled(self._replicas.module) if setup.config.compile else self._replicas.module
-        self.weights = optimizer.Weights(self.network, device.supports_foreach)
         self.optimizer = optimizer.sgd(self.weights, recipe, device)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)
         self.average = optimizer.WeightAverage(self.weights, recipe.ema_decay)
