@@ -74,7 +74,7 @@ def test_a_gap_stays_a_gap(tmp_path):
 
 
 def test_the_page_draws_it_as_of_a_run(tmp_path):
-    events = [{"event": "step", "step": step, "loss": 2.0 / step} for step in range(1, 9)]
+    events = [{"event": "step", "step": step, "loss": 0.25 * step} for step in range(1, 9)]
     run = made_up(tmp_path, events=events, evaluation={"images": 9, "loss": 0.5, "top1": 66.7})
     live, kept = _page(run), _page(_published(run, tmp_path / "results"))
     for part in (r'aria-label="[^"]*"', "<img [^>]*>", "<path d=[^>]*>"):

@@ -19,6 +19,7 @@ from shared.results.tables import COLUMNS, WIDTH, render
 from shared.schedules import Schedule
 from tests.shared.results.test_tables import _record
 
+pytestmark = pytest.mark.once
 FOLDER = Path(language.__file__).parent
 ZH = LANGUAGES["zh"]
 NUMBER = r"\d[\d,.]*\d|\d"
