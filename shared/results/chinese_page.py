@@ -145,7 +145,7 @@ _PORT: _Pairs = (  # runs of check-port
     ("rounding alone, gradient", "仅舍入误差（梯度）"),
     (
         "Thick: the side. Thin: rounding alone, the reference with every result rounded as the side does.",
-        "粗线：被比对方。细线：仅舍入误差，即参考实现按被比对方的精度逐结果舍入。",
+        "粗线：被比对方。细线：仅舍入误差，即参考实现的每个结果按被比对方的精度舍入。",
     ),
     ("The backward pass goes from right to left.", "反向计算从右向左进行。"),
     ("agrees", "一致"),
