@@ -98,12 +98,18 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check_language(options: argparse.Namespace) -> None:
-    """Raises UsageError where --lang would have no effect."""
+    """Raises UsageError where --lang would have no effect, or where its characters cannot be printed."""
     if options.lang and options.format in ("csv", "json"):
         raise UsageError(f"--lang is not for {options.format}, whose words are for programs; leave one of them out")
     if options.lang and (options.update_readme or options.check or options.publish):
         what = "--lang is for what is printed; a file says lang=zh in its <!-- results:begin --> line"
         raise UsageError(f"{what}; leave --lang out")
+    try:
+        LANGUAGES[options.lang or "en"]("row").encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError as error:
+        if options.output is None:
+            advice = "set PYTHONIOENCODING=utf-8, or write a file with --output"
+            raise UsageError(f"the terminal's encoding, {error.encoding}, has no Chinese; {advice}") from error
 
 
 def _name_those_without_a_row(paths: Sequence[Path], records: Sequence[Record]) -> None:
