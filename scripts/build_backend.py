@@ -19,13 +19,16 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, List, Optional
 
+import setuptools
 from setuptools import build_meta
-from setuptools.build_meta import build_editable, get_requires_for_build_editable  # noqa: F401
+
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise ImportError(f"setuptools {setuptools.__version__} does not know this pyproject.toml; install 77.0.3 or newer")
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "se_pnas_kit"
 PACKAGES = ("shared", "tf_seresnet", "torch_imagenet")
-_FILES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "scripts/build_backend.py")
+_FILES = ("pyproject.toml", "LICENSE", "MANIFEST.in", "docs/package.md", "scripts/build_backend.py")
 _LAUNCHERS = ("launchers", "test")  # the programs behind the checkout's shell scripts, and these
 _INIT = '"""Squeeze-and-excitation and PNAS image classifiers: `torch_imagenet`, `tf_seresnet`, `shared`."""\n'
 # What a text says to type, in the checkout and where the wheel is installed: pyproject.toml has the names.
@@ -48,6 +51,11 @@ def build_wheel(folder: str, settings: Optional[dict] = None, metadata: Optional
     folder = os.path.abspath(folder)
     with _staged(NAME):
         return str(build_meta.build_wheel(folder, settings))
+
+
+def build_editable(folder: str, settings: Optional[dict] = None, metadata: Optional[str] = None) -> str:
+    """Write a wheel that leads to the checkout, with its names, into the folder; its name."""
+    return str(build_meta.build_editable(folder, settings, metadata))
 
 
 def prepare_metadata_for_build_wheel(folder: str, settings: Optional[dict] = None) -> str:
