@@ -15,6 +15,7 @@ from shared.cli.entry_point import prepare_streams
 from shared.errors import UsageError
 from shared.results.documented import Row
 from shared.results.language import LANGUAGES
+from shared.results.model_card import write_card
 from shared.results.page.document import page
 from shared.results.page.run_files import to_publish
 from shared.results.record import publish, read_record
@@ -58,6 +59,8 @@ def _parser() -> Parser:
     )
     add("--update-readme", nargs="+", type=expanded, metavar="FILE", help=update)
     add("--publish", action="store_true", help="copy the named runs' records to results/, with curves and examples")
+    card = "with --publish: write a model card for the Hugging Face Hub into RUN/model-card instead; sends nothing"
+    add("--model-card", action="store_true", help=card)
     check = "exit 1 if --update-readme would change one of these"
     add("--check", nargs="+", type=expanded, metavar="FILE", help=check)
     return parser
@@ -65,10 +68,15 @@ def _parser() -> Parser:
 
 def _run(options: argparse.Namespace) -> int:
     _check_language(options)
+    if options.model_card and not options.publish:
+        raise UsageError("--model-card is written of a run; give --publish RUN --model-card")
     records = find_records(options.runs)
     if options.publish:
         if not options.runs:
             raise UsageError("--publish needs the runs to publish; name their folders")
+        if options.model_card:
+            sys.stdout.writelines(f"{line}\n" for path in records for line in write_card(path))
+            return 0
         if (COMMITTED.parent / "COMMIT").is_file():
             raise UsageError("--publish copies into the results/ of a checkout, and this is a package; run it in one")
         for path in records:
