@@ -40,6 +40,7 @@ _TYPED = (
     (r", or start with bash run_gpu\.sh", ""),
     (r"bash run_npu\.sh runs on it", "one that has it runs on it"),
     (r"(?:python )?tf_seresnet/main\.py|bash run_[gn]pu\.sh", "se-pnas-tf"),
+    (r" \(on Linux without an NVIDIA GPU: -r requirements/torch-cpu\.txt, a fifth of the size\)", ""),
     (r"python -m shared\.results", "se-pnas-results"),
     (r"-r requirements/(?:beside-)?torch\.txt", f"'{NAME.replace('_', '-')}[torch]'"),
     (r"-r requirements/[cg]pu\.txt", f"'{NAME.replace('_', '-')}[tensorflow]'"),
