@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from shared.port_check import report
 from shared.port_check.report_file import Side, read_report
+from shared.results.language import ENGLISH, Language
 from shared.results.page.titles import titles
 from shared.results.record import read_record
 from shared.run.example_predictions import FILE, MOST
@@ -63,63 +64,69 @@ class Run:
         return steps / epochs if steps and epochs else None
 
 
-def read_runs(paths: Sequence[Path]) -> List[Run]:
+def read_runs(paths: Sequence[Path], say: Language = ENGLISH) -> List[Run]:
     """The runs of these records with their titles. Raises UsageError if a record is invalid."""
-    runs = [read_run(number, path) for number, path in enumerate(paths)]
-    named = titles([run.record for run in runs], [run.name for run in runs])
+    runs = [read_run(number, path, say) for number, path in enumerate(paths)]
+    named = titles([run.record for run in runs], [run.name for run in runs], say)
     return [replace(run, title=title) for run, title in zip(runs, named)]
 
 
-def read_run(number: int, path: Path) -> Run:
-    """The run whose record is the file at `path`. Absent and damaged files are named in `missing`.
+def read_run(number: int, path: Path, say: Language = ENGLISH) -> Run:
+    """The run whose record is the file at `path`. Absent and damaged files are named in `missing`, in this language.
 
     Raises UsageError if the record is invalid.
     """
     record = read_record(path)
     if path.name != "result.json":
-        why = "This is only the record; name the run's folder to see its curves, its recipe and its command."
+        why = say("This is only the record; name the run's folder to see its curves, its recipe and its command.")
         return Run(number, path.stem, record, {}, {}, None, None, [why])
     missing: List[str] = []
     if record["mode"] == "check-port":
-        sides = _sides(path.with_name(report.FILE), record, missing)
-        config = _read(path.with_name("config.json"), _config, "command", missing)
+        sides = _sides(path.with_name(report.FILE), record, missing, say)
+        config = _read(path.with_name("config.json"), _config, say("command"), missing, say)
         return Run(number, path.parent.name or "run", record, {}, {}, config, None, missing, sides)
-    lines = _read(path.with_name("events.jsonl"), _json_lines, "curves", missing) or []
+    lines = _read(path.with_name("events.jsonl"), _json_lines, say("curves"), missing, say) or []
     events = [event for event in lines if isinstance(event, dict) and not math.isnan(_number(event.get("step")))]
     damaged = len(lines) - len(events)
     if damaged:
-        missing.append(f"{damaged} damaged line{'' if damaged == 1 else 's'} of events.jsonl left out.")
+        one, more = "1 damaged line of events.jsonl left out.", "{count} damaged lines of events.jsonl left out."
+        missing.append(say(one if damaged == 1 else more, count=damaged))
     curves = (_curves(events, "step"), _curves(events, "evaluation"))
-    config = _read(path.with_name("config.json"), _config, "recipe and no command", missing)
-    examples = _read(path.with_name(FILE), _examples, "example images", missing) if "evaluation" in record else None
+    config = _read(path.with_name("config.json"), _config, say("recipe and no command"), missing, say)
+    examples = None
+    if "evaluation" in record:
+        examples = _read(path.with_name(FILE), _examples, say("example images"), missing, say)
     return Run(number, path.parent.name or "run", record, *curves, config, examples, missing)
 
 
-def _read(path: Path, parse: Callable[[str], T], what: str, missing: List[str]) -> Optional[T]:
+def _read(path: Path, parse: Callable[[str], T], what: str, missing: List[str], say: Language) -> Optional[T]:
     """The parsed file, or None and a sentence in `missing` where there is none or `parse` raises ValueError."""
     try:
         return parse(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
-        missing.append(f"No {what}: {path.name} cannot be read ({error.strerror or error}).")
+        why = error.strerror or error
+        missing.append(say("No {what}: {file} cannot be read ({why}).", what=what, file=path.name, why=why))
     except (ValueError, RecursionError):
-        missing.append(f"No {what}: {path.name} is damaged.")
+        missing.append(say("No {what}: {file} is damaged.", what=what, file=path.name))
     return None
 
 
-def _sides(path: Path, record: Record, missing: List[str]) -> Sequence[Side]:
+def _sides(path: Path, record: Record, missing: List[str], say: Language) -> Sequence[Side]:
     """The sides of the port.json of this record; none, and a sentence in `missing`, where it cannot be trusted."""
     try:
         sides = read_report(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
-        missing.append(f"No verdict: {path.name} cannot be read ({error.strerror or error}).")
+        why = error.strerror or error
+        missing.append(say("No {what}: {file} cannot be read ({why}).", what=say("verdict"), file=path.name, why=why))
         return ()
     except (ValueError, RecursionError) as error:
-        missing.append(f"No verdict: {path.name} is damaged ({error}).")
+        missing.append(say("No verdict: {file} is damaged ({why}).", file=path.name, why=error))
         return ()
     own = sides[0].description  # the side of the machine that wrote the record; another is that of a trace
     for key in ("half", "device", "precision"):
         if own.get(key) != record.get(key):
-            missing.append(f"No verdict: {path.name} is of another run, with {key} {own.get(key)}.")
+            other = "No verdict: {file} is of another run, with {key} {value}."
+            missing.append(say(other, file=path.name, key=key, value=own.get(key)))
             return ()
     return sides
 
