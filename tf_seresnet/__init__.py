@@ -18,9 +18,9 @@ def classifier(checkpoint: str, **options: Any) -> Classifier:
     """
     from shared.prediction.classifier import command_words
     from tf_seresnet import devices
-    from tf_seresnet.options import RunConfig
+    from tf_seresnet.options import RunConfig, parser
 
-    config = RunConfig.from_argv(command_words(checkpoint, options))
+    config = RunConfig.from_argv(command_words(parser(), checkpoint, options))
     devices.load_tensorflow(config.device, config.xla)
     from tf_seresnet.predict import Classifier
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shared.cli.arguments import Parser
 from shared.errors import UsageError
 from shared.prediction.classifier import ImageClassifier, command_words
 
@@ -69,5 +70,12 @@ def test_no_number_is_no_answer():
 
 
 def test_options_by_name_are_those_of_the_command_line():
-    words = command_words("a b", {"top_k": 3, "device": "cuda:0", "xla": True})
-    assert words == ["predict", "--checkpoint=a b", "--top-k", "3", "--device", "cuda:0", "--xla"]
+    parser = Parser()
+    parser.add_argument("--xla", action="store_true")
+    parser.add_argument("--no-zero-pad", dest="zero_pad", action="store_const", const=False)
+    start = ["predict", "--checkpoint=a b"]
+    words = command_words(parser, "a b", {"top_k": 3, "device": "cuda:0", "xla": True})
+    assert words == [*start, "--top-k", "3", "--device", "cuda:0", "--xla"]
+    assert command_words(parser, "a b", {"xla": False}) == start  # a flag that is not given
+    assert command_words(parser, "a b", {"zero_pad": False}) == [*start, "--no-zero-pad"]
+    assert command_words(parser, "a b", {"unknown": False}) == [*start, "--no-unknown"]  # which is then refused
