@@ -18,6 +18,7 @@ import numpy as np
 from shared.class_names import Match
 from shared.errors import UsageError
 from shared.metrics import Metrics
+from shared.results.course import KEPT
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run.log import RunLog
@@ -125,6 +126,7 @@ _SHAPE: Dict[str, Any] = {
         "confusion": _SQUARE,
     },
     "best": {"epoch": COUNT, "top1": PERCENT},
+    **KEPT,
     "parameters": COUNT,
     "versions": Dict[str, str],
     "commit": TEXT,
