@@ -56,6 +56,11 @@ class WeightFile(NamedTuple):
         return f"{self.name} ({file}SHA-256 {self.sha256})"
 
 
+def is_repository(text: str) -> bool:
+    """Whether this may be the name of a repository on the Hub: OWNER/NAME, OWNER/NAME@REVISION."""
+    return _REPOSITORY.match(text) is not None
+
+
 def fetched(name: str) -> WeightFile:
     """The file of weights with this name, which `shared.system.paths.is_elsewhere`.
 

@@ -335,6 +335,13 @@ def test_a_name_that_is_none(name):
     assert "names no repository; write hf-hub:OWNER/NAME" in refused(name)
 
 
+def test_a_name_without_its_prefix_is_recognised(run_in, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--checkpoint", "timm/legacy_senet154.in1k", "--data-path", str(tiny.folder), "--device", "cpu"]
+    assert run_in(tmp_path / "run", *words, mode="evaluate", plain=True).status == 2
+    assert "or write hf-hub:timm/legacy_senet154.in1k for the Hugging Face Hub's" in capsys.readouterr().err
+
+
 # -- the command line ------------------------------------------------------------------------------------------
 
 
