@@ -223,6 +223,8 @@ def _check_kind(path: Path, url: str) -> None:
         if all(letter.isprintable() or letter in "\t\r\n\f" for letter in text):
             what = f"begins with {' '.join(text.split())[:40]!r}, as a page or a text" if text else "is empty"
             advice = "open it in a browser and give the address of the file itself"
+            if re.search(r"//(huggingface\.co|github\.com)/", url):
+                advice += ", with /resolve/ or /raw/ in place of /blob/"
             raise UsageError(f"{url} {what}, and is no file of weights; {advice}")
 
 

@@ -156,6 +156,12 @@ def test_a_page_in_place_of_the_file_is_not_kept(server, tmp_path, content, says
     assert kept(tmp_path) == []
 
 
+def test_the_page_of_a_file_on_the_hub_is_told_from_the_file(tmp_path):
+    (tmp_path / "page").write_bytes(b"<!doctype html>")
+    with pytest.raises(UsageError, match="with /resolve/ or /raw/ in place of /blob/"):
+        remote._check_kind(tmp_path / "page", "https://huggingface.co/o/n/blob/main/model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("status", "asked", "says"),
     [(404, 1, "is not there; check the URL"), (401, 1, "401"), (403, 1, "403"), (500, 3, "500")],
