@@ -19,21 +19,28 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, List, Optional
 
+import setuptools
 from setuptools import build_meta
-from setuptools.build_meta import build_editable, get_requires_for_build_editable  # noqa: F401
+
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise ImportError(f"setuptools {setuptools.__version__} does not know this pyproject.toml; install 77.0.3 or newer")
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "se_pnas_kit"
 PACKAGES = ("shared", "tf_seresnet", "torch_imagenet")
-_FILES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "scripts/build_backend.py")
+_FILES = ("pyproject.toml", "LICENSE", "MANIFEST.in", "docs/package.md", "scripts/build_backend.py")
 _LAUNCHERS = ("launchers", "test")  # the programs behind the checkout's shell scripts, and these
-_INIT = '"""Squeeze-and-excitation and PNAS image classifiers: `torch_imagenet`, `tf_seresnet`, `shared`."""\n'
+_INIT = '''"""Squeeze-and-excitation and PNAS image classifiers: `torch_imagenet`, `tf_seresnet`, `shared`."""
+
+__version__ = {}
+'''
 # What a text says to type, in the checkout and where the wheel is installed: pyproject.toml has the names.
 _TYPED = (
     (r"(?:python )?torch_imagenet/main\.py", "se-pnas-torch"),
     (r", or start with bash run_gpu\.sh", ""),
     (r"bash run_npu\.sh runs on it", "one that has it runs on it"),
     (r"(?:python )?tf_seresnet/main\.py|bash run_[gn]pu\.sh", "se-pnas-tf"),
+    (r" \(on Linux without an NVIDIA GPU: -r requirements/torch-cpu\.txt, a fifth of the size\)", ""),
     (r"python -m shared\.results", "se-pnas-results"),
     (r"-r requirements/(?:beside-)?torch\.txt", f"'{NAME.replace('_', '-')}[torch]'"),
     (r"-r requirements/[cg]pu\.txt", f"'{NAME.replace('_', '-')}[tensorflow]'"),
@@ -48,6 +55,11 @@ def build_wheel(folder: str, settings: Optional[dict] = None, metadata: Optional
     folder = os.path.abspath(folder)
     with _staged(NAME):
         return str(build_meta.build_wheel(folder, settings))
+
+
+def build_editable(folder: str, settings: Optional[dict] = None, metadata: Optional[str] = None) -> str:
+    """Write a wheel that leads to the checkout, with its names, into the folder; its name."""
+    return str(build_meta.build_editable(folder, settings, metadata))
 
 
 def prepare_metadata_for_build_wheel(folder: str, settings: Optional[dict] = None) -> str:
@@ -77,7 +89,10 @@ def _staged(below: str) -> Iterator[None]:
             shutil.copytree(ROOT / name, root / below / name, ignore=left_out)
         (root / below / "COMMIT").write_text(commit(), encoding="utf-8")
         if below:
-            (root / below / "__init__.py").write_text(_INIT, encoding="utf-8")
+            version = re.search(
+                r"^VERSION = (.*?)  #", (ROOT / "shared/run/provenance.py").read_text("utf-8"), re.MULTILINE
+            )
+            (root / below / "__init__.py").write_text(_INIT.format(version.group(1)), encoding="utf-8")
             (root / below / "py.typed").touch()
             for path in (root / below).rglob("*.py"):
                 path.write_text(moved(path.read_text(encoding="utf-8"), path.name), encoding="utf-8")

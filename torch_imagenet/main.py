@@ -83,6 +83,7 @@ def _load_torch(config: RunConfig) -> None:
     except ImportError as error:
         raise UsageError(
             f"{sys.executable} has no {error.name} ({error}); python -m pip install -r requirements/torch.txt"
+            " (on Linux without an NVIDIA GPU: -r requirements/torch-cpu.txt, a fifth of the size)"
         ) from error
     release = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if release < (2, 6):

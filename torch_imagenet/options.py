@@ -15,7 +15,7 @@ from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make
 from shared.prediction.options import add_options
 from shared.prediction.output import FORMATS
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
-from shared.system.paths import expanded
+from shared.system.paths import anywhere, expanded
 from shared.text import nearest
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
@@ -126,7 +126,8 @@ def parser() -> Parser:
     """All options; those that the recipe has a field for are None unless given."""
     description = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
     names = recipes.names("torch_imagenet")
-    result = common_parser("torch_imagenet/main.py", description, MODES, tuple(NETWORKS), names, ("torch",), 10)
+    networks = tuple(NETWORKS)
+    result = common_parser("torch_imagenet/main.py", description, MODES, networks, names, ("torch",), 10, anywhere)
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
     add_options(result.add_argument_group("predict").add_argument, EXPORT_FORMATS)

@@ -49,7 +49,7 @@ class Classifier(ImageClassifier):
         self._normalise = self.setup.normalisation()
         self.labels, self.names, notes = named(outputs)
         self.top_k, self.batch_size = min(config.top_k or TOP_K, count), self.setup.eval_batch_size
-        self.lines = [*weights.notes, f"weights: {weights.path}", *matched]
+        self.lines = [*weights.notes, weights.line, *matched]
         self.lines += [*(f"note: {note}" for note in notes), *description.device_lines(self.setup)]
         size = self.setup.recipe.image_size
         self.lines.append(f"{description.network_line(self.setup, self.network)}, images of {size} x {size} pixels")

@@ -45,7 +45,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
-    with description.open_run(setup, lines, name, found.folder if found else None) as (folder, log):
+    with description.open_run(setup, lines, name, found.folder if found else None, weights) as (folder, log):
         description.log_setup(log, setup, step)
         form = log_lines(setup)
         log.line(f"output: {folder}")

@@ -15,7 +15,9 @@ from shared.cli.entry_point import prepare_streams
 from shared.errors import UsageError
 from shared.results.documented import Row
 from shared.results.language import LANGUAGES
+from shared.results.model_card import write_card
 from shared.results.page.document import page
+from shared.results.page.run_files import to_publish
 from shared.results.record import publish, read_record
 from shared.results.rows import Record, has_row, rows
 from shared.results.tables import FORMATS, render
@@ -56,7 +58,9 @@ def _parser() -> Parser:
         "<!-- results:begin lang=zh --> gives them in Chinese"
     )
     add("--update-readme", nargs="+", type=expanded, metavar="FILE", help=update)
-    add("--publish", action="store_true", help="copy the named runs' records to results/, to be committed")
+    add("--publish", action="store_true", help="copy the named runs' records to results/, with curves and examples")
+    card = "with --publish: write a model card for the Hugging Face Hub into RUN/model-card instead; sends nothing"
+    add("--model-card", action="store_true", help=card)
     check = "exit 1 if --update-readme would change one of these"
     add("--check", nargs="+", type=expanded, metavar="FILE", help=check)
     return parser
@@ -64,13 +68,21 @@ def _parser() -> Parser:
 
 def _run(options: argparse.Namespace) -> int:
     _check_language(options)
+    if options.model_card and not options.publish:
+        raise UsageError("--model-card is written of a run; give --publish RUN --model-card")
     records = find_records(options.runs)
     if options.publish:
         if not options.runs:
             raise UsageError("--publish needs the runs to publish; name their folders")
+        if options.model_card:
+            sys.stdout.writelines(f"{line}\n" for path in records for line in write_card(path))
+            return 0
         if (COMMITTED.parent / "COMMIT").is_file():
             raise UsageError("--publish copies into the results/ of a checkout, and this is a package; run it in one")
-        sys.stdout.writelines(f"{publish(read_record(path), COMMITTED)}\n" for path in records)
+        for path in records:
+            record, missing = to_publish(path)
+            print(publish(record, COMMITTED))
+            sys.stderr.writelines(f"note: {path}: {sentence}\n" for sentence in missing)
         return 0
     read = [read_record(path) for path in records]
     table_rows = rows(read)
@@ -94,12 +106,18 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check_language(options: argparse.Namespace) -> None:
-    """Raises UsageError where --lang would have no effect."""
+    """Raises UsageError where --lang would have no effect, or where its characters cannot be printed."""
     if options.lang and options.format in ("csv", "json"):
         raise UsageError(f"--lang is not for {options.format}, whose words are for programs; leave one of them out")
     if options.lang and (options.update_readme or options.check or options.publish):
         what = "--lang is for what is printed; a file says lang=zh in its <!-- results:begin --> line"
         raise UsageError(f"{what}; leave --lang out")
+    try:
+        LANGUAGES[options.lang or "en"]("row").encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError as error:
+        if options.output is None:
+            advice = "set PYTHONIOENCODING=utf-8, or write a file with --output"
+            raise UsageError(f"the terminal's encoding, {error.encoding}, has no Chinese; {advice}") from error
 
 
 def _name_those_without_a_row(paths: Sequence[Path], records: Sequence[Record]) -> None:

@@ -115,6 +115,10 @@ _FILES: _Pairs = (  # of a run that are absent or damaged
         "This is only the record; name the run's folder to see its curves, its recipe and its command.",
         "这里只有记录；如需曲线、训练配置和命令，请指定该运行的目录。",
     ),
+    (
+        "This is a published record: of its run's folder it has thinned curves and some of the examples.",
+        "这是已发布的记录：只保留了运行目录中抽稀后的曲线和部分样例。",
+    ),
     ("command", "命令"),
     ("curves", "曲线"),
     ("recipe and no command", "训练配置和命令"),
@@ -141,7 +145,7 @@ _PORT: _Pairs = (  # runs of check-port
     ("rounding alone, gradient", "仅舍入误差（梯度）"),
     (
         "Thick: the side. Thin: rounding alone, the reference with every result rounded as the side does.",
-        "粗线：被比对方。细线：仅舍入误差，即参考实现按被比对方的精度逐结果舍入。",
+        "粗线：被比对方。细线：仅舍入误差，即参考实现的每个结果按被比对方的精度舍入。",
     ),
     ("The backward pass goes from right to left.", "反向计算从右向左进行。"),
     ("agrees", "一致"),

@@ -163,7 +163,7 @@ def test_every_option_exists(name):
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
     known |= {"--full", "--durations", "--picture", "--update"}  # of tests/run.sh and scripts/
     code = "\n".join(_blocks(name) + _spans(name))
-    theirs = r"^(#SBATCH|torchrun|atc) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # options of other programs
+    theirs = r"^ *(#SBATCH|torchrun|atc|pip|hf) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # options of other programs
     code = re.sub(theirs, "", code, flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
     assert named

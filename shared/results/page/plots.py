@@ -14,9 +14,10 @@ import re
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from shared.errors import UsageError
+from shared.results.course import Curve
 from shared.results.language import ENGLISH, Language
 from shared.results.page import Sheet
-from shared.results.page.run_files import Curve, Run
+from shared.results.page.run_files import Run
 
 MATPLOTLIB = "3.5"  # the oldest tested version
 RUN_COLOURS = 8  # in style.css; further runs repeat them with dashed lines

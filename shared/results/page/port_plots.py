@@ -6,8 +6,8 @@ import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from shared.port_check.report import Comparison
+from shared.results.course import MOST_POINTS
 from shared.results.page import Sheet, plots
-from shared.results.page.run_files import MOST_POINTS
 
 LEAST = 1e-3  # times rounding; smaller errors are not drawn
 _THIN = {"linewidth": 0.9, "alpha": 0.75}  # what rounding alone does

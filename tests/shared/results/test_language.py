@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from shared.results.tables import COLUMNS, WIDTH, render
 from shared.schedules import Schedule
 from tests.shared.results.test_tables import _record
 
+pytestmark = pytest.mark.once
 FOLDER = Path(language.__file__).parent
 ZH = LANGUAGES["zh"]
 NUMBER = r"\d[\d,.]*\d|\d"
@@ -138,3 +140,12 @@ def test_a_language_that_would_have_no_effect_is_refused(arguments, said, capsys
     assert out == ""
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_terminal_without_chinese_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert main([]) == 0
+    assert main(["--lang", "zh"]) == 2
+    assert capsys.readouterr().err.startswith("error: the terminal's encoding, ascii, has no Chinese; set PYTHON")
+    assert main(["--lang", "zh", "--output", str(tmp_path / "table.txt")]) == 0
+    assert "文档出处" in (tmp_path / "table.txt").read_text(encoding="utf-8")
