@@ -44,6 +44,9 @@ ELSEWHERE = {
     "--xla": "devices/test_devices.py",
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
+    "--top-k": "test_predict.py",
+    "--format": "test_predict.py",
+    "--on-bad-image": "test_predict.py",
 }
 
 
