@@ -163,7 +163,8 @@ def test_every_option_exists(name):
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
     known |= {"--full", "--durations", "--picture", "--update", "--no-compile"}  # of tests/run.sh, scripts/ and pip
     code = "\n".join(_blocks(name) + _spans(name))
-    theirs = r"^ *(#SBATCH|torchrun|atc|pip|uv|docker|hf) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # of other programs
+    # The options of other programs.
+    theirs = r"^ *(#SBATCH|torchrun|atc|pip|uv|docker|hf) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"
     code = re.sub(theirs, "", code, flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
     assert named
