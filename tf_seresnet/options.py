@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from dataclasses import dataclass
 from typing import Optional
 
 from shared.cli import old_command
-from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
+from shared.cli.arguments import common_parser, number, one_of
+from shared.cli.modes import DATA, NETWORK, RUNNING, TRAINING, ModeParser
+from shared.cli.parser import Argv
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
 from tf_seresnet.devices import documented_recipe
@@ -49,30 +50,39 @@ class RunConfig(DeviceConfig):
     def from_argv(cls, argv: Argv = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
         command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "tf_seresnet", MODES)
-        values = {**vars(parser().parse_args(command.argv)), "command_notes": command.notes}
+        values = vars(parser().parse_args(command.argv))
+        values["command_notes"] = command.notes + values["command_notes"]
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**dict(values, **lists))
 
 
-def parser() -> Parser:
+def parser() -> ModeParser:
     """All options; those that override a field of the recipe are None unless given."""
     result = common_parser(
         "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", MODES, ("se_resnet110",), tuple(RECIPES), TENSORFLOW_PACKAGES
     )
+    result.only("--device", (*RUNNING, "summary"))  # which has its recipe
+    result.only("--workers", TRAINING)  # the other modes read the data set as it is
     old_command.add_option(result, "tf_seresnet")
-    add = result.add_argument_group("CIFAR-10 half").add_argument
+    add = result.options("network", NETWORK)
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
     layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
-    add("--layers", type=one_of("core", "slim", "keras"), help=layers)
+    add("--layers", modes=("train", "evaluate", "check-port"), type=one_of("core", "slim", "keras"), help=layers)
+    add = result.options("data")
+    per_step, evaluating = "images per evaluation step (default: 1000)", ("train", "evaluate")
+    add("--eval-batch-size", modes=evaluating, type=number(int, 1), metavar="N", help=per_step)
+    batches = "the same, as the number of batches"
+    add("--test_iteration", modes=evaluating, type=number(int, 1), metavar="N", help=batches)
+    add = result.options("training", TRAINING)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
-    add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
-    add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
-    add_options(result.add_argument_group("device"))
+    add_options(result.options("device", RUNNING))
     # The documented flags of the original's modelart_senet.py.
-    add = functools.partial(result.add_argument_group("ModelArts").add_argument, type=expanded)
-    add("--data_url", metavar="URL", help="data set in object storage, or a folder")
-    add("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
-    add("--modelarts_data_dir", metavar="DIR", default=MODELARTS_DATA, help=f"default: {MODELARTS_DATA}")
-    add("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
+    add = result.options("ModelArts", DATA)
+    add("--data_url", type=expanded, metavar="URL", help="data set in object storage, or a folder")
+    copied, before = "where the run's folder is copied to at the end", "the run's folder before it is copied out"
+    local = f"default: {MODELARTS_DATA}"
+    add("--modelarts_data_dir", type=expanded, metavar="DIR", default=MODELARTS_DATA, help=local)
+    add("--train_url", modes=RUNNING, type=expanded, metavar="URL", help=copied)
+    add("--modelarts_result_dir", modes=RUNNING, type=expanded, metavar="DIR", help=before)
     return result

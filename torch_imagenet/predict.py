@@ -144,12 +144,6 @@ class Classifier:
 
 def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """The mode `predict`: standard output has the predictions and nothing else, standard error what the log says."""
-    for name in ("data_path", "output_dir", "log_file", "restrict_classes"):
-        if getattr(config, name):
-            typed = as_typed(name, getattr(config, name))
-            raise UsageError(
-                f"{typed} is not for predict, which takes images as words and writes to standard output; leave it out"
-            )
     if not config.images:
         raise UsageError("predict needs images; name files or folders, or - for a list of them on standard input")
     skip, form = config.on_bad_image == "skip", config.format or "text"

@@ -179,7 +179,7 @@ ELSEWHERE = {
     "--npu-jit-compile": "devices/npu/driver.py",
     "--npu-internal-format": "devices/npu/driver.py",
     "--compile": "test_every_option.py",
-    "--help": "test_modes.py",
+    "--help-all": "../shared/cli/test_modes.py",
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
     "--top-k": "test_predict.py",

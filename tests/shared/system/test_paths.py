@@ -7,6 +7,7 @@ import pwd
 
 import pytest
 
+from shared.cli.modes import ModeParser
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS
 from shared.launchers.plan import launcher_parser
@@ -32,7 +33,10 @@ PATHS = ("DIR", "FILE", "PATH", "LIST", "URL")
 
 
 def parsed(program, *words):
-    return vars(PARSERS[program].parse_args(list(words)))
+    """In a mode that has the option, where the first word is one of a program with modes."""
+    parser, option = PARSERS[program], words[0].split("=")[0]
+    modes = parser.modes_of(option) if isinstance(parser, ModeParser) and option.startswith("--") else []
+    return vars(parser.parse_args([*words, *modes[:1]]))
 
 
 def test_every_command_line_is_looked_at():
@@ -74,8 +78,9 @@ def test_runs_are_paths_too(monkeypatch):
 def test_images_are_paths_too_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("HOME", "/home")
     words = ["--device", "cpu", "predict", "a", "--top-k", "2", "~/b", "-", "--format", "csv", "--", "-c.jpg"]
-    assert parsed("torch_imagenet/main.py", *words)["images"] == ("a", "/home/b", "-", "-c.jpg")
-    assert parsed("torch_imagenet/main.py", "train")["images"] is None
+    program = PARSERS["torch_imagenet/main.py"]
+    assert program.parse_args(words).images == ("a", "/home/b", "-", "-c.jpg")
+    assert program.parse_args(["train"]).images is None
 
 
 @pytest.mark.parametrize("path", ["x", "./~", "a/~/b", "/~", "https://host/~me/set", "obs://bucket/~", ""])
