@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Optional
 
-from shared.cli import old_command
-from shared.cli.arguments import common_parser, number, one_of
+from shared.cli import command_line, old_command
+from shared.cli.arguments import common_parser
 from shared.cli.modes import DATA, NETWORK, RUNNING, TRAINING, ModeParser
-from shared.cli.parser import Argv
+from shared.cli.parser import Argv, number, one_of
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
 from tf_seresnet.devices import documented_recipe
@@ -49,9 +48,8 @@ class RunConfig(DeviceConfig):
     @classmethod
     def from_argv(cls, argv: Argv = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
-        command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "tf_seresnet", MODES)
-        values = vars(parser().parse_args(command.argv))
-        values["command_notes"] = command.notes + values["command_notes"]
+        values = vars(command_line.parsed(parser(), argv, "tf_seresnet"))
+        del values["argv"]  # its processes are started with this one's
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**dict(values, **lists))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
-from shared.cli import old_command
-from shared.cli.arguments import CommonConfig, common_parser, number, one_of, whole_numbers
+from shared.cli import command_line, old_command
+from shared.cli.arguments import CommonConfig, common_parser
 from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, Add, ModeParser
+from shared.cli.parser import number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.prediction.output import FORMATS
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
@@ -100,10 +100,7 @@ class RunConfig(CommonConfig):
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
-        command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "torch_imagenet", MODES)
-        options = parser().parse_args(command.argv)
-        options.command_notes = command.notes + options.command_notes
-        options.argv = tuple(sys.argv[1:] if argv is None else argv)
+        options = command_line.parsed(parser(), argv, "torch_imagenet")
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
     @property

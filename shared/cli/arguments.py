@@ -6,61 +6,16 @@ abbreviations are not accepted, because they change meaning when an option is ad
 
 from __future__ import annotations
 
-import argparse
-import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from shared import schedules
+from shared.cli import config_file
 from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, WEIGHTS, Add, ModeParser
+from shared.cli.parser import number, numbers, one_of, whole_numbers
 from shared.errors import UsageError
 from shared.roofline import Accelerator
 from shared.system.paths import expanded, on_disk
-from shared.text import nearest
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """An argparse type: one of these choices, else an error with the nearest."""
-
-    def convert(text: str) -> str:
-        if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a choice; {nearest(text, choices)}")
-        return text
-
-    return convert
-
-
-def number(kind: Any, least: float, below: float = math.inf) -> Callable[[str], Union[int, float]]:
-    """An argparse type: an int or float that is at least `least` and below `below`."""
-
-    def convert(text: str) -> Union[int, float]:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value < below:
-            limit = "" if math.isinf(below) else f" and below {below:g}"
-            name = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} does not fit; give {name} of at least {least:g}{limit}")
-        return value
-
-    return convert
-
-
-def list_of(kind: Any) -> Callable[[str], Tuple[Any, ...]]:
-    """An argparse type: "80,120" to (80, 120), of ints or floats."""
-
-    def convert(text: str) -> Tuple[Any, ...]:
-        try:
-            return tuple(map(kind, text.split(",")))
-        except ValueError:
-            what = "whole numbers; write 80,120" if kind is int else "numbers; write 0.1,0.01"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
-
-    return convert
-
-
-whole_numbers, numbers = list_of(int), list_of(float)
 
 
 @dataclass(frozen=True)
@@ -70,6 +25,7 @@ class CommonConfig:
     mode: str
     port: Optional[str]  # whose program's command line this is
     command_notes: Tuple[str, ...]  # how it was read, for the log
+    config: Optional[str]  # the file that has options too
     # What to run
     recipe: Optional[str]
     network: Optional[str]
@@ -144,6 +100,7 @@ def common_parser(
     parser.set_defaults(command_notes=())
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE", help=named)
     _add_run(parser.options("what to run", NETWORK), networks, recipes)
+    config_file.add_option(parser)
     _add_data(parser.options("data", DATA))
     parser.options("network", NETWORK)
     _add_training(parser.options("training", STEPS))

@@ -47,7 +47,7 @@ class ModeParser(Parser):
 
     def __init__(self, modes: Sequence[str], **settings: Any) -> None:
         super().__init__(add_help=False, usage="%(prog)s [MODE] [options]", **settings)
-        self._modes = modes
+        self.modes = modes
         self._groups: Dict[str, Any] = {}
         self._effect: Dict[argparse.Action, Modes] = {}
         self._means: Dict[str, str] = {}  # by spelling
@@ -72,7 +72,18 @@ class ModeParser(Parser):
     def modes_of(self, option: str) -> Sequence[str]:
         """Where an option has an effect, by any of its spellings."""
         effect = self._effect.get(self._option_string_actions[option])
-        return [mode for mode in self._modes if not effect or mode in effect]
+        return [mode for mode in self.modes if not effect or mode in effect]
+
+    def means(self, word: str) -> str:
+        """What a spelling stands for: an option, an option with its value, or a mode; another word is itself."""
+        return self._means.get(word, word)
+
+    def shown(self) -> Iterator[argparse.Action]:
+        """The options and words without those that are other spellings, group by group."""
+        for group in self._groups.values():
+            for action in group._group_actions:
+                if not action.option_strings or self.means(_canonical(action)) == _canonical(action):
+                    yield action
 
     def only(self, option: str, modes: Modes) -> None:
         """Change where an option has an effect."""
@@ -83,8 +94,7 @@ class ModeParser(Parser):
         argv = list(sys.argv[1:] if args is None else args)
         before = argv[: argv.index("--")] if "--" in argv else argv
         if {"-h", "--help", "--help-all"} & set(before):
-            words = [self._means.get(word, word) for word in before]
-            mode = next((word for word in words if word in self._modes), None)
+            mode = next((word for word in map(self.means, before) if word in self.modes), None)
             whole = "--help-all" in before
             text = self._help_of(mode) if mode and not whole else self._overview(whole)
             self._print_message(text, sys.stdout)
@@ -122,7 +132,7 @@ class ModeParser(Parser):
 
     def _overview(self, whole: bool) -> str:
         """The modes; with `whole` all options too, and the table of other spellings."""
-        rows = {mode: MODES[mode] for mode in self._modes}
+        rows = {mode: MODES[mode] for mode in self.modes}
         text = f"usage: {self.prog} [MODE] [options]\n\n{self.description}\n\nmodes:\n{_table(rows)}\n"
         if not whole:
             more = {
@@ -143,12 +153,11 @@ class ModeParser(Parser):
 
     def _sections(self, shown: Callable[[argparse.Action], bool]) -> str:
         """The groups of options, each by its first spelling."""
-        formatter = _OneSpelling(self.prog, max_help_position=28)
+        formatter, actions = _OneSpelling(self.prog, max_help_position=28), list(self.shown())
         for title, group in self._groups.items():
             formatter.start_section(title)
             for action in group._group_actions:
-                is_alias = action.option_strings and _canonical(action) not in self._means.values()
-                if shown(action) and not is_alias:
+                if action in actions and shown(action):
                     formatter.add_argument(action)
             formatter.end_section()
         return "\n" + formatter.format_help()

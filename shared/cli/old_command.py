@@ -10,10 +10,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from shared.cli.arguments import one_of
 from shared.cli.modes import ModeParser
 from shared.cli.old_ports import PORTS, REPLACED, Port
-from shared.cli.parser import WITH_IMAGES, Parser
+from shared.cli.parser import WITH_IMAGES, Parser, one_of
 from shared.errors import UsageError
 
 

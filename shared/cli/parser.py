@@ -1,15 +1,16 @@
-"""argparse as the programs here use it: errors in one line that say what to do, no abbreviations, --version."""
+"""argparse as the programs here use it: errors in one line that say what to do, no abbreviations; types of values."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from typing import Any, List, Mapping, NoReturn, Optional, Sequence
+from typing import Any, Callable, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
 
 from shared.errors import UsageError, one_line
 from shared.run.provenance import version_line
 from shared.system.paths import on_disk
-from shared.text import closest
+from shared.text import closest, nearest
 
 WITH_IMAGES = ("predict",)  # the modes that take words, the images
 _LONGEST = 2000  # characters of a message
@@ -91,3 +92,47 @@ class Parser(argparse.ArgumentParser):
                 hint = f"see {self.prog} --help" if near is None else f"did you mean {near!r}?"
                 self.error(f"unknown option {option}; {hint}")
         return checked
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """An argparse type: one of these choices, else an error with the nearest."""
+
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a choice; {nearest(text, choices)}")
+        return text
+
+    return convert
+
+
+def number(kind: Any, least: float, below: float = math.inf) -> Callable[[str], Union[int, float]]:
+    """An argparse type: an int or float that is at least `least` and below `below`."""
+
+    def convert(text: str) -> Union[int, float]:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < below:
+            limit = "" if math.isinf(below) else f" and below {below:g}"
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} does not fit; give {name} of at least {least:g}{limit}")
+        return value
+
+    return convert
+
+
+def list_of(kind: Any) -> Callable[[str], Tuple[Any, ...]]:
+    """An argparse type: "80,120" to (80, 120), of ints or floats."""
+
+    def convert(text: str) -> Tuple[Any, ...]:
+        try:
+            return tuple(map(kind, text.split(",")))
+        except ValueError:
+            what = "whole numbers; write 80,120" if kind is int else "numbers; write 0.1,0.01"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
+
+    return convert
+
+
+whole_numbers, numbers = list_of(int), list_of(float)

@@ -14,8 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from shared import recipes
 from shared.checkpoint.folder import holds_one
-from shared.cli.arguments import number, one_of
-from shared.cli.parser import Parser
+from shared.cli.parser import Parser, number, one_of
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
 from shared.launchers.placement import ADAPTERS, placement

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
 from shared.checkpoint.folder import FOLDER
-from shared.cli.arguments import one_of
 from shared.cli.entry_point import prepare_streams
-from shared.cli.parser import Parser
+from shared.cli.parser import Parser, one_of
 from shared.errors import UsageError
 from shared.results.documented import Row
 from shared.results.page.document import page

@@ -45,6 +45,7 @@ SPELLINGS = {
     "seed": (["--seed", "--manualSeed"], "49", 49),
     "output_dir": (["--output-dir", "--output_dir"], "OUT", "OUT"),
     "resume": (["--resume"], "RUN", "RUN"),
+    "config": (["--config"], "run.toml", "run.toml"),
     "checkpoint": (["--checkpoint", "--ckpt_path"], "RUN", "RUN"),
     "save_steps": (["--save-steps", "--save_steps"], "10", 10),
     "keep": (["--keep"], "5", 5),
