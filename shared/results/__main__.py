@@ -14,6 +14,7 @@ from shared.cli.entry_point import prepare_streams
 from shared.cli.parser import Parser, one_of
 from shared.errors import UsageError
 from shared.results.documented import Row
+from shared.results.events import events_csv
 from shared.results.page.document import page
 from shared.results.record import publish, read_record
 from shared.results.rows import Record, has_row, rows
@@ -45,8 +46,9 @@ def _parser() -> Parser:
     add = parser.add_argument
     runs = "a run's folder, a result.json, or a folder of them (default: the records committed under results/)"
     add("runs", nargs="*", type=expanded, metavar="RUN", help=runs)
-    formats = f"{', '.join(FORMATS)}, html: one page with curves and diagrams (default: text)"
-    add("--format", type=one_of(*FORMATS, "html"), default="text", help=formats)
+    formats = f"{', '.join(FORMATS)}, html: one page with curves and diagrams, events: the logged steps and evaluations"
+    formats += " of the runs as CSV (default: text)"
+    add("--format", type=one_of(*FORMATS, "html", "events"), default="text", help=formats)
     add("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
     update = (
         "replace the text between <!-- results:begin --> and <!-- results:end --> in these files; "
@@ -60,6 +62,11 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.format == "events" and not (options.publish or options.update_readme or options.check):
+        text, notes = events_csv(options.runs)
+        sys.stderr.writelines(f"{note}\n" for note in notes)
+        _put(options.output, text)
+        return 0
     records = find_records(options.runs)
     if options.publish:
         if not options.runs:
@@ -78,10 +85,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.format != "html":
             _name_those_without_a_row(records, read)
         text = page(records) if options.format == "html" else render(table_rows, options.format)
-        if options.output is None:
-            sys.stdout.write(text)
-        else:
-            _write(Path(options.output), text)
+        _put(options.output, text)
     return 0
 
 
@@ -138,6 +142,13 @@ def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:
         advice = "put <!-- results:begin --> and <!-- results:end --> on lines of their own where the tables belong"
         raise UsageError(f"{path} has no results block; {advice}")
     return text, after
+
+
+def _put(output: Optional[str], text: str) -> None:
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        _write(Path(output), text)
 
 
 def _write(path: Path, text: str) -> None:
