@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 from shared import schedules
 from shared.cli import config_file
-from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, WEIGHTS, Add, ModeParser
+from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, WEIGHTS, WRITING, Add, ModeParser
 from shared.cli.parser import number, numbers, one_of, whole_numbers
 from shared.errors import UsageError
 from shared.roofline import Accelerator
@@ -26,6 +26,7 @@ class CommonConfig:
     port: Optional[str]  # whose program's command line this is
     command_notes: Tuple[str, ...]  # how it was read, for the log
     config: Optional[str]  # the file that has options too
+    dry_run: bool
     # What to run
     recipe: Optional[str]
     network: Optional[str]
@@ -101,6 +102,8 @@ def common_parser(
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE", help=named)
     _add_run(parser.options("what to run", NETWORK), networks, recipes)
     config_file.add_option(parser)
+    dry_run = "print what would run, with estimates of memory and time, and end; nothing is written"
+    parser.options("what to run", WRITING)("--dry-run", action="store_true", help=dry_run)
     _add_data(parser.options("data", DATA))
     parser.options("network", NETWORK)
     _add_training(parser.options("training", STEPS))

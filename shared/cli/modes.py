@@ -35,6 +35,7 @@ NETWORK = (*RUNNING, "summary", "export")  # have a network
 WEIGHTS = (*TRAINING, "evaluate", "predict", "check-port", "export")  # begin with given weights
 SEVERAL = (*TRAINING, "evaluate", "benchmark", "check-port")  # run on several devices
 DATA = (*TRAINING, "evaluate", "check-port", "check-data")  # read the data set
+WRITING = (*TRAINING, "evaluate")  # have --dry-run
 _AS_TRAINING = ("evaluate", "benchmark", "profile", "check-port")
 
 # Where an option has an effect: (): in every mode; as a mapping, with the values that it may have there.
@@ -119,7 +120,8 @@ class ModeParser(Parser):
                     raise UsageError(f"{mode} has no {name} {value}; {nearest(value, modes[mode])}")
             elif modes:
                 documented = name == "--device" or (mode in _AS_TRAINING and "train" in modes)
-                if not documented and not getattr(parsed, "port", None):
+                documented = documented or getattr(parsed, "port", None) is not None
+                if not documented or modes is WRITING:  # a dry run that is none would be a surprise
                     those = ", ".join(self.modes_of(name))
                     raise UsageError(f"{name} has no effect in the mode {mode}; leave it out, it is for {those}")
                 yield name

@@ -184,6 +184,7 @@ ELSEWHERE = {
     "--restrict-classes": "test_class_names.py",
     "--top-k": "test_predict.py",
     "--config": "test_config_file.py",
+    "--dry-run": "test_dry_run.py",
     "--port": "test_port_command.py",
     "--local-rank": "distributed/test_environment.py",
     "--save-trace": "test_check_port.py",

@@ -110,7 +110,7 @@ def test_the_table_has_every_option_of_the_common_parser():
     known = {spelling for action in common._actions for spelling in action.option_strings}
     assert known - {spelling for spelling, _ in EACH} == set(
         (
-            "-h --help --help-all --version --deterministic --restrict-classes --distributed"
+            "-h --help --help-all --version --dry-run --deterministic --restrict-classes --distributed"
             " --multiprocessing-distributed"
         ).split()
     )
