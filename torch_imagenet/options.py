@@ -12,9 +12,9 @@ from shared.cli.arguments import CommonConfig, common_parser
 from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, Add, ModeParser
 from shared.cli.parser import number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
-from shared.prediction.output import FORMATS
+from shared.prediction.options import add_options
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
-from shared.system.paths import expanded
+from shared.system.paths import anywhere, expanded
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
@@ -117,11 +117,12 @@ def parser() -> ModeParser:
     """All options; those that the recipe has a field for are None unless given."""
     description = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
     names = recipes.names("torch_imagenet")
-    result = common_parser("torch_imagenet/main.py", description, MODES, tuple(NETWORKS), names, ("torch",), 10)
+    networks = tuple(NETWORKS)
+    result = common_parser("torch_imagenet/main.py", description, MODES, networks, names, ("torch",), 10, anywhere)
     _add_network(result.options("network", NETWORK))
     _add_training(result.options("training", STEPS))
     _add_images(result.options("data", (*TRAINING, "evaluate", "predict")))
-    _add_predictions(result.options("predict", ("predict",)))
+    add_options(result.options("predict", ("predict",)), EXPORT_FORMATS)
     _add_device(result.options("device", RUNNING))
     npu_options.add_options(result.options("device", RUNNING))
     _add_several(result.options("several devices", SEVERAL))
@@ -200,12 +201,6 @@ def _add_images(add: Add) -> None:
     add("--shard-cache-size", modes=DATA, type=limit, default=DEFAULT_GIB, metavar="GIB", help=kept)
 
 
-def _add_predictions(add: Add) -> None:
-    images = "image files, folders, - for a list of them on standard input"
-    add("images", nargs="*", default=None, metavar="IMAGE", help=images)
-    add("--top-k", type=number(int, 1), metavar="K", help="classes for each image (default: 5)")
-
-
 def _add_device(add: Add) -> None:
     levels = ", ".join(PRECISIONS) + " (on a CPU O0 unless given)"
     add("--opt-level", means="--precision", modes=NETWORK, dest="precision", metavar="LEVEL", help=levels)
@@ -241,10 +236,6 @@ def _add_files(add: Add) -> None:
     add("--output", modes=exported, type=expanded, metavar="FILE", help=written)
     inside = "normalise inside: the file takes uint8 [B, H, W, 3]"
     add("--with-preprocessing", modes=exported, action="store_true", help=inside)
-    formats = {"predict": FORMATS, "export": EXPORT_FORMATS}
-    predicted, other = ", ".join(FORMATS), ", ".join(EXPORT_FORMATS)
-    text = f"predict: {predicted} (default: text); export: {other} (default: by the file's ending)"
-    add("--format", modes=formats, type=one_of(*FORMATS, *EXPORT_FORMATS), help=text)
 
 
 def shard_cache(config: RunConfig, path: str) -> Optional[ShardCache]:

@@ -7,7 +7,7 @@ abbreviations are not accepted, because they change meaning when an option is ad
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from shared import schedules
 from shared.cli import config_file
@@ -94,13 +94,14 @@ def common_parser(
     recipes: Sequence[str],
     frameworks: Sequence[str] = (),
     print_freq: int = 50,
+    checkpoint: Callable[[str], str] = on_disk,
 ) -> ModeParser:
-    """The parser with all shared options, to which a half adds its own."""
+    """The parser with all shared options, to which a half adds its own; `checkpoint` is the type of that option."""
     parser = ModeParser(modes, frameworks=frameworks, prog=prog, description=description)
     named = f"{', '.join(modes)} (default: train)"
     parser.set_defaults(command_notes=())
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE", help=named)
-    _add_run(parser.options("what to run", NETWORK), networks, recipes)
+    _add_run(parser.options("what to run", NETWORK), networks, recipes, checkpoint)
     config_file.add_option(parser)
     dry_run = "print what would run, with estimates of memory and time, and end; nothing is written"
     parser.options("what to run", WRITING)("--dry-run", action="store_true", help=dry_run)
@@ -114,11 +115,12 @@ def common_parser(
     return parser
 
 
-def _add_run(add: Add, networks: Sequence[str], recipes: Sequence[str]) -> None:
+def _add_run(add: Add, networks: Sequence[str], recipes: Sequence[str], checkpoint: Callable[[str], str]) -> None:
     add("--recipe", type=one_of(*recipes), help="whose settings options override: " + ", ".join(recipes))
     add("--network", type=one_of(*networks), help=", ".join(networks))
-    weights = "weights: a checkpoint or the folder of a run"
-    add("--checkpoint", "--ckpt_path", modes=WEIGHTS, type=on_disk, metavar="PATH", help=weights)
+    names = ", hf-hub:OWNER/NAME or a URL" if checkpoint is not on_disk else ""
+    weights = f"weights: a checkpoint or the folder of a run{names}"
+    add("--checkpoint", "--ckpt_path", modes=WEIGHTS, type=checkpoint, metavar="PATH", help=weights)
     resumed = "continue a run exactly, from its folder or a checkpoint, or an old port's from its checkpoint"
     add("--resume", modes=WEIGHTS, type=on_disk, metavar="PATH", help=resumed)
 

@@ -9,7 +9,7 @@ from shared.roofline import NetworkCost
 from shared.run import dry_run
 from shared.run.folder import would_be_written
 from tf_seresnet.layers.counting import network_cost
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
 
 
 def of_training(setup: RunSetup) -> List[str]:

@@ -13,7 +13,7 @@ from shared.run.log import RunLog
 from torch_imagenet.networks.cost import network_cost
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run import description
-from torch_imagenet.run_setup import RunSetup, TrainingSetup
+from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 
 
