@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 from shared.cli import command_line, old_command
 from shared.cli.arguments import common_parser
 from shared.cli.modes import DATA, NETWORK, RUNNING, TRAINING, ModeParser
 from shared.cli.parser import Argv, number, one_of
+from shared.prediction import options as prediction
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
 from tf_seresnet.devices import documented_recipe
@@ -20,7 +21,7 @@ RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
     "weight_decay precision loss_scale seed steps_per_epoch"
 ).split()
-MODES = ("train", "evaluate", "check-data", "check-port", "summary")
+MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
 
@@ -35,6 +36,11 @@ class RunConfig(DeviceConfig):
     # -- Evaluation --------------------------------------------------------------------------------------------
     eval_batch_size: Optional[int]  # images per device
     test_iteration: Optional[int]  # batches per evaluation
+    # -- Predictions -------------------------------------------------------------------------------------------
+    images: Optional[Tuple[str, ...]]
+    top_k: Optional[int]
+    format: Optional[str]
+    on_bad_image: Optional[str]
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
     train_url: Optional[str]
@@ -60,27 +66,32 @@ def parser() -> ModeParser:
         "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", MODES, ("se_resnet110",), tuple(RECIPES), TENSORFLOW_PACKAGES
     )
     result.only("--device", (*RUNNING, "summary"))  # which has its recipe
+    result.only("--data-path", (*DATA, "predict"))  # for weights alone, which do not say how images were normalised
     result.only("--workers", TRAINING)  # the other modes read the data set as it is
     old_command.add_option(result, "tf_seresnet")
     add = result.options("network", NETWORK)
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
+    recorded = ("train", "evaluate", "check-port")
     layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
-    add("--layers", modes=("train", "evaluate", "check-port"), type=one_of("core", "slim", "keras"), help=layers)
+    add("--layers", modes=recorded + ("predict",), type=one_of("core", "slim", "keras"), help=layers)
     add = result.options("data")
     per_step, evaluating = "images per evaluation step (default: 1000)", ("train", "evaluate")
-    add("--eval-batch-size", modes=evaluating, type=number(int, 1), metavar="N", help=per_step)
+    add("--eval-batch-size", modes=(*evaluating, "predict"), type=number(int, 1), metavar="N", help=per_step)
     batches = "the same, as the number of batches"
     add("--test_iteration", modes=evaluating, type=number(int, 1), metavar="N", help=batches)
     add = result.options("training", TRAINING)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
     add_options(result.options("device", RUNNING))
+    add = result.options("predict", ("predict",))
+    prediction.add_options(add)
+    add("--on-bad-image", type=one_of("fatal", "skip"), help="fatal (default), or skip and name it")
     # The documented flags of the original's modelart_senet.py.
     add = result.options("ModelArts", DATA)
     add("--data_url", type=expanded, metavar="URL", help="data set in object storage, or a folder")
     copied, before = "where the run's folder is copied to at the end", "the run's folder before it is copied out"
     local = f"default: {MODELARTS_DATA}"
     add("--modelarts_data_dir", type=expanded, metavar="DIR", default=MODELARTS_DATA, help=local)
-    add("--train_url", modes=RUNNING, type=expanded, metavar="URL", help=copied)
-    add("--modelarts_result_dir", modes=RUNNING, type=expanded, metavar="DIR", help=before)
+    add("--train_url", modes=recorded, type=expanded, metavar="URL", help=copied)
+    add("--modelarts_result_dir", modes=recorded, type=expanded, metavar="DIR", help=before)
     return result

@@ -78,9 +78,9 @@ def test_runs_are_paths_too(monkeypatch):
 def test_images_are_paths_too_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("HOME", "/home")
     words = ["--device", "cpu", "predict", "a", "--top-k", "2", "~/b", "-", "--format", "csv", "--", "-c.jpg"]
-    program = PARSERS["torch_imagenet/main.py"]
-    assert program.parse_args(words).images == ("a", "/home/b", "-", "-c.jpg")
-    assert program.parse_args(["train"]).images is None
+    for name in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
+        assert PARSERS[name].parse_args(words).images == ("a", "/home/b", "-", "-c.jpg")
+        assert PARSERS[name].parse_args(["train"]).images is None
 
 
 @pytest.mark.parametrize("path", ["x", "./~", "a/~/b", "/~", "https://host/~me/set", "obs://bucket/~", ""])

@@ -156,6 +156,12 @@ def test_a_page_in_place_of_the_file_is_not_kept(server, tmp_path, content, says
     assert kept(tmp_path) == []
 
 
+def test_the_page_of_a_file_on_the_hub_is_told_from_the_file(tmp_path):
+    (tmp_path / "page").write_bytes(b"<!doctype html>")
+    with pytest.raises(UsageError, match="with /resolve/ or /raw/ in place of /blob/"):
+        remote._check_kind(tmp_path / "page", "https://huggingface.co/o/n/blob/main/model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("status", "asked", "says"),
     [(404, 1, "is not there; check the URL"), (401, 1, "401"), (403, 1, "403"), (500, 3, "500")],
@@ -333,6 +339,13 @@ def test_a_full_disk_under_the_hubs_cache(server, weights, monkeypatch):
 @pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:n", "hf-hub:a/b/c", "hf-hub:a/b@", "hf-hub:../b c"])
 def test_a_name_that_is_none(name):
     assert "names no repository; write hf-hub:OWNER/NAME" in refused(name)
+
+
+def test_a_name_without_its_prefix_is_recognised(run_in, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--checkpoint", "timm/legacy_senet154.in1k", "--data-path", str(tiny.folder), "--device", "cpu"]
+    assert run_in(tmp_path / "run", *words, mode="evaluate", plain=True).status == 2
+    assert "or write hf-hub:timm/legacy_senet154.in1k for the Hugging Face Hub's" in capsys.readouterr().err
 
 
 # -- the command line ------------------------------------------------------------------------------------------
