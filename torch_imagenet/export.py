@@ -35,6 +35,7 @@ from torch_imagenet.options import RunConfig
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights.exported import FORMATS, INPUT, Format, Forward
+from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.source import FoundWeights, found_weights
 
 # By precision, the largest difference of a logit from the network's in float32, relative to the largest logit.
@@ -79,6 +80,7 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         cpu = open_device("cpu").torch_device
         metadata = _metadata(config, spec, size, level, classes)
         metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
+        metadata.update(form=Form(spec.options.get("zero_pad", True), normalisation).stored())
         with _complete(output) as file:
             check = _Check(network.eval(), config, size, Normalisation(mean, std, cpu, torch.float32, False))
             network.to(level.weights)
@@ -119,6 +121,8 @@ def _output(config: RunConfig) -> Tuple[Path, Format]:
         what = f"is not that of --format {config.format}" if form else "names no format"
         wanted = f"--output FILE{form.suffix}, or leave --format out" if form else f"--output {endings}"
         raise UsageError(f"the ending of {path} {what}; give {wanted}")
+    if config.with_preprocessing and form is FORMATS["safetensors"]:
+        raise UsageError("a file of weights alone has no preprocessing; leave --with-preprocessing out")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file in it with --output {path / ('model' + form.suffix)}")
     return path, form

@@ -21,7 +21,7 @@ from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
-EXPORT_FORMATS = ("onnx", "torch")
+EXPORT_FORMATS = ("onnx", "safetensors", "torch")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
@@ -232,7 +232,7 @@ def _add_files(add: Add) -> None:
     add("--log-file", "-log", modes=(*STEPS, "evaluate"), type=expanded, metavar="FILE", help=log)
     original = "also write checkpoint.pth.tar and model_best.pth.tar"
     add("--original-names", modes=TRAINING, action="store_true", help=original)
-    written, exported = "to write: FILE.onnx or FILE.pt2 (torch.export)", ("export",)
+    written, exported = "to write: FILE.onnx, FILE.pt2, FILE.safetensors", ("export",)
     add("--output", modes=exported, type=expanded, metavar="FILE", help=written)
     inside = "normalise inside: the file takes uint8 [B, H, W, 3]"
     add("--with-preprocessing", modes=exported, action="store_true", help=inside)
