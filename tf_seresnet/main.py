@@ -43,12 +43,20 @@ def _function(mode: str) -> Mode:
     return training.train if mode == "train" else evaluation.evaluate
 
 
+def _export(config: RunConfig, interrupts: Interrupts) -> None:
+    devices.load_tensorflow("cpu", xla=False)
+    from tf_seresnet.export import export
+
+    export(config, interrupts)
+
+
 MODES: Dict[str, Mode] = {
     "train": _on_devices,
     "evaluate": _on_devices,
     "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
     "check-port": _on_devices,
     "summary": lambda config, interrupts: summary(config),
+    "export": _export,
 }
 
 

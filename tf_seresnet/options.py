@@ -20,7 +20,8 @@ RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
     "weight_decay precision loss_scale seed steps_per_epoch"
 ).split()
-MODES = ("train", "evaluate", "check-data", "check-port", "summary")
+MODES = ("train", "evaluate", "check-data", "check-port", "summary", "export")
+EXPORT_FORMATS = ("savedmodel", "keras", "frozen", "tflite", "onnx")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
 
@@ -35,6 +36,10 @@ class RunConfig(DeviceConfig):
     # -- Evaluation --------------------------------------------------------------------------------------------
     eval_batch_size: Optional[int]  # images per device
     test_iteration: Optional[int]  # batches per evaluation
+    # -- The mode export ---------------------------------------------------------------------------------------
+    output: Optional[str]
+    format: Optional[str]
+    with_preprocessing: bool
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
     train_url: Optional[str]
@@ -68,6 +73,12 @@ def parser() -> Parser:
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
     add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
     add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
+    add = result.add_argument_group("export: weights as a file for another runtime").add_argument
+    written = "to write: FOLDER (SavedModel), FILE.keras, .pb (frozen graph), .tflite or .onnx"
+    add("--output", type=expanded, metavar="FILE", help=written)
+    formats = f"{', '.join(EXPORT_FORMATS)} (default: by the file's ending)"
+    add("--format", type=one_of(*EXPORT_FORMATS), help=formats)
+    add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, 32, 32, 3]")
     add_options(result.add_argument_group("device"))
     # The documented flags of the original's modelart_senet.py.
     add = functools.partial(result.add_argument_group("ModelArts").add_argument, type=expanded)

@@ -54,7 +54,7 @@ class RunSetup:
         # A checkpoint without a head is refused when it is restored.
         outputs = (checkpoints.classes(found) if found else None) or own
         classes = match(outputs, own, "check --data-path and label_names in batches.meta")
-        network = _network(config, recipe, stored, len((own if is_training else outputs).names))
+        network = network_of(config, recipe, stored, len((own if is_training else outputs).names))
         # A bare TensorFlow checkpoint has no statistics, and gets those of this training set.
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
         normalisation = normalisation or Normalisation.from_images(data.train_images)
@@ -167,7 +167,7 @@ def _recipe(config: RunConfig, stored: Optional[Dict[str, Any]], data: Cifar10) 
     return recipe.resumed(config.given(RECIPE_OPTIONS), config.recipe)
 
 
-def _network(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+def network_of(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
     """The network of the recipe or of the checkpoint's `state`. Raises UsageError where an option contradicts it."""
     if state is None:
         return NetworkSpec(recipe.depth, recipe.variant, config.layers or "core", classes).checked()

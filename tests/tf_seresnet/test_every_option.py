@@ -44,6 +44,9 @@ ELSEWHERE = {
     "--xla": "devices/test_devices.py",
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
+    "--output": "export/test_export.py",
+    "--format": "export/test_export.py",
+    "--with-preprocessing": "export/test_export.py",
 }
 
 
@@ -86,3 +89,4 @@ def test_both_variants_go_through_every_mode(variant, depth, train, tmp_path, sa
         assert evaluated.record["network"] == run.record["network"] == f"se_resnet{depth}"
     assert main(["summary", "--variant", variant, "--depth", depth]) == 0
     assert main(["check-data", "--data-path", str(sample_folder)]) == 0
+    assert main(["export", "--checkpoint", str(run.folder), "--output", str(tmp_path / "model.pb")]) == 0
