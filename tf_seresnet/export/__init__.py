@@ -26,7 +26,7 @@ from tf_seresnet.export.classifier import IMAGES, SIDE, Classifier
 from tf_seresnet.export.formats import FORMATS, Format
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints
-from tf_seresnet.run_setup import load_data, network_of
+from tf_seresnet.run.setup import load_data, network_of
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference, NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation

@@ -16,7 +16,7 @@ from shared.results import record as records
 from shared.run import provenance, resumption
 from shared.run.log import RunLog
 from shared.text import in_utf8
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step.variables import parameters
 
 
