@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from shared.class_names import Classes, match
 from shared.errors import UsageError
-from shared.export import output as output_files
+from shared.export import output as output_file
 from shared.export.check import atc_lines, batches, check_finite, compared, precision_of
 from shared.recipes.cifar10 import CifarRecipe
 from shared.run.log import RunLog
@@ -40,9 +40,9 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
     Raises UsageError where the options, the weights or the packages of the format do not allow it, and where the file
     does not give the network's logits; there is no file then, and one of before stays.
     """
-    output, name = output_files.named(config.output, config.format, {name: one.suffix for name, one in FORMATS.items()})
+    output, name = output_file.named(config.output, config.format, {name: one.suffix for name, one in FORMATS.items()})
     form, level = FORMATS[name], precision_of(config.precision)
-    output_files.check_installed(form.title, form.packages)
+    output_file.check_installed(form.title, form.packages)
     with RunLog(None) as log, interrupts.forwarded(stop_at_once):
         given = config.device != "auto"
         lines = ["note: export computes on the CPU, whatever --device says"] if given else []
@@ -60,7 +60,7 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         metadata = _metadata(config, origin, level)
         classifier = Classifier(spec, values, inside, config.batch_size, level == "O2", metadata)
         inputs = images if inside else [origin.normalised(batch) for batch in images]
-        with output_files.complete(output, form.folder_of) as place:
+        with output_file.complete(output, form.folder_of) as place:
             form.write(classifier, place)
             checked = compared(form.load(place), inputs, own, level)
         log.line(checked)
