@@ -30,7 +30,10 @@ NAME = "se_pnas_kit"
 PACKAGES = ("shared", "tf_seresnet", "torch_imagenet")
 _FILES = ("pyproject.toml", "LICENSE", "MANIFEST.in", "docs/package.md", "scripts/build_backend.py")
 _LAUNCHERS = ("launchers", "test")  # the programs behind the checkout's shell scripts, and these
-_INIT = '"""Squeeze-and-excitation and PNAS image classifiers: `torch_imagenet`, `tf_seresnet`, `shared`."""\n'
+_INIT = '''"""Squeeze-and-excitation and PNAS image classifiers: `torch_imagenet`, `tf_seresnet`, `shared`."""
+
+__version__ = {}
+'''
 # What a text says to type, in the checkout and where the wheel is installed: pyproject.toml has the names.
 _TYPED = (
     (r"(?:python )?torch_imagenet/main\.py", "se-pnas-torch"),
@@ -86,7 +89,10 @@ def _staged(below: str) -> Iterator[None]:
             shutil.copytree(ROOT / name, root / below / name, ignore=left_out)
         (root / below / "COMMIT").write_text(commit(), encoding="utf-8")
         if below:
-            (root / below / "__init__.py").write_text(_INIT, encoding="utf-8")
+            version = re.search(
+                r"^VERSION = (.*?)  #", (ROOT / "shared/run/provenance.py").read_text("utf-8"), re.MULTILINE
+            )
+            (root / below / "__init__.py").write_text(_INIT.format(version.group(1)), encoding="utf-8")
             (root / below / "py.typed").touch()
             for path in (root / below).rglob("*.py"):
                 path.write_text(moved(path.read_text(encoding="utf-8"), path.name), encoding="utf-8")

@@ -50,9 +50,17 @@ def _export(config: RunConfig, interrupts: Interrupts) -> None:
     export(config, interrupts)
 
 
+def _predict(config: RunConfig, interrupts: Interrupts) -> None:
+    devices.load_tensorflow(config.device, config.xla)
+    from tf_seresnet.predict import predict
+
+    predict(config, interrupts)
+
+
 MODES: Dict[str, Mode] = {
     "train": _on_devices,
     "evaluate": _on_devices,
+    "predict": _predict,
     "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
     "check-port": _on_devices,
     "summary": lambda config, interrupts: summary(config),

@@ -5,12 +5,17 @@ from __future__ import annotations
 import functools
 import sys
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 from shared.cli import old_command
 from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
+from shared.errors import UsageError
+from shared.prediction import options as prediction
+from shared.prediction.output import FORMATS
+from shared.recipes.base import as_typed
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
+from shared.text import nearest
 from tf_seresnet.devices import documented_recipe
 from tf_seresnet.devices.base import TENSORFLOW_PACKAGES, DeviceConfig, add_options
 from tf_seresnet.network import LAYERS_PER_N
@@ -20,7 +25,7 @@ RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
     "weight_decay precision loss_scale seed steps_per_epoch"
 ).split()
-MODES = ("train", "evaluate", "check-data", "check-port", "summary", "export")
+MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary", "export")
 EXPORT_FORMATS = ("savedmodel", "keras", "frozen", "tflite", "onnx")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
@@ -36,9 +41,13 @@ class RunConfig(DeviceConfig):
     # -- Evaluation --------------------------------------------------------------------------------------------
     eval_batch_size: Optional[int]  # images per device
     test_iteration: Optional[int]  # batches per evaluation
+    # -- Predictions -------------------------------------------------------------------------------------------
+    images: Optional[Tuple[str, ...]]
+    top_k: Optional[int]
+    format: Optional[str]
+    on_bad_image: Optional[str]
     # -- The mode export ---------------------------------------------------------------------------------------
     output: Optional[str]
-    format: Optional[str]
     with_preprocessing: bool
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
@@ -55,6 +64,13 @@ class RunConfig(DeviceConfig):
         """Parse a command line, by default this process's. Raises UsageError."""
         command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "tf_seresnet", MODES)
         values = {**vars(parser().parse_args(command.argv)), "command_notes": command.notes}
+        mode, form = values["mode"], values["format"]
+        formats = {"predict": FORMATS, "export": EXPORT_FORMATS}.get(mode, ())
+        if form and formats and form not in formats:
+            raise UsageError(f"{mode} has no --format {form}; {nearest(form, formats)}")
+        for name in () if mode == "predict" else ("top_k", "format", "on_bad_image"):
+            if values[name] is not None and not (name == "format" and formats):
+                raise UsageError(f"{as_typed(name, values[name])} is not for {mode}; leave it out")
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**dict(values, **lists))
 
@@ -76,10 +92,11 @@ def parser() -> Parser:
     add = result.add_argument_group("export: weights as a file for another runtime").add_argument
     written = "to write: FOLDER (SavedModel), FILE.keras, .pb (frozen graph), .tflite or .onnx"
     add("--output", type=expanded, metavar="FILE", help=written)
-    formats = f"{', '.join(EXPORT_FORMATS)} (default: by the file's ending)"
-    add("--format", type=one_of(*EXPORT_FORMATS), help=formats)
     add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, 32, 32, 3]")
     add_options(result.add_argument_group("device"))
+    add = result.add_argument_group("predict").add_argument
+    prediction.add_options(add, EXPORT_FORMATS)
+    add("--on-bad-image", type=one_of("fatal", "skip"), help="fatal (default), or skip and name it")
     # The documented flags of the original's modelart_senet.py.
     add = functools.partial(result.add_argument_group("ModelArts").add_argument, type=expanded)
     add("--data_url", metavar="URL", help="data set in object storage, or a folder")

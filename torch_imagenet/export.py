@@ -31,6 +31,7 @@ from torch_imagenet.options import RunConfig
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights.exported import FORMATS, INPUT, Format, Forward
+from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.source import FoundWeights, found_weights
 
 
@@ -58,6 +59,8 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
     """
     output, name = output_file.named(config.output, config.format, {key: one.suffix for key, one in FORMATS.items()})
     form, level = FORMATS[name], precision(precision_of(config.precision))
+    if config.with_preprocessing and form is FORMATS["safetensors"]:
+        raise UsageError("a file of weights alone has no preprocessing; leave --with-preprocessing out")
     output_file.check_installed(form.title, form.packages)
     with RunLog(None) as log, interrupts.forwarded(stop_at_once):
         weights = found_weights(config)
@@ -73,6 +76,7 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         cpu = open_device("cpu").torch_device
         metadata = _metadata(config, spec, size, level, classes)
         metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
+        metadata.update(form=Form(spec.options.get("zero_pad", True), normalisation).stored())
         with output_file.complete(output) as file:
             check = _Check(network.eval(), config, size, Normalisation(mean, std, cpu, torch.float32, False))
             network.to(level.weights)

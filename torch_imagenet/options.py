@@ -23,7 +23,7 @@ from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
-EXPORT_FORMATS = ("onnx", "torch")
+EXPORT_FORMATS = ("onnx", "safetensors", "torch")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
@@ -148,7 +148,7 @@ def parser() -> Parser:
         help="check-port: write the step as a dump of msProbe; --against reads one",
     )
     add = result.add_argument_group("export: weights as a file for another runtime").add_argument
-    add("--output", type=expanded, metavar="FILE", help="to write: FILE.onnx or FILE.pt2 (torch.export)")
+    add("--output", type=expanded, metavar="FILE", help="to write: FILE.onnx, FILE.pt2, FILE.safetensors")
     add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, H, W, 3]")
     return result
 

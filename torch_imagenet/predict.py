@@ -26,7 +26,7 @@ from torch_imagenet.devices.device import Device, open_device
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.evaluation import evaluated_setup, load_network
 from torch_imagenet.input_pipeline.loader import EvaluationInput, eval_transform
-from torch_imagenet.options import RunConfig
+from torch_imagenet.options import RunConfig, parser
 from torch_imagenet.run import description
 from torch_imagenet.step import not_finite
 from torch_imagenet.step.compiled import compiled
@@ -57,7 +57,7 @@ class Classifier(ImageClassifier):
     @classmethod
     def from_options(cls, checkpoint: Union[str, "os.PathLike[str]"], **options: Any) -> Classifier:
         """With options of the command line by name, as in network="senet154". Raises UsageError, as that does."""
-        config = RunConfig.from_argv(command_words(checkpoint, options))
+        config = RunConfig.from_argv(command_words(parser(), checkpoint, options))
         return cls(config, open_device(config.device, config.deterministic, npu=config.npu))
 
     def cropped(self, image: Any) -> np.ndarray:

@@ -121,9 +121,9 @@ def _crop_start(length: int, size: int) -> int:
 
 def is_turned(path: str) -> bool:
     """Whether the EXIF data of this file turn or mirror its image, which `read_rgb` does not. Raises nothing."""
-    from PIL import Image
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # damaged data, or no Pillow
+        from PIL import Image
 
-    with contextlib.suppress(Exception), warnings.catch_warnings():  # damaged data
         warnings.simplefilter("ignore")
         with Image.open(path, formats=_OPENED) as image:
             return bool(image.getexif().get(_ORIENTATION, 1) != 1)

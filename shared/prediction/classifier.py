@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple,
 
 import numpy as np
 
+from shared.cli.arguments import Parser
 from shared.errors import DataError, UsageError
 from shared.imagenet.decode import BadImage, check_pillow, read_rgb, to_rgb
 from shared.prediction.output import Prediction
@@ -24,11 +25,12 @@ TOP_K = 5
 Answer = List[Tuple[str, float]]
 
 
-def command_words(checkpoint: Union[str, os.PathLike], options: Mapping[str, Any]) -> List[str]:
-    """The command line of a classifier with these options by name, as in {"top_k": 3}."""
+def command_words(parser: Parser, checkpoint: Union[str, os.PathLike], options: Mapping[str, Any]) -> List[str]:
+    """The command line of a classifier with these options by name, as in {"top_k": 3, "xla": False}."""
     words = ["predict", f"--checkpoint={os.fspath(checkpoint)}"]
     for name, value in options.items():
-        words += as_typed(name, value).split(" ", 1)
+        if value is not False or parser.get_default(name) is not False:  # a flag that is not given
+            words += as_typed(name, value).split(" ", 1)
     return words
 
 

@@ -86,6 +86,10 @@ class Interrupts:
             self.requested = self.requested or number
 
 
+class _Requested(BaseException):
+    """Not an Exception: what is interrupted may be somebody's code that goes on after any of those."""
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Inside, a request that `Interrupts` would only store raises Stopped at once: for what takes minutes and no steps.
@@ -94,7 +98,7 @@ def interruptible() -> Iterator[None]:
     """
 
     def stop(number: int, frame: Any) -> NoReturn:
-        raise Stopped(number)
+        raise _Requested(number)
 
     held: Dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -105,6 +109,8 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, stop)
             handler.__self__.raise_if_requested()
         yield
+    except _Requested as request:
+        raise Stopped(request.args[0]) from None
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)

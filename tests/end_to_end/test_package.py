@@ -127,6 +127,7 @@ def test_the_metadata(site: Path):
     assert (metadata["Name"], metadata["Version"]) == ("se-pnas-kit", VERSION)
     assert (metadata["License-Expression"], metadata["License"]) == ("Apache-2.0", None)
     assert (folder / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert f'\n__version__ = "{VERSION}"\n' in (site / "se_pnas_kit" / "__init__.py").read_text(encoding="utf-8")
     points = re.findall(r"(\S+) = (\S+):main", (folder / "entry_points.txt").read_text())
     assert {name for name, _ in points} == {"se-pnas-torch", "se-pnas-tf", "se-pnas-results"}
     for _, module in points:

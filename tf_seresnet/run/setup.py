@@ -58,13 +58,11 @@ class RunSetup:
         # A bare TensorFlow checkpoint has no statistics, and gets those of this training set.
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
         normalisation = normalisation or Normalisation.from_images(data.train_images)
-        # An evaluation has the precision of the training where that was on the same kind of device, else float32.
-        precision = recipe.precision if is_training else config.precision or "O0"
-        device = devices.open_from(config, precision, recipe.loss_scale if is_training else None)
-        if not is_training:
+        if is_training:
+            device = devices.open_from(config, recipe.precision, recipe.loss_scale)
+        else:
+            device = inference_device(config, stored)
             classes = classes.for_evaluation(config.restrict_classes)
-            if stored and config.precision is None and stored["device"]["kind"] == device.kind:
-                device = devices.open_from(config, recipe.precision)
         check_devices(device, network, stored if is_training else None)
         setup = cls(config, found, data, remark, recipe, network, normalisation, classes, device)
         if is_training and setup.steps_per_epoch < 1:
@@ -180,6 +178,14 @@ def network_of(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str,
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
         )
     return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
+
+
+def inference_device(config: RunConfig, state: Optional[Dict[str, Any]]) -> Any:
+    """The device, in the precision of the checkpoint's training where that was on the same kind, else in float32."""
+    device = devices.open_from(config, config.precision or "O0")
+    if state and config.precision is None and state["device"]["kind"] == device.kind:
+        device = devices.open_from(config, state["recipe"]["precision"])
+    return device
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:

@@ -24,7 +24,7 @@ from shared.imagenet.download_cache import digest, filesystem, locked, retried, 
 from shared.system import cache_dir
 from shared.system.atomic_files import sync
 from shared.system.paths import HUB
-from shared.system.signals import Stopped, interruptible
+from shared.system.signals import interruptible
 
 FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, the first of them that it has
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?\Z", re.ASCII)
@@ -54,6 +54,11 @@ class WeightFile(NamedTuple):
         """The name, the file where the name is of a repository, and its SHA-256."""
         file = f"{self.path.name}, " if self.name.startswith(HUB) else ""
         return f"{self.name} ({file}SHA-256 {self.sha256})"
+
+
+def is_repository(text: str) -> bool:
+    """Whether this may be the name of a repository on the Hub: OWNER/NAME, OWNER/NAME@REVISION."""
+    return _REPOSITORY.match(text) is not None
 
 
 def fetched(name: str) -> WeightFile:
@@ -122,8 +127,6 @@ def _hub_file(hub: Tuple[Any, Any, Any], name: str, repository: str, revision: O
             return Path(download(repository, one, revision=revision, local_files_only=unreachable))
         except known.EntryNotFoundError as error:
             absent.append(error)
-        except Stopped:
-            raise
         except known.GatedRepoError as error:
             advice = f"ask for it at {page}, then hf auth login, or set HF_TOKEN"
             raise UsageError(f"{name} is only for those who have been given access; {advice}") from error
@@ -220,6 +223,8 @@ def _check_kind(path: Path, url: str) -> None:
         if all(letter.isprintable() or letter in "\t\r\n\f" for letter in text):
             what = f"begins with {' '.join(text.split())[:40]!r}, as a page or a text" if text else "is empty"
             advice = "open it in a browser and give the address of the file itself"
+            if re.search(r"//(huggingface\.co|github\.com)/", url):
+                advice += ", with /resolve/ or /raw/ in place of /blob/"
             raise UsageError(f"{url} {what}, and is no file of weights; {advice}")
 
 

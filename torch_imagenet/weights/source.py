@@ -16,7 +16,7 @@ from shared.recipes.as_run import SUFFIX
 from shared.recipes.base import as_typed
 from shared.recipes.imagenet import DEFAULT_NETWORK, DEFAULTS
 from shared.run.folder import named_weights, run_of
-from shared.system.paths import is_elsewhere
+from shared.system.paths import HUB, is_elsewhere
 from torch_imagenet.distributed.environment import continued_job
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
@@ -27,7 +27,7 @@ from torch_imagenet.run.old_run import OldRun
 from torch_imagenet.weights.files import read_weight_file
 from torch_imagenet.weights.form import Form, is_ambiguous, network_of
 from torch_imagenet.weights.load import head_classes, load_weights, state_dict_of
-from torch_imagenet.weights.remote import WeightFile, fetched
+from torch_imagenet.weights.remote import WeightFile, fetched, is_repository
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ def found_weights(config: RunConfig) -> FoundWeights:
     path = Path(name)
     if path.is_file() and not holds_one(path):
         return _in_file(config, WeightFile.of_path(path), read_weight_file(path))
+    if is_repository(name) and not path.parent.exists():
+        raise UsageError(f"no checkpoint at {path}; check the path, or write {HUB}{name} for the Hugging Face Hub's")
     found = checkpoints.find(path)
     classes, form = of_state(found.state, found.state["network"]["num_classes"]), Form.of_recipe(found.state["recipe"])
     return FoundWeights(found.folder, found.state, [*found.notes, *_form_notes(config, form)], classes, form)

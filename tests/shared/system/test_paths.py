@@ -74,8 +74,9 @@ def test_runs_are_paths_too(monkeypatch):
 def test_images_are_paths_too_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("HOME", "/home")
     words = ["--device", "cpu", "predict", "a", "--top-k", "2", "~/b", "-", "--format", "csv", "--", "-c.jpg"]
-    assert parsed("torch_imagenet/main.py", *words)["images"] == ("a", "/home/b", "-", "-c.jpg")
-    assert parsed("torch_imagenet/main.py", "train")["images"] is None
+    for program in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
+        assert parsed(program, *words)["images"] == ("a", "/home/b", "-", "-c.jpg")
+        assert parsed(program, "train")["images"] is None
 
 
 @pytest.mark.parametrize("path", ["x", "./~", "a/~/b", "/~", "https://host/~me/set", "obs://bucket/~", ""])

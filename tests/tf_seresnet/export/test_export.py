@@ -307,6 +307,8 @@ def test_a_converter_that_refuses_is_one_line(export, tmp_path, monkeypatch, cap
         ("--output DIR/m.h5", "m.h5 names no format; give --output FOLDER (savedmodel) or FILE.keras (keras) or"),
         ("--output DIR/m.pb --format onnx", "m.pb is not that of --format onnx; give --output FILE.onnx"),
         ("--output DIR/m.pb --format torch", "'torch' is not a choice"),
+        ("--output DIR/m.pb --format json", "export has no --format json; choose one of savedmodel, keras, frozen"),
+        ("--output DIR/m.pb --top-k 3", "--top-k 3 is not for export; leave it out"),
         ("--output DIR/m.pb --precision bf16", "export has no form bf16; give --precision O0 (float32) or O2"),
         ("--output DIR", "is a folder with other files; name a new one with --output"),
         ("--output DIR/m.pb --variant paper --depth 8", "it is of another network: check --depth and --variant"),
