@@ -66,9 +66,7 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         weights = found_weights(config)
         config, spec, size, normalisation = _origin(weights.settle(config), weights)
         network = set_form(spec.make(), config.grouped_conv)
-        given = config.device != "auto"
-        lines = ["note: export computes on the CPU, whatever --device says"] if given else []
-        lines += [*config.command_notes, *weights.notes, weights.line, *weights.load(network)]
+        lines = [*config.command_notes, *weights.notes, weights.line, *weights.load(network)]
         classes, notes = _classes(weights, spec.num_classes)
         for line in [*lines, *notes, f"network: {spec.text()}, {size} x {size} pixels, {level.name}"]:
             log.line(line)

@@ -40,6 +40,8 @@ ELSEWHERE = {
     "--help": "test_main.py",
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
+    "--config": "test_config_file.py",
+    "--dry-run": "test_dry_run.py",
     "--port": "test_start_files.py",
     "--xla": "devices/test_devices.py",
     "--save-trace": "test_check_port.py",

@@ -44,13 +44,11 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
     form, level = FORMATS[name], precision_of(config.precision)
     output_file.check_installed(form.title, form.packages)
     with RunLog(None) as log, interrupts.forwarded(stop_at_once):
-        given = config.device != "auto"
-        lines = ["note: export computes on the CPU, whatever --device says"] if given else []
         config, found = checkpoints.named(config)
         assert found is not None
         origin = _Origin.of(config, found)
         spec = origin.network
-        lines += [*config.command_notes, *found.notes, f"checkpoint: {found.prefix}", *origin.notes]
+        lines = [*config.command_notes, *found.notes, f"checkpoint: {found.prefix}", *origin.notes]
         text = f"se_resnet{spec.depth}, variant {spec.variant}, {spec.num_classes} classes, {SIDE} x {SIDE} pixels"
         for line in [*lines, f"network: {text}, {level}"]:
             log.line(line)

@@ -229,7 +229,7 @@ def test_a_frozen_graph_names_its_classes_and_no_folder(export, digits, tmp_path
     assert b"conv2d_3/kernel" in content
     assert str(Path(options_module.__file__).parent).encode() not in content
     lines = capsys.readouterr().out.splitlines()
-    assert "note: export computes on the CPU, whatever --device says" in lines
+    assert "note: no effect in the mode export: --device" in lines
     shape = '--input_shape="images:1,32,32,3" --out_nodes="logits:0" --soc_version=SOC_VERSION'
     assert lines[-1] == f'atc --framework=3 --model="{tmp_path / "m.pb"}" --output="{tmp_path / "m"}" {shape}'
 
@@ -307,8 +307,8 @@ def test_a_converter_that_refuses_is_one_line(export, tmp_path, monkeypatch, cap
         ("--output DIR/m.h5", "m.h5 names no format; give --output FOLDER (savedmodel) or FILE.keras (keras) or"),
         ("--output DIR/m.pb --format onnx", "m.pb is not that of --format onnx; give --output FILE.onnx"),
         ("--output DIR/m.pb --format torch", "'torch' is not a choice"),
-        ("--output DIR/m.pb --format json", "export has no --format json; choose one of savedmodel, keras, frozen"),
-        ("--output DIR/m.pb --top-k 3", "--top-k 3 is not for export; leave it out"),
+        ("--output DIR/m.pb --format json", "export has no --format json; choose one of "),
+        ("--output DIR/m.pb --top-k 3", "--top-k has no effect in the mode export; leave it out, it is for predict"),
         ("--output DIR/m.pb --precision bf16", "export has no form bf16; give --precision O0 (float32) or O2"),
         ("--output DIR", "is a folder with other files; name a new one with --output"),
         ("--output DIR/m.pb --variant paper --depth 8", "it is of another network: check --depth and --variant"),
