@@ -21,7 +21,8 @@ RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
     "weight_decay precision loss_scale seed steps_per_epoch"
 ).split()
-MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary")
+MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary", "export")
+EXPORT_FORMATS = ("savedmodel", "keras", "frozen", "tflite", "onnx")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
 
@@ -41,6 +42,9 @@ class RunConfig(DeviceConfig):
     top_k: Optional[int]
     format: Optional[str]
     on_bad_image: Optional[str]
+    # -- The mode export ---------------------------------------------------------------------------------------
+    output: Optional[str]
+    with_preprocessing: bool
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
     train_url: Optional[str]
@@ -66,7 +70,7 @@ def parser() -> ModeParser:
         "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", MODES, ("se_resnet110",), tuple(RECIPES), TENSORFLOW_PACKAGES
     )
     result.only("--device", (*RUNNING, "summary"))  # which has its recipe
-    result.only("--data-path", (*DATA, "predict"))  # for weights alone, which do not say how images were normalised
+    result.only("--data-path", (*DATA, "predict", "export"))  # weights alone do not say how images are normalised
     result.only("--workers", TRAINING)  # the other modes read the data set as it is
     old_command.add_option(result, "tf_seresnet")
     add = result.options("network", NETWORK)
@@ -74,7 +78,7 @@ def parser() -> ModeParser:
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
     recorded = ("train", "evaluate", "check-port")
     layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
-    add("--layers", modes=recorded + ("predict",), type=one_of("core", "slim", "keras"), help=layers)
+    add("--layers", modes=(*recorded, "predict", "export"), type=one_of("core", "slim", "keras"), help=layers)
     add = result.options("data")
     per_step, evaluating = "images per evaluation step (default: 1000)", ("train", "evaluate")
     add("--eval-batch-size", modes=(*evaluating, "predict"), type=number(int, 1), metavar="N", help=per_step)
@@ -84,8 +88,12 @@ def parser() -> ModeParser:
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
     add_options(result.options("device", RUNNING))
     add = result.options("predict", ("predict",))
-    prediction.add_options(add)
+    prediction.add_options(add, EXPORT_FORMATS)
     add("--on-bad-image", type=one_of("fatal", "skip"), help="fatal (default), or skip and name it")
+    add = result.options("output", ("export",))
+    written = "to write: FOLDER (SavedModel), FILE.keras, .pb (frozen graph), .tflite or .onnx"
+    add("--output", type=expanded, metavar="FILE", help=written)
+    add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, 32, 32, 3]")
     # The documented flags of the original's modelart_senet.py.
     add = result.options("ModelArts", DATA)
     add("--data_url", type=expanded, metavar="URL", help="data set in object storage, or a folder")

@@ -7,24 +7,20 @@ The file gets its name only after it has been loaded in its own runtime and has 
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import os
-import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from shared import class_names
 from shared.errors import UsageError
+from shared.export import output as output_file
+from shared.export.check import atc_lines, batches, check_finite, compared, precision_of
 from shared.run.log import RunLog
-from shared.system.atomic_files import sync_files, sync_folder
-from shared.system.paths import writing
 from shared.system.signals import Interrupts, stop_at_once
 from torch_imagenet.devices.device import open_device
 from torch_imagenet.devices.precision import Precision, precision
@@ -37,10 +33,6 @@ from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights.exported import FORMATS, INPUT, Format, Forward
 from torch_imagenet.weights.form import Form
 from torch_imagenet.weights.source import FoundWeights, found_weights
-
-# By precision, the largest difference of a logit from the network's in float32, relative to the largest logit.
-TOLERANCES = {"O0": 1e-5, "O2": 1e-2}
-_CHECKED = (1, 7)  # images of the batches that are compared
 
 
 class Classifier(nn.Module):
@@ -65,9 +57,11 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
     Raises UsageError where the options, the weights or the packages of the format do not allow it, and where the file
     does not give the network's logits; there is no file then, and one of before stays.
     """
-    output, form = _output(config)
-    level = _level(config)
-    form.check_installed()
+    output, name = output_file.named(config.output, config.format, {key: one.suffix for key, one in FORMATS.items()})
+    form, level = FORMATS[name], precision(precision_of(config.precision))
+    if config.with_preprocessing and form is FORMATS["safetensors"]:
+        raise UsageError("a file of weights alone has no preprocessing; leave --with-preprocessing out")
+    output_file.check_installed(form.title, form.packages)
     with RunLog(None) as log, interrupts.forwarded(stop_at_once):
         weights = found_weights(config)
         config, spec, size, normalisation = _origin(weights.settle(config), weights)
@@ -81,59 +75,18 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         metadata = _metadata(config, spec, size, level, classes)
         metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
         metadata.update(form=Form(spec.options.get("zero_pad", True), normalisation).stored())
-        with _complete(output) as file:
+        with output_file.complete(output) as file:
             check = _Check(network.eval(), config, size, Normalisation(mean, std, cpu, torch.float32, False))
             network.to(level.weights)
             inside = Normalisation(mean, std, cpu, level.weights, False) if config.with_preprocessing else None
             program = _program(Classifier(network, level.weights, inside).eval(), check.images, config.batch_size)
             form.write(program, file, metadata)
-            found = check.difference(form.load(file), TOLERANCES[level.name])
+            found = check.difference(form.load(file), level.name)
         log.line(found)
         batch = f"batches of {config.batch_size}" if config.batch_size else "batches of any size"
         log.line(f"exported: {output} ({output.stat().st_size / 1e6:.1f} MB, {form.title}, {batch})")
         for line in _atc(config, output, form, size):
             log.line(line)
-
-
-@contextlib.contextmanager
-def _complete(output: Path) -> Iterator[Path]:
-    """A file to write, in a folder of its own, which gets the name `output` where the block ends without an error."""
-    with writing(output.parent, "choose another place with --output"):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=str(output.parent))
-    with scratch as folder:
-        yield Path(folder) / output.name
-        sync_files(folder)
-        with writing(output, "choose another name with --output"):
-            os.replace(str(Path(folder) / output.name), str(output))
-    sync_folder(output.parent)
-
-
-def _output(config: RunConfig) -> Tuple[Path, Format]:
-    """The file to write and its format, by --format or the file's ending. Raises UsageError where they do not fit."""
-    endings = " or ".join(f"FILE{form.suffix} ({name})" for name, form in FORMATS.items())
-    if config.output is None:
-        raise UsageError(f"export needs a file to write; name it with --output {endings}")
-    path = Path(config.output)
-    by_ending = {form.suffix: form for form in FORMATS.values()}
-    form = FORMATS[config.format] if config.format else by_ending.get(path.suffix)
-    if form is None or path.suffix != form.suffix:
-        what = f"is not that of --format {config.format}" if form else "names no format"
-        wanted = f"--output FILE{form.suffix}, or leave --format out" if form else f"--output {endings}"
-        raise UsageError(f"the ending of {path} {what}; give {wanted}")
-    if config.with_preprocessing and form is FORMATS["safetensors"]:
-        raise UsageError("a file of weights alone has no preprocessing; leave --with-preprocessing out")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it with --output {path / ('model' + form.suffix)}")
-    return path, form
-
-
-def _level(config: RunConfig) -> Precision:
-    """float32 unless --precision says otherwise: what a run was trained in does not matter to another runtime."""
-    level = precision(config.precision or "O0")
-    if level.name not in TOLERANCES:
-        raise UsageError(f"export has no form {level.name}; give --precision O0 (float32) or O2 (weights in float16)")
-    return level
 
 
 def _origin(config: RunConfig, weights: FoundWeights) -> Tuple[RunConfig, NetworkSpec, int, str]:
@@ -180,37 +133,25 @@ class _Check:
     """The network's own logits in float32 of fixed random images, and whether a file gives the same."""
 
     def __init__(self, network: nn.Module, config: RunConfig, size: int, normalise: Normalisation) -> None:
-        batches = (config.batch_size,) if config.batch_size else _CHECKED
-        generator = torch.Generator().manual_seed(0)
-        pixels = [torch.randint(256, (n, size, size, 3), generator=generator, dtype=torch.uint8) for n in batches]
+        pixels = [torch.from_numpy(images) for images in batches(config.batch_size, size)]
         self._inputs = pixels if config.with_preprocessing else [normalise(images) for images in pixels]
         with torch.inference_mode():
-            self._logits = [network(normalise(images)) for images in pixels]
-        if not all(bool(logits.isfinite().all()) for logits in self._logits):
-            raise UsageError("the network's own logits are not finite; check the weights with the mode evaluate")
+            self._logits = [network(normalise(images)).numpy() for images in pixels]
+        check_finite(self._logits)
 
     @property
     def images(self) -> torch.Tensor:
         """The largest batch."""
         return self._inputs[-1]
 
-    def difference(self, forward: Forward, tolerance: float) -> str:
-        """A line with the largest difference. Raises UsageError beyond the tolerance, relative to the largest logit."""
-        largest = 0.0
-        for images, own in zip(self._inputs, self._logits):
-            found = forward(images)
-            if found.shape != own.shape:
-                raise UsageError(
-                    f"the exported file gives {list(found.shape)} for {list(own.shape)}; nothing is written"
-                )
-            off = float((found - own).abs().max() / own.abs().max().clamp_min(1e-30))
-            largest = max(largest, off if math.isfinite(off) else math.inf)
-        batches = " and ".join(str(len(images)) for images in self._inputs)
-        text = f"of the largest logit at batch size {batches}"
-        if largest > tolerance:
-            what = f"the exported file differs from the network by {largest:.1e} {text}, allowed is {tolerance:g}"
-            raise UsageError(f"{what}; nothing is written, try another --format, or another release of its packages")
-        return f"checked: differs from the network by at most {largest:.1e} {text} (allowed: {tolerance:g})"
+    def difference(self, forward: Forward, level: str) -> str:
+        """A line with the largest difference; see `compared`."""
+
+        def run(images: np.ndarray) -> np.ndarray:
+            logits: np.ndarray = forward(torch.from_numpy(images)).numpy()
+            return logits
+
+        return compared(run, [images.numpy() for images in self._inputs], self._logits, level)
 
 
 def _program(classifier: Classifier, images: torch.Tensor, batch_size: Optional[int]) -> torch.export.ExportedProgram:
@@ -230,9 +171,4 @@ def _atc(config: RunConfig, output: Path, form: Format, size: int) -> Tuple[str,
         return ()
     if config.with_preprocessing:
         return ("note: atc takes uint8 images by AIPP alone; for Ascend export without --with-preprocessing",)
-    names = json.dumps(str(output)), json.dumps(str(output.with_suffix("")))
-    shape = f'--input_shape="{INPUT}:{config.batch_size or 1},3,{size},{size}"'
-    return (
-        "for Ascend, SOC_VERSION being Ascend and the chip's name that npu-smi info shows, as in Ascend910B3:",
-        f"atc --framework=5 --model={names[0]} --output={names[1]} {shape} --soc_version=SOC_VERSION",
-    )
+    return atc_lines(output, 5, (config.batch_size or 1, 3, size, size))

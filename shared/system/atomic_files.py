@@ -62,8 +62,11 @@ def make_folder(path: Union[str, Path]) -> Path:
 
 
 def sync_files(folder: Union[str, Path]) -> None:
-    """Make the files in the folder survive a power cut, before the folder is renamed."""
+    """Make the files in the folder and its folders survive a power cut, before the folder is renamed."""
     for path in Path(folder).iterdir():
+        if path.is_dir():
+            sync_files(path)
+            continue
         with path.open("rb") as file:
             sync(file.fileno())
     sync_folder(folder)

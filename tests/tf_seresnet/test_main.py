@@ -33,6 +33,8 @@ MISTAKES = [
     (["--data_url", "obs://bucket/cifar"], "moxing is not importable"),
     (["nonsense"], "'nonsense' is not a choice"),
     (["evaluate"], "no checkpoint under ./runs"),
+    (["export"], "export needs a file to write; name it with --output FOLDER (savedmodel) or FILE.keras (keras)"),
+    (["export", "--output", "model.keras"], "no checkpoint under ./runs"),
     (["--output-dir", "/dev/null/out"], "/dev/null/out"),
 ]
 

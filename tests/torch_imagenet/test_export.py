@@ -173,7 +173,7 @@ def test_a_signal_leaves_no_file(weights, export, tmp_path, monkeypatch):
         ("--output DIR/folder.pt2", "is a folder; name a file in it with --output"),
         ("--output DIR/model.pth/m.pt2", "choose another place with --output"),
         ("--output DIR/m.pt2 --precision bf16", "export has no form bf16; give --precision O0 (float32) or O2"),
-        ("--output DIR/m.pt2 --precision O7", "unknown precision 'O7'"),
+        ("--output DIR/m.pt2 --precision O7", "export has no form O7; give --precision O0"),
         ("--output DIR/m.pt2 --num-classes 4", "--num-classes 4, but the classifier has 3 classes"),
         ("--output DIR/m.pt2 --checkpoint DIR/nothing.pth", "nothing.pth"),
         ("--output DIR/m.pt2 --checkpoint DIR/head.pth", "has no classifier of these networks"),

@@ -39,18 +39,6 @@ class Format:
     write: Callable[[torch.export.ExportedProgram, Path, Mapping[str, Any]], None]
     load: Callable[[Path], Forward]
 
-    def check_installed(self) -> None:
-        """Raises UsageError where a package is missing or cannot be imported."""
-        missing = []
-        for name in self.packages:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                missing.append(name)
-        if missing:
-            install = f"python -m pip install {' '.join(self.packages)}"
-            raise UsageError(f"{self.title} needs {' and '.join(missing)}, which cannot be imported; {install}")
-
 
 def metadata_of(path: Path) -> Dict[str, Any]:
     """The metadata of a file of `FORMATS`. Raises what its packages do for a file that is none."""
