@@ -69,6 +69,7 @@ class RunConfig(CommonConfig):
     # Predictions.
     images: Optional[Tuple[str, ...]]
     top_k: Optional[int]
+    grad_cam: Optional[str]
     format: Optional[str]
     # Device and speed.
     memory_format: Optional[str]
@@ -108,6 +109,8 @@ class RunConfig(CommonConfig):
         formats = {"predict": FORMATS, "export": EXPORT_FORMATS}.get(options.mode, ())
         if options.format and formats and options.format not in formats:
             raise UsageError(f"{options.mode} has no --format {options.format}; {nearest(options.format, formats)}")
+        if options.grad_cam and options.mode != "predict":
+            raise UsageError(f"{options.mode} draws no --grad-cam {options.grad_cam}; use the mode predict")
         options.argv = tuple(sys.argv[1:] if argv is None else argv)
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
@@ -202,6 +205,8 @@ def _add_predictions(add: Callable[..., Any]) -> None:
     images = "predict: image files, folders, - for a list of them on standard input"
     add("images", nargs="*", default=None, metavar="IMAGE", help=images)
     add("--top-k", type=number(int, 1), metavar="K", help="classes for each image (default: 5)")
+    overlays = "predict: write each image with the regions that speak for its class in colours (Grad-CAM)"
+    add("--grad-cam", type=expanded, metavar="DIR", help=overlays)
     predicted, exported = ", ".join(FORMATS), ", ".join(EXPORT_FORMATS)
     formats = f"predict: {predicted} (default: text); export: {exported} (default: by the file's ending)"
     add("--format", type=one_of(*FORMATS, *EXPORT_FORMATS), help=formats)

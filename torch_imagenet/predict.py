@@ -3,6 +3,7 @@
     from torch_imagenet import classifier
     classify = classifier("runs/NAME")
     classify("cat.jpg")                               # [("tabby", 0.71), ("tiger cat", 0.18), ...]
+    classify.grad_cam("cat.jpg").overlay              # where it sees the tabby, as a PIL.Image
 
 Images are decoded, resized, cropped and normalised as in an evaluation.
 """
@@ -13,7 +14,7 @@ import os
 import sys
 import threading
 from functools import partial
-from typing import Any, Iterator, List, Sequence, Tuple, Union, overload
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union, cast, overload
 
 import numpy as np
 import torch
@@ -25,15 +26,19 @@ from shared.imagenet.decode import BadImage, is_turned, read_rgb, to_rgb
 from shared.imagenet.layout import counted, some
 from shared.prediction.images import ImageList, find_images
 from shared.prediction.output import Prediction, heading, rendered, write
+from shared.prediction.overlays import OverlayFiles, overlay
 from shared.recipes.base import as_typed
 from shared.run.log import RunLog
 from shared.system.paths import on_disk
 from shared.system.signals import Interrupts, stop_at_once
+from shared.text import closest
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device, open_device
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.evaluation import evaluated_setup, load_network
 from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput, eval_transform
+from torch_imagenet.networks.classifier import ImageClassifier
+from torch_imagenet.networks.grad_cam import grad_cam
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.step import not_finite
@@ -45,6 +50,14 @@ TOP_K = 5
 _LOOKED_AT = 1000  # images, for EXIF data, a millisecond each
 Picture = Union[str, "os.PathLike[str]", Image.Image]
 Answer = List[Tuple[str, float]]
+
+
+class ActivationMap(NamedTuple):
+    """Where in an image the network sees a class. The image is as the network gets it, cropped to S x S pixels."""
+
+    name: str  # of the class
+    shares: np.ndarray  # float32 [S, S], 0 to 1: how much a pixel's surroundings speak for the class
+    overlay: Image.Image  # `shares` in colours over the image
 
 
 class Classifier:
@@ -91,14 +104,27 @@ class Classifier:
         """
         several = isinstance(images, (list, tuple))
         asked: Sequence[Any] = images if several else [images]
-        transform, size = eval_transform(self.setup), self.setup.eval_batch_size
+        size = self.setup.eval_batch_size
         answers: List[Answer] = []
         for start in range(0, len(asked), size):
-            part = asked[start : start + size]
-            batch = torch.from_numpy(np.stack([transform(self._rgb(image)) for image in part]))
-            names = [str(image) if isinstance(image, (str, os.PathLike)) else "the image" for image in part]
-            answers += [[(one.name, one.probability) for one in best] for best in self.predict(batch, names)]
+            found = self.predict(*self._batch(asked[start : start + size]))
+            answers += [[(one.name, one.probability) for one in best] for best in found]
         return answers if several else answers[0]
+
+    def grad_cam(self, image: Picture, name: Optional[str] = None) -> ActivationMap:
+        """Where the network sees the class of this name, by default the most probable one, in an image.
+
+        By Grad-CAM, see `torch_imagenet.networks.grad_cam`. Raises UsageError as a call does, and for an unknown name.
+        """
+        names = self._classes.names
+        if name is not None and name not in names:
+            near = closest(name, names)
+            hint = f"did you mean {near!r}?" if near else "give a name as in the answer for an image"
+            raise UsageError(f"the network has no class {name!r}; {hint}")
+        batch, named = self._batch([image])
+        best = self.predict(batch, named)[0][0].output if name is None else names.index(name)
+        shares = self.maps(batch, [best])[0]
+        return ActivationMap(names[best], shares, Image.fromarray(overlay(batch[0].numpy(), shares)))
 
     def predict(self, images: torch.Tensor, names: Sequence[str]) -> List[List[Prediction]]:
         """The `top_k` most probable classes of each of uint8 [B, S, S, 3], equal ones in the network's order.
@@ -128,6 +154,25 @@ class Classifier:
             for row, best in zip(probabilities, order)
         ]
 
+    def maps(self, images: torch.Tensor, outputs: Sequence[int]) -> np.ndarray:
+        """The class activation maps float32 [B, S, S], 0 to 1, of uint8 [B, S, S, 3] for one output each."""
+        setup, chosen = self.setup, torch.tensor(outputs)
+
+        def computed(batch: torch.Tensor) -> torch.Tensor:
+            with setup.device.autocast(setup.precision):
+                normalised = self._normalise(batch)
+                network = cast(ImageClassifier, self.network)
+                return grad_cam(network, normalised, chosen[: len(batch)].to(normalised.device)).cpu()
+
+        maps: np.ndarray = out_of_memory.limited(computed, images, setup.device).numpy()
+        return maps
+
+    def _batch(self, images: Sequence[Any]) -> Tuple[torch.Tensor, List[str]]:
+        """The images as uint8 [B, S, S, 3], and what to call them."""
+        transform = eval_transform(self.setup)
+        names = [str(image) if isinstance(image, (str, os.PathLike)) else "the image" for image in images]
+        return torch.from_numpy(np.stack([transform(self._rgb(image)) for image in images])), names
+
     def _rgb(self, image: Any) -> Any:
         try:
             with self._reading:
@@ -155,12 +200,16 @@ def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
     skip, form = config.on_bad_image == "skip", config.format or "text"
     with interrupts.forwarded(stop_at_once):  # a list on standard input may never end
         paths, notes = find_images(config.images, sys.stdin.buffer, skip)
+    overlays = OverlayFiles(config.grad_cam, paths) if config.grad_cam else None
     with RunLog(None, console=sys.stderr) as log:
         log.lines([*config.command_notes, *(f"note: {note}" for note in notes)])
         classifier, bad = Classifier(config, device), BadImages(log)
         log.lines(classifier.lines)
-        write(sys.stdout, heading(form))
+        if overlays:
+            overlays.make_folder()
+        write(sys.stdout, heading(form, overlays is not None))
         done: List[str] = []
+        flat: List[str] = []  # images whose maps are the same everywhere
         with EvaluationInput.from_setup(classifier.setup, ImageList.of(paths)) as images:
             for batch in images:
                 interrupts.raise_if_requested()
@@ -168,16 +217,24 @@ def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
                 if len(batch.images):
                     names = [paths[index] for index in batch.indices]
                     answers = classifier.predict(batch.images, names)
-                    write(sys.stdout, "".join(rendered(form, *each) for each in zip(names, answers)))
+                    files: List[Optional[str]] = [None] * len(names)
+                    if overlays:
+                        maps = classifier.maps(batch.images, [best[0].output for best in answers])
+                        files = list(map(overlays.write, batch.indices, batch.images.numpy(), maps))
+                        flat += [name for name, one in zip(names, maps) if np.ptp(one) < 1e-6]
+                    write(sys.stdout, "".join(rendered(form, *each) for each in zip(names, answers, files)))
                     done += names
-        log.lines(_remarks(paths, done))
+        log.lines(_remarks(paths, done, flat))
         if not done:
             raise DataError(f"none of the images can be read ({min(bad.known)}); look at the lines above")
 
 
-def _remarks(paths: Sequence[str], done: Sequence[str]) -> Iterator[str]:
+def _remarks(paths: Sequence[str], done: Sequence[str], flat: Sequence[str]) -> Iterator[str]:
     if len(done) < len(paths):
         yield f"bad images left out: {len(paths) - len(done):,} of {len(paths):,}"
+    if flat:
+        why = "no part of them speaks more for its class than others, or they are too small for more than one part"
+        yield f"note: the overlays of {counted(len(flat), 'image')} show nothing ({some(flat)}): {why}"
     looked = done[:_LOOKED_AT]
     turned = [path for path in looked if is_turned(path)]
     if turned:

@@ -183,6 +183,7 @@ ELSEWHERE = {
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
     "--top-k": "test_predict.py",
+    "--grad-cam": "test_predict.py",
     "--port": "test_port_command.py",
     "--local-rank": "distributed/test_environment.py",
     "--save-trace": "test_check_port.py",
