@@ -7,23 +7,19 @@ The file gets its name only after it has been loaded in its own runtime and has 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import nn
 
-from shared import class_names
 from shared.errors import UsageError
 from shared.run.log import RunLog
-from shared.system.atomic_files import sync_files, sync_folder
+from shared.system.atomic_files import complete
 from shared.system.paths import writing
 from shared.system.signals import Interrupts, stop_at_once
 from torch_imagenet.devices.device import open_device
@@ -35,6 +31,7 @@ from torch_imagenet.options import RunConfig
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights.exported import FORMATS, INPUT, Format, Forward
+from torch_imagenet.weights.readable_names import labelled
 from torch_imagenet.weights.source import FoundWeights, found_weights
 
 # By precision, the largest difference of a logit from the network's in float32, relative to the largest logit.
@@ -74,14 +71,19 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         given = config.device != "auto"
         lines = ["note: export computes on the CPU, whatever --device says"] if given else []
         lines += [*config.command_notes, *weights.notes, f"weights: {weights.path}", *weights.load(network)]
-        classes, notes = _classes(weights, spec.num_classes)
-        for line in [*lines, *notes, f"network: {spec.text()}, {size} x {size} pixels, {level.name}"]:
+        assert weights.classes is not None  # or `_origin` raises
+        classes, notes = labelled(weights.classes)
+        for line in [
+            *lines,
+            *(f"note: {note}" for note in notes),
+            f"network: {spec.text()}, {size} x {size} pixels, {level.name}",
+        ]:
             log.line(line)
         mean, std = mean_and_std(spec.name, normalisation)
         cpu = open_device("cpu").torch_device
-        metadata = _metadata(config, spec, size, level, classes)
+        metadata = _metadata(config, spec, size, level, classes.stored())
         metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
-        with _complete(output) as file:
+        with writing(output, "choose another place with --output"), complete(output) as file:
             check = _Check(network.eval(), config, size, Normalisation(mean, std, cpu, torch.float32, False))
             network.to(level.weights)
             inside = Normalisation(mean, std, cpu, level.weights, False) if config.with_preprocessing else None
@@ -93,20 +95,6 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         log.line(f"exported: {output} ({output.stat().st_size / 1e6:.1f} MB, {form.title}, {batch})")
         for line in _atc(config, output, form, size):
             log.line(line)
-
-
-@contextlib.contextmanager
-def _complete(output: Path) -> Iterator[Path]:
-    """A file to write, in a folder of its own, which gets the name `output` where the block ends without an error."""
-    with writing(output.parent, "choose another place with --output"):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=str(output.parent))
-    with scratch as folder:
-        yield Path(folder) / output.name
-        sync_files(folder)
-        with writing(output, "choose another name with --output"):
-            os.replace(str(Path(folder) / output.name), str(output))
-    sync_folder(output.parent)
 
 
 def _output(config: RunConfig) -> Tuple[Path, Format]:
@@ -143,17 +131,6 @@ def _origin(config: RunConfig, weights: FoundWeights) -> Tuple[RunConfig, Networ
     if spec.options.get("auxiliary_head"):
         spec = replace(spec, options={**spec.options, "auxiliary_head": False})
     return config, replace(spec, drop_path=0.0), recipe.image_size, recipe.normalisation
-
-
-def _classes(weights: FoundWeights, outputs: int) -> Tuple[Optional[List[str]], List[str]]:
-    """The names of the outputs, None where they are unknown, and notes. 1,000 without names are ImageNet's."""
-    assert weights.classes is not None
-    if weights.classes.named:
-        return list(weights.classes.names), []
-    if outputs == len(class_names.imagenet()):
-        what = "their 1,000 outputs are taken for ImageNet's classes in its order"
-        return list(class_names.imagenet()), [f"note: the weights have no class names; {what}"]
-    return None, ["note: the weights have no class names, so the file has none"]
 
 
 def _metadata(

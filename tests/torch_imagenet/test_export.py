@@ -127,7 +127,7 @@ def test_a_thousand_outputs_without_names_are_imagenets(export, tmp_path, capsys
     torch.save(create_small("se_resnet50", 1000, 0.0, 0.0).state_dict(), tmp_path / "bare.pth")
     assert export(tmp_path / "bare.pth", "--output", str(tmp_path / "m.pt2")) == 0
     assert metadata_of(tmp_path / "m.pt2")["classes"] == list(class_names.imagenet())
-    assert "1,000 outputs are taken for ImageNet's classes" in capsys.readouterr().out
+    assert "note: the weights have no class names; their outputs are taken for ImageNet's" in capsys.readouterr().out
 
 
 def test_a_file_that_computes_something_else_is_not_kept(weights, export, tmp_path, monkeypatch, capsys):
