@@ -97,7 +97,7 @@ class RunConfig(CommonConfig):
     msprobe: Optional[str]
     # The mode export.
     output: Optional[str]
-    with_preprocessing: bool
+    with_preprocessing: Optional[str]
 
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
@@ -150,7 +150,10 @@ def parser() -> Parser:
     )
     add = result.add_argument_group("export: weights as a file for another runtime").add_argument
     add("--output", type=expanded, metavar="FILE", help="to write: FILE.onnx or FILE.pt2 (torch.export)")
-    add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, H, W, 3]")
+    whole = "resize, crop and normalise inside: the file takes uint8 [B, H, W, 3] of any height and width"
+    add("--with-preprocessing", action="store_const", const="all", help=whole)
+    part = "normalise inside: the file takes uint8 [B, S, S, 3] that is resized and cropped"
+    add("--with-normalisation", dest="with_preprocessing", action="store_const", const="normalisation", help=part)
     return result
 
 

@@ -192,6 +192,7 @@ ELSEWHERE = {
     "--format": "test_export.py",
     "--output": "test_export.py",
     "--with-preprocessing": "test_export.py",
+    "--with-normalisation": "test_export.py",
 }
 
 

@@ -267,20 +267,27 @@ def test_a_classifier_leaves_the_random_numbers_of_its_program(trained):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_threads_share_a_classifier(trained, tiny):
-    paths = sorted((tiny.folder / "val").rglob("*.png"))
-    classify = classifier(trained.folder, device="cpu", top_k=1)
-    wanted, found = [classify(path) for path in paths], {}
+@pytest.mark.parametrize("shared", [True, False])
+def test_threads_answer_as_one_after_the_other(shared, trained, tiny):
+    """Of one classifier, and of one for each, which are made at once too."""
+
+    def made():
+        return classifier(trained.folder, device="cpu", top_k=1)
+
+    paths, one, found = sorted((tiny.folder / "val").rglob("*.png")), made(), {}
+
+    def answered(classify):
+        return [(classify(path), classify.grad_cam(path).shares.tobytes()) for path in paths]
 
     def work(number):
-        found[number] = [classify(path) for path in paths]
+        found[number] = answered(one if shared else made())
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == dict.fromkeys(range(4), wanted)
+    assert found == dict.fromkeys(range(4), answered(one))
 
 
 @pytest.mark.parametrize(

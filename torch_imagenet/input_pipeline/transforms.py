@@ -70,9 +70,14 @@ class EvalTransform:
     crop_fraction: float = 0.875
     keep_aspect: bool = True  # False: the image is squeezed to a square instead
 
+    @property
+    def shorter_side(self) -> int:
+        """Of the image after it is resized, in pixels."""
+        return int(self.image_size / self.crop_fraction)
+
     def __call__(self, image: Image.Image, *unused: Any) -> np.ndarray:
         """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments."""
-        size, side = self.image_size, int(self.image_size / self.crop_fraction)
+        size, side = self.image_size, self.shorter_side
         width, height = side, side
         if self.keep_aspect:
             short, long = sorted(image.size)
