@@ -40,7 +40,7 @@ from torch_imagenet.networks.spec import NetworkSpec  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
 from torch_imagenet.port_check.record_step import record_step  # noqa: E402
 from torch_imagenet.port_check.reference import compare_trace  # noqa: E402
-from torch_imagenet.run_setup import RunSetup  # noqa: E402
+from torch_imagenet.run.setup import RunSetup  # noqa: E402
 from torch_imagenet.step.loss_scale import LossScale  # noqa: E402
 from torch_imagenet.step.training_step import TrainingStep  # noqa: E402
 

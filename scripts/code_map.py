@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List, NamedTuple, Set, Tuple
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("shared", "tf_seresnet", "torch_imagenet")
 HALVES = PACKAGES[1:]
-FIRST_GRADIENT = ("{half}/training.py", "{half}/step/training_step.py", "{half}/run_setup.py", "shared/run/loop.py")
+FIRST_GRADIENT = ("{half}/training.py", "{half}/step/training_step.py", "{half}/run/setup.py", "shared/run/loop.py")
 MODES = ("main", "training", "evaluation", "predict", "benchmark", "profiling", "summary", "check_data", "export")
 START_FILES = ("run_npu", "run_gpu", "eval", "modelart_senet", "imagenet_fast")  # the old ports' names for main.py
 PURE = ("metrics", "schedules", "rng", "roofline")  # the modules of shared that compute and do nothing else

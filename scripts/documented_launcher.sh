@@ -28,7 +28,7 @@ done
 if [ -z "${PYTHON+named}" ] && [ "$module" = torch ]; then
     PYTHON=$KIT_ROOT/.venv-torch/bin/python
     [ -x "$PYTHON" ] || fail "no python3 or python on the PATH has torch; install it with python3 -m pip install" \
-        "-r requirements/torch.txt, or name a Python that has it with PYTHON=..."
+        "-r requirements/torch.txt (torch-cpu.txt without an NVIDIA GPU), or name a Python that has it with PYTHON=..."
 fi
 choose_python
 exec "$python" "$KIT_ROOT/scripts/documented_launcher.py" "$half" "${launcher%.sh}" ${network[@]+"${network[@]}"} "$@"

@@ -4,7 +4,7 @@
     python scripts/pin_hashes.py [FILE ...]
 
 With hashes pip installs exactly those files, wherever it gets them. Pins, markers and comments are kept; to update a
-pin, change its version and run this again. The index is uv's default: wheels from other indexes have no hash.
+pin, change its version and run this again. The indexes are uv's default and the file's own `--extra-index-url`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Dict, List, Set, Tuple
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 OLDEST_PYTHON = "3.10"  # of the files with hashes
-PINNED = ("cpu", "gpu", "beside-torch", "torch", "audit")
+PINNED = ("cpu", "gpu", "beside-torch", "torch", "torch-cpu", "audit")
+INDEX = "--extra-index-url "  # how a file names one beside the default
 
 Pin = Tuple[str, str]  # name, version
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
@@ -57,10 +58,12 @@ def with_hashes(text: str, hashes: Dict[Pin, List[str]]) -> str:
 
 def look_up(text: str) -> Dict[Pin, List[str]]:
     """The hashes in the package index. Raises CalledProcessError, after uv's message, if uv fails."""
-    pins = "".join(line + "\n" for line in without_hashes(text).splitlines() if _PIN.match(line))
+    lines = without_hashes(text).splitlines()
+    pins = "".join(line + "\n" for line in lines if _PIN.match(line) or line.startswith(INDEX))
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
     options = "--no-config --universal --no-deps --generate-hashes --no-header --no-annotate --quiet".split()
-    command = [uv, "pip", "compile", *options, "--python-version", OLDEST_PYTHON, "-"]
+    options += ["--index-strategy", "unsafe-best-match", "--python-version", OLDEST_PYTHON]
+    command = [uv, "pip", "compile", *options, "-"]
     done = subprocess.run(command, input=pins, stdout=subprocess.PIPE, check=True, universal_newlines=True)
     return hashes_in(done.stdout)
 

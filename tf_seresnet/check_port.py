@@ -31,7 +31,7 @@ from tf_seresnet.port_check import checks
 from tf_seresnet.port_check.recorder import Batch, batch_tensors, describe, record_step
 from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory
 from tf_seresnet.run import checkpoints, description
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import Normalisation

@@ -21,7 +21,7 @@ from shared.system.signals import Interrupts
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference
 

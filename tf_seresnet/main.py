@@ -43,9 +43,17 @@ def _function(mode: str) -> Mode:
     return training.train if mode == "train" else evaluation.evaluate
 
 
+def _predict(config: RunConfig, interrupts: Interrupts) -> None:
+    devices.load_tensorflow(config.device, config.xla)
+    from tf_seresnet.predict import predict
+
+    predict(config, interrupts)
+
+
 MODES: Dict[str, Mode] = {
     "train": _on_devices,
     "evaluate": _on_devices,
+    "predict": _predict,
     "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
     "check-port": _on_devices,
     "summary": lambda config, interrupts: summary(config),

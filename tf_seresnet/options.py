@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 from shared.cli import old_command
 from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
+from shared.errors import UsageError
+from shared.prediction import options as prediction
+from shared.recipes.base import as_typed
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
 from tf_seresnet.devices import documented_recipe
@@ -20,7 +23,7 @@ RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
     "weight_decay precision loss_scale seed steps_per_epoch"
 ).split()
-MODES = ("train", "evaluate", "check-data", "check-port", "summary")
+MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
 
@@ -35,6 +38,11 @@ class RunConfig(DeviceConfig):
     # -- Evaluation --------------------------------------------------------------------------------------------
     eval_batch_size: Optional[int]  # images per device
     test_iteration: Optional[int]  # batches per evaluation
+    # -- Predictions -------------------------------------------------------------------------------------------
+    images: Optional[Tuple[str, ...]]
+    top_k: Optional[int]
+    format: Optional[str]
+    on_bad_image: Optional[str]
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
     train_url: Optional[str]
@@ -50,6 +58,10 @@ class RunConfig(DeviceConfig):
         """Parse a command line, by default this process's. Raises UsageError."""
         command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "tf_seresnet", MODES)
         values = {**vars(parser().parse_args(command.argv)), "command_notes": command.notes}
+        if values["mode"] != "predict":
+            for name in ("top_k", "format", "on_bad_image"):
+                if values[name] is not None:
+                    raise UsageError(f"{as_typed(name, values[name])} is for predict alone; leave it out")
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**dict(values, **lists))
 
@@ -69,6 +81,9 @@ def parser() -> Parser:
     add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
     add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
     add_options(result.add_argument_group("device"))
+    add = result.add_argument_group("predict").add_argument
+    prediction.add_options(add)
+    add("--on-bad-image", type=one_of("fatal", "skip"), help="fatal (default), or skip and name it")
     # The documented flags of the original's modelart_senet.py.
     add = functools.partial(result.add_argument_group("ModelArts").add_argument, type=expanded)
     add("--data_url", metavar="URL", help="data set in object storage, or a folder")

@@ -22,7 +22,7 @@ from tf_seresnet import evaluation
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description, log_lines, old_run
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference
 from tf_seresnet.step.input_pipeline import TrainingInput

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,3 +19,18 @@ def classifier(checkpoint: str, **options: Any) -> Classifier:
     from torch_imagenet.predict import Classifier
 
     return Classifier.from_options(checkpoint, **options)
+
+
+def _check_shared() -> None:
+    """Raise ImportError where Python finds another package of that name before the checkout's."""
+    spec, own = importlib.util.find_spec("shared"), Path(__file__).resolve().parents[1] / "shared"
+    found = (spec.origin or str(list(spec.submodule_search_locations or ()))) if spec else "nothing"
+    if spec is None or Path(found).resolve().parent != own:
+        raise ImportError(
+            f"torch_imagenet needs its own package shared, {own}, and Python finds {found}; put {own.parent} first"
+            " on the path, or install the wheel, se_pnas_kit, whose names do not collide (docs/package.md)"
+        )
+
+
+if "." not in __name__:  # in the wheel shared is below se_pnas_kit
+    _check_shared()

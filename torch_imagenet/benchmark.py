@@ -24,7 +24,7 @@ from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.run.recipe import choose_recipe
-from torch_imagenet.run_setup import RunSetup, least_batch
+from torch_imagenet.run.setup import RunSetup, least_batch
 from torch_imagenet.step.training_step import TrainingStep
 
 STEPS = 20  # timed ones, unless --max-steps says otherwise

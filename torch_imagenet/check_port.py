@@ -25,7 +25,7 @@ from torch_imagenet.port_check.record_step import record_step
 from torch_imagenet.port_check.reference import compare_trace
 from torch_imagenet.port_check.setup import first_batch, origin, recorded_setup, text
 from torch_imagenet.run import description
-from torch_imagenet.run_setup import TrainingSetup
+from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.weights import source
 
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise

@@ -34,7 +34,7 @@ from torch_imagenet.options import RunConfig
 from torch_imagenet.run import description
 from torch_imagenet.run.log_lines import log_lines
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step import not_finite
 from torch_imagenet.step.compiled import compiled
 from torch_imagenet.weights.source import FoundWeights, found_weights
@@ -113,12 +113,12 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
     logits: Forward = compiled(network) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
-    lines = [data.remark, *data.content.remarks, *weights.notes, f"weights: {weights.path}", *matched]
+    lines = [data.remark, *data.content.remarks, *weights.notes, weights.line, *matched]
     lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]
     lines.append(description.network_line(setup, network))
 
     # -- Count -------------------------------------------------------------------------------------------------
-    with description.open_run(setup, lines) as (folder, log):
+    with description.open_run(setup, lines, weights=weights) as (folder, log):
         with EvaluationInput.from_setup(setup, labelled) as images:
             evaluator = Evaluator(setup, images, interrupts, log)
             metrics = evaluator.count(lambda batch: logits(batch)[:, columns], network)
@@ -131,7 +131,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         log.evaluation(weights.step, metrics)
 
         # -- Record --------------------------------------------------------------------------------------------
-        counted = records.evaluation_part(metrics, str(weights.path), len(evaluator.bad.known))
+        counted = records.evaluation_part(metrics, weights.name, len(evaluator.bad.known), weights.sha256)
         evaluation = {**counted, **records.evaluated_classes(classes, data.content.classes)}
         record = description.build_record(
             setup, network, begin, batch_size=setup.eval_batch_size, evaluation=evaluation

@@ -97,7 +97,7 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         network = set_form(spec.make(), config.grouped_conv)
         given = config.device != "auto"
         lines = ["note: export computes on the CPU, whatever --device says"] if given else []
-        lines += [*config.command_notes, *weights.notes, f"weights: {weights.path}", *weights.load(network)]
+        lines += [*config.command_notes, *weights.notes, weights.line, *weights.load(network)]
         assert weights.classes is not None  # or `_origin` raises
         classes, notes = labelled(weights.classes)
         lines += [f"note: {note}" for note in notes]

@@ -22,12 +22,13 @@ from torch_imagenet.options import RunConfig
 
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     _load_torch(config)
-    from torch_imagenet import benchmark, evaluation, predict, profiling, run_setup, training
+    from torch_imagenet import benchmark, evaluation, predict, profiling, training
     from torch_imagenet.distributed.run_on_devices import run_on_devices
+    from torch_imagenet.run import setup
 
     modes: Dict[str, Any] = {
-        "train": (training.train, run_setup.check),
-        "finetune": (training.train, run_setup.check),
+        "train": (training.train, setup.check),
+        "finetune": (training.train, setup.check),
         "evaluate": (evaluation.evaluate, evaluation.prepare),
         "predict": (predict.predict, None),
         "benchmark": (benchmark.benchmark, benchmark.prepare),
@@ -82,6 +83,7 @@ def _load_torch(config: RunConfig) -> None:
     except ImportError as error:
         raise UsageError(
             f"{sys.executable} has no {error.name} ({error}); python -m pip install -r requirements/torch.txt"
+            " (on Linux without an NVIDIA GPU: -r requirements/torch-cpu.txt, a fifth of the size)"
         ) from error
     release = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if release < (2, 6):

@@ -12,9 +12,10 @@ from shared.cli import old_command
 from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
 from shared.errors import UsageError
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
+from shared.prediction.options import add_options
 from shared.prediction.output import FORMATS
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
-from shared.system.paths import expanded
+from shared.system.paths import anywhere, expanded
 from shared.text import nearest
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
@@ -110,7 +111,7 @@ class RunConfig(CommonConfig):
         if options.format and formats and options.format not in formats:
             raise UsageError(f"{options.mode} has no --format {options.format}; {nearest(options.format, formats)}")
         if options.grad_cam and options.mode != "predict":
-            raise UsageError(f"{options.mode} draws no --grad-cam {options.grad_cam}; use the mode predict")
+            raise UsageError(f"--grad-cam {options.grad_cam} is for predict alone; leave it out")
         options.argv = tuple(sys.argv[1:] if argv is None else argv)
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
@@ -128,10 +129,14 @@ def parser() -> Parser:
     """All options; those that the recipe has a field for are None unless given."""
     description = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
     names = recipes.names("torch_imagenet")
-    result = common_parser("torch_imagenet/main.py", description, MODES, tuple(NETWORKS), names, ("torch",), 10)
+    networks = tuple(NETWORKS)
+    result = common_parser("torch_imagenet/main.py", description, MODES, networks, names, ("torch",), 10, anywhere)
     _add_recipe(result)
     _add_images(result.add_argument_group("images").add_argument)
-    _add_predictions(result.add_argument_group("predict").add_argument)
+    add = result.add_argument_group("predict").add_argument
+    add_options(add, EXPORT_FORMATS)
+    overlays = "predict: write each image with the regions that speak for its class in colours (Grad-CAM)"
+    add("--grad-cam", type=expanded, metavar="DIR", help=overlays)
     _add_machines(result)
     old_command.add_option(result, "torch_imagenet")
     npu_options.add_options(result.add_argument_group("Ascend NPU"))
@@ -202,17 +207,6 @@ def _add_images(add: Callable[..., Any]) -> None:
     add("--shard-cache", type=expanded, metavar="DIR", help="for shards of a URL (default: in the user's cache)")
     size = f"how much is kept there (default: {DEFAULT_GIB:g})"
     add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB", help=size)
-
-
-def _add_predictions(add: Callable[..., Any]) -> None:
-    images = "predict: image files, folders, - for a list of them on standard input"
-    add("images", nargs="*", default=None, metavar="IMAGE", help=images)
-    add("--top-k", type=number(int, 1), metavar="K", help="classes for each image (default: 5)")
-    overlays = "predict: write each image with the regions that speak for its class in colours (Grad-CAM)"
-    add("--grad-cam", type=expanded, metavar="DIR", help=overlays)
-    predicted, exported = ", ".join(FORMATS), ", ".join(EXPORT_FORMATS)
-    formats = f"predict: {predicted} (default: text); export: {exported} (default: by the file's ending)"
-    add("--format", type=one_of(*FORMATS, *EXPORT_FORMATS), help=formats)
 
 
 def _add_machines(result: Parser) -> None:

@@ -23,7 +23,7 @@ from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInp
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import checkpoints, description
 from torch_imagenet.run.log_lines import LogLines, log_lines
-from torch_imagenet.run_setup import TrainingSetup
+from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
 from torch_imagenet.weights.form import Form
@@ -45,7 +45,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
     # -- Where it is written; from here on something is left behind --------------------------------------------
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
-    with description.open_run(setup, lines, name, found.folder if found else None) as (folder, log):
+    with description.open_run(setup, lines, name, found.folder if found else None, weights) as (folder, log):
         description.log_setup(log, setup, step)
         form = log_lines(setup)
         log.line(f"output: {folder}")

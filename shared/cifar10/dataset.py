@@ -18,7 +18,7 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -271,14 +271,7 @@ def _decoded(value: object) -> str:
 def read_batch(path: Path, meta: Meta) -> Tuple[bytes, np.ndarray, np.ndarray]:
     """The bytes of a file, its pixels uint8 [cases, 3072] as stored, its labels int32 [cases]. Raises DataError."""
     content, values = _read(path)
-    pixels, labels = values.get("data"), values.get("labels")
-    if not isinstance(pixels, np.ndarray):
-        raise _fault(path, "has no data")
-    if pixels.dtype != np.uint8:
-        raise _fault(path, f"has data of {pixels.dtype}, not of uint8, 0 to 255")
-    if pixels.shape != (meta.cases, _PIXELS):
-        expected = f"{(meta.cases, _PIXELS)} as {META_FILE} says"
-        raise _fault(path, f"has data of shape {pixels.shape}, not {expected}")
+    pixels, labels = _pixels(path, values, meta.cases), values.get("labels")
     if type(labels) is not list or len(labels) != meta.cases or set(map(type, labels)) != {int}:
         raise _fault(path, f"has no list of {meta.cases} labels")
     last = len(meta.label_names) - 1
@@ -286,3 +279,22 @@ def read_batch(path: Path, meta: Meta) -> Tuple[bytes, np.ndarray, np.ndarray]:
         if not 0 <= label <= last:
             raise _fault(path, f"gives image {case} the label {label}, not 0 to {last}")
     return content, pixels, np.array(labels, np.int32)
+
+
+def read_images(path: Path) -> np.ndarray:
+    """The images of one batch file, uint8 [N, 32, 32, 3]; labels and batches.meta are not needed. Raises DataError."""
+    pixels = _pixels(path, _read(path)[1])
+    return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _pixels(path: Path, values: Dict[str, Any], cases: Optional[int] = None) -> np.ndarray:
+    """The pixels in the content of a file, uint8 [cases, 3072]. Raises DataError."""
+    pixels = values.get("data")
+    if not isinstance(pixels, np.ndarray):
+        raise _fault(path, "has no data")
+    if pixels.dtype != np.uint8:
+        raise _fault(path, f"has data of {pixels.dtype}, not of uint8, 0 to 255")
+    if pixels.shape[1:] != (_PIXELS,) or not len(pixels) or len(pixels) != (cases or len(pixels)):
+        expected = f"{(cases, _PIXELS)} as {META_FILE} says" if cases else f"(images, {_PIXELS})"
+        raise _fault(path, f"has data of shape {pixels.shape}, not {expected}")
+    return pixels

@@ -219,15 +219,16 @@ def common_parser(
     recipes: Sequence[str],
     frameworks: Sequence[str] = (),
     print_freq: int = 50,
+    checkpoint: Callable[[str], str] = on_disk,
 ) -> Parser:
-    """The parser with all shared options, to which a half adds its own."""
+    """The parser with all shared options, to which a half adds its own; `checkpoint` is the type of that option."""
     parser = Parser(frameworks, prog=prog, usage="%(prog)s [MODE] [options]", description=description)
     named = f"{', '.join(modes)} (default: train)"
     parser.set_defaults(command_notes=())
     parser.add_argument("mode", nargs="?", default="train", type=one_of(*modes), metavar="MODE", help=named)
     _add_run(parser.add_argument_group("what to run"), networks, recipes)
     _add_training(parser.add_argument_group("training: each overrides a field of the recipe"))
-    _add_files(parser.add_argument_group("files and reports"), print_freq)
+    _add_files(parser.add_argument_group("files and reports"), print_freq, checkpoint)
     add = parser.add_argument_group("peak performance of the device, for the roofline of a step").add_argument
     add("--peak-flops", type=number(float, 1), metavar="FLOP/S", help="peak arithmetic per second, as in 790e12")
     add("--memory-bandwidth", type=number(float, 1), metavar="B/S", help="peak memory traffic per second, as in 4.3e12")
@@ -271,13 +272,14 @@ def _add_training(group: Any) -> None:
     add("--seed", "--manualSeed", type=number(int, 0, 2**32), metavar="N", help=seed)
 
 
-def _add_files(group: Any, print_freq: int) -> None:
+def _add_files(group: Any, print_freq: int, checkpoint: Callable[[str], str]) -> None:
     add = group.add_argument
     add("--output-dir", "--output_dir", type=expanded, metavar="DIR", help="default: a new folder under runs/")
     resumed = "continue a run exactly, from its folder or a checkpoint, or an old port's from its checkpoint"
     add("--resume", type=on_disk, metavar="PATH", help=resumed)
-    weights = "weights: a checkpoint or the folder of a run"
-    add("--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help=weights)
+    names = ", hf-hub:OWNER/NAME or a URL" if checkpoint is not on_disk else ""
+    weights = f"weights: a checkpoint or the folder of a run{names}"
+    add("--checkpoint", "--ckpt_path", type=checkpoint, metavar="PATH", help=weights)
     add("--save-steps", "--save_steps", type=number(int, 1), metavar="N", help="also save every N steps")
     add("--keep", type=number(int, 1), default=3, metavar="N", help="numbered checkpoints to keep (default: 3)")
     spellings, steps = ("--print-freq", "--print_freq", "-p"), "steps per log line"

@@ -15,7 +15,7 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Seq
 import numpy as np
 
 from shared.errors import DataError, UsageError, one_line
-from shared.imagenet.decode import Finding, inspect
+from shared.imagenet.decode import Finding, check_pillow, inspect
 from shared.imagenet.download_cache import Remote, ShardCache, digest, fetch, shown
 from shared.imagenet.extent_reader import Extent, ExtentReader
 from shared.imagenet.layout import OFFICIAL_NAME, counted, faults, find, is_official, name_of, present, remarks
@@ -48,10 +48,7 @@ def check(
     `name` replaces the name of the set. `pause` is called every few images and may raise to stop the check. Remote
     shards are fetched again, into `shard_cache`.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise UsageError("reading images needs Pillow; pip install Pillow") from error
+    check_pillow()
     report = _Report(say)
     with ProcessPool(workers) as pool:
         parts: List[Split]

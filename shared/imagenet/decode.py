@@ -1,4 +1,4 @@
-"""Decode an image as RGB, and inspect it for faults. Training, evaluation and check-data decode alike.
+"""Decode an image as RGB, crop it, and inspect it for faults. Training, evaluation and check-data decode alike.
 
 EXIF orientation is not applied and colour profiles are not converted, as in torchvision and timm, with which the
 published accuracies on ImageNet were measured.
@@ -13,6 +13,8 @@ import warnings
 from typing import Any, BinaryIO, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
+
+from shared.errors import UsageError
 
 _EXTENSIONS = {"JPEG": "jpg jpeg", "PNG": "png", "PPM": "ppm pgm", "BMP": "bmp", "TIFF": "tif tiff", "WEBP": "webp"}
 FORMATS = {f".{one}": kind for kind, extensions in _EXTENSIONS.items() for one in extensions.split()}  # by extension
@@ -29,6 +31,17 @@ class WhiteUnknown(ValueError):
 
 class BadImage(Exception):
     """The file cannot be read as an image; the message is the reason."""
+
+
+def check_pillow() -> None:
+    """Raise UsageError where Pillow is missing or older than 9.1, the first with all names that are used here."""
+    try:
+        import PIL
+        from PIL import Image
+    except ImportError as error:
+        raise UsageError("reading images needs Pillow; pip install Pillow") from error
+    if not hasattr(Image, "Resampling"):
+        raise UsageError(f"reading images needs Pillow 9.1 or newer, not {PIL.__version__}; pip install -U Pillow")
 
 
 def read_rgb(file: Union[str, BinaryIO]) -> Any:
@@ -82,11 +95,35 @@ def to_rgb(image: Any) -> Any:
     return image.convert("RGB")
 
 
-def is_turned(path: str) -> bool:
-    """Whether the EXIF data of this file turn or mirror its image, which `read_rgb` does not. Raises nothing."""
+def centre_crop(image: Any, size: int, side: int, keep_aspect: bool = True) -> np.ndarray:
+    """A PIL.Image resized to a shorter side of `side`, and from its centre uint8 [size, size, 3].
+
+    torchvision's Resize (bilinear, antialiased) and CenterCrop, bit for bit. Without `keep_aspect` the image is
+    squeezed to a square of `side` instead.
+    """
     from PIL import Image
 
-    with contextlib.suppress(Exception), warnings.catch_warnings():  # damaged data
+    width, height = side, side
+    if keep_aspect:
+        short, long = sorted(image.size)
+        longer = int(side * long / short)
+        width, height = (side, longer) if image.width <= image.height else (longer, side)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = _crop_start(width, size), _crop_start(height, size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros outside the image
+
+
+def _crop_start(length: int, size: int) -> int:
+    """The start of a centre crop. torchvision rounds differently where the image is smaller than the crop."""
+    return round((length - size) / 2) if length >= size else -((size - length) // 2)
+
+
+def is_turned(path: str) -> bool:
+    """Whether the EXIF data of this file turn or mirror its image, which `read_rgb` does not. Raises nothing."""
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # damaged data, or no Pillow
+        from PIL import Image
+
         warnings.simplefilter("ignore")
         with Image.open(path, formats=_OPENED) as image:
             return bool(image.getexif().get(_ORIENTATION, 1) != 1)

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from shared.errors import DataError, UsageError, one_line
 from shared.system import cache_dir
@@ -24,9 +24,12 @@ from shared.system.signals import Stopped
 DEFAULT_GIB = 32.0  # the default of --shard-cache-size
 
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third attempt
+_TRANSIENT = (408, 425, 429)  # of the answers of HTTP that say the client is at fault
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _KEPT = re.compile(r"[0-9a-f]{64}(?:\.(\d+)\.part)?\Z")  # the name of a file, and of one that is being fetched
 _BLOCK = 2**20
+
+T = TypeVar("T")
 
 
 class ShardCache(NamedTuple):
@@ -56,8 +59,13 @@ def is_url(path: Union[str, Path]) -> bool:
 
 
 def shown(url: str) -> str:
-    """The URL without user name and password, fit for a log."""
-    return re.sub(r"//[^/@]*@", "//", one_line(url))
+    """The URL without user name, password and query, which may hold another, fit for a log. A path stays."""
+    return _without_query(one_line(url)) if is_url(url) else one_line(url)
+
+
+def _without_query(text: str) -> str:
+    """The text without the user names, passwords and queries of URLs in it."""
+    return re.sub(r"\?[^\s'\")]*", "?...", re.sub(r"//[^/@\s]*@", "//", text))
 
 
 def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> ShardCache:
@@ -71,7 +79,7 @@ def make_cache(folder: Optional[str] = None, gib: Optional[float] = None) -> Sha
     for place in places:
         try:
             place.mkdir(parents=True, exist_ok=True)
-            with _locked(str(place / "room.lock")):
+            with locked(str(place / "room.lock")):
                 return ShardCache(str(place), int((DEFAULT_GIB if gib is None else gib) * 2**30))
         except OSError as error:
             failures.append(f"{place} ({error.strerror or error})")
@@ -101,11 +109,11 @@ def fetch(remote: Remote, notes: List[str], wait: bool = True, anew: bool = Fals
         return True
     part = f"{remote.path}.{remote.size}.part"
     try:
-        with _locked(remote.path + ".lock", wait) as held:
+        with locked(remote.path + ".lock", wait) as held:
             if held and (anew or not os.path.exists(remote.path)):
                 try:
                     _make_room(remote.cache, remote.size, part)
-                    _retried(remote.url, lambda: _download(remote, part), notes)
+                    retried(remote.url, lambda: _download(remote, part), notes)
                     os.replace(part, remote.path)
                 finally:
                     with contextlib.suppress(FileNotFoundError):
@@ -122,11 +130,11 @@ def read_small(url: str, limit: int, notes: List[str]) -> bytes:
     """The content of a file at a URL. Raises DataError if it is larger than `limit` bytes or cannot be fetched."""
 
     def read() -> bytes:
-        files, path = _filesystem(url)
+        files, path = filesystem(url)
         with files.open(path, "rb") as file:
             return bytes(file.read(limit + 1))
 
-    content = _retried(url, read, notes)
+    content = retried(url, read, notes)
     if len(content) > limit:
         raise DataError(f"{shown(url)} is larger than {limit:,} bytes; that is no index of shards")
     return content
@@ -151,7 +159,7 @@ def _download(remote: Remote, part: str) -> None:
             if self.value > remote.size:
                 raise ValueError(f"more than {remote.size:,} bytes")
 
-    files, path = _filesystem(remote.url)
+    files, path = filesystem(remote.url)
     files.get_file(path, part, callback=Limit())
     size, sha256 = digest(part)
     if size != remote.size:
@@ -160,8 +168,11 @@ def _download(remote: Remote, part: str) -> None:
         raise ValueError("its SHA-256 is not the index's")
 
 
-def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
-    """The result of `work`, which is tried three times. Raises DataError; the OSError of a full disk passes."""
+def retried(url: str, work: Callable[[], T], notes: List[str], advice: str = "check the URL and the network") -> T:
+    """The result of `work`, which is tried three times, or once where the server refuses it.
+
+    Raises DataError with the `advice`; the OSError of a full disk passes.
+    """
     for seconds in (*_PAUSES, None):
         try:
             return work()
@@ -170,16 +181,18 @@ def _retried(url: str, work: Callable[[], Any], notes: List[str]) -> Any:
         except Exception as error:  # the package of each protocol raises its own kinds
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise
-            reason = one_line(f"{type(error).__name__}: {error}".replace(url, "it"))[:160].rstrip(": ")
-            if seconds is None or isinstance(error, (FileNotFoundError, PermissionError)):
+            text = one_line(f"{type(error).__name__}: {error}".replace(url, "it"))
+            reason, status = _without_query(text)[:160].rstrip(": "), getattr(error, "status", None)
+            refused = isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT
+            if seconds is None or refused or isinstance(error, (FileNotFoundError, PermissionError)):
                 what = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be fetched ({reason})"
-                raise DataError(f"{shown(url)} {what}; check the URL and the network") from error
+                raise DataError(f"{shown(url)} {what}; {advice}") from error
             notes.append(f"note: {shown(url)} could not be fetched ({reason}), tried again after {seconds:g} s")
             time.sleep(seconds)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _filesystem(url: str) -> Tuple[Any, str]:
+def filesystem(url: str) -> Tuple[Any, str]:
     """The fsspec file system of the URL, and the path in it. Raises UsageError if a package is missing."""
     try:
         import fsspec
@@ -194,7 +207,7 @@ def _filesystem(url: str) -> Tuple[Any, str]:
 
 def _make_room(where: ShardCache, size: int, part: str) -> None:
     """Create the file `part`, whose name holds its final size, and remove the files beyond the limit."""
-    with _locked(os.path.join(where.folder, "room.lock")):
+    with locked(os.path.join(where.folder, "room.lock")):
         kept = []  # of each file the time of its last use, its present or final size in bytes, and its path
         for entry in os.scandir(where.folder):
             name = _KEPT.match(entry.name)
@@ -211,7 +224,7 @@ def _make_room(where: ShardCache, size: int, part: str) -> None:
 def _removed(path: str) -> bool:
     """Remove a file unless a process reads it, or a part unless a process fetches it; return whether it is gone."""
     lock = re.sub(r"\.\d+\.part\Z", ".lock", path)
-    with contextlib.suppress(OSError), _locked(lock, wait=False, create=0) as held:
+    with contextlib.suppress(OSError), locked(lock, wait=False, create=0) as held:
         if held:
             os.unlink(path)
             return True
@@ -219,7 +232,7 @@ def _removed(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: str, wait: bool = True, create: int = os.O_CREAT) -> Iterator[bool]:
+def locked(path: str, wait: bool = True, create: int = os.O_CREAT) -> Iterator[bool]:
     """Hold the lock file; yields False if another process holds it and `wait` is false."""
     descriptor = os.open(path, os.O_RDWR | create, 0o666)
     try:

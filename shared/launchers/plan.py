@@ -18,7 +18,7 @@ from shared.cli.arguments import Parser, number, one_of
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
 from shared.launchers.placement import ADAPTERS, placement
-from shared.system.paths import on_disk
+from shared.system.paths import anywhere, on_disk
 
 _EPILOG = """\
 options of main.py, of which these are documented; python {half}/main.py --help lists all:
@@ -128,8 +128,8 @@ def launcher_parser(half: str, name: str) -> Parser:
     devices = f"devices on this machine (default: {launcher.devices})"
     add("--num_devices", "--num-devices", default=launcher.devices, help=devices, **count)
     if launcher.needs_checkpoint:
-        weights = "the weights; a run's folder or a file"
-        add("--resume", "--checkpoint", "--ckpt_path", type=on_disk, metavar="PATH", help=weights)
+        weights = "the weights; a run's folder, a file, hf-hub:OWNER/NAME or a URL"
+        add("--resume", "--checkpoint", "--ckpt_path", type=anywhere, metavar="PATH", help=weights)
     else:
         add("--resume", type=on_disk, metavar="PATH", help="continue the run in this folder, or of an old file")
     if launcher.several_machines:

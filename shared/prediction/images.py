@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, Iterator, List, Sequence, Set, Tuple
+from typing import BinaryIO, Callable, Iterator, List, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from shared.errors import DataError
 from shared.imagenet.layout import counted
 from shared.imagenet.split import LeftOut, Split, entries, is_folder, is_hidden, is_image, listing
 
+Named = Callable[[str], bool]  # whether a file of this name is read
 LIST = "-"  # the word for a list on standard input
 
 
@@ -37,10 +38,12 @@ class ImageList(Split):
         return os.fsdecode(self.names[self.offsets[index] : self.offsets[index + 1]])
 
 
-def find_images(words: Sequence[str], standard_input: BinaryIO, missing: bool) -> Tuple[List[str], List[str]]:
+def find_images(
+    words: Sequence[str], standard_input: BinaryIO, missing: bool, named: Named = is_image
+) -> Tuple[List[str], List[str]]:
     """The paths of the images that these words name, in their order, and lines about what was left out.
 
-    A word is a file, whatever its name; a folder, of which all files named as images are taken, sorted, with those of
+    A word is a file, whatever its name; a folder, of which all files `named` as images are taken, sorted, with those of
     the folders below; or "-" for files on standard input, one a line, or each ended by a zero byte as by
     `find -print0`. Raises DataError for what is neither, unless nothing has that name and such are allowed with
     `missing`, for a folder without images, and for an empty list.
@@ -57,7 +60,7 @@ def find_images(words: Sequence[str], standard_input: BinaryIO, missing: bool) -
                     raise DataError(f"{path} in the list is a folder; list files alone, as find -type f does")
                 paths.append(_checked(path, missing))
         elif os.path.isdir(word):
-            paths += _in_folder(word, notes)
+            paths += _in_folder(word, notes, named)
         else:
             paths.append(_checked(word, missing))
     return paths, notes
@@ -82,10 +85,10 @@ def _listed(standard_input: BinaryIO) -> Iterator[str]:
             yield os.fsdecode(line)
 
 
-def _in_folder(folder: str, notes: List[str]) -> List[str]:
+def _in_folder(folder: str, notes: List[str], named: Named) -> List[str]:
     """The images in the folder and below it. Raises DataError where there is none, or a folder cannot be read."""
     others: List[str] = []
-    found = list(_below(folder, set(), others))
+    found = list(_below(folder, set(), others, named))
     if not found:
         raise DataError(f"{folder} holds no files named as images; name a folder of .jpg, .png, ... or the files")
     if others:
@@ -93,7 +96,7 @@ def _in_folder(folder: str, notes: List[str]) -> List[str]:
     return found
 
 
-def _below(folder: str, seen: Set[str], others: List[str]) -> Iterator[str]:
+def _below(folder: str, seen: Set[str], others: List[str], named: Named) -> Iterator[str]:
     """Follows links, each folder once; hidden files and folders are left out."""
     real = os.path.realpath(folder)
     if real in seen:
@@ -101,9 +104,9 @@ def _below(folder: str, seen: Set[str], others: List[str]) -> Iterator[str]:
     seen.add(real)
     for entry in sorted((one for one in entries(folder) if not is_hidden(one.name)), key=lambda one: one.name):
         if is_folder(entry):
-            for path in _below(entry.path, seen, others):
+            for path in _below(entry.path, seen, others, named):
                 yield path
-        elif is_image(entry.name):
+        elif named(entry.name):
             yield entry.path
         else:
             others.append(entry.name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, List, Sequence, Set
+from typing import Dict, Iterator, List, Sequence, Set
 
 import numpy as np
 
 from shared.errors import UsageError
+from shared.imagenet.layout import counted, some
 from shared.system import png
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import writing
@@ -29,16 +30,18 @@ def overlay(image: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return blended
 
 
-class OverlayFiles:
+class Overlays:
     """The files of these images in a folder: the image's name with .png, and a number from the second of a name on."""
 
     def __init__(self, folder: str, images: Sequence[str]) -> None:
         """Raises UsageError where one of the files exists, which may be an image, or the folder is a file."""
-        self.paths = [Path(folder, name) for name in _names(images)]
+        distinct = list(dict.fromkeys(images))
+        self.paths = {image: Path(folder, name) for image, name in zip(distinct, _names(distinct))}
         self._folder = Path(folder)
+        self._flat: List[str] = []  # images whose map is the same everywhere
         if self._folder.exists() and not self._folder.is_dir():
             raise UsageError(f"{folder} is a file; name a folder with --grad-cam")
-        taken = [path for path in self.paths if os.path.lexists(str(path))]
+        taken = [path for path in self.paths.values() if os.path.lexists(str(path))]
         if taken:
             raise UsageError(f"{taken[0]} exists and is not replaced; name another folder with --grad-cam")
 
@@ -47,12 +50,22 @@ class OverlayFiles:
         with writing(self._folder, "name another folder with --grad-cam"):
             self._folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, number: int, image: np.ndarray, shares: np.ndarray) -> str:
-        """Write the overlay of the image of this number, complete or not at all; its path. Raises UsageError."""
-        path = self.paths[number]
-        with writing(path, "free space, or name another folder with --grad-cam"):
-            write_atomic(path, png.encode(overlay(image, shares)))
-        return str(path)
+    def write(self, names: Sequence[str], images: np.ndarray, maps: np.ndarray) -> List[str]:
+        """Write the overlays of uint8 [B, S, S, 3] with the maps [B, S, S], 0 to 1; their paths.
+
+        Each is complete or absent. Raises UsageError.
+        """
+        for name, image, shares in zip(names, images, maps):
+            with writing(self.paths[name], "free space, or name another folder with --grad-cam"):
+                write_atomic(self.paths[name], png.encode(overlay(image, shares)))
+        self._flat += [name for name, shares in zip(names, maps) if np.ptp(shares) < 1e-6]
+        return [str(self.paths[name]) for name in names]
+
+    def remarks(self) -> Iterator[str]:
+        """Lines for the log about what was written."""
+        if self._flat:
+            why = "no part of them speaks more for its class than others, or they are too small for more than one part"
+            yield f"note: the overlays of {counted(len(self._flat), 'image')} show nothing ({some(self._flat)}): {why}"
 
 
 def _names(images: Sequence[str]) -> List[str]:

@@ -14,10 +14,13 @@ from shared.cli.arguments import Parser, one_of
 from shared.cli.entry_point import prepare_streams
 from shared.errors import UsageError
 from shared.results.documented import Row
+from shared.results.language import LANGUAGES
+from shared.results.model_card import write_card
 from shared.results.page.document import page
+from shared.results.page.run_files import to_publish
 from shared.results.record import publish, read_record
 from shared.results.rows import Record, has_row, rows
-from shared.results.tables import FORMATS, LANGUAGES, render
+from shared.results.tables import FORMATS, render
 from shared.system.atomic_files import write_atomic
 from shared.system.paths import expanded
 from shared.system.signals import reader_gone
@@ -47,24 +50,39 @@ def _parser() -> Parser:
     add("runs", nargs="*", type=expanded, metavar="RUN", help=runs)
     formats = f"{', '.join(FORMATS)}, html: one page with curves and diagrams (default: text)"
     add("--format", type=one_of(*FORMATS, "html"), default="text", help=formats)
+    languages = f"of text, Markdown and the page: {' or '.join(LANGUAGES)}, Chinese (default: en)"
+    add("--lang", type=one_of(*LANGUAGES), metavar="LANGUAGE", help=languages)
     add("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
     update = (
         "replace the text between <!-- results:begin --> and <!-- results:end --> in these files; "
-        "<!-- results:begin lang=zh --> gives Chinese headings"
+        "<!-- results:begin lang=zh --> gives them in Chinese"
     )
     add("--update-readme", nargs="+", type=expanded, metavar="FILE", help=update)
-    add("--publish", action="store_true", help="copy the named runs' records to results/, to be committed")
+    add("--publish", action="store_true", help="copy the named runs' records to results/, with curves and examples")
+    card = "with --publish: write a model card for the Hugging Face Hub into RUN/model-card instead; sends nothing"
+    add("--model-card", action="store_true", help=card)
     check = "exit 1 if --update-readme would change one of these"
     add("--check", nargs="+", type=expanded, metavar="FILE", help=check)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    _check_language(options)
+    if options.model_card and not options.publish:
+        raise UsageError("--model-card is written of a run; give --publish RUN --model-card")
     records = find_records(options.runs)
     if options.publish:
         if not options.runs:
             raise UsageError("--publish needs the runs to publish; name their folders")
-        sys.stdout.writelines(f"{publish(read_record(path), COMMITTED)}\n" for path in records)
+        if options.model_card:
+            sys.stdout.writelines(f"{line}\n" for path in records for line in write_card(path))
+            return 0
+        if (COMMITTED.parent / "COMMIT").is_file():
+            raise UsageError("--publish copies into the results/ of a checkout, and this is a package; run it in one")
+        for path in records:
+            record, missing = to_publish(path)
+            print(publish(record, COMMITTED))
+            sys.stderr.writelines(f"note: {path}: {sentence}\n" for sentence in missing)
         return 0
     read = [read_record(path) for path in records]
     table_rows = rows(read)
@@ -77,12 +95,29 @@ def _run(options: argparse.Namespace) -> int:
     if not options.update_readme:
         if options.format != "html":
             _name_those_without_a_row(records, read)
-        text = page(records) if options.format == "html" else render(table_rows, options.format)
+        language = options.lang or "en"
+        html = options.format == "html"
+        text = page(records, language) if html else render(table_rows, options.format, language)
         if options.output is None:
             sys.stdout.write(text)
         else:
             _write(Path(options.output), text)
     return 0
+
+
+def _check_language(options: argparse.Namespace) -> None:
+    """Raises UsageError where --lang would have no effect, or where its characters cannot be printed."""
+    if options.lang and options.format in ("csv", "json"):
+        raise UsageError(f"--lang is not for {options.format}, whose words are for programs; leave one of them out")
+    if options.lang and (options.update_readme or options.check or options.publish):
+        what = "--lang is for what is printed; a file says lang=zh in its <!-- results:begin --> line"
+        raise UsageError(f"{what}; leave --lang out")
+    try:
+        LANGUAGES[options.lang or "en"]("row").encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError as error:
+        if options.output is None:
+            advice = "set PYTHONIOENCODING=utf-8, or write a file with --output"
+            raise UsageError(f"the terminal's encoding, {error.encoding}, has no Chinese; {advice}") from error
 
 
 def _name_those_without_a_row(paths: Sequence[Path], records: Sequence[Record]) -> None:

@@ -18,11 +18,13 @@ import numpy as np
 from shared.class_names import Match
 from shared.errors import UsageError
 from shared.metrics import Metrics
+from shared.results.course import KEPT
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run.log import RunLog
 from shared.run.provenance import commit
 from shared.system.atomic_files import make_folder, write_atomic
+from shared.system.paths import is_elsewhere
 from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind, check
 from shared.text import decoded
 
@@ -115,6 +117,7 @@ _SHAPE: Dict[str, Any] = {
         "top1": PERCENT,
         "top5": PERCENT,
         "checkpoint": TEXT,
+        "checkpoint_sha256": TEXT,
         "classes": _NAMES,
         "restricted": bool,
         "expected_calibration_error": PERCENT,
@@ -123,6 +126,7 @@ _SHAPE: Dict[str, Any] = {
         "confusion": _SQUARE,
     },
     "best": {"epoch": COUNT, "top1": PERCENT},
+    **KEPT,
     "parameters": COUNT,
     "versions": Dict[str, str],
     "commit": TEXT,
@@ -146,11 +150,13 @@ def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
     return record
 
 
-def evaluation_part(metrics: Metrics, checkpoint: Optional[str] = None, skipped: int = 0) -> Dict[str, Any]:
-    """The `evaluation` part of a record; `skipped` images could not be read."""
+def evaluation_part(
+    metrics: Metrics, checkpoint: Optional[str] = None, skipped: int = 0, sha256: Optional[str] = None
+) -> Dict[str, Any]:
+    """The `evaluation` part of a record; `skipped` images could not be read, `sha256` is of a checkpoint in a file."""
     names = "images loss top1 top5 expected_calibration_error reliability per_class_accuracy confusion".split()
     part = {name: getattr(metrics, name) for name in names}
-    return {**part, "skipped": skipped or None, "checkpoint": checkpoint}
+    return {**part, "skipped": skipped or None, "checkpoint": checkpoint, "checkpoint_sha256": sha256}
 
 
 def evaluated_classes(match: Match, data_classes: Sequence[str]) -> Dict[str, Any]:
@@ -215,18 +221,11 @@ def read_record(path: Union[str, Path]) -> Dict[str, Any]:
 
 
 def publish(record: Dict[str, Any], folder: Path) -> Path:
-    """Write the record under `folder`, to be committed: named after the run, without paths of the machine.
+    """Write the record under `folder`, to be committed: `publishable`, and named after the run.
 
     Returns the file. Raises UsageError if the run's code was not committed or the file exists.
     """
-    revision = record.get("commit", "")
-    if not revision or revision.endswith("-dirty"):
-        raise UsageError(f"the run's code is not a commit ({revision or 'unknown'}); commit, run again, then publish")
-    record = dict(record)
-    for part, key, levels in (("dataset", "path", 1), ("evaluation", "checkpoint", 2)):
-        if key in record.get(part, {}):
-            last = Path(record[part][key]).parts[-levels:]
-            record[part] = dict(record[part], **{key: os.path.join(*last)})
+    record = publishable(record)
     parts = [record.get("network"), record.get("variant"), record["dataset"]["name"], record["device"]["kind"]]
     stamp = record["started"][:16].replace(":", "")
     target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*parts, record["mode"], stamp])) + ".json")
@@ -234,6 +233,19 @@ def publish(record: Dict[str, Any], folder: Path) -> Path:
         raise UsageError(f"{target} is there already; this run has been published")
     write_record(target, record)
     return target
+
+
+def publishable(record: Dict[str, Any]) -> Dict[str, Any]:
+    """The record without paths of the machine. Raises UsageError if the run's code was not committed."""
+    revision = record.get("commit", "")
+    if not revision or revision.endswith("-dirty"):
+        raise UsageError(f"the run's code is not a commit ({revision or 'unknown'}); commit, run again, then publish")
+    record = dict(record)
+    for part, key, levels in (("dataset", "path", 1), ("evaluation", "checkpoint", 2)):
+        if key in record.get(part, {}) and not is_elsewhere(record[part][key]):
+            last = Path(record[part][key]).parts[-levels:]
+            record[part] = dict(record[part], **{key: os.path.join(*last)})
+    return record
 
 
 def validate(record: Any, name: str) -> None:

@@ -18,11 +18,12 @@ from shared.system.atomic_files import make_folder
 from shared.system.strict_json import json_object
 
 RUNS = "runs"
+CARD = "model-card"  # of `python -m shared.results --publish RUN --model-card`
 # Files of a run: of every mode, of trainings by half, and of other modes.
 _ALWAYS = ("config.json", "train.log", "events.jsonl", "tensorboard", "result.json", "examples.json")
 _BY_TRAINING = {
-    "tf_seresnet": ("checkpoints", "model.ckpt.*"),
-    "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar"),
+    "tf_seresnet": ("checkpoints", "model.ckpt.*", CARD),
+    "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar", CARD),
 }
 _BY_MODE = {"profile": ("output.prof",), "check-port": ("port.json",)}
 _LOCK = ".lock"

@@ -17,12 +17,17 @@ from shared.recipes.base import Recipe
 from shared.system.atomic_files import write_atomic
 from shared.text import in_utf8
 
-VERSION = "0.1.0"  # pyproject.toml's
+VERSION = "0.1.0"  # read from here by pyproject.toml
 
 
 def commit() -> Optional[str]:
-    """The commit of the checkout that holds this package, with "-dirty" if tracked files differ; None outside one."""
+    """The commit of the checkout that holds this package, with "-dirty" if tracked files differ; None outside one.
+
+    Of an installed package the one that it was built from, which scripts/build_backend.py writes beside it.
+    """
     root = Path(__file__).resolve().parents[2]
+    if (root / "COMMIT").is_file():
+        return (root / "COMMIT").read_text(encoding="utf-8") or None
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root:  # installed somewhere inside another project's checkout
         return None

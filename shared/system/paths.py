@@ -10,6 +10,8 @@ from typing import Iterator, Union
 
 from shared.errors import DataError, UsageError, reason
 
+HUB = "hf-hub:"
+
 
 def expanded(path: Union[str, Path]) -> str:
     """Return `path` with ~ or ~user replaced by the home folder, as no shell does in --data-path=~/x or a variable.
@@ -46,11 +48,22 @@ def writing(path: object, remedy: str) -> Iterator[None]:
         raise UsageError(f"cannot write {path} ({reason(error)}); {remedy}") from error
 
 
+def is_elsewhere(name: str) -> bool:
+    """Whether this is a URL, or a name on the Hugging Face Hub as timm writes it, hf-hub:OWNER/NAME, and no path."""
+    return re.match(rf"{HUB}|[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
+
+
 def on_disk(path: str) -> str:
     """Return `expanded(path)` of a local file or folder. Raises UsageError for a URL, which Path would change."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise UsageError(f"{path} is a URL and is not read from there; download it and name the file")
+    if is_elsewhere(path):
+        what = "a name on a hub" if path.startswith(HUB) else "a URL"
+        raise UsageError(f"{path} is {what} and is not read from there; download it and name the file")
     return expanded(path)
+
+
+def anywhere(path: str) -> str:
+    """Return `expanded(path)` of a local file or folder, and what `is_elsewhere` as it is."""
+    return path if is_elsewhere(path) else expanded(path)
 
 
 def check_there(path: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from typing import Any, Callable, Dict, Iterator, NoReturn, Optional, TextIO
 
 # What asks a process to end. SIGHUP: the terminal, or the connection to it, is gone; Windows has none.
@@ -83,3 +84,33 @@ class Interrupts:
             raise Stopped(number)
         else:
             self.requested = self.requested or number
+
+
+class _Requested(BaseException):
+    """Not an Exception: what is interrupted may be somebody's code that goes on after any of those."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, a request that `Interrupts` would only store raises Stopped at once: for what takes minutes and no steps.
+
+    Where other handlers are in force, as in a notebook, they stay.
+    """
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise _Requested(number)
+
+    held: Dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in REQUESTS}
+        held = {number: old for number, old in handlers.items() if isinstance(getattr(old, "__self__", 0), Interrupts)}
+    try:
+        for number, handler in held.items():
+            signal.signal(number, stop)
+            handler.__self__.raise_if_requested()
+        yield
+    except _Requested as request:
+        raise Stopped(request.args[0]) from None
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)

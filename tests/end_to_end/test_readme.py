@@ -163,7 +163,7 @@ def test_every_option_exists(name):
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
     known |= {"--full", "--durations", "--picture", "--update"}  # of tests/run.sh and scripts/
     code = "\n".join(_blocks(name) + _spans(name))
-    theirs = r"^(#SBATCH|torchrun|atc) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # options of other programs
+    theirs = r"^ *(#SBATCH|torchrun|atc|pip|hf) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # options of other programs
     code = re.sub(theirs, "", code, flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
     assert named
@@ -306,8 +306,9 @@ def test_both_readmes_say_the_same():
 
 
 def _links(name: str) -> List[str]:
-    """Where the links lead, but for those between the languages and within the page."""
-    return [link for link in re.findall(r"\]\(([^)\s]+)\)", _text(name)) if link[0] != "#" and link not in READMES]
+    """Where the links lead, in whatever language, but for those between the languages and within the page."""
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", _text(name)) if link[0] != "#" and link not in READMES]
+    return [link.replace(".zh-CN.md", ".md") for link in links]
 
 
 def _numbers(name: str) -> List[str]:
@@ -383,7 +384,7 @@ def test_without_its_record_a_row_goes_and_no_other(record, name, tmp_path, monk
     assert results(["--update-readme", str(copy)]) == 0
     lost, come = _lines_lost_and_come(before, copy.read_text(encoding="utf-8"))
     (row,) = (line for line in lost if line.startswith(("| measured |", "| 实测 |")))
-    error = r"( \(error [\d.]+\))?"  # on CIFAR-10
+    error = r"( \((error|错误率) [\d.]+\))?"  # on CIFAR-10
     assert re.search(rf" \| {evaluation['top1']:.2f}{error} \| {evaluation['top5']:.2f} \| ", row)
     parts = before.split("\n\n")
     (number,) = (number for number, part in enumerate(parts) if row in part)

@@ -25,7 +25,7 @@ def load(name: str) -> Any:
 
 
 pins, audit = load("pin_hashes"), load("audit")
-LINE = re.compile(r'[a-z][a-z0-9._-]*==[0-9][0-9a-z.]*(; [a-z_]+ [<>=!]+ "[^"]*".*| ?; \(.*)?$')
+LINE = re.compile(r'[a-z][a-z0-9._-]*==[0-9][0-9a-z.]*(\+cpu)?(; [a-z_]+ [<>=!]+ "[^"]*".*| ?; \(.*)?$')
 
 
 def text(name: str) -> str:
@@ -35,7 +35,7 @@ def text(name: str) -> str:
 @pytest.mark.parametrize("name", pins.PINNED)
 def test_every_pin_has_hashes_in_the_form_that_the_script_writes(name: str) -> None:
     plain, hashes = pins.without_hashes(text(name)), pins.hashes_in(text(name))
-    lines = [line for line in plain.splitlines() if not line.startswith(("#", "-r "))]
+    lines = [line for line in plain.splitlines() if not line.startswith(("#", "-r ", pins.INDEX))]
     assert lines
     assert [line for line in lines if not LINE.match(line)] == []
     assert {pins.pin_of(line) for line in lines} == set(hashes)
@@ -75,22 +75,35 @@ def test_torchvision_belongs_to_the_default_set_up_in_the_version_of_its_torch()
     assert f"torchvision=={'.'.join(versions['torchvision'])}\n" in text("test-imagenet")
 
 
-def test_hashes_are_replaced_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_set_up_without_cuda_is_that_with_cuda_in_other_builds() -> None:
+    """Also what makes an audit of torch.txt one of torch-cpu.txt: no vulnerability service knows a local version."""
+    versions, ours = (dict(list(pins.hashes_in(text(name)))) for name in ("torch", "torch-cpu"))
+    assert ours == {name: f"{versions[name]}+cpu" for name in ("torch", "torchvision")}
+    lines = text("torch-cpu").splitlines()
+    assert "-r beside-torch.txt" in lines
+    assert f"{pins.INDEX}https://download.pytorch.org/whl/cpu" in lines
+    assert not set(sum(pins.hashes_in(text("torch-cpu")).values(), [])) & set(
+        sum(pins.hashes_in(text("torch")).values(), [])
+    )
+
+
+@pytest.mark.parametrize("index", ["", "--extra-index-url https://example.org/simple\n"])
+def test_hashes_are_replaced_and_nothing_else(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = "sha256:" + "1" * 64, "sha256:" + "2" * 64
-    before = f'# why\n-r other.txt\nSome_Name==1.0; python_version < "3.11" \\\n    --hash={one}\nplain==2\n'
+    before = f'# why\n{index}-r other.txt\nSome_Name==1.0; python_version < "3.11" \\\n    --hash={one}\nplain==2\n'
     said = (
         f"plain==2 \\\n    --hash={other} \\\n    --hash={one}\n"
         f"some-name==1.0 ; python_full_version < '3.11' \\\n    --hash={other}\n"
     )
 
     def run(command: Any, input: str, **options: Any) -> Any:
-        assert input == 'Some_Name==1.0; python_version < "3.11"\nplain==2\n'
+        assert input == index + 'Some_Name==1.0; python_version < "3.11"\nplain==2\n'
         return subprocess.CompletedProcess(command, 0, said, "")
 
     monkeypatch.setattr(subprocess, "run", run)
     after = pins.with_hashes(pins.without_hashes(before), pins.look_up(before))
     assert after == (
-        f'# why\n-r other.txt\nSome_Name==1.0; python_version < "3.11" \\\n    --hash={other}\n'
+        f'# why\n{index}-r other.txt\nSome_Name==1.0; python_version < "3.11" \\\n    --hash={other}\n'
         f"plain==2 \\\n    --hash={one} \\\n    --hash={other}\n"
     )
     with pytest.raises(KeyError):

@@ -44,6 +44,9 @@ ELSEWHERE = {
     "--xla": "devices/test_devices.py",
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
+    "--top-k": "test_predict.py",
+    "--format": "test_predict.py",
+    "--on-bad-image": "test_predict.py",
 }
 
 
@@ -84,5 +87,9 @@ def test_both_variants_go_through_every_mode(variant, depth, train, tmp_path, sa
         evaluated = Run(main(arguments), folder)
         assert evaluated.record["evaluation"]["top1"] == run.record["evaluation"]["top1"]
         assert evaluated.record["network"] == run.record["network"] == f"se_resnet{depth}"
+    capsys.readouterr()
+    images = str(sample_folder / "test_batch")
+    assert main(["predict", "--device", "cpu", "--checkpoint", str(run.folder), "--top-k", "1", images]) == 0
+    assert capsys.readouterr().out.count("test_batch[") == 299
     assert main(["summary", "--variant", variant, "--depth", depth]) == 0
     assert main(["check-data", "--data-path", str(sample_folder)]) == 0

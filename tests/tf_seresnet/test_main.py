@@ -68,5 +68,5 @@ def test_help_names_every_mode_and_recipe(capsys):
         command.main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for word in ("train, evaluate, check-data", "se_resnet110_npu", "--data_url", "--npu-option"):
+    for word in ("train, evaluate, predict, check-data", "se_resnet110_npu", "--data_url", "--npu-option"):
         assert word in text

@@ -16,7 +16,7 @@ from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.networks.squeeze_excitation import LinearGate
 from torch_imagenet.options import RunConfig
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step.training_step import TrainingStep
 
 

@@ -17,7 +17,7 @@ from torch_imagenet.devices import out_of_memory  # noqa: E402
 from torch_imagenet.devices.device import open_device  # noqa: E402
 from torch_imagenet.networks import spec as network_spec  # noqa: E402
 from torch_imagenet.networks.spec import NetworkSpec  # noqa: E402
-from torch_imagenet.run_setup import least_batch  # noqa: E402
+from torch_imagenet.run.setup import least_batch  # noqa: E402
 
 
 class OnePixel(SmallNetwork):
@@ -167,14 +167,14 @@ def test_a_trial_after_memory_has_run_out_may_end_at_one_image():
 def test_memory_that_runs_out_over_the_smallest_batch_is_one_line(one_pixel, tmp_path, monkeypatch, capsys):
     from torch_imagenet.step.training_step import TrainingStep
 
-    original = TrainingStep._backward
+    original = TrainingStep._loss
 
-    def backward(self, batch, *arguments):
+    def loss(self, forward, batch, *arguments):
         if len(batch.labels) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, batch, *arguments)
+        return original(self, forward, batch, *arguments)
 
-    monkeypatch.setattr(TrainingStep, "_backward", backward)
+    monkeypatch.setattr(TrainingStep, "_loss", loss)
     assert one_pixel(tmp_path / "run", "--batch-size", "4").status == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: this machine has no memory left for a batch of 4, nor for a smaller one; ")

@@ -179,7 +179,7 @@ def test_only_predict_takes_images(capsys):
     assert main(["benchmark", "--device", "cpu", "cat.jpg"]) == 2
     assert "unexpected word 'cat.jpg'" in capsys.readouterr().err
     assert main(["evaluate", "--device", "cpu", "--grad-cam", "x"]) == 2
-    assert capsys.readouterr().err == "error: evaluate draws no --grad-cam x; use the mode predict\n"
+    assert capsys.readouterr().err == "error: --grad-cam x is for predict alone; leave it out\n"
 
 
 def test_weights_that_give_no_numbers_are_no_answer(predict, trained, tiny, tmp_path):

@@ -77,7 +77,8 @@ def load_tensorflow(device: str, xla: bool) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)  # TensorFlow 1.15 and 2.6 with their numpy
     try:
         with startup_messages_dropped():
-            import tensorflow as tf
+            with _without_keras():
+                import tensorflow as tf
 
             tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
             config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
@@ -89,6 +90,21 @@ def load_tensorflow(device: str, xla: bool) -> None:
         if parse(device)[0] == "npu":
             hint = "set PYTHON to the Python that has TensorFlow 1.15 with npu_bridge, or 2.6 with npu_device"
         raise UsageError(f"TensorFlow does not load in {sys.executable} ({reason}); {hint}") from error
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """TensorFlow 2.16 and newer import Keras at once, a third of the time, but not where TF_USE_LEGACY_KERAS asks for
+    another one that is not there. `tf.keras` reads the variable when it is first used, and then is Keras as ever.
+    """
+    given = os.environ.get("TF_USE_LEGACY_KERAS")
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("TF_USE_LEGACY_KERAS")
+        if given is not None:
+            os.environ["TF_USE_LEGACY_KERAS"] = given
 
 
 def starts_ranks(config: DeviceConfig) -> bool:

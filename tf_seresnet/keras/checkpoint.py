@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Container, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from shared.class_names import write_beside
 from shared.errors import UsageError
+from shared.imagenet.layout import some
 
 # The zero-debiasing state of a moving mean; tf-slim names it BatchNorm_2/BatchNorm_2/moving_mean/biased.
 _DEBIASING = ("biased", "local_step")
@@ -20,6 +22,29 @@ SETTLED_STEPS = 1000.0
 _NETWORK_VARIABLE = re.compile(
     r"(conv2d|dense)(_\d+)?/(kernel|bias)|BatchNorm(_\d+)?/(beta|gamma|moving_mean|moving_variance)"
 )
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of `load_checkpoint`: `matched` of the model's `total` variables were read from the checkpoint.
+
+    As that of `torch_imagenet.weights.load_weights`. That a variable of the network is missing, unexpected or of
+    another shape is an error.
+    """
+
+    path: str  # the prefix of TensorFlow's files
+    notes: Tuple[str, ...]  # how they were found, where the newest checkpoint of a run is damaged
+    matched: int
+    total: int
+    left_new: Tuple[str, ...]  # the zero-debiasing state that the checkpoint lacks
+    ignored: Tuple[str, ...]  # the checkpoint's other variables, such as momentum slots and the step
+
+    def lines(self) -> List[str]:
+        """The report in lines for the log."""
+        lines = [*self.notes, f"{self.matched} of {self.total} variables loaded from {self.path}"]
+        if self.left_new:
+            lines.append(f"set to go on from the moving means: {some(self.left_new)}")
+        return lines + ([f"in the checkpoint and not used: {some(self.ignored)}"] if self.ignored else [])
 
 
 def graph_variables(model: Any) -> Dict[str, Any]:
@@ -32,8 +57,8 @@ def graph_variables(model: Any) -> Dict[str, Any]:
     return variables
 
 
-def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
-    """Load a checkpoint of a `core` or `slim` graph, written by TensorFlow 1.x or 2.x, into the model.
+def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> Report:
+    """Load a checkpoint of a `core` or `slim` graph, written by TensorFlow 1.x or 2.x, into the model; say what was.
 
     `path` is a checkpoint's prefix or folder, or a run's folder (`run.checkpoints.find`). Momentum slots, the step and
     other training state are ignored. Where zero-debiasing state is missing, because the graph was saved for
@@ -42,7 +67,8 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     Raises UsageError, and leaves the model unchanged, if there is no such checkpoint or it belongs to another network.
     """
     variables = graph_variables(model)
-    with _reading(Path(path)) as reader:
+    prefix, notes, reading = _found(Path(path))
+    with reading as reader:
         found = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
         substitutes = _substitutes(variables, found)
         expected = {name: tuple(variable.shape) for name, variable in variables.items() if name not in substitutes}
@@ -56,6 +82,8 @@ def load_checkpoint(model: Any, path: Union[str, os.PathLike]) -> None:
     for name, variable in variables.items():
         is_step = name in substitutes and name.endswith("/local_step")
         variable.assign(np.float32(SETTLED_STEPS) if is_step else values[name])
+    ignored = tuple(sorted(set(found) - set(variables)))
+    return Report(prefix, notes, len(expected), len(variables), tuple(substitutes), ignored)
 
 
 def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Optional[Sequence[str]] = None) -> str:
@@ -82,14 +110,15 @@ def save_checkpoint(model: Any, prefix: Union[str, os.PathLike], class_names: Op
             raise UsageError(f"cannot write the checkpoint {prefix} ({reason}); choose a folder to write to") from error
 
 
-def _reading(path: Path) -> Any:
-    """`checkpoints.reading` of the checkpoint at `path`."""
+def _found(path: Path) -> Tuple[str, Tuple[str, ...], Any]:
+    """The checkpoint at `path`: its prefix, how it was found, and `checkpoints.reading` of it."""
     _tensorflow()
     from tf_seresnet.run.checkpoints import find, reading  # it imports TensorFlow
 
     # The first format of TensorFlow 1.x has no index: the prefix is the name of its one file.
     first_format = path.is_file() and path.suffix not in (".index", ".meta") and ".data-" not in path.name
-    return reading(str(path) if first_format else find(path).prefix)
+    prefix, _, notes = (str(path), None, []) if first_format else find(path)
+    return prefix, tuple(notes), reading(prefix)
 
 
 def _substitutes(variables: Iterable[str], found: Container[str]) -> Dict[str, str]:

@@ -14,7 +14,7 @@ from tf_seresnet.devices.base import Device
 from tf_seresnet.layers.core import CoreLayers
 from tf_seresnet.network import Layers, se_resnet
 from tf_seresnet.port_check.reference import IMAGES
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import LAYER_SETS, NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput

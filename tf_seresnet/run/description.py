@@ -16,7 +16,8 @@ from shared.results import record as records
 from shared.run import provenance, resumption
 from shared.run.log import RunLog
 from shared.text import in_utf8
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
+from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.variables import parameters
 
 
@@ -30,12 +31,9 @@ def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path
         device=f"{device.count} x {device.name}",
         global_batch_size=setup.global_batch_size,
     )
-    several = f"{device.count} x " if device.count > 1 else ""
     lines = [
-        f"device: {device.kind}, {several}{device.name}, precision {device.precision}",
-        *(f"note: {note}" for note in device.notes),
-        f"network: {recipe.network}, variant {network.variant}, layers {network.layers},"
-        f" {parameters():,} trainable parameters",
+        *device_lines(device),
+        network_line(network),
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({setup.global_batch_size} in all), learning rate {recipe.schedule.describe()}",
         *(f"note: {remark}" for remark in _remarks(setup)),
@@ -47,6 +45,19 @@ def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path
         lines.append(f"note: {why}; the last {left_out} images of an epoch's order are left out")
     for line in lines:
         log.line(line)
+
+
+def device_lines(device: Any) -> List[str]:
+    """The device and what the user should know about it."""
+    several = f"{device.count} x " if device.count > 1 else ""
+    head = f"device: {device.kind}, {several}{device.name}, precision {device.precision}"
+    return [head, *[f"note: {note}" for note in device.notes]]
+
+
+def network_line(network: NetworkSpec) -> str:
+    """One line about the network of the default graph."""
+    name = f"se_resnet{network.depth}, variant {network.variant}, layers {network.layers}"
+    return f"network: {name}, {parameters():,} trainable parameters"
 
 
 def _remarks(setup: RunSetup) -> List[str]:

@@ -7,7 +7,7 @@ from typing import Any, Mapping
 from shared.metrics import Metrics
 from shared.run.loop import Run
 from shared.text import duration
-from tf_seresnet.run_setup import RunSetup
+from tf_seresnet.run.setup import RunSetup
 
 ADVICE_STEP = 12  # soon, but behind the first steps, which compile
 LONG = 6 * 3600.0  # seconds

@@ -19,7 +19,7 @@ from tf_seresnet.run import checkpoints
 from tf_seresnet.step import variables
 
 if TYPE_CHECKING:
-    from tf_seresnet.run_setup import RunSetup
+    from tf_seresnet.run.setup import RunSetup
 
 LOG = "logs.txt"
 _EPOCH = re.compile(r"epoch: (\d{1,6})/\d+, train_loss")

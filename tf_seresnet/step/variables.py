@@ -26,19 +26,25 @@ def model_variables() -> List[Any]:
 
 def initialise(session: Any, seed: int) -> None:
     """Initialise every variable; the network's values come from `initial_values`, the same on every TensorFlow."""
-    session.run(tf1.global_variables_initializer())
-    load_values(session, {v.op.name: initial_value(v.op.name, v.shape.as_list(), seed) for v in model_variables()})
+    values = {v.op.name: initial_value(v.op.name, v.shape.as_list(), seed) for v in model_variables()}
+    # In one session call, for each first call of its kind takes seconds for a deep network.
+    session.run(tf1.global_variables_initializer(), {copy.initializer.inputs[1]: value for copy, value in _in(values)})
 
 
 def load_values(session: Any, values: Dict[str, np.ndarray]) -> None:
     """Assign by name through the variables' own initialisers: nothing is added to the graph."""
-    copies = [
+    copies = _in(values)
+    session.run([copy.initializer for copy, _ in copies], {copy.initializer.inputs[1]: value for copy, value in copies})
+
+
+def _in(values: Dict[str, np.ndarray]) -> List[Tuple[Any, np.ndarray]]:
+    """The variables with these names, on every device, each with its value."""
+    return [
         (copy, values[variable.op.name])
         for variable in tf1.global_variables()
         if variable.op.name in values
-        for copy in tf.distribute.get_strategy().experimental_local_results(variable)  # one on each device
+        for copy in tf.distribute.get_strategy().experimental_local_results(variable)
     ]
-    session.run([copy.initializer for copy, _ in copies], {copy.initializer.inputs[1]: value for copy, value in copies})
 
 
 def parameters() -> int:

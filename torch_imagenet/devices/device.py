@@ -8,10 +8,8 @@ Devices differ only in how they are found and named and in their defaults.
 
 from __future__ import annotations
 
-import glob
 import importlib
 import os
-import platform
 import re
 from dataclasses import dataclass, field
 from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple
@@ -23,6 +21,7 @@ from torch import nn
 from shared.errors import UsageError
 from shared.run.provenance import machine
 from shared.text import nearest
+from torch_imagenet.devices import availability
 from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
 from torch_imagenet.devices.precision import Precision
 
@@ -192,7 +191,7 @@ def open_device(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
         torch.use_deterministic_algorithms(True)
     if kind == "cpu":
-        notes = _unusable_devices() if parse(text)[0] == "auto" else []
+        notes = availability.unusable_devices() if parse(text)[0] == "auto" else []
         return Device("cpu", torch.device("cpu"), machine().rsplit(",", 1)[0], count, npu, notes)
     if kind == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
@@ -201,6 +200,9 @@ def open_device(
     if index >= present:
         choices = f"{kind}:0" if present == 1 else f"{kind}:0 to {kind}:{present - 1}"
         raise UsageError(f"there is no {kind}:{index} here; choose {choices}")
+    missing = availability.missing_kernels(index) if kind == "cuda" else None
+    if missing:
+        raise UsageError(f"cuda:{index} cannot be used: {missing}, or use --device cpu")
     if kind == "npu":
         npu.apply(module)
     torch_device = torch.device(kind, index)
@@ -235,7 +237,7 @@ def _resolve(text: str, npu: NpuSettings, several: bool) -> Tuple[str, Optional[
     """`parse` with "auto" resolved. Raises UsageError where options or an index do not fit the kind or the number."""
     kind, index = parse(text)
     if kind == "auto":
-        kind = next((kind for kind in ("cuda", "npu") if _usable(kind)), "cpu")
+        kind = next((kind for kind in ("cuda", "npu") if availability.usable(kind)), "cpu")
     npu.refuse_elsewhere(kind)
     if several and index is not None:
         raise UsageError(f"--device {kind}:{index} is one device, and several are requested; write --device {kind}")
@@ -244,46 +246,9 @@ def _resolve(text: str, npu: NpuSettings, several: bool) -> Tuple[str, Optional[
 
 def _present(kind: str) -> int:
     """The number of devices of this kind. Raises UsageError where there is none."""
-    present = _usable(kind)
+    present = availability.usable(kind)
     if not present:
-        raise UsageError(f"there is no {kind} device here ({_why_not(kind)}); use --device cpu, or auto")
-    return present
-
-
-def _usable(kind: str) -> int:
-    """The number of devices of this kind that torch can use."""
-    if kind == "npu" and _npu_problem():
-        return 0
-    module = getattr(torch, kind)
-    return int(module.device_count()) if module.is_available() else 0
-
-
-def _why_not(kind: str) -> str:
-    if kind == "cuda":
-        return f"torch {torch.__version__} {'with' if torch.version.cuda else 'without'} CUDA"
-    return _npu_problem() or "torch_npu sees none: look at npu-smi info and at CANN's set_env.sh"
-
-
-def _npu_problem() -> Optional[str]:
-    """Import torch_npu, which adds `torch.npu` and the device type; why it does not load, None where it does."""
-    if hasattr(torch, "npu"):
-        return None
-    try:
-        importlib.import_module("torch_npu")
-    except Exception as error:  # without CANN it raises more than ImportError
-        reason = " ".join(str(error).split())[:150]
-        return (
-            f"torch_npu does not load ({reason}); install the torch_npu that fits torch {torch.__version__} on Python"
-            f" {platform.python_version()}, and source CANN's set_env.sh"
+        raise UsageError(
+            f"there is no {kind} device here that can be used ({availability.why_not(kind)}); use --device cpu, or auto"
         )
-    return None
-
-
-def _unusable_devices() -> List[str]:
-    """Lines about accelerators that torch cannot use. Their device files show that they exist."""
-    here = [("cuda", "NVIDIA GPU", "/dev/nvidia[0-9]*"), ("npu", "Ascend NPU", "/dev/davinci[0-9]*")]
-    return [
-        f"an {name} is here, but torch cannot use it ({_why_not(kind)}); this runs on the CPU"
-        for kind, name, files in here
-        if glob.glob(files)
-    ]
+    return present

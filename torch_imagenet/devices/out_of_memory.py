@@ -10,8 +10,11 @@ import torch
 
 from shared.errors import RunEnded
 
-# Of CUDA, torch_npu and the CPU allocator; the last two raise plain RuntimeErrors.
-_MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "could not allocate", "std::bad_alloc")
+# Of CUDA, its libraries, torch_npu and the CPU allocator; all but the first raise plain RuntimeErrors.
+_MESSAGES = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "could not allocate", "std::bad_alloc"),
+    *("cublas_status_alloc_failed", "cudnn_status_alloc_failed"),
+)
 
 
 def recovered(error: BaseException, device: Any) -> bool:

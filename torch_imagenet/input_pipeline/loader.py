@@ -32,7 +32,7 @@ from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.options import workers
 
 if TYPE_CHECKING:
-    from torch_imagenet.run_setup import RunSetup, TrainingSetup
+    from torch_imagenet.run.setup import RunSetup, TrainingSetup
 
 
 # Of a batch: zero-based epoch, indices into the split int64 [B], files to download ahead.

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from shared.errors import UsageError
+from shared.imagenet.decode import centre_crop
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.rng import image_random
 
@@ -77,16 +78,7 @@ class EvalTransform:
 
     def __call__(self, image: Image.Image, *unused: Any) -> np.ndarray:
         """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments."""
-        size, side = self.image_size, self.shorter_side
-        width, height = side, side
-        if self.keep_aspect:
-            short, long = sorted(image.size)
-            longer = int(side * long / short)
-            width, height = (side, longer) if image.width <= image.height else (longer, side)
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = _crop_start(width, size), _crop_start(height, size)
-        return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros outside the image
+        return centre_crop(image, self.image_size, self.shorter_side, self.keep_aspect)
 
 
 def random_resized_crop(
@@ -115,11 +107,6 @@ def cut_out(image: Image.Image, box: Box, size: int) -> Image.Image:
     """
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=corners)
-
-
-def _crop_start(length: int, size: int) -> int:
-    """The start of a centre crop. torchvision rounds differently where the image is smaller than the crop."""
-    return round((length - size) / 2) if length >= size else -((size - length) // 2)
 
 
 def torchvision_transforms(option: str) -> Any:

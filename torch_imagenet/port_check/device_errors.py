@@ -13,7 +13,7 @@ from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.port_check.grouped_forms import NATIVE, advice, reason
 from torch_imagenet.port_check.leaves import describe
 from torch_imagenet.port_check.recorder import Recorder
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from torch_imagenet.options import GROUPED_CONV
 from torch_imagenet.port_check.checks import Problem, layer_checks
 from torch_imagenet.port_check.leaves import array, tensor
 from torch_imagenet.port_check.recorder import Recorder
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 
 OWN = ("output", "input gradient", "weight gradient")  # what the layer itself computes
 TIMED = 3

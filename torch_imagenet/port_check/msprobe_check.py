@@ -26,7 +26,7 @@ from torch_imagenet.port_check.checks import Problem, layer_checks, weight_check
 from torch_imagenet.port_check.msprobe_read import Dump, dump_weights, images_and_loss, read_dump, trace_of
 from torch_imagenet.run import description
 from torch_imagenet.run.recipe import choose_recipe
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.weights import source
 
 

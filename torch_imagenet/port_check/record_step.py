@@ -17,7 +17,7 @@ from torch_imagenet.port_check.device_errors import layer_named
 from torch_imagenet.port_check.leaves import array, dtype_name
 from torch_imagenet.port_check.msprobe import DumpRecorder
 from torch_imagenet.port_check.recorder import Recorder
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step.training_step import TrainingStep
 
 

@@ -18,7 +18,7 @@ from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.port_check import several
 from torch_imagenet.run import description
-from torch_imagenet.run_setup import TrainingSetup
+from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.weights import source
 from torch_imagenet.weights.source import FoundWeights
 

@@ -17,7 +17,7 @@ from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.options import RunConfig
 from torch_imagenet.port_check.leaves import array
 from torch_imagenet.port_check.msprobe_read import is_dump
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step.training_step import TrainingStep
 
 Compared = Tuple[str, Trace, Comparison]

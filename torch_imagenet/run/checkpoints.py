@@ -96,6 +96,18 @@ def read_training(folder: Path) -> Dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({reason}); use another checkpoint") from error
 
 
+def evaluated(folder: Path) -> Dict[str, Any]:
+    """The weights of a checkpoint that are evaluated: the average where the run has one.
+
+    Raises UsageError where there are none.
+    """
+    training = read_training(folder)
+    network, average = training.get("network"), training.get("average", {})
+    if not isinstance(network, dict) or not isinstance(average, dict):
+        raise UsageError(f"{folder / TRAINING} holds no weights of a network; use another checkpoint")
+    return {**network, **average}
+
+
 def load_training(step: TrainingStep, folder: Path) -> None:
     """Go on from a checkpoint, perhaps a stranger's. Raises UsageError if it is not of this network and recipe."""
     try:

@@ -21,17 +21,23 @@ from shared.run.folder import open_folder
 from shared.run.log import RunLog
 from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.networks.spec import parameters
-from torch_imagenet.run_setup import RunSetup, TrainingSetup
+from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
+from torch_imagenet.weights.source import FoundWeights
 
 
 @contextlib.contextmanager
 def open_run(
-    setup: RunSetup, lines: Sequence[str], name: str = "", resumed: Optional[Path] = None
+    setup: RunSetup,
+    lines: Sequence[str],
+    name: str = "",
+    resumed: Optional[Path] = None,
+    weights: Optional[FoundWeights] = None,
 ) -> Iterator[Tuple[Path, RunLog]]:
     """The folder of a run with its config.json, and its log, which begins with `lines`. Rank 0 alone writes.
 
-    A new folder is named after `name`, else the mode. The run of the checkpoint `resumed` stays where it is.
+    A new folder is named after `name`, else the mode. The run of the checkpoint `resumed` stays where it is; `weights`
+    are those with which it begins.
     """
     config, ranks, state = setup.config, setup.ranks, getattr(setup, "state", None)
     folder, moved = ranks.broadcast_result(
@@ -42,7 +48,7 @@ def open_run(
         for line in [*moved, *lines, *config.command_notes]:
             log.line(line)
         if ranks.is_first:
-            disk_errors.optional(lambda: write_config(setup, folder), folder / "config.json", log)
+            disk_errors.optional(lambda: write_config(setup, folder, weights), folder / "config.json", log)
         yield folder, log
 
 
@@ -118,8 +124,8 @@ def resumption_notes(setup: TrainingSetup) -> List[str]:
     return [*setup.recipe.schedule.prolonged(before, epoch), *changes]
 
 
-def write_config(setup: RunSetup, folder: Path) -> None:
-    """config.json of this run. Raises OSError."""
+def write_config(setup: RunSetup, folder: Path, weights: Optional[FoundWeights] = None) -> None:
+    """config.json of this run, that begins with these weights. Raises OSError."""
     provenance.write_config(
         folder,
         setup.recipe,
@@ -129,6 +135,7 @@ def write_config(setup: RunSetup, folder: Path) -> None:
         device=setup.device.describe(),
         global_batch_size=setup.global_batch_size,
         data=_dataset(setup),
+        **({"weights": {"name": weights.name, "sha256": weights.sha256}} if weights else {}),
         versions=_versions(),
     )
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Type
 
 from shared.metrics import Metrics
 from shared.run.loop import Run
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 
 Speed = Mapping[str, Any]  # a summary of `shared.run.clock`
 

@@ -29,7 +29,7 @@ from torch_imagenet.weights.form import AUXILIARY
 from torch_imagenet.weights.load import state_dict_of
 
 if TYPE_CHECKING:
-    from torch_imagenet.run_setup import TrainingSetup
+    from torch_imagenet.run.setup import TrainingSetup
     from torch_imagenet.step.training_step import TrainingStep
 
 _BEST = ("best_acc1", "best_acc", "best_prec1")

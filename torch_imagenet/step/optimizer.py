@@ -14,6 +14,7 @@ from torch import nn
 
 from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.devices.device import Device, copy_all
+from torch_imagenet.devices.precision import to_half
 
 
 class Weights:
@@ -24,15 +25,17 @@ class Weights:
     masters, and nothing is copied.
     """
 
-    def __init__(self, network: nn.Module, supports_foreach: bool = True) -> None:
+    def __init__(self, network: nn.Module, dtype: torch.dtype = torch.float32, supports_foreach: bool = True) -> None:
+        """Rounds the network's parameters to `dtype`, except those of batch normalisation; the masters are not."""
         self._network = network
         self.supports_foreach = supports_foreach
         self.masters: Dict[str, torch.Tensor] = dict(network.named_parameters())
-        self._halves = [
-            (name, half) for name, half in self.masters.items() if half.dtype in (torch.float16, torch.bfloat16)
-        ]
+        full = {name: parameter.detach() for name, parameter in self.masters.items()}
+        if dtype != torch.float32:
+            to_half(network, dtype)
+        self._halves = [(name, half) for name, half in self.masters.items() if half.dtype != full[name].dtype]
         for name, half in self._halves:
-            self.masters[name] = half.detach().float().requires_grad_(half.requires_grad)
+            self.masters[name] = full[name].requires_grad_(half.requires_grad)
 
     def trainable(self) -> Dict[str, torch.Tensor]:
         """The float32 weights that are not frozen, by name."""

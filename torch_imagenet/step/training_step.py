@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Sequence, Tuple, TypeVar
 
 import torch
 from torch import nn
@@ -12,7 +12,6 @@ from shared.rng import step_seed
 from shared.run.divergence import not_a_number
 from shared.run.loop import Step, StepResult
 from torch_imagenet.devices import out_of_memory
-from torch_imagenet.devices.precision import to_half
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.grouped_conv import set_form
@@ -22,7 +21,7 @@ from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.to_device import mixing
 
 if TYPE_CHECKING:
-    from torch_imagenet.run_setup import RunSetup
+    from torch_imagenet.run.setup import RunSetup
 
 T = TypeVar("T")
 
@@ -42,15 +41,13 @@ class TrainingStep(Step):
         if self._head:
             for name, parameter in self.network.named_parameters():
                 parameter.requires_grad_(name.split(".")[0] == self._head)
-        if precision.weights != torch.float32:
-            to_half(self.network, precision.weights)
+        self.weights = optimizer.Weights(self.network, precision.weights, device.supports_foreach)
         self._meets_in_forward = setup.config.sync_bn and ranks.size > 1
         self._magnitude = 0.0  # of the weights when results were last read
         self._epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
         self._mixing = mixing(recipe, setup.spec.num_classes, ranks.rank)
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = compiled(self._replicas.module) if setup.config.compile else self._replicas.module
-        self.weights = optimizer.Weights(self.network, device.supports_foreach)
         self.optimizer = optimizer.sgd(self.weights, recipe, device)
         self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)
         self.average = optimizer.WeightAverage(self.weights, recipe.ema_decay)
@@ -85,9 +82,14 @@ class TrainingStep(Step):
             master.grad = None
         momentum = [] if self.optimizer.state else [torch.empty_like(weight) for weight in trainable]  # as a first step
         smaller = batch._replace(images=batch.images[:size], labels=batch.labels[:size])
-        with self._replicas.exchange(now=False):
-            for _ in range(min(2, self._recipe.accumulate)):  # the second beside the gradients of the first
-                self._backward(smaller, 0.0, 0, 0)
+        weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        # Not DistributedDataParallel, nor its hooks in backward(): an exchange that was cut short refuses the next.
+        forward = self._forward if self._replicas.module is self.network else self.network
+        for _ in range(min(2, self._recipe.accumulate)):  # the second beside the gradients of the first
+            loss, _ = self._loss(forward, smaller, 0.0, 0, 0)
+            gradients = torch.autograd.grad(self.loss_scale.scale(loss), weights, allow_unused=True)
+            for weight, gradient in zip(weights, gradients):
+                weight.grad = gradient
         self.weights.take_gradients()
         del momentum
 
@@ -123,17 +125,23 @@ class TrainingStep(Step):
 
     def _backward(self, batch: Batch, share: float, epoch: int, position: int) -> torch.Tensor:
         """Gradients of `share` times the batch's mean loss; float32 [4]: that loss and the counts of `run`."""
+        loss, counts = self._loss(self._forward, batch, share, epoch, position)
+        self.loss_scale.scale(loss).backward()
+        return torch.cat([loss.detach().float()[None], counts, torch.full_like(counts[:1], len(batch.labels))])
+
+    def _loss(
+        self, forward: Callable[[torch.Tensor], Any], batch: Batch, share: float, epoch: int, position: int
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """`share` times the batch's mean loss; the images that are correct, and correct among the first five."""
         images = self._normalise(batch.images)
         targets = batch.labels.to(self.device.torch_device, non_blocking=True)
         if self._mixing is not None:
             images, targets = self._mixing(images, targets, epoch, position)
         with self.device.autocast(self.precision):
-            outputs = self._forward(images)
+            outputs = forward(images)
         loss = losses.mean_loss(outputs, targets, self._epsilon, self._recipe.auxiliary_weight) * share
-        self.loss_scale.scale(loss).backward()
         with torch.no_grad():
-            counts = losses.correct_counts(outputs, targets)
-            return torch.cat([loss.detach().float()[None], counts, torch.full_like(counts[:1], len(batch.labels))])
+            return loss, losses.correct_counts(outputs, targets)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The logits of normalised images, as an evaluation computes them."""

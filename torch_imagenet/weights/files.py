@@ -16,8 +16,8 @@ from shared.errors import UsageError
 def read_weight_file(path: Union[str, Path]) -> Any:
     """The content of the file, on the CPU: usually a state dict, or a dictionary that contains one.
 
-    The suffix .safetensors selects that format; everything else must be a file of torch.save, of any version. Data that
-    is no tensor, number or text, such as the options of a training, is read as an `Inert` object.
+    What is no .safetensors file, by its suffix or its beginning, must be a file of torch.save, of any version. Data
+    that is no tensor, number or text, such as the options of a training, is read as an `Inert` object.
 
     Raises UsageError where the file is missing or damaged, or where loading it would run code.
     """
@@ -27,7 +27,7 @@ def read_weight_file(path: Union[str, Path]) -> Any:
     if not path.is_file():
         raise UsageError(f"there is no file {path}; check the path")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _begins_as_safetensors(path):
             from safetensors.torch import load_file
 
             return load_file(str(path), device="cpu")
@@ -36,6 +36,13 @@ def read_weight_file(path: Union[str, Path]) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise UsageError(f"{path} {_reason(error)}") from error
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whether the file begins with the length of a header, 8 bytes, and the header, an object of JSON."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
 
 
 def _reason(error: Exception) -> str:

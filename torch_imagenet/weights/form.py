@@ -22,6 +22,19 @@ _CHECKPOINTS: Dict[str, Tuple[Tuple[str, ...], str]] = {
     "pnasnet5large": (("state_dict", "epoch", "acc", "best_acc"), FROM_TENSORFLOW),
 }
 
+# By network, a tensor that its weights have and those of the networks below it have not.
+_TENSORS = {
+    "senet154": "layer0.conv3.weight",
+    "se_resnet50_caffe": "layer0.conv1.weight",
+    "se_resnet50": "layer1.0.se.fc.0.weight",
+    "pnasnet5large": FROM_TENSORFLOW,
+}
+
+
+def network_of(state: Mapping[str, Any]) -> Optional[str]:
+    """The network that alone can have this state dict, without prefixes; None where it is of none. Loading tells."""
+    return next((name for name, tensor in _TENSORS.items() if tensor in state), None)
+
 
 def port_of(content: Any) -> Optional[str]:
     """The old port whose program wrote this content of a file, by its name in `--port`; None where none did.

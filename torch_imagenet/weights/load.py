@@ -1,4 +1,4 @@
-"""Loads weights into a network from a file or a state dict.
+"""Loads weights into a network from a file, a run, the name of weights elsewhere, or a state dict.
 
     report = load_weights(network, "senet154-c7b49a05.pth")
     print("\n".join(report.lines()))
@@ -18,13 +18,16 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import nn
 
+from shared.checkpoint.folder import holds_one
 from shared.class_names import Classes, are_names
 from shared.errors import UsageError
 from shared.imagenet.layout import some
+from shared.system.paths import expanded, is_elsewhere
 from shared.text import nearest
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weights.files import read_weight_file
 from torch_imagenet.weights.form import AUXILIARY, FROM_TENSORFLOW, Form, own_metadata, port_of
+from torch_imagenet.weights.remote import fetched
 
 Tensors = Dict[str, torch.Tensor]
 
@@ -89,7 +92,9 @@ def load_weights(
     new_head: bool = False,
     rows: Optional[Sequence[int]] = None,
 ) -> Report:
-    """Copy `weights`, a file or a state dict, into `module`, in its dtype and on its device.
+    """Copy `weights` into `module`, in its dtype and on its device: a state dict, or all that --checkpoint takes.
+
+    That is a file, a run's folder or a checkpoint in it, hf-hub:OWNER/NAME or a URL; see `remote`.
 
     `source` is where they come from: "cadene", "timm", "original" (a checkpoint of an original port), or "auto" for any
     of these. With `new_head` the classifiers of the head and the auxiliary head keep their values. `rows` are the rows
@@ -174,9 +179,14 @@ def with_names(
 
 def _read(weights: Union[str, Path, Mapping[str, Any]]) -> Tuple[str, Any]:
     """A name for messages, and the content."""
-    if isinstance(weights, (str, Path)):
-        return str(weights), read_weight_file(weights)
-    return "the state dict", weights
+    if not isinstance(weights, (str, Path)):
+        return "the state dict", weights
+    path = fetched(str(weights)).path if is_elsewhere(str(weights)) else Path(expanded(weights))
+    if not path.is_dir() and not holds_one(path):
+        return str(path), read_weight_file(path)
+    from torch_imagenet.run import checkpoints  # which reads files by this package
+
+    return str(path), checkpoints.evaluated(checkpoints.find(path).folder)
 
 
 def _unwrapped(content: Any, source: Source, name: str) -> Tuple[Tensors, Optional[str], List[str]]:

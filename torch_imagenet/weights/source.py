@@ -1,4 +1,4 @@
-"""Finds the weights of an evaluation, a fine-tuning or a new run: a run, a checkpoint, or a file of weights."""
+"""Finds the weights of an evaluation, a fine-tuning or a new run: a run, a checkpoint, a file of weights, its name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from shared.recipes.as_run import SUFFIX
 from shared.recipes.base import as_typed
 from shared.recipes.imagenet import DEFAULT_NETWORK, DEFAULTS
 from shared.run.folder import named_weights, run_of
+from shared.system.paths import HUB, is_elsewhere
 from torch_imagenet.distributed.environment import continued_job
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import FORM, RunConfig
 from torch_imagenet.run import checkpoints, old_run
-from torch_imagenet.run.checkpoints import TRAINING, read_training
+from torch_imagenet.run.checkpoints import TRAINING
 from torch_imagenet.run.old_run import OldRun
 from torch_imagenet.weights.files import read_weight_file
-from torch_imagenet.weights.form import Form, is_ambiguous
-from torch_imagenet.weights.load import head_classes, load_weights
+from torch_imagenet.weights.form import Form, is_ambiguous, network_of
+from torch_imagenet.weights.load import head_classes, load_weights, state_dict_of
+from torch_imagenet.weights.remote import WeightFile, fetched, is_repository
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,26 @@ class FoundWeights:
     classes: Optional[Classes]  # of the head; None where there is no head
     form: Form = Form()
     run: Optional[OldRun] = None  # of an original port, that goes on with them
+    file: Optional[WeightFile] = None  # of weights alone
+    network: Optional[str] = None  # whose weights these are, where their names show it
+
+    @property
+    def name(self) -> str:
+        """Where they come from, for a record: a path, or the name of `remote.fetched`."""
+        return self.file.name if self.file else str(self.path)
+
+    @property
+    def sha256(self) -> Optional[str]:
+        """Of the file; None for a checkpoint, whose state has those of its files."""
+        return self.file.sha256 if self.file else None
+
+    @property
+    def line(self) -> str:
+        """Where they come from, for the log."""
+        return f"weights: {self.file.title if self.file else self.path}"
 
     def settle(self, config: RunConfig) -> RunConfig:
-        """The configuration with what it leaves open and these weights decide: padding and normalisation.
+        """The configuration with what it leaves open and these weights decide: network, padding and normalisation.
 
         A file of an old port also chooses its network and, where there is one, the recipe as its program ran it. With
         such a recipe on the command line, weights that do not say what they expect are taken for those of that program.
@@ -51,6 +70,8 @@ class FoundWeights:
         if config.recipe is None and form.port is not None and config.network in (None, form.port):
             recipe = (default_finetune(form.port) if config.mode == "finetune" else DEFAULTS[form.port]) + SUFFIX
             config = replace(config, network=form.port, recipe=recipe if recipe in recipes.names() else None)
+        if config.recipe is None and config.network is None:
+            config = replace(config, network=self.network)
         network = config.network or (recipes.get(config.recipe).network if config.recipe else DEFAULT_NETWORK)
         zero_pad = form.zero_pad if config.zero_pad is None else config.zero_pad
         return replace(
@@ -66,30 +87,32 @@ class FoundWeights:
 
     def load(self, network: nn.Module, new_head: bool = False, rows: Optional[Sequence[int]] = None) -> List[str]:
         """Load them into the network with `load_weights`; the lines of its report. Raises what that does."""
-        weights: Any = self.path
-        if self.state is not None:
-            training = read_training(self.path)
-            network_part, average = training.get("network"), training.get("average", {})
-            if not isinstance(network_part, dict) or not isinstance(average, dict):
-                raise UsageError(f"{self.path / TRAINING} holds no weights of a network; use another checkpoint")
-            weights = {**network_part, **average}
+        weights: Any = self.path if self.state is None else checkpoints.evaluated(self.path)
         return load_weights(network, weights, new_head=new_head, rows=rows).lines()
 
 
 def found_weights(config: RunConfig) -> FoundWeights:
     """The weights of --checkpoint or --resume, else of the newest run. Raises UsageError where there are none."""
-    path = Path(named_weights(config.checkpoint, config.resume, TRAINING))
+    name = str(named_weights(config.checkpoint, config.resume, TRAINING))
+    if is_elsewhere(name):
+        file = fetched(name)
+        return _in_file(config, file, read_weight_file(file.path))
+    path = Path(name)
     if path.is_file() and not holds_one(path):
-        return _in_file(config, path, read_weight_file(path))
+        return _in_file(config, WeightFile.of_path(path), read_weight_file(path))
+    if is_repository(name) and not path.parent.exists():
+        raise UsageError(f"no checkpoint at {path}; check the path, or write {HUB}{name} for the Hugging Face Hub's")
     found = checkpoints.find(path)
     classes, form = of_state(found.state, found.state["network"]["num_classes"]), Form.of_recipe(found.state["recipe"])
     return FoundWeights(found.folder, found.state, [*found.notes, *_form_notes(config, form)], classes, form)
 
 
-def _in_file(config: RunConfig, path: Path, content: Any) -> FoundWeights:
+def _in_file(config: RunConfig, file: WeightFile, content: Any) -> FoundWeights:
     """The weights in a file with this content."""
-    form = Form.of_file(content)
-    return FoundWeights(path, None, _form_notes(config, form, content), head_classes(content, str(path)), form)
+    form, classes = Form.of_file(content), head_classes(content, str(file.path))
+    notes = [*file.notes, *_form_notes(config, form, content)]
+    network = network_of(state_dict_of(content, str(file.path))[0])
+    return FoundWeights(file.path, None, notes, classes, form, file=file, network=network)
 
 
 def _form_notes(config: RunConfig, form: Form, content: Any = None) -> List[str]:
@@ -150,7 +173,7 @@ def _resumed_file(config: RunConfig, path: Path) -> Tuple[RunConfig, Optional[Fo
         return replace(config, mode=found.state["mode"]), found, None
     if config.mode == "finetune":
         raise UsageError(f"finetune starts a new run; name the weights with --checkpoint {path}")
-    weights = replace(_in_file(config, path, content), run=old_run.read(path, content))
+    weights = replace(_in_file(config, WeightFile.of_path(path), content), run=old_run.read(path, content))
     return weights.settle(config), None, weights
 
 
@@ -204,4 +227,4 @@ def load(found: FoundWeights, network: nn.Module, spec: NetworkSpec, head: Head)
     """Load the weights with this head into the network; lines for the log."""
     lines = found.load(network, head.new, head.rows)
     notes = [f"note: {line}" for line in head.notes]
-    return [*found.notes, f"weights: {found.path} into {spec.name}", *lines, *notes]
+    return [*found.notes, f"{found.line} into {spec.name}", *lines, *notes]

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import html
 import json
-from typing import Any, Iterable, Sequence, Tuple
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 from shared.errors import one_line
+from shared.results.language import Language
+
+
+class Sheet(NamedTuple):
+    """What all parts of one page share: its language, and the numbers that make the ids of its figures unique."""
+
+    say: Language
+    ids: Iterator[int]
 
 
 def escaped(value: Any) -> str:

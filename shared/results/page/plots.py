@@ -6,6 +6,7 @@ Every colour is a variable of style.css. No text of a record is in a figure; nam
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import itertools
 import math
@@ -13,7 +14,10 @@ import re
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from shared.errors import UsageError
-from shared.results.page.run_files import Curve, Run
+from shared.results.course import Curve
+from shared.results.language import ENGLISH, Language
+from shared.results.page import Sheet
+from shared.results.page.run_files import Run
 
 MATPLOTLIB = "3.5"  # the oldest tested version
 RUN_COLOURS = 8  # in style.css; further runs repeat them with dashed lines
@@ -69,18 +73,18 @@ def swatch(number: int) -> str:
     return f'<span class="swatch" style="--own: var(--run-{number % RUN_COLOURS})"></span>'
 
 
-def key(names: Sequence[Tuple[int, str]]) -> str:
+def key(names: Sequence[Tuple[int, str]], say: Language) -> str:
     """HTML: what the lines of a figure are, as numbers of runs and HTML."""
-    dashes = {"-": "", "--": "(dashed) ", ":": "(dotted) "}
+    dashes = {"-": "", "--": say("(dashed) "), ":": say("(dotted) ")}
     items = "".join(f"<li>{swatch(number)}{dashes[run_colour(number)[1]]}{name}</li>" for number, name in names)
     return f'<ul class="key">{items}</ul>'
 
 
 @contextlib.contextmanager
-def drawing(ids: Iterator[int], height: float, label: str, out: List[str]) -> Iterator[Any]:
+def drawing(sheet: Sheet, height: float, label: str, out: List[str]) -> Iterator[Any]:
     """A figure of this height in inches. Its SVG, with `label` as its accessible name, is appended to `out`.
 
-    `ids` make the ids of one page unique. Raises UsageError if matplotlib is not installed.
+    It is drawn in English; `inline` translates its texts. Raises UsageError if matplotlib is not installed.
     """
     try:
         from matplotlib import style
@@ -93,10 +97,10 @@ def drawing(ids: Iterator[int], height: float, label: str, out: List[str]) -> It
         yield figure
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-    out.append(inline(text.getvalue(), f"f{next(ids)}", label))
+    out.append(inline(text.getvalue(), f"f{next(sheet.ids)}", label, sheet.say))
 
 
-def inline(svg: str, prefix: str, label: str) -> str:
+def inline(svg: str, prefix: str, label: str, say: Language = ENGLISH) -> str:
     """An SVG file as a part of a page: ids begin with `prefix`, colours are CSS variables; `label` is not escaped."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -107,19 +111,26 @@ def inline(svg: str, prefix: str, label: str) -> str:
     svg = re.sub(r"font: ((?:\w+ )?)([\d.]+)px [^;\"]*", r"font: \1\2px var(--sans)", svg)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)  # of newer matplotlibs
     svg = re.sub(r"<[^>]*>", lambda at: re.sub(r"(\.\d\d)\d+", r"\1", at.group(0)), svg)  # of a pixel; not in texts
+    svg = re.sub(r">([^<>]+)</text>", lambda at: f">{_translated(at.group(1), say)}</text>", svg)
     head, rest = svg.split(">", 1)
-    head = re.sub(r" (width|height)=\"[^\"]*\"", "", head).replace("<svg", f'<svg role="img" aria-label="{label}"')
+    head = re.sub(r" (width|height)=\"[^\"]*\"", "", head).replace("<svg", f'<svg role="img" aria-label="{say(label)}"')
     return re.sub(r"\s*\n\s*", "\n", f"{head}>{rest}").strip()
 
 
-def curves(ids: Iterator[int], runs: Sequence[Run]) -> List[str]:
+def _translated(text: str, say: Language) -> str:
+    """A text of an SVG file, escaped as there."""
+    english = html.unescape(text)
+    return text if say.known(english) == english else html.escape(say.known(english), quote=False)
+
+
+def curves(sheet: Sheet, runs: Sequence[Run]) -> List[str]:
     """A drawing for each of `CURVES` that a run has. Lines show training; rings joined by a thin line, evaluations."""
     drawn: List[str] = []
     by_epoch = all(run.steps_per_epoch for run in runs)
     for title, name, factor in CURVES:
         if not any(name in curves for run in runs for curves in (run.train, run.evaluation)):
             continue
-        with drawing(ids, 2.9, title, drawn) as figure:
+        with drawing(sheet, 2.9, title, drawn) as figure:
             axes = figure.add_subplot()
             for run in runs:
                 colour, dashes = run_colour(run.number)
@@ -153,13 +164,13 @@ def held(rates: Curve, steps_per_epoch: Optional[float]) -> Curve:
     return points
 
 
-def reliability(ids: Iterator[int], bins: Dict[str, List[Any]], drawn: List[str]) -> None:
+def reliability(sheet: Sheet, bins: Dict[str, List[Any]], drawn: List[str]) -> None:
     """The reliability diagram: accuracy over confidence, and the share of images in each bin."""
     images = bins["images"]
     width = 100 / max(len(images), 1)
     lefts = [number * width for number in range(len(images))]
     bars = {"width": width, "align": "edge", "edgecolor": PAPER, "linewidth": 1}
-    with drawing(ids, 4.6, "Reliability diagram", drawn) as figure:
+    with drawing(sheet, 4.6, "Reliability diagram", drawn) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
         for left, accuracy, confidence in zip(lefts, bins["accuracy"], bins["confidence"]):
             if accuracy is not None and confidence is not None:
@@ -174,12 +185,12 @@ def reliability(ids: Iterator[int], bins: Dict[str, List[Any]], drawn: List[str]
         lower.set(xlabel="confidence (%)", ylabel="images (%)")
 
 
-def confusion(ids: Iterator[int], counts: Sequence[Sequence[int]], drawn: List[str]) -> None:
+def confusion(sheet: Sheet, counts: Sequence[Sequence[int]], drawn: List[str]) -> None:
     """Rows are labels, columns predictions; the shade is the share of the label's images."""
     from matplotlib.patches import Rectangle
 
     size = len(counts)
-    with drawing(ids, 4.6, "Confusion matrix", drawn) as figure:
+    with drawing(sheet, 4.6, "Confusion matrix", drawn) as figure:
         axes = figure.add_subplot()
         for row, column in itertools.product(range(size), repeat=2):
             count = counts[row][column]

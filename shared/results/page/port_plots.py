@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from shared.port_check.report import Comparison
-from shared.results.page import plots
-from shared.results.page.run_files import MOST_POINTS
+from shared.results.course import MOST_POINTS
+from shared.results.page import Sheet, plots
 
 LEAST = 1e-3  # times rounding; smaller errors are not drawn
 _THIN = {"linewidth": 0.9, "alpha": 0.75}  # what rounding alone does
@@ -35,7 +35,7 @@ class Line(NamedTuple):
         return self.layers.index(first.layer) + 1 if first and first.layer in self.layers else None
 
 
-def errors_by_depth(ids: Iterator[int], lines: Sequence[Line]) -> List[str]:
+def errors_by_depth(sheet: Sheet, lines: Sequence[Line]) -> List[str]:
     """Forward and backward: the relative error of each layer in a whole run, and thin, that of rounding alone.
 
     A dotted line stands at the first layer out of tolerance. What is not finite is left out.
@@ -53,7 +53,7 @@ def errors_by_depth(ids: Iterator[int], lines: Sequence[Line]) -> List[str]:
         if not values:
             continue
         title = f"Error by depth, {direction} (%), logarithmic"
-        with plots.drawing(ids, 2.9, title, drawn) as figure:
+        with plots.drawing(sheet, 2.9, title, drawn) as figure:
             axes = figure.add_subplot()
             for number, style, curve in points:
                 _plot(axes, number, curve, style)
@@ -67,7 +67,7 @@ def errors_by_depth(ids: Iterator[int], lines: Sequence[Line]) -> List[str]:
     return drawn
 
 
-def tolerances_by_depth(ids: Iterator[int], line: Line) -> str:
+def tolerances_by_depth(sheet: Sheet, line: Line) -> str:
     """The largest error of each layer in units of its tolerance, as bars; those above 1 stand out.
 
     A triangle at the top is a value that is not finite where it should be.
@@ -75,7 +75,7 @@ def tolerances_by_depth(ids: Iterator[int], line: Line) -> str:
     drawn: List[str] = []
     places = {layer: number for number, layer in reversed(list(enumerate(line.layers, 1)))}
     title = "× rounding of each layer, logarithmic"
-    with plots.drawing(ids, 4.6, title, drawn) as figure:
+    with plots.drawing(sheet, 4.6, title, drawn) as figure:
         for axes, (name, stages) in zip(figure.subplots(2, 1, sharex=True), _PANELS):
             largest: Dict[int, float] = {}
             for check in line.found.verdict.checks:
@@ -102,14 +102,14 @@ def tolerances_by_depth(ids: Iterator[int], line: Line) -> str:
     return drawn[0]
 
 
-def losses(ids: Iterator[int], lines: Sequence[Line]) -> List[str]:
+def losses(sheet: Sheet, lines: Sequence[Line]) -> List[str]:
     """The training loss of each step, and how far it is from the reference's; thin, those of rounding alone."""
     drawn: List[str] = []
     steps = max(len(line.found.losses["side"]) for line in lines)
     if not steps:
         return drawn
     kinds: Sequence[Tuple[str, Dict[str, Any]]] = (("rounded", _THIN), ("side", {}))
-    with plots.drawing(ids, 2.9, "Loss of each step (nats)", drawn) as figure:
+    with plots.drawing(sheet, 2.9, "Loss of each step (nats)", drawn) as figure:
         axes = figure.add_subplot()
         for line in lines:
             for name, style in kinds:
@@ -123,7 +123,7 @@ def losses(ids: Iterator[int], lines: Sequence[Line]) -> List[str]:
     values = [value for _, _, curve in points for _, value in curve]
     if values:
         title = "Distance from the reference's loss (nats)"
-        with plots.drawing(ids, 2.9, title, drawn) as figure:
+        with plots.drawing(sheet, 2.9, title, drawn) as figure:
             axes = figure.add_subplot()
             for number, style, curve in points:
                 _plot(axes, number, curve, style)

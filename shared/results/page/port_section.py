@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from shared.port_check.findings import Check
+from shared.port_check.findings import Check, Verdict
 from shared.port_check.report import ROWS, conclusion, percent_text, units_text, what_is_wrong
 from shared.port_check.report_file import Side
-from shared.results.page import escaped, figures, note, plots, table
+from shared.results.language import Language
+from shared.results.page import Sheet, escaped, figures, note, plots, table
 from shared.results.page.port_plots import Line, errors_by_depth, losses, tolerances_by_depth
 from shared.results.page.run_files import Run
 from shared.results.tables import title
@@ -52,48 +53,55 @@ def _shown(runs: Sequence[Run]) -> List[_Shown]:
     ]
 
 
-def compared(ids: Iterator[int], runs: Sequence[Run]) -> str:
+def compared(sheet: Sheet, runs: Sequence[Run]) -> str:
     """The section that compares the runs of check-port among all runs of the page; empty if it has fewer than two."""
     ports = [run for run in runs if run.checks_port]
     if len(ports) < 2:
         return ""
+    say = sheet.say
     sides = _shown(runs)
-    rows = [_row(shown, _linked(shown.run, shown.side.name)) for shown in sides]
+    rows = [_row(shown, _linked(shown.run, shown.side.name), say) for shown in sides]
     lost = [run for run in ports if not run.sides]
-    rows += [("", [f"{plots.swatch(run.number)}{_linked(run)}<br>{_mark(None)}", *["-"] * len(_HEAD)]) for run in lost]
-    parts = ['<section id="ports-compared"><h2>Ports compared</h2>', table(["run", *_HEAD], rows, _TEXT_COLUMNS)]
+    rows += [
+        ("", [f"{plots.swatch(run.number)}{_linked(run)}<br>{_mark(None, say)}", *["-"] * len(_HEAD)]) for run in lost
+    ]
+    parts = [f'<section id="ports-compared"><h2>{say("Ports compared")}</h2>']
+    parts.append(table([say("run"), *map(say, _HEAD)], rows, _TEXT_COLUMNS))
     networks: Dict[Tuple[str, ...], List[_Shown]] = {}
     for shown in sides:
         networks.setdefault(tuple(shown.line.layers), []).append(shown)
     for alike in networks.values():
         if len(alike) > 1:
             parts += [f"<h3>{escaped(title(alike[0].run.record['network']))}</h3>"] if len(networks) > 1 else []
-            parts.append(plots.key([(shown.number, _linked(shown.run, shown.side.name)) for shown in alike]))
-            parts += _drawn(ids, alike)
+            parts.append(plots.key([(shown.number, _linked(shown.run, shown.side.name)) for shown in alike], say))
+            parts += _drawn(sheet, alike)
     if len(networks) > 1:
-        parts.append(note("Only sides with the same layers are drawn together."))
+        parts.append(note(say("Only sides with the same layers are drawn together.")))
     return "\n".join([*parts, "</section>"])
 
 
-def verdict_and_depth(ids: Iterator[int], run: Run, runs: Sequence[Run]) -> List[str]:
+def verdict_and_depth(sheet: Sheet, run: Run, runs: Sequence[Run]) -> List[str]:
     """The parts of the own section of one of the page's runs."""
+    say = sheet.say
     sides = [shown for shown in _shown(runs) if shown.run is run]
     if not sides:
-        return [f'<p class="verdict">{_mark(None)} Nothing here says whether this port agrees.</p>']
+        nothing = say("Nothing here says whether this port agrees.")
+        return [f'<p class="verdict">{_mark(None, say)} {nothing}</p>']
     parts = []
     for shown in sides:
-        word, _, rest = conclusion(shown.side.found.verdict).partition(": ")
+        word, rest = _verdict(shown.side.found.verdict, say)
         name = f"<br><small>{plots.swatch(shown.number)}{escaped(shown.side.name)}</small>" if len(sides) > 1 else ""
-        parts.append(f'<p class="verdict {word}">{_mark(shown.agrees)} {escaped(rest)}{name}</p>')
-    rows = [_row(shown, escaped(shown.side.name)) for shown in sides]
-    parts += ["<h3>Compared with float64 on the CPU</h3>", table(["side", *_HEAD], rows, _TEXT_COLUMNS)]
+        parts.append(f'<p class="verdict {word}">{_mark(shown.agrees, say)} {escaped(rest)}{name}</p>')
+    rows = [_row(shown, escaped(shown.side.name), say) for shown in sides]
+    parts.append(f"<h3>{say('Compared with float64 on the CPU')}</h3>")
+    parts.append(table([say("side"), *map(say, _HEAD)], rows, _TEXT_COLUMNS))
     for shown in sides:
-        parts += _findings(shown, len(sides) > 1)
-    parts.append("<h3>Error by depth</h3>")
+        parts += _findings(shown, len(sides) > 1, say)
+    parts.append(f"<h3>{say('Error by depth')}</h3>")
     if len(sides) > 1:
-        parts.append(plots.key([(shown.number, escaped(shown.side.name)) for shown in sides]))
-    parts += _drawn(ids, sides, tolerances=True)
-    return parts + [_layers(shown, len(sides) > 1) for shown in sides if shown.side.found.by_depth]
+        parts.append(plots.key([(shown.number, escaped(shown.side.name)) for shown in sides], say))
+    parts += _drawn(sheet, sides, tolerances=True)
+    return parts + [_layers(shown, len(sides) > 1, say) for shown in sides if shown.side.found.by_depth]
 
 
 def _linked(run: Run, side: str = "") -> str:
@@ -101,12 +109,18 @@ def _linked(run: Run, side: str = "") -> str:
     return name + (f" <small>{escaped(side)}</small>" if len(run.sides) > 1 else "")
 
 
-def _mark(agrees: Optional[bool]) -> str:
+def _mark(agrees: Optional[bool], say: Language) -> str:
     word, sign = {True: ("agrees", "✓"), False: ("differs", "✗"), None: ("no verdict", "?")}[agrees]
-    return f'<b class="mark {word.partition(" ")[0]}">{sign} {word}</b>'
+    return f'<b class="mark {word.partition(" ")[0]}">{sign} {say(word)}</b>'
 
 
-def _row(shown: _Shown, name: str) -> Tuple[str, List[str]]:
+def _verdict(verdict: Verdict, say: Language) -> Tuple[str, str]:
+    """`agrees` or `differs`, and the rest of what `conclusion` says, in this language."""
+    word, _, rest = conclusion(verdict).partition(": ")
+    return word, say.verdict(rest)
+
+
+def _row(shown: _Shown, name: str, say: Language) -> Tuple[str, List[str]]:
     """The side in a table whose columns are the name and `_HEAD`."""
     found, described = shown.side.found, shown.side.description
     checks, by_depth = found.verdict.checks, found.by_depth
@@ -120,7 +134,7 @@ def _row(shown: _Shown, name: str) -> Tuple[str, List[str]]:
         errors = [None] * 4
     numbers += map(percent_text, errors)
     return "", [
-        f"{plots.swatch(shown.number)}{name}<br>{_mark(shown.agrees)}",
+        f"{plots.swatch(shown.number)}{name}<br>{_mark(shown.agrees, say)}",
         escaped(" · ".join(where) or "-"),
         *numbers,
     ]
@@ -141,46 +155,53 @@ def _units(units: float) -> str:
     return units_text(units) if math.isfinite(units) else "∞"
 
 
-def _findings(shown: _Shown, named: bool) -> List[str]:
+def _findings(shown: _Shown, named: bool, say: Language) -> List[str]:
     """The table of what is out of tolerance; of a side that agrees, of what comes closest to it."""
     verdict = shown.side.found.verdict
     checks = verdict.closest(_CLOSEST) if verdict.agrees else verdict.causes[:ROWS]
-    title = "Closest to the tolerance" if verdict.agrees else "Out of tolerance by themselves"
+    title = say("Closest to the tolerance") if verdict.agrees else say("Out of tolerance by themselves")
     name = f" <small>{plots.swatch(shown.number)}{escaped(shown.side.name)}</small>" if named else ""
-    head = ("value", "what was found", "× rounding", "error")
-    parts = [f"<h3>{title}{name}</h3>", table(head, [("", _finding(check)) for check in checks], 2)]
+    head = (say("value"), say("what was found"), say("× rounding"), say("error"))
+    parts = [f"<h3>{title}{name}</h3>", table(head, [("", _finding(check, say)) for check in checks], 2)]
     left = len(verdict.causes) - len(checks)
-    return parts + ([note(f"And {left:,} more, listed in port.json.")] if left > 0 else [])
+    return parts + ([note(say("And {count} more, listed in port.json.", count=f"{left:,}"))] if left > 0 else [])
 
 
-def _finding(check: Check) -> List[str]:
-    value = f"<b>{escaped(check.layer)}</b> {escaped(check.quantity)}<br><small>{escaped(check.stage)}</small>"
-    what = f"{escaped(what_is_wrong(check))}<br><small>{escaped(check.text)}</small>"
+def _finding(check: Check, say: Language) -> List[str]:
+    value = (
+        f"<b>{escaped(check.layer)}</b> {escaped(check.quantity)}<br><small>{escaped(say.known(check.stage))}</small>"
+    )
+    what = f"{escaped(say.verdict(what_is_wrong(check)))}<br><small>{escaped(check.text)}</small>"
     return [value, what, _units(check.units), percent_text(check.relative_error, 3)]
 
 
-def _drawn(ids: Iterator[int], sides: Sequence[_Shown], tolerances: bool = False) -> List[str]:
+def _drawn(sheet: Sheet, sides: Sequence[_Shown], tolerances: bool = False) -> List[str]:
     """The figures of sides whose layers are the same, and what they show."""
+    say = sheet.say
     lines = [shown.line for shown in sides]
-    drawings = errors_by_depth(ids, lines)
+    drawings = errors_by_depth(sheet, lines)
     if tolerances:
         for shown in sides:
             name = f"<figcaption>{plots.swatch(shown.number)}{escaped(shown.side.name)}</figcaption>"
-            drawings.append((name if len(sides) > 1 else "") + tolerances_by_depth(ids, shown.line))
-    drawings += losses(ids, lines)
+            drawings.append((name if len(sides) > 1 else "") + tolerances_by_depth(sheet, shown.line))
+    drawings += losses(sheet, lines)
     faults = [
         f"{line.fault}, {line.found.verdict.first.layer}" for line in lines if line.fault and line.found.verdict.first
     ]
-    dotted = f"Dotted: the first layer out of tolerance: {'; '.join(dict.fromkeys(faults))}." if faults else ""
+    first = "; ".join(dict.fromkeys(faults))
+    dotted = say("Dotted: the first layer out of tolerance: {layers}.", layers=first) if faults else ""
     ends = any(row.forward is None and row.forward_rounded is not None for line in lines for row in line.found.by_depth)
-    red = "Red: out of tolerance; a triangle: no rounding at all explains it." if tolerances and faults else ""
-    dashed = "Dashed: the reference's loss" + (", and the tolerance, 1." if tolerances else ".")
-    gaps = "Where a line ends, the values are not finite." if ends else ""
-    caption = " ".join(filter(None, [_THICK, dotted, red, dashed, gaps, _ORDER, _groups(lines[0].layers)]))
+    red = say("Red: out of tolerance; a triangle: no rounding at all explains it.") if tolerances and faults else ""
+    dashed = say(
+        "Dashed: the reference's loss, and the tolerance, 1." if tolerances else "Dashed: the reference's loss."
+    )
+    gaps = say("Where a line ends, the values are not finite.") if ends else ""
+    groups = _groups(lines[0].layers, say)
+    caption = " ".join(filter(None, [say(_THICK), dotted, red, dashed, gaps, say(_ORDER), groups]))
     return [figures(drawings), f'<p class="caption">{escaped(caption)}</p>']
 
 
-def _groups(layers: Sequence[str]) -> str:
+def _groups(layers: Sequence[str], say: Language) -> str:
     """Which numbers the layers of each part of the network have, if there are not too many parts."""
     names = [layer.partition(".")[0].partition("/")[0] for layer in layers]
     groups, number = [], 1
@@ -188,10 +209,10 @@ def _groups(layers: Sequence[str]) -> str:
         size = len(list(members))
         groups.append(f"{number} {name}" if size == 1 else f"{number}-{number + size - 1} {name}")
         number += size
-    return f"Layers: {', '.join(groups)}." if 1 < len(groups) <= _MOST_GROUPS else ""
+    return say("Layers: {groups}.", groups=", ".join(groups)) if 1 < len(groups) <= _MOST_GROUPS else ""
 
 
-def _layers(shown: _Shown, named: bool) -> str:
+def _layers(shown: _Shown, named: bool, say: Language) -> str:
     """Every layer with its numbers, folded; those out of tolerance stand out."""
     largest: Dict[str, float] = {}
     for check in shown.side.found.verdict.checks:
@@ -202,6 +223,7 @@ def _layers(shown: _Shown, named: bool) -> str:
         units = largest.get(row.layer)
         cells = [str(number), escaped(row.layer), "-" if units is None else _units(units), *map(percent_text, errors)]
         rows.append(("differs" if units is not None and not units <= 1 else "", cells))
-    head = ("number", "layer", "× rounding", "error", "rounding alone", "error backward", "rounding alone, backward")
-    name = f" of {escaped(shown.side.name)}" if named else ""
-    return f"<details><summary>All layers{name}, by number</summary>{table(head, rows, 2)}</details>"
+    names = ("number", "layer", "× rounding", "error", "rounding alone", "error backward", "rounding alone, backward")
+    of_side = say("All layers of {side}, by number", side=escaped(shown.side.name))
+    summary = of_side if named else say("All layers, by number")
+    return f"<details><summary>{summary}</summary>{table([*map(say, names)], rows, 2)}</details>"

@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from shared.port_check import report
 from shared.port_check.report_file import Side, read_report
+from shared.results.course import Course, Curves, checked_examples, kept_in, number, of_events, with_course
+from shared.results.language import ENGLISH, Language
 from shared.results.page.titles import titles
 from shared.results.record import read_record
-from shared.run.example_predictions import FILE, MOST
-from shared.system.strict_json import COUNT, PERCENT, TEXT, Kind, check
+from shared.run.example_predictions import FILE
+from shared.system.strict_json import check
 
 Record = Dict[str, Any]
-Curve = Sequence[Tuple[float, float]]  # steps and values; nan for null in events.jsonl, which is a gap in the line
 T = TypeVar("T")
-
-MOST_POINTS = 400  # of a curve; more are not visible at some hundred pixels
-_LONGEST_RUN = 1e12  # steps; a larger number is damage
-_VALUES = ("loss", "top1", "learning_rate", "images_per_second", "data_wait_share")
-
-# A picture is embedded in full, so that the page makes no network request, and is small enough not to fill the page.
-_PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]{1,200000}={0,2}")
-_EXAMPLE = {
-    "picture": Kind(lambda value: isinstance(value, str) and bool(_PICTURE.fullmatch(value)), "a picture"),
-    "label": COUNT,
-    "label_name": TEXT,
-    "answer": COUNT,
-    "answer_name": TEXT,
-    "confidence": PERCENT,
-}
 
 
 @dataclass(frozen=True)
@@ -43,8 +28,8 @@ class Run:
     number: int  # on the page
     name: str  # of its folder, or of the file of a record alone
     record: Record
-    train: Dict[str, Curve]
-    evaluation: Dict[str, Curve]
+    train: Curves
+    evaluation: Curves
     config: Optional[Dict[str, Any]]
     examples: Optional[Dict[str, Any]]  # the content of examples.json
     missing: Sequence[str]  # sentences about missing or damaged files
@@ -63,63 +48,73 @@ class Run:
         return steps / epochs if steps and epochs else None
 
 
-def read_runs(paths: Sequence[Path]) -> List[Run]:
+def read_runs(paths: Sequence[Path], say: Language = ENGLISH) -> List[Run]:
     """The runs of these records with their titles. Raises UsageError if a record is invalid."""
-    runs = [read_run(number, path) for number, path in enumerate(paths)]
-    named = titles([run.record for run in runs], [run.name for run in runs])
+    runs = [read_run(place, path, say) for place, path in enumerate(paths)]
+    named = titles([run.record for run in runs], [run.name for run in runs], say)
     return [replace(run, title=title) for run, title in zip(runs, named)]
 
 
-def read_run(number: int, path: Path) -> Run:
-    """The run whose record is the file at `path`. Absent and damaged files are named in `missing`.
+def read_run(place: int, path: Path, say: Language = ENGLISH) -> Run:
+    """The run whose record is the file at `path`. Absent and damaged files are named in `missing`, in this language.
 
     Raises UsageError if the record is invalid.
     """
     record = read_record(path)
+    kept = kept_in(record)
+    if kept.train or kept.evaluation:
+        why = say("This is a published record: of its run's folder it has thinned curves and some of the examples.")
+        return Run(place, path.stem, record, kept.train, kept.evaluation, None, kept.examples, [why])
     if path.name != "result.json":
-        why = "This is only the record; name the run's folder to see its curves, its recipe and its command."
-        return Run(number, path.stem, record, {}, {}, None, None, [why])
+        why = say("This is only the record; name the run's folder to see its curves, its recipe and its command.")
+        return Run(place, path.stem, record, {}, {}, None, kept.examples, [why])
     missing: List[str] = []
     if record["mode"] == "check-port":
-        sides = _sides(path.with_name(report.FILE), record, missing)
-        config = _read(path.with_name("config.json"), _config, "command", missing)
-        return Run(number, path.parent.name or "run", record, {}, {}, config, None, missing, sides)
-    lines = _read(path.with_name("events.jsonl"), _json_lines, "curves", missing) or []
-    events = [event for event in lines if isinstance(event, dict) and not math.isnan(_number(event.get("step")))]
+        sides = _sides(path.with_name(report.FILE), record, missing, say)
+        config = _read(path.with_name("config.json"), _config, say("command"), missing, say)
+        return Run(place, path.parent.name or "run", record, {}, {}, config, None, missing, sides)
+    lines = _read(path.with_name("events.jsonl"), _json_lines, say("curves"), missing, say) or []
+    events = [event for event in lines if isinstance(event, dict) and not math.isnan(number(event.get("step")))]
     damaged = len(lines) - len(events)
     if damaged:
-        missing.append(f"{damaged} damaged line{'' if damaged == 1 else 's'} of events.jsonl left out.")
-    curves = (_curves(events, "step"), _curves(events, "evaluation"))
-    config = _read(path.with_name("config.json"), _config, "recipe and no command", missing)
-    examples = _read(path.with_name(FILE), _examples, "example images", missing) if "evaluation" in record else None
-    return Run(number, path.parent.name or "run", record, *curves, config, examples, missing)
+        one, more = "1 damaged line of events.jsonl left out.", "{count} damaged lines of events.jsonl left out."
+        missing.append(say(one if damaged == 1 else more, count=damaged))
+    curves = (of_events(events, "step"), of_events(events, "evaluation"))
+    config = _read(path.with_name("config.json"), _config, say("recipe and no command"), missing, say)
+    examples = None
+    if "evaluation" in record:
+        examples = _read(path.with_name(FILE), _examples, say("example images"), missing, say)
+    return Run(place, path.parent.name or "run", record, *curves, config, examples, missing)
 
 
-def _read(path: Path, parse: Callable[[str], T], what: str, missing: List[str]) -> Optional[T]:
+def _read(path: Path, parse: Callable[[str], T], what: str, missing: List[str], say: Language) -> Optional[T]:
     """The parsed file, or None and a sentence in `missing` where there is none or `parse` raises ValueError."""
     try:
         return parse(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
-        missing.append(f"No {what}: {path.name} cannot be read ({error.strerror or error}).")
+        why = error.strerror or error
+        missing.append(say("No {what}: {file} cannot be read ({why}).", what=what, file=path.name, why=why))
     except (ValueError, RecursionError):
-        missing.append(f"No {what}: {path.name} is damaged.")
+        missing.append(say("No {what}: {file} is damaged.", what=what, file=path.name))
     return None
 
 
-def _sides(path: Path, record: Record, missing: List[str]) -> Sequence[Side]:
+def _sides(path: Path, record: Record, missing: List[str], say: Language) -> Sequence[Side]:
     """The sides of the port.json of this record; none, and a sentence in `missing`, where it cannot be trusted."""
     try:
         sides = read_report(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
-        missing.append(f"No verdict: {path.name} cannot be read ({error.strerror or error}).")
+        why = error.strerror or error
+        missing.append(say("No {what}: {file} cannot be read ({why}).", what=say("verdict"), file=path.name, why=why))
         return ()
     except (ValueError, RecursionError) as error:
-        missing.append(f"No verdict: {path.name} is damaged ({error}).")
+        missing.append(say("No verdict: {file} is damaged ({why}).", file=path.name, why=error))
         return ()
     own = sides[0].description  # the side of the machine that wrote the record; another is that of a trace
     for key in ("half", "device", "precision"):
         if own.get(key) != record.get(key):
-            missing.append(f"No verdict: {path.name} is of another run, with {key} {own.get(key)}.")
+            other = "No verdict: {file} is of another run, with {key} {value}."
+            missing.append(say(other, file=path.name, key=key, value=own.get(key)))
             return ()
     return sides
 
@@ -142,26 +137,13 @@ def _config(text: str) -> Dict[str, Any]:
 
 
 def _examples(text: str) -> Dict[str, Any]:
-    content = json.loads(text)
-    check(content, {"images": COUNT, "right": list, "wrong": list}, ("images", "right", "wrong"), lenient=True)
-    for entry in content["right"] + content["wrong"]:
-        check(entry, _EXAMPLE, _EXAMPLE, lenient=True)
-    return {**content, "right": content["right"][:MOST], "wrong": content["wrong"][:MOST]}
+    return checked_examples(json.loads(text))
 
 
-def _curves(events: Sequence[Dict[str, Any]], kind: str) -> Dict[str, Curve]:
-    """The curves of the events of this kind, each of at most `MOST_POINTS` + 1 points with its first and its last."""
-    curves: Dict[str, Curve] = {}
-    for name in _VALUES:
-        values = [event for event in events if event.get("event") == kind and name in event]
-        # A step that was logged twice has the last value.
-        points = sorted({_number(event["step"]): _number(event[name]) for event in values}.items())
-        if any(not math.isnan(value) for _, value in points):
-            curves[name] = points[: -1 : -(-len(points) // MOST_POINTS)] + points[-1:]
-    return curves
+def to_publish(path: Path) -> Tuple[Record, Sequence[str]]:
+    """The record at `path` with the course of its run, and sentences about what of that is missing or damaged.
 
-
-def _number(value: Any) -> float:
-    """The value as a float; nan if it is no number that can be drawn."""
-    drawable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LONGEST_RUN
-    return float(value) if drawable else float("nan")
+    Raises UsageError if the record is invalid.
+    """
+    run = read_run(0, path)
+    return with_course(run.record, Course(run.train, run.evaluation, run.examples)), run.missing

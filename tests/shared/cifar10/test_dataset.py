@@ -71,6 +71,18 @@ def test_loads_pixels_and_labels(folder):
                 assert images[index, row, column, channel] == stored
 
 
+def test_the_images_of_one_file(folder, tmp_path):
+    images = batches.read_images(folder / "test_batch")
+    assert np.array_equal(images, cifar10.load(folder).test_images)
+    alone = tmp_path / "alone"  # without batches.meta, labels and the number that it gives
+    alone.write_bytes(python2_pickle.dumps({"data": batch(0)["data"][:2]}))
+    assert np.array_equal(batches.read_images(alone), cifar10.load(folder).train_images[:2])
+    for data in (7, np.zeros((2, 3071), np.uint8), np.zeros((2, 3072, 1), np.uint8)):
+        alone.write_bytes(pickle.dumps({"data": data}, protocol=2))
+        with pytest.raises(DataError, match="alone has .*data"):
+            batches.read_images(alone)
+
+
 def test_the_parent_will_do(folder):
     assert batches.find(folder.parent) == batches.find(str(folder)) == folder
     assert cifar10.load(folder.parent).fingerprint == cifar10.load(folder).fingerprint

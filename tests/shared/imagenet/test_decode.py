@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
 
-from shared.imagenet.decode import BadImage, inspect, read_rgb
+from shared.errors import UsageError
+from shared.imagenet.decode import BadImage, centre_crop, check_pillow, inspect, is_turned, read_rgb
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -125,3 +127,30 @@ def test_check_data_finds_a_fault_where_training_does(mode, form):
     except Exception:  # as Pillow pleases
         readable = False
     assert any(finding.is_fault for finding in inspect(file, "a/a")) != readable
+
+
+def test_a_crop_that_needs_no_resizing_has_the_pixels_of_the_image():
+    pixels = np.random.RandomState(0).randint(0, 256, (32, 48, 3)).astype(np.uint8)
+    assert np.array_equal(centre_crop(Image.fromarray(pixels[:, :32]), 32, 32), pixels[:, :32])
+    assert np.array_equal(centre_crop(Image.fromarray(pixels), 32, 32), pixels[:, 8:40])
+    assert np.array_equal(centre_crop(Image.fromarray(pixels), 20, 32), pixels[6:26, 14:34])
+
+
+def test_a_crop_of_a_larger_image_averages_its_pixels():
+    """Antialiased: stripes of one pixel, of which a shrinking without it would keep one colour."""
+    stripes = np.zeros((128, 256, 3), np.uint8)
+    stripes[:, ::2] = 254
+    inner = centre_crop(Image.fromarray(stripes), 32, 32)[2:-2, 2:-2]
+    assert inner.shape == (28, 28, 3)
+    assert np.abs(inner.astype(int) - 127).max() <= 8
+
+
+def test_without_pillow_and_with_an_old_one(monkeypatch, tmp_path):
+    check_pillow()
+    monkeypatch.delattr(Image, "Resampling")
+    with pytest.raises(UsageError, match=r"needs Pillow 9.1 or newer, not \d+.*; pip install -U Pillow"):
+        check_pillow()
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(UsageError, match="reading images needs Pillow; pip install Pillow"):
+        check_pillow()
+    assert not is_turned(str(tmp_path / "gone.jpg"))

@@ -150,10 +150,11 @@ def test_the_second_runtime_is_switched_on_where_it_is():
 
 
 @pytest.mark.parametrize("name", ["train_eval_8p", "train_finetune_1p"])
-@pytest.mark.parametrize("spelling", ["--resume=PATH", "--checkpoint=PATH"])
+@pytest.mark.parametrize("spelling", ["--resume=PATH", "--checkpoint=PATH", "--resume=hf-hub:o/n"])
 def test_evaluation_and_fine_tuning_start_from_a_checkpoint(name, spelling):
     options = options_of(plan(name, DATA, spelling, "--device=cpu", "--num_devices=1"))
-    assert (options.checkpoint, options.resume, options.recipe, options.network) == ("PATH", None, None, None)
+    weights = spelling.partition("=")[2]
+    assert (options.checkpoint, options.resume, options.recipe, options.network) == (weights, None, None, None)
     assert options.mode == {"train_eval_8p": "evaluate", "train_finetune_1p": "finetune"}[name]
     assert options_of(plan(name, DATA, spelling, "--network=senet154")).network == "senet154"
     with pytest.raises(UsageError, match="name them with --resume"):

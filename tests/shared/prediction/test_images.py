@@ -57,6 +57,12 @@ def test_what_is_no_image_is_named(folder, words, listed, message):
         found(*words, listed=listed)
 
 
+def test_files_of_other_names_are_read_where_they_are_named_so(folder):
+    paths, notes = find_images(["in"], io.BytesIO(), False, lambda name: name.endswith(".txt"))
+    assert paths == ["in/z/text.txt"]
+    assert notes == ["2 files in in not named as images: left out (a.JPEG)"]
+
+
 def test_missing_files_may_be_bad_images_of_those_that_are_left_out(folder):
     (folder / "broken").symlink_to("gone")
     assert found("gone.jpg", "broken", "cat", missing=True)[0] == ["gone.jpg", "broken", "cat"]

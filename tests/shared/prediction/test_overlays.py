@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shared.errors import UsageError
-from shared.prediction.overlays import OverlayFiles, overlay
+from shared.prediction.overlays import Overlays, overlay
 
 IMAGE = np.random.RandomState(0).randint(0, 256, (3, 256, 3)).astype(np.uint8)
 RAMP = np.tile(np.arange(256, dtype=np.float32) / 255, (3, 1))
@@ -31,42 +31,51 @@ def test_a_larger_share_is_lighter():
 
 def test_every_image_has_a_name_of_its_own(tmp_path):
     images = "cat.jpg b/cat.png CAT.gif cat-2.jpg .jpg two.dots.jpg noending cat.jpg".split()
-    names = [path.name for path in OverlayFiles(str(tmp_path), images).paths]
-    assert names == "cat.png cat-2.png CAT-3.png cat-2-2.png .jpg.png two.dots.png noending.png cat-4.png".split()
+    paths = Overlays(str(tmp_path), images).paths
+    names = [paths[image].name for image in images]
+    assert names == "cat.png cat-2.png CAT-3.png cat-2-2.png .jpg.png two.dots.png noending.png cat.png".split()
 
 
 def test_ten_thousand_images_of_one_name(tmp_path):
-    names = {path.name for path in OverlayFiles(str(tmp_path), ["0001.jpg"] * 10_000).paths}
-    assert len(names) == 10_000
+    paths = Overlays(str(tmp_path), [f"{number}/0001.jpg" for number in range(10_000)]).paths
+    assert len(set(paths.values())) == 10_000
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     image = pytest.importorskip("PIL.Image")
-    files = OverlayFiles(str(tmp_path / "new" / "maps"), ["a.jpg", "b.jpg"])
+    files = Overlays(str(tmp_path / "new" / "maps"), ["a.jpg", "b.jpg"])
     assert not (tmp_path / "new").exists()
     files.make_folder()
-    path = files.write(1, IMAGE, RAMP)
+    (path,) = files.write(["b.jpg"], IMAGE[None], RAMP[None])
     assert path == str(tmp_path / "new" / "maps" / "b.png")
     with open(path, "rb") as file:
         assert np.array_equal(np.asarray(image.open(io.BytesIO(file.read()))), overlay(IMAGE, RAMP))
+    assert list(files.remarks()) == []
 
     def full(*unused):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UsageError, match="cannot write .*a.png .No space left on device.; free space"):
-        files.write(0, IMAGE, RAMP)
+        files.write(["a.jpg"], IMAGE[None], RAMP[None])
     assert os.listdir(str(tmp_path / "new" / "maps")) == ["b.png"]
+
+
+def test_a_map_that_is_the_same_everywhere_is_named(tmp_path):
+    files = Overlays(str(tmp_path), ["a.jpg", "b.jpg"])
+    files.write(["a.jpg", "b.jpg"], np.stack([IMAGE] * 2), np.stack([RAMP, np.ones_like(RAMP)]))
+    (line,) = files.remarks()
+    assert line.startswith("note: the overlays of 1 image show nothing (b.jpg): ")
 
 
 def test_nothing_is_replaced(tmp_path):
     (tmp_path / "b.png").write_text("mine")
     with pytest.raises(UsageError, match="b.png exists and is not replaced; name another folder with --grad-cam"):
-        OverlayFiles(str(tmp_path), ["a.jpg", "x/b.jpg"])
+        Overlays(str(tmp_path), ["a.jpg", "x/b.jpg"])
     os.symlink("nowhere", str(tmp_path / "c.png"))
     with pytest.raises(UsageError, match="c.png exists"):
-        OverlayFiles(str(tmp_path), ["c.jpg"])
+        Overlays(str(tmp_path), ["c.jpg"])
     with pytest.raises(UsageError, match="b.png is a file; name a folder"):
-        OverlayFiles(str(tmp_path / "b.png"), ["a.jpg"])
+        Overlays(str(tmp_path / "b.png"), ["a.jpg"])
     with pytest.raises(UsageError, match="cannot write .*; name another folder with --grad-cam"):
-        OverlayFiles(str(tmp_path / "b.png" / "sub"), ["a.jpg"]).make_folder()
+        Overlays(str(tmp_path / "b.png" / "sub"), ["a.jpg"]).make_folder()

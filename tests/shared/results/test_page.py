@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from shared.results.__main__ import find_records, main
+from shared.results.course import MOST_POINTS
 from shared.results.page.document import page
 from shared.results.page.plots import held, inline
-from shared.results.page.run_files import MOST_POINTS, read_run
+from shared.results.page.run_files import read_run
 from shared.results.record import build_record, read_record, write_record
 from shared.results.rows import rows
 from shared.results.tables import render

@@ -107,7 +107,7 @@ SEEN = """[...document.querySelectorAll('.wide')].every(table => {
 
 
 def test_a_phone_shows_every_column(browser, page):
-    for width, fits in ((PHONE, True), (700, False)):  # between both, a table is moved by itself
+    for width, fits in ((PHONE, True), (641, False), (900, False)):  # above, a table is moved in its own box
         visit = Visit(browser, page.as_uri(), width)
         visit.value(f"{OPENED}; 0")
         assert (visit.value(TOO_WIDE) == 0, visit.value(SEEN)) == (fits, fits), width

@@ -13,6 +13,8 @@ from shared.port_check.findings import Check, verdict
 from shared.port_check.report import Comparison, LayerError, write
 from shared.port_check.trace import Trace
 from shared.results.__main__ import main
+from shared.results.language import ENGLISH
+from shared.results.page import Sheet
 from shared.results.page.port_section import compared
 from shared.results.page.run_files import read_runs
 from shared.results.record import build_record, write_record
@@ -118,12 +120,13 @@ def test_several_runs_are_compared(tmp_path):
     lost = port_run(tmp_path, "lost")
     (lost / "port.json").unlink()
     runs = read_runs([run / "result.json" for run in (one, two, other, lost)])
-    section = compared(itertools.count(), runs)
+    sheet = Sheet(ENGLISH, itertools.count())
+    section = compared(sheet, runs)
     marks = [re.findall("(agrees|differs|no verdict)</b>", row) for row in re.findall("<tr.*?</tr>", section)]
     assert marks == [[], ["agrees"], ["differs"], ["differs"], ["agrees"], ["no verdict"]]
     assert section.count("<svg") == 4  # of the three sides with the same layers
     assert "Only sides with the same layers are drawn together." in section
-    assert compared(itertools.count(), runs[:1]) == ""
+    assert compared(sheet, runs[:1]) == ""
 
 
 @pytest.mark.parametrize(

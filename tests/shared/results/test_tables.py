@@ -184,7 +184,7 @@ def test_every_form_has_the_digits_of_the_documents(form):
 def test_markdown_tables_are_rectangular(language):
     lines = [line for line in render(rows([_record()]), "markdown", language).splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {13}
-    assert ("| 类别 |" in lines[0]) == (language == "zh")
+    assert ("| 来源 |" in lines[0]) == (language == "zh")
     assert any(("实测" if language == "zh" else "measured") in line for line in lines)
 
 

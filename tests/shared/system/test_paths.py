@@ -74,8 +74,9 @@ def test_runs_are_paths_too(monkeypatch):
 def test_images_are_paths_too_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("HOME", "/home")
     words = ["--device", "cpu", "predict", "a", "--top-k", "2", "~/b", "-", "--format", "csv", "--", "-c.jpg"]
-    assert parsed("torch_imagenet/main.py", *words)["images"] == ("a", "/home/b", "-", "-c.jpg")
-    assert parsed("torch_imagenet/main.py", "train")["images"] is None
+    for program in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
+        assert parsed(program, *words)["images"] == ("a", "/home/b", "-", "-c.jpg")
+        assert parsed(program, "train")["images"] is None
 
 
 @pytest.mark.parametrize("path", ["x", "./~", "a/~/b", "/~", "https://host/~me/set", "obs://bucket/~", ""])
@@ -83,12 +84,16 @@ def test_other_paths_stay(path):
     assert paths.expanded(path) == path
 
 
-@pytest.mark.parametrize("url", ["https://host/model.pth", "hf-hub://name", "s3://bucket/run"])
-@pytest.mark.parametrize("option", ["--checkpoint", "--resume"])
-def test_weights_are_read_from_no_url(option, url):
-    for program in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
-        with pytest.raises(UsageError, match=f"{url} is a URL and is not read from there; download it"):
+@pytest.mark.parametrize("url", ["https://host/model.pth", "hf-hub:owner/name", "s3://bucket/run"])
+def test_a_run_is_read_from_no_url_and_weights_by_one_half_alone(url):
+    for program, option in (
+        ("tf_seresnet/main.py", "--checkpoint"),
+        ("tf_seresnet/main.py", "--resume"),
+        ("torch_imagenet/main.py", "--resume"),
+    ):
+        with pytest.raises(UsageError, match=f"{url} is a (URL|name on a hub) and is not read from there; download it"):
             parsed(program, option, url)
+    assert parsed("torch_imagenet/main.py", "--checkpoint", url)["checkpoint"] == url
 
 
 def test_a_home_of_another_user():

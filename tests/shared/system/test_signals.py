@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from shared.system.signals import Interrupts, Stopped, reader_gone
+from shared.system.signals import Interrupts, Stopped, interruptible, reader_gone
 
 BOTH = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
@@ -103,3 +104,26 @@ def test_a_reader_that_is_gone_is_sigpipe_and_is_written_to_no_more():
 
 def test_a_stream_in_memory_may_lose_its_reader_too():
     assert reader_gone(io.StringIO()).exit_status == 141
+
+
+def _careless(number):
+    with contextlib.suppress(Exception):  # as some library does around a request
+        send(number)
+    raise AssertionError("went on")
+
+
+@pytest.mark.parametrize(("number", "status"), BOTH)
+def test_what_is_interruptible_ends_at_the_first_signal(number, status):
+    with Interrupts() as interrupts:
+        with pytest.raises(Stopped) as caught, interruptible():
+            _careless(number)
+        assert caught.value.exit_status == status
+        send(number)  # afterwards the first is stored again
+        assert interrupts.requested == number
+        with pytest.raises(Stopped), interruptible():
+            raise AssertionError("the request of before was forgotten")
+
+
+def test_other_handlers_stay_where_something_is_interruptible():
+    with interruptible():
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN

@@ -219,10 +219,10 @@ def test_several_cpu_devices_are_as_many_as_asked_for():
 
 
 def test_slim_trains_on_one_device():
-    from tf_seresnet import run_setup
+    from tf_seresnet.run import setup
 
     with pytest.raises(UsageError, match="--layers slim runs on one device; use --layers core"):
-        run_setup.check_devices(devices.open_device("cpu", number=2), NetworkSpec(11, "port", "slim", 10))
+        setup.check_devices(devices.open_device("cpu", number=2), NetworkSpec(11, "port", "slim", 10))
 
 
 @pytest.fixture

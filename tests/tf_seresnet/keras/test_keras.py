@@ -342,8 +342,15 @@ class TestLoadCheckpoint:
 
         state = {f"{name}/Momentum": value for name, value in values.items()}
         state.update(is_training=True, global_step=np.int64(391), loss_scale=np.float32(1024))
-        load_checkpoint(model, _write(tmp_path / "model.ckpt", {**values, **state}))
+        prefix = _write(tmp_path / "model.ckpt", {**values, **state})
+        report = load_checkpoint(model, prefix)
         _equal(_weights_of(model), values)
+        assert (report.path, report.matched, report.total) == (prefix, len(values), len(values))
+        assert (report.left_new, report.notes) == ((), ())
+        assert set(report.ignored) == set(state)
+        first, unused = report.lines()
+        assert first == f"{len(values)} of {len(values)} variables loaded from {prefix}"
+        assert unused.startswith("in the checkpoint and not used: BatchNorm")
 
     @pytest.mark.parametrize("path", ["", "model.ckpt-7", "model.ckpt-7.index"])
     def test_takes_a_folder_a_prefix_or_a_file(self, model, values, tmp_path, path):
@@ -352,6 +359,18 @@ class TestLoadCheckpoint:
         _write(tmp_path / "model.ckpt-7", values)
         load_checkpoint(model, tmp_path / path)
         _equal(_weights_of(model), values)
+
+    def test_says_that_the_newest_checkpoint_of_a_run_is_damaged(self, finished):
+        from tf_seresnet.keras import load_checkpoint, se_resnet
+
+        run = finished()
+        (run.folder / "checkpoints" / "last" / "state.json").write_text("?")
+        model = se_resnet(8, "paper")
+        report = load_checkpoint(model, run.folder)
+        assert report.path == str(run.folder / "checkpoints" / "step-00000003" / "model.ckpt")
+        assert "step-00000006" in report.lines()[0]
+        assert report.lines()[0] == report.notes[0]
+        assert all(name.endswith("/Momentum") for name in report.ignored)
 
     def test_takes_the_first_format_of_tensorflow_1(self, model, values, tmp_path):
         import tensorflow as tf
@@ -366,7 +385,10 @@ class TestLoadCheckpoint:
         from tf_seresnet.keras import load_checkpoint
 
         old = {name: value for name, value in values.items() if not name.endswith(("/biased", "/local_step"))}
-        load_checkpoint(model, _write(tmp_path / "model.ckpt", old))
+        report = load_checkpoint(model, _write(tmp_path / "model.ckpt", old))
+        assert set(report.left_new) == set(values) - set(old)
+        assert (report.matched, report.total, report.ignored) == (len(old), len(values), ())
+        assert "set to go on from the moving means: BatchNorm" in "\n".join(report.lines())
         for name, value in _weights_of(model).items():
             if name.endswith("/biased"):
                 np.testing.assert_array_equal(value, values[name.split("/", 1)[1].rsplit("/", 1)[0]])

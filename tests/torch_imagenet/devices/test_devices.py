@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from shared.errors import UsageError  # noqa: E402
-from torch_imagenet.devices import device as devices  # noqa: E402
+from torch_imagenet.devices import availability  # noqa: E402
 from torch_imagenet.devices.device import Device, open_device, parse  # noqa: E402
 from torch_imagenet.devices.npu_options import NpuSettings  # noqa: E402
 from torch_imagenet.devices.precision import precision  # noqa: E402
@@ -47,8 +47,9 @@ def test_anything_else_is_one_line_with_the_nearest(text):
 class _Accelerator:
     """Stands for torch.cuda or torch.npu on a machine that has `count` of them."""
 
-    def __init__(self, count):
+    def __init__(self, count, capability=(9, 0), built=()):
         self.count, self.chosen = count, None
+        self.capability, self.built = capability, list(built)
 
     def is_available(self):
         return self.count > 0
@@ -61,6 +62,16 @@ class _Accelerator:
 
     def get_device_name(self, index):
         return f"card {index}"
+
+    def get_device_capability(self, index):
+        return self.capability
+
+    def get_arch_list(self):
+        return self.built
+
+    def init(self):
+        if not self.count:
+            raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040). Please update it.")
 
 
 @pytest.mark.parametrize(("count", "text", "index"), [(1, "cuda", 0), (4, "cuda:3", 3), (2, "auto", 0)])
@@ -123,14 +134,51 @@ def test_what_auto_passes_over_for_the_cpu_is_said(monkeypatch):
     """The driver has made a device file, and torch cannot use the device."""
     monkeypatch.setattr(torch, "cuda", _Accelerator(0))
     monkeypatch.setitem(sys.modules, "torch_npu", None)
-    monkeypatch.setattr(devices.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(availability.glob, "glob", lambda pattern: [])
     assert open_device("auto").notes == []
-    monkeypatch.setattr(devices.glob, "glob", lambda pattern: [pattern])
+    monkeypatch.setattr(availability.glob, "glob", lambda pattern: [pattern])
     card, npu = open_device("auto").notes
     assert card.startswith("an NVIDIA GPU is here, but torch cannot use it (torch ")
     assert npu.startswith("an Ascend NPU is here, but torch cannot use it (torch_npu does not load (")
     assert card.endswith("; this runs on the CPU")
     assert open_device("cpu").notes == []  # as asked for
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((7, 0), ["sm_75", "sm_90", "sm_120", "compute_120"], False),  # a V100 and PyPI's wheel of torch 2.13
+        ((7, 5), ["sm_75", "sm_90"], True),
+        ((8, 9), ["sm_75", "sm_86", "sm_90"], True),
+        ((8, 0), ["sm_75", "sm_86", "sm_90"], False),
+        ((10, 3), ["sm_90", "sm_100"], True),
+        ((12, 0), ["sm_90", "compute_90"], True),
+        ((7, 0), ["sm_90", "compute_90"], False),
+        ((9, 0), ["gfx90a"], True),
+    ],
+)
+def test_a_card_that_torch_has_no_kernels_for(monkeypatch, capability, built, runs):
+    """Its first operator would end in "no kernel image is available for execution on the device"."""
+    monkeypatch.setattr(torch, "cuda", _Accelerator(1, capability, built))
+    monkeypatch.setitem(sys.modules, "torch_npu", None)
+    monkeypatch.setattr(availability.glob, "glob", lambda pattern: [pattern] if "nvidia" in pattern else [])
+    opened = open_device("auto")
+    assert opened.kind == ("cuda" if runs else "cpu")
+    if runs:
+        return
+    missing = f"has no kernels for card 0, sm_{capability[0]}{capability[1]}, only sm_"
+    assert missing in opened.notes[0]
+    with pytest.raises(UsageError, match=missing):
+        open_device("cuda")
+
+
+def test_an_old_driver_is_said(monkeypatch):
+    monkeypatch.setattr(torch, "cuda", _Accelerator(0))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(
+        UsageError, match=r"with CUDA: The NVIDIA driver on your system is too old \(found version 11040"
+    ):
+        open_device("cuda")
 
 
 def test_the_layout_follows_the_network_unless_asked(monkeypatch):

@@ -4,6 +4,7 @@
     python -m torch.distributed.run --nproc_per_node 2 tests/torch_imagenet/distributed/driver.py train ...
 
 RANKS_DRIVER_PLAIN=1: without batch normalisation, which is each device's own, so that two ranks compute what one does.
+RANKS_DRIVER_LIMIT=4: the first rank runs out of memory in the backward pass of a larger batch.
 RANKS_DRIVER_SIZES=1,7: the mode evaluate is run at each of these batch sizes, into the folders size-1, size-7.
 RANKS_DRIVER_FAULTS=1: the mode check-port is run with each fault of `rank_faults`, into folders of their names.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import torch
 from torch import nn
 
 from tests.torch_imagenet.port_check import rank_faults
@@ -29,12 +31,28 @@ from torch_imagenet.networks import spec
 _EVALUATE, _CHECK_PORT = evaluation.evaluate, check_port.check_port
 
 
+class Limited(torch.autograd.Function):
+    """Nothing, but that its backward pass has memory for so many images alone."""
+
+    @staticmethod
+    def forward(context, features):
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(context, gradient):
+        if len(gradient) > int(os.environ["RANKS_DRIVER_LIMIT"]) and os.environ["RANK"] == "0":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return gradient
+
+
 def create(name, num_classes, dropout, drop_path, **options):
     """`create_small`, or the same without batch normalisation."""
     network = create_small(name, num_classes, dropout, drop_path, **options)
     if os.environ.get("RANKS_DRIVER_PLAIN"):
         network.stem[1] = nn.Identity()
         network.layer1[1] = nn.Identity()
+    if os.environ.get("RANKS_DRIVER_LIMIT"):
+        network.stem.register_forward_hook(lambda module, images, features: Limited.apply(features))
     return network
 
 

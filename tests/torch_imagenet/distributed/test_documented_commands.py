@@ -12,7 +12,7 @@ from typing import List, Tuple
 import pytest
 
 from tests.torch_imagenet.conftest import Tiny
-from tests.torch_imagenet.distributed.test_launch import SMALL, Checkout, checkout  # noqa: F401
+from tests.torch_imagenet.distributed.conftest import SMALL, Checkout
 
 # As the documents have them, but for the folder.
 SENET154 = [
@@ -55,7 +55,7 @@ def words(command: str, data: str) -> List[str]:
     return command.split()
 
 
-def typed(checkout: Checkout, command: List[str], folder: str = "torch_imagenet") -> Tuple[int, str, str]:  # noqa: F811
+def typed(checkout: Checkout, command: List[str], folder: str = "torch_imagenet") -> Tuple[int, str, str]:
     done = subprocess.run(
         command,
         cwd=checkout.root / folder,
@@ -71,9 +71,7 @@ def typed(checkout: Checkout, command: List[str], folder: str = "torch_imagenet"
 
 @pytest.mark.parametrize(("network", "command"), CASES)
 def test_on_a_machine_without_an_npu_it_ends_with_one_line_that_says_what_to_do(
-    network: str,
-    command: str,
-    checkout: Checkout,  # noqa: F811
+    network: str, command: str, checkout: Checkout
 ) -> None:
     """The device is the documented one, and never silently another; weights are what the document says to edit in."""
     for own in ("", f"{network}/"):
@@ -87,9 +85,7 @@ def test_on_a_machine_without_an_npu_it_ends_with_one_line_that_says_what_to_do(
 @pytest.mark.slow
 @pytest.mark.parametrize("network", DOCUMENTS)
 def test_the_default_network_is_said_and_the_documents_own_launcher_runs_its_own(
-    network: str,
-    checkout: Checkout,  # noqa: F811
-    tiny: Tiny,
+    network: str, checkout: Checkout, tiny: Tiny
 ) -> None:
     small = [*SMALL, "--max-steps=1", *(["--image-size=64"] if network != "se_resnet50" else [])]
     command = words(DOCUMENTS[network][0], str(tiny.folder))
@@ -110,7 +106,7 @@ def test_the_default_network_is_said_and_the_documents_own_launcher_runs_its_own
 
 
 @pytest.mark.slow
-def test_several_devices_and_one_of_several_machines(checkout: Checkout, tiny: Tiny) -> None:  # noqa: F811
+def test_several_devices_and_one_of_several_machines(checkout: Checkout, tiny: Tiny) -> None:
     for command in (SE_RESNET50[1], SE_RESNET50[4]):
         line = [word for word in words(command, str(tiny.folder)) if not word.startswith("--data_path")]
         small = [option for option in SMALL if not option.startswith("--batch_size")]

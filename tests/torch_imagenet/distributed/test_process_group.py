@@ -194,3 +194,10 @@ def test_a_bad_image_is_told_by_the_rank_that_met_it(data, tmp_path):
     assert record(tmp_path / "skip")["bad_images"] == len(paths[::9])
     for path in paths[::9]:
         assert job.text.count(f"bad image left out: {path.parent.name}/{path.name}") == 1
+
+
+def test_a_rank_without_memory_in_its_backward_pass_finds_a_batch_that_fits(data, tmp_path):
+    """The exchange of gradients has begun then, and the other rank waits in it."""
+    options = ("--num-devices", "2", "--batch-size", "8", "--max-steps", "1")
+    job = train(tmp_path / "run", data, *options, status=2, RANKS_DRIVER_LIMIT="4")
+    assert "has no memory left for a batch of 8; --batch-size 4 --accumulate 2" in job.text

@@ -84,7 +84,8 @@ def test_a_log_level_that_torch_does_not_know_is_one_line(tmp_path):
 
 
 def test_more_devices_than_there_are(monkeypatch):
-    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 4)
+    of_a_card = {"get_device_capability": lambda index: (9, 0), "get_arch_list": lambda: ["sm_90"]}
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 4, **of_a_card)
     monkeypatch.setattr(torch, "cuda", cuda)
     assert several("cuda", None, count_all=2).count == 8
     assert several("gpu", 3).count == 3

@@ -25,7 +25,7 @@ from torch_imagenet.distributed.process_group import ALONE
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.step.training_step import TrainingStep
 

@@ -23,7 +23,7 @@ from torch_imagenet.networks.spec import NetworkSpec
 from torch_imagenet.options import RunConfig
 from torch_imagenet.port_check.record_step import record_step
 from torch_imagenet.port_check.reference import compare_trace
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step.loss_scale import LossScale
 
 CLASSES = 5

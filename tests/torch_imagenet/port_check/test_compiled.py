@@ -19,7 +19,7 @@ from shared.port_check.trace import Trace
 from tests.torch_imagenet.port_check.faults import CLASSES, Fault, TinySENet, batch, recorded, seeded, setup
 from tests.torch_imagenet.small_network import SmallNetwork
 from torch_imagenet.port_check.reference import compare_trace
-from torch_imagenet.run_setup import RunSetup
+from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step.compiled import compiled
 
 

@@ -21,7 +21,7 @@ from torch_imagenet.distributed.process_group import ALONE  # noqa: E402
 from torch_imagenet.networks.spec import NetworkSpec  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
 from torch_imagenet.run import recipe as recipes  # noqa: E402
-from torch_imagenet.run_setup import TrainingSetup  # noqa: E402
+from torch_imagenet.run.setup import TrainingSetup  # noqa: E402
 from torch_imagenet.step.training_step import TrainingStep  # noqa: E402
 from torch_imagenet.weights import source  # noqa: E402
 from torch_imagenet.weights.load import with_names  # noqa: E402

@@ -11,7 +11,6 @@ from torch import nn  # noqa: E402
 from shared.recipes.imagenet import ImageNetRecipe  # noqa: E402
 from shared.schedules import Schedule  # noqa: E402
 from torch_imagenet.devices.device import open_device  # noqa: E402
-from torch_imagenet.devices.precision import to_half  # noqa: E402
 from torch_imagenet.step.loss_scale import LossScale  # noqa: E402
 from torch_imagenet.step.optimizer import Weights, load_optimizer, sgd  # noqa: E402
 
@@ -59,8 +58,9 @@ def test_float32_weights_are_the_networks_own():
 def test_half_weights_follow_float32_masters():
     """A step of the masters by torch's own SGD with the half gradients in float32; the network gets them rounded."""
     network = _network()
-    to_half(network, torch.float16)
-    weights = Weights(network)
+    start = {name: value.detach().clone() for name, value in network.named_parameters()}
+    weights = Weights(network, torch.float16)
+    assert all(torch.equal(value, start[name]) for name, value in weights.masters.items())  # rounded nowhere
     reference = {name: value.clone().float() for name, value in weights.masters.items()}
     optimizer = sgd(weights, _recipe(), CPU)
     _backward(network, torch.float16)
@@ -80,8 +80,7 @@ def test_small_updates_are_not_lost_in_half_weights():
     """What O2's masters are for: 1 + 2**-12 is 1 in float16, but a hundred such updates are not nothing."""
     network = nn.Linear(1, 1, bias=False)
     nn.init.ones_(network.weight)
-    to_half(network, torch.float16)
-    weights = Weights(network)
+    weights = Weights(network, torch.float16)
     optimizer = sgd(weights, _recipe(weight_decay=0.0, momentum=0.0), CPU)
     for _ in range(100):
         network(torch.ones(1, 1, dtype=torch.float16)).mul(2**-12 * 10).sum().backward()
@@ -94,15 +93,13 @@ def test_small_updates_are_not_lost_in_half_weights():
 
 def test_a_state_dict_is_float32_and_goes_back_exactly():
     network = _network()
-    to_half(network, torch.float16)
-    weights = Weights(network)
+    weights = Weights(network, torch.float16)
     with torch.no_grad():
         weights.masters["0.weight"].add_(2**-20)
     state = {name: value.clone() for name, value in weights.state_dict().items()}
     assert state["0.weight"].dtype == torch.float32
     other = _network(seed=5)
-    to_half(other, torch.float16)
-    others = Weights(other)
+    others = Weights(other, torch.float16)
     others.load_state_dict(state)
     assert all(torch.equal(value, state[name]) for name, value in others.state_dict().items())
 

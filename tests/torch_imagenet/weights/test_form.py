@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.torch_imagenet.networks import references
 from torch_imagenet.options import RunConfig
-from torch_imagenet.weights.form import Form, is_ambiguous, port_of
+from torch_imagenet.weights.form import Form, is_ambiguous, network_of, port_of
 from torch_imagenet.weights.load import with_names
 from torch_imagenet.weights.source import FoundWeights
 
@@ -111,3 +112,24 @@ OLD_PNASNET = Form(False, "none", "pnasnet5large")
 )
 def test_what_the_command_line_leaves_open_the_weights_decide(form, words, expected):
     assert _settled(form, *words.split()) == expected
+
+
+@pytest.mark.parametrize("name", references.CADENE)
+def test_a_network_is_known_by_the_names_in_published_files(name, monkeypatch):
+    monkeypatch.setattr(references, "drawn", lambda network: network)  # the numbers do not matter
+    assert network_of(references.cadene_network(name).state_dict()) == name
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("evaluate", ("senet154", None)),
+        ("finetune", ("senet154", None)),
+        ("evaluate --network se_resnet50", ("se_resnet50", None)),
+        ("train --recipe se_resnet50_1p", (None, "se_resnet50_1p")),
+    ],
+)
+def test_a_file_of_a_known_network_chooses_it_where_the_command_line_does_not(words, expected):
+    found = FoundWeights(None, None, [], None, Form(known=False), network="senet154")
+    config = found.settle(RunConfig.from_argv(words.split()))
+    assert (config.network, config.recipe) == expected

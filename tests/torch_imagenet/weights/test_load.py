@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from shared.errors import UsageError
+from tests.torch_imagenet.small_network import SmallNetwork
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weights.files import Inert, read_weight_file
+from torch_imagenet.weights.form import network_of
 from torch_imagenet.weights.load import load_weights
 
 
@@ -292,12 +294,15 @@ def test_what_is_no_state_dict_is_refused(content, words):
 @pytest.mark.parametrize("made", ["se_resnet50", "se_resnet50_caffe", "pnasnet5large"])
 @pytest.mark.parametrize("given", ["se_resnet50", "se_resnet50_caffe"])
 def test_the_network_that_the_weights_fit_is_named(made, given):
-    text = refused(create(given, 5), create(made, 10).state_dict(), networks=NETWORKS)
+    state = create(made, 10).state_dict()
+    assert network_of(state) == made
+    text = refused(create(given, 5), state, networks=NETWORKS)
     assert (f"--network {made}" in text) == (made != given)
 
 
 def test_weights_of_no_network_of_ours_say_so(torchvision):
     state = torchvision.models.resnet50(num_classes=5).state_dict()
+    assert network_of(state) is None
     assert "check that the file was made with this network" in refused(
         create("se_resnet50", 5), state, networks=NETWORKS
     )
@@ -323,6 +328,23 @@ def test_safetensors(tmp_path):
     safetensors.save_file(state, str(path))
     assert load_weights(network, path).matched == 11
     assert same(network.state_dict(), state)
+
+
+def test_safetensors_are_known_by_their_beginning_too(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    path, state, network = tmp_path / "pytorch_model.bin", drawn(), Network()
+    safetensors.save_file(state, str(path))
+    assert load_weights(network, path).matched == 11
+    assert same(network.state_dict(), state)
+
+
+def test_the_weights_of_a_run_are_loaded_from_its_folder(tmp_path, run_in):
+    run = run_in(tmp_path / "run", "--max-steps", "1", "--ema-decay", "0.5")
+    for path in (run.folder, str(run.folder / "checkpoints" / "last")):
+        network = SmallNetwork(3, 0.0, 0.0)
+        assert load_weights(network, path).matched == len(network.state_dict())
+        assert same(network.state_dict(), torch.load(run.folder / "model.pth", weights_only=True))
+    assert "no checkpoint at" in refused(Network(), tmp_path)
 
 
 def test_without_safetensors_it_is_said_what_to_install(tmp_path, monkeypatch):
@@ -472,4 +494,4 @@ _WHOLE: dict = {}
 
 def test_no_file_and_a_folder_are_refused(tmp_path):
     assert "there is no file" in refused(Network(), tmp_path / "missing.pth")
-    assert "is a folder" in refused(Network(), tmp_path)
+    assert "no checkpoint at" in refused(Network(), tmp_path)

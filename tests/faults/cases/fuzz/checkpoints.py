@@ -107,7 +107,7 @@ def _set_up(target: Path, item: Any, training: bytes) -> str:
     from torch_imagenet.distributed.process_group import ALONE
     from torch_imagenet.options import RunConfig
     from torch_imagenet.run.description import resumption_notes
-    from torch_imagenet.run_setup import TrainingSetup
+    from torch_imagenet.run.setup import TrainingSetup
     from torch_imagenet.weights.source import origin
 
     write_forged(target, item[0], {"training.pth": training})

@@ -110,7 +110,7 @@ def _invalid_end(result: commands.Result) -> str:
 
 
 def _torch_lines(folder: Path, rng: random.Random) -> str:
-    import torch_imagenet.run_setup  # noqa: F401  # torch, before the fork
+    import torch_imagenet.run.setup  # noqa: F401  # torch, before the fork
     from torch_imagenet.options import parser
 
     commands.tiny_images()
@@ -121,10 +121,11 @@ def _torch_lines(folder: Path, rng: random.Random) -> str:
 
 def _torch_line(folder: Path, argv: List[str]) -> str:
     """All modes until their work would begin, in an empty folder, where nothing may be written."""
-    from torch_imagenet import main, run_setup
+    from torch_imagenet import main
     from torch_imagenet.devices.device import open_device
     from torch_imagenet.distributed.process_group import ALONE
     from torch_imagenet.input_pipeline.transforms import TrainTransform
+    from torch_imagenet.run import setup as setups
     from torch_imagenet.weights import source
 
     def locked(config: Any, interrupts: Any) -> None:
@@ -132,7 +133,7 @@ def _torch_line(folder: Path, argv: List[str]) -> str:
             config = dataclasses.replace(config, data_path=str(commands.tiny_images()))
         device = open_device(config.device, config.deterministic)
         config, found, given = source.origin(config)
-        setup = run_setup.TrainingSetup.from_config(config, device, ALONE, found, given)
+        setup = setups.TrainingSetup.from_config(config, device, ALONE, found, given)
         TrainTransform.from_recipe(setup.recipe)
         _usable(setup.recipe)
 

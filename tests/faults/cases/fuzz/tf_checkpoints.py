@@ -149,7 +149,7 @@ def _set_up(target: Path, state: Any) -> str:
     from shared.run.clock import Clock
     from shared.run.progress import Progress
     from tf_seresnet.options import RunConfig
-    from tf_seresnet.run_setup import RunSetup
+    from tf_seresnet.run.setup import RunSetup
 
     write_forged(target, state, {DATA: b"weights", INDEX: b"index"})  # neither is read
     setup = RunSetup.from_config(RunConfig.from_argv(["train", "--resume", str(target), "--device", "cpu"]))

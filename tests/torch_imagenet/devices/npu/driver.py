@@ -26,10 +26,10 @@ from tests.torch_imagenet.conftest import SHORT, Run
 from tests.torch_imagenet.port_check.faults import FAULTS, compared
 from tests.torch_imagenet.small_network import create_small
 from tests.torch_imagenet.test_resume import _stop_at
-from torch_imagenet import run_setup as runs
 from torch_imagenet.devices import device as devices
 from torch_imagenet.main import main
 from torch_imagenet.networks import spec
+from torch_imagenet.run import setup as runs
 from torch_imagenet.step.training_step import TrainingStep
 
 torch.set_num_threads(1)

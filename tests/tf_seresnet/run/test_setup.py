@@ -15,7 +15,7 @@ from shared import (
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet.main import main  # noqa: E402
 from tf_seresnet.options import RunConfig  # noqa: E402
-from tf_seresnet.run_setup import load_data  # noqa: E402
+from tf_seresnet.run.setup import load_data  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -54,17 +54,15 @@ class RunSetup:
         # A checkpoint without a head is refused when it is restored.
         outputs = (checkpoints.classes(found) if found else None) or own
         classes = match(outputs, own, "check --data-path and label_names in batches.meta")
-        network = _network(config, recipe, stored, len((own if is_training else outputs).names))
+        network = network_of(config, recipe, stored, len((own if is_training else outputs).names))
         # A bare TensorFlow checkpoint has no statistics, and gets those of this training set.
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
         normalisation = normalisation or Normalisation.from_images(data.train_images)
-        # An evaluation has the precision of the training where that was on the same kind of device, else float32.
-        precision = recipe.precision if is_training else config.precision or "O0"
-        device = devices.open_from(config, precision, recipe.loss_scale if is_training else None)
-        if not is_training:
+        if is_training:
+            device = devices.open_from(config, recipe.precision, recipe.loss_scale)
+        else:
+            device = inference_device(config, stored)
             classes = classes.for_evaluation(config.restrict_classes)
-            if stored and config.precision is None and stored["device"]["kind"] == device.kind:
-                device = devices.open_from(config, recipe.precision)
         check_devices(device, network, stored if is_training else None)
         setup = cls(config, found, data, remark, recipe, network, normalisation, classes, device)
         if is_training and setup.steps_per_epoch < 1:
@@ -167,7 +165,7 @@ def _recipe(config: RunConfig, stored: Optional[Dict[str, Any]], data: Cifar10) 
     return recipe.resumed(config.given(RECIPE_OPTIONS), config.recipe)
 
 
-def _network(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
+def network_of(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, Any]], classes: int) -> NetworkSpec:
     """The network of the recipe or of the checkpoint's `state`. Raises UsageError where an option contradicts it."""
     if state is None:
         return NetworkSpec(recipe.depth, recipe.variant, config.layers or "core", classes).checked()
@@ -180,6 +178,14 @@ def _network(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str, A
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
         )
     return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
+
+
+def inference_device(config: RunConfig, state: Optional[Dict[str, Any]]) -> Any:
+    """The device, in the precision of the checkpoint's training where that was on the same kind, else in float32."""
+    device = devices.open_from(config, config.precision or "O0")
+    if state and config.precision is None and state["device"]["kind"] == device.kind:
+        device = devices.open_from(config, state["recipe"]["precision"])
+    return device
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:
