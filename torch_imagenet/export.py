@@ -7,12 +7,13 @@ The file gets its name only after it has been loaded in its own runtime and has 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from shared.errors import UsageError
 from shared.run.log import RunLog
 from shared.system.atomic_files import complete
 from shared.system.paths import writing
-from shared.system.signals import Interrupts, stop_at_once
+from shared.system.signals import Interrupts, Stopped, stop_at_once
 from torch_imagenet.devices.device import open_device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.input_pipeline.in_graph import resized
@@ -109,7 +110,7 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         metadata.update(mean=mean, std=std)
         dtype, tolerance = FORMS[level]
         cpu, inside = open_device("cpu").torch_device, config.with_preprocessing
-        with writing(output, "choose another place with --output"), complete(output) as file:
+        with writing(output, "choose another place with --output"), complete(output) as file, _stopping():
             normalise = Normalisation(mean, std, cpu, torch.float32, False)
             check = _Check(network.eval(), config, transform, normalise)
             classifier = Classifier(
@@ -128,6 +129,20 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         log.line(f"exported: {output} ({output.stat().st_size / 1e6:.1f} MB, {kind.title}, {batch})")
         for line in _atc(config, output, kind, size):
             log.line(line)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Raise Stopped, of a signal, where an error ends the block that wraps it, as onnxscript's passes do."""
+    try:
+        yield
+    except Exception as error:
+        cause: Optional[BaseException] = error
+        while cause is not None:
+            if isinstance(cause, Stopped):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 def _output(config: RunConfig) -> Tuple[Path, Format]:

@@ -179,14 +179,25 @@ def test_a_file_that_computes_something_else_is_not_kept(weights, export, tmp_pa
         assert output.read_text() == "of before"
 
 
-def test_a_signal_leaves_no_file(weights, export, tmp_path, monkeypatch):
-    def interrupted(*unused):
-        os.kill(os.getpid(), signal.SIGINT)
+def interrupted(*unused):
+    os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setitem(FORMATS, "torch", export_module.replace(FORMATS["torch"], load=interrupted))
+
+def wrapped(*unused):
+    """As onnxscript's passes do with any Exception."""
+    try:
+        interrupted()
+    except Exception as error:
+        raise ValueError("a pass has failed") from error
+
+
+@pytest.mark.parametrize(("step", "stop"), [("load", interrupted), ("write", wrapped)])
+def test_a_signal_leaves_no_file(step, stop, weights, export, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(FORMATS, "torch", export_module.replace(FORMATS["torch"], **{step: stop}))
     (tmp_path / "out").mkdir()
     assert export(weights[0], "--output", str(tmp_path / "out" / "m.pt2")) == 130
     assert os.listdir(tmp_path / "out") == []
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
