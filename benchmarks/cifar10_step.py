@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks.timing import Contender, measure, report  # noqa: E402
 from shared import cifar10, recipes, sample  # noqa: E402
-from shared.cli.arguments import Parser, number  # noqa: E402
+from shared.cli.parser import Parser, number  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.devices.base import add_options  # noqa: E402

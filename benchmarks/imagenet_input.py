@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 from benchmarks.timing import Contender, measure, report  # noqa: E402
 from benchmarks.torchvision_import import import_torchvision  # noqa: E402
-from shared.cli.arguments import Parser, number, whole_numbers  # noqa: E402
+from shared.cli.parser import Parser, number, whole_numbers  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet.split import Split, scan  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402

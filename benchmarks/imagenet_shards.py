@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from benchmarks.imagenet_input import clock, input_parser, ours  # noqa: E402
 from benchmarks.timing import Contender, measure, report  # noqa: E402
 from shared import imagenet  # noqa: E402
-from shared.cli.arguments import number  # noqa: E402
+from shared.cli.parser import number  # noqa: E402
 from shared.imagenet.extent_reader import ExtentReader  # noqa: E402
 from shared.imagenet.shards.write import write_shards  # noqa: E402
 from shared.imagenet.split import Split  # noqa: E402

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 
 from benchmarks.timing import Contender, measure, report  # noqa: E402
 from benchmarks.torchvision_import import import_torchvision  # noqa: E402
-from shared.cli.arguments import number, one_of  # noqa: E402
+from shared.cli.parser import number, one_of  # noqa: E402
 from torch_imagenet.benchmark import SyntheticStep  # noqa: E402
 from torch_imagenet.devices.device import open_device  # noqa: E402
 from torch_imagenet.distributed.process_group import ALONE  # noqa: E402

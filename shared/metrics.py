@@ -53,12 +53,25 @@ class Metrics:
         self._bin_correct = np.zeros(CALIBRATION_BINS, object)
         self._bin_confidence = np.zeros(CALIBRATION_BINS, object)  # in units of 2**-40
 
+    def __str__(self) -> str:
+        """One line: images, accuracies and calibration error in percent, loss in nats."""
+        if not self.images:
+            return "no images"
+        parts = [f"top-1 {self.top1:.3f} %", f"top-5 {self.top5:.3f} %", f"loss {self.loss:.4f}"]
+        parts.append(f"calibration error {self.expected_calibration_error:.2f} %")
+        parts += [f"{self.non_finite:,} with logits that are not finite"] if self.non_finite else []
+        return f"{self.images:,} image{'s' * (self.images > 1)}: {', '.join(parts)}"
+
+    def __repr__(self) -> str:
+        return f"<Metrics of {self.num_classes} classes: {self}>"
+
     def update(self, logits: Any, labels: Any, mask: Optional[Any] = None) -> Predictions:
         """Count a batch and return its predictions: logits [B, K], integer labels [B], optional bool mask [B].
 
-        Rows where the mask is False (padding) are ignored. A row with a non-finite logit counts as an image, never as
-        correct, and makes `loss` nan. Raises DataError for a label outside 0..K-1, ValueError for wrong shapes or
-        types; nothing is counted then.
+        These are arrays or tensors, of torch, TensorFlow or any library whose tensors NumPy can read, on any device, of
+        any floating-point type, also where gradients are recorded. Rows where the mask is False (padding) are ignored.
+        A row with a non-finite logit counts as an image, never as correct, and makes `loss` nan. Raises DataError for a
+        label outside 0..K-1, ValueError for wrong shapes or types; nothing is counted then.
         """
         logits, labels = self._checked(logits, labels, mask)
         finite = np.isfinite(logits).all(axis=1)
@@ -70,8 +83,8 @@ class Metrics:
         return Predictions(np.flatnonzero(finite), *self._count_predictions(logits, labels))
 
     def _checked(self, logits: Any, labels: Any, mask: Optional[Any]) -> Tuple[np.ndarray, np.ndarray]:
-        logits, labels = np.asarray(logits), np.asarray(labels)
-        mask = np.ones(labels.shape, bool) if mask is None else np.asarray(mask)
+        logits, labels = _array(logits), _array(labels)
+        mask = np.ones(labels.shape, bool) if mask is None else _array(mask)
         if labels.ndim != 1 or logits.shape != (len(labels), self.num_classes) or mask.shape != labels.shape:
             shapes = f"logits {logits.shape}, labels {labels.shape} and mask {mask.shape}"
             raise ValueError(f"{shapes} are not [B, {self.num_classes}], [B] and [B]")
@@ -195,6 +208,14 @@ class Metrics:
         ):
             raise ValueError("the counts of this metrics state contradict each other")
         return metrics
+
+
+def _array(values: Any) -> np.ndarray:
+    """An array of these values. A torch tensor is asked for them, whose bfloat16 NumPy does not know."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        values = (values.double() if values.is_floating_point() else values).numpy()
+    return np.asarray(values)
 
 
 def _percent(part: int, whole: int) -> float:

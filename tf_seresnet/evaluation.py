@@ -9,18 +9,17 @@ from typing import Any, Tuple
 import numpy as np
 import tensorflow as tf
 
-from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run.divergence import check_evaluation
 from shared.run.example_predictions import MostConfident, write_examples
-from shared.run.folder import run_folder, set_aside
+from shared.run.folder import refuse_training, run_folder, set_aside
 from shared.run.log import RunLog, now
 from shared.system import png
 from shared.system.signals import Interrupts
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
-from tf_seresnet.run import checkpoints, description
+from tf_seresnet.run import checkpoints, description, dry_run
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference
@@ -38,7 +37,8 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     assert setup.checkpoint is not None
     device = setup.device
     # -- Where it is written ---------------------------------------------------------------------------------------
-    folder = _open_folder(config) if device.rank == 0 else None  # the other ranks write nothing
+    writes = device.rank == 0 and not config.dry_run
+    folder = _open_folder(config) if writes else None  # the other ranks write nothing
     with RunLog(folder) as log, tf.Graph().as_default(), device.connected() as replicas:
         lines = [
             setup.data_remark,
@@ -56,6 +56,9 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         with tf1.Session(config=device.session_config()) as session:
             checkpoints.restore(session, checkpoint, variables.model_variables())
             replicas.align(session)
+            if config.dry_run:
+                log.lines(dry_run.of_evaluation(setup, inference.batch_size))
+                return
             # -- Count ---------------------------------------------------------------------------------------------
             examples = MostConfident()
             metrics = count_images(session, setup, inference, interrupts, examples)
@@ -130,7 +133,6 @@ def write_pictures(log: RunLog, folder: Path, most_confident: MostConfident, set
 def _open_folder(config: RunConfig) -> Path:
     """The folder of the record. Raises UsageError for that of a training, whose record must stay."""
     folder = run_folder(config.output_dir, "evaluate")
-    if (folder / "checkpoints").exists():
-        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
+    refuse_training(folder)
     set_aside(folder, "tf_seresnet", "evaluate")
     return folder

@@ -43,6 +43,13 @@ def _function(mode: str) -> Mode:
     return training.train if mode == "train" else evaluation.evaluate
 
 
+def _export(config: RunConfig, interrupts: Interrupts) -> None:
+    devices.load_tensorflow("cpu", xla=False)
+    from tf_seresnet.export import export
+
+    export(config, interrupts)
+
+
 def _predict(config: RunConfig, interrupts: Interrupts) -> None:
     devices.load_tensorflow(config.device, config.xla)
     from tf_seresnet.predict import predict
@@ -57,6 +64,7 @@ MODES: Dict[str, Mode] = {
     "check-data": lambda config, interrupts: check_data(modelarts.with_local_data(config)),
     "check-port": _on_devices,
     "summary": lambda config, interrupts: summary(config),
+    "export": _export,
 }
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import sys
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from shared.cli import old_command
-from shared.cli.arguments import Argv, Parser, common_parser, number, one_of
-from shared.errors import UsageError
+from shared.cli import command_line, old_command
+from shared.cli.arguments import common_parser
+from shared.cli.modes import DATA, NETWORK, RUNNING, TRAINING, ModeParser
+from shared.cli.parser import Argv, number, one_of
 from shared.prediction import options as prediction
-from shared.recipes.base import as_typed
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.system.paths import expanded
 from tf_seresnet.devices import documented_recipe
@@ -23,7 +21,8 @@ RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
     "weight_decay precision loss_scale seed steps_per_epoch"
 ).split()
-MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary")
+MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary", "export")
+EXPORT_FORMATS = ("savedmodel", "keras", "frozen", "tflite", "onnx")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
 
@@ -43,6 +42,9 @@ class RunConfig(DeviceConfig):
     top_k: Optional[int]
     format: Optional[str]
     on_bad_image: Optional[str]
+    # -- The mode export ---------------------------------------------------------------------------------------
+    output: Optional[str]
+    with_preprocessing: bool
     # -- ModelArts ---------------------------------------------------------------------------------------------
     data_url: Optional[str]
     train_url: Optional[str]
@@ -56,38 +58,48 @@ class RunConfig(DeviceConfig):
     @classmethod
     def from_argv(cls, argv: Argv = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
-        command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "tf_seresnet", MODES)
-        values = {**vars(parser().parse_args(command.argv)), "command_notes": command.notes}
-        if values["mode"] != "predict":
-            for name in ("top_k", "format", "on_bad_image"):
-                if values[name] is not None:
-                    raise UsageError(f"{as_typed(name, values[name])} is for predict alone; leave it out")
+        values = vars(command_line.parsed(parser(), argv, "tf_seresnet"))
+        del values["argv"]  # its processes are started with this one's
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**dict(values, **lists))
 
 
-def parser() -> Parser:
+def parser() -> ModeParser:
     """All options; those that override a field of the recipe are None unless given."""
     result = common_parser(
         "tf_seresnet/main.py", "SE-ResNet on CIFAR-10", MODES, ("se_resnet110",), tuple(RECIPES), TENSORFLOW_PACKAGES
     )
+    result.only("--device", (*RUNNING, "summary"))  # which has its recipe
+    result.only("--data-path", (*DATA, "predict", "export"))  # weights alone do not say how images are normalised
+    result.only("--workers", TRAINING)  # the other modes read the data set as it is
     old_command.add_option(result, "tf_seresnet")
-    add = result.add_argument_group("CIFAR-10 half").add_argument
+    add = result.options("network", NETWORK)
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
+    recorded = ("train", "evaluate", "check-port")
     layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
-    add("--layers", type=one_of("core", "slim", "keras"), help=layers)
+    add("--layers", modes=(*recorded, "predict", "export"), type=one_of("core", "slim", "keras"), help=layers)
+    add = result.options("data")
+    per_step, evaluating = "images per evaluation step (default: 1000)", ("train", "evaluate")
+    add("--eval-batch-size", modes=(*evaluating, "predict"), type=number(int, 1), metavar="N", help=per_step)
+    batches = "the same, as the number of batches"
+    add("--test_iteration", modes=evaluating, type=number(int, 1), metavar="N", help=batches)
+    add = result.options("training", TRAINING)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
-    add("--eval-batch-size", type=number(int, 1), metavar="N", help="images per evaluation step (default: 1000)")
-    add("--test_iteration", type=number(int, 1), metavar="N", help="the same, as the number of batches")
-    add_options(result.add_argument_group("device"))
-    add = result.add_argument_group("predict").add_argument
-    prediction.add_options(add)
+    add_options(result.options("device", RUNNING))
+    add = result.options("predict", ("predict",))
+    prediction.add_options(add, EXPORT_FORMATS)
     add("--on-bad-image", type=one_of("fatal", "skip"), help="fatal (default), or skip and name it")
+    add = result.options("output", ("export",))
+    written = "to write: FOLDER (SavedModel), FILE.keras, .pb (frozen graph), .tflite or .onnx"
+    add("--output", type=expanded, metavar="FILE", help=written)
+    add("--with-preprocessing", action="store_true", help="normalise inside: the file takes uint8 [B, 32, 32, 3]")
     # The documented flags of the original's modelart_senet.py.
-    add = functools.partial(result.add_argument_group("ModelArts").add_argument, type=expanded)
-    add("--data_url", metavar="URL", help="data set in object storage, or a folder")
-    add("--train_url", metavar="URL", help="where the run's folder is copied to at the end")
-    add("--modelarts_data_dir", metavar="DIR", default=MODELARTS_DATA, help=f"default: {MODELARTS_DATA}")
-    add("--modelarts_result_dir", metavar="DIR", help="the run's folder before it is copied out")
+    add = result.options("ModelArts", DATA)
+    add("--data_url", type=expanded, metavar="URL", help="data set in object storage, or a folder")
+    copied, before = "where the run's folder is copied to at the end", "the run's folder before it is copied out"
+    local = f"default: {MODELARTS_DATA}"
+    add("--modelarts_data_dir", type=expanded, metavar="DIR", default=MODELARTS_DATA, help=local)
+    add("--train_url", modes=recorded, type=expanded, metavar="URL", help=copied)
+    add("--modelarts_result_dir", modes=recorded, type=expanded, metavar="DIR", help=before)
     return result

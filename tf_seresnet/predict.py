@@ -110,14 +110,18 @@ class Classifier(ImageClassifier):
 
 def _trained(config: RunConfig) -> _Trained:
     """Raises UsageError where there is no checkpoint, or an option contradicts it."""
-    if config.requested_devices != 1 or devices.environment.is_rank():
-        raise UsageError("the mode predict looks at one device; leave --distributed and --num-devices out")
+    if devices.environment.is_rank():
+        raise UsageError(
+            "the mode predict looks at one device; start it once, without the variables of several processes"
+        )
     config, found = checkpoints.named(config)
     assert found is not None
     state, notes = found.state, list(found.notes)
     if state is None:
         return _weights_alone(config, found)
-    mode.refuse(config, ("data_path",))
+    if config.data_path is not None:
+        what = f"--data-path {config.data_path} is not for predict with {found.prefix}"
+        raise UsageError(f"{what}, which says how images were normalised; leave it out")
     classes = checkpoints.classes(found)
     assert classes is not None
     network = network_of(config, CifarRecipe.from_json(state["recipe"]), state, len(classes.names))
@@ -141,9 +145,6 @@ def _weights_alone(config: RunConfig, found: checkpoints.Found) -> _Trained:
 
 def predict(config: RunConfig, interrupts: Interrupts) -> None:
     """The mode `predict`: standard output has the predictions and nothing else, standard error what the log says."""
-    for name in ("data_url", "train_url", "modelarts_result_dir"):
-        if getattr(config, name):
-            raise UsageError(f"--{name} is not for predict, which takes images as words; leave it out")
 
     def opened(paths: List[str]) -> Classifier:
         batches = sum(map(_is_batch, paths))

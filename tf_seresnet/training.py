@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
@@ -21,7 +21,7 @@ from shared.system.signals import Interrupts
 from tf_seresnet import evaluation
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
-from tf_seresnet.run import checkpoints, description, log_lines, old_run
+from tf_seresnet.run import checkpoints, description, dry_run, log_lines, old_run
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference
@@ -41,7 +41,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
     setup = RunSetup.from_config(config)
     recipe, data = setup.recipe, setup.data
     # -- Where it is written ---------------------------------------------------------------------------------------
-    folder, notes = _open_folder(setup) if setup.device.rank == 0 else (None, [])  # the other ranks write nothing
+    folder, notes = _open_folder(setup)
     with RunLog(folder, setup.resumed_step) as log, tf.Graph().as_default(), setup.device.connected() as replicas:
         for line in [setup.data_remark, *setup.config.command_notes, *notes]:
             log.line(line)
@@ -53,6 +53,9 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             _initialise(session, setup, log)
             replicas.align(session)
             step.begin(session)
+            if config.dry_run:
+                log.lines(dry_run.of_training(setup))
+                return
             constant = description.for_checkpoint(setup)
             save = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
             # -- Train and evaluate --------------------------------------------------------------------------------
@@ -90,8 +93,13 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             finish(log, folder, record, metrics, disk_errors.advice(folder))
 
 
-def _open_folder(setup: RunSetup) -> Tuple[Path, List[str]]:
-    """The folder of the run, and a line for the log where an earlier run was moved; see `open_folder`."""
+def _open_folder(setup: RunSetup) -> Tuple[Optional[Path], List[str]]:
+    """The folder of the run, and a line for the log where an earlier run was moved; see `open_folder`.
+
+    None where nothing is written: of the other ranks, and of a dry run.
+    """
+    if setup.device.rank > 0 or setup.config.dry_run:
+        return None, []
     found = setup.checkpoint if setup.resumed_state else None
     resumed = Path(found.prefix).parent if found else None
     folder, notes = open_folder("tf_seresnet", "train", setup.recipe.network, setup.config.output_dir, resumed)

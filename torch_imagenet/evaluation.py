@@ -15,11 +15,11 @@ from PIL import Image
 from torch import nn
 
 from shared.class_names import Match, match
-from shared.errors import UsageError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run.divergence import check_evaluation
 from shared.run.example_predictions import MostConfident, write_examples
+from shared.run.folder import refuse_training
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices import out_of_memory
@@ -31,7 +31,7 @@ from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.input_pipeline.loader import BadImages, EvaluationInput
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.options import RunConfig
-from torch_imagenet.run import description
+from torch_imagenet.run import description, dry_run
 from torch_imagenet.run.log_lines import log_lines
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.run.setup import RunSetup
@@ -117,6 +117,10 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]
     lines.append(description.network_line(setup, network))
 
+    if config.dry_run:
+        dry_run.evaluation(setup, network, lines)
+        return
+
     # -- Count -------------------------------------------------------------------------------------------------
     with description.open_run(setup, lines, weights=weights) as (folder, log):
         with EvaluationInput.from_setup(setup, labelled) as images:
@@ -142,10 +146,8 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
 
 def _weights(config: RunConfig) -> FoundWeights:
     """The weights to evaluate. Raises UsageError where there are none, or the evaluation would replace a training."""
-    if config.output_dir is not None and (Path(config.output_dir) / "checkpoints").exists():
-        raise UsageError(
-            f"{config.output_dir} holds a training run; choose another folder for the evaluation with --output-dir"
-        )
+    if config.output_dir is not None:
+        refuse_training(Path(config.output_dir))
     return found_weights(config)
 
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, fields
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from shared import recipes
-from shared.cli import old_command
-from shared.cli.arguments import CommonConfig, Parser, common_parser, number, one_of, whole_numbers
-from shared.errors import UsageError
+from shared.cli import command_line, old_command
+from shared.cli.arguments import CommonConfig, common_parser
+from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, Add, ModeParser
+from shared.cli.parser import number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.prediction.options import add_options
-from shared.prediction.output import FORMATS
 from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
 from shared.system.paths import anywhere, expanded
-from shared.text import nearest
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
-EXPORT_FORMATS = ("onnx", "torch")
+EXPORT_FORMATS = ("onnx", "safetensors", "torch")
 PRECISIONS = ("O0", "O1", "O2", "bf16")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
@@ -103,16 +101,7 @@ class RunConfig(CommonConfig):
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
         """Parse a command line, by default this process's. Raises UsageError."""
-        command = old_command.read(parser(), sys.argv[1:] if argv is None else argv, "torch_imagenet", MODES)
-        options = parser().parse_args(command.argv)
-        options.command_notes = command.notes
-        options.mode = options.mode_flag or options.mode  # the originals' --evaluate and --profile
-        formats = {"predict": FORMATS, "export": EXPORT_FORMATS}.get(options.mode, ())
-        if options.format and formats and options.format not in formats:
-            raise UsageError(f"{options.mode} has no --format {options.format}; {nearest(options.format, formats)}")
-        if options.grad_cam and options.mode != "predict":
-            raise UsageError(f"--grad-cam {options.grad_cam} is for predict alone; leave it out")
-        options.argv = tuple(sys.argv[1:] if argv is None else argv)
+        options = command_line.parsed(parser(), argv, "torch_imagenet")
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
     @property
@@ -125,101 +114,109 @@ class RunConfig(CommonConfig):
         return {name: value for name, value in super().to_json().items() if name != "argv"}
 
 
-def parser() -> Parser:
+def parser() -> ModeParser:
     """All options; those that the recipe has a field for are None unless given."""
     description = "SENet154, SE-ResNet-50 (the default) and PNASNet-5-Large on ImageNet"
     names = recipes.names("torch_imagenet")
     networks = tuple(NETWORKS)
     result = common_parser("torch_imagenet/main.py", description, MODES, networks, names, ("torch",), 10, anywhere)
-    _add_recipe(result)
-    _add_images(result.add_argument_group("images").add_argument)
-    add = result.add_argument_group("predict").add_argument
+    _add_network(result.options("network", NETWORK))
+    _add_training(result.options("training", STEPS))
+    _add_images(result.options("data", (*TRAINING, "evaluate", "predict")))
+    add = result.options("predict", ("predict",))
     add_options(add, EXPORT_FORMATS)
-    overlays = "predict: write each image with the regions that speak for its class in colours (Grad-CAM)"
+    overlays = "write each image with the regions that speak for its class in colours (Grad-CAM)"
     add("--grad-cam", type=expanded, metavar="DIR", help=overlays)
-    _add_machines(result)
+    _add_device(result.options("device", RUNNING))
+    npu_options.add_options(result.options("device", RUNNING))
+    _add_several(result.options("several devices", SEVERAL))
     old_command.add_option(result, "torch_imagenet")
-    npu_options.add_options(result.add_argument_group("Ascend NPU"))
-    add = result.add_argument_group("modes, as the originals' options").add_argument
-    add("-e", "--evaluate", dest="mode_flag", action="store_const", const="evaluate", help="the mode evaluate")
+    _add_files(result.options("output"))
+    add = result.options("what to run")
+    add("-e", "--evaluate", means="evaluate", dest="mode_flag", action="store_const", const="evaluate")
     profile = ("--profile", "--prof", "--run-prof")
-    add(*profile, dest="mode_flag", action="store_const", const="profile", help="the mode profile")
-    add = result.add_argument_group("more files").add_argument
-    add("--log-file", "-log", type=expanded, metavar="FILE", help="default: train.log in the output folder")
-    add("--original-names", action="store_true", help="also write checkpoint.pth.tar and model_best.pth.tar")
-    add(
-        "--msprobe",
-        type=expanded,
-        metavar="DIR",
-        help="check-port: write the step as a dump of msProbe; --against reads one",
-    )
-    add = result.add_argument_group("export: weights as a file for another runtime").add_argument
-    add("--output", type=expanded, metavar="FILE", help="to write: FILE.onnx or FILE.pt2 (torch.export)")
-    whole = "resize, crop and normalise inside: the file takes uint8 [B, H, W, 3] of any height and width"
-    add("--with-preprocessing", action="store_const", const="all", help=whole)
-    part = "normalise inside: the file takes uint8 [B, S, S, 3] that is resized and cropped"
-    add("--with-normalisation", dest="with_preprocessing", action="store_const", const="normalisation", help=part)
+    add(*profile, means="profile", dest="mode_flag", action="store_const", const="profile")
+    dump = "write the step as a dump of msProbe; --against reads one"
+    add = result.options("check-port", ("check-port",))
+    add("--msprobe", type=expanded, metavar="DIR", help=dump)
     return result
 
 
-def _add_recipe(result: Parser) -> None:
-    count, share, amount, positive = number(int, 1), number(float, 0, 1), number(float, 0), number(float, 1e-9)
-    add = result.add_argument_group("network: each overrides a field of the recipe").add_argument
+def _add_network(add: Add) -> None:
+    count, share, amount = number(int, 1), number(float, 0, 1), number(float, 0)
+    random, normalised = (*TRAINING, "benchmark", "profile"), (*RUNNING, "export")
     add("--num-classes", "--num_classes", type=count, metavar="K", help="default: those of the data set")
     add("--image-size", type=number(int, 32, 4097), metavar="PIXELS", help="its side (default: 224, PNASNet 331)")
-    add("--dropout", type=share, metavar="RATE", help="before the head")
-    add("--drop-path", type=share, metavar="RATE", help="of the deepest block; rises with depth")
-    add("--auxiliary-weight", "--aux-weight", type=amount, metavar="W", help="PNASNet's second head; 0 is off")
-    add("--use_aux", dest="auxiliary_weight", action="store_const", const=0.4, help="the documented weight, 0.4")
+    add("--dropout", modes=random, type=share, metavar="RATE", help="before the head")
+    add("--drop-path", modes=random, type=share, metavar="RATE", help="of the deepest block; rises with depth")
+    second, auxiliary = "PNASNet's second head; 0 is off", ("--auxiliary-weight", "--aux-weight")
+    with_second = (*STEPS, "summary")
+    add(*auxiliary, modes=with_second, type=amount, metavar="W", help=second)
+    weight: Dict[str, Any] = {"dest": "auxiliary_weight", "action": "store_const", "const": 0.4}
+    add("--use_aux", means="--auxiliary-weight 0.4", modes=with_second, **weight)
     add("--zero-pad", action="store_const", const=True, help="PNASNet as published, with zero padding")
     add("--no-zero-pad", dest="zero_pad", action="store_const", const=False, help="PNASNet as documented, without it")
     normalisations = "of the inputs: " + ", ".join(NORMALISATIONS) + " (default: the network's own; none: 0 to 1)"
-    add("--normalisation", "--normalization", type=one_of(*NORMALISATIONS), metavar="NAME", help=normalisations)
+    spellings = ("--normalisation", "--normalization")
+    add(*spellings, modes=normalised, type=one_of(*NORMALISATIONS), metavar="NAME", help=normalisations)
 
-    add = result.add_argument_group("training of this half: each overrides a field of the recipe").add_argument
+
+def _add_training(add: Add) -> None:
+    count, share, amount, positive = number(int, 1), number(float, 0, 1), number(float, 0), number(float, 1e-9)
+    mixed, schedule = (*TRAINING, "benchmark", "profile"), (*TRAINING, "check-port")
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")
     smoothing = ("--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls")
     add(*smoothing, type=share, metavar="E", help="share of the target that goes to other classes")
     add("--smoothing", type=one_of(*SMOOTHING), help="uniform: over all classes; others: over the wrong ones")
     add("--decayed", type=one_of(*DECAYED), help="all: weight decay on every parameter; weights: not on biases, norms")
-    add("--nowd-bn", dest="decayed", action="store_const", const="weights", help="the same as --decayed weights")
-    add("--wd-all", dest="decayed", action="store_const", const="all", help="the same as --decayed all")
-    add("--period", "--lr-step-n", type=count, metavar="N", help="epochs of a step schedule's step")
-    add("--factor", "--lr-step-gamma", "--gamma", type=positive, metavar="F", help="of step, exponential")
-    add("--minimum", "--lr-cosine-eta-min", type=amount, metavar="RATE", help="where a cosine ends")
+    add("--nowd-bn", means="--decayed weights", dest="decayed", action="store_const", const="weights")
+    add("--wd-all", means="--decayed all", dest="decayed", action="store_const", const="all")
+    add("--period", "--lr-step-n", modes=schedule, type=count, metavar="N", help="epochs of a step schedule's step")
+    factor = ("--factor", "--lr-step-gamma", "--gamma")
+    add(*factor, modes=schedule, type=positive, metavar="F", help="of step, exponential")
+    add("--minimum", "--lr-cosine-eta-min", modes=schedule, type=amount, metavar="RATE", help="where a cosine ends")
     add("--clip-norm", type=positive, metavar="N", help="clip all gradients together to this norm")
-    add("--accumulate", type=count, metavar="N", help="batches a step, gradients averaged")
-    add("--ema-decay", type=share, metavar="D", help="evaluate an average of the weights, as in 0.9999")
-    add("--mixup", type=amount, metavar="ALPHA", help="from torchvision, as are the next two")
-    add("--cutmix", type=amount, metavar="ALPHA")
-    add("--randaugment", type=whole_numbers, metavar="N,M", help="operations and magnitude, as in 2,9")
-    add("--steps-per-epoch", type=count, metavar="N", help="shorten every epoch")
+    add("--accumulate", modes=mixed, type=count, metavar="N", help="batches a step, gradients averaged")
+    add("--ema-decay", modes=mixed, type=share, metavar="D", help="evaluate an average of the weights, as in 0.9999")
+    add("--mixup", modes=mixed, type=amount, metavar="ALPHA", help="from torchvision, as are the next two")
+    add("--cutmix", modes=mixed, type=amount, metavar="ALPHA")
+    operations = "operations and magnitude, as in 2,9"
+    add("--randaugment", modes=schedule, type=whole_numbers, metavar="N,M", help=operations)
+    add("--steps-per-epoch", modes=TRAINING, type=count, metavar="N", help="shorten every epoch")
     add("--freeze-body", action="store_const", const=True, help="train the head alone")
+    proportion = "in proportion to the images of a step (Goyal et al. 2017)"
+    add("--scale-learning-rate", action="store_true", help=proportion)
 
 
-def _add_images(add: Callable[..., Any]) -> None:
-    add("--on-bad-image", type=one_of("fatal", "skip"), default="fatal", help="fatal (default), or skip and count it")
+def _add_images(add: Add) -> None:
+    unreadable, decoding = "fatal (default), or skip and count it", (*TRAINING, "evaluate", "predict", "check-port")
+    add("--on-bad-image", modes=decoding, type=one_of("fatal", "skip"), default="fatal", help=unreadable)
     add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
     add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false", help="evaluate squeezed images")
-    add("--sort-val", type=expanded, metavar="LIST", help="check-data: sort val/ by valprep.sh or the devkit's list")
-    add("--write-shards", type=expanded, metavar="DIR", help="check-data: write tar shards of the images, check those")
-    add("--shard-size", type=number(int, 1), default=256, metavar="MIB", help="of a shard, about (default: 256)")
-    add("--shard-cache", type=expanded, metavar="DIR", help="for shards of a URL (default: in the user's cache)")
-    size = f"how much is kept there (default: {DEFAULT_GIB:g})"
-    add("--shard-cache-size", type=number(float, 0), default=DEFAULT_GIB, metavar="GIB", help=size)
+    checked = ("check-data",)
+    add("--sort-val", modes=checked, type=expanded, metavar="LIST", help="sort val/ by valprep.sh or the devkit's list")
+    shards = "write tar shards of the images, check those"
+    add("--write-shards", modes=checked, type=expanded, metavar="DIR", help=shards)
+    size = "of a shard, about (default: 256)"
+    add("--shard-size", modes=checked, type=number(int, 1), default=256, metavar="MIB", help=size)
+    cache = "for shards of a URL (default: in the user's cache)"
+    add("--shard-cache", modes=DATA, type=expanded, metavar="DIR", help=cache)
+    kept, limit = f"how much is kept there (default: {DEFAULT_GIB:g})", number(float, 0)
+    add("--shard-cache-size", modes=DATA, type=limit, default=DEFAULT_GIB, metavar="GIB", help=kept)
 
 
-def _add_machines(result: Parser) -> None:
-    add = result.add_argument_group("device and speed").add_argument
-    levels = "the same as --precision: " + ", ".join(PRECISIONS) + " (on a CPU O0 unless given)"
-    add("--opt-level", dest="precision", metavar="LEVEL", help=levels)
-    add("--amp", dest="precision", action="store_const", const="O2", help="the same as --precision O2")
+def _add_device(add: Add) -> None:
+    levels = ", ".join(PRECISIONS) + " (on a CPU O0 unless given)"
+    add("--opt-level", means="--precision", modes=NETWORK, dest="precision", metavar="LEVEL", help=levels)
+    add("--amp", means="--precision O2", modes=NETWORK, dest="precision", action="store_const", const="O2")
     grouped_conv = "how SENet154's grouped convolutions are computed, the same function: " + ", ".join(GROUPED_CONV)
-    add("--grouped-conv", type=one_of(*GROUPED_CONV), default="native", help=grouped_conv)
+    forms = one_of(*GROUPED_CONV)
+    add("--grouped-conv", modes=(*RUNNING, "export"), type=forms, default="native", help=grouped_conv)
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
     add("--compile", action="store_true", help="compile the network with torch.compile")
 
-    add = result.add_argument_group("several devices").add_argument
+
+def _add_several(add: Add) -> None:
     add("--nnodes", type=number(int, 1), metavar="N", help="machines; the same command on each (default: 1)")
     add("--node-rank", "--node_rank", type=number(int, 0), metavar="K", help="this machine's number, from 0")
     add("--master-addr", "--master_addr", "--addr", metavar="HOST", help="address of machine 0")
@@ -228,11 +225,24 @@ def _add_machines(result: Parser) -> None:
     add("--local-rank", "--local_rank", type=number(int, 0), metavar="K", help="torch.distributed.launch passes it")
     restarts = "start again from the last checkpoint after a failure, N times at most (default: 0)"
     add("--max-restarts", type=number(int, 0), default=0, metavar="N", help=restarts)
-    timeout = "how long to wait for another process, a data worker too (default: 600)"
-    add("--timeout", type=number(float, 1), default=600.0, metavar="SECONDS", help=timeout)
-    add("--scale-learning-rate", action="store_true", help="in proportion to the images of a step (Goyal et al. 2017)")
+    timeout, waiting = "how long to wait for another process, a data worker too (default: 600)", (*SEVERAL, "predict")
+    add("--timeout", modes=waiting, type=number(float, 1), default=600.0, metavar="SECONDS", help=timeout)
     add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
     add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
+
+
+def _add_files(add: Add) -> None:
+    log = "default: train.log in the output folder"
+    add("--log-file", "-log", modes=(*STEPS, "evaluate"), type=expanded, metavar="FILE", help=log)
+    original = "also write checkpoint.pth.tar and model_best.pth.tar"
+    add("--original-names", modes=TRAINING, action="store_true", help=original)
+    written, exported = "to write: FILE.onnx, FILE.pt2, FILE.safetensors", ("export",)
+    add("--output", modes=exported, type=expanded, metavar="FILE", help=written)
+    whole = "resize, crop and normalise inside: the file takes uint8 [B, H, W, 3] of any height and width"
+    add("--with-preprocessing", modes=exported, action="store_const", const="all", help=whole)
+    part: Dict[str, Any] = {"dest": "with_preprocessing", "action": "store_const", "const": "normalisation"}
+    crops = "normalise inside: the file takes uint8 [B, S, S, 3] that is resized and cropped"
+    add("--with-normalisation", modes=exported, help=crops, **part)
 
 
 def shard_cache(config: RunConfig, path: str) -> Optional[ShardCache]:

@@ -120,7 +120,6 @@ class Classifier(ImageClassifier):
 
 def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """The mode `predict`: standard output has the predictions and nothing else, standard error what the log says."""
-    mode.refuse(config, ("data_path",))
     mode.predict(config, interrupts, lambda paths: Classifier(config, device), _batches, maps=Classifier.maps)
 
 

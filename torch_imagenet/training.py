@@ -21,7 +21,7 @@ from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.evaluation import Evaluator
 from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInput, TrainingInput
 from torch_imagenet.options import RunConfig
-from torch_imagenet.run import checkpoints, description
+from torch_imagenet.run import checkpoints, description, dry_run
 from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -43,8 +43,12 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     step, origin = _training_step(setup, found, weights)
     batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
 
-    # -- Where it is written; from here on something is left behind --------------------------------------------
     lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
+    if config.dry_run:
+        dry_run.training(setup, step, lines, found.folder if found else None)
+        return
+
+    # -- Where it is written; from here on something is left behind --------------------------------------------
     with description.open_run(setup, lines, name, found.folder if found else None, weights) as (folder, log):
         description.log_setup(log, setup, step)
         form = log_lines(setup)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.scaling import networks, tables  # noqa: E402
 from benchmarks.scaling.cluster import Cluster, cluster  # noqa: E402
 from benchmarks.scaling.model import step  # noqa: E402
-from shared.cli.arguments import Parser, number, one_of, whole_numbers  # noqa: E402
+from shared.cli.parser import Parser, number, one_of, whole_numbers  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.system.atomic_files import write_atomic  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402

@@ -24,7 +24,7 @@ import torch  # noqa: E402
 
 from benchmarks.imagenet_input import clock, ours  # noqa: E402
 from benchmarks.timing import measure  # noqa: E402
-from shared.cli.arguments import Parser, number  # noqa: E402
+from shared.cli.parser import Parser, number  # noqa: E402
 from shared.imagenet.split import scan  # noqa: E402
 from shared.run import provenance  # noqa: E402
 from shared.run.log import now  # noqa: E402

@@ -10,8 +10,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from shared.cli.arguments import WITH_IMAGES, Parser, one_of
+from shared.cli.modes import ModeParser
 from shared.cli.old_ports import PORTS, REPLACED, Port
+from shared.cli.parser import WITH_IMAGES, Parser, one_of
 from shared.errors import UsageError
 
 
@@ -262,11 +263,11 @@ def _note(option: str, here: str, was: str, port: str) -> str:
     return f"note: {option} {here}; in {PORTS[port].title}'s old program it was {was}: --port {port} reads it so"
 
 
-def add_option(parser: Parser, half: str) -> None:
+def add_option(parser: ModeParser, half: str) -> None:
     """Add --port to the parser of a half, and the answers to options of the old programs."""
     names = [name for name, port in PORTS.items() if port.half == half]
     text = f"read the command line as an old port's program did, and say how: {', '.join(names)}"
-    parser.add_argument("--port", type=one_of(*names), metavar="NAME", help=text)
+    parser.options("what to run")("--port", type=one_of(*names), metavar="NAME", help=text)
     parser.replaced = _replaced(half, names)
 
 

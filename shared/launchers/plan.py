@@ -14,14 +14,14 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from shared import recipes
 from shared.checkpoint.folder import holds_one
-from shared.cli.arguments import Parser, number, one_of
+from shared.cli.parser import Parser, number, one_of
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS, NEVER_READ, Launcher
 from shared.launchers.placement import ADAPTERS, placement
 from shared.system.paths import anywhere, on_disk
 
 _EPILOG = """\
-options of main.py, of which these are documented; python {half}/main.py --help lists all:
+options of main.py, of which these are documented; python {half}/main.py --help-all lists all:
   --data_path=DIR          the data set; needed, except where --resume continues a training
   --train_epochs=N, --total_epochs=N, --seed=N
   --workers=N              input processes per device

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple,
 
 import numpy as np
 
-from shared.cli.arguments import Parser
+from shared.cli.parser import Parser
 from shared.errors import DataError, UsageError
 from shared.imagenet.decode import BadImage, check_pillow, read_rgb, to_rgb
 from shared.prediction.output import Prediction

@@ -16,7 +16,6 @@ from shared.prediction.classifier import ImageClassifier
 from shared.prediction.images import Named, find_images
 from shared.prediction.output import heading, rendered, write
 from shared.prediction.overlays import Overlays
-from shared.recipes.base import as_typed
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts, stop_at_once
 
@@ -47,11 +46,10 @@ def predict(
     """Classify what the command line names. `opened` makes the classifier for these paths, `batches` reads them.
 
     Files in folders are read if they are `named` so. `maps` gives what --grad-cam draws over images uint8 [B, S, S, 3],
-    for one output each: [B, S, S], 0 to 1. Standard error has what the log says. Raises UsageError for an
-    option that this mode has no use for, for images that are missing or cannot be read, and what the two functions
+    for one output each: [B, S, S], 0 to 1. Standard error has what the log says. Raises UsageError for
+    images that are missing or cannot be read, and what the two functions
     raise.
     """
-    refuse(config, ("output_dir", "log_file", "restrict_classes"))
     if not config.images:
         raise UsageError("predict needs images; name files or folders, or - for a list of them on standard input")
     form, bad, failed = config.format or "text", set(), 0
@@ -85,17 +83,6 @@ def predict(
         log.lines(overlays.remarks() if overlays else ())
         if not done:
             raise DataError(f"none of the images can be read ({min(bad)}); look at the lines above")
-
-
-def refuse(config: Any, names: Sequence[str]) -> None:
-    """Raise UsageError if one of these options is given."""
-    for name in names:
-        value = getattr(config, name, None)
-        if value:
-            raise UsageError(
-                f"{as_typed(name, value)} is not for predict, which takes images as words and writes to standard"
-                " output; leave it out"
-            )
 
 
 def _remarks(done: Sequence[str], failed: int) -> Iterator[str]:

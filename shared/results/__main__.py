@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
 from shared.checkpoint.folder import FOLDER
-from shared.cli.arguments import Parser, one_of
 from shared.cli.entry_point import prepare_streams
+from shared.cli.parser import Parser, one_of
 from shared.errors import UsageError
 from shared.results.documented import Row
+from shared.results.events import events_csv
 from shared.results.language import LANGUAGES
 from shared.results.model_card import write_card
 from shared.results.page.document import page
@@ -48,8 +49,9 @@ def _parser() -> Parser:
     add = parser.add_argument
     runs = "a run's folder, a result.json, or a folder of them (default: the records committed under results/)"
     add("runs", nargs="*", type=expanded, metavar="RUN", help=runs)
-    formats = f"{', '.join(FORMATS)}, html: one page with curves and diagrams (default: text)"
-    add("--format", type=one_of(*FORMATS, "html"), default="text", help=formats)
+    formats = f"{', '.join(FORMATS)}, html: one page with curves and diagrams, events: the logged steps and evaluations"
+    formats += " of the runs as CSV (default: text)"
+    add("--format", type=one_of(*FORMATS, "html", "events"), default="text", help=formats)
     languages = f"of text, Markdown and the page: {' or '.join(LANGUAGES)}, Chinese (default: en)"
     add("--lang", type=one_of(*LANGUAGES), metavar="LANGUAGE", help=languages)
     add("--output", type=expanded, metavar="FILE", help="write there, whole or not at all")
@@ -70,6 +72,11 @@ def _run(options: argparse.Namespace) -> int:
     _check_language(options)
     if options.model_card and not options.publish:
         raise UsageError("--model-card is written of a run; give --publish RUN --model-card")
+    if options.format == "events" and not (options.publish or options.update_readme or options.check):
+        text, notes = events_csv(options.runs)
+        sys.stderr.writelines(f"{note}\n" for note in notes)
+        _put(options.output, text)
+        return 0
     records = find_records(options.runs)
     if options.publish:
         if not options.runs:
@@ -98,10 +105,7 @@ def _run(options: argparse.Namespace) -> int:
         language = options.lang or "en"
         html = options.format == "html"
         text = page(records, language) if html else render(table_rows, options.format, language)
-        if options.output is None:
-            sys.stdout.write(text)
-        else:
-            _write(Path(options.output), text)
+        _put(options.output, text)
     return 0
 
 
@@ -173,6 +177,13 @@ def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:
         advice = "put <!-- results:begin --> and <!-- results:end --> on lines of their own where the tables belong"
         raise UsageError(f"{path} has no results block; {advice}")
     return text, after
+
+
+def _put(output: Optional[str], text: str) -> None:
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        _write(Path(output), text)
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Any, Dict, Iterator, List, Tuple
 
 from shared.errors import UsageError
@@ -26,8 +27,8 @@ _SPLIT = {"tf_seresnet": "test", "torch_imagenet": "validation"}
 _ON_HUB = {"cifar-10": "cifar10", "imagenet": "imagenet-1k"}  # data sets there, by their names in a record
 _ROWS = (
     ("data set", "dataset.name"),
-    ("images trained on, each once an epoch", "dataset.train_images"),
-    ("images evaluated on", "evaluation.images"),
+    ("training images", "dataset.train_images"),
+    ("evaluated images", "evaluation.images"),
     ("classes", "classes"),
     ("recipe", "recipe"),
     ("schedule", "schedule"),
@@ -37,7 +38,7 @@ _ROWS = (
     ("precision", "precision"),
     ("seed", "seed"),
     ("image size", "image_size"),
-    ("normalisation of the images", "normalisation"),
+    ("normalisation (own: the network's)", "normalisation"),
     ("parameters", "parameters"),
     ("device", "device.name"),
     ("devices", "device.count"),
@@ -69,8 +70,8 @@ def write_card(record_path: Path) -> List[str]:
         write_atomic(folder / "README.md", text)
     return [
         f"{folder}: read and complete README.md, its license above all; then, to send it",
-        f"hf upload OWNER/NAME {folder} .",
-        *(f"hf upload OWNER/NAME {file} {_name_there(file)}" for file in files),
+        f"hf upload OWNER/NAME {quote(str(folder))} .",
+        *(f"hf upload OWNER/NAME {quote(str(file))} {_name_there(file)}" for file in files),
     ]
 
 
@@ -82,10 +83,12 @@ def _name_there(file: Path) -> str:
 def _card(record: Dict[str, Any], config: Dict[str, Any], files: List[Path]) -> str:
     evaluation, data, split = record["evaluation"], record["dataset"]["name"], _SPLIT[record["half"]]
     name = f"{title(record['network'])}, {title(data)}"
+    framework = {"tensorflow": "TensorFlow", "pytorch": "PyTorch"}[_FRAMEWORK[record["half"]]]
     percents = [("top-1 accuracy", evaluation["top1"])]
-    percents += [("top-5 accuracy", evaluation["top5"])] if "top5" in evaluation else []
+    several = len(record["dataset"].get("classes") or range(6)) > 5  # else the best five are all of them
+    percents += [("top-5 accuracy", evaluation["top5"])] if "top5" in evaluation and several else []
     lines = ["---", *_yaml(_front_matter(record, config, percents)), "---", f"# {name}", ""]
-    lines += [f"{name}: an image classifier, trained with {_FRAMEWORK[record['half']]} by se-pnas-kit.", ""]
+    lines += [f"{name}: an image classifier, trained by se-pnas-kit with {framework}.", ""]
     lines += ["## Accuracy", "", f"On the {evaluation['images']:,} {split} images of {data}, each counted once:", ""]
     lines += ["| measure | value |", "|---|---:|"]
     lines += [f"| {what} | {percent:.3f} % |" for what, percent in percents]

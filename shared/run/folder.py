@@ -38,10 +38,42 @@ def open_folder(
     The run whose checkpoint `resumed` is stays where it is. Raises UsageError where the folder cannot be used.
     """
     folder = run_folder(output_dir, name)
-    if resumed is not None and resumed.resolve().parent == (folder / FOLDER).resolve():
+    if _goes_on_in(folder, resumed):
         return folder, []
     aside = set_aside(folder, half, mode)
     return folder, [f"note: the run that was in {folder} is now in {aside}"] if aside else []
+
+
+def _goes_on_in(folder: Path, resumed: Optional[Path]) -> bool:
+    return resumed is not None and resumed.resolve().parent == (folder / FOLDER).resolve()
+
+
+def refuse_training(folder: Path) -> None:
+    """Raise UsageError where an evaluation would replace the record of a training."""
+    if (folder / FOLDER).exists():
+        raise UsageError(f"{folder} holds a training run; choose another folder for the evaluation with --output-dir")
+
+
+def would_be_written(half: str, mode: str, output_dir: Optional[str], resumed: Optional[Path] = None) -> str:
+    """A line about the folder that `open_folder` would give. Changes nothing.
+
+    Raises UsageError where it is plain that the folder cannot be used.
+    """
+    folder = Path(RUNS if output_dir is None else output_dir)
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(str(path)))
+    if not there.is_dir() or not os.access(str(there), os.W_OK | os.X_OK):
+        what = "is no folder" if not there.is_dir() else "may not be written"
+        raise UsageError(f"cannot write {folder}: {there} {what}; choose another --output-dir")
+    if output_dir is None:
+        return f"output: a new folder under {RUNS}/"
+    refuse_taken(folder)
+    if _goes_on_in(folder, resumed) or not folder.is_dir():
+        return f"output: {folder}"
+    if mode == "evaluate":
+        refuse_training(folder)
+    refuse_others(folder, half, mode)
+    earlier = _matching(folder, _patterns_of_run_in(folder))
+    return f"output: {folder}" + (", whose earlier run would be moved to previous-N in it" if earlier else "")
 
 
 def run_folder(output_dir: Optional[str], name: str) -> Path:

@@ -79,12 +79,14 @@ def make_folder(path: Union[str, Path]) -> Path:
 
 
 def sync_files(folder: Union[str, Path]) -> None:
-    """Make the files in the folder and below it survive a power cut, before the folder is renamed."""
-    for place, _, files in os.walk(str(folder), topdown=False):
-        for name in files:
-            with Path(place, name).open("rb") as file:
-                sync(file.fileno())
-        sync_folder(place)
+    """Make the files in the folder and its folders survive a power cut, before the folder is renamed."""
+    for path in Path(folder).iterdir():
+        if path.is_dir():
+            sync_files(path)
+            continue
+        with path.open("rb") as file:
+            sync(file.fileno())
+    sync_folder(folder)
 
 
 def sync_folder(path: Union[str, Path]) -> None:

@@ -76,9 +76,9 @@ def _parsed(words: List[str]) -> None:
     """Parse the command as the program would. Raises UsageError or AssertionError."""
     program, arguments = words[1], words[2:]
     if program == "-m" and arguments[0] == "pip":
-        assert arguments[1:3] == ["install", "-r"]
-        assert len(arguments) == 4
-        assert (ROOT / arguments[3]).is_file(), arguments[3]
+        assert (arguments[1], arguments[-2]) == ("install", "-r")
+        assert set(arguments[2:-2]) <= {"--no-compile"}
+        assert (ROOT / arguments[-1]).is_file(), arguments[-1]
         return
     if program == "-m":
         assert arguments[0] in OF_OTHERS or importlib.util.find_spec(arguments[0]), arguments[0]
@@ -161,9 +161,10 @@ def test_every_option_exists(name):
     known = {option for made in parsers for option in made._option_string_actions}
     known |= {spelling for port in PORTS.values() for option in port.options for spelling in option.spellings}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
-    known |= {"--full", "--durations", "--picture", "--update"}  # of tests/run.sh and scripts/
+    known |= {"--full", "--durations", "--picture", "--update", "--no-compile"}  # of tests/run.sh, scripts/ and pip
     code = "\n".join(_blocks(name) + _spans(name))
-    theirs = r"^ *(#SBATCH|torchrun|atc|pip|hf) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"  # options of other programs
+    # The options of other programs.
+    theirs = r"^ *(#SBATCH|torchrun|atc|pip|uv|docker|hf) (.*\\\n)*.*?(?=torch_imagenet/main\.py|$)"
     code = re.sub(theirs, "", code, flags=re.MULTILINE)
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code))
     assert named

@@ -215,3 +215,25 @@ def test_neighbouring_bins_of_low_confidence_do_not_cancel_out():
     logits[0, 0], logits[1, 0] = (math.log(39 * 0.05 / 0.95), math.log(39 * 0.1 / 0.9))  # confidence 0.05 and 0.1
     metrics = _counted(logits, np.array([0, 1]), 40)  # the first right, the second wrong
     assert metrics.expected_calibration_error == pytest.approx(100 * (0.95 + 0.1) / 2)
+
+
+# -- as text --------------------------------------------------------------------------------------------------
+
+
+def test_it_says_what_it_has_counted():
+    metrics = Metrics(6)
+    assert str(metrics) == "no images"
+    logits = np.zeros((4, 6))
+    logits[:, 1] = 100.0
+    logits[3] = [9, 8, 7, 6, 5, 4]
+    metrics.update(logits, [1, 1, 1, 5])
+    text = f"4 images: top-1 75.000 %, top-5 75.000 %, loss {metrics.loss:.4f}, calibration error "
+    assert str(metrics) == f"{text}{metrics.expected_calibration_error:.2f} %"
+    assert repr(metrics) == f"<Metrics of 6 classes: {metrics}>"
+    metrics.update(np.full((1000, 6), np.nan), [0] * 1000)
+    assert "1,004 images" in str(metrics)
+    assert "loss nan" in str(metrics)
+    assert str(metrics).endswith(", 1,000 with logits that are not finite")
+    one = Metrics(2)
+    one.update([[1.0, 0.0]], [0])
+    assert str(one).startswith("1 image: ")

@@ -30,6 +30,7 @@ TENSORFLOW: Dict[str, Small] = {
     "bash run_gpu.sh --data-path DIR --depth 11 --epochs 1": Small(_STEP),
     "bash eval.sh --checkpoint runs/NAME": Small("--max-steps 1"),
     "bash run_gpu.sh --resume runs/NAME": Small("--max-steps 2"),
+    "bash run_gpu.sh predict --checkpoint runs/NAME DIR": Small(),
     "bash run_npu.sh --data-path DIR": Small(status=2),  # where no adapter is
     "bash tf_seresnet/test/train_performance_1p.sh --data_path=DIR --device=cpu": Small(f"{_PAPER} --output-dir perf"),
     "python -m shared.results runs/NAME --format html --output page.html": Small(),

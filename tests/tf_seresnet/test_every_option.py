@@ -40,10 +40,14 @@ ELSEWHERE = {
     "--help": "test_main.py",
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
+    "--config": "test_config_file.py",
+    "--dry-run": "test_dry_run.py",
     "--port": "test_start_files.py",
     "--xla": "devices/test_devices.py",
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
+    "--output": "export/test_export.py",
+    "--with-preprocessing": "export/test_export.py",
     "--top-k": "test_predict.py",
     "--format": "test_predict.py",
     "--on-bad-image": "test_predict.py",
@@ -93,3 +97,4 @@ def test_both_variants_go_through_every_mode(variant, depth, train, tmp_path, sa
     assert capsys.readouterr().out.count("test_batch[") == 299
     assert main(["summary", "--variant", variant, "--depth", depth]) == 0
     assert main(["check-data", "--data-path", str(sample_folder)]) == 0
+    assert main(["export", "--checkpoint", str(run.folder), "--output", str(tmp_path / "model.pb")]) == 0

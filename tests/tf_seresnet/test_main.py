@@ -33,6 +33,8 @@ MISTAKES = [
     (["--data_url", "obs://bucket/cifar"], "moxing is not importable"),
     (["nonsense"], "'nonsense' is not a choice"),
     (["evaluate"], "no checkpoint under ./runs"),
+    (["export"], "export needs a file to write; name it with --output FOLDER (savedmodel) or FILE.keras (keras)"),
+    (["export", "--output", "model.keras"], "no checkpoint under ./runs"),
     (["--output-dir", "/dev/null/out"], "/dev/null/out"),
 ]
 
@@ -65,8 +67,8 @@ def test_a_mistake_is_one_line_exit_2_and_no_file(options, says, tmp_path, monke
 @pytest.mark.once
 def test_help_names_every_mode_and_recipe(capsys):
     with pytest.raises(SystemExit) as stopped:
-        command.main(["--help"])
+        command.main(["--help-all"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for word in ("train, evaluate, predict, check-data", "se_resnet110_npu", "--data_url", "--npu-option"):
+    for word in (*command.MODES, "se_resnet110_npu", "--data_url", "--npu-option"):
         assert word in text

@@ -118,7 +118,7 @@ def run_in(tiny: Tiny) -> Callable[..., Run]:
 
     def start(folder: Path, *options: str, plain: bool = False, mode: str = "train", real: bool = False) -> Run:
         arguments = list(options) if plain else [*SHORT, "--data-path", str(tiny.folder), *options]
-        if "--output-dir" not in arguments:
+        if "--output-dir" not in arguments and mode not in ("check-data", "export"):
             arguments += ["--output-dir", str(folder)]
         with pytest.MonkeyPatch.context() as patch:
             if not real:

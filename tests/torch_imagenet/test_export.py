@@ -24,7 +24,9 @@ from torch_imagenet.input_pipeline.transforms import EvalTransform  # noqa: E402
 from torch_imagenet.networks import create, pnasnet  # noqa: E402
 from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
 from torch_imagenet.weights.exported import FORMATS, metadata_of  # noqa: E402
-from torch_imagenet.weights.load import load_weights, with_names  # noqa: E402
+from torch_imagenet.weights.files import read_weight_file  # noqa: E402
+from torch_imagenet.weights.form import Form  # noqa: E402
+from torch_imagenet.weights.load import head_classes, load_weights, with_names  # noqa: E402
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of torchvision's weights
 NAMES = ["a cat", "a dog", "猫"]
@@ -141,7 +143,7 @@ def test_weights_in_bfloat16(weights, export, tmp_path, capsys):
 def test_weights_in_float16_are_half_as_large_and_take_float32(weights, export, tmp_path, capsys):
     path, network = weights
     assert export(path, "--output", str(tmp_path / "m.pt2"), "--precision", "O2", "--device", "npu:0") == 0
-    assert "note: export computes on the CPU" in capsys.readouterr().out
+    assert "note: no effect in the mode export: --device" in capsys.readouterr().out
     program = torch.export.load(str(tmp_path / "m.pt2"))
     assert {value.dtype for value in program.state_dict.values() if value.is_floating_point()} == {torch.float16}
     images = pixels(4)
@@ -203,22 +205,21 @@ def test_a_signal_leaves_no_file(step, stop, weights, export, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("", "export needs a file to write; name it with --output FILE.onnx (onnx) or FILE.pt2 (torch)"),
-        ("--output DIR/m.pth", "m.pth names no format; give --output FILE.onnx (onnx) or FILE.pt2"),
+        (
+            "",
+            "export needs a file to write; name it with --output FILE.onnx (onnx) or FILE.safetensors (safetensors) or",
+        ),
+        ("--output DIR/m.pth", "m.pth names no format; give --output FILE.onnx (onnx) or FILE.safe"),
         (
             "--output DIR/m.pt2 --format onnx",
             "m.pt2 is not that of --format onnx; give --output FILE.onnx, or leave --format out",
         ),
-        ("--output DIR/m.pt2 --format json", "export has no --format json; choose one of onnx, torch"),
+        ("--output DIR/m.pt2 --format json", "export has no --format json; choose one of onnx, safetensors, torch"),
         ("--output DIR/folder.pt2", "is a folder; name a file in it with --output"),
         ("--output DIR/model.pth/m.pt2", "choose another place with --output"),
-        ("--output DIR/m.pt2 --precision O1", "export has no form O1; give --precision O0 (weights in float32), O2"),
-        ("--output DIR/m.onnx --precision bf16", "onnxruntime computes no convolution in bfloat16 on a CPU"),
-        (
-            "--output DIR/m.pt2 --with-preprocessing --do-not-preserve-aspect-ratio",
-            "no file squeezes its images; leave",
-        ),
-        ("--output DIR/m.pt2 --precision O7", "unknown precision 'O7'"),
+        ("--output DIR/m.pt2 --precision O1", "export has no form O1; give --precision O0"),
+        ("--output DIR/m.onnx --precision bf16", "bfloat16 is a form of .pt2 alone"),
+        ("--output DIR/m.pt2 --precision O7", "export has no form O7; give --precision O0"),
         ("--output DIR/m.pt2 --num-classes 4", "--num-classes 4, but the classifier has 3 classes"),
         ("--output DIR/m.pt2 --checkpoint DIR/nothing.pth", "nothing.pth"),
         ("--output DIR/m.pt2 --checkpoint DIR/head.pth", "has no classifier of these networks"),
@@ -250,6 +251,41 @@ def test_a_missing_package_is_named_before_anything_is_done(weights, export, tmp
 
 def test_the_words_of_the_command_line_are_the_formats():
     assert set(options_module.EXPORT_FORMATS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("precision", ["O0", "O2"])
+def test_the_weights_alone_come_back_with_their_names_and_form(weights, export, tmp_path, precision):
+    library = pytest.importorskip("safetensors.torch")
+    path, network = weights
+    output, options = tmp_path / "m.safetensors", ["--precision", precision, "--normalisation", "inception"]
+    assert export(path, "--output", str(output), *options) == 0
+    state, dtype = library.load_file(str(output)), torch.float16 if precision == "O2" else torch.float32
+    assert state.keys() == network.state_dict().keys()
+    for name, value in network.state_dict().items():
+        assert torch.equal(state[name], value.to(dtype) if value.is_floating_point() else value)
+    content = read_weight_file(output)
+    assert head_classes(content).names == tuple(NAMES)
+    assert Form.of_file(content) == Form(True, "inception")
+    assert export(output, "--output", str(tmp_path / "again.pt2")) == 0
+    found = metadata_of(tmp_path / "again.pt2")
+    assert (found["classes"], found["mean"]) == (NAMES, [0.5] * 3)
+
+
+def test_weights_alone_have_no_preprocessing(weights, export, tmp_path, capsys):
+    assert export(weights[0], "--output", str(tmp_path / "m.safetensors"), "--with-preprocessing") == 2
+    assert "has no preprocessing; leave --with-preprocessing out" in capsys.readouterr().err
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"format": "pt"}, {"classes": "[", "form": "{}"}, {"classes": "1", "form": "3"}]
+)
+def test_the_metadata_of_others_are_not_taken_for_ours(tmp_path, metadata):
+    library = pytest.importorskip("safetensors.torch")
+    library.save_file({"fc.weight": torch.zeros(2, 3)}, str(tmp_path / "m.safetensors"), metadata)
+    content = read_weight_file(tmp_path / "m.safetensors")
+    assert Form.of_file(content) == Form(known=False)
+    assert not head_classes(content).named
 
 
 def _onnxruntime():

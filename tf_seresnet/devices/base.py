@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from shared.cli.arguments import CommonConfig
+from shared.cli.modes import STEPS, Add
 from shared.errors import UsageError
 from shared.text import nearest
 
@@ -31,11 +32,12 @@ class DeviceConfig(CommonConfig):
         return self.num_devices or (None if self.distributed else 1)
 
 
-def add_options(group: Any) -> None:
-    """Add the device options of this half to a parser or group."""
-    add = group.add_argument
+def add_options(add: Add) -> None:
+    """Add the device options of this half by the function `add` of a group."""
     add("--xla", action="store_true", help="compile with XLA (CPU, GPU)")
-    add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number (default: by precision)")
+    add(
+        "--loss-scale", "--loss_scale", modes=STEPS, metavar="SCALE", help="dynamic or a number (default: by precision)"
+    )
     add(
         "--npu-option",
         action="append",

@@ -14,6 +14,8 @@ _STARTUP_MESSAGES = (
     "TensorFlow binary is optimized",
     "To enable the following instructions",
     "MLIR V1 optimization pass is not enabled",
+    "Created TensorFlow Lite XNNPACK delegate",
+    "oneDNN supports DT_HALF only on",  # else Eigen computes it, which is what an export's check needs
 )
 
 

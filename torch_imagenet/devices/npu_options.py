@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shared.cli.modes import Add
 from shared.errors import UsageError
 
 
-def add_options(group: Any) -> None:
-    """Add the options to a group of an argparse parser."""
-    add = group.add_argument
+def add_options(add: Add) -> None:
+    """Add the options by the function `add` of a group."""
     add("--npu-fused-sgd", action="store_true", help="torch_npu's own SGD, which keeps all weights in one block")
     add("--npu-jit-compile", action="store_true", help="compile operators as they come; else the kernels of CANN")
     add("--npu-internal-format", action="store_true", help="let tensors be stored in Ascend's own layouts")

@@ -1,4 +1,7 @@
-"""Files for other runtimes: an exported program is written as .pt2 of torch.export or as ONNX, and loaded again."""
+"""Files for other runtimes: an exported program is written as .pt2 of torch.export or as ONNX, and loaded again.
+
+Its weights alone are a file of safetensors, which timm and `--checkpoint` read.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from typing import Any, Callable, Dict, Mapping, Tuple
 import torch
 
 from shared.errors import UsageError
+from torch_imagenet.networks.registry import NETWORKS
+from torch_imagenet.networks.spec import NetworkSpec
+from torch_imagenet.weights.files import read_metadata, read_weight_file
 
 INPUT, OUTPUT = "images", "logits"
 OPSET = 18  # what torch's exporter is written in; a later one is a conversion of it, which fewer runtimes read
+NETWORK = "network."  # before the names of the network's tensors in an exported program
 METADATA = "metadata.json"  # in a .pt2 file
 _LARGEST = 2**31 - 2**20  # bytes of weights: a file of protocol buffers ends at 2 GiB
 
@@ -32,24 +39,14 @@ class Format:
     write: Callable[[torch.export.ExportedProgram, Path, Mapping[str, Any]], None]
     load: Callable[[Path], Forward]
 
-    def check_installed(self) -> None:
-        """Raises UsageError where a package is missing or cannot be imported."""
-        missing = []
-        for name in self.packages:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                missing.append(name)
-        if missing:
-            install = f"python -m pip install {' '.join(self.packages)}"
-            raise UsageError(f"{self.title} needs {' and '.join(missing)}, which cannot be imported; {install}")
-
 
 def metadata_of(path: Path) -> Dict[str, Any]:
-    """The metadata of a .pt2 or .onnx file. Raises what torch or onnxruntime do for a file that is neither."""
+    """The metadata of a file of `FORMATS`. Raises what its packages do for a file that is none."""
     if path.suffix == ".onnx":
         found = _session(path).get_modelmeta().custom_metadata_map
         return {name: json.loads(value) for name, value in found.items()}
+    if path.suffix == ".safetensors":
+        return {name: json.loads(value) for name, value in read_metadata(path).items()}
     extra = {METADATA: ""}
     torch.export.load(str(path), extra_files=extra)
     content: Dict[str, Any] = json.loads(extra[METADATA])
@@ -103,7 +100,33 @@ def _session(path: Path) -> Any:
     return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
+def _write_safetensors(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    weights = {name: value.contiguous() for name, value in program.state_dict.items()}
+    state = {name[len(NETWORK) :]: value for name, value in weights.items() if name.startswith(NETWORK)}
+    save_file(state, str(path), {name: json.dumps(value) for name, value in metadata.items()})
+
+
+def _load_safetensors(path: Path) -> Forward:
+    metadata, state = metadata_of(path), read_weight_file(path)
+    head = state[f"{NETWORKS[metadata['network']].head}.weight"]
+    options = {name: metadata["form"][name] for name in NETWORKS[metadata["network"]].options if name == "zero_pad"}
+    network = NetworkSpec(metadata["network"], len(head), options=options).make().to(head.dtype).eval()
+    network.load_state_dict(state)
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            logits: torch.Tensor = network(images.to(head.dtype)).float()
+        return logits
+
+    return run
+
+
 FORMATS: Dict[str, Format] = {
     "onnx": Format(f"ONNX opset {OPSET}", ".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
+    "safetensors": Format(
+        "weights alone, safetensors", ".safetensors", ("safetensors",), _write_safetensors, _load_safetensors
+    ),
     "torch": Format("torch.export", ".pt2", (), _write_torch, _load_torch),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import warnings
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 import torch
 
@@ -30,12 +32,31 @@ def read_weight_file(path: Union[str, Path]) -> Any:
         if path.suffix == ".safetensors" or _begins_as_safetensors(path):
             from safetensors.torch import load_file
 
-            return load_file(str(path), device="cpu")
+            return _with_own_metadata(load_file(str(path), device="cpu"), read_metadata(path))
         with warnings.catch_warnings(), torch.serialization.safe_globals([*_INERT, *_OF_NPU]):
             warnings.simplefilter("ignore")  # old formats cause warnings
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise UsageError(f"{path} {_reason(error)}") from error
+
+
+def read_metadata(path: Path) -> Dict[str, str]:
+    """The texts in the header of a .safetensors file. Raises what safetensors does for a file that is none."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _with_own_metadata(state: Dict[str, torch.Tensor], metadata: Dict[str, str]) -> Dict[str, torch.Tensor]:
+    """The state dict; of a file that `export` wrote with its class names and form, as torch.save keeps them."""
+    try:
+        own = {"classes": json.loads(metadata["classes"]), **json.loads(metadata["form"])}
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return state
+    named = OrderedDict(state)
+    named._metadata = {"": {"version": 1, **own}}  # type: ignore[attr-defined]
+    return named
 
 
 def _begins_as_safetensors(path: Path) -> bool:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HALF = ROOT / "torch_imagenet"
 
 # The only files that use a device's module (torch.npu for an NPU), and the names by which they do.
-FILES = ("devices/device.py", "devices/npu_options.py", "distributed/affinity.py")
+FILES = ("devices/availability.py", "devices/device.py", "devices/npu_options.py", "distributed/affinity.py")
 MODULES = ("torch.npu", "module", "self.module", "device_module")
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from shared import schedules
 from shared.cli import arguments
+from shared.cli.parser import Parser
 from shared.errors import UsageError
 from shared.run.provenance import VERSION
 from tf_seresnet.main import MODES
@@ -44,6 +45,7 @@ SPELLINGS = {
     "seed": (["--seed", "--manualSeed"], "49", 49),
     "output_dir": (["--output-dir", "--output_dir"], "OUT", "OUT"),
     "resume": (["--resume"], "RUN", "RUN"),
+    "config": (["--config"], "run.toml", "run.toml"),
     "checkpoint": (["--checkpoint", "--ckpt_path"], "RUN", "RUN"),
     "save_steps": (["--save-steps", "--save_steps"], "10", 10),
     "keep": (["--keep"], "5", 5),
@@ -88,12 +90,13 @@ def refusal(*words):
 @pytest.mark.parametrize(("spelling", "name"), EACH)
 def test_a_documented_spelling_reaches_its_option(spelling, name):
     _, text, value = SPELLINGS[name]
-    expected = dict(parse(), **{name: value})
-    assert parse(spelling, text) == expected
+    mode = parser().modes_of(spelling)[0]
+    expected = dict(parse(mode), **{name: value})
+    assert parse(mode, spelling, text) == expected
     if spelling.startswith("--"):
-        assert parse(f"{spelling}={text}") == expected
+        assert parse(mode, f"{spelling}={text}") == expected
     else:
-        assert parse(spelling + text) == expected
+        assert parse(mode, spelling + text) == expected
 
 
 @pytest.mark.parametrize("name", ["deterministic", "distributed", "xla"])
@@ -106,7 +109,10 @@ def test_the_table_has_every_option_of_the_common_parser():
     common = arguments.common_parser("prog", "text", ("train",), ("one",), ("a_recipe",))
     known = {spelling for action in common._actions for spelling in action.option_strings}
     assert known - {spelling for spelling, _ in EACH} == set(
-        ("-h --help --version --deterministic --restrict-classes --distributed --multiprocessing-distributed").split()
+        (
+            "-h --help --help-all --version --dry-run --deterministic --restrict-classes --distributed"
+            " --multiprocessing-distributed"
+        ).split()
     )
 
 
@@ -244,14 +250,19 @@ def test_any_words_are_parsed_or_refused_in_one_line(words):
 # -- help and the types ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_names_every_spelling(word, capsys):
+@pytest.mark.parametrize("word", ["-h", "--help", "--help-all"])
+def test_help_names_every_mode_and_at_length_every_spelling(word, capsys):
     with pytest.raises(SystemExit) as caught:
         parser().parse_args([word])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert [spelling for spelling, _ in EACH if spelling not in text] == []
-    assert [mode for mode in MODE_WORDS if mode not in text] == []
+    assert [mode for mode in MODE_WORDS if f"\n  {mode} " not in text] == []
+    if word == "--help-all":
+        assert [spelling for spelling, _ in EACH if spelling not in text] == []
+        assert re.search(r"^  --lr +--learning-rate$", text, re.MULTILINE)
+    else:
+        assert "--help-all" in text
+        assert len(text.splitlines()) < 25
 
 
 def test_the_schedulers_are_those_that_exist():
@@ -284,7 +295,7 @@ def test_a_list_that_is_none_says_how_to_write_it():
 
 
 def test_a_message_is_one_readable_line_whatever_the_words_are():
-    made = arguments.Parser(prog="main.py")
+    made = Parser(prog="main.py")
     made.add_argument("--epochs", type=arguments.number(int, 1))
     for words in (["--epo\x1b[2Jchs"], ["--epochs", "a\nb"], ["\udcff\x00"], ["--" + "x" * 10**6], ["--epochs=--"]):
         with pytest.raises(UsageError) as caught:
@@ -294,7 +305,7 @@ def test_a_message_is_one_readable_line_whatever_the_words_are():
 
 
 def test_two_dashes_are_no_value():
-    made = arguments.Parser(prog="main.py")
+    made = Parser(prog="main.py")
     made.add_argument("--epochs", type=arguments.number(int, 1))
     with pytest.raises(UsageError, match="argument --epochs: '--' is no value"):
         made.parse_args(["--epochs=--"])

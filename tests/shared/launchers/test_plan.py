@@ -286,7 +286,7 @@ def test_a_launcher_takes_every_option_that_its_help_names():
             )
             named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", launcher_parser(half, name).format_help()))
             assert {"--data_path", "--workers"} <= named
-            for option in sorted(named - {"--help", "--version", "--name", "--data_path"}):
+            for option in sorted(named - {"--help", "--help-all", "--version", "--name", "--data_path"}):
                 words = [DATA, "--resume=x"] if launcher.needs_checkpoint and option != "--resume" else [DATA]
                 made = plan(name, *words, f"{option}={values.get(option, '8')}", half=half)
                 options_of(made, half)

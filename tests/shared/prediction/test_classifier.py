@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.cli.arguments import Parser
+from shared.cli.parser import Parser
 from shared.errors import UsageError
 from shared.prediction.classifier import ImageClassifier, command_words
 

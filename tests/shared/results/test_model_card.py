@@ -19,7 +19,7 @@ RECORD = {
     "recipe": "imagenet_finetune",
     "seed": 49,
     "image_size": 224,
-    "dataset": {"name": "pets | mine", "path": "/home/someone/pets", "train_images": 12000, "classes": ["cat", "dog"]},
+    "dataset": {"name": "pets | mine", "path": "/home/someone/pets", "train_images": 12000, "classes": list("abcdef")},
     "device": {"kind": "cpu", "name": "a processor", "count": 1},
     "precision": "O0",
     "batch_size": 8,
@@ -94,8 +94,8 @@ def test_the_card_says_what_was_trained_and_measured(run, tmp_path, capsys):
         "On the 1,000 validation images of pets | mine, each counted once:",
         "| top-1 accuracy | 87.500 % |",
         "| data set | pets \\| mine |",
-        "| images trained on, each once an epoch | 12,000 |",
-        "| classes | 2: cat, dog |",
+        "| training images | 12,000 |",
+        "| classes | 6: a, b, c, d, e, f |",
         "| steps | 3000 |",
         "| code | 0123456789abcdef |",
         "    python torch_imagenet/main.py predict --checkpoint hf-hub:OWNER/NAME --network senet154 --image-size 224",
@@ -118,6 +118,14 @@ def test_a_card_of_the_other_half(run):
     text = (run(record).parent / "model-card" / "README.md").read_text()
     assert 'datasets:\n  - "cifar10"\n' in text
     assert "    bash eval.sh --checkpoint model/model.ckpt --depth 11 --variant port --data-path DIR" in text
+
+
+def test_the_best_five_of_five_classes_say_nothing(run):
+    record = dict(RECORD, dataset=dict(RECORD["dataset"], classes=list("abcde")))
+    write_card(run(record, "model.pth"))
+    text = (run(record).parent / "model-card" / "README.md").read_text()
+    assert "top-1" in text
+    assert "top-5" not in text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pwd
 
 import pytest
 
+from shared.cli.modes import ModeParser
 from shared.errors import UsageError
 from shared.launchers.documented import LAUNCHERS
 from shared.launchers.plan import launcher_parser
@@ -32,7 +33,10 @@ PATHS = ("DIR", "FILE", "PATH", "LIST", "URL")
 
 
 def parsed(program, *words):
-    return vars(PARSERS[program].parse_args(list(words)))
+    """In a mode that has the option, where the first word is one of a program with modes."""
+    parser, option = PARSERS[program], words[0].split("=")[0]
+    modes = parser.modes_of(option) if isinstance(parser, ModeParser) and option.startswith("--") else []
+    return vars(parser.parse_args([*words, *modes[:1]]))
 
 
 def test_every_command_line_is_looked_at():
@@ -40,7 +44,7 @@ def test_every_command_line_is_looked_at():
     assert set(
         (
             "--data-path --output-dir --resume --checkpoint --log-file --sort-val --write-shards --shard-cache "
-            "--save-trace --against --msprobe --grad-cam "
+            "--save-trace --against --msprobe --grad-cam --config "
             "--data_url --train_url --modelarts_data_dir --modelarts_result_dir --output --update-readme --check"
         ).split()
     ) == {option for _, option, kind, _ in VALUES if kind in PATHS}
@@ -74,9 +78,9 @@ def test_runs_are_paths_too(monkeypatch):
 def test_images_are_paths_too_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("HOME", "/home")
     words = ["--device", "cpu", "predict", "a", "--top-k", "2", "~/b", "-", "--format", "csv", "--", "-c.jpg"]
-    for program in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
-        assert parsed(program, *words)["images"] == ("a", "/home/b", "-", "-c.jpg")
-        assert parsed(program, "train")["images"] is None
+    for name in ("tf_seresnet/main.py", "torch_imagenet/main.py"):
+        assert PARSERS[name].parse_args(words).images == ("a", "/home/b", "-", "-c.jpg")
+        assert PARSERS[name].parse_args(["train"]).images is None
 
 
 @pytest.mark.parametrize("path", ["x", "./~", "a/~/b", "/~", "https://host/~me/set", "obs://bucket/~", ""])
