@@ -7,23 +7,25 @@ The file gets its name only after it has been loaded in its own runtime and has 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
-from shared import class_names
 from shared.errors import UsageError
 from shared.export import output as output_file
 from shared.export.check import atc_lines, batches, check_finite, compared, precision_of
 from shared.run.log import RunLog
-from shared.system.signals import Interrupts, stop_at_once
+from shared.system.signals import Interrupts, Stopped, stop_at_once
 from torch_imagenet.devices.device import open_device
-from torch_imagenet.devices.precision import Precision, precision
+from torch_imagenet.input_pipeline.in_graph import resized
+from torch_imagenet.input_pipeline.transforms import EvalTransform
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.networks.registry import NETWORKS, mean_and_std
 from torch_imagenet.networks.spec import NetworkSpec
@@ -32,22 +34,36 @@ from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights.exported import FORMATS, INPUT, Format, Forward
 from torch_imagenet.weights.form import Form
+from torch_imagenet.weights.readable_names import labelled
 from torch_imagenet.weights.source import FoundWeights, found_weights
+
+_DTYPES = {"O0": torch.float32, "O2": torch.float16, "bf16": torch.bfloat16}  # of the weights, by --precision
+# With resizing inside: some pixels in a thousand are one level off Pillow's, see `in_graph.resized`. That is 5e-4 at
+# most where it was measured; a crop that is one pixel off is 1e-2 and more.
+_RESIZED_TOLERANCE = 3e-3
 
 
 class Classifier(nn.Module):
     """The network as a file has it: the batch in, float32 logits [B, K] out.
 
-    `images` are float32 [B, 3, S, S] and normalised; with `normalise` uint8 [B, S, S, 3].
+    `images` are float32 [B, 3, S, S] and normalised; with `normalise` uint8 [B, S, S, 3]; with `transform` too uint8
+    [B, H, W, 3] of any H and W.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype, normalise: Optional[Normalisation]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        dtype: torch.dtype,
+        normalise: Optional[Normalisation] = None,
+        transform: Optional[EvalTransform] = None,
+    ) -> None:
         super().__init__()
-        self.network, self._dtype, self._normalise = network, dtype, normalise
+        self.network, self._dtype, self._normalise, self._transform = network, dtype, normalise, transform
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        prepared = images if self._normalise is None else self._normalise(images)
-        logits: torch.Tensor = self.network(prepared.to(self._dtype)).float()
+        x = images if self._transform is None else resized(images, self._transform)
+        x = x if self._normalise is None else self._normalise(x)
+        logits: torch.Tensor = self.network(x.to(self._dtype)).float()
         return logits
 
 
@@ -58,35 +74,64 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
     does not give the network's logits; there is no file then, and one of before stays.
     """
     output, name = output_file.named(config.output, config.format, {key: one.suffix for key, one in FORMATS.items()})
-    form, level = FORMATS[name], precision(precision_of(config.precision))
-    if config.with_preprocessing and form is FORMATS["safetensors"]:
-        raise UsageError("a file of weights alone has no preprocessing; leave --with-preprocessing out")
+    form, level = FORMATS[name], precision_of(config.precision, tuple(_DTYPES))
+    _check_options(config, form, level)
     output_file.check_installed(form.title, form.packages)
     with RunLog(None) as log, interrupts.forwarded(stop_at_once):
         weights = found_weights(config)
         config, spec, size, normalisation = _origin(weights.settle(config), weights)
         network = set_form(spec.make(), config.grouped_conv)
         lines = [*config.command_notes, *weights.notes, weights.line, *weights.load(network)]
-        classes, notes = _classes(weights, spec.num_classes)
-        for line in [*lines, *notes, f"network: {spec.text()}, {size} x {size} pixels, {level.name}"]:
+        assert weights.classes is not None  # or `_origin` raises
+        classes, notes = labelled(weights.classes)
+        lines += [f"note: {note}" for note in notes]
+        for line in [*lines, f"network: {spec.text()}, {size} x {size} pixels, {level}"]:
             log.line(line)
         mean, std = mean_and_std(spec.name, normalisation)
-        cpu = open_device("cpu").torch_device
-        metadata = _metadata(config, spec, size, level, classes)
-        metadata.update(mean=mean, std=std, normalisation="inside" if config.with_preprocessing else "outside")
-        metadata.update(form=Form(spec.options.get("zero_pad", True), normalisation).stored())
-        with output_file.complete(output) as file:
-            check = _Check(network.eval(), config, size, Normalisation(mean, std, cpu, torch.float32, False))
-            network.to(level.weights)
-            inside = Normalisation(mean, std, cpu, level.weights, False) if config.with_preprocessing else None
-            program = _program(Classifier(network, level.weights, inside).eval(), check.images, config.batch_size)
+        transform = EvalTransform(size, NETWORKS[spec.name].crop_fraction)
+        metadata = _metadata(config, spec, transform, level, classes.stored())
+        metadata.update(mean=mean, std=std, form=Form(spec.options.get("zero_pad", True), normalisation).stored())
+        cpu, dtype, inside = open_device("cpu").torch_device, _DTYPES[level], config.with_preprocessing
+        with output_file.complete(output) as file, _stopping():
+            normalise = Normalisation(mean, std, cpu, torch.float32, False)
+            check = _Check(network.eval(), config, transform, normalise)
+            classifier = Classifier(
+                network.to(dtype),
+                dtype,
+                Normalisation(mean, std, cpu, dtype, False) if inside else None,
+                transform if inside == "all" else None,
+            )
+            program = _program(classifier.eval(), check.images, config)
             form.write(program, file, metadata)
-            found = check.difference(form.load(file), level.name)
+            found = check.difference(form.load(file), level, _RESIZED_TOLERANCE if inside == "all" else 0.0)
         log.line(found)
         batch = f"batches of {config.batch_size}" if config.batch_size else "batches of any size"
         log.line(f"exported: {output} ({output.stat().st_size / 1e6:.1f} MB, {form.title}, {batch})")
         for line in _atc(config, output, form, size):
             log.line(line)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Raise Stopped, of a signal, where an error ends the block that wraps it, as onnxscript's passes do."""
+    try:
+        yield
+    except Exception as error:
+        cause: Optional[BaseException] = error
+        while cause is not None:
+            if isinstance(cause, Stopped):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
+def _check_options(config: RunConfig, form: Format, level: str) -> None:
+    """Raises UsageError where they have no such file."""
+    if config.with_preprocessing and form is FORMATS["safetensors"]:
+        raise UsageError("a file of weights alone has no preprocessing; leave --with-preprocessing out")
+    if level == "bf16" and form is not FORMATS["torch"]:
+        what = "bfloat16 is a form of .pt2 alone: onnxruntime computes no convolution in it on a CPU"
+        raise UsageError(f"{what}; give --precision O2, or --output FILE.pt2")
 
 
 def _origin(config: RunConfig, weights: FoundWeights) -> Tuple[RunConfig, NetworkSpec, int, str]:
@@ -100,31 +145,21 @@ def _origin(config: RunConfig, weights: FoundWeights) -> Tuple[RunConfig, Networ
     return config, replace(spec, drop_path=0.0), recipe.image_size, recipe.normalisation
 
 
-def _classes(weights: FoundWeights, outputs: int) -> Tuple[Optional[List[str]], List[str]]:
-    """The names of the outputs, None where they are unknown, and notes. 1,000 without names are ImageNet's."""
-    assert weights.classes is not None
-    if weights.classes.named:
-        return list(weights.classes.names), []
-    if outputs == len(class_names.imagenet()):
-        what = "their 1,000 outputs are taken for ImageNet's classes in its order"
-        return list(class_names.imagenet()), [f"note: the weights have no class names; {what}"]
-    return None, ["note: the weights have no class names, so the file has none"]
-
-
 def _metadata(
-    config: RunConfig, spec: NetworkSpec, size: int, level: Precision, classes: Optional[List[str]]
+    config: RunConfig, spec: NetworkSpec, transform: EvalTransform, level: str, classes: Optional[List[str]]
 ) -> Dict[str, Any]:
-    """What a user of the file must know, besides the normalisation."""
-    shape = f"[B, {size}, {size}, 3], uint8" if config.with_preprocessing else f"[B, 3, {size}, {size}], float32"
+    """What a user of the file must know, besides mean and deviation."""
+    size, inside = transform.image_size, config.with_preprocessing
+    pixels = "[B, H, W, 3], uint8" if inside == "all" else f"[B, {size}, {size}, 3], uint8"
     return {
         "network": spec.name,
-        "input": f"{INPUT} {shape}, RGB",
+        "input": f"{INPUT} {pixels if inside else f'[B, 3, {size}, {size}], float32'}, RGB",
         "output": f"logits [B, {spec.num_classes}], float32",
-        "precision": level.name,
+        "precision": level,
         "image_size": size,
-        "shorter_side": int(
-            size / NETWORKS[spec.name].crop_fraction
-        ),  # an image is scaled to it, bilinearly, then cropped
+        "shorter_side": transform.shorter_side,  # an image is scaled to it, bilinearly, then cropped
+        "resize": "inside" if inside == "all" else "outside",
+        "normalisation": "inside" if inside else "outside",
         "classes": classes,
     }
 
@@ -132,11 +167,27 @@ def _metadata(
 class _Check:
     """The network's own logits in float32 of fixed random images, and whether a file gives the same."""
 
-    def __init__(self, network: nn.Module, config: RunConfig, size: int, normalise: Normalisation) -> None:
-        pixels = [torch.from_numpy(images) for images in batches(config.batch_size, size)]
-        self._inputs = pixels if config.with_preprocessing else [normalise(images) for images in pixels]
+    def __init__(
+        self, network: nn.Module, config: RunConfig, transform: EvalTransform, normalise: Normalisation
+    ) -> None:
+        size = transform.image_size
+        images = [torch.from_numpy(batch) for batch in batches(config.batch_size, size)]
+        if config.with_preprocessing == "all":
+            shapes = ((size - 3, size + size // 2), (2 * size - 1, size + 2))  # to be enlarged, to be made smaller
+            random = torch.Generator().manual_seed(0)
+            images = [
+                torch.randint(256, (len(batch), *shape, 3), generator=random, dtype=torch.uint8)
+                for batch, shape in zip(images, shapes)
+            ]
+        crops = images
+        if config.with_preprocessing == "all":
+            crops = [
+                torch.from_numpy(np.stack([transform(Image.fromarray(one.numpy())) for one in batch]))
+                for batch in images
+            ]
+        self._inputs = images if config.with_preprocessing else [normalise(batch) for batch in crops]
         with torch.inference_mode():
-            self._logits = [network(normalise(images)).numpy() for images in pixels]
+            self._logits = [network(normalise(batch)).numpy() for batch in crops]
         check_finite(self._logits)
 
     @property
@@ -144,22 +195,24 @@ class _Check:
         """The largest batch."""
         return self._inputs[-1]
 
-    def difference(self, forward: Forward, level: str) -> str:
+    def difference(self, forward: Forward, level: str, least: float) -> str:
         """A line with the largest difference; see `compared`."""
 
         def run(images: np.ndarray) -> np.ndarray:
             logits: np.ndarray = forward(torch.from_numpy(images)).numpy()
             return logits
 
-        return compared(run, [images.numpy() for images in self._inputs], self._logits, level)
+        return compared(run, [images.numpy() for images in self._inputs], self._logits, level, least)
 
 
-def _program(classifier: Classifier, images: torch.Tensor, batch_size: Optional[int]) -> torch.export.ExportedProgram:
+def _program(classifier: Classifier, images: torch.Tensor, config: RunConfig) -> torch.export.ExportedProgram:
     """The classifier as a graph, for this batch size or for any. Without stack traces, which name folders here."""
-    dynamic = None if batch_size else ({0: torch.export.Dim("batch")},)
+    free = {} if config.batch_size else {0: torch.export.Dim("batch")}
+    if config.with_preprocessing == "all":
+        free.update({1: torch.export.Dim("height", min=2), 2: torch.export.Dim("width", min=2)})
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(classifier, (images,), dynamic_shapes=dynamic, strict=False)
+        program = torch.export.export(classifier, (images,), dynamic_shapes=(free,), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
@@ -170,5 +223,5 @@ def _atc(config: RunConfig, output: Path, form: Format, size: int) -> Tuple[str,
     if form is not FORMATS["onnx"]:
         return ()
     if config.with_preprocessing:
-        return ("note: atc takes uint8 images by AIPP alone; for Ascend export without --with-preprocessing",)
+        return ("note: atc takes uint8 images by AIPP alone; for Ascend leave the preprocessing outside",)
     return atc_lines(output, 5, (config.batch_size or 1, 3, size, size))

@@ -68,6 +68,7 @@ class RunConfig(CommonConfig):
     # Predictions.
     images: Optional[Tuple[str, ...]]
     top_k: Optional[int]
+    grad_cam: Optional[str]
     format: Optional[str]
     # Device and speed.
     memory_format: Optional[str]
@@ -95,7 +96,7 @@ class RunConfig(CommonConfig):
     msprobe: Optional[str]
     # The mode export.
     output: Optional[str]
-    with_preprocessing: bool
+    with_preprocessing: Optional[str]
 
     @classmethod
     def from_argv(cls, argv: Optional[Sequence[str]] = None) -> RunConfig:
@@ -122,7 +123,10 @@ def parser() -> ModeParser:
     _add_network(result.options("network", NETWORK))
     _add_training(result.options("training", STEPS))
     _add_images(result.options("data", (*TRAINING, "evaluate", "predict")))
-    add_options(result.options("predict", ("predict",)), EXPORT_FORMATS)
+    add = result.options("predict", ("predict",))
+    add_options(add, EXPORT_FORMATS)
+    overlays = "write each image with the regions that speak for its class in colours (Grad-CAM)"
+    add("--grad-cam", type=expanded, metavar="DIR", help=overlays)
     _add_device(result.options("device", RUNNING))
     npu_options.add_options(result.options("device", RUNNING))
     _add_several(result.options("several devices", SEVERAL))
@@ -234,8 +238,11 @@ def _add_files(add: Add) -> None:
     add("--original-names", modes=TRAINING, action="store_true", help=original)
     written, exported = "to write: FILE.onnx, FILE.pt2, FILE.safetensors", ("export",)
     add("--output", modes=exported, type=expanded, metavar="FILE", help=written)
-    inside = "normalise inside: the file takes uint8 [B, H, W, 3]"
-    add("--with-preprocessing", modes=exported, action="store_true", help=inside)
+    whole = "resize, crop and normalise inside: the file takes uint8 [B, H, W, 3] of any height and width"
+    add("--with-preprocessing", modes=exported, action="store_const", const="all", help=whole)
+    part: Dict[str, Any] = {"dest": "with_preprocessing", "action": "store_const", "const": "normalisation"}
+    crops = "normalise inside: the file takes uint8 [B, S, S, 3] that is resized and cropped"
+    add("--with-normalisation", modes=exported, help=crops, **part)
 
 
 def shard_cache(config: RunConfig, path: str) -> Optional[ShardCache]:

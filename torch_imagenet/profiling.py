@@ -6,6 +6,7 @@ from typing import List
 
 import torch
 
+from shared.system.atomic_files import complete
 from shared.system.signals import Interrupts
 from torch_imagenet.benchmark import SyntheticStep
 from torch_imagenet.devices.device import Device
@@ -32,9 +33,8 @@ def profile(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interru
         with torch.profiler.profile(activities=[one for one in activities if one is not None]) as profiler:
             train(steps)
         synthetic.check_numbers()
-        temporary = folder / f".{TRACE}"
-        profiler.export_chrome_trace(str(temporary))
-        temporary.replace(folder / TRACE)
+        with complete(folder / TRACE) as file:
+            profiler.export_chrome_trace(str(file))
         for line in most_expensive(profiler, device, steps):
             log.line(line)
         log.line(f"trace: {folder / TRACE}; open it in https://ui.perfetto.dev or chrome://tracing")

@@ -11,17 +11,20 @@ import numpy as np
 
 from shared.errors import UsageError
 
-# By precision, the largest difference of a logit from the network's in float32, relative to the largest logit.
-TOLERANCES = {"O0": 1e-5, "O2": 1e-2}
+# By precision, the largest difference of a logit from the network's in float32, relative to the largest logit. float16
+# rounds to 11 bits; bfloat16 to 8, so that its differences are eight times as large.
+TOLERANCES = {"O0": 1e-5, "O2": 1e-2, "bf16": 8e-2}
+_FORMS = {"O0": "float32", "O2": "weights in float16", "bf16": "weights in bfloat16"}
 
 Forward = Callable[[np.ndarray], np.ndarray]  # a batch of images to logits [images, classes]
 
 
-def precision_of(given: Optional[str]) -> str:
+def precision_of(given: Optional[str], forms: Sequence[str] = ("O0", "O2")) -> str:
     """float32 (O0) unless --precision says otherwise: what a run was trained in does not matter to another runtime."""
     level = given or "O0"
-    if level not in TOLERANCES:
-        raise UsageError(f"export has no form {level}; give --precision O0 (float32) or O2 (weights in float16)")
+    if level not in forms:
+        choices = " or ".join(f"{form} ({_FORMS[form]})" for form in forms)
+        raise UsageError(f"export has no form {level}; give --precision {choices}")
     return level
 
 
@@ -40,12 +43,15 @@ def check_finite(logits: Sequence[np.ndarray]) -> None:
         raise UsageError("the network's own logits are not finite; check the weights with the mode evaluate")
 
 
-def compared(forward: Forward, inputs: Sequence[np.ndarray], own: Sequence[np.ndarray], level: str) -> str:
+def compared(
+    forward: Forward, inputs: Sequence[np.ndarray], own: Sequence[np.ndarray], level: str, least: float = 0.0
+) -> str:
     """A line with the largest difference of a file's logits from the network's `own` of the same batches.
 
-    Raises UsageError beyond what the precision `level` allows, relative to the largest logit.
+    Raises UsageError beyond what the precision `level` allows, and `least` if that is more, relative to the largest
+    logit.
     """
-    largest = 0.0
+    largest, allowed = 0.0, max(TOLERANCES[level], least)
     for images, wanted in zip(inputs, own):
         found = forward(images)
         if found.shape != wanted.shape:
@@ -55,10 +61,10 @@ def compared(forward: Forward, inputs: Sequence[np.ndarray], own: Sequence[np.nd
         off = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
         largest = max(largest, off if math.isfinite(off) else math.inf)
     text = f"of the largest logit at batch size {' and '.join(str(len(images)) for images in inputs)}"
-    if largest > TOLERANCES[level]:
-        what = f"the exported file differs from the network by {largest:.1e} {text}, allowed is {TOLERANCES[level]:g}"
+    if largest > allowed:
+        what = f"the exported file differs from the network by {largest:.1e} {text}, allowed is {allowed:g}"
         raise UsageError(f"{what}; nothing is written, try another --format, or another release of its packages")
-    return f"checked: differs from the network by at most {largest:.1e} {text} (allowed: {TOLERANCES[level]:g})"
+    return f"checked: differs from the network by at most {largest:.1e} {text} (allowed: {allowed:g})"
 
 
 def atc_lines(output: Path, framework: int, shape: Sequence[int], more: str = "") -> Tuple[str, ...]:

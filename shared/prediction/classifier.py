@@ -76,11 +76,14 @@ class ImageClassifier(abc.ABC):
         asked: Sequence[Any] = images if several else [images]
         answers: List[Answer] = []
         for start in range(0, len(asked), self.batch_size):
-            part = asked[start : start + self.batch_size]
-            batch = np.stack([self.cropped(self._rgb(image)) for image in part])
-            names = [str(image) if isinstance(image, (str, os.PathLike)) else "the image" for image in part]
-            answers += [[(one.name, one.probability) for one in best] for best in self.predict(batch, names)]
+            found = self.predict(*self.batch(asked[start : start + self.batch_size]))
+            answers += [[(one.name, one.probability) for one in best] for best in found]
         return answers if several else answers[0]
+
+    def batch(self, images: Sequence[Any]) -> Tuple[np.ndarray, List[str]]:
+        """Images as uint8 [B, S, S, 3], and what to call them. Raises UsageError."""
+        names = [str(image) if isinstance(image, (str, os.PathLike)) else "the image" for image in images]
+        return np.stack([self.cropped(self._rgb(image)) for image in images]), names
 
     def predict(self, images: np.ndarray, names: Sequence[str]) -> List[List[Prediction]]:
         """The `top_k` most probable classes of each of uint8 [B, S, S, 3], equal ones in the network's order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any, Callable, Generator, Iterator, List, NamedTuple, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Generator, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from shared.imagenet.split import is_image
 from shared.prediction.classifier import ImageClassifier
 from shared.prediction.images import Named, find_images
 from shared.prediction.output import heading, rendered, write
+from shared.prediction.overlays import Overlays
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts, stop_at_once
 
@@ -40,22 +41,28 @@ def predict(
     opened: Callable[[List[str]], AnyClassifier],
     batches: Callable[[AnyClassifier, List[str]], Batches],
     named: Named = is_image,
+    maps: Optional[Callable[[AnyClassifier, np.ndarray, List[int]], np.ndarray]] = None,
 ) -> None:
     """Classify what the command line names. `opened` makes the classifier for these paths, `batches` reads them.
 
-    Files in folders are read if they are `named` so. Standard error has what the log says. Raises UsageError for
-    images that are missing or cannot be read, and what the two functions raise.
+    Files in folders are read if they are `named` so. `maps` gives what --grad-cam draws over images uint8 [B, S, S, 3],
+    for one output each: [B, S, S], 0 to 1. Standard error has what the log says. Raises UsageError for
+    images that are missing or cannot be read, and what the two functions
+    raise.
     """
     if not config.images:
         raise UsageError("predict needs images; name files or folders, or - for a list of them on standard input")
     form, bad, failed = config.format or "text", set(), 0
     with interrupts.forwarded(stop_at_once):  # a list on standard input may never end
         paths, notes = find_images(config.images, sys.stdin.buffer, config.on_bad_image == "skip", named)
+    overlays = Overlays(config.grad_cam, paths) if maps and config.grad_cam else None
     with RunLog(None, console=sys.stderr) as log:
         log.lines([*config.command_notes, *(f"note: {note}" for note in notes)])
         classifier = opened(paths)
         log.lines(classifier.lines)
-        write(sys.stdout, heading(form))
+        if overlays:
+            overlays.make_folder()
+        write(sys.stdout, heading(form, overlays is not None))
         done: List[str] = []
         with contextlib.closing(batches(classifier, paths)) as source:
             for batch in source:
@@ -66,9 +73,14 @@ def predict(
                 bad.update(new)
                 if batch.names:
                     answers = classifier.predict(batch.images, batch.names)
-                    write(sys.stdout, "".join(rendered(form, *each) for each in zip(batch.names, answers)))
+                    files: Sequence[Optional[str]] = [None] * len(answers)
+                    if maps and overlays:
+                        found = maps(classifier, batch.images, [best[0].output for best in answers])
+                        files = overlays.write(batch.names, batch.images, found)
+                    write(sys.stdout, "".join(rendered(form, *each) for each in zip(batch.names, answers, files)))
                     done += batch.names
         log.lines(_remarks(done, failed))
+        log.lines(overlays.remarks() if overlays else ())
         if not done:
             raise DataError(f"none of the images can be read ({min(bad)}); look at the lines above")
 

@@ -39,6 +39,23 @@ def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
     sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def complete(target: Union[str, Path]) -> Iterator[Path]:
+    """A path for the block to write a file or a folder to, which becomes `target` where the block ends without error.
+
+    Parents of `target` are made. A file replaces an earlier one, a folder at most an empty one. After an error nothing
+    is left but the parents; a killed process leaves a folder `.incomplete-...`. Raises OSError.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=str(target.parent)) as scratch:
+        fresh = Path(scratch) / target.name  # not the private folder itself: this one has the rights of the umask
+        yield fresh
+        sync_files(scratch)
+        os.replace(str(fresh), str(target))
+    sync_folder(target.parent)
+
+
 def open_to_others(path: Union[str, Path], mode: int) -> None:
     """Set the permissions of a file or folder, on file systems that have any."""
     with contextlib.suppress(OSError):

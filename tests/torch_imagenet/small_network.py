@@ -34,8 +34,15 @@ class SmallNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """float [B, 3, H, W] -> logits [B, K]."""
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """The last feature map, [B, 16, H / 2, W / 2]."""
         features = self.stem(images)
-        features = torch.relu(features + self.drop_path(self.se(self.layer1(features))))
+        return torch.relu(features + self.drop_path(self.se(self.layer1(features))))
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K] of that."""
         return self.fc(self.dropout(features.mean(dim=(2, 3))))
 
 

@@ -183,6 +183,7 @@ ELSEWHERE = {
     "--version": "../shared/cli/test_arguments.py",
     "--restrict-classes": "test_class_names.py",
     "--top-k": "test_predict.py",
+    "--grad-cam": "test_predict.py",
     "--config": "test_config_file.py",
     "--dry-run": "test_dry_run.py",
     "--port": "test_port_command.py",
@@ -193,6 +194,7 @@ ELSEWHERE = {
     "--format": "test_export.py",
     "--output": "test_export.py",
     "--with-preprocessing": "test_export.py",
+    "--with-normalisation": "test_export.py",
 }
 
 

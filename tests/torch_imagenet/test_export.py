@@ -14,11 +14,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from PIL import Image  # noqa: E402
+
 from shared import class_names  # noqa: E402
 from tests.torch_imagenet.small_network import create_small  # noqa: E402
 from torch_imagenet import export as export_module  # noqa: E402
 from torch_imagenet import options as options_module  # noqa: E402
-from torch_imagenet.networks import create  # noqa: E402
+from torch_imagenet.input_pipeline.transforms import EvalTransform  # noqa: E402
+from torch_imagenet.networks import create, pnasnet  # noqa: E402
 from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
 from torch_imagenet.weights.exported import FORMATS, metadata_of  # noqa: E402
 from torch_imagenet.weights.files import read_weight_file  # noqa: E402
@@ -96,14 +99,45 @@ def test_the_metadata_say_what_the_file_takes(weights, export, tmp_path):
     assert found["normalisation"] == "outside"
 
 
-def test_preprocessing_inside_and_a_fixed_batch(weights, export, tmp_path):
+def test_normalisation_inside_and_a_fixed_batch(weights, export, tmp_path):
     path, network = weights
-    assert export(path, "--output", str(tmp_path / "m.pt2"), "--with-preprocessing", "--batch-size", "3") == 0
+    assert export(path, "--output", str(tmp_path / "m.pt2"), "--with-normalisation", "--batch-size", "3") == 0
     run, images = in_torch(tmp_path / "m.pt2"), pixels(3)
     np.testing.assert_allclose(run(torch.from_numpy(images)), own(network, images), rtol=1e-4, atol=1e-6)
     with pytest.raises(Exception, match="3"):
         run(torch.from_numpy(pixels(2)))
     assert metadata_of(tmp_path / "m.pt2")["input"] == "images [B, 32, 32, 3], uint8, RGB"
+
+
+def photographs(network):
+    """Pictures of two sizes, each uint8 [1, H, W, 3], and the network's logits for them by Pillow's resizing."""
+    for shape in ((50, 81), (29, 31)):
+        image = np.random.RandomState(1).randint(0, 256, (*shape, 3)).astype(np.uint8)
+        yield image[None], own(network, EvalTransform(32)(Image.fromarray(image))[None])
+
+
+@pytest.mark.slow
+def test_a_file_that_takes_photographs(weights, export, tmp_path):
+    path, network = weights
+    assert export(path, "--output", str(tmp_path / "m.pt2"), "--with-preprocessing") == 0
+    run = in_torch(tmp_path / "m.pt2")
+    for image, wanted in photographs(network):
+        assert np.abs(run(torch.from_numpy(image)) - wanted).max() < 3e-3 * np.abs(wanted).max()
+    found = metadata_of(tmp_path / "m.pt2")
+    assert found["input"] == "images [B, H, W, 3], uint8, RGB"
+    assert (found["resize"], found["normalisation"]) == ("inside", "inside")
+
+
+def test_weights_in_bfloat16(weights, export, tmp_path, capsys):
+    path, network = weights
+    assert export(path, "--output", str(tmp_path / "m.pt2"), "--precision", "bf16") == 0
+    assert "(allowed: 0.08)" in capsys.readouterr().out
+    program = torch.export.load(str(tmp_path / "m.pt2"))
+    assert {value.dtype for value in program.state_dict.values() if value.is_floating_point()} == {torch.bfloat16}
+    images = pixels(4)
+    found = program.module()(normalised(images)).detach()
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), own(network, images), atol=5e-2)
 
 
 def test_weights_in_float16_are_half_as_large_and_take_float32(weights, export, tmp_path, capsys):
@@ -129,7 +163,7 @@ def test_a_thousand_outputs_without_names_are_imagenets(export, tmp_path, capsys
     torch.save(create_small("se_resnet50", 1000, 0.0, 0.0).state_dict(), tmp_path / "bare.pth")
     assert export(tmp_path / "bare.pth", "--output", str(tmp_path / "m.pt2")) == 0
     assert metadata_of(tmp_path / "m.pt2")["classes"] == list(class_names.imagenet())
-    assert "1,000 outputs are taken for ImageNet's classes" in capsys.readouterr().out
+    assert "note: the weights have no class names; their outputs are taken for ImageNet's" in capsys.readouterr().out
 
 
 def test_a_file_that_computes_something_else_is_not_kept(weights, export, tmp_path, monkeypatch, capsys):
@@ -147,14 +181,25 @@ def test_a_file_that_computes_something_else_is_not_kept(weights, export, tmp_pa
         assert output.read_text() == "of before"
 
 
-def test_a_signal_leaves_no_file(weights, export, tmp_path, monkeypatch):
-    def interrupted(*unused):
-        os.kill(os.getpid(), signal.SIGINT)
+def interrupted(*unused):
+    os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setitem(FORMATS, "torch", export_module.replace(FORMATS["torch"], load=interrupted))
+
+def wrapped(*unused):
+    """As onnxscript's passes do with any Exception."""
+    try:
+        interrupted()
+    except Exception as error:
+        raise ValueError("a pass has failed") from error
+
+
+@pytest.mark.parametrize(("step", "stop"), [("load", interrupted), ("write", wrapped)])
+def test_a_signal_leaves_no_file(step, stop, weights, export, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(FORMATS, "torch", export_module.replace(FORMATS["torch"], **{step: stop}))
     (tmp_path / "out").mkdir()
     assert export(weights[0], "--output", str(tmp_path / "out" / "m.pt2")) == 130
     assert os.listdir(tmp_path / "out") == []
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -172,7 +217,8 @@ def test_a_signal_leaves_no_file(weights, export, tmp_path, monkeypatch):
         ("--output DIR/m.pt2 --format json", "export has no --format json; choose one of onnx, safetensors, torch"),
         ("--output DIR/folder.pt2", "is a folder; name a file in it with --output"),
         ("--output DIR/model.pth/m.pt2", "choose another place with --output"),
-        ("--output DIR/m.pt2 --precision bf16", "export has no form bf16; give --precision O0 (float32) or O2"),
+        ("--output DIR/m.pt2 --precision O1", "export has no form O1; give --precision O0"),
+        ("--output DIR/m.onnx --precision bf16", "bfloat16 is a form of .pt2 alone"),
         ("--output DIR/m.pt2 --precision O7", "export has no form O7; give --precision O0"),
         ("--output DIR/m.pt2 --num-classes 4", "--num-classes 4, but the classifier has 3 classes"),
         ("--output DIR/m.pt2 --checkpoint DIR/nothing.pth", "nothing.pth"),
@@ -268,17 +314,25 @@ def test_onnx_in_its_own_runtime(weights, export, tmp_path, capsys):
     assert metadata_of(output)["classes"] == NAMES
 
     assert export(path, "--output", str(output), "--with-preprocessing", "--precision", "O2") == 0
-    images = pixels(7)
-    np.testing.assert_allclose(runtime(output)(torch.from_numpy(images)), own(network, images), atol=1e-2)
+    for image, wanted in photographs(network):
+        np.testing.assert_allclose(runtime(output)(torch.from_numpy(image)), wanted, atol=1e-2)
     types = {one.data_type for one in onnx.load(str(output)).graph.initializer if len(one.dims) == 4}
     assert types == {onnx.TensorProto.FLOAT16}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["se_resnet50", "pnasnet5large"])
-def test_the_networks_themselves(name, export, tmp_path):
-    """SENet154, which takes long, has no layers that these and the small network's grouped one have not."""
+def test_the_networks_themselves(name, export, tmp_path, monkeypatch):
+    """SENet154, which takes long, has no layers that these and the small network's grouped one have not.
+
+    Nor have the seven cells that are left out of PNASNet: the time grows with them, and not with the images' size.
+    """
     runtime = _onnxruntime()
+    ends = ("conv_0", "cell_stem_0", "cell_1", "cell_3", "cell_4")
+    layers = ("conv_0", "cell_stem_0", "cell_stem_1", *(f"cell_{number}" for number in range(5)))
+    for constant, value in {"CELLS": 5, "REDUCTIONS": (2, 4), "AUXILIARY_AFTER": "cell_4", "LAYERS": layers}.items():
+        monkeypatch.setattr(pnasnet, constant, value)
+    monkeypatch.setattr(pnasnet, "ENDS", ends)
     torch.manual_seed(0)
     options = {"auxiliary_head": True} if "auxiliary_head" in NETWORKS[name].options else {}
     network = create(name, 5, **options).eval()

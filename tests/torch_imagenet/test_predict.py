@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -179,6 +181,8 @@ def test_a_mistake_is_one_line(predict, words, message):
 def test_only_predict_takes_images(capsys):
     assert main(["benchmark", "--device", "cpu", "cat.jpg"]) == 2
     assert "unexpected word 'cat.jpg'" in capsys.readouterr().err
+    assert main(["evaluate", "--device", "cpu", "--grad-cam", "x"]) == 2
+    assert "--grad-cam has no effect in the mode evaluate" in capsys.readouterr().err
 
 
 def test_weights_that_give_no_numbers_are_no_answer(predict, trained, tiny, tmp_path):
@@ -188,6 +192,50 @@ def test_weights_that_give_no_numbers_are_no_answer(predict, trained, tiny, tmp_
     status, output, error = predict(str(tiny.folder / "val"), checkpoint=tmp_path / "nan.pth")
     assert (status, output) == (2, "")
     assert "image00.png are not all finite, first in fc" in error
+
+
+# -- where the network looks -----------------------------------------------------------------------------------
+
+
+def test_overlays_beside_the_predictions(predict, trained, tiny, tmp_path):
+    first, second = tiny.folder / "val" / "class0" / "image00.png", tmp_path / "image00.png"
+    shutil.copy(tiny.folder / "val" / "class1" / "image01.png", second)
+    plain = answers(predict(str(first), str(second), "--format", "json")[1])
+    status, output, error = predict(str(first), str(second), "--format", "json", "--grad-cam", str(tmp_path / "maps"))
+    assert status == 0
+    files = [tmp_path / "maps" / name for name in ("image00.png", "image00-2.png")]
+    assert answers(output) == [{**one, "overlay": str(file)} for one, file in zip(plain, files)]
+    assert sorted((tmp_path / "maps").iterdir()) == sorted(files)
+    assert "show nothing" not in error
+    classify = classifier(trained.folder, device="cpu")
+    found = classify.grad_cam(second)
+    assert found.name == plain[1]["predictions"][0]["name"]
+    assert (found.shares.shape, found.shares.dtype, found.shares.max()) == ((32, 32), "float32", 1)
+    pixels = np.asarray(Image.open(files[1])).astype(int)
+    assert np.abs(pixels - np.asarray(found.overlay)).max() <= 1  # of a batch of two, and alone
+    other = classify.grad_cam(second, plain[1]["predictions"][2]["name"])
+    assert not np.array_equal(other.shares, found.shares)
+    with pytest.raises(UsageError, match="the network has no class 'clas1'; did you mean 'class1'"):
+        classify.grad_cam(second, "clas1")
+
+
+def test_an_overlay_that_shows_nothing_is_named(predict, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        SmallNetwork, "forward_features", lambda network, images: images.new_ones(len(images), 16, 1, 1)
+    )
+    image = str(tiny.folder / "val" / "class0" / "image00.png")
+    status, _, error = predict(image, "--grad-cam", str(tmp_path / "maps"))
+    assert status == 0
+    assert f"note: the overlays of 1 image show nothing ({image}): " in error
+
+
+def test_no_overlay_replaces_a_file(predict, tiny, tmp_path):
+    image = tiny.folder / "val" / "class0" / "image00.png"
+    before = image.read_bytes()
+    status, output, error = predict(str(image), "--grad-cam", str(image.parent))
+    assert (status, output) == (2, "")
+    assert error == f"error: {image} exists and is not replaced; name another folder with --grad-cam\n"
+    assert image.read_bytes() == before
 
 
 # -- classifier ------------------------------------------------------------------------------------------------
@@ -222,20 +270,27 @@ def test_a_classifier_leaves_the_random_numbers_of_its_program(trained):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_threads_share_a_classifier(trained, tiny):
-    paths = sorted((tiny.folder / "val").rglob("*.png"))
-    classify = classifier(trained.folder, device="cpu", top_k=1)
-    wanted, found = [classify(path) for path in paths], {}
+@pytest.mark.parametrize("shared", [True, False])
+def test_threads_answer_as_one_after_the_other(shared, trained, tiny):
+    """Of one classifier, and of one for each, which are made at once too."""
+
+    def made():
+        return classifier(trained.folder, device="cpu", top_k=1)
+
+    paths, one, found = sorted((tiny.folder / "val").rglob("*.png")), made(), {}
+
+    def answered(classify):
+        return [(classify(path), classify.grad_cam(path).shares.tobytes()) for path in paths]
 
     def work(number):
-        found[number] = [classify(path) for path in paths]
+        found[number] = answered(one if shared else made())
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == dict.fromkeys(range(4), wanted)
+    assert found == dict.fromkeys(range(4), answered(one))
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,14 @@ class EvalTransform:
     crop_fraction: float = 0.875
     keep_aspect: bool = True  # False: the image is squeezed to a square instead
 
+    @property
+    def shorter_side(self) -> int:
+        """Of the image after it is resized, in pixels."""
+        return int(self.image_size / self.crop_fraction)
+
     def __call__(self, image: Image.Image, *unused: Any) -> np.ndarray:
         """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments."""
-        return centre_crop(image, self.image_size, int(self.image_size / self.crop_fraction), self.keep_aspect)
+        return centre_crop(image, self.image_size, self.shorter_side, self.keep_aspect)
 
 
 def random_resized_crop(

@@ -12,8 +12,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
@@ -22,7 +20,7 @@ import torch
 from torch import nn
 
 from shared.errors import UsageError
-from shared.system.atomic_files import open_to_others
+from shared.system.atomic_files import complete
 from shared.system.paths import writing
 
 DUMP, TENSORS, STATISTICS = "dump.json", "dump_tensor_data", "statistics"
@@ -140,17 +138,9 @@ def write_dump(folder: Union[str, Path], recorder: DumpRecorder) -> Path:
     is there or nothing. Raises UsageError where the disk does not take it.
     """
     rank, root = Path("step0", "proc0"), Path(folder).absolute()
-    with writing(folder, "free space, or give --msprobe another folder"):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", dir=str(root.parent)))
-        try:
-            _write(temporary / STATISTICS / rank, STATISTICS, None, _without_files(recorder.data), recorder)
-            _write(temporary / rank, "tensor", str(root / rank / TENSORS), recorder.data, recorder)
-            open_to_others(temporary, 0o755)
-            os.replace(temporary, root)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with writing(folder, "free space, or give --msprobe another folder"), complete(root) as dump:
+        _write(dump / STATISTICS / rank, STATISTICS, None, _without_files(recorder.data), recorder)
+        _write(dump / rank, "tensor", str(root / rank / TENSORS), recorder.data, recorder)
     return root / rank
 
 

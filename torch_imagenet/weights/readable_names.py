@@ -26,15 +26,19 @@ class Named(NamedTuple):
     notes: Tuple[str, ...]  # lines for the user
 
 
-def named(outputs: Classes) -> Named:
-    """The names of these outputs. 1,000 without names are taken for ImageNet's in its published order."""
-    notes: List[str] = []
-    if not outputs.named and len(outputs.names) == len(imagenet()):
+def labelled(outputs: Classes) -> Tuple[Classes, List[str]]:
+    """The same, and lines for the user; 1,000 without names are taken for ImageNet's in its published order."""
+    if outputs.named:
+        return outputs, []
+    if len(outputs.names) == len(imagenet()):
         matched = match(outputs, Classes(imagenet()), "")
-        notes += matched.notes
-        outputs = Classes(matched.names)
-    elif not outputs.named:
-        notes.append("the weights have no class names; a class is named by its number, from 0")
+        return Classes(matched.names), list(matched.notes)
+    return outputs, ["the weights have no class names; a class is named by its number, from 0"]
+
+
+def named(outputs: Classes) -> Named:
+    """The names of these outputs for a reader; without names see `labelled`."""
+    outputs, notes = labelled(outputs)
     labels = outputs.names
     readable: Dict[str, str] = {}
     if any(map(_WNID.match, labels)):

@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import tarfile
-import tempfile
 import time
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Union
@@ -26,8 +25,8 @@ from shared.imagenet.shards.index import FILE, FORMAT, VERSION, ArrayFile, Index
 from shared.imagenet.shards.split import key_of, member_name
 from shared.imagenet.split import Split
 from shared.rng import epoch_order
-from shared.system.atomic_files import sync_files, sync_folder, write_atomic
-from shared.system.paths import expanded
+from shared.system.atomic_files import complete, write_atomic
+from shared.system.paths import expanded, writing
 
 _PROGRESS_SECONDS = 10.0
 # Bytes of a sample besides its image (two headers, padding, the class), and of the end of a shard.
@@ -53,19 +52,10 @@ def write_shards(
     target = Path(os.path.abspath(expanded(folder)))
     if os.path.lexists(str(target)):
         raise UsageError(f"{target} is there already; name another folder with --write-shards, or remove it")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=str(target.parent)) as temporary:
-            place = Path(temporary) / target.name
-            place.mkdir()
-            splits = {part.subset: _write_split(part, place, shard_bytes, say, pause) for part in parts}
-            write_atomic(place / FILE, Index(FORMAT, VERSION, name, parts[0].classes, splits).to_json())
-            sync_files(place)
-            os.rename(str(place), str(target))
-        sync_folder(target.parent)
-    except OSError as error:
-        advice = "make room, or name another folder with --write-shards"
-        raise UsageError(f"cannot write {target} ({error.strerror or error}); {advice}") from error
+    with writing(target, "make room, or name another folder with --write-shards"), complete(target) as place:
+        place.mkdir()
+        splits = {part.subset: _write_split(part, place, shard_bytes, say, pause) for part in parts}
+        write_atomic(place / FILE, Index(FORMAT, VERSION, name, parts[0].classes, splits).to_json())
 
 
 def _write_split(part: Split, place: Path, shard_bytes: int, say: Say, pause: Callable[[], None]) -> SplitIndex:

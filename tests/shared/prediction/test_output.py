@@ -60,3 +60,12 @@ def test_an_answer_that_is_not_written_is_an_error(error, raised):
 
     with pytest.raises(raised):
         write(Full(), "x\n")
+
+
+def test_every_form_says_where_the_overlay_is():
+    text = rendered("text", "a.jpg", BEST, "maps/a.png")
+    assert text == rendered("text", "a.jpg", BEST) + "overlay:    maps/a.png\n"
+    assert json.loads(rendered("json", "a.jpg", BEST, "maps/a.png"))["overlay"] == "maps/a.png"
+    rows = list(csv.DictReader(io.StringIO(heading("csv", True) + rendered("csv", "a.jpg", BEST, "maps/a.png"))))
+    assert [row["overlay"] for row in rows] == ["maps/a.png"] * 2
+    assert "overlay" not in heading("csv") + rendered("json", "a.jpg", BEST)

@@ -141,3 +141,71 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch, ste
 
     monkeypatch.setattr(atomic_files.os, step, fail)
     atomic_files.sync_folder(tmp_path)
+
+
+# -- complete --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_and_a_folder_get_their_names_last(tmp_path):
+    with atomic_files.complete(tmp_path / "new" / "file") as path:
+        path.write_text("text")
+        assert not (tmp_path / "new" / "file").exists()
+    with atomic_files.complete(str(tmp_path / "new" / "folder")) as path:
+        (path / "below").mkdir(parents=True)
+        (path / "below" / "file").write_text("text")
+    assert sorted(os.listdir(str(tmp_path / "new"))) == ["file", "folder"]
+    assert (tmp_path / "new" / "folder" / "below" / "file").read_text() == "text"
+    with atomic_files.complete(tmp_path / "new" / "file") as path:
+        path.write_text("another")
+    assert (tmp_path / "new" / "file").read_text() == "another"
+
+
+def _written_in_part(target, error):
+    with atomic_files.complete(target) as path:
+        path.mkdir()
+        (path / "part").write_text("new")
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_an_error_leaves_what_was_there(tmp_path, error):
+    (tmp_path / "file").write_text("old")
+    for name in ("file", "folder"):
+        with pytest.raises(type(error)):
+            _written_in_part(tmp_path / name, error)
+    assert os.listdir(str(tmp_path)) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_with_files_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("")
+    with pytest.raises(OSError), atomic_files.complete(tmp_path / "folder") as path:  # noqa: PT011
+        path.mkdir()
+    assert os.listdir(str(tmp_path)) == ["folder"]
+    assert os.listdir(str(tmp_path / "folder")) == ["mine"]
+
+
+def test_all_files_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            atomic_files.os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1]
+        )
+    with atomic_files.complete(tmp_path / "folder") as path:
+        (path / "below").mkdir(parents=True)
+        for file in (path / "a", path / "below" / "b"):
+            file.write_text("text")
+    assert calls == [*["fsync"] * 5, "replace", "fsync"]  # two files, three folders; then the folder of the new name
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o077, 0o700)])
+def test_a_new_folder_has_the_rights_that_the_users_umask_gives(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with atomic_files.complete(tmp_path / "folder") as path:
+            path.mkdir()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == mode

@@ -44,7 +44,7 @@ def test_every_command_line_is_looked_at():
     assert set(
         (
             "--data-path --output-dir --resume --checkpoint --log-file --sort-val --write-shards --shard-cache "
-            "--save-trace --against --msprobe --config "
+            "--save-trace --against --msprobe --grad-cam --config "
             "--data_url --train_url --modelarts_data_dir --modelarts_result_dir --output --update-readme --check"
         ).split()
     ) == {option for _, option, kind, _ in VALUES if kind in PATHS}
