@@ -98,13 +98,15 @@ def _words(parser: ModeParser, path: str, name: str, value: Any) -> Iterator[str
     default = parser.get_default(actions[0].dest)
     if value is None or value == default and isinstance(value, bool) == isinstance(default, bool):
         return
-    switch = next((one for one in actions if one.nargs == 0 and one.const is value), None)
-    if switch is not None:
-        yield switch.option_strings[0]
-        return
     takes = next((one for one in actions if one.nargs != 0), None)
+    switches = {repr(one.const): one.option_strings[0] for one in actions if one.nargs == 0}  # 1 is not true
+    if repr(value) in switches and (takes is None or isinstance(value, bool)):
+        yield switches[repr(value)]
+        return
     if takes is None or isinstance(value, (bool, dict)):
-        fitting = "true or false" if takes is None else f"a value of {takes.option_strings[0]}"
+        values = {json.dumps(one) for one in (default, *(one.const for one in actions if one.nargs == 0))}
+        fitting = " or ".join(sorted(values, reverse=True))
+        fitting = fitting if takes is None else f"a value of {takes.option_strings[0]}"
         raise UsageError(f"{path} has {name} = {value!r}, which does not fit; give {fitting}")
     if isinstance(value, list) and not isinstance(takes.default, list):
         value = ",".join(map(str, value))
