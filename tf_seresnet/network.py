@@ -30,6 +30,8 @@ Tensor = Any  # a tf.Tensor or a keras.KerasTensor: this file imports neither
 class Layers(abc.ABC):
     """The layers of a network. Images and feature maps are [batch, height, width, channels]."""
 
+    features: Tensor = None  # the feature map whose averages the classifier of a built network gets
+
     def __init__(self) -> None:
         self._counts: Dict[str, int] = collections.Counter()
 
@@ -91,7 +93,8 @@ def se_resnet(
     """
     blocks = blocks_per_stage(depth, variant)
     body = _port if variant == "port" else _paper
-    return layers.dense(layers.global_average_pool(body(images, layers, blocks, training)), num_classes)
+    layers.features = body(images, layers, blocks, training)
+    return layers.dense(layers.global_average_pool(layers.features), num_classes)
 
 
 def blocks_per_stage(depth: int, variant: str) -> int:

@@ -40,6 +40,7 @@ class RunConfig(DeviceConfig):
     # -- Predictions -------------------------------------------------------------------------------------------
     images: Optional[Tuple[str, ...]]
     top_k: Optional[int]
+    grad_cam: Optional[str]
     format: Optional[str]
     on_bad_image: Optional[str]
     # -- The mode export ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from shared.prediction.classifier import TOP_K, ImageClassifier
 from shared.recipes.cifar10 import CifarRecipe
 from shared.system.signals import Interrupts
 from tf_seresnet import devices
+from tf_seresnet.layers.activation_map import activation_maps
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description
 from tf_seresnet.run.setup import RunSetup, inference_device, network_of
@@ -97,6 +98,13 @@ class Classifier(ImageClassifier):
         with self._building, self._graph.as_default():
             return inference.first_not_finite(self._session, images)
 
+    def maps(self, images: np.ndarray, outputs: Sequence[int]) -> np.ndarray:
+        """The class activation maps float32 [B, 32, 32], 0 to 1, of uint8 [B, 32, 32, 3] for one output each."""
+        inference = self._inference(len(images))
+        with self._graph.as_default():
+            features, weights = inference.features(self._session, images)
+        return activation_maps(features, weights, outputs, _SIZE)
+
     def _inference(self, images: int) -> Inference:
         """The network for a batch of so many images or a few more, as a power of two: few graphs, and few compiled."""
         size = self.batch_size if self._fixed else min(self.batch_size, 1 << (images - 1).bit_length())
@@ -148,6 +156,11 @@ def predict(config: RunConfig, interrupts: Interrupts) -> None:
 
     def opened(paths: List[str]) -> Classifier:
         batches = sum(map(_is_batch, paths))
+        if batches and config.grad_cam:
+            what = next(filter(_is_batch, paths))
+            raise UsageError(
+                f"--grad-cam draws over image files, and {what} is a CIFAR-10 batch; leave one of them out"
+            )
         if batches < len(paths):
             check_pillow()
         return Classifier(config, sys.maxsize if batches else len(paths))

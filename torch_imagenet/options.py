@@ -123,10 +123,7 @@ def parser() -> ModeParser:
     _add_network(result.options("network", NETWORK))
     _add_training(result.options("training", STEPS))
     _add_images(result.options("data", (*TRAINING, "evaluate", "predict")))
-    add = result.options("predict", ("predict",))
-    add_options(add, EXPORT_FORMATS)
-    overlays = "write each image with the regions that speak for its class in colours (Grad-CAM)"
-    add("--grad-cam", type=expanded, metavar="DIR", help=overlays)
+    add_options(result.options("predict", ("predict",)), EXPORT_FORMATS)
     _add_device(result.options("device", RUNNING))
     npu_options.add_options(result.options("device", RUNNING))
     _add_several(result.options("several devices", SEVERAL))

@@ -12,20 +12,16 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any, List, NamedTuple, Optional, Sequence, Union, cast
+from typing import Any, List, Optional, Sequence, Union, cast
 
 import numpy as np
 import torch
-from PIL import Image
 
 from shared.class_names import Classes
-from shared.errors import UsageError
 from shared.prediction import mode
 from shared.prediction.classifier import TOP_K, ImageClassifier, command_words
 from shared.prediction.images import ImageList
-from shared.prediction.overlays import overlay
 from shared.system.signals import Interrupts
-from shared.text import closest
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device, open_device
 from torch_imagenet.distributed.process_group import ALONE, Ranks
@@ -39,14 +35,6 @@ from torch_imagenet.step import not_finite
 from torch_imagenet.step.compiled import compiled
 from torch_imagenet.weights.readable_names import named
 from torch_imagenet.weights.source import found_weights
-
-
-class ActivationMap(NamedTuple):
-    """Where in an image the network sees a class. The image is as the network gets it, cropped to S x S pixels."""
-
-    name: str  # of the class
-    shares: np.ndarray  # float32 [S, S], 0 to 1: how much a pixel's surroundings speak for the class
-    overlay: Image.Image  # `shares` in colours over the image
 
 
 class Classifier(ImageClassifier):
@@ -88,20 +76,6 @@ class Classifier(ImageClassifier):
         """The first layer whose output for these images is not finite, for a message."""
         return not_finite.layer_of(self.network, partial(self._logits, torch.from_numpy(images), self.network))
 
-    def grad_cam(self, image: Any, name: Optional[str] = None) -> ActivationMap:
-        """Where the network sees the class of this name, by default the most probable one, in a path or a PIL.Image.
-
-        By Grad-CAM, see `torch_imagenet.networks.grad_cam`. Raises UsageError as a call does, and for an unknown name.
-        """
-        if name is not None and name not in self.names:
-            near = closest(name, self.names)
-            hint = f"did you mean {near!r}?" if near else "give a name as in the answer for an image"
-            raise UsageError(f"the network has no class {name!r}; {hint}")
-        images, called = self.batch([image])
-        output = self.predict(images, called)[0][0].output if name is None else self.names.index(name)
-        shares = self.maps(images, [output])[0]
-        return ActivationMap(self.names[output], shares, Image.fromarray(overlay(images[0], shares)))
-
     def maps(self, images: np.ndarray, outputs: Sequence[int]) -> np.ndarray:
         """The class activation maps float32 [B, S, S], 0 to 1, of uint8 [B, S, S, 3] for one output each."""
         network, chosen = cast(networks.ImageClassifier, self.network), torch.tensor(outputs)
@@ -120,7 +94,7 @@ class Classifier(ImageClassifier):
 
 def predict(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """The mode `predict`: standard output has the predictions and nothing else, standard error what the log says."""
-    mode.predict(config, interrupts, lambda paths: Classifier(config, device), _batches, maps=Classifier.maps)
+    mode.predict(config, interrupts, lambda paths: Classifier(config, device), _batches)
 
 
 def _batches(classifier: Classifier, paths: List[str]) -> mode.Batches:

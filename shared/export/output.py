@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
 from shared.errors import UsageError
-from shared.system.atomic_files import sync_files, sync_folder
+from shared.system import atomic_files
 from shared.system.paths import writing
 
 
@@ -50,30 +49,8 @@ def complete(output: Path, replaces: Sequence[str] = ()) -> Iterator[Path]:
     """
     if output.is_dir() and set(os.listdir(str(output))) - set(replaces):
         raise UsageError(f"{output} is a folder with other files; name a new one with --output")
-    with writing(output.parent, "choose another place with --output"):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".export-", dir=str(output.parent))
-    with scratch as folder:
-        made = Path(folder) / "new" / output.name
-        made.parent.mkdir()
+    with writing(output, "choose another place with --output"), atomic_files.complete(output, True) as made:
         yield made
-        sync_files(made.parent)
-        with writing(output, "choose another name with --output"):
-            _rename(made, output, Path(folder) / "old")
-    sync_folder(output.parent)
-
-
-def _rename(made: Path, output: Path, aside: Path) -> None:
-    """Give a file or folder its name. An earlier folder, which no system replaces, goes `aside` for it."""
-    if not output.is_dir():
-        os.replace(str(made), str(output))
-        return
-    os.replace(str(output), str(aside))
-    try:
-        os.replace(str(made), str(output))
-    except OSError:
-        os.replace(str(aside), str(output))
-        raise
 
 
 def check_installed(title: str, packages: Sequence[str]) -> None:

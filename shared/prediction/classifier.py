@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import os
 import threading
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple, Union, overload
+from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union, overload
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from shared.cli.parser import Parser
 from shared.errors import DataError, UsageError
 from shared.imagenet.decode import BadImage, check_pillow, read_rgb, to_rgb
 from shared.prediction.output import Prediction
+from shared.prediction.overlays import overlay
 from shared.recipes.base import as_typed
 from shared.system.paths import on_disk
+from shared.text import closest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,6 +34,14 @@ def command_words(parser: Parser, checkpoint: Union[str, os.PathLike], options: 
         if value is not False or parser.get_default(name) is not False:  # a flag that is not given
             words += as_typed(name, value).split(" ", 1)
     return words
+
+
+class ActivationMap(NamedTuple):
+    """Where in an image the network sees a class. The image is as the network gets it, cropped to S x S pixels."""
+
+    name: str  # of the class
+    shares: np.ndarray  # float32 [S, S], 0 to 1: how much a pixel's surroundings speak for the class
+    overlay: Image.Image  # `shares` in colours over the image
 
 
 class ImageClassifier(abc.ABC):
@@ -60,6 +70,10 @@ class ImageClassifier(abc.ABC):
     def first_not_finite(self, images: np.ndarray) -> Optional[str]:
         """The first layer whose output for these images is not finite, for a message."""
 
+    @abc.abstractmethod
+    def maps(self, images: np.ndarray, outputs: Sequence[int]) -> np.ndarray:
+        """The class activation maps float32 [B, S, S], 0 to 1, of uint8 [B, S, S, 3] for one output each."""
+
     @overload
     def __call__(self, images: Picture) -> Answer: ...
 
@@ -79,6 +93,23 @@ class ImageClassifier(abc.ABC):
             found = self.predict(*self.batch(asked[start : start + self.batch_size]))
             answers += [[(one.name, one.probability) for one in best] for best in found]
         return answers if several else answers[0]
+
+    def grad_cam(self, image: Any, name: Optional[str] = None) -> ActivationMap:
+        """Where the network sees the class of this name, by default the most probable one, in a path or a PIL.Image.
+
+        By Grad-CAM (Selvaraju et al., arXiv 1610.02391). Raises UsageError as a call does, and for an unknown name.
+        """
+        from PIL import Image
+
+        check_pillow()
+        if name is not None and name not in self.names:
+            near = closest(name, self.names)
+            hint = f"did you mean {near!r}?" if near else "give a name as in the answer for an image"
+            raise UsageError(f"the network has no class {name!r}; {hint}")
+        images, called = self.batch([image])
+        output = self.predict(images, called)[0][0].output if name is None else self.names.index(name)
+        shares = self.maps(images, [output])[0]
+        return ActivationMap(self.names[output], shares, Image.fromarray(overlay(images[0], shares)))
 
     def batch(self, images: Sequence[Any]) -> Tuple[np.ndarray, List[str]]:
         """Images as uint8 [B, S, S, 3], and what to call them. Raises UsageError."""

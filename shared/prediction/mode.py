@@ -41,21 +41,18 @@ def predict(
     opened: Callable[[List[str]], AnyClassifier],
     batches: Callable[[AnyClassifier, List[str]], Batches],
     named: Named = is_image,
-    maps: Optional[Callable[[AnyClassifier, np.ndarray, List[int]], np.ndarray]] = None,
 ) -> None:
     """Classify what the command line names. `opened` makes the classifier for these paths, `batches` reads them.
 
-    Files in folders are read if they are `named` so. `maps` gives what --grad-cam draws over images uint8 [B, S, S, 3],
-    for one output each: [B, S, S], 0 to 1. Standard error has what the log says. Raises UsageError for
-    images that are missing or cannot be read, and what the two functions
-    raise.
+    Files in folders are read if they are `named` so. Standard error has what the log says. Raises UsageError for
+    images that are missing or cannot be read, and what the two functions raise.
     """
     if not config.images:
         raise UsageError("predict needs images; name files or folders, or - for a list of them on standard input")
     form, bad, failed = config.format or "text", set(), 0
     with interrupts.forwarded(stop_at_once):  # a list on standard input may never end
         paths, notes = find_images(config.images, sys.stdin.buffer, config.on_bad_image == "skip", named)
-    overlays = Overlays(config.grad_cam, paths) if maps and config.grad_cam else None
+    overlays = Overlays(config.grad_cam, paths) if config.grad_cam else None
     with RunLog(None, console=sys.stderr) as log:
         log.lines([*config.command_notes, *(f"note: {note}" for note in notes)])
         classifier = opened(paths)
@@ -74,8 +71,8 @@ def predict(
                 if batch.names:
                     answers = classifier.predict(batch.images, batch.names)
                     files: Sequence[Optional[str]] = [None] * len(answers)
-                    if maps and overlays:
-                        found = maps(classifier, batch.images, [best[0].output for best in answers])
+                    if overlays:
+                        found = classifier.maps(batch.images, [best[0].output for best in answers])
                         files = overlays.write(batch.names, batch.images, found)
                     write(sys.stdout, "".join(rendered(form, *each) for each in zip(batch.names, answers, files)))
                     done += batch.names

@@ -7,6 +7,7 @@ from typing import Dict, Sequence
 from shared.cli.modes import Add
 from shared.cli.parser import number, one_of
 from shared.prediction.output import FORMATS
+from shared.system.paths import expanded
 
 
 def add_options(add: Add, exported: Sequence[str] = ()) -> None:
@@ -20,3 +21,5 @@ def add_options(add: Add, exported: Sequence[str] = ()) -> None:
         formats["export"] = exported
         text += f"; export: {', '.join(exported)} (default: by the file's ending)"
     add("--format", modes=formats, type=one_of(*FORMATS, *exported), help=text)
+    overlays = "write each image with the regions that speak for its class in colours (Grad-CAM)"
+    add("--grad-cam", type=expanded, metavar="DIR", help=overlays)

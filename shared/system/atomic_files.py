@@ -40,11 +40,12 @@ def write_atomic(path: Union[str, Path], content: Union[str, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def complete(target: Union[str, Path]) -> Iterator[Path]:
+def complete(target: Union[str, Path], replaces_folder: bool = False) -> Iterator[Path]:
     """A path for the block to write a file or a folder to, which becomes `target` where the block ends without error.
 
-    Parents of `target` are made. A file replaces an earlier one, a folder at most an empty one. After an error nothing
-    is left but the parents; a killed process leaves a folder `.incomplete-...`. Raises OSError.
+    Parents of `target` are made. A file replaces an earlier one, a folder at most an empty one, or any with
+    `replaces_folder`. After an error nothing is left but the parents and what was there; a killed process leaves a
+    folder `.incomplete-...`. Raises OSError.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,8 +53,21 @@ def complete(target: Union[str, Path]) -> Iterator[Path]:
         fresh = Path(scratch) / target.name  # not the private folder itself: this one has the rights of the umask
         yield fresh
         sync_files(scratch)
-        os.replace(str(fresh), str(target))
+        if replaces_folder and target.is_dir():
+            _exchange(fresh, target, Path(scratch) / f"{target.name}.earlier")
+        else:
+            os.replace(str(fresh), str(target))
     sync_folder(target.parent)
+
+
+def _exchange(fresh: Path, target: Path, aside: Path) -> None:
+    """Rename `fresh` to `target`, a folder that goes `aside` for it: no system replaces one that is not empty."""
+    os.replace(str(target), str(aside))
+    try:
+        os.replace(str(fresh), str(target))
+    except OSError:
+        os.replace(str(aside), str(target))
+        raise
 
 
 def open_to_others(path: Union[str, Path], mode: int) -> None:

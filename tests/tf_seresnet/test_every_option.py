@@ -49,6 +49,7 @@ ELSEWHERE = {
     "--output": "export/test_export.py",
     "--with-preprocessing": "export/test_export.py",
     "--top-k": "test_predict.py",
+    "--grad-cam": "test_predict.py",
     "--format": "test_predict.py",
     "--on-bad-image": "test_predict.py",
 }

@@ -200,6 +200,22 @@ def test_without_pillow_batches_are_read(predict, photos, sample_folder, monkeyp
     assert predict(sample_folder / "test_batch", "--top-k", "1")[0] == 0
 
 
+def test_overlays_beside_the_predictions(predict, trained, photos, sample_folder, tmp_path):
+    status, output, _ = predict(photos, "--format", "json", "--grad-cam", tmp_path / "maps")
+    assert status == 0
+    assert [one["overlay"] for one in answers(output)] == [
+        str(tmp_path / "maps" / f"{number}.png") for number in range(5)
+    ]
+    found = classifier(str(trained.folder), device="cpu").grad_cam(str(photos / "3.png"))
+    assert found.name == answers(output)[3]["predictions"][0]["name"]
+    assert (found.shares.shape, float(found.shares.max())) == ((32, 32), 1.0)
+    pixels = np.asarray(Image.open(str(tmp_path / "maps" / "3.png"))).astype(int)
+    assert np.abs(pixels - np.asarray(found.overlay)).max() <= 1  # of a batch of five, and alone
+    status, output, error = predict(sample_folder / "test_batch", "--grad-cam", tmp_path / "others")
+    assert (status, output) == (2, "")
+    assert "--grad-cam draws over image files, and" in error
+
+
 # -- weights alone ---------------------------------------------------------------------------------------------
 
 

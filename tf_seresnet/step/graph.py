@@ -66,6 +66,7 @@ class Inference:
         def build(number: int) -> Any:
             logits, layers = network.build(normalise(parts[number]), training=False, reuse=reuse)
             self._outputs += layers.outputs
+            self._features = layers.features
             # On CPUs TensorFlow's ReLU turns nan into 0, so that the logits behind a layer that has overflowed are
             # finite. Every block's gate averages over its feature map, which makes it a cheap place to look.
             excitations = [output for _, output in layers.outputs if output.shape.ndims == 2]
@@ -83,6 +84,12 @@ class Inference:
         """
         with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
             return session.run(self._logits, self._fed(images))[: len(images)]
+
+    def features(self, session: Any, images: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """The last feature maps float32 [images, 8, 8, C] on one device, and the classifier's weights [C, classes]."""
+        dense = next(one for one in tf1.global_variables() if one.op.name == f"{self._outputs[-1][0]}/kernel")
+        maps, weights = session.run([self._features, dense], self._fed(images))
+        return maps[: len(images)], weights
 
     def first_not_finite(self, session: Any, images: np.ndarray) -> Optional[str]:
         """The first layer whose output for these images is not finite, for a message."""

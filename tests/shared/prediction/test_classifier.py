@@ -29,6 +29,9 @@ class Brightness(ImageClassifier):
         means[means == 255] = np.nan
         return (means[:, None] * np.arange(3)).astype(np.float32)
 
+    def maps(self, images, outputs):
+        raise NotImplementedError
+
     def first_not_finite(self, images):
         return "conv"
 
