@@ -153,6 +153,6 @@ def _last_lines(config: RunConfig, output: Path, form: Format) -> List[str]:
         return lines
     if config.with_preprocessing and not form.atc.takes_uint8:
         what = "atc takes uint8 images of such a file by AIPP alone"
-        return [*lines, f"note: {what}; for Ascend use --format frozen, or leave --with-preprocessing out"]
+        return [*lines, f"note: {what}; for atc use --format frozen, or leave --with-preprocessing out"]
     shape = (config.batch_size or 1, SIDE, SIDE, 3)
     return [*lines, *atc_lines(output, form.atc.framework, shape, form.atc.options)]
