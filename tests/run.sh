@@ -289,7 +289,9 @@ run_audit() {
 run_torch() {
     can_run torch || return 0
     check "torch: mypy" "${environment[0]}/bin/python" -m mypy torch_imagenet
-    run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/scaling tests/faults
+    # The last has tests that need aiohttp, which is the ImageNet half's.
+    run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/scaling tests/faults \
+        tests/shared/imagenet/test_download_cache.py
 }
 
 run_torch_npu() {
