@@ -129,6 +129,7 @@ def _torch_line(folder: Path, argv: List[str]) -> str:
     from torch_imagenet.weights import source
 
     def locked(config: Any, interrupts: Any) -> None:
+        config = dataclasses.replace(config, mode="train")  # an evaluation has nothing to train on
         if not config.data_path:
             config = dataclasses.replace(config, data_path=str(commands.tiny_images()))
         device = open_device(config.device, config.deterministic)
