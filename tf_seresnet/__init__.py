@@ -28,7 +28,10 @@ def classifier(checkpoint: str, **options: Any) -> Classifier:
 
 
 def _check_shared() -> None:
-    """Raise ImportError where Python finds another package of that name before the checkout's."""
+    """Raise ImportError where Python finds another package of that name before the checkout's.
+
+    Written in both halves, which import each other as little as this can import anything of ours from `shared`.
+    """
     spec, own = importlib.util.find_spec("shared"), Path(__file__).resolve().parents[1] / "shared"
     found = (spec.origin or str(list(spec.submodule_search_locations or ()))) if spec else "nothing"
     if spec is None or Path(found).resolve().parent != own:

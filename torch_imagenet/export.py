@@ -105,8 +105,7 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
             form.write(program, file, metadata)
             found = check.difference(form.load(file), level, _RESIZED_TOLERANCE if inside == "all" else 0.0)
         log.line(found)
-        batch = f"batches of {config.batch_size}" if config.batch_size else "batches of any size"
-        log.line(f"exported: {output} ({output.stat().st_size / 1e6:.1f} MB, {form.title}, {batch})")
+        log.line(output_file.exported_line(output, form.title, config.batch_size))
         for line in _atc(config, output, form, size):
             log.line(line)
 
@@ -171,7 +170,7 @@ class _Check:
         self, network: nn.Module, config: RunConfig, transform: EvalTransform, normalise: Normalisation
     ) -> None:
         size = transform.image_size
-        images = [torch.from_numpy(batch) for batch in batches(config.batch_size, size)]
+        crops = images = [torch.from_numpy(batch) for batch in batches(config.batch_size, size)]
         if config.with_preprocessing == "all":
             shapes = ((size - 3, size + size // 2), (2 * size - 1, size + 2))  # to be enlarged, to be made smaller
             random = torch.Generator().manual_seed(0)
@@ -179,8 +178,6 @@ class _Check:
                 torch.randint(256, (len(batch), *shape, 3), generator=random, dtype=torch.uint8)
                 for batch, shape in zip(images, shapes)
             ]
-        crops = images
-        if config.with_preprocessing == "all":
             crops = [
                 torch.from_numpy(np.stack([transform(Image.fromarray(one.numpy())) for one in batch]))
                 for batch in images

@@ -53,6 +53,14 @@ def complete(output: Path, replaces: Sequence[str] = ()) -> Iterator[Path]:
         yield made
 
 
+def exported_line(output: Path, title: str, batch_size: Optional[int]) -> str:
+    """The line that names a file or folder that is complete, its size, its format and its batches."""
+    files = [path for path in output.rglob("*") if path.is_file()] if output.is_dir() else [output]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    batch = f"batches of {batch_size}" if batch_size else "batches of any size"
+    return f"exported: {output} ({size:.1f} MB, {title}, {batch})"
+
+
 def check_installed(title: str, packages: Sequence[str]) -> None:
     """Raise UsageError where a package that this format needs is missing or cannot be imported."""
     missing = []

@@ -33,9 +33,9 @@ def events_csv(runs: Sequence[str]) -> Tuple[str, List[str]]:
     notes: List[str] = []
     for path in [path for run in runs for path in _files(Path(run))]:
         with reading(path, "name a run's folder"):
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        events = [event for event in map(_event, filter(None, lines)) if event]
-        damaged = len(list(filter(None, lines))) - len(events)
+            values = json_lines(path.read_text(encoding="utf-8", errors="replace"))
+        events = [event for event in map(_event, values) if event]
+        damaged = len(values) - len(events)
         if damaged:
             notes.append(f"note: {damaged} damaged line{'s' * (damaged > 1)} of {path} left out")
         rows += [{**event, "run": printable(str(path.parent))} for event in events]
@@ -57,12 +57,19 @@ def _files(run: Path) -> List[Path]:
     return found
 
 
-def _event(line: str) -> Dict[str, Any]:
-    """The numbers and texts of a line; {} where it is no event."""
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
+def json_lines(text: str) -> List[Any]:
+    """The values of the lines; None for a damaged one."""
+    values: List[Any] = []
+    for line in filter(None, text.split("\n")):
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError):
+            values.append(None)
+    return values
+
+
+def _event(event: Any) -> Dict[str, Any]:
+    """The numbers and texts of a line's value; {} where it is no event."""
     if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("step"), int):
         return {}
     return {name: value for name, value in event.items() if isinstance(value, (str, int, float))}

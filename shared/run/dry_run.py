@@ -8,12 +8,14 @@ and fully connected layers at its beginning.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, List, Mapping, Optional
 
 from shared.roofline import NetworkCost, element_bytes
+from shared.run.folder import would_be_written
 from shared.run.loop import Plan
 
-LAST = "dry run: nothing was run or written; without --dry-run this begins"
+_LAST = "dry run: nothing was run or written; without --dry-run this begins"
 _WEIGHTS = 4  # bytes of one in float32
 _SHOWN_ELSEWHERE = ("name", "network", "epochs", "schedule", "devices")
 
@@ -49,6 +51,11 @@ def evaluation(batches: int, batch_size: int, parameters: int) -> List[str]:
     """The batches of an evaluation on one device, and the estimate of its memory."""
     weights = _gib(_WEIGHTS * parameters)
     return [f"steps: {batches:,} of {batch_size:,} images a device", f"estimate: at least {weights} of memory, weights"]
+
+
+def ends(half: str, config: Any, resumed: Optional[Path] = None) -> List[str]:
+    """The last lines: the folder that would be written. Raises UsageError for one that cannot be."""
+    return [would_be_written(half, config.mode, config.output_dir, resumed), _LAST]
 
 
 def _gib(size: float) -> str:

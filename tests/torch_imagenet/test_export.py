@@ -128,28 +128,28 @@ def test_a_file_that_takes_photographs(weights, export, tmp_path):
     assert (found["resize"], found["normalisation"]) == ("inside", "inside")
 
 
+def check_rounded(path, network, dtype, atol):
+    """The file's weights are of this type; it takes float32 and gives the network's logits in float32."""
+    program = torch.export.load(str(path))
+    assert {value.dtype for value in program.state_dict.values() if value.is_floating_point()} == {dtype}
+    images = pixels(4)
+    found = program.module()(normalised(images)).detach()
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), own(network, images), atol=atol)
+
+
 def test_weights_in_bfloat16(weights, export, tmp_path, capsys):
     path, network = weights
     assert export(path, "--output", str(tmp_path / "m.pt2"), "--precision", "bf16") == 0
     assert "(allowed: 0.08)" in capsys.readouterr().out
-    program = torch.export.load(str(tmp_path / "m.pt2"))
-    assert {value.dtype for value in program.state_dict.values() if value.is_floating_point()} == {torch.bfloat16}
-    images = pixels(4)
-    found = program.module()(normalised(images)).detach()
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), own(network, images), atol=5e-2)
+    check_rounded(tmp_path / "m.pt2", network, torch.bfloat16, 5e-2)
 
 
 def test_weights_in_float16_are_half_as_large_and_take_float32(weights, export, tmp_path, capsys):
     path, network = weights
     assert export(path, "--output", str(tmp_path / "m.pt2"), "--precision", "O2", "--device", "npu:0") == 0
     assert "note: no effect in the mode export: --device" in capsys.readouterr().out
-    program = torch.export.load(str(tmp_path / "m.pt2"))
-    assert {value.dtype for value in program.state_dict.values() if value.is_floating_point()} == {torch.float16}
-    images = pixels(4)
-    found = program.module()(normalised(images)).detach()
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), own(network, images), atol=1e-2)
+    check_rounded(tmp_path / "m.pt2", network, torch.float16, 1e-2)
 
 
 def test_the_file_names_no_folder_of_this_machine(weights, export, tmp_path):

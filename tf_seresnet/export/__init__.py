@@ -145,10 +145,7 @@ def _metadata(config: RunConfig, origin: _Origin, level: str) -> Dict[str, Any]:
 
 
 def _last_lines(config: RunConfig, output: Path, form: Format) -> List[str]:
-    files = [path for path in output.rglob("*") if path.is_file()] if output.is_dir() else [output]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    batch = f"batches of {config.batch_size}" if config.batch_size else "batches of any size"
-    lines = [f"exported: {output} ({size:.1f} MB, {form.title}, {batch})"]
+    lines = [output_file.exported_line(output, form.title, config.batch_size)]
     if form.atc is None:
         return lines
     if config.with_preprocessing and not form.atc.takes_uint8:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 from shared.roofline import NetworkCost
 from shared.run import dry_run
-from shared.run.folder import would_be_written
 from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.run.setup import RunSetup
 
@@ -19,7 +18,7 @@ def of_training(setup: RunSetup) -> List[str]:
     return [
         dry_run.images(len(data.train_images), len(data.test_images), len(data.label_names)),
         *dry_run.training(setup.recipe.to_json(), setup.plan, setup.resumed_step, _cost(setup), setup.device.precision),
-        *_ends(setup, resumed),
+        *dry_run.ends("tf_seresnet", setup.config, resumed),
     ]
 
 
@@ -30,15 +29,10 @@ def of_evaluation(setup: RunSetup, batch_size: int) -> List[str]:
     return [
         dry_run.images(None, images, len(setup.data.label_names)),
         *dry_run.evaluation(batches, batch_size, _cost(setup).parameters),
-        *_ends(setup),
+        *dry_run.ends("tf_seresnet", setup.config),
     ]
 
 
 def _cost(setup: RunSetup) -> NetworkCost:
     network = setup.network
     return network_cost(network.depth, network.variant, network.num_classes)
-
-
-def _ends(setup: RunSetup, resumed: Optional[Path] = None) -> List[str]:
-    config = setup.config
-    return [would_be_written("tf_seresnet", config.mode, config.output_dir, resumed), dry_run.LAST]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
 from torch import nn
 
 from shared.run import dry_run
-from shared.run.folder import would_be_written
 from shared.run.log import RunLog
 from torch_imagenet.networks.cost import network_cost
 from torch_imagenet.networks.spec import parameters
@@ -29,7 +28,7 @@ def training(setup: TrainingSetup, step: TrainingStep, lines: Sequence[str], res
     with RunLog(None, silent=not setup.ranks.is_first) as log:
         log.lines([*lines, *setup.config.command_notes])
         description.log_setup(log, setup, step)
-        log.lines([*counted, *_ends(setup, resumed)])
+        log.lines([*counted, *dry_run.ends("torch_imagenet", setup.config, resumed)])
 
 
 def evaluation(setup: RunSetup, network: nn.Module, lines: Sequence[str]) -> None:
@@ -42,9 +41,4 @@ def evaluation(setup: RunSetup, network: nn.Module, lines: Sequence[str]) -> Non
         *dry_run.evaluation(-(-share // size), size, parameters(network)),
     ]
     with RunLog(None, silent=not setup.ranks.is_first) as log:
-        log.lines([*lines, *setup.config.command_notes, *counted, *_ends(setup)])
-
-
-def _ends(setup: RunSetup, resumed: Optional[Path] = None) -> List[str]:
-    config = setup.config
-    return [would_be_written("torch_imagenet", config.mode, config.output_dir, resumed), dry_run.LAST]
+        log.lines([*lines, *setup.config.command_notes, *counted, *dry_run.ends("torch_imagenet", setup.config)])

@@ -11,6 +11,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 from shared.port_check import report
 from shared.port_check.report_file import Side, read_report
 from shared.results.course import Course, Curves, checked_examples, kept_in, number, of_events, with_course
+from shared.results.events import FILE as EVENTS
+from shared.results.events import json_lines
 from shared.results.language import ENGLISH, Language
 from shared.results.page.titles import titles
 from shared.results.record import read_record
@@ -73,7 +75,7 @@ def read_run(place: int, path: Path, say: Language = ENGLISH) -> Run:
         sides = _sides(path.with_name(report.FILE), record, missing, say)
         config = _read(path.with_name("config.json"), _config, say("command"), missing, say)
         return Run(place, path.parent.name or "run", record, {}, {}, config, None, missing, sides)
-    lines = _read(path.with_name("events.jsonl"), _json_lines, say("curves"), missing, say) or []
+    lines = _read(path.with_name(EVENTS), json_lines, say("curves"), missing, say) or []
     events = [event for event in lines if isinstance(event, dict) and not math.isnan(number(event.get("step")))]
     damaged = len(lines) - len(events)
     if damaged:
@@ -117,17 +119,6 @@ def _sides(path: Path, record: Record, missing: List[str], say: Language) -> Seq
             missing.append(say(other, file=path.name, key=key, value=own.get(key)))
             return ()
     return sides
-
-
-def _json_lines(text: str) -> List[Any]:
-    """The values of the lines; None for a damaged one."""
-    values: List[Any] = []
-    for line in filter(None, text.split("\n")):
-        try:
-            values.append(json.loads(line))
-        except (ValueError, RecursionError):
-            values.append(None)
-    return values
 
 
 def _config(text: str) -> Dict[str, Any]:

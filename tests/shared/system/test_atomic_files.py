@@ -40,13 +40,19 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, s
     assert os.listdir(str(tmp_path)) == ["file"]
 
 
-def test_the_bytes_are_on_the_disk_before_the_name_is_and_the_name_in_the_end(tmp_path, monkeypatch):
-    calls = []
+@pytest.fixture
+def calls(monkeypatch):
+    """The names of the system's functions that make a file last, in the order of their calls."""
+    called = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(
-            atomic_files.os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1]
+            atomic_files.os, name, lambda *a, _real=real, _name=name: (called.append(_name), _real(*a))[1]
         )
+    return called
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is_and_the_name_in_the_end(tmp_path, calls):
     atomic_files.write_atomic(tmp_path / "file", "text")
     assert calls == ["fsync", "replace", "fsync"]
 
@@ -186,13 +192,7 @@ def test_a_folder_with_files_is_not_replaced(tmp_path):
     assert os.listdir(str(tmp_path / "folder")) == ["mine"]
 
 
-def test_all_files_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
-    calls = []
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-        monkeypatch.setattr(
-            atomic_files.os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1]
-        )
+def test_all_files_are_on_the_disk_before_the_name_is(tmp_path, calls):
     with atomic_files.complete(tmp_path / "folder") as path:
         (path / "below").mkdir(parents=True)
         for file in (path / "a", path / "below" / "b"):
