@@ -161,14 +161,18 @@ def test_committed_records_and_a_run(tmp_path):
         "SE-ResNet-50, imagenette, 25 Nov 2026",
     ):
         assert wanted in words, wanted
-    titles = re.findall(r'aria-label="([^"]*)"', text)
     curves = ["Loss (nats)", "Top-1 accuracy (%)", "Learning rate", "Images per second", "Waiting for data (% of time)"]
-    assert titles[:5] == curves  # compared
-    assert titles[5:19] == 2 * [*curves, "Reliability diagram", "Confusion matrix"]
-    bins = ["reliability" in read_record(path)["evaluation"] for path in find_records([])]
-    assert True in bins
-    assert False in bins  # those that were written before the bins were kept
-    assert titles[19:] == [title for has in bins for title in ["Reliability diagram"] * has + ["Confusion matrix"]]
+    sections = re.split('<section [^>]*id="(compared|run-[0-9]+)"', text)
+    titles = {name: re.findall('aria-label="([^"]*)"', part) for name, part in zip(sections[1::2], sections[2::2])}
+    assert titles.pop("compared")[:5] == curves
+    records = [read_record(path) for path in find_records([])]
+    bins = ["reliability" in record["evaluation"] for record in records]
+    assert {*bins} == {True, False}  # those without were written before the bins were kept
+    drawn = [True, True] + ["curves" in record for record in records]
+    assert list(titles.values()) == [
+        curves * has_curves + ["Reliability diagram"] * has_bins + ["Confusion matrix"]
+        for has_curves, has_bins in zip(drawn, [True, True, *bins])
+    ]
 
 
 @pytest.mark.once
