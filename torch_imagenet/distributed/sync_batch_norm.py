@@ -73,7 +73,9 @@ class _Normalise(torch.autograd.Function):
         count = torch.full((1,), x.numel() // x.shape[1], dtype=mean.dtype, device=mean.device)
         own = torch.cat([mean, invstd, count])
         gathered = own.new_empty(dist.get_world_size() * len(own))
-        dist.all_gather_into_tensor(gathered, own)
+        # torch 2.13 renamed it, and warns of the old name.
+        gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
+        gather(gathered, own)
         means, invstds, counts = gathered.view(-1, len(own)).split([len(mean), len(mean), 1], dim=1)
         counts = counts.flatten()
         mean, invstd = kernels.gather_stats_with_counts(
