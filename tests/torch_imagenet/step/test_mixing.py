@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
+from shared.rng import epoch_mixes  # noqa: E402
 from torch_imagenet.step.to_device import mixing  # noqa: E402
 
 
@@ -88,3 +91,26 @@ def test_a_run_with_all_of_them(torchvision, run_in, tmp_path):
     run = run_in(tmp_path / "run", "--mixup", "0.2", "--cutmix", "1", "--randaugment", "2,9", "--epochs", "1")
     assert run.status == 0
     assert run.recipe["mixup"] == 0.2
+
+
+def test_the_boxes_that_the_cifar_half_draws_are_torchvisions(torchvision, monkeypatch):
+    """`shared.rng.epoch_mixes` with the same random numbers; the one source of CutMix here that is not torchvision."""
+    from torchvision.transforms import v2
+
+    mixes, side = epoch_mixes(7, 1, 50, 32, cutmix=1.0), 32
+    random = np.random.RandomState([7, 1, 7])
+    random.random_sample((2, 50))
+    shares = random.beta(1.0, 1.0, 50)
+    random.beta(1.0, 1.0, 50)  # of MixUp, which is off
+    centres = random.randint(0, side, size=(50, 2))
+    images = torch.arange(2.0)[:, None, None, None].expand(2, 3, side, side)
+    for box, label, share, (row, column) in zip(mixes.box, mixes.label, shares, centres):
+        cutmix, drawn = v2.CutMix(num_classes=2), iter([column, row])
+        monkeypatch.setattr(cutmix, "_dist", SimpleNamespace(sample=lambda size, share=share: torch.tensor(share)))
+        monkeypatch.setattr(torch, "randint", lambda *_, drawn=drawn, **__: torch.tensor([next(drawn)]))
+        mixed, targets = cutmix(images, torch.tensor([0, 1]))
+        top, left, bottom, right = box
+        expected = torch.zeros(side, side)
+        expected[top:bottom, left:right] = 1
+        assert torch.equal(mixed[0, 0], expected)
+        assert float(targets[0, 0]) == pytest.approx(float(label), abs=1e-6)
