@@ -77,7 +77,10 @@ def epoch_mixes(
     """
     random = _random(seed, epoch, _MIX)
     chosen, cut = random.random_sample((2, images))
-    is_mixed, is_cut = chosen < mixed, cut < (0.5 if mixup and cutmix else float(cutmix > 0))
+    is_mixed, is_cut = (
+        chosen < (mixed if mixup or cutmix else 0.0),
+        cut < (0.5 if mixup and cutmix else float(cutmix > 0)),
+    )
     share = np.where(is_cut, *(random.beta(alpha or 1.0, alpha or 1.0, images) for alpha in (cutmix, mixup)))
     centre = random.randint(0, side, size=(images, 2))
     half = (0.5 * np.sqrt(1.0 - share) * side).astype(np.int64)[:, None]

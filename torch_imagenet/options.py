@@ -48,6 +48,8 @@ class RunConfig(CommonConfig):
     clip_norm: Optional[float]
     accumulate: Optional[int]
     randaugment: Optional[Tuple[int, ...]]
+    trivialaugment: Optional[bool]
+    erasing: Optional[float]
     steps_per_epoch: Optional[int]
     freeze_body: Optional[bool]
     # Images.
@@ -166,6 +168,12 @@ def _add_training(add: Add) -> None:
     add("--accumulate", modes=mixed, type=count, metavar="N", help="batches a step, gradients averaged")
     operations = "operations and magnitude, as in 2,9; torchvision's, as MixUp and CutMix are"
     add("--randaugment", modes=schedule, type=whole_numbers, metavar="N,M", help=operations)
+    trivial = "an operation of any strength for each image; torchvision's"
+    add("--trivialaugment", modes=TRAINING, action="store_const", const=True, help=trivial)
+    without: Dict[str, Any] = {"dest": "trivialaugment", "action": "store_const", "const": False}
+    add("--no-trivialaugment", modes=TRAINING, help="where the recipe has it", **without)
+    erased = "probability of a rectangle in the mean colour; torchvision's"
+    add("--erasing", modes=mixed, type=amount, metavar="P", help=erased)
     add("--steps-per-epoch", modes=TRAINING, type=count, metavar="N", help="shorten every epoch")
     add("--freeze-body", action="store_const", const=True, help="train the head alone")
     proportion = "in proportion to the images of a step (Goyal et al. 2017)"

@@ -2,7 +2,7 @@
 
 Each recipe is a function whose docstring states the command, the hours and the documented result. Where an original's
 program does not do what its document says, the recipe follows the document, and one with the suffix `_as_run` the
-program.
+program. One with the suffix `_modern` trains the network as it would be trained today.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from shared.errors import UsageError
-from shared.recipes import as_run, cifar10, imagenet
+from shared.recipes import as_run, cifar10, imagenet, modern
 from shared.recipes.base import Recipe
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.text import nearest
 
 _BY_HALF: Dict[str, Mapping[str, Callable[[], Recipe]]] = {
     "tf_seresnet": cifar10.RECIPES,
-    "torch_imagenet": {**imagenet.RECIPES, **as_run.RECIPES},
+    "torch_imagenet": {**imagenet.RECIPES, **as_run.RECIPES, **modern.RECIPES},
 }
 _ALL: Dict[str, Callable[[], Recipe]] = {name: make for half in _BY_HALF.values() for name, make in half.items()}
 

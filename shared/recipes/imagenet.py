@@ -21,7 +21,7 @@ LARGEST_MAGNITUDE = 30  # of RandAugment: torchvision's has 31 steps, from 0
 class ImageNetRecipe(Recipe):
     """A recipe of the ImageNet half."""
 
-    regularisation = (*Recipe.regularisation, "randaugment", "clip_norm", "accumulate")
+    regularisation = (*Recipe.regularisation, "randaugment", "trivialaugment", "erasing", "clip_norm", "accumulate")
 
     nesterov: bool = False
     precision: str = "O2"
@@ -35,6 +35,8 @@ class ImageNetRecipe(Recipe):
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0: no such head
     zero_pad: bool = True  # PNASNet: upstream's padding; False is the document's network
     dropout: Optional[float] = None  # before the head; None is the network's own
+    trivialaugment: bool = False
+    erasing: float = 0.0  # probability that a rectangle of an image is set to the mean colour
     clip_norm: Optional[float] = None  # of all gradients together
     accumulate: int = 1  # batches per step
     freeze_body: bool = False  # train the head alone
@@ -52,6 +54,8 @@ class ImageNetRecipe(Recipe):
                 not self.randaugment or randaugment,
                 f"at least one operation and a magnitude of 0 to {LARGEST_MAGNITUDE}, as in 2,9",
             ),
+            "trivialaugment": (not (self.trivialaugment and self.randaugment), "it or --randaugment, not both"),
+            "erasing": (0 <= self.erasing <= 1, "a probability of 0 (off) to 1"),
             "normalisation": (self.normalisation in NORMALISATIONS, f"one of {', '.join(NORMALISATIONS)}"),
             "smoothing": (self.smoothing in SMOOTHING, f"one of {', '.join(SMOOTHING)}"),
             "auxiliary_weight": (self.auxiliary_weight >= 0, "0 or more"),

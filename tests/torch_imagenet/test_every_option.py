@@ -144,7 +144,7 @@ RUNS = {
     "schedule, piecewise": ("train", "--scheduler piecewise --milestones 1 --factors 0.5 --epochs 2 --max-steps 7"),
     "schedule, exponential": ("train", "--scheduler exponential --factor 0.9 --decayed weights"),
     "schedule, cosine": ("train", "--scheduler cosine --minimum 1e-6 --warm-up-epochs 1 --epochs 2 --every-step"),
-    "as documented": ("train", "--no-every-step --no-zero-init"),
+    "as documented": ("train", "--no-every-step --no-zero-init --no-trivialaugment"),
     "optimization": (
         "train",
         "--learning-rate 0.01 --momentum 0 --weight-decay 0 --clip-norm 1 --accumulate 2"
@@ -154,7 +154,8 @@ RUNS = {
         "train",
         "--label-smoothing 0.1 --smoothing others --steps-per-epoch 3 --freeze-body --zero-init",
     ),
-    "torchvision's": ("train", "--mixup 0.2 --cutmix 1 --randaugment 2,30"),
+    "torchvision's": ("train", "--mixup 0.2 --cutmix 1 --randaugment 2,30 --erasing 0.5"),
+    "more of torchvision's": ("train", "--trivialaugment"),
     "scaled": ("train", "--amp --loss-scale dynamic --memory-format contiguous --grouped-conv dense --deterministic"),
     "files": (
         "train",

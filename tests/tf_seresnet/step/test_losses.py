@@ -26,6 +26,7 @@ def targets(mixed):
     return own * SHARE[:, None] + other * (1 - SHARE[:, None]) if mixed else own
 
 
+@pytest.mark.slow  # imports torch beside TensorFlow
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_it_is_torchs(mixed, smoothing):

@@ -68,14 +68,14 @@ def test_both_are_used_where_both_are_asked_for(torchvision):
     assert kinds == {True, False}  # CutMix only moves pixels, MixUp makes new ones
 
 
-@pytest.mark.parametrize("changes", [{"mixup": 0.2}, {"cutmix": 0.2}])
+@pytest.mark.parametrize("changes", [{"mixup": 0.2}, {"cutmix": 0.2}, {"erasing": 0.2}])
 def test_without_torchvision_it_is_one_line(changes, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
     with pytest.raises(UsageError, match="needs torchvision, which does not load here .*; install"):
         _mixing(**changes)
 
 
-@pytest.mark.parametrize("option", ["--mixup", "--cutmix", "--randaugment"])
+@pytest.mark.parametrize("option", ["--mixup", "--cutmix", "--randaugment", "--erasing"])
 def test_a_run_without_torchvision_ends_before_anything_is_written(option, run_in, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
     run = run_in(tmp_path / "run", option, "2,9" if option == "--randaugment" else "0.2")
@@ -85,6 +85,29 @@ def test_a_run_without_torchvision_ends_before_anything_is_written(option, run_i
     assert f"install the one that belongs to torch {torch.__version__}, " in said
     assert said.count("\n") == 1
     assert not run.folder.exists()
+
+
+def test_a_rectangle_of_some_images_is_erased_and_labels_stay(torchvision):
+    images, labels = _batch()
+    images, before = images.abs() + 1, images.abs() + 1
+    draws = [_mixing(erasing=0.5)(images, labels, 0, step) for step in range(20)]
+    assert torch.equal(images, before)
+    assert all(targets is labels for _, targets in draws)
+    erased = torch.stack([mixed for mixed, _ in draws]) == 0
+    assert 0.3 < erased.flatten(2).any(2).float().mean() < 0.7
+    for image in erased.flatten(0, 1):
+        rows, columns = image[0].any(1), image[0].any(0)
+        assert torch.equal(image, (rows[:, None] & columns).expand(3, 8, 8))
+    again = _mixing(erasing=0.5)(images.to(memory_format=torch.channels_last), labels, 0, 3)[0]
+    assert torch.equal(again, draws[3][0])
+    assert again.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_erased_image_is_mixed_too(torchvision):
+    images, labels = _batch()
+    mixed, targets = _mixing(erasing=1.0, mixup=1.0)(images, labels, 0, 0)
+    assert targets.shape == (6, 5)
+    assert mixed.shape == images.shape
 
 
 def test_a_run_with_all_of_them(torchvision, run_in, tmp_path):
