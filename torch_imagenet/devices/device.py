@@ -21,7 +21,7 @@ from torch import nn
 from shared.errors import UsageError
 from shared.run.provenance import machine
 from shared.text import nearest
-from torch_imagenet.devices import availability, fused_sgd
+from torch_imagenet.devices import availability, fused_sgd, host_memory
 from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
 from torch_imagenet.devices.precision import Precision
 
@@ -214,6 +214,7 @@ def open_device(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
         torch.use_deterministic_algorithms(True)
     if kind == "cpu":
+        host_memory.keep_freed_memory()
         notes = availability.unusable_devices() if parse(text)[0] == "auto" else []
         return Device("cpu", torch.device("cpu"), machine().rsplit(",", 1)[0], count, npu, notes)
     if kind == "cuda":

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.torch_imagenet.networks.references import drawn
 from torch_imagenet.networks import NETWORKS, create
+from torch_imagenet.networks.bottleneck import zero_init_last
 from torch_imagenet.networks.drop_path import DropPath
 from torch_imagenet.networks.pnasnet import AuxiliaryHead, AuxiliaryPool
 from torch_imagenet.networks.pnasnet_cells import Cell, CellStem0, MaxPool, SeparableConv2d, same_shift
@@ -268,3 +269,17 @@ def test_a_cell_and_the_stem_halve_by_rounding_up():
     assert stem.shape == (2, 20, 5, 3)
     assert Cell(8, 20, 6, 1, halve_left=True, zero_pad=True, drop_path=0.0)(x, stem).shape == (2, 30, 5, 3)
     assert Cell(8, 8, 6, 2, halve_left=False, zero_pad=False, drop_path=0.0)(x, x).shape == (2, 30, 5, 3)
+
+
+def test_zero_init_is_timms(networks):
+    """Every block begins as its shortcut, in the parameters that timm's zero_init_last sets to zero."""
+    timm = pytest.importorskip("timm")
+    reference = timm.create_model("seresnet50", zero_init_last=True)
+    network = copy.deepcopy(networks["se_resnet50"])
+    zero_init_last(network)
+    zeros = {name for name, parameter in network.named_parameters() if name.endswith("weight") and not parameter.any()}
+    theirs = {
+        name for name, parameter in reference.named_parameters() if name.endswith("weight") and not parameter.any()
+    }
+    assert zeros == theirs
+    assert len(zeros) == 16
