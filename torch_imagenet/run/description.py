@@ -135,6 +135,7 @@ def write_config(setup: RunSetup, folder: Path, weights: Optional[FoundWeights] 
         device=setup.device.describe(),
         global_batch_size=setup.global_batch_size,
         data=_dataset(setup),
+        **_decoder(setup),
         **({"weights": {"name": weights.name, "sha256": weights.sha256}} if weights else {}),
         versions=_versions(),
     )
@@ -166,6 +167,7 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
         "compiled": setup.config.compile,
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
+        "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
     }
 
 
@@ -185,6 +187,7 @@ def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any
         machine=provenance.machine(),
         precision=setup.precision.name,
         parameters=parameters(network),
+        **_decoder(setup),
         versions=_versions(),
         started=started.isoformat(timespec="seconds"),
         seconds=time.time() - begin,
@@ -204,6 +207,10 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
 
 def _dataset(setup: RunSetup) -> Dict[str, Any]:
     return setup.data.describe() if setup.data is not None else {"name": "synthetic"}
+
+
+def _decoder(setup: RunSetup) -> Dict[str, str]:
+    return {"decoder": setup.data.decoder} if setup.data is not None else {}
 
 
 def _versions() -> Dict[str, str]:
