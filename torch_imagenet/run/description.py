@@ -20,6 +20,7 @@ from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
 from shared.run.log import RunLog
 from torch_imagenet.distributed.environment import job_name
+from torch_imagenet.input_pipeline import shared_memory
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -56,7 +57,7 @@ def device_lines(setup: RunSetup) -> List[str]:
     """The device and what the user should know about it."""
     device = setup.device
     head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
-    return [head, *[f"note: {note}" for note in device.notes]]
+    return [head, *[f"note: {note}" for note in (*device.notes, *shared_memory.notes(setup))]]
 
 
 def network_line(setup: RunSetup, network: nn.Module) -> str:
