@@ -5,8 +5,9 @@
 
 Both train the same network on the same synthetic images. timm's step is that of its train.py with its own network:
 float32 images normalised beforehand, forward under autocast, scaler, SGD, and the loss read on the host after every
-step (`loss.item()`). The step of this program normalises uint8 images on the device, uses fused SGD and reads nothing.
-Needs timm (requirements/test-imagenet.txt). The other options are those of torch_imagenet/main.py.
+step (`loss.item()`); with --compile its network is compiled, as by its --torchcompile. The step of this program
+normalises uint8 images on the device, uses fused SGD and reads nothing. Needs timm (requirements/test-imagenet.txt).
+The other options are those of torch_imagenet/main.py.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ def timms_step(ours: SyntheticStep, channels_last: bool) -> Contender:
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
+    mode = ours.setup.config.compile
+    forward = torch.compile(network, mode=mode) if mode else network
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
     scaler = torch.amp.GradScaler(device.torch_device.type, enabled=ours.setup.precision.name == "O1")
 
     def step(attempt: int) -> int:
         with device.autocast(ours.setup.precision):
-            loss = torch.nn.functional.cross_entropy(network(images), ours.batch.labels)
+            loss = torch.nn.functional.cross_entropy(forward(images), ours.batch.labels)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)

@@ -231,6 +231,7 @@ class EvaluationInput(_Input):
     def __init__(self, split: Split, transform: EvalTransform, batch_size: int, loading: Loading) -> None:
         images, rank, ranks = len(split), loading.rank, loading.ranks
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
+        self.batch_size = min(batch_size, -(-images // ranks))  # of the largest batch of any rank
         super().__init__(_Batches(split, transform, 0), batch_size, loading, -(-len(self._indices) // batch_size))
 
     @classmethod

@@ -54,9 +54,16 @@ def open_run(
 
 def device_lines(setup: RunSetup) -> List[str]:
     """The device and what the user should know about it."""
-    device = setup.device
-    head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
-    return [head, *[f"note: {note}" for note in device.notes]]
+    device, mode = setup.device, setup.config.compile
+    notes = list(device.notes)
+    if mode:
+        notes.append(
+            f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, a minute or more"
+        )
+    return [
+        f"device: {device.kind}, {device.name}, precision {setup.precision.name}",
+        *[f"note: {note}" for note in notes],
+    ]
 
 
 def network_line(setup: RunSetup, network: nn.Module) -> str:
@@ -163,7 +170,7 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -198,7 +205,8 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
         "batch_size": setup.recipe.batch_size,
         "global_batch_size": setup.global_batch_size,
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
+        "compile_mode": setup.config.compile,
     }
 
 
