@@ -57,7 +57,7 @@ def _step(mode, **changes):
     """A step of the small network, for batches of six."""
     torch.manual_seed(0)
     network, options = SmallNetwork(CLASSES, 0.3, 0.3), ("--compile", mode) if mode else ()
-    return training_step(network, CLASSES, *options, batch_size=6, **changes)
+    return training_step(network, CLASSES, words=options, batch_size=6, **changes)
 
 
 # -- how many graphs -------------------------------------------------------------------------------------------
