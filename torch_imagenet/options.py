@@ -20,6 +20,7 @@ from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 GROUPED_CONV = ("native", "dense", "split")
 EXPORT_FORMATS = ("onnx", "safetensors", "torch")
 DECODERS = ("crop", "pillow")
@@ -71,7 +72,7 @@ class RunConfig(CommonConfig):
     # Device and speed.
     memory_format: Optional[str]
     grouped_conv: str
-    compile: bool
+    compile: Optional[str]
     # Several devices.
     nnodes: Optional[int]
     node_rank: Optional[int]
@@ -210,7 +211,8 @@ def _add_device(add: Add) -> None:
     forms = one_of(*GROUPED_CONV)
     add("--grouped-conv", modes=(*RUNNING, "export"), type=forms, default="native", help=grouped_conv)
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
-    add("--compile", action="store_true", help="compile the network with torch.compile")
+    modes = "compile the network by torch.compile: " + ", ".join(COMPILE_MODES) + " (if none is named: default)"
+    add("--compile", nargs="?", const="default", type=one_of(*COMPILE_MODES), metavar="MODE", help=modes)
 
 
 def _add_several(add: Add) -> None:

@@ -263,6 +263,7 @@ class EvaluationInput(_Input):
         images, rank, ranks = len(split), loading.rank, loading.ranks
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
         batches = _Batches(split, transform, 0, loading.cropper)
+        self.batch_size = min(batch_size, -(-images // ranks))  # of the largest batch of any rank
         super().__init__(batches, batch_size, loading, -(-len(self._indices) // batch_size))
 
     @classmethod

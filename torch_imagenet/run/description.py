@@ -55,9 +55,12 @@ def open_run(
 
 def device_lines(setup: RunSetup) -> List[str]:
     """The device and what the user should know about it."""
-    device = setup.device
+    device, mode = setup.device, setup.config.compile
+    notes = [*device.notes, *shared_memory.notes(setup)]
+    if mode:
+        notes.append(f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, a minute or more")
     head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
-    return [head, *[f"note: {note}" for note in (*device.notes, *shared_memory.notes(setup))]]
+    return [head, *[f"note: {note}" for note in notes]]
 
 
 def network_line(setup: RunSetup, network: nn.Module) -> str:
@@ -166,7 +169,7 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
         "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
@@ -203,7 +206,8 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
         "batch_size": setup.recipe.batch_size,
         "global_batch_size": setup.global_batch_size,
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
+        "compile_mode": setup.config.compile,
     }
 
 
