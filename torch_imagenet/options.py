@@ -22,7 +22,7 @@ from torch_imagenet.networks.registry import NETWORKS
 MEMORY_FORMATS = ("channels_last", "contiguous")
 GROUPED_CONV = ("native", "dense", "split")
 EXPORT_FORMATS = ("onnx", "safetensors", "torch")
-PRECISIONS = ("O0", "O1", "O2", "bf16")
+PRECISIONS = ("O0", "O1", "O2", "bf16", "bf16_weights")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
 
