@@ -84,6 +84,16 @@ def fuse_gates(network: nn.Module) -> nn.Module:
     return network
 
 
+def zero_init_last(network: nn.Module) -> None:
+    """Every block begins as its shortcut: the scale of its last normalisation is zero (Goyal et al., 1706.02677, 5.1).
+
+    As torchvision's `zero_init_residual` and timm's `zero_init_last`.
+    """
+    for block in network.modules():
+        if isinstance(block, Bottleneck):
+            nn.init.zeros_(block.bn3.weight)
+
+
 def stages(
     make: Callable[[int, int, int, float], Bottleneck], blocks: Sequence[int], channels: int, drop_path: float
 ) -> Iterator[nn.Sequential]:

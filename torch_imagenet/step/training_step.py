@@ -52,7 +52,7 @@ class TrainingStep(Step):
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = compiled(self._replicas.module) if setup.config.compile else self._replicas.module
         self.optimizer = optimizer.sgd(self.weights, recipe, device)
-        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)
+        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device, ranks)
         self.average = optimizer.WeightAverage(self.weights, recipe.ema_decay)
 
     def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
