@@ -24,7 +24,7 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 GROUPED_CONV = ("native", "dense", "split")
 EXPORT_FORMATS = ("onnx", "safetensors", "torch")
 DECODERS = ("crop", "pillow")
-PRECISIONS = ("O0", "O1", "O2", "bf16")
+PRECISIONS = ("O0", "O1", "O2", "bf16", "bf16_weights")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
 
