@@ -219,7 +219,7 @@ def _add_several(add: Add) -> None:
     add("--max-restarts", type=number(int, 0), default=0, metavar="N", help=restarts)
     timeout, waiting = "how long to wait for another process, a data worker too (default: 600)", (*SEVERAL, "predict")
     add("--timeout", modes=waiting, type=number(float, 1), default=600.0, metavar="SECONDS", help=timeout)
-    add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
+    add("--sync-bn", action="store_true", help="batch normalisation over all devices' images")
     add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
 
 

@@ -179,7 +179,7 @@ ELSEWHERE = {
     "--master-addr": "distributed/test_faults.py",
     "--master-port": "distributed/test_faults.py",
     "--max-restarts": "distributed/test_faults.py",
-    "--sync-bn": "distributed/test_run_on_devices.py",  # where it is refused: it needs two GPUs
+    "--sync-bn": "distributed/test_sync_batch_norm.py",
     "--npu-fused-sgd": "devices/npu/driver.py",
     "--npu-jit-compile": "devices/npu/driver.py",
     "--npu-internal-format": "devices/npu/driver.py",

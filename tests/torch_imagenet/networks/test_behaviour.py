@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.torch_imagenet.networks.references import drawn
 from torch_imagenet.networks import NETWORKS, create
@@ -202,6 +203,41 @@ def test_the_auxiliary_pool_always_leaves_what_the_convolution_needs(side, poole
     assert y.shape == (1, 2, pooled, pooled)
     torch.testing.assert_close(y, torch.ones_like(y))
     assert AuxiliaryHead(5).eval()(torch.rand(1, 4320, side, side)).shape == (1, 5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 10), (3, 5), (4, 30), (8, 8)])
+def test_a_small_map_is_pooled_as_by_torchs_adaptive_pooling(shape):
+    """Output and gradient; torch's own has no deterministic backward pass on a GPU."""
+    x = torch.randn(2, 3, *shape, requires_grad=True)
+    same = x.detach().clone().requires_grad_()
+    pooled, expected = AuxiliaryPool()(x), torch.nn.functional.adaptive_avg_pool2d(same, 3)
+    torch.testing.assert_close(pooled, expected)
+    gradient = torch.randn(pooled.shape)
+    pooled.backward(gradient)
+    expected.backward(gradient)
+    torch.testing.assert_close(x.grad, same.grad)
+
+
+class Operators(TorchDispatchMode):
+    """Collects the names of the operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, operator, types, arguments=(), options=None):
+        self.names.add(operator.overloadpacket.__name__)
+        return operator(*arguments, **(options or {}))
+
+
+def test_a_small_image_meets_no_pooling_that_deterministic_refuses():
+    """The adaptive pooling of torch.use_deterministic_algorithms' list; a mean over the whole map is none of it."""
+    with torch.device("meta"):
+        network = _META.setdefault("aux", create("pnasnet5large", 5, auxiliary_head=True))
+    with Operators() as seen:
+        network(torch.empty(2, 3, 64, 64, device="meta"))
+    assert {"mean", "max_pool2d_with_indices"} <= seen.names
+    assert not {name for name in seen.names if "adaptive" in name or "upsample" in name or "reflection" in name}
 
 
 # -- memory formats and precisions -----------------------------------------------------------------------------
