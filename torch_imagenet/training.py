@@ -45,7 +45,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     step, origin = _training_step(setup, found, weights)
     batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
 
-    lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
+    lines, name = [*data.lines, *origin], f"{setup.spec.name}-{config.mode}"
     if config.dry_run:
         dry_run.training(setup, step, lines, found.folder if found else None)
         return
