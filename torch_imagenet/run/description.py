@@ -58,7 +58,7 @@ def device_lines(setup: RunSetup) -> List[str]:
     device, mode = setup.device, setup.config.compile
     notes = [*device.notes, *shared_memory.notes(setup)]
     if mode:
-        notes.append(f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, a minute or more")
+        notes.append(f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, some minutes")
     head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
     return [head, *[f"note: {note}" for note in notes]]
 
