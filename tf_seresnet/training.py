@@ -88,8 +88,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             if folder is None:
                 return
             model, own = folder / "model.ckpt", variables.model_variables()
-            write = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
-            disk_errors.required(step.average.applied(session, write), model)
+            last = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
+            disk_errors.required(step.average.applied(session, last), model)
             evaluation.write_pictures(log, folder, examples, setup)
             record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
             finish(log, folder, record, metrics, disk_errors.advice(folder))
