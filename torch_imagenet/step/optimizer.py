@@ -53,6 +53,12 @@ class Weights:
                 sources.append(half.grad)
         copy_all(targets, sources, self.supports_foreach)
 
+    def keep_gradients(self) -> None:
+        """Give the gradients of the network memory of their own, which the next backward pass does not overwrite."""
+        for parameter in self._network.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
+
     def copy_to_model(self) -> None:
         """Copy the updated masters to the parameters of the network, rounded to their dtype."""
         halves, masters = [half for _, half in self._halves], [self.masters[name] for name, _ in self._halves]
