@@ -116,7 +116,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
     logits: Forward = Compiled(network, config.compile, device) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
-    lines = [data.remark, *data.content.remarks, *weights.notes, weights.line, *matched]
+    lines = [*data.lines, *weights.notes, weights.line, *matched]
     lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]
     lines.append(description.network_line(setup, network))
 

@@ -14,7 +14,7 @@ from shared.run.loop import Step, StepResult
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
-from torch_imagenet.networks.bottleneck import fuse_gates
+from torch_imagenet.networks import bottleneck
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.compiled import Compiled
@@ -36,7 +36,7 @@ class TrainingStep(Step):
         self._recipe, self._ranks, self._normalise = recipe, ranks, setup.normalisation()
         set_form(network, setup.config.grouped_conv)
         if not setup.config.compile:
-            fuse_gates(network)
+            bottleneck.fuse_gates(network)
         if setup.config.sync_bn:
             network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, setup.memory_format)
