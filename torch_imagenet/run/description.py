@@ -20,6 +20,7 @@ from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
 from shared.run.log import RunLog
 from torch_imagenet.distributed.environment import job_name
+from torch_imagenet.input_pipeline import shared_memory
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -54,9 +55,12 @@ def open_run(
 
 def device_lines(setup: RunSetup) -> List[str]:
     """The device and what the user should know about it."""
-    device = setup.device
+    device, mode = setup.device, setup.config.compile
+    notes = [*device.notes, *shared_memory.notes(setup)]
+    if mode:
+        notes.append(f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, some minutes")
     head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
-    return [head, *[f"note: {note}" for note in device.notes]]
+    return [head, *[f"note: {note}" for note in notes]]
 
 
 def network_line(setup: RunSetup, network: nn.Module) -> str:
@@ -138,6 +142,7 @@ def write_config(setup: RunSetup, folder: Path, weights: Optional[FoundWeights] 
         device=setup.device.describe(),
         global_batch_size=setup.global_batch_size,
         data=_dataset(setup),
+        **_decoder(setup),
         **({"weights": {"name": weights.name, "sha256": weights.sha256}} if weights else {}),
         versions=_versions(),
     )
@@ -166,9 +171,10 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
+        "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
     }
 
 
@@ -188,6 +194,7 @@ def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any
         machine=provenance.machine(),
         precision=setup.precision.name,
         parameters=parameters(network),
+        **_decoder(setup),
         versions=_versions(),
         started=started.isoformat(timespec="seconds"),
         seconds=time.time() - begin,
@@ -201,12 +208,17 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
         "batch_size": setup.recipe.batch_size,
         "global_batch_size": setup.global_batch_size,
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
+        "compile_mode": setup.config.compile,
     }
 
 
 def _dataset(setup: RunSetup) -> Dict[str, Any]:
     return setup.data.describe() if setup.data is not None else {"name": "synthetic"}
+
+
+def _decoder(setup: RunSetup) -> Dict[str, str]:
+    return {"decoder": setup.data.decoder} if setup.data is not None else {}
 
 
 def _versions() -> Dict[str, str]:
