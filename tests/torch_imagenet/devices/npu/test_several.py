@@ -52,7 +52,8 @@ def test_an_overflow_on_one_saturating_npu_is_one_of_both(npu_environment, tiny,
     options = "--distributed --num-devices 2 --batch-size 2 --epochs 1 --precision O2 --loss-scale 128".split()
     saturating = {**npu_environment, "SIMULATED_NPU_SATURATES": "1", "RANKS_DRIVER_OVERFLOW": "2"}
     job = train(tmp_path / "run", tiny.folder, *options, "--device", "npu", real=True, **saturating)
-    first, second = (torch.load(tmp_path / f"rank-{rank}.pth", weights_only=True) for rank in range(2))
+    files = [tmp_path / f"rank-{rank}.pth" for rank in range(2)]
+    first, second = (torch.load(file, map_location="cpu", weights_only=True) for file in files)
     assert first["scale"]["skipped"] == 1, job.text
     assert same_bits(first["scale"], second["scale"])
     assert same_bits(first["network"], second["network"])
