@@ -17,7 +17,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this folder
 
-from benchmarks import images, records, table  # noqa: E402
+from benchmarks import images, table  # noqa: E402
+from benchmarks import record as records  # noqa: E402
 from benchmarks.environments import ROOT, Environments, advice  # noqa: E402
 from benchmarks.rows import Group, Row, Side, groups_of, rows_of  # noqa: E402
 from benchmarks.turns import Failed, Process, take_turns  # noqa: E402

@@ -6,7 +6,7 @@ import re
 import statistics
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from benchmarks.records import KINDS, Record, SideRecord, spread, verdict
+from benchmarks.record import KINDS, Record, SideRecord, spread, verdict
 from benchmarks.rows import Row, groups_of, rows_of
 
 HEADER = ("row", "question", "peer", "ours", "ratio (range)", "rounds", "aim", "")

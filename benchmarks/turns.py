@@ -58,7 +58,7 @@ class Process:
         return Ran(*self._answer(time.monotonic() + _ROUND_SECONDS, "a round"))
 
     def _answer(self, deadline: float, what: str) -> Any:
-        readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        readable, _, _ = select.select([self._process.stdout.fileno()], [], [], max(0.0, deadline - time.monotonic()))
         if not readable:
             raise Failed(f"{what} took too long")
         line = self._process.stdout.readline()  # type: ignore[union-attr]

@@ -42,16 +42,16 @@ def ours(options: Options) -> Contender:
 
 
 def timm(options: Options) -> Contender:
-    """timm's validate.py, with its own network."""
+    """timm's validate.py, with its own network. The device is not opened by this program."""
     import_torchvision()
     import timm as package
     from timm.data import create_dataset, create_loader, resolve_data_config
     from timm.utils import AverageMeter, accuracy
 
-    device = open_device(options["device"])
+    device = torch.device(options["device"])
     dataset: Any = create_dataset("", root=str(Path(options["data"]) / "val"), split="validation")
     classes = len(dataset.reader.class_to_idx)
-    network = package.create_model(TIMM[options["network"]], num_classes=classes).to(device.torch_device).eval()
+    network = package.create_model(TIMM[options["network"]], num_classes=classes).to(device).eval()
     settings = resolve_data_config({"input_size": (3, options["size"], options["size"])}, model=network)
     loader: Any = create_loader(
         dataset,
@@ -62,7 +62,7 @@ def timm(options: Options) -> Contender:
         std=settings["std"],
         crop_pct=settings["crop_pct"],
         num_workers=options["workers"],
-        device=device.torch_device,
+        device=device,
     )
 
     @torch.inference_mode()

@@ -7,15 +7,14 @@ and reads nothing. Neither loads data. A round queues options["steps"] steps and
 
 from __future__ import annotations
 
-from typing import Any, Callable, List
+from typing import Any, Callable
 
 import torch
 
 from benchmarks.contender import Contender, Options
 from benchmarks.torchvision_import import import_torchvision
 from torch_imagenet.benchmark import SyntheticStep
-from torch_imagenet.devices.device import MEMORY_FORMATS, Device, open_device
-from torch_imagenet.devices.precision import precision
+from torch_imagenet.devices.device import MEMORY_FORMATS, open_device
 from torch_imagenet.distributed.process_group import ALONE
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.options import RunConfig
@@ -38,52 +37,47 @@ def ours(options: Options) -> Contender:
     """The step of a training of this program with these options."""
     device = open_device(options["device"])
     step = SyntheticStep(config_of(options), device, ALONE)
-    layout = step.setup.memory_format
-    return Contender(_rounds(step.train, device, options), _what("this program", layout, options), device=_name(device))
+    what, name = _what("this program", step.setup.memory_format, options), device.name if device.asynchronous else ""
+    return Contender(_rounds(step.train, device.torch_device, options), what, device=name)
 
 
 def timm(options: Options) -> Contender:
-    """timm's step."""
+    """timm's step. The device is not opened by this program, which would also set up the process."""
     import_torchvision()
     import timm as package
 
-    device, size = open_device(options["device"]), options["size"]
-    where, layout = device.torch_device, options.get("layout") or "contiguous"
+    where, size, layout = torch.device(options["device"]), options["size"], options.get("layout") or "contiguous"
     network = package.create_model(TIMM[options["network"]], num_classes=CLASSES).to(where).train()
     network = network.to(memory_format=MEMORY_FORMATS[layout])
     images = torch.randn(options["batch"], 3, size, size, device=where).contiguous(memory_format=MEMORY_FORMATS[layout])
     labels = torch.randint(0, CLASSES, (options["batch"],), device=where)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
     forward: Any = torch.compile(network) if options.get("compiled") else network
-    level = precision(options["precision"])
+    dtype = {"O0": None, "bf16": torch.bfloat16}[options["precision"]]
 
     def step() -> None:
-        with device.autocast(level):
+        with torch.autocast(where.type, dtype=dtype, enabled=dtype is not None):
             loss = torch.nn.functional.cross_entropy(forward(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         loss.item()  # waits for the device
 
-    return Contender(_rounds(step, device, options), _what("timm", layout, options), device=_name(device))
+    return Contender(_rounds(step, where, options), _what("timm", layout, options))
 
 
-def _rounds(step: Callable[[], None], device: Device, options: Options) -> Callable[[int], int]:
+def _rounds(step: Callable[[], None], device: torch.device, options: Options) -> Callable[[int], int]:
     steps = options.get("steps", 1)
 
     def run(attempt: int) -> int:
         for _ in range(steps):
             step()
-        device.synchronize()
+        torch.get_device_module(device).synchronize()
         return steps * int(options["batch"])
 
     return run
 
 
 def _what(who: str, layout: str, options: Options) -> str:
-    parts: List[str] = [who, layout, {"O0": "float32"}.get(options["precision"], options["precision"])]
-    return ", ".join([*parts, *(["compiled"] if options.get("compiled") else [])])
-
-
-def _name(device: Device) -> str:
-    return device.name if device.asynchronous else ""
+    level = "float32" if options["precision"] == "O0" else str(options["precision"])
+    return ", ".join([who, layout, level, *(["compiled"] if options.get("compiled") else [])])

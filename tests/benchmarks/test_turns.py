@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from benchmarks.records import SideRecord
+from benchmarks.record import SideRecord
 from benchmarks.turns import Failed, Process, take_turns
 
 CONTENDERS = "tests.benchmarks.contenders"

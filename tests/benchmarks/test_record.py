@@ -1,4 +1,4 @@
-"""benchmarks/records.py and table.py: ratios, verdicts, what a table says, and that the document is the records'."""
+"""benchmarks/record.py and table.py: ratios, verdicts, what a table says, and that the document is the records'."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from benchmarks import records, run, table
-from benchmarks.records import Record, SideRecord, verdict
+from benchmarks import record as records
+from benchmarks import run, table
+from benchmarks.record import Record, SideRecord, verdict
 from benchmarks.rows import Row, groups_of, rows_of
 from shared.errors import UsageError
 
