@@ -292,6 +292,8 @@ run_torch() {
     # The last has tests that need aiohttp, which is the ImageNet half's.
     run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/benchmarks tests/scaling tests/faults \
         tests/shared/imagenet/test_download_cache.py
+    ! grep -qs "no GPU that torch can use" "$scratch/torch.xml" ||
+        outcome "torch, gpu: NOT RUN (no GPU that torch can use: the tests marked gpu)"
 }
 
 run_torch_npu() {

@@ -13,7 +13,7 @@ from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, A
 from shared.cli.parser import number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.prediction.options import add_options
-from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
+from shared.recipes.imagenet import NORMALISATIONS, SMOOTHING
 from shared.system.paths import anywhere, expanded
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
@@ -36,24 +36,20 @@ class RunConfig(CommonConfig):
     num_classes: Optional[int]
     image_size: Optional[int]
     dropout: Optional[float]
-    drop_path: Optional[float]
     auxiliary_weight: Optional[float]
     zero_pad: Optional[bool]
     normalisation: Optional[str]
     # Training of this half.
     loss_scale: Optional[str]
-    label_smoothing: Optional[float]
     smoothing: Optional[str]
-    decayed: Optional[str]
     period: Optional[int]
     factor: Optional[float]
     minimum: Optional[float]
     clip_norm: Optional[float]
     accumulate: Optional[int]
-    ema_decay: Optional[float]
-    mixup: Optional[float]
-    cutmix: Optional[float]
     randaugment: Optional[Tuple[int, ...]]
+    trivialaugment: Optional[bool]
+    erasing: Optional[float]
     steps_per_epoch: Optional[int]
     freeze_body: Optional[bool]
     # Images.
@@ -145,7 +141,6 @@ def _add_network(add: Add) -> None:
     add("--num-classes", "--num_classes", type=count, metavar="K", help="default: those of the data set")
     add("--image-size", type=number(int, 32, 4097), metavar="PIXELS", help="its side (default: 224, PNASNet 331)")
     add("--dropout", modes=random, type=share, metavar="RATE", help="before the head")
-    add("--drop-path", modes=random, type=share, metavar="RATE", help="of the deepest block; rises with depth")
     second, auxiliary = "PNASNet's second head; 0 is off", ("--auxiliary-weight", "--aux-weight")
     with_second = (*STEPS, "summary")
     add(*auxiliary, modes=with_second, type=amount, metavar="W", help=second)
@@ -159,13 +154,10 @@ def _add_network(add: Add) -> None:
 
 
 def _add_training(add: Add) -> None:
-    count, share, amount, positive = number(int, 1), number(float, 0, 1), number(float, 0), number(float, 1e-9)
+    count, amount, positive = number(int, 1), number(float, 0), number(float, 1e-9)
     mixed, schedule = (*TRAINING, "benchmark", "profile"), (*TRAINING, "check-port")
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")
-    smoothing = ("--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls")
-    add(*smoothing, type=share, metavar="E", help="share of the target that goes to other classes")
     add("--smoothing", type=one_of(*SMOOTHING), help="uniform: over all classes; others: over the wrong ones")
-    add("--decayed", type=one_of(*DECAYED), help="all: weight decay on every parameter; weights: not on biases, norms")
     add("--nowd-bn", means="--decayed weights", dest="decayed", action="store_const", const="weights")
     add("--wd-all", means="--decayed all", dest="decayed", action="store_const", const="all")
     add("--period", "--lr-step-n", modes=schedule, type=count, metavar="N", help="epochs of a step schedule's step")
@@ -174,11 +166,14 @@ def _add_training(add: Add) -> None:
     add("--minimum", "--lr-cosine-eta-min", modes=schedule, type=amount, metavar="RATE", help="where a cosine ends")
     add("--clip-norm", type=positive, metavar="N", help="clip all gradients together to this norm")
     add("--accumulate", modes=mixed, type=count, metavar="N", help="batches a step, gradients averaged")
-    add("--ema-decay", modes=mixed, type=share, metavar="D", help="evaluate an average of the weights, as in 0.9999")
-    add("--mixup", modes=mixed, type=amount, metavar="ALPHA", help="from torchvision, as are the next two")
-    add("--cutmix", modes=mixed, type=amount, metavar="ALPHA")
-    operations = "operations and magnitude, as in 2,9"
+    operations = "operations and magnitude, as in 2,9; torchvision's, as MixUp and CutMix are"
     add("--randaugment", modes=schedule, type=whole_numbers, metavar="N,M", help=operations)
+    trivial = "an operation of any strength for each image; torchvision's"
+    add("--trivialaugment", modes=TRAINING, action="store_const", const=True, help=trivial)
+    without: Dict[str, Any] = {"dest": "trivialaugment", "action": "store_const", "const": False}
+    add("--no-trivialaugment", modes=TRAINING, help="where the recipe has it", **without)
+    erased = "probability of a rectangle in the mean colour; torchvision's"
+    add("--erasing", modes=mixed, type=amount, metavar="P", help=erased)
     add("--steps-per-epoch", modes=TRAINING, type=count, metavar="N", help="shorten every epoch")
     add("--freeze-body", action="store_const", const=True, help="train the head alone")
     proportion = "in proportion to the images of a step (Goyal et al. 2017)"
@@ -224,7 +219,7 @@ def _add_several(add: Add) -> None:
     add("--max-restarts", type=number(int, 0), default=0, metavar="N", help=restarts)
     timeout, waiting = "how long to wait for another process, a data worker too (default: 600)", (*SEVERAL, "predict")
     add("--timeout", modes=waiting, type=number(float, 1), default=600.0, metavar="SECONDS", help=timeout)
-    add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
+    add("--sync-bn", action="store_true", help="batch normalisation over all devices' images")
     add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
 
 

@@ -127,6 +127,7 @@ SETTINGS: Tuple[Tuple[str, str], ...] = (
     (r"cosine from ([^\s,]+)", r"余弦退火（初始 \1）"),
     (r"(?:then )?(?<![\w.])(\d[\d.]*(?:e-?\d+)?) from (?:epoch )?(\d+)(?=,|$)", r"第 \2 轮起 \1"),
     (r"(\d+) warm-up epochs|(\d+) epochs warm-up", r"预热 \1\2 轮"),
+    (r"(?<=, )changed every step(?=,|$)", "逐步调整"),
     (r"(?<=, )depth (\d+)", r"深度 \1"),
     (r"(?<=, )(\d+) px", r"\1 像素"),
     (r"(?<=, )(\d+) seeds$", r"\1 个随机种子"),

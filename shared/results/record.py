@@ -87,6 +87,7 @@ _SHAPE: Dict[str, Any] = {
     "layers": TEXT,
     "seed": COUNT,
     "schedule": TEXT,
+    "changes": Kind(lambda value: _is_list(value, TEXT), "a list of texts"),
     "image_size": COUNT,
     "normalisation": TEXT,
     "zero_pad": bool,

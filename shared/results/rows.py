@@ -115,7 +115,7 @@ def _settings(runs: Sequence[Record]) -> str:
 
 
 def _overridden(record: Record) -> List[str]:
-    """The run's schedule, image size, normalisation and padding, if they were not its recipe's."""
+    """The run's schedule, image size, normalisation, padding and other settings, if they were not its recipe's."""
     if record.get("recipe", "") not in recipes.names():
         return []
     recipe = recipes.get(record["recipe"])
@@ -125,7 +125,7 @@ def _overridden(record: Record) -> List[str]:
     for name in ("normalisation", "zero_pad"):
         own = getattr(recipe, name, None)
         parts += [as_typed(name, record[name])[2:]] if record.get(name, own) != own else []
-    return parts
+    return [*parts, *record.get("changes", [])]
 
 
 def _elsewhere(record: Record) -> List[str]:

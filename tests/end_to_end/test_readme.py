@@ -109,6 +109,10 @@ def _parsed(words: List[str]) -> None:
     elif program == "scripts/trace_image.py":
         assert arguments[0] in ("HALF", "tf_seresnet", "torch_imagenet")
         assert arguments[1:] in ([], ["--update", "docs/architecture.md"])
+    elif program.startswith("benchmarks/scaling/"):
+        assert (
+            "docs/scaling.md" in DOCUMENTS
+        )  # tests/scaling/test_document.py parses them, in an environment with torch
     elif program == "tests/faults/run.sh":
         fault_parser().parse_args(arguments)
     else:

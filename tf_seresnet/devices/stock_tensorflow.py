@@ -64,12 +64,11 @@ class _StockDevice(Device):
     def wrap_optimizer(self, optimizer: Any) -> Any:
         if self.loss_scale is None:
             return optimizer
-        import tensorflow as tf
+        from tf_seresnet.devices.flat_loss_scale import FlatLossScaleOptimizer
 
         # Not enable_mixed_precision_graph_rewrite: it enables the rewrite for every later session of the process;
         # `session_config` enables it for the sessions of this run only.
-        experimental = tf.compat.v1.train.experimental
-        return experimental.MixedPrecisionLossScaleOptimizer(optimizer, self.loss_scale)
+        return FlatLossScaleOptimizer(optimizer, self.loss_scale)
 
     def _several(self) -> Any:
         import tensorflow as tf

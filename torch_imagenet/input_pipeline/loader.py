@@ -206,8 +206,8 @@ class TrainingInput(_Input):
     """
 
     def __init__(self, split: Split, transform: TrainTransform, batch_size: int, seed: int, loading: Loading) -> None:
-        if transform.randaugment:
-            torchvision_transforms("--randaugment")  # raises here, not in a worker, where torchvision is missing
+        if transform.augmented_by:
+            torchvision_transforms(transform.augmented_by)  # raises here, not in a worker, where torchvision is missing
         self._seed = seed
         self.steps_per_epoch = len(split) // (batch_size * loading.ranks)
         super().__init__(_Batches(split, transform, seed), batch_size, loading, self.steps_per_epoch)

@@ -38,11 +38,18 @@ class TrainTransform:
     crop_ratio: Tuple[float, float] = (3 / 4, 4 / 3)  # width to height
     flip: bool = True
     randaugment: Tuple[int, ...] = ()  # operations and magnitude of torchvision's RandAugment (arXiv 1909.13719)
+    trivialaugment: bool = False  # torchvision's TrivialAugmentWide (arXiv 2103.10158)
 
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe) -> TrainTransform:
         """The augmentation of a recipe."""
-        return cls(recipe.image_size, recipe.crop_scale, flip=recipe.flip, randaugment=recipe.randaugment)
+        augmented = {"randaugment": recipe.randaugment, "trivialaugment": recipe.trivialaugment}
+        return cls(recipe.image_size, recipe.crop_scale, flip=recipe.flip, **augmented)
+
+    @property
+    def augmented_by(self) -> str:
+        """The option whose operations torchvision does; empty: none."""
+        return "--randaugment" if self.randaugment else "--trivialaugment" if self.trivialaugment else ""
 
     def __call__(
         self, image: Image.Image, seed: int, epoch: int, index: int, reuse: Optional[np.random.RandomState] = None
@@ -52,9 +59,9 @@ class TrainTransform:
         box = random_resized_crop(random, image.width, image.height, self.crop_scale, self.crop_ratio)
         mirrored = random.random_sample() < 0.5 and self.flip
         image = cut_out(image, box, self.image_size)
-        if self.randaugment:
-            seed = int(random.randint(2**31 - 1))
-            augment = torchvision_transforms("--randaugment").RandAugment(*self.randaugment)
+        if self.augmented_by:
+            seed, v2 = int(random.randint(2**31 - 1)), torchvision_transforms(self.augmented_by)
+            augment = v2.RandAugment(*self.randaugment) if self.randaugment else v2.TrivialAugmentWide()
             with torch.random.fork_rng(devices=[]):  # it draws from torch's default generator
                 torch.default_generator.manual_seed(seed)
                 image = augment(image)

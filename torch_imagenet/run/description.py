@@ -93,6 +93,7 @@ def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.plan.steps_per_epoch} steps, batch"
         f" {recipe.batch_size} per device ({setup.global_batch_size} in all), image size {recipe.image_size}, learning"
         f" rate {recipe.schedule.describe()}{rate_by_device(recipe)}",
+        *([f"with: {', '.join(recipe.described())}"] if recipe.described() else []),
         *[f"note: {note}" for note in _notes(setup, step)],
     ]:
         log.line(line)

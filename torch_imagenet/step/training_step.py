@@ -14,6 +14,7 @@ from shared.run.loop import Step, StepResult
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
+from torch_imagenet.networks.bottleneck import fuse_gates
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.compiled import compiled
@@ -34,6 +35,8 @@ class TrainingStep(Step):
         self.device, self.precision, self.asynchronous = device, precision, device.asynchronous
         self._recipe, self._ranks, self._normalise = recipe, ranks, setup.normalisation()
         set_form(network, setup.config.grouped_conv)
+        if not setup.config.compile:
+            fuse_gates(network)
         if setup.config.sync_bn:
             network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, setup.memory_format)
@@ -49,7 +52,7 @@ class TrainingStep(Step):
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
         self._forward = compiled(self._replicas.module) if setup.config.compile else self._replicas.module
         self.optimizer = optimizer.sgd(self.weights, recipe, device)
-        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)
+        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device, ranks)
         self.average = optimizer.WeightAverage(self.weights, recipe.ema_decay)
 
     def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
@@ -94,10 +97,8 @@ class TrainingStep(Step):
         del momentum
 
     def _run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
-        self.network.train()
-        if self._head:
-            for name, child in self.network.named_children():
-                child.train(name == self._head)
+        if self._head or not self.network.training:
+            self._to_training_mode()
         self.device.seed(step_seed(self._recipe.seed, epoch, step_in_epoch, self._ranks.rank))
         images = sum(len(batch.labels) for batch in batches)
         values: List[torch.Tensor] = []
@@ -118,6 +119,13 @@ class TrainingStep(Step):
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
         self.average.update()
         return result
+
+    def _to_training_mode(self) -> None:
+        """All layers, which takes milliseconds of a large network; a frozen body stays in evaluation mode."""
+        self.network.train()
+        if self._head:
+            for name, child in self.network.named_children():
+                child.train(name == self._head)
 
     def _agreed(self, values: torch.Tensor) -> torch.Tensor:
         """The values over all devices. Gradients are averaged before it, running statistics by it."""
@@ -145,7 +153,8 @@ class TrainingStep(Step):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The logits of normalised images, as an evaluation computes them."""
-        self.network.eval()
+        if self.network.training:
+            self.network.eval()
         return self._forward(images)
 
     def evaluate(self, count: Callable[[Callable[[torch.Tensor], torch.Tensor], nn.Module], T]) -> T:
