@@ -6,7 +6,7 @@ Rows that share sides are a group, so that a side is set up once for all of them
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from benchmarks.contender import Options
 
@@ -19,6 +19,9 @@ _TINY = {"se_resnet50_caffe": (2, 32), "senet154": (2, 32), "pnasnet5large": (2,
 _TIMM, _TORCH, _TENSORFLOW = ("torch", "torchvision", "timm", "PIL"), ("torch", "torchvision", "PIL"), ("tensorflow",)
 
 
+OURS = {"OMP_WAIT_POLICY": "PASSIVE"}  # as torch_imagenet/main.py has it
+
+
 class Side(NamedTuple):
     """A contender: `target` names its function. `data` among its options gets the folder of images."""
 
@@ -26,6 +29,7 @@ class Side(NamedTuple):
     options: Options
     needs: Tuple[str, ...]  # packages
     bf16: bool = False  # only where the processor has instructions for it
+    environment: Mapping[str, str] = {}  # variables that the program itself sets before it loads its framework
 
     @property
     def images(self) -> bool:
@@ -55,7 +59,7 @@ class Group:
     sides: Dict[str, Side]
     rounds: int
     warm_up: int = 1
-    compiled: bool = False  # what a compiler has made once is taken from its cache afterwards
+    compiled: bool = False  # its set-up is the work of a compiler, on the CPU
 
     def only(self, names: List[str]) -> Group:
         """Without the rows that are not named, and the sides that they alone have."""
@@ -83,8 +87,7 @@ def groups_of(kind: str, device: str, tiny: bool = False) -> List[Group]:
         ]
     steps = [_gpu_step(network, device, tiny) for network in NETWORKS]
     more = [_compiled(network, device, tiny, _GPU) for network in NETWORKS]
-    return [_checks(device, tiny), *(group for pair in zip(steps, more) for group in pair), _jax(device, tiny),
-            _cifar10(device, tiny)]  # fmt: skip
+    return [_checks(device, tiny), *steps, _jax(device, tiny), *more, _cifar10(device, tiny)]
 
 
 def rows_of(groups: List[Group]) -> List[Row]:
@@ -112,7 +115,8 @@ def _input(tiny: bool) -> Group:
 def _evaluation(device: str, tiny: bool) -> Group:
     sizes = {"size": 32, "batch": 2, "workers": 1} if tiny else {"size": 224, "batch": 16, "workers": 2}
     options = {"data": "", "network": "se_resnet50_caffe", "precision": "O0", "device": device, **sizes}
-    sides = {name: Side(f"imagenet_evaluation:{name}", options, _TIMM) for name in ("ours", "timm")}
+    ours = Side("imagenet_evaluation:ours", options, _TIMM, environment=OURS)
+    sides = {"ours": ours, "timm": Side("imagenet_evaluation:timm", options, _TIMM)}
     question = "evaluation of SE-ResNet-50 from files, 224 pixels, batch 16, 2 workers"
     return Group((Row("evaluation", question, "ours", "timm", "images/s", 1.5),), sides, rounds=5)
 
@@ -123,7 +127,10 @@ def _evaluation(device: str, tiny: bool) -> Group:
 def _sides(network: str, device: str, sizes: Tuple[int, int], **options: Any) -> Dict[str, Side]:
     """Both sides of a step. PNASNet's precision is that of the options."""
     common = {"network": network, "device": device, "batch": sizes[0], "size": sizes[1], "precision": "O0", **options}
-    return {name: Side(f"imagenet_step:{name}", common, _TIMM) for name in ("ours", "timm")}
+    return {
+        "ours": Side("imagenet_step:ours", common, _TIMM, environment=OURS),
+        "timm": Side("imagenet_step:timm", common, _TIMM),
+    }
 
 
 def _question(network: str, sizes: Tuple[int, int], more: str) -> str:
@@ -190,7 +197,7 @@ def _cifar10(device: str, tiny: bool) -> Group:
     sides = {
         "ours": Side("cifar10_step:ours", common, _TENSORFLOW),
         "original": Side("cifar10_step:original", common, _TENSORFLOW),
-        "bf16": Side("cifar10_step:ours", {**common, "precision": "bf16"}, _TENSORFLOW, bf16=True),
+        "bf16": Side("cifar10_step:ours", {**common, "precision": "bf16"}, _TENSORFLOW, bf16=device == "cpu"),
         "keras": Side("cifar10_step:keras", common, keras),
     }
     of = f"training step of SE-ResNet-{sizes['depth']}, batch {sizes['batch']}"
@@ -241,7 +248,8 @@ def _start_imagenet(device: str, tiny: bool) -> Group:
 
 
 def _checks(device: str, tiny: bool) -> Group:
-    options = {"device": device, "networks": ["se_resnet50"] if tiny else ["se_resnet50", "senet154", "pnasnet5large"]}
+    networks = ["se_resnet50"] if tiny else ["se_resnet50", "senet154", "pnasnet5large"]
+    options = {"device": device, "networks": networks, "batch": 2 if tiny else 4, "size": 32 if tiny else 64}
     sides = {name: Side(f"checks:{name}", options, ("torch", "PIL")) for name in ("synchronisation", "agreement")}
     rows = (
         Row("synchronisation", "no step waits for the device, at any precision", "synchronisation", None, "check"),

@@ -135,7 +135,7 @@ class Session:
             for name, side in group.sides.items():
                 processes[name] = self._start(side, group.warm_up)
                 stack.callback(processes[name].close)
-                if self._kind != "cpu":  # one device: what is set up at the same time would disturb its tuning
+                if self._kind != "cpu" and not group.compiled:  # on one device they would disturb each other's tuning
                     processes[name].wait_until_ready(self._deadline)
             for process in processes.values():
                 process.wait_until_ready(self._deadline)
@@ -151,7 +151,7 @@ class Session:
         assert python is not None  # `_possible` has asked
         options = {**side.options, **({"data": str(self._images())} if side.images else {})}
         log = self._scratch / f"{len(list(self._scratch.iterdir()))}.log"
-        return Process(python, CONTENDERS + side.target, options, warm_up, {}, log)
+        return Process(python, CONTENDERS + side.target, options, warm_up, side.environment, log)
 
     def _record(self, row: Row, sides: Dict[str, Any]) -> records.Record:
         facts, ours = sides[row.ours]

@@ -26,7 +26,7 @@ def synchronisation(options: Options) -> Contender:
     more = ("--ema-decay=0.9", "--clip-norm=1", "--accumulate=2")
     for network in options["networks"]:
         for level in PRECISIONS if device.asynchronous else ("O0", "bf16"):
-            step = _step(device, options["device"], network, level, *more)
+            step = _step(device, options, network, level, *more)
             for _ in range(2):
                 step.train()
             device.synchronize()
@@ -47,16 +47,17 @@ def agreement(options: Options) -> Contender:
     for network in options["networks"]:
         both = []
         for name in (options["device"], "cpu"):
-            step = _step(open_device(name), name, network, "O0", "--dropout=0")
+            step = _step(open_device(name), {**options, "device": name}, network, "O0", "--dropout=0")
             both.append([float(step.step.run([step.batch], 0.01, 0, at).tolist()[0]) for at in range(3)])
         if not torch.allclose(torch.tensor(both[0]), torch.tensor(both[1]), rtol=TOLERANCE, atol=0):
             findings.append(f"{network}: losses {both[0]} and on the CPU {both[1]}")
     return _done("the CPU's losses", here, findings)
 
 
-def _step(device: Device, name: str, network: str, level: str, *more: str) -> SyntheticStep:
-    words = ["benchmark", f"--network={network}", f"--precision={level}", f"--device={name}"]
-    return SyntheticStep(RunConfig.from_argv([*words, "--batch-size=4", "--image-size=64", *more]), device, ALONE)
+def _step(device: Device, options: Options, network: str, level: str, *more: str) -> SyntheticStep:
+    words = ["benchmark", f"--network={network}", f"--precision={level}", f"--device={options['device']}"]
+    words += [f"--batch-size={options['batch']}", f"--image-size={options['size']}"]
+    return SyntheticStep(RunConfig.from_argv([*words, *more]), device, ALONE)
 
 
 @contextlib.contextmanager

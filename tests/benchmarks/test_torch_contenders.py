@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
 from benchmarks import images, run  # noqa: E402
-from benchmarks.rows import groups_of  # noqa: E402
+from benchmarks.rows import OURS, groups_of  # noqa: E402
 from benchmarks.torchvision_import import import_torchvision  # noqa: E402
 
 try:  # before timm imports it, and in no test's time
@@ -63,6 +64,20 @@ def test_a_peer_is_not_set_up_by_this_program(monkeypatch):
     for module in (imagenet_step, imagenet_evaluation):
         monkeypatch.setattr(module, "open_device", lambda name: pytest.fail("a peer has opened the device"))
     assert imagenet_step.timm(STEP).run(0) == 2
+
+
+def test_our_side_has_the_environment_that_the_program_makes(monkeypatch):
+    from torch_imagenet import main
+    from torch_imagenet.options import RunConfig
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    before = dict(os.environ)
+    main._load_torch(RunConfig.from_argv([]))
+    assert dict(os.environ) == {**before, **OURS}
+    for group in groups_of("cpu", "cpu"):
+        for name, side in group.sides.items():
+            program = side.target in ("imagenet_step:ours", "imagenet_evaluation:ours")
+            assert side.environment == (OURS if program else {}), name
 
 
 @pytest.mark.slow
