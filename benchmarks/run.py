@@ -13,7 +13,7 @@ import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this folder
 
@@ -91,7 +91,7 @@ def measure(options: Namespace, interrupts: Interrupts) -> List[str]:
     outcomes: Dict[str, str] = {}
     groups = list(_possible(groups, environments, outcomes))
     done: Dict[str, records.Record] = {}
-    with interrupts.forwarded(stop_at_once), tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
+    with interrupts.forwarded(_stop_once()), tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         try:
             session = Session(kind, options, environments, Path(scratch))
             for group in groups:
@@ -99,6 +99,18 @@ def measure(options: Namespace, interrupts: Interrupts) -> List[str]:
         finally:
             _say("\n" + table.text(rows_of(chosen(options)[1]), done, outcomes))
     return [name for name, outcome in outcomes.items() if outcome.startswith("failed")]
+
+
+def _stop_once() -> Callable[[int], None]:
+    """What the first signal calls: raises Stopped. A second one must not interrupt the ending of the processes."""
+    received: List[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        if len(received) == 1:
+            stop_at_once(number)
+
+    return stop
 
 
 class Session:
@@ -134,9 +146,11 @@ class Session:
             processes: Dict[str, Process] = {}
             for name, side in group.sides.items():
                 processes[name] = self._start(side, group.warm_up)
-                stack.callback(processes[name].close)
+                stack.callback(processes[name].close)  # after all have been asked to end
                 if self._kind != "cpu" and not group.compiled:  # on one device they would disturb each other's tuning
                     processes[name].wait_until_ready(self._deadline)
+            for process in processes.values():
+                stack.callback(process.terminate)
             for process in processes.values():
                 process.wait_until_ready(self._deadline)
             rounds = (self._options.rounds or group.rounds) if group.rounds else 0

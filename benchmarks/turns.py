@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from benchmarks.contender import Options, Ran
+from shared.system.processes import followed
 
 WORKER = Path(__file__).resolve().with_name("worker.py")
 _SET_UP_SECONDS = 900.0  # at most, warm-up included
@@ -43,7 +44,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, **followed()},
                 start_new_session=True,
             )
 
@@ -70,9 +71,13 @@ class Process:
         written = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return written[-1][:300] if written else f"ended with status {self._process.wait()} and no message"
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
     def close(self) -> None:
         """End it, and the processes that it has started."""
-        self._process.terminate()
+        self.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it may be in the middle of native code
             self._process.wait(timeout=3)
         with contextlib.suppress(ProcessLookupError):

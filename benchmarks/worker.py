@@ -20,6 +20,7 @@ from typing import Any, TextIO
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this folder
 
 from benchmarks.contender import Contender, installed_versions  # noqa: E402
+from shared.system.processes import follow  # noqa: E402
 
 
 def timed(contender: Contender, attempt: int) -> Any:
@@ -50,8 +51,9 @@ def serve(answers: TextIO) -> None:
 
 
 def main() -> None:
-    """Serve until standard input ends. SIGTERM unwinds, so that a contender ends what it has started."""
+    """Serve until standard input, or the driver, ends. SIGTERM unwinds: a contender ends what it has started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    follow()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     serve(answers)
