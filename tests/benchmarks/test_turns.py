@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from benchmarks.record import SideRecord
 from benchmarks.turns import Failed, Process, take_turns
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTENDERS = "tests.benchmarks.contenders"
 FOREVER = float("inf")
 
@@ -66,17 +69,41 @@ def test_a_set_up_that_takes_too_long_is_ended_with_what_it_started(tmp_path):
     with pytest.raises(Failed, match="took too long"):
         side.wait_until_ready(time.monotonic() + 0.1)
     child = tmp_path / "child"
-    for _ in range(500):
-        if child.is_file() and child.read_text():
-            break
-        time.sleep(0.01)
+    _wait_until(lambda: child.is_file() and child.read_text())
     side.close()
-    for _ in range(500):  # a killed process is there until its new parent has read its status
-        state = _state(int(child.read_text()))
-        if state in ("", "Z"):
-            break
+    _wait_until(
+        lambda: _state(int(child.read_text())) in ("", "Z")
+    )  # a zombie until its new parent has read its status
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from benchmarks.turns import Process
+side = Process(sys.executable, "tests.benchmarks.contenders:printing", {}, 0, {}, Path(sys.argv[2]))
+side.wait_until_ready(float("inf"))
+print(side._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_ends_with_a_driver_that_was_killed(tmp_path):
+    command = [sys.executable, "-c", DRIVER, str(ROOT), str(tmp_path / "log")]
+    driver = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    started = int(driver.stdout.readline())
+    assert _state(started) not in ("", "Z")
+    driver.kill()
+    driver.communicate()
+    _wait_until(lambda: _state(started) in ("", "Z"))
+
+
+def _wait_until(condition):
+    for _ in range(6000):
+        if condition():
+            return
         time.sleep(0.01)
-    assert state in ("", "Z")
+    pytest.fail("a minute has passed")
 
 
 def _state(pid):
