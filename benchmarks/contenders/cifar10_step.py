@@ -45,7 +45,8 @@ def ours(options: Options) -> Contender:
         training.run(session, 0.01)
         return setup.recipe.batch_size
 
-    return Contender(run, f"this program, {setup.device.precision}", device=_name(setup.device))
+    level = "float32" if setup.device.precision == "O0" else setup.device.precision
+    return Contender(run, f"this program, {level}", device=_name(setup.device))
 
 
 def original(options: Options) -> Contender:
