@@ -43,8 +43,13 @@ class TrainTransform:
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe) -> TrainTransform:
         """The augmentation of a recipe."""
-        augmented = {"randaugment": recipe.randaugment, "trivialaugment": recipe.trivialaugment}
-        return cls(recipe.image_size, recipe.crop_scale, flip=recipe.flip, **augmented)
+        return cls(
+            recipe.image_size,
+            recipe.crop_scale,
+            flip=recipe.flip,
+            randaugment=recipe.randaugment,
+            trivialaugment=recipe.trivialaugment,
+        )
 
     @property
     def augmented_by(self) -> str:
