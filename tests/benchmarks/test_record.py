@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -117,6 +118,20 @@ def test_the_document_is_that_of_the_records():
     for kind in records.KINDS:
         for row in rows_of(groups_of(kind, kind)):
             assert f"| {row.name} | " in text
+
+
+def test_the_documents_links_and_commands_work():
+    text = run.DOCUMENT.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 5
+    for link in links:
+        assert (run.DOCUMENT.parent / link).exists(), link
+    commands = re.findall(r"bash benchmarks/run\.sh([^#`\n]*)", text)
+    assert len(commands) > 5
+    for words in map(str.split, commands):
+        run.chosen(
+            run.parser().parse_args([word for word in words if word != "ROW"] + ["evaluation"] * ("ROW" in words))
+        )
 
 
 def test_every_committed_record_is_of_a_row_of_today_and_measures_something():
