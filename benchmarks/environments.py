@@ -38,7 +38,7 @@ class Environments:
         return next((python for python, has in self._packages.items() if has.issuperset(needs)), None)
 
     def missing(self, needs: Sequence[str]) -> Tuple[str, ...]:
-        """What no Python has together with the others, in the one that lacks least."""
+        """Of these packages, those that the Python lacks which lacks the fewest; none where one has all."""
         lacking: List[Tuple[str, ...]] = [
             tuple(name for name in needs if name not in has) for has in self._packages.values()
         ]

@@ -181,7 +181,7 @@ def _gpu_step(network: str, device: str, tiny: bool) -> Group:
             layout,
             "images/s",
             _AIMS[network],
-        )  # fmt: skip
+        )
         for layout in ("channels_last", "contiguous")
     )
     return Group(rows, sides, rounds=5)

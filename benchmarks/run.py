@@ -198,10 +198,9 @@ def _possible(groups: List[Group], environments: Environments, outcomes: Dict[st
     for group in groups:
         for row in group.rows:
             sides = [group.sides[name] for name in (row.ours, row.peer) if name]
-            missing = sorted({name for side in sides if not environments.python(side.needs)
-                              for name in environments.missing(side.needs)})  # fmt: skip
+            missing = {name for side in sides for name in environments.missing(side.needs)}
             if missing:
-                skipped.setdefault(advice(missing), []).append(row.name)
+                skipped.setdefault(advice(sorted(missing)), []).append(row.name)
             elif any(side.bf16 for side in sides) and not has_bf16():
                 skipped.setdefault("this processor has no bf16 instructions", []).append(row.name)
         left = [row.name for row in group.rows if not any(row.name in names for names in skipped.values())]

@@ -38,7 +38,7 @@ def ours(options: Options) -> Contender:
     def run(attempt: int) -> int:
         return int(evaluator.count(network, network).images)
 
-    return Contender(run, "this program's evaluation")
+    return Contender(run, f"this program's evaluation, {setup.memory_format}")
 
 
 def timm(options: Options) -> Contender:
@@ -76,4 +76,4 @@ def timm(options: Options) -> Contender:
                 meter.update(result.item(), len(labels))
         return int(loss.count)
 
-    return Contender(run, "timm's validate.py, rebuilt from its functions")
+    return Contender(run, "timm's validate.py, rebuilt from its functions, contiguous")
