@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,6 +20,7 @@ from shared.cli.parser import Parser, number, whole_numbers  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet.split import Split  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
+from torch_imagenet.input_pipeline.jpeg_crop import JpegCropper  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
@@ -31,9 +32,8 @@ def input_parser(description: str, rounds: int, images: int) -> Parser:
     parser.add_argument("--workers", type=whole_numbers, default=(0, 2))
     parser.add_argument("--batch-size", type=number(int, 1), default=64)
     parser.add_argument("--image-size", type=number(int, 32), default=224)
-    parser.add_argument(
-        "--images", dest="least_images", type=number(int, 1), default=images, help="of a round, at least"
-    )
+    round_images = {"dest": "round_images", "default": images, "help": "of a round, at least"}
+    parser.add_argument("--images", type=number(int, 1), **round_images)  # `images` are those of the mode predict
     parser.add_argument("--rounds", type=number(int, 1), default=rounds)
     return parser
 
@@ -50,13 +50,23 @@ def rounds_of(epoch: Callable[[int], int], images: int, options: Namespace) -> C
     """
     if images < options.batch_size:
         raise UsageError(f"{options.data_path} has {images} images in class folders, fewer than a batch; give more")
-    times = -(-options.least_images // (images // options.batch_size * options.batch_size))
+    times = -(-options.round_images // (images // options.batch_size * options.batch_size))
     return lambda attempt: sum(epoch(attempt * times + at) for at in range(times))
 
 
-def ours(split: Split, options: Namespace, workers: int, prepare: Callable[[torch.Tensor], Any] = len) -> Contender:
-    """This program's pipeline; `prepare` is what the main process does with the images of a batch."""
-    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, Loading(workers))
+def ours(
+    split: Split,
+    options: Namespace,
+    workers: int,
+    prepare: Callable[[torch.Tensor], Any] = len,
+    cropper: Optional[JpegCropper] = None,
+) -> Contender:
+    """This program's pipeline; `prepare` is what the main process does with the images of a batch.
+
+    `cropper` decodes the JPEGs; None: Pillow does.
+    """
+    loading = Loading(workers, cropper=cropper)
+    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, loading)
 
     def epoch(number: int) -> int:
         images = 0

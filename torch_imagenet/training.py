@@ -21,7 +21,7 @@ from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.evaluation import Evaluator
 from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInput, TrainingInput
-from torch_imagenet.networks.bottleneck import zero_init_last
+from torch_imagenet.networks import bottleneck
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import checkpoints, description, dry_run
 from torch_imagenet.run.log_lines import LogLines, log_lines
@@ -29,7 +29,6 @@ from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
 from torch_imagenet.weights.form import Form
-from torch_imagenet.weights.source import FoundWeights
 
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -45,7 +44,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     step, origin = _training_step(setup, found, weights)
     batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
 
-    lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
+    lines, name = [*data.lines, *origin], f"{setup.spec.name}-{config.mode}"
     if config.dry_run:
         dry_run.training(setup, step, lines, found.folder if found else None)
         return
@@ -130,13 +129,13 @@ def _groups(run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImage
 
 
 def _training_step(
-    setup: TrainingSetup, found: Optional[Found], weights: Optional[FoundWeights]
+    setup: TrainingSetup, found: Optional[Found], weights: Optional[source.FoundWeights]
 ) -> Tuple[TrainingStep, List[str]]:
     """The network with resumed, loaded or fresh weights, the same on all devices, and what the log says of them."""
     torch.manual_seed(setup.recipe.seed)
     network, origin = setup.spec.make(), []
     if setup.recipe.zero_init:
-        zero_init_last(network)
+        bottleneck.zero_init_last(network)
     if weights is not None:
         head = source.head(weights, setup.data.classes, setup.config)
         origin = source.load(weights, network, setup.spec, head) if setup.ranks.is_first else []

@@ -49,7 +49,7 @@ def ours(options: Options) -> Contender:
     transform = TrainTransform.from_recipe(recipe)
     batches = TrainingInput(setup.data.train, transform, recipe.batch_size, recipe.seed, loading)
     run = _rounds(lambda number: sum(len(batch.labels) for batch in batches.epoch(number)), options["images"])
-    return Contender(run, "this program, uint8", processor_time=True)
+    return Contender(run, f"this program, uint8, decoder {setup.data.decoder}", processor_time=True)
 
 
 def _rounds(epoch: Callable[[int], int], least: int) -> Callable[[int], int]:
