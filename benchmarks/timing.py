@@ -1,58 +1,12 @@
-"""Timing for the benchmarks: contenders take turns, so that drift of the machine cancels in ratios.
-
-They are functions of one process, or processes of their own: what one sets for all of its process (the allocator, the
-threads) must not help the other.
-"""
+"""Timing for the benchmarks: contenders take turns in one process, so that drift of the machine cancels in ratios."""
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 import time
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
 Contender = Callable[[int], int]  # zero-based round, with warm-up -> number of images processed
-
-
-class Process:
-    """A contender in a process of its own, which calls `serve`; it waits, without work, while others have their turn.
-
-    Raises RuntimeError where the process has ended. To be closed.
-    """
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = list(command)
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __call__(self, attempt: int) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(f"{attempt}\n")
-            self._process.stdin.flush()
-            return int(self._process.stdout.readline())
-        except (BrokenPipeError, ValueError):
-            status = self._process.wait()
-            raise RuntimeError(f"{' '.join(self._command)} ended with status {status}") from None
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.communicate()  # the end of its input ends it
-
-
-def serve(contender: Contender) -> None:
-    """The other side of `Process`: a round for each line of standard input, until it ends.
-
-    What the contender prints goes to standard error.
-    """
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)
-        for line in sys.stdin:
-            print(contender(int(line)), file=answers, flush=True)
 
 
 class Row(NamedTuple):

@@ -18,6 +18,7 @@ from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
+from shared.system.garbage import collection_paused
 from shared.system.signals import Interrupts
 from tf_seresnet import evaluation
 from tf_seresnet.devices.replicas import Replicas
@@ -48,7 +49,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             log.line(line)
         if folder:
             disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)
-        batches, step, inference = _build_graph(setup, replicas)
+        with collection_paused():
+            batches, step, inference = _build_graph(setup, replicas)
         description.log_setup(log, setup, batches.left_out, folder)
         with tf1.Session(config=setup.device.session_config()) as session:
             _initialise(session, setup, step, log)
@@ -88,8 +90,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             if folder is None:
                 return
             model, own = folder / "model.ckpt", variables.model_variables()
-            write = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
-            disk_errors.required(step.average.applied(session, write), model)
+            last = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
+            disk_errors.required(step.average.applied(session, last), model)
             evaluation.write_pictures(log, folder, examples, setup)
             record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
             finish(log, folder, record, metrics, disk_errors.advice(folder))

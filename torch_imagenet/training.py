@@ -24,6 +24,7 @@ from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInp
 from torch_imagenet.networks import bottleneck
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import checkpoints, description, dry_run
+from torch_imagenet.run.layout import probed
 from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -41,10 +42,11 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     data = setup.data
     ranks.require_equal("data set", data.content.fingerprint)
     ranks.require_equal("order of the images", data.train.order)
+    setup, layout = probed(setup)
     step, origin = _training_step(setup, found, weights)
     batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
 
-    lines, name = [*data.lines, *origin], f"{setup.spec.name}-{config.mode}"
+    lines, name = [*data.lines, *layout, *origin], f"{setup.spec.name}-{config.mode}"
     if config.dry_run:
         dry_run.training(setup, step, lines, found.folder if found else None)
         return

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import pytest
-
-from benchmarks.timing import Process, measure, report
-
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.timing import measure, report
 
 
 def test_contenders_take_turns_and_are_compared_within_a_round():
@@ -29,22 +22,3 @@ def test_contenders_take_turns_and_are_compared_within_a_round():
     assert (slow.seconds, slow.rates, slow.ratios) == ([6.0, 9.0], [1.0, 6 / 9], [1.0, 1.0])
     assert (quick.seconds, quick.ratios) == ([3.0, 4.5], [2.0, 2.0])
     assert report(rows).splitlines()[1].split() == "quick 3750.0 ms 1.7 images/s ratio 2.000 (2.000 to 2.000)".split()
-
-
-_CHILD = f"""
-import sys; sys.path.insert(0, {str(ROOT)!r})
-from benchmarks.timing import serve
-
-def contender(attempt):
-    print("a line of a library")
-    return 10 // (2 - attempt)
-
-serve(contender)
-"""
-
-
-def test_a_contender_in_a_process_of_its_own():
-    with Process([sys.executable, "-c", _CHILD]) as contender:
-        assert [contender(0), contender(1)] == [5, 10]
-        with pytest.raises(RuntimeError, match="ended with status 1"):
-            contender(2)

@@ -71,6 +71,11 @@ class Device:
             return "contiguous"
         return requested or ("contiguous" if (self.kind, network) in _CONTIGUOUS else "channels_last")
 
+    @property
+    def probes_layout(self) -> bool:
+        """Whether a training measures which memory format is faster: on CUDA, where it depends on GPU and cuDNN."""
+        return self.kind == "cuda"
+
     def place(self, network: nn.Module, memory_format: str) -> nn.Module:
         """Move the network to this device and its convolution weights to this memory format."""
         network.to(self.torch_device)

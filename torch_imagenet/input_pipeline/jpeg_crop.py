@@ -50,12 +50,13 @@ class Box(NamedTuple):
 
 
 class JpegFile(NamedTuple):
-    """A JPEG in memory, and its size in pixels."""
+    """A JPEG in memory, its size in pixels, and memory that a result of its shape and dtype uint8 may use."""
 
     cropper: JpegCropper
     content: bytes
     width: int
     height: int
+    memory: Optional[np.ndarray] = None
 
     def resized(self, box: Box, size: Tuple[int, int], window: Optional[Box] = None, mirrored: bool = False) -> Any:
         """The box, resized to `size` (width, height); of this the window (default: all): uint8 [height, width, 3].
@@ -66,7 +67,9 @@ class JpegFile(NamedTuple):
         for part, (width, height) in ((box, (self.width, self.height)), (window, size)):
             if min(part) < 0 or 0 in part[2:] or part.left + part.width > width or part.top + part.height > height:
                 raise ValueError(f"{part} is not within {width} x {height}")  # C would read or write elsewhere
-        result = np.empty((window.height, window.width, 3), np.uint8)
+        result, shape = self.memory, (window.height, window.width, 3)
+        if result is None or result.shape != shape or not result.flags.c_contiguous:
+            result = np.empty(shape, np.uint8)
         if not self.cropper.decode(self.content, box, size, window, mirrored, result):
             raise NotDecoded
         return result
@@ -92,7 +95,7 @@ class JpegCropper:
     def __reduce__(self) -> Tuple[Any, ...]:
         return JpegCropper, self._made_of
 
-    def open(self, content: bytes) -> Optional[JpegFile]:
+    def open(self, content: bytes, memory: Optional[np.ndarray] = None) -> Optional[JpegFile]:
         """The file with this content, None where it is left to Pillow."""
         width, height = ctypes.c_int(), ctypes.c_int()
         length = ctypes.c_size_t(len(content))
@@ -100,7 +103,7 @@ class JpegCropper:
             return None
         if not _is_opened(content):
             return None
-        return JpegFile(self, content, width.value, height.value)
+        return JpegFile(self, content, width.value, height.value, memory)
 
     def decode(
         self, content: bytes, box: Box, size: Tuple[int, int], window: Box, mirrored: bool, result: np.ndarray

@@ -95,11 +95,11 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
             images = _allocate((len(numbers), size, size, 3))
             for index in numbers.tolist():
                 try:
-                    image = self._image(reader.source(split.extent(index)), epoch, index, random)
+                    row = images.numpy()[len(indices)]
+                    row[:] = self._image(reader.source(split.extent(index)), epoch, index, random, row)
                 except BadImage as error:
                     bad.append(one_line(f"{split.name(index)} ({error})"))
                     continue
-                images.numpy()[len(indices)] = image
                 indices.append(index)
         except UsageError as error:
             return error
@@ -107,9 +107,11 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
         labels = torch.from_numpy(split.labels[readable].astype(np.int64))
         return Batch(images[: len(indices)], labels, tuple(bad), reader.take_notes(), readable)
 
-    def _image(self, source: Union[str, BinaryIO], epoch: int, index: int, random: np.random.RandomState) -> np.ndarray:
-        """uint8 [S, S, 3]. Raises BadImage."""
-        jpeg = self._cropper.open(_content(source)) if self._cropper is not None else None
+    def _image(
+        self, source: Union[str, BinaryIO], epoch: int, index: int, random: np.random.RandomState, row: np.ndarray
+    ) -> np.ndarray:
+        """uint8 [S, S, 3], which may be in the `row` of the batch. Raises BadImage."""
+        jpeg = self._cropper.open(_content(source), row) if self._cropper is not None else None
         if jpeg is not None:
             with contextlib.suppress(NotDecoded):
                 return self._transform(jpeg, self._seed, epoch, index, random)
