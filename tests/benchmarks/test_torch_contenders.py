@@ -82,7 +82,7 @@ def test_our_side_has_the_environment_that_the_program_makes(monkeypatch):
 
 @pytest.mark.slow
 def test_rows_run_at_the_smallest_sizes(tmp_path, capsys):
-    names = ["step-se_resnet50_caffe", "evaluation", "start-imagenet"]
+    names = ["evaluation", "start-imagenet"]
     words = ["--tiny", "--rounds", "1", "--python", sys.executable, "--records", str(tmp_path), "--only", *names]
     assert run.main(words) == 0
     assert sorted(path.stem for path in (tmp_path / "cpu").iterdir()) == sorted(names)
@@ -94,10 +94,9 @@ def test_the_rows_of_a_gpu_run_on_the_cpu(tmp_path, capsys, monkeypatch):
     """Those of one network, and the checks: what they find on a CPU is nothing."""
     groups = groups_of("cuda", "cpu", tiny=True)
     monkeypatch.setattr(run, "groups_of", lambda *_: groups)
-    names = ["synchronisation", "agreement", "step-se_resnet50_caffe-channels_last"]
+    names = ["synchronisation", "step-se_resnet50_caffe-channels_last"]
     words = ["--tiny", "--rounds", "1", "--python", sys.executable, "--records", str(tmp_path), "--only", *names]
     assert run.main(words) == 0
     said = capsys.readouterr().out
     assert "synchronisation: passed" in said
-    assert "agreement: passed" in said
     assert (Path(tmp_path) / "cpu" / "step-se_resnet50_caffe-channels_last.json").is_file()
