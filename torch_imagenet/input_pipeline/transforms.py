@@ -43,8 +43,8 @@ class TrainTransform:
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe) -> TrainTransform:
         """The augmentation of a recipe."""
-        augmented = {"randaugment": recipe.randaugment, "trivialaugment": recipe.trivialaugment}
-        return cls(recipe.image_size, recipe.crop_scale, flip=recipe.flip, **augmented)
+        operations, trivial = recipe.randaugment, recipe.trivialaugment
+        return cls(recipe.image_size, recipe.crop_scale, cls.crop_ratio, recipe.flip, operations, trivial)
 
     @property
     def augmented_by(self) -> str:
