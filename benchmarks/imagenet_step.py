@@ -5,8 +5,9 @@
 
 Both train the same network on synthetic images. timm's step is that of its train.py with its own network: float32
 images normalised beforehand, forward under autocast, scaler, SGD, and the loss read on the host after every step
-(`loss.item()`). The step of this program normalises uint8 images on the device, uses fused SGD and reads nothing.
-Needs timm (requirements/test-imagenet.txt). The other options are those of torch_imagenet/main.py.
+(`loss.item()`); with --compile its network is compiled, as by its --torchcompile. The step of this program normalises
+uint8 images on the device, uses fused SGD and reads nothing. Needs timm (requirements/test-imagenet.txt). The other
+options are those of torch_imagenet/main.py.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ def timms_step(config: RunConfig, channels_last: bool) -> Contender:
     labels = torch.randint(0, CLASSES, shape[:1]).to(device)
     network = timm.create_model(TIMM[str(config.network)], num_classes=CLASSES).to(device).train()
     network = network.to(memory_format=layout)
+    forward = torch.compile(network, mode=config.compile) if config.compile else network
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
     scaler = torch.amp.GradScaler(device.type, enabled=level.name == "O1")
 
     def step(attempt: int) -> int:
         with torch.autocast(device.type, dtype=level.autocast, enabled=level.autocast is not None):
-            loss = torch.nn.functional.cross_entropy(network(images), labels)
+            loss = torch.nn.functional.cross_entropy(forward(images), labels)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)

@@ -18,6 +18,7 @@ from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
+from shared.system.garbage import collection_paused
 from shared.system.signals import Interrupts
 from tf_seresnet import evaluation
 from tf_seresnet.devices.replicas import Replicas
@@ -38,7 +39,6 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
     started, begin = now(), time.time()
     # -- What runs -------------------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)
-    recipe, data = setup.recipe, setup.data
     # -- Where it is written ---------------------------------------------------------------------------------------
     folder, notes = _open_folder(setup)
     with RunLog(folder, setup.resumed_step) as log, tf.Graph().as_default(), setup.device.connected() as replicas:
@@ -46,7 +46,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             log.line(line)
         if folder:
             disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)
-        batches, step, inference = _build_graph(setup, replicas)
+        with collection_paused():
+            batches, step, inference = _build_graph(setup, replicas)
         description.log_setup(log, setup, batches.left_out, folder)
         with tf1.Session(config=setup.device.session_config()) as session:
             _initialise(session, setup, step, log)
@@ -56,14 +57,14 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                 log.lines(dry_run.of_training(setup))
                 return
             constant = description.for_checkpoint(setup)
-            save = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
-            save = step.average.applied(session, save) if save else None
+            write = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
+            save = step.average.applied(session, write) if write else None
             # -- Train and evaluate --------------------------------------------------------------------------------
             with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, replicas) as run:
                 for epoch in run.epochs():
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):
-                        rate = recipe.schedule.at(run.position)
+                        rate = setup.recipe.schedule.at(run.position)
                         # The session call returns when the step is done, so every step is read at once.
                         result = step.run(session, rate, interrupts.requested is not None)
                         replicas.agree(step.stopping)
@@ -86,8 +87,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             if folder is None:
                 return
             model, own = folder / "model.ckpt", variables.model_variables()
-            write = functools.partial(checkpoints.save_weights, session, model, own, data.label_names)
-            disk_errors.required(step.average.applied(session, write), model)
+            last = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
+            disk_errors.required(step.average.applied(session, last), model)
             evaluation.write_pictures(log, folder, examples, setup)
             record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
             finish(log, folder, record, metrics, disk_errors.advice(folder))

@@ -20,9 +20,11 @@ from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 GROUPED_CONV = ("native", "dense", "split")
 EXPORT_FORMATS = ("onnx", "safetensors", "torch")
-PRECISIONS = ("O0", "O1", "O2", "bf16")
+DECODERS = ("crop", "pillow")
+PRECISIONS = ("O0", "O1", "O2", "bf16", "bf16_weights")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
 
@@ -53,6 +55,7 @@ class RunConfig(CommonConfig):
     steps_per_epoch: Optional[int]
     freeze_body: Optional[bool]
     # Images.
+    decoder: Optional[str]
     on_bad_image: str
     eval_batch_size: Optional[int]
     keep_aspect: bool
@@ -69,7 +72,7 @@ class RunConfig(CommonConfig):
     # Device and speed.
     memory_format: Optional[str]
     grouped_conv: str
-    compile: bool
+    compile: Optional[str]
     # Several devices.
     nnodes: Optional[int]
     node_rank: Optional[int]
@@ -183,6 +186,9 @@ def _add_training(add: Add) -> None:
 def _add_images(add: Add) -> None:
     unreadable, decoding = "fatal (default), or skip and count it", (*TRAINING, "evaluate", "predict", "check-port")
     add("--on-bad-image", modes=decoding, type=one_of("fatal", "skip"), default="fatal", help=unreadable)
+    decoder = "of JPEGs: crop decodes what is needed, with Pillow's pixels (default: where it can be compiled)"
+    reading = (*TRAINING, "evaluate", "check-port")
+    add("--decoder", modes=reading, type=one_of(*DECODERS), metavar="NAME", help=decoder)
     add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
     add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false", help="evaluate squeezed images")
     checked = ("check-data",)
@@ -205,7 +211,8 @@ def _add_device(add: Add) -> None:
     forms = one_of(*GROUPED_CONV)
     add("--grouped-conv", modes=(*RUNNING, "export"), type=forms, default="native", help=grouped_conv)
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
-    add("--compile", action="store_true", help="compile the network with torch.compile")
+    modes = "compile the network by torch.compile: " + ", ".join(COMPILE_MODES) + " (if none is named: default)"
+    add("--compile", nargs="?", const="default", type=one_of(*COMPILE_MODES), metavar="MODE", help=modes)
 
 
 def _add_several(add: Add) -> None:
@@ -243,7 +250,7 @@ def shard_cache(config: RunConfig, path: str) -> Optional[ShardCache]:
 
 
 def workers(config: RunConfig, cpus: Optional[int] = None) -> int:
-    """Processes that decode images: --workers, else one for each of `cpus` (default: this process's), 16 at most."""
+    """Processes that decode images: --workers, else one for each of `cpus` (default: this process's)."""
     if cpus is None:
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.workers or min(cpus, 16)
+    return config.workers or cpus

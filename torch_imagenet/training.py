@@ -27,7 +27,6 @@ from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
 from torch_imagenet.weights.form import Form
-from torch_imagenet.weights.source import FoundWeights
 
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -43,7 +42,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     step, origin = _training_step(setup, found, weights)
     batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
 
-    lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
+    lines, name = [*data.lines, *origin], f"{setup.spec.name}-{config.mode}"
     if config.dry_run:
         dry_run.training(setup, step, lines, found.folder if found else None)
         return
@@ -128,7 +127,7 @@ def _groups(run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImage
 
 
 def _training_step(
-    setup: TrainingSetup, found: Optional[Found], weights: Optional[FoundWeights]
+    setup: TrainingSetup, found: Optional[Found], weights: Optional[source.FoundWeights]
 ) -> Tuple[TrainingStep, List[str]]:
     """The network with resumed, loaded or fresh weights, the same on all devices, and what the log says of them."""
     torch.manual_seed(setup.recipe.seed)

@@ -132,7 +132,7 @@ SETTINGS: Tuple[Tuple[str, str], ...] = (
     (r"(?<=, )(\d+) px", r"\1 像素"),
     (r"(?<=, )(\d+) seeds$", r"\1 个随机种子"),
     (r"(?<=, )(\d+) runs$", r"\1 次运行"),
-    (r"(?<=, )compiled(?=,|$)", "图编译"),
+    (r"(?<=, )compiled(?=,| \(|$)", "图编译"),
     *((rf"(?<=, ){mode}(?=,|$)", name) for mode, name in _MODES),
     (r": ", "："),
     (r", ", "，"),

@@ -104,6 +104,8 @@ _SHAPE: Dict[str, Any] = {
     "precision": TEXT,
     "memory_format": TEXT,
     "compiled": bool,
+    "decoder": TEXT,
+    "compile_mode": TEXT,
     **dict.fromkeys(
         "batch_size global_batch_size epochs_completed steps_completed images_trained bad_images".split(), COUNT
     ),

@@ -107,7 +107,8 @@ def _settings(runs: Sequence[Record]) -> str:
     parts += _overridden(first)
     if first["mode"] == "benchmark":  # the settings that benchmarks compare
         parts += [first["memory_format"].replace("_", " ")] if "memory_format" in first else []
-        parts += ["compiled"] if first.get("compiled") else []
+        mode = first.get("compile_mode", "default")
+        parts += ["compiled" + (f" ({mode})" if mode != "default" else "")] if first.get("compiled") else []
     if len(runs) > 1:
         seeds = {run.get("seed") for run in runs}
         parts.append(f"{len(runs)} {'seeds' if len(seeds) == len(runs) else 'runs'}")

@@ -159,7 +159,7 @@ RUNS = {
     "scaled": ("train", "--amp --loss-scale dynamic --memory-format contiguous --grouped-conv dense --deterministic"),
     "files": (
         "train",
-        "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --on-bad-image"
+        "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --decoder pillow --on-bad-image"
         " skip --eval-batch-size 3 --do-not-preserve-aspect-ratio --timeout 60",
     ),
     "resumed": ("train", "--resume RUN"),

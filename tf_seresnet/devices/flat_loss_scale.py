@@ -10,7 +10,7 @@ from typing import Any, List, Sequence, Tuple
 
 import tensorflow as tf
 
-tf1 = tf.compat.v1
+tf1: Any = tf.compat.v1
 
 
 class FlatLossScaleOptimizer(tf1.train.experimental.MixedPrecisionLossScaleOptimizer):

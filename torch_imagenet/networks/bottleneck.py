@@ -69,7 +69,7 @@ class Bottleneck(nn.Module):
         return output
 
     def _shortcut(self, x: torch.Tensor) -> torch.Tensor:
-        return x if self.downsample is None else self.downsample(x)  # type: ignore[no-any-return]
+        return x if self.downsample is None else self.downsample(x)
 
     def _alone(self, gate: nn.Module) -> bool:
         """Whether this is training, and nothing happens between the gate, the sum and the ReLU, nor looks at them."""

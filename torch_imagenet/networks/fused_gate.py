@@ -37,7 +37,7 @@ def gated_residual(x: torch.Tensor, shortcut: torch.Tensor, layers: Excitation) 
 
     It has the dtype of x, in which the layers are computed, whatever theirs. It has a first derivative only.
     """
-    return _GatedResidual.apply(x, shortcut, *layers)  # type: ignore[no-any-return, no-untyped-call]
+    return _GatedResidual.apply(x, shortcut, *layers)
 
 
 class _GatedResidual(torch.autograd.Function):
@@ -62,7 +62,7 @@ class _GatedResidual(torch.autograd.Function):
         return output
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
         x, mean, hidden, scale, output, reduce, expand = ctx.saved_tensors
         reduce_dtype, expand_dtype = ctx.bias_dtypes

@@ -50,4 +50,5 @@ class LinearGate(nn.Module):
 
     def excitation(self) -> Excitation:
         """Its layers' weights, for the fused form."""
-        return Excitation(self.fc[0].weight, None, self.fc[2].weight, None)
+        reduce, expand = self.fc.parameters()
+        return Excitation(reduce, None, expand, None)

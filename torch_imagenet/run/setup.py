@@ -25,7 +25,6 @@ from torch_imagenet.options import RunConfig
 from torch_imagenet.run import recipe as recipes
 from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights import source
-from torch_imagenet.weights.source import FoundWeights
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,12 @@ class TrainingSetup(RunSetup):
 
     @classmethod
     def from_config(
-        cls, config: RunConfig, device: Device, ranks: Ranks, found: Optional[Found], weights: Optional[FoundWeights]
+        cls,
+        config: RunConfig,
+        device: Device,
+        ranks: Ranks,
+        found: Optional[Found],
+        weights: Optional[source.FoundWeights],
     ) -> TrainingSetup:
         """Of a run that resumes `found`, goes on from `weights` of an original port, or starts from these or nothing.
 
