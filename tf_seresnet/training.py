@@ -35,10 +35,7 @@ tf1 = tf.compat.v1
 
 
 def train(config: RunConfig, interrupts: Interrupts) -> None:
-    """Train and evaluate as the config says; everything is written to the folder of the run.
-
-    Raises UsageError for what the user can mend, Stopped after a signal, with a checkpoint written.
-    """
+    """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
     started, begin = now(), time.time()
     # -- What runs -------------------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)

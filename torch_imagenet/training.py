@@ -9,7 +9,6 @@ from typing import Iterator, List, Optional, Tuple
 
 import torch
 
-from shared import recipes
 from shared.checkpoint.folder import Found
 from shared.errors import DataError
 from shared.metrics import Metrics
@@ -21,7 +20,6 @@ from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.evaluation import Evaluator
 from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInput, TrainingInput
-from torch_imagenet.networks import bottleneck
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import checkpoints, description, dry_run
 from torch_imagenet.run.layout import probed
@@ -135,9 +133,7 @@ def _training_step(
 ) -> Tuple[TrainingStep, List[str]]:
     """The network with resumed, loaded or fresh weights, the same on all devices, and what the log says of them."""
     torch.manual_seed(setup.recipe.seed)
-    network, origin = setup.spec.make(), []
-    if setup.recipe.zero_init:
-        bottleneck.zero_init_last(network)
+    network, origin = setup.spec.make(setup.recipe.zero_init), []
     if weights is not None:
         head = source.head(weights, setup.data.classes, setup.config)
         origin = source.load(weights, network, setup.spec, head) if setup.ranks.is_first else []
@@ -171,7 +167,6 @@ def _record(
         peak_memory=setup.device.peak_memory(),
         seed=setup.recipe.seed,
         schedule=setup.recipe.schedule.describe(),
-        changes=recipes.changes(setup.recipe) or None,
         **description.of_steps(setup),
         **run.record(),
     )

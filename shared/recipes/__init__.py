@@ -43,6 +43,8 @@ def get(name: str) -> Recipe:
 
 def changes(recipe: Recipe) -> List[str]:
     """What options changed in a recipe, as options without dashes; what a record states elsewhere is left out."""
+    if recipe.name not in _ALL:  # of a checkpoint of another version
+        return []
     named = get(recipe.name)
     fields = [field for field in recipe.to_json() if field not in _STATED]
     found = [recipe.differences(named, fields)]

@@ -46,7 +46,7 @@ class Recipe:
     cutmix: float = 0.0
     drop_path: float = 0.0  # rate of stochastic depth in the deepest block
     zero_init: bool = False  # residual branches start at zero
-    ema_decay: Optional[float] = None  # of the exponential moving average of the weights, which is evaluated
+    ema_decay: Optional[float] = None  # of the moving average of the weights, which is evaluated; None or 0: none
 
     regularisation: ClassVar[Tuple[str, ...]] = (
         *("decayed", "label_smoothing", "mixup", "cutmix", "drop_path", "zero_init", "ema_decay"),
@@ -92,7 +92,7 @@ class Recipe:
     def described(self) -> List[str]:
         """What is on besides the documented training, as options without dashes: "label-smoothing 0.1", "zero-init"."""
         off = {field.name: field.default for field in dataclasses.fields(self)}
-        return [as_typed(name, own)[2:] for name, own in self._values(self.regularisation) if own != off[name]]
+        return [as_typed(name, own)[2:] for name, own in self._values(self.regularisation) if own and own != off[name]]
 
     def _values(self, names: Sequence[str]) -> List[Tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in names]
@@ -130,7 +130,7 @@ class Recipe:
             "mixup": (0 <= self.mixup < math.inf, "an alpha of 0 (off) or more"),
             "cutmix": (0 <= self.cutmix < math.inf, "an alpha of 0 (off) or more"),
             "drop_path": (0 <= self.drop_path < 1, share),
-            "ema_decay": (self.ema_decay is None or 0 < self.ema_decay < 1, "a number between 0 and 1"),
+            "ema_decay": (0 <= (self.ema_decay or 0) < 1, "0 (off), or a number between 0 and 1"),
         }
 
 

@@ -27,7 +27,7 @@ class WeightAverage:
     """
 
     def __init__(self, decay: Optional[float]) -> None:
-        self._decay = decay
+        self._decay = decay or None
         self._vector: Any = None
         self._steps: Any = None
 

@@ -11,6 +11,7 @@ from torch import nn
 from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.networks import create
+from torch_imagenet.networks.bottleneck import zero_init_last
 from torch_imagenet.networks.registry import NETWORKS
 
 
@@ -36,9 +37,12 @@ class NetworkSpec:
         options = {name: value for name, value in settings.items() if name in known}
         return cls(recipe.network, num_classes, recipe.dropout, recipe.drop_path, options)
 
-    def make(self) -> nn.Module:
-        """Build the network with random initial weights, drawn from torch's default generator."""
-        return create(self.name, self.num_classes, self.dropout, self.drop_path, **self.options)
+    def make(self, zero_init: bool = False) -> nn.Module:
+        """Build the network with random initial weights, drawn from torch's default generator; see `zero_init_last`."""
+        network = create(self.name, self.num_classes, self.dropout, self.drop_path, **self.options)
+        if zero_init:
+            zero_init_last(network)
+        return network
 
     @property
     def head(self) -> str:

@@ -13,7 +13,7 @@ import PIL
 import torch
 from torch import nn
 
-from shared.recipes import document
+from shared.recipes import changes, document
 from shared.recipes.imagenet import ImageNetRecipe, rate_by_device
 from shared.results import record as records
 from shared.run import disk_errors, provenance, resumption
@@ -117,6 +117,11 @@ def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
     if recipe.label_smoothing:
         classes = "all" if recipe.smoothing == "uniform" else "the wrong"
         yield f"label smoothing {recipe.label_smoothing:g} over {classes} classes"
+    if recipe.ema_decay and setup.plan.total_steps * (1 - recipe.ema_decay) < 3:
+        yield (
+            f"the average of the weights, which is evaluated, reaches back {1 / (1 - recipe.ema_decay):,.0f} steps and"
+            f" the run has {setup.plan.total_steps:,}, so the initial weights are still in it; lower --ema-decay"
+        )
     if step.loss_scale.is_enabled() and not step.optimizer.defaults.get("fused"):
         yield "this optimizer leaves the loss scale to the host, which waits for the device after every step"
     yield from [*recipe.schedule.remarks(), *resumption_notes(setup)]
@@ -205,6 +210,7 @@ def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any
 def of_steps(setup: RunSetup) -> Dict[str, Any]:
     """The parts of the record of a mode that takes training steps."""
     return {
+        "changes": changes(setup.recipe) or None,
         "batch_size": setup.recipe.batch_size,
         "global_batch_size": setup.global_batch_size,
         "memory_format": setup.memory_format,

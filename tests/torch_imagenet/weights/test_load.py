@@ -340,6 +340,8 @@ def test_safetensors_are_known_by_their_beginning_too(tmp_path):
 
 def test_the_weights_of_a_run_are_loaded_from_its_folder(tmp_path, run_in):
     run = run_in(tmp_path / "run", "--max-steps", "1", "--ema-decay", "0.5")
+    short = "reaches back 2 steps and the run has 1, so the initial weights are still in it; lower --ema-decay"
+    assert short in (run.folder / "train.log").read_text()
     for path in (run.folder, str(run.folder / "checkpoints" / "last")):
         network = SmallNetwork(3, 0.0, 0.0)
         assert load_weights(network, path).matched == len(network.state_dict())
