@@ -1,6 +1,6 @@
 """A training step as the original ran it against a step of ours, alternating in one process.
 
-    python benchmarks/cifar10_step.py [--depth 11] [--batch-size 128] [--rounds 15]
+    python benchmarks/cifar10_step.py [--device cpu] [--precision bf16] [--depth 11] [--batch-size 128] [--rounds 15]
 
 Both train the same network from the same weights on the embedded sample. The original's step crops and mirrors image
 by image in Python, feeds the batch, and runs the network a second time for the accuracy (see docs/differences.md);
@@ -19,10 +19,11 @@ import numpy as np  # noqa: E402
 
 from benchmarks.timing import Contender, measure, report  # noqa: E402
 from shared import cifar10, recipes, sample  # noqa: E402
-from shared.cli.parser import Parser, number  # noqa: E402
+from shared.cli.parser import Parser, number, one_of  # noqa: E402
 from shared.recipes.cifar10 import CifarRecipe  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
-from tf_seresnet.devices.base import add_options  # noqa: E402
+from tf_seresnet.devices.base import PRECISIONS, add_options  # noqa: E402
+from tf_seresnet.network import LAYERS_PER_N  # noqa: E402
 
 
 def originals_batch(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -104,20 +105,25 @@ def our_step(data: cifar10.Cifar10, recipe: CifarRecipe, device: Any) -> Contend
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
+    parser = Parser(description=__doc__, prog="cifar10_step.py")
+    parser.add_argument("--device", default="auto", help="as of tf_seresnet/main.py")
+    parser.add_argument("--precision", type=one_of(*PRECISIONS), default="O0", help="of our step; the other is O0")
     parser.add_argument("--depth", type=number(int, 8), default=11)
+    parser.add_argument("--variant", type=one_of(*LAYERS_PER_N), default="port")
     parser.add_argument("--batch-size", type=number(int, 1), default=128)
     parser.add_argument("--rounds", type=number(int, 1), default=15)
-    add_options(parser)
+    add_options(lambda *names, modes=(), **settings: parser.add_argument(*names, **settings))
     options = parser.parse_args()
-    devices.load_tensorflow("auto", options.xla)
+    settings = {"xla": options.xla, "npu_options": tuple(options.npu_option)}
+    devices.load_tensorflow(options.device, options.xla)
     data = cifar10.load(sample.cifar10_folder())
-    recipe = recipes.get("se_resnet110_gpu").override(depth=options.depth, batch_size=options.batch_size)
-    device = devices.open_device(
-        "auto", "O0", options.loss_scale, xla=options.xla, npu_options=tuple(options.npu_option)
-    )
-    contenders = {"original's step": originals_step(data, recipe, device), "ours": our_step(data, recipe, device)}
-    print(f"{device.kind}, {device.name}; depth {options.depth}, batch {options.batch_size}, {options.rounds} rounds")
+    changed = {"depth": options.depth, "variant": options.variant, "batch_size": options.batch_size}
+    recipe = recipes.get("se_resnet110_gpu").override(**changed)
+    device = devices.open_device(options.device, options.precision, options.loss_scale, **settings)
+    theirs = originals_step(data, recipe, devices.open_device(options.device, **settings))
+    contenders = {"original's step": theirs, "ours": our_step(data, recipe, device)}
+    network = f"depth {options.depth}, {options.variant}, batch {options.batch_size}"
+    print(f"{device.kind}, {device.name}, {device.precision}; {network}, {options.rounds} rounds")
     print(report(measure(contenders, options.rounds, warm_up=3)), end="")
 
 
