@@ -56,7 +56,7 @@ class TrainingStep(Step):
         """The update of one device; and over all devices loss, correct in one and in five, images, stopping."""
         recipe, replicas, share = self._batch.recipe, self._batch.replicas, self._batch.shares[number]
         images, labels = self._batch.parts[number]
-        logits, layers = network.build(images, training=True)
+        logits, layers = network.build(images, training=True, products=self._batch.device.products)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
         # Counts in float32, exact up to 2**24, to be summed in one vector with the other values.
         counts = [tf.cast(count, tf.float32) for count in (*_hits(logits, labels), tf.size(labels))]
