@@ -111,7 +111,8 @@ class Schedule:
             "exponential": f"{self.base:g} x {self.factor:g}^E",
             "cosine": f"cosine from {self.base:g} to {self.minimum:g}",
         }[self.kind]
-        return text + (f", {self.warm_up_epochs} warm-up epochs" if self.warm_up_epochs else "")
+        warm_up = f", {self.warm_up_epochs} warm-up epochs" if self.warm_up_epochs else ""
+        return text + warm_up + (", changed every step" if self.every_step else "")
 
     def remarks(self) -> List[str]:
         """Lines about the parts of the schedule that lie beyond the end of the training."""

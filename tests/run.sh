@@ -12,9 +12,9 @@ usage() {
 usage: bash tests/run.sh [--full] [--durations] [pytest options] [paths]
 
 Runs, each in an environment of its own that is made once in the checkout and reused:
-  main    ruff, mypy, shellcheck, and the quick tests of tests/{shared,tf_seresnet,end_to_end,faults,support} under
+  main    ruff, mypy, shellcheck, and the quick tests of tests/{shared,tf_seresnet,end_to_end,benchmarks,faults,support} under
           TensorFlow 2.21                                                      (.venv, Python 3.11 to 3.13)
-  torch   mypy and the quick tests of tests/{torch_imagenet,faults} under torch 2.13, with timm, pretrainedmodels
+  torch   mypy and the quick tests of tests/{torch_imagenet,benchmarks,faults} under torch 2.13, with timm, pretrainedmodels
                                                                                (.venv-torch, Python 3.11)
 Quick are the tests that are not marked slow: up to 2 s of processor time each.
 
@@ -266,10 +266,10 @@ run_main() {
     check ruff "$folder/bin/python" -m ruff check --output-format concise .
     check "ruff format" "$folder/bin/python" -m ruff format --check --diff --quiet .
     check mypy "$folder/bin/python" -m mypy shared tf_seresnet
-    check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh .ci/run scripts/*.sh \
+    check shellcheck "$folder/bin/shellcheck" -x run_gpu.sh run_npu.sh eval.sh tests/run.sh benchmarks/run.sh .ci/run scripts/*.sh \
         torch_imagenet/test/*.sh torch_imagenet/test/*/*.sh tf_seresnet/test/*.sh tests/faults/run.sh tests/support/browser.sh
     run_own_tests main "$folder" '' tests/shared tests/tf_seresnet tests/end_to_end \
-        tests/faults tests/support tests/test_architecture.py
+        tests/benchmarks tests/faults tests/support tests/test_architecture.py
 }
 
 run_audit() {
@@ -290,8 +290,10 @@ run_torch() {
     can_run torch || return 0
     check "torch: mypy" "${environment[0]}/bin/python" -m mypy torch_imagenet
     # The last has tests that need aiohttp, which is the ImageNet half's.
-    run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/scaling tests/faults \
+    run_own_tests torch "${environment[0]}" '' tests/torch_imagenet tests/benchmarks tests/scaling tests/faults \
         tests/shared/imagenet/test_download_cache.py
+    ! grep -qs "no GPU that torch can use" "$scratch/torch.xml" ||
+        outcome "torch, gpu: NOT RUN (no GPU that torch can use: the tests marked gpu)"
 }
 
 run_torch_npu() {

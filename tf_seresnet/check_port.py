@@ -48,10 +48,10 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
     if config.save_trace:
         check_writable(config.save_trace)
     against = read_trace(config.against) if config.against else None
-    setup = _setup(config, against)
-    folder, notes = open_folder("tf_seresnet", "check-port", "check-port", config.output_dir, None)
+    setup, notes = _plain(_setup(config, against))
+    folder, moved = open_folder("tf_seresnet", "check-port", "check-port", config.output_dir, None)
     with RunLog(folder) as log, interrupts.forwarded(stop_at_once):
-        for line in [setup.data_remark, *notes, *_lines(setup)]:
+        for line in [setup.data_remark, *moved, *notes, *_lines(setup)]:
             log.line(line)
         description.write_config(setup, folder)
         batch = _first_batch(setup) if against is None else _recorded_batch(against)
@@ -136,6 +136,13 @@ def _setup(config: RunConfig, against: Optional[Trace]) -> RunSetup:
     network = NetworkSpec(layers=setup.network.layers, **described["network"]).checked()
     normalisation = Normalisation(**{name: tuple(values) for name, values in described["normalisation"].items()})
     return dataclasses.replace(setup, recipe=recipe, network=network, normalisation=normalisation)
+
+
+def _plain(setup: RunSetup) -> Tuple[RunSetup, List[str]]:
+    """The setup without what the reference does not compute, and a line that says so."""
+    recipe = setup.recipe.plain()
+    left_out = ", ".join(setup.recipe.differences(recipe))
+    return dataclasses.replace(setup, recipe=recipe), [f"note: compared without {left_out}"] if left_out else []
 
 
 def _check_fits(config: RunConfig, against: Trace) -> None:

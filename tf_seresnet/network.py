@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import abc
 import collections
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from shared.errors import UsageError
 
@@ -31,6 +31,7 @@ class Layers(abc.ABC):
     """The layers of a network. Images and feature maps are [batch, height, width, channels]."""
 
     features: Tensor = None  # the feature map whose averages the classifier of a built network gets
+    branches = 0  # residual branches of a built network
 
     def __init__(self) -> None:
         self._counts: Dict[str, int] = collections.Counter()
@@ -40,6 +41,11 @@ class Layers(abc.ABC):
         count = self._counts[kind]
         self._counts[kind] += 1
         return f"{kind}_{count}" if count else kind
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The result of a residual branch, as it is added; a layer set may drop it (stochastic depth)."""
+        self.branches += 1
+        return x
 
     @abc.abstractmethod
     def conv(self, x: Tensor, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Tensor:
@@ -118,6 +124,23 @@ def blocks_per_stage(depth: int, variant: str) -> int:
 LAYERS_PER_N = {"port": 9, "paper": 6}
 
 
+def ends_of_branches(depth: int, variant: str) -> List[str]:
+    """The variables that end the residual branches: with zeros in them every block begins as its shortcut.
+
+    In `port` it is a convolution's kernel, for its branches have no normalisation at their end; in `paper` the scale of
+    the last normalisation. Raises UsageError as `se_resnet` does.
+    """
+    blocks = blocks_per_stage(depth, variant)
+    if variant == "paper":  # one normalisation in the stem, two a block
+        return [f"BatchNorm_{2 * block}/gamma" for block in range(1, STAGES * blocks + 1)]
+    # One convolution in the stem, three a block, and one in the shortcut of a stage's first block.
+    return [
+        f"conv2d_{3 * (stage * blocks + block + 1) + stage + (block > 0)}/kernel"
+        for stage in range(STAGES)
+        for block in range(blocks)
+    ]
+
+
 def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
     """Feature map [batch, 8, 8, 256]. As in the original, the stem is BN-ReLU-conv directly on the image."""
     width = STEM_FILTERS
@@ -133,7 +156,7 @@ def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> T
             y = _unit(y, layers, training, out, kernel=1)
             if first:
                 x = layers.gated_conv(x, out, 1, strides)
-            x = layers.add(x, y)
+            x = layers.add(x, layers.branch(y))
         width = out
     return layers.relu(layers.batch_norm(x, training))
 
@@ -165,7 +188,7 @@ def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> 
             y = _excite(y, layers, filters)
             if strides > 1:
                 x = layers.shortcut(x, filters, strides)
-            x = layers.relu(layers.add(x, y))
+            x = layers.relu(layers.add(x, layers.branch(y)))
     return x
 
 

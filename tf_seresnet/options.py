@@ -19,7 +19,8 @@ from tf_seresnet.network import LAYERS_PER_N
 # The options that override a field of the recipe.
 RECIPE_OPTIONS = (
     "depth variant epochs batch_size learning_rate scheduler milestones factors warm_up_epochs momentum "
-    "weight_decay precision loss_scale seed steps_per_epoch"
+    "weight_decay precision loss_scale seed steps_per_epoch every_step decayed label_smoothing mixup cutmix mixed "
+    "cutout drop_path zero_init ema_decay"
 ).split()
 MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary", "export")
 EXPORT_FORMATS = ("savedmodel", "keras", "frozen", "tflite", "onnx")
@@ -34,6 +35,8 @@ class RunConfig(DeviceConfig):
     variant: Optional[str]
     layers: Optional[str]
     steps_per_epoch: Optional[int]
+    mixed: Optional[float]
+    cutout: Optional[int]
     # -- Evaluation --------------------------------------------------------------------------------------------
     eval_batch_size: Optional[int]  # images per device
     test_iteration: Optional[int]  # batches per evaluation
@@ -87,6 +90,9 @@ def parser() -> ModeParser:
     add("--test_iteration", modes=evaluating, type=number(int, 1), metavar="N", help=batches)
     add = result.options("training", TRAINING)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
+    add("--mixed", type=number(float, 0), metavar="SHARE", help="of the images, that --mixup or --cutmix mixes")
+    square = "side of the square that is cut out of each image; 0 is off"
+    add("--cutout", type=number(int, 0, 33), metavar="PIXELS", help=square)
     add_options(result.options("device", RUNNING))
     add = result.options("predict", ("predict",))
     prediction.add_options(add, EXPORT_FORMATS)

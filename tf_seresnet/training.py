@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import tensorflow as tf
 
+from shared import recipes
 from shared.metrics import Metrics
 from shared.results.record import finish
 from shared.run import disk_errors
@@ -17,9 +18,11 @@ from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
 from shared.run.log import RunLog, now
 from shared.run.loop import Run
+from shared.system.garbage import collection_paused
 from shared.system.signals import Interrupts
 from tf_seresnet import evaluation
 from tf_seresnet.devices.replicas import Replicas
+from tf_seresnet.network import ends_of_branches
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description, dry_run, log_lines, old_run
 from tf_seresnet.run.setup import RunSetup
@@ -39,7 +42,6 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
     started, begin = now(), time.time()
     # -- What runs -------------------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)
-    recipe, data = setup.recipe, setup.data
     # -- Where it is written ---------------------------------------------------------------------------------------
     folder, notes = _open_folder(setup)
     with RunLog(folder, setup.resumed_step) as log, tf.Graph().as_default(), setup.device.connected() as replicas:
@@ -47,23 +49,25 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             log.line(line)
         if folder:
             disk_errors.optional(lambda: description.write_config(setup, folder), folder / "config.json", log)
-        batches, step, inference = _build_graph(setup, replicas)
+        with collection_paused():
+            batches, step, inference = _build_graph(setup, replicas)
         description.log_setup(log, setup, batches.left_out, folder)
         with tf1.Session(config=setup.device.session_config()) as session:
-            _initialise(session, setup, log)
+            _initialise(session, setup, step, log)
             replicas.align(session)
             step.begin(session)
             if config.dry_run:
                 log.lines(dry_run.of_training(setup))
                 return
             constant = description.for_checkpoint(setup)
-            save = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
+            write = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
+            save = step.average.applied(session, write) if write else None
             # -- Train and evaluate --------------------------------------------------------------------------------
             with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, replicas) as run:
                 for epoch in run.epochs():
-                    rate = recipe.schedule.at(epoch)
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):
+                        rate = setup.recipe.schedule.at(run.position)
                         # The session call returns when the step is done, so every step is read at once.
                         result = step.run(session, rate, interrupts.requested is not None)
                         replicas.agree(step.stopping)
@@ -79,15 +83,15 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                     run.log_epoch(functools.partial(log_lines.seconds_line, setup.global_batch_size))
                     examples = MostConfident()
                     count = functools.partial(evaluation.count_images, session, setup, inference, interrupts, examples)
-                    metrics = run.evaluate(count)
+                    metrics = run.evaluate(step.average.applied(session, count))
                     log.line(log_lines.epoch_line(run, metrics))
                     run.end_epoch(metrics)
             # -- Record --------------------------------------------------------------------------------------------
             if folder is None:
                 return
             model, own = folder / "model.ckpt", variables.model_variables()
-            write = functools.partial(checkpoints.save_weights, session, model, own, data.label_names)
-            disk_errors.required(write, model)
+            last = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
+            disk_errors.required(step.average.applied(session, last), model)
             evaluation.write_pictures(log, folder, examples, setup)
             record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
             finish(log, folder, record, metrics, disk_errors.advice(folder))
@@ -114,9 +118,11 @@ def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, Tr
     return batches, step, evaluation.open_inference(setup, replicas, reuse=True)
 
 
-def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
+def _initialise(session: Any, setup: RunSetup, step: TrainingStep, log: RunLog) -> None:
     """Give every variable its value: a new one, that of the given weights or that of the run to resume."""
-    variables.initialise(session, setup.recipe.seed)
+    recipe = setup.recipe
+    zeros = ends_of_branches(recipe.depth, recipe.variant) if recipe.zero_init else []
+    variables.initialise(session, recipe.seed, zeros)
     found, classes = setup.checkpoint, setup.classes
     if found is None:
         return
@@ -124,6 +130,7 @@ def _initialise(session: Any, setup: RunSetup, log: RunLog) -> None:
         lines = [*found.notes, *old_run.restore(session, setup, found.moved_with(setup.config.output_dir))]
     elif setup.resumed_state:
         checkpoints.restore(session, found, checkpoints.saved_variables())
+        step.average.swap(session)
         lines = [*found.notes, f"resumed: {found.prefix} at step {setup.resumed_state['progress']['step']}"]
     else:
         found = found.moved_with(setup.config.output_dir)
@@ -141,6 +148,7 @@ def _record(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: 
         str(folder / "checkpoints" / "last"),
         seed=setup.recipe.seed,
         schedule=setup.recipe.schedule.describe(),
+        changes=recipes.changes(setup.recipe) or None,
         batch_size=setup.recipe.batch_size,
         global_batch_size=setup.global_batch_size,
         **run.record(),

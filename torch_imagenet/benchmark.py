@@ -16,6 +16,7 @@ from shared.run.clock import Clock
 from shared.run.log import RunLog
 from shared.run.progress import Progress
 from shared.system.signals import Interrupts
+from torch_imagenet.devices import out_of_memory
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks
@@ -62,8 +63,12 @@ class SyntheticStep:
 
     def forward(self) -> None:
         """The logits of one batch, as evaluation computes them."""
-        with torch.inference_mode(), self.setup.device.autocast(self.setup.precision):
-            self.step.forward(self.normalise(self.batch.images))
+        device = self.setup.device
+        with torch.inference_mode(), device.autocast(self.setup.precision):
+            out_of_memory.limited(self._logits, self.batch.images, device, "--batch-size")
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        return self.step.forward(self.normalise(images))
 
     def line(self) -> str:
         """For the log."""
@@ -99,10 +104,10 @@ def benchmark(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inter
         return clock.summary()
 
     with synthetic.open_run() as (folder, log):
+        trained = timed(synthetic.train, setup.global_batch_size)  # first: what fits here fits the other, too
+        synthetic.check_numbers()
         forward = timed(synthetic.forward, setup.recipe.batch_size * device.count)
         log.line(_rate("forward", forward))
-        trained = timed(synthetic.train, setup.global_batch_size)
-        synthetic.check_numbers()
         log.line(_rate("training", trained))
         peak = device.peak_memory()
         if peak is not None:

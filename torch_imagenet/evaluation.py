@@ -36,7 +36,7 @@ from torch_imagenet.run.log_lines import log_lines
 from torch_imagenet.run.recipe import evaluated_recipe, network_spec
 from torch_imagenet.run.setup import RunSetup
 from torch_imagenet.step import not_finite
-from torch_imagenet.step.compiled import compiled
+from torch_imagenet.step.compiled import Compiled, padded
 from torch_imagenet.weights.source import FoundWeights, found_weights
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -65,13 +65,16 @@ class Evaluator:
 
         own, stopped, self._most_confident = Metrics(len(self._images.split.classes)), None, MostConfident()
         layers: List[str] = []  # the first whose output is not finite
+        size = self._images.batch_size if setup.config.compile else None  # which a compiled network is compiled for
         try:
             with torch.inference_mode():
                 for batch in self._images:
                     self._interrupts.raise_if_requested()
                     self.bad.note(batch.bad)
                     labels = batch.labels.numpy()
-                    predicted = own.update(out_of_memory.limited(logits, batch.images, device).numpy(), labels)
+                    images = padded(batch.images, size)
+                    outputs = out_of_memory.limited(logits, images, device)[: len(labels)]
+                    predicted = own.update(outputs.numpy(), labels)
                     self._most_confident.update(batch.indices, labels, predicted)
                     if own.non_finite and not layers:
                         layer = not_finite.layer_of(network, partial(logits, batch.images, network))
@@ -111,9 +114,9 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
     network, matched = load_network(setup, weights)
     val = data.content.val  # under the numbers and names that the network's outputs have
     labelled = replace(val, classes=classes.names, labels=classes.labels(val.labels))
-    logits: Forward = compiled(network) if config.compile else network
+    logits: Forward = Compiled(network, config.compile, device) if config.compile else network
     columns = slice(None) if classes.columns is None else torch.tensor(classes.columns, device=device.torch_device)
-    lines = [data.remark, *data.content.remarks, *weights.notes, weights.line, *matched]
+    lines = [*data.lines, *weights.notes, weights.line, *matched]
     lines += [*(f"note: {note}" for note in classes.notes), *description.device_lines(setup)]
     lines.append(description.network_line(setup, network))
 

@@ -13,16 +13,18 @@ from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, A
 from shared.cli.parser import number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.prediction.options import add_options
-from shared.recipes.imagenet import DECAYED, NORMALISATIONS, SMOOTHING
+from shared.recipes.imagenet import NORMALISATIONS, SMOOTHING
 from shared.system.paths import anywhere, expanded
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
 from torch_imagenet.networks.registry import NETWORKS
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 GROUPED_CONV = ("native", "dense", "split")
 EXPORT_FORMATS = ("onnx", "safetensors", "torch")
-PRECISIONS = ("O0", "O1", "O2", "bf16")
+DECODERS = ("crop", "pillow")
+PRECISIONS = ("O0", "O1", "O2", "bf16", "bf16_weights")
 FORM = ("zero_pad", "normalisation")  # what must be as the weights of a network were trained
 MODES = tuple("train evaluate predict finetune benchmark profile check-port check-data summary export".split())
 
@@ -36,27 +38,24 @@ class RunConfig(CommonConfig):
     num_classes: Optional[int]
     image_size: Optional[int]
     dropout: Optional[float]
-    drop_path: Optional[float]
     auxiliary_weight: Optional[float]
     zero_pad: Optional[bool]
     normalisation: Optional[str]
     # Training of this half.
     loss_scale: Optional[str]
-    label_smoothing: Optional[float]
     smoothing: Optional[str]
-    decayed: Optional[str]
     period: Optional[int]
     factor: Optional[float]
     minimum: Optional[float]
     clip_norm: Optional[float]
     accumulate: Optional[int]
-    ema_decay: Optional[float]
-    mixup: Optional[float]
-    cutmix: Optional[float]
     randaugment: Optional[Tuple[int, ...]]
+    trivialaugment: Optional[bool]
+    erasing: Optional[float]
     steps_per_epoch: Optional[int]
     freeze_body: Optional[bool]
     # Images.
+    decoder: Optional[str]
     on_bad_image: str
     eval_batch_size: Optional[int]
     keep_aspect: bool
@@ -73,7 +72,7 @@ class RunConfig(CommonConfig):
     # Device and speed.
     memory_format: Optional[str]
     grouped_conv: str
-    compile: bool
+    compile: Optional[str]
     # Several devices.
     nnodes: Optional[int]
     node_rank: Optional[int]
@@ -145,7 +144,6 @@ def _add_network(add: Add) -> None:
     add("--num-classes", "--num_classes", type=count, metavar="K", help="default: those of the data set")
     add("--image-size", type=number(int, 32, 4097), metavar="PIXELS", help="its side (default: 224, PNASNet 331)")
     add("--dropout", modes=random, type=share, metavar="RATE", help="before the head")
-    add("--drop-path", modes=random, type=share, metavar="RATE", help="of the deepest block; rises with depth")
     second, auxiliary = "PNASNet's second head; 0 is off", ("--auxiliary-weight", "--aux-weight")
     with_second = (*STEPS, "summary")
     add(*auxiliary, modes=with_second, type=amount, metavar="W", help=second)
@@ -159,13 +157,10 @@ def _add_network(add: Add) -> None:
 
 
 def _add_training(add: Add) -> None:
-    count, share, amount, positive = number(int, 1), number(float, 0, 1), number(float, 0), number(float, 1e-9)
+    count, amount, positive = number(int, 1), number(float, 0), number(float, 1e-9)
     mixed, schedule = (*TRAINING, "benchmark", "profile"), (*TRAINING, "check-port")
     add("--loss-scale", "--loss_scale", metavar="SCALE", help="dynamic or a number, as in 128")
-    smoothing = ("--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls")
-    add(*smoothing, type=share, metavar="E", help="share of the target that goes to other classes")
     add("--smoothing", type=one_of(*SMOOTHING), help="uniform: over all classes; others: over the wrong ones")
-    add("--decayed", type=one_of(*DECAYED), help="all: weight decay on every parameter; weights: not on biases, norms")
     add("--nowd-bn", means="--decayed weights", dest="decayed", action="store_const", const="weights")
     add("--wd-all", means="--decayed all", dest="decayed", action="store_const", const="all")
     add("--period", "--lr-step-n", modes=schedule, type=count, metavar="N", help="epochs of a step schedule's step")
@@ -174,11 +169,14 @@ def _add_training(add: Add) -> None:
     add("--minimum", "--lr-cosine-eta-min", modes=schedule, type=amount, metavar="RATE", help="where a cosine ends")
     add("--clip-norm", type=positive, metavar="N", help="clip all gradients together to this norm")
     add("--accumulate", modes=mixed, type=count, metavar="N", help="batches a step, gradients averaged")
-    add("--ema-decay", modes=mixed, type=share, metavar="D", help="evaluate an average of the weights, as in 0.9999")
-    add("--mixup", modes=mixed, type=amount, metavar="ALPHA", help="from torchvision, as are the next two")
-    add("--cutmix", modes=mixed, type=amount, metavar="ALPHA")
-    operations = "operations and magnitude, as in 2,9"
+    operations = "operations and magnitude, as in 2,9; torchvision's, as MixUp and CutMix are"
     add("--randaugment", modes=schedule, type=whole_numbers, metavar="N,M", help=operations)
+    trivial = "an operation of any strength for each image; torchvision's"
+    add("--trivialaugment", modes=TRAINING, action="store_const", const=True, help=trivial)
+    without: Dict[str, Any] = {"dest": "trivialaugment", "action": "store_const", "const": False}
+    add("--no-trivialaugment", modes=TRAINING, help="where the recipe has it", **without)
+    erased = "probability of a rectangle in the mean colour; torchvision's"
+    add("--erasing", modes=mixed, type=amount, metavar="P", help=erased)
     add("--steps-per-epoch", modes=TRAINING, type=count, metavar="N", help="shorten every epoch")
     add("--freeze-body", action="store_const", const=True, help="train the head alone")
     proportion = "in proportion to the images of a step (Goyal et al. 2017)"
@@ -188,6 +186,9 @@ def _add_training(add: Add) -> None:
 def _add_images(add: Add) -> None:
     unreadable, decoding = "fatal (default), or skip and count it", (*TRAINING, "evaluate", "predict", "check-port")
     add("--on-bad-image", modes=decoding, type=one_of("fatal", "skip"), default="fatal", help=unreadable)
+    decoder = "of JPEGs: crop decodes what is needed, with Pillow's pixels (default: where it can be compiled)"
+    reading = (*TRAINING, "evaluate", "check-port")
+    add("--decoder", modes=reading, type=one_of(*DECODERS), metavar="NAME", help=decoder)
     add("--eval-batch-size", "--test-batch", type=number(int, 1), metavar="N", help="default: that of training")
     add("--do-not-preserve-aspect-ratio", dest="keep_aspect", action="store_false", help="evaluate squeezed images")
     checked = ("check-data",)
@@ -210,7 +211,8 @@ def _add_device(add: Add) -> None:
     forms = one_of(*GROUPED_CONV)
     add("--grouped-conv", modes=(*RUNNING, "export"), type=forms, default="native", help=grouped_conv)
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
-    add("--compile", action="store_true", help="compile the network with torch.compile")
+    modes = "compile the network by torch.compile: " + ", ".join(COMPILE_MODES) + " (if none is named: default)"
+    add("--compile", nargs="?", const="default", type=one_of(*COMPILE_MODES), metavar="MODE", help=modes)
 
 
 def _add_several(add: Add) -> None:
@@ -224,7 +226,7 @@ def _add_several(add: Add) -> None:
     add("--max-restarts", type=number(int, 0), default=0, metavar="N", help=restarts)
     timeout, waiting = "how long to wait for another process, a data worker too (default: 600)", (*SEVERAL, "predict")
     add("--timeout", modes=waiting, type=number(float, 1), default=600.0, metavar="SECONDS", help=timeout)
-    add("--sync-bn", action="store_true", help="batch normalisation over all devices' images; not on a CPU")
+    add("--sync-bn", action="store_true", help="batch normalisation over all devices' images")
     add("--no-affinity", dest="affinity", action="store_false", help="do not bind processes to their share of cores")
 
 
@@ -248,7 +250,7 @@ def shard_cache(config: RunConfig, path: str) -> Optional[ShardCache]:
 
 
 def workers(config: RunConfig, cpus: Optional[int] = None) -> int:
-    """Processes that decode images: --workers, else one for each of `cpus` (default: this process's), 16 at most."""
+    """Processes that decode images: --workers, else one for each of `cpus` (default: this process's)."""
     if cpus is None:
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.workers or min(cpus, 16)
+    return config.workers or cpus

@@ -32,7 +32,7 @@ from torch_imagenet.networks.grad_cam import grad_cam
 from torch_imagenet.options import RunConfig, parser
 from torch_imagenet.run import description
 from torch_imagenet.step import not_finite
-from torch_imagenet.step.compiled import compiled
+from torch_imagenet.step.compiled import Compiled, padded
 from torch_imagenet.weights.readable_names import named
 from torch_imagenet.weights.source import found_weights
 
@@ -48,7 +48,7 @@ class Classifier(ImageClassifier):
             count = len(outputs.names)
             self.setup = evaluated_setup(weights.settle(config), device, ALONE, weights.state, count)
             self.network, matched = load_network(self.setup, weights)
-        self._forward = compiled(self.network) if config.compile else self.network
+        self._forward = Compiled(self.network, config.compile, device) if config.compile else self.network
         self._normalise = self.setup.normalisation()
         self.labels, self.names, notes = named(outputs)
         self.top_k, self.batch_size = min(config.top_k or TOP_K, count), self.setup.eval_batch_size
@@ -70,7 +70,9 @@ class Classifier(ImageClassifier):
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The outputs float32 [B, classes] for uint8 [B, S, S, 3]."""
         forward = partial(self._logits, by=self._forward)
-        return np.asarray(out_of_memory.limited(forward, torch.from_numpy(images), self.setup.device))
+        size = self._forward.size if isinstance(self._forward, Compiled) else None
+        batch = padded(torch.from_numpy(images), size)
+        return np.asarray(out_of_memory.limited(forward, batch, self.setup.device)[: len(images)])
 
     def first_not_finite(self, images: np.ndarray) -> Optional[str]:
         """The first layer whose output for these images is not finite, for a message."""

@@ -9,6 +9,7 @@ from typing import Iterator, List, Optional, Tuple
 
 import torch
 
+from shared import recipes
 from shared.checkpoint.folder import Found
 from shared.errors import DataError
 from shared.metrics import Metrics
@@ -20,14 +21,15 @@ from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
 from torch_imagenet.evaluation import Evaluator
 from torch_imagenet.input_pipeline.loader import BadImages, Batch, EvaluationInput, TrainingInput
+from torch_imagenet.networks import bottleneck
 from torch_imagenet.options import RunConfig
 from torch_imagenet.run import checkpoints, description, dry_run
+from torch_imagenet.run.layout import probed
 from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
 from torch_imagenet.weights.form import Form
-from torch_imagenet.weights.source import FoundWeights
 
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -40,10 +42,11 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     data = setup.data
     ranks.require_equal("data set", data.content.fingerprint)
     ranks.require_equal("order of the images", data.train.order)
+    setup, layout = probed(setup)
     step, origin = _training_step(setup, found, weights)
     batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
 
-    lines, name = [data.remark, *data.content.remarks, *origin], f"{setup.spec.name}-{config.mode}"
+    lines, name = [*data.lines, *layout, *origin], f"{setup.spec.name}-{config.mode}"
     if config.dry_run:
         dry_run.training(setup, step, lines, found.folder if found else None)
         return
@@ -86,12 +89,11 @@ def _train_epoch(
     run: Run, setup: TrainingSetup, step: TrainingStep, batches: TrainingInput, bad: BadImages, form: LogLines
 ) -> None:
     """What is left of this epoch's training."""
-    epoch = run.progress.epoch
-    rate = setup.recipe.schedule.at(epoch)
+    epoch, schedule = run.progress.epoch, setup.recipe.schedule
     if run.progress.step_in_epoch == 0 and run.progress.step < run.plan.total_steps:
-        run.log.line(form.before_epoch(epoch, rate))
+        run.log.line(form.before_epoch(epoch, schedule.at(epoch)))
     for group in run.steps(partial(_groups, run, setup, batches, bad)):
-        position = run.progress.step_in_epoch + run.ahead
+        position, rate = run.progress.step_in_epoch + run.ahead, schedule.at(run.position)
         run.count(step.run(group, rate, epoch, position) if group else step.left_out())
         if run.should_sync():  # the one place that waits for the device
             run.read()
@@ -129,11 +131,13 @@ def _groups(run: Run, setup: TrainingSetup, images: TrainingInput, bad: BadImage
 
 
 def _training_step(
-    setup: TrainingSetup, found: Optional[Found], weights: Optional[FoundWeights]
+    setup: TrainingSetup, found: Optional[Found], weights: Optional[source.FoundWeights]
 ) -> Tuple[TrainingStep, List[str]]:
     """The network with resumed, loaded or fresh weights, the same on all devices, and what the log says of them."""
     torch.manual_seed(setup.recipe.seed)
     network, origin = setup.spec.make(), []
+    if setup.recipe.zero_init:
+        bottleneck.zero_init_last(network)
     if weights is not None:
         head = source.head(weights, setup.data.classes, setup.config)
         origin = source.load(weights, network, setup.spec, head) if setup.ranks.is_first else []
@@ -167,6 +171,7 @@ def _record(
         peak_memory=setup.device.peak_memory(),
         seed=setup.recipe.seed,
         schedule=setup.recipe.schedule.describe(),
+        changes=recipes.changes(setup.recipe) or None,
         **description.of_steps(setup),
         **run.record(),
     )

@@ -2,9 +2,9 @@
 
     python benchmarks/scaling/__main__.py [--network senet154] [--step-ms 640 --batch-size 128] [--devices 1,8,64,1024]
         [--rates ascend910] [--precision O2] [--global-batch 8192] [--cores-per-device 12] [--network-gbit 100] ...
-    python benchmarks/scaling/__main__.py --markdown benchmarks/scaling/README.md
+    python benchmarks/scaling/__main__.py --markdown docs/scaling.md
 
-Every quantity in README.md's table of inputs has an option. The batch per device is the recipe's, or its share of
+Every quantity in docs/scaling.md's table of inputs has an option. The batch per device is the recipe's, or its share of
 --global-batch. --markdown FILE instead updates the tables between the marks of a document. Needs torch, to count the
 gradients of the networks.
 """

@@ -44,7 +44,7 @@ def _parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument("--data-path", type=expanded, required=True)
     parser.add_argument("--batch-size", type=number(int, 1), default=32)
-    parser.add_argument("--images", type=number(int, 1), default=320, help="of a round, at least")
+    parser.add_argument("--images", dest="round_images", type=number(int, 1), default=320, help="of a round, at least")
     parser.add_argument("--rounds", type=number(int, 1), default=7)
     parser.add_argument("--output", type=lambda text: Path(expanded(text)))
     return parser

@@ -44,7 +44,7 @@ def documented_rate(network: str, devices: int) -> float:
     return max(row.images_per_second for row in rows if row.images_per_second)
 
 
-# Images per second of one device; their sources are in benchmarks/scaling/README.md.
+# Images per second of one device; their sources are in docs/scaling.md.
 RATES: Dict[str, Dict[str, float]] = {
     "ascend910": {network: documented_rate(network, devices) / devices for network, (_, devices) in DOCUMENTED.items()},
     "rtx3090": {"senet154": 170.3, "se_resnet50": 972.0, "pnasnet5large": 83.2},

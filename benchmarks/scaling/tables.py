@@ -1,4 +1,4 @@
-"""The tables of README.md, each between two marks with its name; `__main__.py --markdown` updates them."""
+"""The tables of docs/scaling.md, each between two marks with its name; `__main__.py --markdown` updates them."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from shared.cli import config_file
 from shared.cli.modes import DATA, NETWORK, RUNNING, SEVERAL, STEPS, TRAINING, WEIGHTS, WRITING, Add, ModeParser
 from shared.cli.parser import number, numbers, one_of, whole_numbers
 from shared.errors import UsageError
+from shared.recipes.base import DECAYED
 from shared.roofline import Accelerator
 from shared.system.paths import expanded, on_disk
 
@@ -49,6 +50,14 @@ class CommonConfig:
     warm_up_epochs: Optional[int]
     momentum: Optional[float]
     weight_decay: Optional[float]
+    every_step: Optional[bool]
+    decayed: Optional[str]
+    label_smoothing: Optional[float]
+    mixup: Optional[float]
+    cutmix: Optional[float]
+    drop_path: Optional[float]
+    zero_init: Optional[bool]
+    ema_decay: Optional[float]
     seed: Optional[int]
     # Files and reports
     output_dir: Optional[str]
@@ -108,6 +117,7 @@ def common_parser(
     _add_data(parser.options("data", DATA))
     parser.options("network", NETWORK)
     _add_training(parser.options("training", STEPS))
+    _add_regularisation(parser.options("training", STEPS))
     _add_device(parser.options("device", RUNNING))
     _add_several(parser.options("several devices", SEVERAL))
     _add_output(parser.options("output", TRAINING), print_freq)
@@ -155,6 +165,24 @@ def _add_training(add: Add) -> None:
     add("--weight-decay", "--weight_decay", "--wd", type=number(float, 0), metavar="W")
     seed = "of the initial weights, the order and the crops"
     add("--seed", "--manualSeed", type=number(int, 0, 2**32), metavar="N", help=seed)
+
+
+def _add_regularisation(add: Add) -> None:
+    share, amount, mixed = number(float, 0, 1), number(float, 0), (*TRAINING, "benchmark", "profile")
+    per_step = "the rate changes at every step instead of every epoch"
+    add("--every-step", modes=TRAINING, action="store_const", const=True, help=per_step)
+    per_epoch = {"dest": "every_step", "action": "store_const", "const": False}
+    add("--no-every-step", modes=TRAINING, help="the rate changes at every epoch", **per_epoch)
+    add("--decayed", type=one_of(*DECAYED), help="all: weight decay on every parameter; weights: not on biases, norms")
+    smoothing = ("--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls")
+    add(*smoothing, type=share, metavar="E", help="share of the target that goes to other classes")
+    add("--mixup", modes=mixed, type=amount, metavar="ALPHA", help="blend images and labels pairwise; 0 is off")
+    add("--cutmix", modes=mixed, type=amount, metavar="ALPHA", help="paste a box of another image; 0 is off")
+    add("--drop-path", modes=mixed, type=share, metavar="RATE", help="of the deepest block; rises with depth")
+    add("--zero-init", modes=TRAINING, action="store_const", const=True, help="residual branches begin at zero")
+    usual = {"dest": "zero_init", "action": "store_const", "const": False}
+    add("--no-zero-init", modes=TRAINING, help="residual branches begin as drawn", **usual)
+    add("--ema-decay", modes=mixed, type=share, metavar="D", help="evaluate an average of the weights, as in 0.9999")
 
 
 def _add_device(add: Add) -> None:

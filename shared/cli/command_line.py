@@ -16,7 +16,7 @@ def parsed(parser: ModeParser, argv: Argv, half: str) -> Any:
     Raises UsageError.
     """
     typed = tuple(sys.argv[1:] if argv is None else argv)
-    file = config_file.read(parser, typed)
+    file = config_file.read(parser, parser.with_values(typed))
     command = old_command.read(parser, file.argv, half, parser.modes)
     options = parser.parse_args(command.argv)
     options.command_notes = (*file.notes, *command.notes, *options.command_notes)

@@ -103,6 +103,10 @@ def _words(parser: ModeParser, path: str, name: str, value: Any) -> Iterator[str
     if repr(value) in switches and (takes is None or isinstance(value, bool)):
         yield switches[repr(value)]
         return
+    if takes is not None and takes.nargs == "?" and isinstance(value, bool):  # its value may be left out
+        if value:
+            yield f"{takes.option_strings[0]}={takes.const}"
+        return
     if takes is None or isinstance(value, (bool, dict)):
         values = {json.dumps(one) for one in (default, *(one.const for one in actions if one.nargs == 0))}
         fitting = " or ".join(sorted(values, reverse=True))

@@ -8,10 +8,12 @@ every mode: what has no effect there is accepted, with a note.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
-from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Union
 
-from shared.cli.parser import Argv, Parser
+from shared.cli.parser import WITH_IMAGES, Argv, Parser
 from shared.errors import UsageError
 from shared.text import nearest
 
@@ -78,6 +80,26 @@ class ModeParser(Parser):
     def means(self, word: str) -> str:
         """What a spelling stands for: an option, an option with its value, or a mode; another word is itself."""
         return self._means.get(word, word)
+
+    def with_values(self, argv: Sequence[str]) -> List[str]:
+        """The words of a command line, `--option=VALUE` in place of an option whose value may be left out.
+
+        The next word is its value, unless it begins with a dash or is a mode, a file or an image to predict.
+        """
+        words, images = list(argv), not set(WITH_IMAGES).isdisjoint(argv)
+
+        def is_value(action: argparse.Action, word: str) -> bool:
+            with contextlib.suppress(argparse.ArgumentTypeError):
+                return bool(action.type(word))  # type: ignore[operator,misc]
+            return not (word[:1] == "-" or images or word in self.modes or os.path.exists(word))
+
+        end = words.index("--") if "--" in words else len(words)
+        for position in reversed(range(end)):
+            action = self._option_string_actions.get(words[position])
+            if action is not None and action.nargs == "?":
+                has_value = any(is_value(action, word) for word in words[position + 1 : position + 2])
+                words[position] += f"={words.pop(position + 1) if has_value else action.const}"
+        return words
 
     def shown(self) -> Iterator[argparse.Action]:
         """The options and words without those that are other spellings, group by group."""

@@ -30,6 +30,7 @@ class Words:
     old: Dict[str, str] = field(default_factory=dict)  # options of the port, by their first spelling
     own: Dict[str, str] = field(default_factory=dict)  # options of ours, by the spelling that was typed
     rest: List[str] = field(default_factory=list)  # ours again, as they were typed
+    unknown: bool = False  # whether there is an option that nobody has: the parser says so
     loose: List[str] = field(default_factory=list)  # words that belong to no option
 
 
@@ -42,7 +43,8 @@ def read(parser: Parser, argv: Sequence[str], half: str, modes: Sequence[str]) -
     words = split(parser, argv)
     name = words.own.get("--port")
     if name is None:
-        _refuse_folder(words, modes)
+        if not words.unknown:  # a word may be the value of one
+            _refuse_folder(words, modes)
         return Command(list(argv), tuple(_differences(words)))
     if name not in PORTS or PORTS[name].half != half:
         return Command(list(argv), ())  # the parser names the nearest
@@ -80,7 +82,8 @@ def split(parser: Parser, argv: Sequence[str], port: Optional[Port] = None) -> W
             words.rest += [name, value] if joined else [name]
             words.own[name] = value
         elif word.startswith("-") and len(word) > 1:
-            words.rest.append(word)  # unknown: the parser says so
+            words.rest.append(word)
+            words.unknown = True
         else:
             words.loose.append(word)
     return words

@@ -103,15 +103,25 @@ def centre_crop(image: Any, size: int, side: int, keep_aspect: bool = True) -> n
     """
     from PIL import Image
 
-    width, height = side, side
-    if keep_aspect:
-        short, long = sorted(image.size)
-        longer = int(side * long / short)
-        width, height = (side, longer) if image.width <= image.height else (longer, side)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = _crop_start(width, size), _crop_start(height, size)
+    resized, left, top = centre_window(image.width, image.height, size, side, keep_aspect)
+    if image.size != resized:
+        image = image.resize(resized, Image.Resampling.BILINEAR)
     return np.asarray(image.crop((left, top, left + size, top + size)))  # zeros outside the image
+
+
+def centre_window(
+    width: int, height: int, size: int, side: int, keep_aspect: bool = True
+) -> Tuple[Tuple[int, int], int, int]:
+    """The (width, height) of an image of this width and height after it is resized, and there the crop's left and top.
+
+    As `centre_crop` does it; they are negative where the crop is larger.
+    """
+    if not keep_aspect:
+        return (side, side), _crop_start(side, size), _crop_start(side, size)
+    short, long = sorted((width, height))
+    longer = int(side * long / short)
+    across, down = (side, longer) if width <= height else (longer, side)
+    return (across, down), _crop_start(across, size), _crop_start(down, size)
 
 
 def _crop_start(length: int, size: int) -> int:

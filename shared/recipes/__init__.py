@@ -2,23 +2,31 @@
 
 Each recipe is a function whose docstring states the command, the hours and the documented result. Where an original's
 program does not do what its document says, the recipe follows the document, and one with the suffix `_as_run` the
-program.
+program. One with the suffix `_modern` trains the network as it would be trained today.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from shared.errors import UsageError
-from shared.recipes import as_run, cifar10, imagenet
+from shared.recipes import as_run, cifar10, imagenet, modern
 from shared.recipes.base import Recipe
+from shared.recipes.imagenet import ImageNetRecipe
 from shared.text import nearest
 
 _BY_HALF: Dict[str, Mapping[str, Callable[[], Recipe]]] = {
     "tf_seresnet": cifar10.RECIPES,
-    "torch_imagenet": {**imagenet.RECIPES, **as_run.RECIPES},
+    "torch_imagenet": {**imagenet.RECIPES, **as_run.RECIPES, **modern.RECIPES},
 }
 _ALL: Dict[str, Callable[[], Recipe]] = {name: make for half in _BY_HALF.values() for name, make in half.items()}
+
+
+# What a record states of every run, or what does not change the recipe.
+_STATED = (
+    "name network epochs batch_size schedule precision loss_scale seed steps_per_epoch devices image_size "
+    "normalisation zero_pad depth variant"
+).split()
 
 
 def names(half: Optional[str] = None) -> Tuple[str, ...]:
@@ -31,6 +39,16 @@ def get(name: str) -> Recipe:
     if name not in _ALL:
         raise UsageError(f"unknown recipe {name!r}; {nearest(name, _ALL)}")
     return _ALL[name]().checked()
+
+
+def changes(recipe: Recipe) -> List[str]:
+    """What options changed in a recipe, as options without dashes; what a record states elsewhere is left out."""
+    named = get(recipe.name)
+    fields = [field for field in recipe.to_json() if field not in _STATED]
+    found = [recipe.differences(named, fields)]
+    if isinstance(named, ImageNetRecipe):
+        found.append(recipe.differences(imagenet.elsewhere(named), fields))
+    return min(found, key=len)
 
 
 def document(name: str) -> str:

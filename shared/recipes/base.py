@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple, Type, TypeVar
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from shared.errors import UsageError
 from shared.schedules import Schedule
@@ -16,8 +16,10 @@ from shared.text import nearest
 _IN_SCHEDULE = {
     "learning_rate": "base",
     "scheduler": "kind",
-    **{name: name for name in ("warm_up_epochs", "milestones", "factors", "period", "factor", "minimum")},
+    **{name: name for name in ("warm_up_epochs", "milestones", "factors", "period", "factor", "minimum", "every_step")},
 }
+
+DECAYED = ("all", "weights")
 
 R = TypeVar("R", bound="Recipe")
 
@@ -38,6 +40,17 @@ class Recipe:
     loss_scale: Optional[str] = None  # "dynamic" or a number; None leaves it to the precision
     seed: int = 0
     steps_per_epoch: Optional[int] = None  # shortens every epoch; None is the whole training set
+    decayed: str = "all"  # parameters with weight decay: all, or weights (without biases and norms)
+    label_smoothing: float = 0.0
+    mixup: float = 0.0  # alpha of its beta distribution; 0 is off
+    cutmix: float = 0.0
+    drop_path: float = 0.0  # rate of stochastic depth in the deepest block
+    zero_init: bool = False  # residual branches start at zero
+    ema_decay: Optional[float] = None  # of the exponential moving average of the weights, which is evaluated
+
+    regularisation: ClassVar[Tuple[str, ...]] = (
+        *("decayed", "label_smoothing", "mixup", "cutmix", "drop_path", "zero_init", "ema_decay"),
+    )
 
     @property
     def largest_rate(self) -> float:
@@ -71,6 +84,19 @@ class Recipe:
                 raise contradiction(field, value, getattr(self, field, self.schedule.describe()))
         return self.override(epochs=overrides.get("epochs", self.epochs))
 
+    def differences(self, other: Recipe, fields: Sequence[str] = ()) -> List[str]:
+        """As options, without dashes, those `fields` (default: all) in which this recipe differs from `other`."""
+        names = fields or [field.name for field in dataclasses.fields(self)]
+        return [as_typed(name, own)[2:] for name, own in self._values(names) if own != getattr(other, name, None)]
+
+    def described(self) -> List[str]:
+        """What is on besides the documented training, as options without dashes: "label-smoothing 0.1", "zero-init"."""
+        off = {field.name: field.default for field in dataclasses.fields(self)}
+        return [as_typed(name, own)[2:] for name, own in self._values(self.regularisation) if own != off[name]]
+
+    def _values(self, names: Sequence[str]) -> List[Tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in names]
+
     def to_json(self) -> Dict[str, Any]:
         """The recipe for JSON; the inverse of `from_json`."""
         return dataclasses.asdict(self)
@@ -92,12 +118,19 @@ class Recipe:
 
     def limits(self) -> Dict[str, Tuple[bool, str]]:
         """By field, whether its value is valid, and which values are. A half's recipe adds its own."""
+        share = "0 or more and less than 1"
         return {
             "epochs": (self.epochs >= 1, "at least 1"),
             "schedule": (self.schedule.epochs == self.epochs, f"one of {self.epochs} epochs, as the training has"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "momentum": (0 <= self.momentum < 1, "0 or more and less than 1"),
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+            "decayed": (self.decayed in DECAYED, f"one of {', '.join(DECAYED)}"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, share),
+            "mixup": (0 <= self.mixup < math.inf, "an alpha of 0 (off) or more"),
+            "cutmix": (0 <= self.cutmix < math.inf, "an alpha of 0 (off) or more"),
+            "drop_path": (0 <= self.drop_path < 1, share),
+            "ema_decay": (self.ema_decay is None or 0 < self.ema_decay < 1, "a number between 0 and 1"),
         }
 
 

@@ -1,9 +1,9 @@
-"""The documented rows of the CIFAR-10 half, and one for the embedded sample."""
+"""The documented rows of the CIFAR-10 half, one as its program ran it, a modern one and one for the embedded sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 from shared.recipes.base import Recipe
 from shared.schedules import Schedule
@@ -11,12 +11,33 @@ from shared.schedules import Schedule
 
 @dataclass(frozen=True)
 class CifarRecipe(Recipe):
-    """A recipe of the CIFAR-10 half. Weight decay applies to all trainable variables, also BN's and biases."""
+    """A recipe of the CIFAR-10 half."""
 
     depth: int = 110
     variant: str = "port"
     crop_padding: int = 4  # pixels of the training mean around the image before the random crop
     flip: bool = True
+    regularisation = (*Recipe.regularisation, "cutout", "mixed")
+    cutout: int = 0  # pixels per side of the square that is set to the training mean
+    mixed: float = 1.0  # share of the images that MixUp or CutMix mixes
+
+    def limits(self) -> Dict[str, Tuple[bool, str]]:
+        """By field, whether its value is valid, and which values are."""
+        return {
+            **super().limits(),
+            "cutout": (0 <= self.cutout <= 32, "0 (off) to 32 pixels"),
+            "mixed": (0 < self.mixed <= 1, "a share above 0 and up to 1"),
+        }
+
+    def plain(self) -> CifarRecipe:
+        """This recipe with crops and flips, cross-entropy and one weight decay alone, as all documented ones."""
+        return self.override(**_PLAIN)
+
+
+_PLAIN: Dict[str, Any] = {
+    **{"cutout": 0, "mixup": 0.0, "cutmix": 0.0, "drop_path": 0.0},
+    **{"label_smoothing": 0.0, "decayed": "all", "ema_decay": None},
+}
 
 
 def se_resnet110_npu() -> CifarRecipe:
@@ -36,12 +57,50 @@ def se_resnet110_gpu() -> CifarRecipe:
     Hours:      not documented for the GPU
     Documented: top-1 error 5.21 %, 141 ms a step
 
-    The document gives one set of hyper-parameters for both devices, this one. The original's run_gpu.py contained
-    another: --batch-size 64 --epochs 90 --milestones 1,49,69.
+    The document gives one set of hyper-parameters for both devices, this one; run_gpu.py has another:
+    se_resnet110_gpu_as_run.
     """
     # In epochs counted from 1: 0.01, 0.1 from 2, 0.01 from 80, 0.001 from 120.
     schedule = Schedule("piecewise", 0.01, 160, milestones=(1, 79, 119), factors=(10.0, 1.0, 0.1))
     return CifarRecipe("se_resnet110_gpu", "se_resnet110", epochs=160, batch_size=128, schedule=schedule)
+
+
+def se_resnet110_gpu_as_run() -> CifarRecipe:
+    """SE-ResNet-110 (port) on CIFAR-10 with the numbers of the original's run_gpu.py.
+
+    Command:    bash run_gpu.sh --recipe se_resnet110_gpu_as_run --data-path CIFAR
+    Hours:      not documented (90 epochs of 782 steps at the documented 141 ms would be 2.8)
+    Documented: top-1 error 5.21 %, 141 ms a step, the row of se_resnet110_gpu; which of the two gave it is not stated
+
+    The program of the NPU, run_npu.py, has the document's numbers.
+    """
+    schedule = Schedule("piecewise", 0.01, 90, milestones=(1, 49, 69), factors=(10.0, 1.0, 0.1))
+    return se_resnet110_gpu().override(name="se_resnet110_gpu_as_run", epochs=90, batch_size=64, schedule=schedule)
+
+
+def se_resnet110_modern() -> CifarRecipe:
+    """SE-ResNet-110 (port) on CIFAR-10 with what has been learned since, in as many epochs as documented.
+
+    Command:  bash run_gpu.sh --recipe se_resnet110_modern --data-path CIFAR
+    Hours:    as se_resnet110_gpu, for the steps are as many; what is added is a few percent of a step
+    Expected: top-1 error of 4.2 to 4.6 % (not measured: the gains published for wide residual networks, in absolute
+              percent, taken off the documented 5.21 %)
+
+    Where each choice is from:
+    - cosine to zero, changed every step: Loshchilov and Hutter, arXiv 1608.03983
+    - 5 epochs of warm-up: He et al., arXiv 1512.03385, section 4.2, whose 110 layers do not begin at 0.1
+    - weight decay 5e-4: Zagoruyko and Komodakis, arXiv 1605.07146; on weights alone: He et al., arXiv 1812.01187
+    - branches that begin at zero: Goyal et al., arXiv 1706.02677, section 5.1
+    - CutMix on half of the images: Yun et al., arXiv 1905.04899, with its alpha of 1
+    - cutout: DeVries and Taylor, arXiv 1708.04552, of half their side beside CutMix
+    - label smoothing 0.1: Szegedy et al., arXiv 1512.00567
+    - stochastic depth: Huang et al., arXiv 1603.09382, at a fifth of its rate, for CutMix regularises too
+    - average of the weights: Polyak and Juditsky, 1992; over about 1,000 steps, 2.5 epochs
+    """
+    schedule = Schedule("cosine", 0.1, 160, warm_up_epochs=5, every_step=True)
+    recipe = CifarRecipe("se_resnet110_modern", "se_resnet110", epochs=160, batch_size=128, schedule=schedule)
+    recipe = recipe.override(weight_decay=5e-4, decayed="weights", zero_init=True, ema_decay=0.999)
+    return recipe.override(cutmix=1.0, mixed=0.5, cutout=8, label_smoothing=0.1, drop_path=0.1)
 
 
 def sample() -> CifarRecipe:
@@ -57,5 +116,6 @@ def sample() -> CifarRecipe:
 
 
 RECIPES: Dict[str, Callable[[], CifarRecipe]] = {
-    recipe.__name__: recipe for recipe in (se_resnet110_npu, se_resnet110_gpu, sample)
+    recipe.__name__: recipe
+    for recipe in (se_resnet110_npu, se_resnet110_gpu, se_resnet110_gpu_as_run, se_resnet110_modern, sample)
 }

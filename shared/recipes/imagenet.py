@@ -13,7 +13,6 @@ from shared.recipes.base import Recipe
 from shared.schedules import Schedule
 
 SMOOTHING = ("uniform", "others")
-DECAYED = ("all", "weights")
 NORMALISATIONS = ("own", "imagenet", "inception", "none")
 LARGEST_MAGNITUDE = 30  # of RandAugment: torchvision's has 31 steps, from 0
 
@@ -21,6 +20,8 @@ LARGEST_MAGNITUDE = 30  # of RandAugment: torchvision's has 31 steps, from 0
 @dataclass(frozen=True)
 class ImageNetRecipe(Recipe):
     """A recipe of the ImageNet half."""
+
+    regularisation = (*Recipe.regularisation, "randaugment", "trivialaugment", "erasing", "clip_norm", "accumulate")
 
     nesterov: bool = False
     precision: str = "O2"
@@ -30,18 +31,14 @@ class ImageNetRecipe(Recipe):
     flip: bool = True
     normalisation: str = "own"  # the network's own, another one by name, or none: inputs from 0 to 1
     randaugment: Tuple[int, ...] = ()  # number of operations and their magnitude; () is none
-    mixup: float = 0.0  # alpha of its beta distribution; 0 is off
-    cutmix: float = 0.0
-    decayed: str = "all"  # parameters with weight decay: all, or weights (without biases and norms)
-    label_smoothing: float = 0.0
     smoothing: str = "uniform"  # over all classes (uniform) or all but the label (others)
     auxiliary_weight: float = 0.0  # of the auxiliary head's loss; 0: no such head
     zero_pad: bool = True  # PNASNet: upstream's padding; False is the document's network
     dropout: Optional[float] = None  # before the head; None is the network's own
-    drop_path: float = 0.0
+    trivialaugment: bool = False
+    erasing: float = 0.0  # probability that a rectangle of an image is set to the mean colour
     clip_norm: Optional[float] = None  # of all gradients together
     accumulate: int = 1  # batches per step
-    ema_decay: Optional[float] = None  # of the exponential moving average of the weights, which is evaluated
     freeze_body: bool = False  # train the head alone
 
     def limits(self) -> Dict[str, Tuple[bool, str]]:
@@ -49,7 +46,6 @@ class ImageNetRecipe(Recipe):
         low, high = self.crop_scale
         operations, magnitude = self.randaugment if len(self.randaugment) == 2 else (0, 0)
         randaugment = operations >= 1 and 0 <= magnitude <= LARGEST_MAGNITUDE
-        share = "0 or more and less than 1"
         return {
             **super().limits(),
             "image_size": (self.image_size >= 32, "at least 32 pixels"),
@@ -58,18 +54,14 @@ class ImageNetRecipe(Recipe):
                 not self.randaugment or randaugment,
                 f"at least one operation and a magnitude of 0 to {LARGEST_MAGNITUDE}, as in 2,9",
             ),
+            "trivialaugment": (not (self.trivialaugment and self.randaugment), "it or --randaugment, not both"),
+            "erasing": (0 <= self.erasing <= 1, "a probability of 0 (off) to 1"),
             "normalisation": (self.normalisation in NORMALISATIONS, f"one of {', '.join(NORMALISATIONS)}"),
-            "mixup": (self.mixup >= 0, "an alpha of 0 (off) or more"),
-            "cutmix": (self.cutmix >= 0, "an alpha of 0 (off) or more"),
-            "decayed": (self.decayed in DECAYED, f"one of {', '.join(DECAYED)}"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, share),
             "smoothing": (self.smoothing in SMOOTHING, f"one of {', '.join(SMOOTHING)}"),
             "auxiliary_weight": (self.auxiliary_weight >= 0, "0 or more"),
-            "dropout": (0 <= (self.dropout or 0) < 1, share),
-            "drop_path": (0 <= self.drop_path < 1, share),
+            "dropout": (0 <= (self.dropout or 0) < 1, "0 or more and less than 1"),
             "clip_norm": (self.clip_norm is None or self.clip_norm > 0, "a norm above 0"),
             "accumulate": (self.accumulate >= 1, "at least 1"),
-            "ema_decay": (self.ema_decay is None or 0 < self.ema_decay < 1, "a number between 0 and 1"),
         }
 
 

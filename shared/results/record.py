@@ -87,6 +87,7 @@ _SHAPE: Dict[str, Any] = {
     "layers": TEXT,
     "seed": COUNT,
     "schedule": TEXT,
+    "changes": Kind(lambda value: _is_list(value, TEXT), "a list of texts"),
     "image_size": COUNT,
     "normalisation": TEXT,
     "zero_pad": bool,
@@ -103,6 +104,8 @@ _SHAPE: Dict[str, Any] = {
     "precision": TEXT,
     "memory_format": TEXT,
     "compiled": bool,
+    "decoder": TEXT,
+    "compile_mode": TEXT,
     **dict.fromkeys(
         "batch_size global_batch_size epochs_completed steps_completed images_trained bad_images".split(), COUNT
     ),

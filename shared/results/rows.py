@@ -107,7 +107,8 @@ def _settings(runs: Sequence[Record]) -> str:
     parts += _overridden(first)
     if first["mode"] == "benchmark":  # the settings that benchmarks compare
         parts += [first["memory_format"].replace("_", " ")] if "memory_format" in first else []
-        parts += ["compiled"] if first.get("compiled") else []
+        mode = first.get("compile_mode", "default")
+        parts += ["compiled" + (f" ({mode})" if mode != "default" else "")] if first.get("compiled") else []
     if len(runs) > 1:
         seeds = {run.get("seed") for run in runs}
         parts.append(f"{len(runs)} {'seeds' if len(seeds) == len(runs) else 'runs'}")
@@ -115,7 +116,7 @@ def _settings(runs: Sequence[Record]) -> str:
 
 
 def _overridden(record: Record) -> List[str]:
-    """The run's schedule, image size, normalisation and padding, if they were not its recipe's."""
+    """The run's schedule, image size, normalisation, padding and other settings, if they were not its recipe's."""
     if record.get("recipe", "") not in recipes.names():
         return []
     recipe = recipes.get(record["recipe"])
@@ -125,7 +126,7 @@ def _overridden(record: Record) -> List[str]:
     for name in ("normalisation", "zero_pad"):
         own = getattr(recipe, name, None)
         parts += [as_typed(name, record[name])[2:]] if record.get(name, own) != own else []
-    return parts
+    return [*parts, *record.get("changes", [])]
 
 
 def _elsewhere(record: Record) -> List[str]:

@@ -167,6 +167,12 @@ class Run:
             raise DataError("not one step of a whole epoch has images that can be read; run check-data on the data set")
 
     @property
+    def position(self) -> float:
+        """Where the next step stands in the run, in epochs from 0.0, for a learning rate that changes every step."""
+        progress = self.progress
+        return progress.epoch + (progress.step_in_epoch + self.ahead) / self.plan.steps_per_epoch
+
+    @property
     def ahead(self) -> int:
         """How many steps have been counted whose results have not been read: they are not in `progress` yet."""
         return len(self._pending)

@@ -1,4 +1,4 @@
-"""The scaling model's README.md and command line: every table is the tool's, every input has an origin."""
+"""The scaling model's document and command line: every table is the tool's, every input has an origin."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from shared.errors import UsageError  # noqa: E402
 from torch_imagenet import options as torch_options  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "benchmarks" / "scaling" / "README.md"
+DOCUMENT = ROOT / "docs" / "scaling.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_the_documents_tables_are_the_tools():
-    """Renew them with `python benchmarks/scaling/__main__.py --markdown benchmarks/scaling/README.md`."""
+    """Renew them with `python benchmarks/scaling/__main__.py --markdown docs/scaling.md`."""
     assert tables.renewed(TEXT) == TEXT
     assert sorted(re.findall(r"<!-- (.*):begin -->", TEXT)) == sorted(tables.blocks())
 

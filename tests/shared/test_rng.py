@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import rng
@@ -12,6 +12,7 @@ from shared.rng import epoch_crops, epoch_order, grouped_order
 
 SEEDS = st.integers(0, 2**32 - 1)
 EPOCHS = st.integers(0, 10_000)
+ALPHAS = st.just(0.0) | st.floats(0.01, 2)
 
 
 # -- golden numbers: a resumed run on another NumPy must see the same images ---------------------------------
@@ -192,3 +193,54 @@ def test_what_a_step_draws_is_another_thing_for_each_step_and_rank(seed, epoch, 
     assert own == rng.step_seed(seed, epoch, step, rank)
     assert own not in (rng.step_seed(seed, epoch, step + 1, rank), rng.step_seed(seed, epoch, step, rank + 1))
     assert own != rng.batch_seed(seed, epoch, step, rank)
+
+
+# -- cutout, mixing, stochastic depth --------------------------------------------------------------------------
+
+
+def test_golden_draws_of_the_modern_recipe():
+    assert rng.epoch_cutouts(0, 0, 3, 8, 32).tolist() == [[6, 12, 14, 20], [5, 27, 13, 32], [11, 12, 19, 20]]
+    mixes = rng.epoch_mixes(0, 0, 3, 32, mixup=0.2, cutmix=1.0, mixed=0.8)
+    assert mixes.box.tolist() == [[0, 0, 0, 0], [14, 5, 32, 25], [15, 7, 31, 23]]
+    assert mixes.pixels.tolist() == [0.9941256642341614, 1.0, 1.0]
+    assert mixes.label.tolist() == [0.9941256642341614, 0.6484375, 0.75]
+    assert (rng.epoch_depths(0, 0, 2, 4, 0.8) > 0).tolist() == [[True, True, True, False], [True, True, False, False]]
+
+
+@given(SEEDS, EPOCHS, st.integers(1, 32))
+def test_a_cutout_is_a_square_around_a_pixel(seed, epoch, length):
+    top, left, bottom, right = rng.epoch_cutouts(seed, epoch, 40, length, 32).T
+    for low, high in ((top, bottom), (left, right)):
+        assert (low >= 0).all()
+        assert (high <= 32).all()
+        assert (high - low >= (length + 1) // 2).all()
+        whole = (low > 0) & (high < 32)
+        assert (high - low)[whole].tolist() == [length] * int(whole.sum())
+
+
+@settings(max_examples=25)
+@given(SEEDS, EPOCHS, ALPHAS, ALPHAS, st.floats(0.01, 1))
+def test_the_label_has_the_share_of_the_pixels(seed, epoch, mixup, cutmix, mixed):
+    mixes = rng.epoch_mixes(seed, epoch, 60, 32, mixup, cutmix, mixed)
+    area = (mixes.box[:, 2] - mixes.box[:, 0]) * (mixes.box[:, 3] - mixes.box[:, 1])
+    assert ((area == 0) | (mixes.pixels == 1)).all()  # one of the two at most
+    np.testing.assert_allclose(mixes.label, mixes.pixels * (1 - area / 1024), atol=1e-6)
+    if not mixup:
+        assert (mixes.pixels == 1).all()
+    if not cutmix:
+        assert (area == 0).all()
+
+
+def test_as_many_are_mixed_as_asked_for():
+    mixes = rng.epoch_mixes(1, 2, 20000, 32, mixup=1.0, cutmix=1.0, mixed=0.4)
+    cut, blended = (mixes.box[:, 2] > 0).mean(), (mixes.pixels < 1).mean()
+    assert cut == pytest.approx(0.2, abs=0.02)
+    assert blended == pytest.approx(0.2, abs=0.02)
+    assert mixes.pixels[mixes.pixels < 1].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_deepest_branch_is_dropped_most_and_the_mean_stays():
+    factors = rng.epoch_depths(1, 2, 20000, 4, 0.4)
+    assert (factors == 0).mean(0) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.02)
+    assert factors.mean(0) == pytest.approx([1, 1, 1, 1], abs=0.03)
+    assert (rng.epoch_depths(1, 2, 5, 4, 0.0) == 1).all()

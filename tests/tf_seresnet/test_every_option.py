@@ -23,6 +23,9 @@ RUNS = {
     "copied": "--train_url DIR/copy",
     "a batch of one": "--batch-size 1 --test_iteration 3 --precision O0",
     "a last batch of one": "--batch-size 747 --steps-per-epoch 3 --epochs 1",
+    "modern": "--every-step --decayed weights --label-smoothing 0.1 --mixup 0.2 --cutmix 1 --mixed 0.5 --cutout 8"
+    " --drop-path 0.1 --zero-init --ema-decay 0.9",
+    "as documented": "--no-every-step --no-zero-init",
     "resumed": "--resume RUN",
 }
 QUICK = ("schedule", "a batch of one")

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from shared.errors import UsageError
-from tf_seresnet.network import LAYERS_PER_N, STAGES, Layers, blocks_per_stage, se_resnet
+from tf_seresnet.network import LAYERS_PER_N, STAGES, Layers, blocks_per_stage, ends_of_branches, se_resnet
 
 tf = pytest.importorskip("tensorflow")
 from tf_seresnet.layers.core import CoreLayers  # noqa: E402  (needs TensorFlow)
+from tf_seresnet.step.graph import NetworkSpec  # noqa: E402
+from tf_seresnet.step.variables import initialise  # noqa: E402
 
 tf1 = tf.compat.v1
 
@@ -265,3 +267,20 @@ def test_a_variant_that_does_not_exist_names_those_that_do():
 def test_a_graph_is_built_for_training_or_for_inference():
     with tf.Graph().as_default(), pytest.raises(ValueError, match="training or for inference"):
         se_resnet(tf1.placeholder(tf.float32, (None, 32, 32, 3)), CoreLayers(), 11)
+
+
+@pytest.mark.parametrize(("variant", "depth"), [("port", 11), ("paper", 8)])
+def test_a_branch_without_its_end_is_a_dropped_branch(variant, depth):
+    """`ends_of_branches` names the end of every branch, and a factor of 0 drops that branch and no other."""
+    spec, ends = NetworkSpec(depth, variant, "core", 10), ends_of_branches(depth, variant)
+    images = np.random.RandomState(0).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    factors = np.vstack([np.ones(3), np.ones(3) - np.eye(3), np.ones(3) * 0]).astype(np.float32)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        given = tf1.placeholder(tf.float32, (2, 3))
+        whole, _ = spec.build(images, training=False)
+        scaled, _ = spec.build(images, training=False, reuse=True, branch_factors=given)
+        for row, zeros in zip(factors, ([], *([end] for end in ends), ends)):
+            initialise(session, 0, zeros)
+            expected = session.run(whole)
+            initialise(session, 0)
+            np.testing.assert_allclose(session.run(scaled, {given: [row, row]}), expected, rtol=0, atol=1e-5)

@@ -35,16 +35,23 @@ def assert_same(run, reference):
         assert run.record[key] == reference.record[key], key
 
 
+MODERN = (
+    "--every-step --label-smoothing 0.1 --mixup 0.2 --cutmix 1 --cutout 8 --drop-path 0.2 --zero-init --ema-decay 0.9"
+).split()
 HALVES = ["--eval-batch-size", "150"]  # two inference steps an evaluation, so that it can be stopped in between
 
 
-def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
+@pytest.mark.parametrize("modern", [False, True])
+def test_a_step_from_a_checkpoint_is_the_step_that_followed(modern, tmp_path):
     """Bit for bit in every variable: weights, momentum, moving averages; and with the same images."""
     random = np.random.RandomState(0)
     images, labels = random.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20, dtype=np.int32) % 10
     with tf.Graph().as_default():
         network, device = NetworkSpec(8, "paper", "core", 10), devices.open_device("cpu")
         recipe = recipes.get("sample").override(batch_size=8, flip=True)
+        if modern:
+            options = {"cutout": 8, "mixup": 0.4, "cutmix": 1.0, "drop_path": 0.3, "ema_decay": 0.5, "depth": 8}
+            recipe = recipe.override(variant="paper", label_smoothing=0.1, decayed="weights", **options)
         batch = TrainingInput(images, labels, Normalisation.from_images(images), recipe, device)
         step, kept = TrainingStep(network, batch), None
         ended = []
@@ -55,11 +62,12 @@ def test_a_step_from_a_checkpoint_is_the_step_that_followed(tmp_path):
                 if begin:
                     found = checkpoints.Found(str(tmp_path / "checkpoints" / "last" / "model.ckpt"), None, [])
                     checkpoints.restore(session, found, checkpoints.saved_variables())
+                    step.average.swap(session)
                 batch.start_epoch(session, 0, begin)
                 for number in range(begin, 2):
                     loss = step.run(session, 0.1).loss
                     if number == 0:
-                        kept({"progress": {"step": 1}}, False)
+                        step.average.applied(session, kept)({"progress": {"step": 1}}, False)
                 ended.append((loss, session.run({v.op.name: v for v in checkpoints.saved_variables()})))
     (loss, variables), (loss_again, variables_again) = ended
     assert loss_again == loss
@@ -94,6 +102,7 @@ def reference(undisturbed):
     [
         ("step", 4, ()),
         ("inference", 1, PORT),
+        pytest.param("step", 5, tuple(MODERN), marks=pytest.mark.once),
         *(
             pytest.param(*where, (), marks=pytest.mark.once)
             for where in (("step", 1), ("step", 3), ("step", 6), ("inference", 1), ("inference", 3))

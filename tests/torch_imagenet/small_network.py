@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from torch import nn
@@ -46,9 +46,11 @@ class SmallNetwork(nn.Module):
         return self.fc(self.dropout(features.mean(dim=(2, 3))))
 
 
-def training_step(network: nn.Module, num_classes: int, **changes: Any) -> TrainingStep:
-    """A step of this network on the CPU by the recipe se_resnet50_1p with these changes, at O0 unless they say so."""
-    config, device = RunConfig.from_argv(["--device", "cpu"]), open_device("cpu")
+def training_step(
+    network: nn.Module, num_classes: int, on: str = "cpu", words: Sequence[str] = (), **changes: Any
+) -> TrainingStep:
+    """A step of this network by the recipe se_resnet50_1p with these options and changes, at O0 unless they say so."""
+    config, device = RunConfig.from_argv(["--device", on, *words]), open_device(on)
     recipe = recipes.get("se_resnet50_1p").override(**{"precision": "O0", "loss_scale": None, **changes})
     spec, level = NetworkSpec("se_resnet50", num_classes), precision(recipe.precision)
     return TrainingStep(network, RunSetup(config, device, ALONE, recipe, spec, level, None))

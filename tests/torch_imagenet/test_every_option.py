@@ -143,18 +143,23 @@ RUNS = {
     "schedule, step": ("train", "--scheduler step --period 1 --factor 0.5 --epochs 2 --max-steps 7 --nowd-bn"),
     "schedule, piecewise": ("train", "--scheduler piecewise --milestones 1 --factors 0.5 --epochs 2 --max-steps 7"),
     "schedule, exponential": ("train", "--scheduler exponential --factor 0.9 --decayed weights"),
-    "schedule, cosine": ("train", "--scheduler cosine --minimum 1e-6 --warm-up-epochs 1 --epochs 2"),
+    "schedule, cosine": ("train", "--scheduler cosine --minimum 1e-6 --warm-up-epochs 1 --epochs 2 --every-step"),
+    "as documented": ("train", "--no-every-step --no-zero-init --no-trivialaugment"),
     "optimization": (
         "train",
         "--learning-rate 0.01 --momentum 0 --weight-decay 0 --clip-norm 1 --accumulate 2"
         " --ema-decay 0.9 --scale-learning-rate --seed 7",
     ),
-    "regularization": ("train", "--label-smoothing 0.1 --smoothing others --steps-per-epoch 3 --freeze-body"),
-    "torchvision's": ("train", "--mixup 0.2 --cutmix 1 --randaugment 2,30"),
+    "regularization": (
+        "train",
+        "--label-smoothing 0.1 --smoothing others --steps-per-epoch 3 --freeze-body --zero-init",
+    ),
+    "torchvision's": ("train", "--mixup 0.2 --cutmix 1 --randaugment 2,30 --erasing 0.5"),
+    "more of torchvision's": ("train", "--trivialaugment"),
     "scaled": ("train", "--amp --loss-scale dynamic --memory-format contiguous --grouped-conv dense --deterministic"),
     "files": (
         "train",
-        "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --on-bad-image"
+        "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --decoder pillow --on-bad-image"
         " skip --eval-batch-size 3 --do-not-preserve-aspect-ratio --timeout 60",
     ),
     "resumed": ("train", "--resume RUN"),
@@ -174,7 +179,7 @@ ELSEWHERE = {
     "--master-addr": "distributed/test_faults.py",
     "--master-port": "distributed/test_faults.py",
     "--max-restarts": "distributed/test_faults.py",
-    "--sync-bn": "distributed/test_run_on_devices.py",  # where it is refused: it needs two GPUs
+    "--sync-bn": "distributed/test_sync_batch_norm.py",
     "--npu-fused-sgd": "devices/npu/driver.py",
     "--npu-jit-compile": "devices/npu/driver.py",
     "--npu-internal-format": "devices/npu/driver.py",

@@ -53,6 +53,12 @@ def test_the_documented_lines(trained):
     assert "output: " in text
 
 
+def test_a_note_where_the_cpu_has_bfloat16_instructions(trained):
+    text = (trained.folder / "train.log").read_text()
+    has = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    assert ("note: this CPU has bfloat16 instructions: --precision bf16 trains about 1.4 times" in text) == has
+
+
 def test_the_weights_are_in_torchs_usual_form(trained, tiny):
     from torch_imagenet.weights.load import load_weights
 
@@ -93,11 +99,12 @@ def test_the_trainer_is_the_loop_that_one_would_write(tiny, run_in, tmp_path):
         torch.testing.assert_close(run.training()["network"][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("precision", ["O1", "O2", "bf16"])
+@pytest.mark.parametrize("precision", ["O1", "O2", "bf16", "bf16_weights"])
 def test_every_precision_trains(precision, run_in, tmp_path):
     run = run_in(tmp_path / "run", "--precision", precision, "--epochs", "1")
     assert run.status == 0
     assert run.record["precision"] == precision
+    assert "has bfloat16 instructions" not in (run.folder / "train.log").read_text()
     assert all(torch.isfinite(value).all() for value in run.training()["network"].values())
 
 

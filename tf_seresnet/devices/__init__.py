@@ -16,6 +16,7 @@ import warnings
 from typing import Any, Iterator, Optional, Tuple
 
 from shared.errors import UsageError
+from shared.system.garbage import collection_paused
 from shared.system.signals import Interrupts
 from shared.text import nearest
 from tf_seresnet.devices import probe
@@ -77,7 +78,7 @@ def load_tensorflow(device: str, xla: bool) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)  # TensorFlow 1.15 and 2.6 with their numpy
     try:
         with startup_messages_dropped():
-            with _without_keras():
+            with _without_keras(), collection_paused():
                 import tensorflow as tf
 
             tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)

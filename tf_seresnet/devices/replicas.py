@@ -42,6 +42,10 @@ class Replicas(StopAgreement):
         """Inside `run`, on the device of this number: the operation that sets a variable, to one value everywhere."""
         return tf1.assign(variable, value)
 
+    def local(self, number: int, variable: Any) -> Any:
+        """Inside `run`: this device's copy of a variable."""
+        return variable
+
     def align(self, session: Any) -> None:
         """Broadcast the variables of rank 0. Needs the complete graph, and initialised variables."""
 
@@ -97,7 +101,10 @@ class Mirrored(Replicas):
         return unflatten(tf.distribute.get_replica_context().merge_call(total, args=(flatten(tensors),)), tensors)
 
     def assign(self, number: int, variable: Any, value: Any) -> Any:
-        return self._strategy.experimental_local_results(variable)[number].assign(value)
+        return self.local(number, variable).assign(value)
+
+    def local(self, number: int, variable: Any) -> Any:
+        return self._strategy.experimental_local_results(variable)[number]
 
 
 def flatten(tensors: List[Any]) -> Any:

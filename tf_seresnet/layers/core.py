@@ -23,6 +23,7 @@ class CoreLayers(Layers):
         super().__init__()
         self._reuse = reuse
         self._batch_norms: List[Tuple[_BatchNormVariables, Any, Any]] = []  # with the batch's mean and variance
+        self.branch_factors: Any = None  # float32 [batch, branches] of stochastic depth
         self.outputs: List[Tuple[str, Any]] = []  # of the layers with variables: (name prefix of the variables, output)
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
@@ -73,6 +74,12 @@ class CoreLayers(Layers):
     def shortcut(self, x: Any, filters: int, strides: int) -> Any:
         new = filters - int(x.shape[-1])
         return tf.pad(x[:, ::strides, ::strides], [[0, 0], [0, 0], [0, 0], [new // 2, new - new // 2]])
+
+    def branch(self, x: Any) -> Any:
+        x = super().branch(x)
+        if self.branch_factors is None:
+            return x
+        return x * tf.reshape(self.branch_factors[:, self.branches - 1], [-1, 1, 1, 1])
 
     def _record(self, name: str, output: Any) -> Any:
         self.outputs.append((name, output))

@@ -102,7 +102,9 @@ class RecordedNetwork:
     def __init__(self, spec: NetworkSpec) -> None:
         self._spec = spec
 
-    def build(self, images: Any, training: bool, reuse: bool = False) -> Tuple[Any, RecordedLayers]:
+    def build(
+        self, images: Any, training: bool, reuse: bool = False, branch_factors: None = None
+    ) -> Tuple[Any, RecordedLayers]:
         """As `NetworkSpec.build`."""
         spec, layers = self._spec, RecordedLayers(LAYER_SETS[self._spec.layers](reuse=reuse))
         self.layers = layers

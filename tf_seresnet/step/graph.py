@@ -42,14 +42,17 @@ class NetworkSpec:
         LAYER_SETS[self.layers]()
         return self
 
-    def build(self, images: Any, training: bool, reuse: bool = False, products: bool = False) -> Tuple[Any, CoreLayers]:
+    def build(
+        self, images: Any, training: bool, reuse: bool = False, branch_factors: Any = None, products: bool = False
+    ) -> Tuple[Any, CoreLayers]:
         """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph, and its layers.
 
-        `reuse` shares the variables of a network that has been built; `products` has 1x1 convolutions of the layer set
-        `core` computed as `ProductLayers` does.
+        `reuse` shares the variables of a network that has been built. `branch_factors`, float32 [batch, blocks],
+        multiply the residual branches. `products`: 1x1 convolutions of the layer set `core` as in `ProductLayers`.
         """
         kind = ProductLayers if products and self.layers == "core" else LAYER_SETS[self.layers]
         layers = kind(reuse=reuse)
+        layers.branch_factors = branch_factors
         return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training), layers
 
 

@@ -7,13 +7,13 @@ from typing import Any, List, Optional, Tuple
 
 import tensorflow as tf
 
-from shared.metrics import TOP_K
 from shared.run.divergence import SkippedSteps
 from shared.run.loop import Step, StepResult
 from tf_seresnet.devices.out_of_memory import limited
-from tf_seresnet.step import variables
+from tf_seresnet.step import losses, variables
 from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput
+from tf_seresnet.step.weight_average import WeightAverage
 
 tf1 = tf.compat.v1
 
@@ -38,7 +38,7 @@ class TrainingStep(Step):
         recipe, device = batch.recipe, batch.device
         self.learning_rate = tf1.placeholder(tf.float32, (), "learning_rate")
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
-        self._batch = batch
+        self._batch, self.average = batch, WeightAverage(recipe.ema_decay)
         optimizer = device.wrap_optimizer(
             tf1.train.MomentumOptimizer(self.learning_rate, recipe.momentum, use_nesterov=recipe.nesterov)
         )
@@ -55,17 +55,18 @@ class TrainingStep(Step):
     def _build(self, number: int, network: NetworkSpec, optimizer: Any) -> Tuple[Any, List[Any]]:
         """The update of one device; and over all devices loss, correct in one and in five, images, stopping."""
         recipe, replicas, share = self._batch.recipe, self._batch.replicas, self._batch.shares[number]
-        images, labels = self._batch.parts[number]
-        logits, layers = network.build(images, training=True, products=self._batch.device.products)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        part, products = self._batch.parts[number], self._batch.device.products
+        logits, layers = network.build(part.images, True, branch_factors=part.branch_factors, products=products)
+        loss = losses.mean_loss(logits, part, recipe.label_smoothing)
         # Counts in float32, exact up to 2**24, to be summed in one vector with the other values.
-        counts = [tf.cast(count, tf.float32) for count in (*_hits(logits, labels), tf.size(labels))]
+        counts = [tf.cast(count, tf.float32) for count in (*losses.hits(logits, part), tf.size(part.labels))]
         own = [_times(loss, share), *counts, self._stopping]
 
         # The optimizer adds up the gradients of the devices, or averages them.
         combined = replicas.count if replicas.averages else 1
         trainable = tf1.trainable_variables()
-        squares = tf.add_n([tf.nn.l2_loss(variable) for variable in trainable])
+        decayed = [variable for variable in trainable if recipe.decayed == "all" or variable.shape.ndims > 1]
+        squares = tf.add_n([tf.nn.l2_loss(variable) for variable in decayed])
         total = _times(loss, share * combined) + recipe.weight_decay * combined / replicas.count * squares
         gradients = optimizer.compute_gradients(total, trainable)
         self.gradients = [gradient for gradient, _ in gradients]
@@ -77,7 +78,9 @@ class TrainingStep(Step):
         averages = layers.update_averages(sums[len(own) :], functools.partial(replicas.assign, number))
         # Everything that reads the weights runs before the update, so that all outputs belong to the same weights.
         with tf.control_dependencies([total, *sums, *averages]):
-            return optimizer.apply_gradients(gradients, self._updates), sums[: len(own)]
+            updated = optimizer.apply_gradients(gradients, self._updates)
+        with tf.control_dependencies([updated]):
+            return [updated, *self.average.update(number, replicas)], sums[: len(own)]
 
     def run(self, session: Any, learning_rate: float, stopping: bool = False) -> StepResult:
         """Train on the next batch; `stopping` tells the other processes that this one has been asked to stop.
@@ -114,10 +117,3 @@ class TrainingStep(Step):
 def _times(tensor: Any, factor: Any) -> Any:
     """The product. A factor of 1.0, the share of a single device, adds nothing to the graph."""
     return tensor if isinstance(factor, float) and factor == 1.0 else tensor * factor
-
-
-def _hits(logits: Any, labels: Any) -> List[Any]:
-    """How many labels are the most probable class, and among the five most probable; ties go to the lower class."""
-    top = tf.nn.top_k(logits, min(TOP_K, int(logits.shape[1]))).indices
-    hits = tf.cast(tf.equal(top, tf.expand_dims(labels, 1)), tf.int32)
-    return [tf.reduce_sum(hits[:, 0]), tf.reduce_sum(hits)]

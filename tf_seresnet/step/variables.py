@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,9 +24,13 @@ def model_variables() -> List[Any]:
     ]
 
 
-def initialise(session: Any, seed: int) -> None:
-    """Initialise every variable; the network's values come from `initial_values`, the same on every TensorFlow."""
+def initialise(session: Any, seed: int, zeros: Sequence[str] = ()) -> None:
+    """Initialise every variable; the network's values come from `initial_values`, the same on every TensorFlow.
+
+    Variables with the names `zeros` begin as zeros instead.
+    """
     values = {v.op.name: initial_value(v.op.name, v.shape.as_list(), seed) for v in model_variables()}
+    values.update({name: np.zeros_like(values[name]) for name in zeros})
     # In one session call, for each first call of its kind takes seconds for a deep network.
     session.run(tf1.global_variables_initializer(), {copy.initializer.inputs[1]: value for copy, value in _in(values)})
 

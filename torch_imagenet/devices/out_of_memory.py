@@ -56,15 +56,17 @@ def training(device: Any, size: int, fits: Optional[int], accumulate: int, tried
     return _ended(device, f"for a batch of {size}; --batch-size {fits} {how}, or")
 
 
-def limited(logits: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, device: Any) -> torch.Tensor:
-    """`logits` of these images. Raises RunEnded, naming a batch size that fits, where memory runs out."""
+def limited(
+    logits: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, device: Any, option: str = "--eval-batch-size"
+) -> torch.Tensor:
+    """`logits` of these images. Raises RunEnded, naming a size of this option that fits, where memory runs out."""
     try:
         return logits(images)
     except (RuntimeError, MemoryError) as error:
         if not recovered(error, device):
             raise
     fits = fitting(len(images), lambda size: logits(images[:size]), device)
-    advice = f"; --eval-batch-size {fits} fits (tried just now), or" if fits else ", nor one image;"
+    advice = f"; {option} {fits} fits (tried just now), or" if fits else ", nor one image;"
     raise _ended(device, f"to evaluate a batch of {len(images)}{advice}")
 
 

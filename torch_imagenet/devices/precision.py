@@ -1,8 +1,9 @@
-"""The precision levels: O0, O1 and O2, as in NVIDIA apex, and bf16.
+"""The precision levels: O0, O1 and O2, as in NVIDIA apex, bf16 and bf16_weights.
 
 O0 is float32. O1 is autocast to float16. O2 holds weights, inputs and gradients in float16, batch normalisation and the
 optimizer's master weights in float32. The float16 levels scale the loss so that small gradients do not underflow. bf16
-is autocast to bfloat16, which has the range of float32 and needs no loss scaling.
+is autocast to bfloat16, which has the range of float32 and needs no loss scaling. bf16_weights is O2 in bfloat16: no
+weight is cast in a step.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _LEVELS = (
     Precision("O1", autocast=torch.float16, loss_scale="dynamic"),
     Precision("O2", weights=torch.float16, loss_scale="dynamic"),
     Precision("bf16", autocast=torch.bfloat16),
+    Precision("bf16_weights", weights=torch.bfloat16),
 )
 PRECISIONS = {level.name: level for level in _LEVELS}
 

@@ -15,8 +15,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from shared.errors import UsageError
 from torch_imagenet.devices.device import Device, copy_all
+from torch_imagenet.distributed import sync_batch_norm
 from torch_imagenet.distributed.process_group import Ranks
 
 
@@ -72,12 +72,6 @@ def broadcast(tensors: Iterable[torch.Tensor], ranks: Ranks) -> None:
 
 
 def with_synchronised_statistics(network: nn.Module, device: Device) -> nn.Module:
-    """Replace batch normalisation by SyncBatchNorm. Raises UsageError where the device has none."""
-    check_synchronised_statistics(device)
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-
-
-def check_synchronised_statistics(device: Device) -> None:
-    """Raise UsageError where torch has no SyncBatchNorm for the device."""
-    if not device.asynchronous:
-        raise UsageError("--sync-bn needs a GPU or NPU: torch has none for the CPU; leave it out")
+    """Replace batch normalisation by that over the images of all ranks."""
+    kernels = sync_batch_norm.TORCH if device.has_batch_norm_parts else sync_batch_norm.WRITTEN_OUT
+    return sync_batch_norm.converted(network, kernels)

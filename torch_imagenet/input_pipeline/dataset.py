@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from shared import imagenet, sample
 from shared.class_names import Classes
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.imagenet.dataset import ImageNet
 from shared.imagenet.download_cache import is_url, shown
 from shared.imagenet.split import WHOLE, Split
 from shared.system.paths import check_there
 from shared.text import in_utf8, of_system
+from torch_imagenet.input_pipeline.jpeg_crop import JpegCropper, Unavailable, make_cropper
 from torch_imagenet.options import RunConfig, shard_cache
 
 
 @dataclass(frozen=True)
 class Data:
-    """The data set of a run, and a line about where it came from."""
+    """The data set of a run, where it came from, and what decodes its images: None is Pillow."""
 
     content: ImageNet
     remark: str
+    cropper: Optional[JpegCropper] = None
+    decoder_remark: str = ""
+
+    @property
+    def lines(self) -> List[str]:
+        """What the log says of it."""
+        return [self.remark, *self.content.remarks, *filter(None, [self.decoder_remark])]
+
+    @property
+    def decoder(self) -> str:
+        """The name of what decodes the images, as --decoder takes it."""
+        return "pillow" if self.cropper is None else "crop"
 
     @property
     def train(self) -> Split:
@@ -79,4 +92,20 @@ def load_data(config: RunConfig, state: Optional[Dict[str, Any]] = None, resumed
     content = imagenet.load(path, splits, name, shard_cache=shard_cache(config, path))
     if state is not None and resumed and content.train is not None:
         content = replace(content, train=content.train.ordered(state["data"].get("order", WHOLE)))
-    return Data(content, remark.format(name=content.name, path=shown(content.path)))
+    cropper, decoder_remark = _cropper(config, is_sample=sample.is_cached(path))
+    return Data(content, remark.format(name=content.name, path=shown(content.path)), cropper, decoder_remark)
+
+
+def _cropper(config: RunConfig, is_sample: bool) -> Tuple[Optional[JpegCropper], str]:
+    """What decodes the images in the place of Pillow, and a line about it. The sample's are too small to gain by it.
+
+    Raises UsageError where --decoder crop is given and cannot be had.
+    """
+    if config.decoder == "pillow" or (config.decoder is None and is_sample):
+        return None, ""
+    try:
+        return make_cropper(), "decoder: crop, which decodes no more of a JPEG than is needed; the pixels are Pillow's"
+    except Unavailable as error:
+        if config.decoder is not None:
+            raise UsageError(f"--decoder crop cannot be had: {error}; mend that, or leave the option out") from error
+        return None, f"decoder: pillow; the faster one (--decoder crop) cannot be had: {one_line(str(error))}"

@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import weakref
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from shared.imagenet.split import Split
 from shared.run.log import RunLog
 from shared.system.signals import REQUESTS
 from torch_imagenet.distributed.process_group import ALONE, Ranks
+from torch_imagenet.input_pipeline.jpeg_crop import JpegCropper, NotDecoded
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, torchvision_transforms
 from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
 from torch_imagenet.networks.registry import NETWORKS
@@ -48,13 +49,15 @@ class Loading(NamedTuple):
     rank: int = 0
     ranks: int = 1
     patience: float = PATIENCE  # seconds; a worker that gives no batch for so long raises RunEnded
+    cropper: Optional[JpegCropper] = None  # decodes what it can; None: Pillow decodes all images
 
     @classmethod
     def from_setup(cls, setup: RunSetup) -> Loading:
         """As the options and the device of a run want it."""
         config, ranks, pin = setup.config, setup.ranks, setup.device.asynchronous
         patience = config.timeout * (0.9 if ranks.size > 1 else 1.0)  # told of before the other ranks give this one up
-        return cls(workers(config), config.on_bad_image == "skip", pin, ranks.rank, ranks.size, patience)
+        cropper = setup.data.cropper if setup.data is not None else None
+        return cls(workers(config), config.on_bad_image == "skip", pin, ranks.rank, ranks.size, patience, cropper)
 
 
 class Batch(NamedTuple):
@@ -68,10 +71,16 @@ class Batch(NamedTuple):
 
 
 class _Batches(Dataset[Union[Batch, UsageError]]):
-    """A map-style dataset whose items are whole batches. It pickles to the split and the transform."""
+    """A map-style dataset whose items are whole batches. It can be pickled."""
 
-    def __init__(self, split: Split, transform: Union[TrainTransform, EvalTransform], seed: int) -> None:
-        self.split, self._transform, self._seed = split, transform, seed
+    def __init__(
+        self,
+        split: Split,
+        transform: Union[TrainTransform, EvalTransform],
+        seed: int,
+        cropper: Optional[JpegCropper] = None,
+    ) -> None:
+        self.split, self._transform, self._seed, self._cropper = split, transform, seed, cropper
         self.reader = ExtentReader(split.open_shards)
 
     def __getitem__(self, key: _Key) -> Union[Batch, UsageError]:
@@ -86,17 +95,40 @@ class _Batches(Dataset[Union[Batch, UsageError]]):
             images = _allocate((len(numbers), size, size, 3))
             for index in numbers.tolist():
                 try:
-                    image = read_rgb(reader.source(split.extent(index)))
+                    row = images.numpy()[len(indices)]
+                    row[:] = self._image(reader.source(split.extent(index)), epoch, index, random, row)
                 except BadImage as error:
                     bad.append(one_line(f"{split.name(index)} ({error})"))
                     continue
-                images.numpy()[len(indices)] = self._transform(image, self._seed, epoch, index, random)
                 indices.append(index)
         except UsageError as error:
             return error
         readable = np.array(indices, np.int64)
         labels = torch.from_numpy(split.labels[readable].astype(np.int64))
         return Batch(images[: len(indices)], labels, tuple(bad), reader.take_notes(), readable)
+
+    def _image(
+        self, source: Union[str, BinaryIO], epoch: int, index: int, random: np.random.RandomState, row: np.ndarray
+    ) -> np.ndarray:
+        """uint8 [S, S, 3], which may be in the `row` of the batch. Raises BadImage."""
+        jpeg = self._cropper.open(_content(source), row) if self._cropper is not None else None
+        if jpeg is not None:
+            with contextlib.suppress(NotDecoded):
+                return self._transform(jpeg, self._seed, epoch, index, random)
+        return self._transform(read_rgb(source), self._seed, epoch, index, random)
+
+
+def _content(source: Union[str, BinaryIO]) -> bytes:
+    """The bytes of a path or of a file in memory; none where it cannot be read, as Pillow will say."""
+    try:
+        if isinstance(source, str):
+            with open(source, "rb") as file:
+                return file.read()
+        content = source.read()
+        source.seek(0)
+        return content
+    except OSError:
+        return b""
 
 
 def _allocate(shape: Tuple[int, ...]) -> torch.Tensor:
@@ -206,11 +238,12 @@ class TrainingInput(_Input):
     """
 
     def __init__(self, split: Split, transform: TrainTransform, batch_size: int, seed: int, loading: Loading) -> None:
-        if transform.randaugment:
-            torchvision_transforms("--randaugment")  # raises here, not in a worker, where torchvision is missing
+        if transform.augmented_by:
+            torchvision_transforms(transform.augmented_by)  # raises here, not in a worker, where torchvision is missing
         self._seed = seed
         self.steps_per_epoch = len(split) // (batch_size * loading.ranks)
-        super().__init__(_Batches(split, transform, seed), batch_size, loading, self.steps_per_epoch)
+        batches = _Batches(split, transform, seed, loading.cropper)
+        super().__init__(batches, batch_size, loading, self.steps_per_epoch)
 
     @classmethod
     def from_setup(cls, setup: TrainingSetup) -> TrainingInput:
@@ -231,7 +264,9 @@ class EvaluationInput(_Input):
     def __init__(self, split: Split, transform: EvalTransform, batch_size: int, loading: Loading) -> None:
         images, rank, ranks = len(split), loading.rank, loading.ranks
         self._indices = np.arange(images * rank // ranks, images * (rank + 1) // ranks)
-        super().__init__(_Batches(split, transform, 0), batch_size, loading, -(-len(self._indices) // batch_size))
+        batches = _Batches(split, transform, 0, loading.cropper)
+        self.batch_size = min(batch_size, -(-images // ranks))  # of the largest batch of any rank
+        super().__init__(batches, batch_size, loading, -(-len(self._indices) // batch_size))
 
     @classmethod
     def from_setup(cls, setup: RunSetup, split: Split) -> EvaluationInput:

@@ -1,4 +1,4 @@
-"""Image transforms, from a decoded image to uint8 [size, size, 3]. All are pure functions.
+"""Image transforms, from a decoded image, or a JPEG, to uint8 [size, size, 3]. All are pure functions.
 
 Training: a random resized crop (Szegedy et al., arXiv 1409.4842, section 6; torchvision's RandomResizedCrop) and a
 horizontal flip. Evaluation: torchvision's Resize and CenterCrop, bit for bit.
@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from PIL import Image
 
 from shared.errors import UsageError
-from shared.imagenet.decode import centre_crop
+from shared.imagenet.decode import centre_crop, centre_window
 from shared.recipes.imagenet import ImageNetRecipe
 from shared.rng import image_random
+from torch_imagenet.input_pipeline.jpeg_crop import Box, JpegFile, NotDecoded
 
-
-class Box(NamedTuple):
-    """A crop of an image, in pixels."""
-
-    left: int
-    top: int
-    width: int
-    height: int
+Decodable = Union[Image.Image, JpegFile]  # an image that is decoded, or of which what is needed will be
 
 
 @dataclass(frozen=True)
@@ -38,29 +32,46 @@ class TrainTransform:
     crop_ratio: Tuple[float, float] = (3 / 4, 4 / 3)  # width to height
     flip: bool = True
     randaugment: Tuple[int, ...] = ()  # operations and magnitude of torchvision's RandAugment (arXiv 1909.13719)
+    trivialaugment: bool = False  # torchvision's TrivialAugmentWide (arXiv 2103.10158)
 
     @classmethod
     def from_recipe(cls, recipe: ImageNetRecipe) -> TrainTransform:
         """The augmentation of a recipe."""
-        return cls(recipe.image_size, recipe.crop_scale, flip=recipe.flip, randaugment=recipe.randaugment)
+        return cls(
+            recipe.image_size,
+            recipe.crop_scale,
+            flip=recipe.flip,
+            randaugment=recipe.randaugment,
+            trivialaugment=recipe.trivialaugment,
+        )
+
+    @property
+    def augmented_by(self) -> str:
+        """The option whose operations torchvision does; empty: none."""
+        return "--randaugment" if self.randaugment else "--trivialaugment" if self.trivialaugment else ""
 
     def __call__(
-        self, image: Image.Image, seed: int, epoch: int, index: int, reuse: Optional[np.random.RandomState] = None
+        self, image: Decodable, seed: int, epoch: int, index: int, reuse: Optional[np.random.RandomState] = None
     ) -> np.ndarray:
-        """RGB to uint8 [size, size, 3]; what it draws depends on the arguments of `shared.rng.image_random` alone."""
+        """RGB to uint8 [size, size, 3]; what it draws depends on the arguments of `shared.rng.image_random` alone.
+
+        Raises NotDecoded for a JPEG that is to be decoded by Pillow.
+        """
         random = image_random(seed, epoch, index, reuse)
         box = random_resized_crop(random, image.width, image.height, self.crop_scale, self.crop_ratio)
         mirrored = random.random_sample() < 0.5 and self.flip
-        image = cut_out(image, box, self.image_size)
-        if self.randaugment:
-            seed = int(random.randint(2**31 - 1))
-            augment = torchvision_transforms("--randaugment").RandAugment(*self.randaugment)
+        if isinstance(image, JpegFile) and not self.augmented_by:
+            return image.resized(box, (self.image_size, self.image_size), mirrored=mirrored)
+        cropped = cut_out(image, box, self.image_size)
+        if self.augmented_by:
+            seed, v2 = int(random.randint(2**31 - 1)), torchvision_transforms(self.augmented_by)
+            augment = v2.RandAugment(*self.randaugment) if self.randaugment else v2.TrivialAugmentWide()
             with torch.random.fork_rng(devices=[]):  # it draws from torch's default generator
                 torch.default_generator.manual_seed(seed)
-                image = augment(image)
+                cropped = augment(cropped)
         if mirrored:  # by Pillow: NumPy takes four times as long to copy reversed rows
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return np.asarray(image)
+            cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.asarray(cropped)
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,14 @@ class EvalTransform:
         """Of the image after it is resized, in pixels."""
         return int(self.image_size / self.crop_fraction)
 
-    def __call__(self, image: Image.Image, *unused: Any) -> np.ndarray:
-        """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments."""
+    def __call__(self, image: Decodable, *unused: Any) -> np.ndarray:
+        """RGB to uint8 [size, size, 3]; `TrainTransform` draws from the `unused` arguments. Raises as that does."""
+        if isinstance(image, JpegFile):
+            whole, size = Box(0, 0, image.width, image.height), self.image_size
+            resized, left, top = centre_window(*whole[2:], size, self.shorter_side, self.keep_aspect)
+            if min(left, top) < 0:
+                raise NotDecoded
+            return image.resized(whole, resized, Box(left, top, size, size))
         return centre_crop(image, self.image_size, self.shorter_side, self.keep_aspect)
 
 
@@ -99,12 +116,14 @@ def random_resized_crop(
     return Box((width - across) // 2, (height - down) // 2, across, down)
 
 
-def cut_out(image: Image.Image, box: Box, size: int) -> Image.Image:
+def cut_out(image: Decodable, box: Box, size: int) -> Image.Image:
     """The box, resized to size x size with antialiasing, without an intermediate image.
 
     Images are decoded at full size. Decoding a JPEG at half size needs a box of at least twice `size`, which one in
     forty images of ImageNet has at 224 pixels: it changes the pixels and saves no measurable time.
     """
+    if isinstance(image, JpegFile):
+        return Image.fromarray(image.resized(box, (size, size)))
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=corners)
 

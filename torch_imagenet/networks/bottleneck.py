@@ -9,6 +9,7 @@ from torch import nn
 
 from torch_imagenet.networks.classifier import STAGES, ImageClassifier
 from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.fused_gate import gated_residual, unseen
 from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.networks.squeeze_excitation import ConvGate
 
@@ -21,7 +22,10 @@ class Bottleneck(nn.Module):
     He et al., arXiv 1512.03385, section 4.1, with the gate on the residual branch (Hu et al., arXiv 1709.01507,
     figure 3). `widths` are the output channels of the convolutions, `strides` the strides of the first two. `gate_name`
     is part of the state dict's keys. A shortcut that changes the shape is a projection of size `shortcut_kernel`.
+    A `fused` block computes its end by `fused_gate` in training, unless a hook is to see it.
     """
+
+    fused = False
 
     def __init__(
         self,
@@ -57,10 +61,37 @@ class Bottleneck(nn.Module):
         """[B, C, H, W] to [B, C', H / stride, W / stride], rounded up."""
         branch = self.relu(self.bn1(self.conv1(x)))
         branch = self.relu(self.bn2(self.conv2(branch)))
-        branch = self.drop_path(getattr(self, self.gate_name)(self.bn3(self.conv3(branch))))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        output: torch.Tensor = self.relu(branch + shortcut)
+        branch, gate = self.bn3(self.conv3(branch)), getattr(self, self.gate_name)
+        if self.fused and self._alone(gate):
+            return gated_residual(branch, self._shortcut(x), gate.excitation())
+        branch = self.drop_path(gate(branch))
+        output: torch.Tensor = self.relu(branch + self._shortcut(x))
         return output
+
+    def _shortcut(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.downsample is None else self.downsample(x)
+
+    def _alone(self, gate: nn.Module) -> bool:
+        """Whether this is training, and nothing happens between the gate, the sum and the ReLU, nor looks at them."""
+        return self.training and torch.is_grad_enabled() and self.drop_path.rate == 0 and unseen(self.relu, gate)
+
+
+def fuse_gates(network: nn.Module) -> nn.Module:
+    """Make the blocks of the network `fused`; returns the network. A compiler fuses by itself what it can see."""
+    for block in network.modules():
+        if isinstance(block, Bottleneck):
+            block.fused = True
+    return network
+
+
+def zero_init_last(network: nn.Module) -> None:
+    """Every block begins as its shortcut: the scale of its last normalisation is zero (Goyal et al., 1706.02677, 5.1).
+
+    As torchvision's `zero_init_residual` and timm's `zero_init_last`.
+    """
+    for block in network.modules():
+        if isinstance(block, Bottleneck):
+            nn.init.zeros_(block.bn3.weight)
 
 
 def stages(

@@ -42,14 +42,25 @@ CHANNELS = (96, 270, 1080, 2160, FEATURES)
 class AuxiliaryPool(nn.Module):
     """7 x 7 average pooling with stride 2, as in the original: 11 x 11, at image size 331, becomes 3 x 3.
 
-    A map with a side below 11 is pooled adaptively to 3 x 3, the smallest input of the convolution that follows.
+    A map with a side below 11 is pooled adaptively to 3 x 3, the smallest input of the convolution that follows: as two
+    matrix products, because torch's adaptive pooling has no deterministic backward pass on a GPU.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C, H', W'], both sides 3 or more."""
         if min(x.shape[2:]) < 11:
-            return functional.adaptive_avg_pool2d(x, 3)
+            rows, columns = (_thirds(x, side) for side in x.shape[2:])
+            sums = functional.linear(functional.linear(x, columns).transpose(2, 3), rows).transpose(2, 3)
+            return sums / torch.outer(rows.sum(1), columns.sum(1))
         return functional.avg_pool2d(x, 7, stride=2)
+
+
+def _thirds(like: torch.Tensor, side: int) -> torch.Tensor:
+    """[3, side]: ones where torch's adaptive pooling from `side` to 3 averages for the output of that row."""
+    ones = like.new_zeros(3, side)
+    for part in range(3):
+        ones[part, part * side // 3 : -(-(part + 1) * side // 3)].fill_(1)
+    return ones
 
 
 class AuxiliaryHead(nn.Module):

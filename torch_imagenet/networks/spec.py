@@ -31,6 +31,8 @@ class NetworkSpec:
         known = NETWORKS[recipe.network].options
         if settings["auxiliary_head"] and "auxiliary_head" not in known:
             raise UsageError(f"{recipe.network} has no auxiliary head; leave --auxiliary-weight out")
+        if recipe.zero_init and "zero_pad" in known:
+            raise UsageError(f"{recipe.network} has no residual branches; leave --zero-init out")
         options = {name: value for name, value in settings.items() if name in known}
         return cls(recipe.network, num_classes, recipe.dropout, recipe.drop_path, options)
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from torch_imagenet.networks.fused_gate import Excitation
+
 REDUCTION = 16
 
 
@@ -24,6 +26,10 @@ class ConvGate(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = functional.relu(self.fc1(functional.adaptive_avg_pool2d(x, 1)))
         return x * torch.sigmoid(self.fc2(hidden))
+
+    def excitation(self) -> Excitation:
+        """Its layers' weights, for the fused form."""
+        return Excitation(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
 
 class LinearGate(nn.Module):
@@ -41,3 +47,8 @@ class LinearGate(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scale = self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
         return x * scale[:, :, None, None]
+
+    def excitation(self) -> Excitation:
+        """Its layers' weights, for the fused form."""
+        reduce, expand = self.fc.parameters()
+        return Excitation(reduce, None, expand, None)

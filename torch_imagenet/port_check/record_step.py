@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from dataclasses import replace
 from typing import Any, Dict, Optional
 
 import torch
@@ -29,7 +30,8 @@ def record_step(
     A `dump` of the network records the same step.
     """
     trace = Trace(_description(setup))
-    step = several.RecordedStep(network, setup, trace)
+    size = len(batch.labels)  # less than the recipe's where an image cannot be read; it is what is compiled for
+    step = several.RecordedStep(network, replace(setup, recipe=setup.recipe.override(batch_size=size)), trace)
     trace.description["loss_scale"] = float(step.loss_scale.get_scale())
     kept = {name: dtype_name(weight.dtype) for name, weight in step.network.named_parameters()}
     trace.description["weight_dtypes"] = {name: dtype for name, dtype in kept.items() if dtype != "float32"}
@@ -65,7 +67,7 @@ def _description(setup: RunSetup) -> Dict[str, Any]:
         "device": setup.device.describe(),
         "float32_products": setup.device.float32_products,
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
         "grouped_conv": setup.config.grouped_conv,
         "versions": {"torch": torch.__version__},
         **several.identity(setup.ranks),

@@ -20,6 +20,7 @@ from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
 from shared.run.log import RunLog
 from torch_imagenet.distributed.environment import job_name
+from torch_imagenet.input_pipeline import shared_memory
 from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
@@ -54,9 +55,12 @@ def open_run(
 
 def device_lines(setup: RunSetup) -> List[str]:
     """The device and what the user should know about it."""
-    device = setup.device
+    device, mode = setup.device, setup.config.compile
+    notes = [*device.notes, *shared_memory.notes(setup)]
+    if mode:
+        notes.append(f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, some minutes")
     head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
-    return [head, *[f"note: {note}" for note in device.notes]]
+    return [head, *[f"note: {note}" for note in notes]]
 
 
 def network_line(setup: RunSetup, network: nn.Module) -> str:
@@ -93,13 +97,14 @@ def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.plan.steps_per_epoch} steps, batch"
         f" {recipe.batch_size} per device ({setup.global_batch_size} in all), image size {recipe.image_size}, learning"
         f" rate {recipe.schedule.describe()}{rate_by_device(recipe)}",
+        *([f"with: {', '.join(recipe.described())}"] if recipe.described() else []),
         *[f"note: {note}" for note in _notes(setup, step)],
     ]:
         log.line(line)
 
 
 def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
-    recipe, images = setup.recipe, setup.global_batch_size
+    recipe, device, images = setup.recipe, setup.device, setup.global_batch_size
     yield from [line.strip() for line in document(recipe.name).splitlines() if "Documented:" in line][:1]
     documented = recipe.batch_size * recipe.devices
     if recipe.devices > 1 and images != documented:
@@ -107,6 +112,8 @@ def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
             f"the recipe's learning rate is for {recipe.devices} devices, {documented} images a step; here"
             f" it is {images}: --accumulate {recipe.devices} makes them the same"
         )
+    if device.bf16_speedup and setup.precision.name == "O0" and setup.config.precision is None:
+        yield f"this CPU has bfloat16 instructions: --precision bf16 trains about {device.bf16_speedup:g} times as fast"
     if recipe.label_smoothing:
         classes = "all" if recipe.smoothing == "uniform" else "the wrong"
         yield f"label smoothing {recipe.label_smoothing:g} over {classes} classes"
@@ -135,6 +142,7 @@ def write_config(setup: RunSetup, folder: Path, weights: Optional[FoundWeights] 
         device=setup.device.describe(),
         global_batch_size=setup.global_batch_size,
         data=_dataset(setup),
+        **_decoder(setup),
         **({"weights": {"name": weights.name, "sha256": weights.sha256}} if weights else {}),
         versions=_versions(),
     )
@@ -163,9 +171,10 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
+        "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
     }
 
 
@@ -185,6 +194,7 @@ def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any
         machine=provenance.machine(),
         precision=setup.precision.name,
         parameters=parameters(network),
+        **_decoder(setup),
         versions=_versions(),
         started=started.isoformat(timespec="seconds"),
         seconds=time.time() - begin,
@@ -198,12 +208,17 @@ def of_steps(setup: RunSetup) -> Dict[str, Any]:
         "batch_size": setup.recipe.batch_size,
         "global_batch_size": setup.global_batch_size,
         "memory_format": setup.memory_format,
-        "compiled": setup.config.compile,
+        "compiled": bool(setup.config.compile),
+        "compile_mode": setup.config.compile,
     }
 
 
 def _dataset(setup: RunSetup) -> Dict[str, Any]:
     return setup.data.describe() if setup.data is not None else {"name": "synthetic"}
+
+
+def _decoder(setup: RunSetup) -> Dict[str, str]:
+    return {"decoder": setup.data.decoder} if setup.data is not None else {}
 
 
 def _versions() -> Dict[str, str]:

@@ -21,7 +21,7 @@ RECIPE_OPTIONS = (
     "network epochs batch_size learning_rate scheduler milestones factors warm_up_epochs period factor minimum "
     "momentum weight_decay precision loss_scale seed steps_per_epoch image_size dropout drop_path auxiliary_weight "
     "zero_pad normalisation label_smoothing smoothing decayed clip_norm accumulate ema_decay mixup cutmix randaugment "
-    "freeze_body"
+    "trivialaugment erasing freeze_body every_step zero_init"
 ).split()
 
 

@@ -16,7 +16,6 @@ from shared.recipes.imagenet import ImageNetRecipe
 from shared.run.loop import Plan
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, precision
-from torch_imagenet.distributed import data_parallel
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.dataset import Data, load_data
 from torch_imagenet.networks.cost import roofline_seconds
@@ -26,7 +25,6 @@ from torch_imagenet.options import RunConfig
 from torch_imagenet.run import recipe as recipes
 from torch_imagenet.step.to_device import Normalisation
 from torch_imagenet.weights import source
-from torch_imagenet.weights.source import FoundWeights
 
 
 @dataclass(frozen=True)
@@ -74,15 +72,18 @@ class TrainingSetup(RunSetup):
 
     @classmethod
     def from_config(
-        cls, config: RunConfig, device: Device, ranks: Ranks, found: Optional[Found], weights: Optional[FoundWeights]
+        cls,
+        config: RunConfig,
+        device: Device,
+        ranks: Ranks,
+        found: Optional[Found],
+        weights: Optional[source.FoundWeights],
     ) -> TrainingSetup:
         """Of a run that resumes `found`, goes on from `weights` of an original port, or starts from these or nothing.
 
         Raises UsageError if they do not fit.
         """
         state = found.state if found else None
-        if config.sync_bn:
-            data_parallel.check_synchronised_statistics(device)
         data = load_data(config, state or (weights.state if weights else None), resumed=state is not None)
         recipe = recipes.resumed_recipe(config, state, data) if state else recipes.choose_recipe(config, device, data)
         if state and state["device"]["count"] != device.count:

@@ -6,9 +6,12 @@ import contextlib
 from typing import Any, Dict, Optional
 
 import torch
+import torch.distributed as dist
 
 from shared.errors import UsageError
 from shared.run.divergence import SkippedSteps, overflowing
+from torch_imagenet.devices.device import Device
+from torch_imagenet.distributed.process_group import ALONE, Ranks
 
 _NO_GROWTH = 2**31 - 1  # steps between growths of a static scale: it never grows
 _WINDOW = 50  # steps; a dynamic scale falls from 2**16 below 1 after 17 skipped steps
@@ -18,18 +21,35 @@ class LossScale(torch.amp.GradScaler):
     """torch's gradient scaler, with a fixed scale too; it counts the steps that are skipped because gradients overflow.
 
     `setting` is None (no scaling), "dynamic" (as in apex: 2**16 at first, doubled after 2,000 steps without an
-    overflow, halved at an overflow) or a number as text. With a fused optimizer no step waits for the device. Raises
-    UsageError for a setting that is neither.
+    overflow, halved at an overflow) or a number as text. With a fused optimizer no step waits for the device. Where the
+    device saturates, an overflow on any of the ranks is one of all, and none of before the step's first backward pass
+    counts. Raises UsageError for a setting that is neither.
     """
 
-    def __init__(self, setting: Optional[str], device: torch.device) -> None:
+    def __init__(self, setting: Optional[str], device: Device, ranks: Ranks = ALONE) -> None:
         self.static = None if setting in (None, "dynamic") else _number(str(setting))
         interval, enabled = _NO_GROWTH if self.static else 2000, setting is not None
-        super().__init__(device.type, self.static or 2.0**16, growth_interval=interval, enabled=enabled)
+        super().__init__(device.torch_device.type, self.static or 2.0**16, growth_interval=interval, enabled=enabled)
         self.skipped: Optional[torch.Tensor] = None  # steps skipped so far, a float32 scalar on the device
-        self._torch_device = device
+        self._on, self._ranks = device, ranks
+        self._saturates, self._cleared = enabled and device.saturates, False
         self._steps = 0  # since this process started
         self._watch = SkippedSteps(self.static, _WINDOW)
+
+    def scale(self, outputs: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """The loss times the scale."""
+        if self._saturates and not self._cleared:
+            self._on.clear_overflow()
+            self._cleared = True
+        return super().scale(outputs)
+
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients by the scale and look for an overflow; a collective where it is a flag."""
+        super().unscale_(optimizer)
+        if self._saturates and self._ranks.size > 1:
+            for found in self._found_inf_per_device(optimizer).values():
+                dist.all_reduce(found, dist.ReduceOp.MAX)
+        self._cleared = False
 
     def step_and_update(self, optimizer: torch.optim.Optimizer) -> None:
         """Update the parameters unless a gradient is not finite, then update the scale."""
@@ -62,7 +82,7 @@ class LossScale(torch.amp.GradScaler):
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Restore the state of `state_dict`."""
         super().load_state_dict(state["scaler"])
-        self.skipped = torch.full((), float(state["skipped"]), device=self._torch_device)
+        self.skipped = torch.full((), float(state["skipped"]), device=self._on.torch_device)
         self._watch.start(int(state["skipped"]))
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from shared.recipes.imagenet import ImageNetRecipe
 from torch_imagenet.devices.device import Device, copy_all
 from torch_imagenet.devices.precision import to_half
+from torch_imagenet.step.sgd import SGD
 
 
 class Weights:
@@ -51,6 +52,12 @@ class Weights:
                 targets.append(master.grad)
                 sources.append(half.grad)
         copy_all(targets, sources, self.supports_foreach)
+
+    def keep_gradients(self) -> None:
+        """Give the gradients of the network memory of their own, which the next backward pass does not overwrite."""
+        for parameter in self._network.parameters():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
 
     def copy_to_model(self) -> None:
         """Copy the updated masters to the parameters of the network, rounded to their dtype."""
@@ -144,8 +151,8 @@ def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> torch.optim
         optimizer = device.own_sgd(groups, **settings)
     elif device.has_fused_sgd(recipe.momentum):
         with contextlib.suppress(RuntimeError):  # the device has no fused kernel
-            optimizer = torch.optim.SGD(groups, fused=True, **settings)
-    optimizer = optimizer or torch.optim.SGD(groups, foreach=None if device.supports_foreach else False, **settings)
+            optimizer = SGD(groups, fused=True, **settings)
+    optimizer = optimizer or SGD(groups, foreach=None if device.supports_foreach else False, **settings)
     if recipe.momentum:
         # Where the first step overflows, the fused kernel leaves the momentum buffers it has just allocated
         # uninitialised and uses them in the next step. Zeros give the same first step and are safe.

@@ -1,4 +1,4 @@
-"""A batch goes to the device: its images are normalised there, then mixed by MixUp or CutMix."""
+"""A batch goes to the device: its images are normalised there, then erased in part, and mixed by MixUp or CutMix."""
 
 from __future__ import annotations
 
@@ -39,9 +39,12 @@ class Normalisation:
 
 
 def mixing(recipe: ImageNetRecipe, num_classes: int, rank: int = 0) -> Optional[Mixing]:
-    """MixUp (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899), from torchvision.
+    """Random erasing, then MixUp or CutMix, all from torchvision.
 
-    mix(images, labels, epoch, position) -> images, probabilities float32 [B, K]; None where the recipe has none.
+    Zhong et al., arXiv 1708.04896; Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899.
+
+    mix(images, labels, epoch, position) -> images, probabilities float32 [B, K], or the labels where nothing is mixed;
+    None where the recipe has none of them. Erased pixels are zeros, the mean colour.
 
     `images` are normalised, float [B, 3, H, W], `labels` int64 [B]. The random numbers depend on the recipe's seed, the
     zero-based epoch, the position of the batch in it and the rank. They come from the CPU's generator, so nothing waits
@@ -53,12 +56,22 @@ def mixing(recipe: ImageNetRecipe, num_classes: int, rank: int = 0) -> Optional[
     if recipe.cutmix:
         choices.append(torchvision_transforms("--cutmix").CutMix(alpha=recipe.cutmix, num_classes=num_classes))
 
+    erase: Any = None
+    if recipe.erasing:
+        erase = torchvision_transforms("--erasing").RandomErasing(recipe.erasing, inplace=True)
+
     def mix(images: torch.Tensor, labels: torch.Tensor, epoch: int, position: int) -> Tuple[torch.Tensor, torch.Tensor]:
         with torch.random.fork_rng(devices=[]):
             seed = batch_seed(recipe.seed, epoch, position, rank)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices too
+            if erase is not None:
+                images = images.clone()
+                for image in images:
+                    erase(image)
+            if not choices:
+                return images, labels
             choice = choices[int(torch.randint(len(choices), ()))]
             mixed, targets = choice(images, labels)
         return mixed, targets.float()
 
-    return mix if choices else None
+    return mix if choices or erase is not None else None

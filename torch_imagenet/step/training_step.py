@@ -14,9 +14,10 @@ from shared.run.loop import Step, StepResult
 from torch_imagenet.devices import out_of_memory
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
+from torch_imagenet.networks import bottleneck
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.step import losses, not_finite, optimizer
-from torch_imagenet.step.compiled import compiled
+from torch_imagenet.step.compiled import Compiled
 from torch_imagenet.step.loss_scale import LossScale
 from torch_imagenet.step.to_device import mixing
 
@@ -34,6 +35,8 @@ class TrainingStep(Step):
         self.device, self.precision, self.asynchronous = device, precision, device.asynchronous
         self._recipe, self._ranks, self._normalise = recipe, ranks, setup.normalisation()
         set_form(network, setup.config.grouped_conv)
+        if not setup.config.compile:
+            bottleneck.fuse_gates(network)
         if setup.config.sync_bn:
             network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, setup.memory_format)
@@ -47,9 +50,15 @@ class TrainingStep(Step):
         self._epsilon = losses.uniform_epsilon(recipe.label_smoothing, recipe.smoothing, setup.spec.num_classes)
         self._mixing = mixing(recipe, setup.spec.num_classes, ranks.rank)
         self._replicas = data_parallel.Replicas(self.network, ranks, device, averaged_statistics=not recipe.freeze_body)
-        self._forward = compiled(self._replicas.module) if setup.config.compile else self._replicas.module
+        self._forward: Callable[[torch.Tensor], Any] = self._replicas.module
+        self._evaluated: Callable[[torch.Tensor], Any] = self.network
+        self._has_graphs = False  # of CUDA, whose gradients lie where the next ones will
+        if setup.config.compile:
+            self._forward = Compiled(self._replicas.module, setup.config.compile, device, recipe.batch_size)
+            self._evaluated = Compiled(self.network, setup.config.compile, device)
+            self._has_graphs = self._forward.has_graphs
         self.optimizer = optimizer.sgd(self.weights, recipe, device)
-        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device.torch_device)
+        self.loss_scale = LossScale(recipe.loss_scale or precision.loss_scale, device, ranks)
         self.average = optimizer.WeightAverage(self.weights, recipe.ema_decay)
 
     def run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
@@ -84,9 +93,9 @@ class TrainingStep(Step):
         smaller = batch._replace(images=batch.images[:size], labels=batch.labels[:size])
         weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         # Not DistributedDataParallel, nor its hooks in backward(): an exchange that was cut short refuses the next.
-        forward = self._forward if self._replicas.module is self.network else self.network
+        # Nor a compiled network, which would be compiled for each size.
         for _ in range(min(2, self._recipe.accumulate)):  # the second beside the gradients of the first
-            loss, _ = self._loss(forward, smaller, 0.0, 0, 0)
+            loss, _ = self._loss(self.network, smaller, 0.0, 0, 0)
             gradients = torch.autograd.grad(self.loss_scale.scale(loss), weights, allow_unused=True)
             for weight, gradient in zip(weights, gradients):
                 weight.grad = gradient
@@ -94,10 +103,8 @@ class TrainingStep(Step):
         del momentum
 
     def _run(self, batches: Sequence[Batch], rate: float, epoch: int, step_in_epoch: int) -> torch.Tensor:
-        self.network.train()
-        if self._head:
-            for name, child in self.network.named_children():
-                child.train(name == self._head)
+        if self._head or not self.network.training:
+            self._to_training_mode()
         self.device.seed(step_seed(self._recipe.seed, epoch, step_in_epoch, self._ranks.rank))
         images = sum(len(batch.labels) for batch in batches)
         values: List[torch.Tensor] = []
@@ -105,6 +112,8 @@ class TrainingStep(Step):
             position = step_in_epoch * self._recipe.accumulate + number
             with self._replicas.exchange(now=number == len(batches) - 1):
                 values.append(self._backward(batch, len(batch.labels) / images, epoch, position))
+            if self._has_graphs and number == 0 and len(batches) > 1:
+                self.weights.keep_gradients()
         result = self._agreed(values[0] if len(values) == 1 else torch.stack(values).sum(dim=0))
         self.weights.take_gradients()
         self.loss_scale.unscale_(self.optimizer)
@@ -118,6 +127,13 @@ class TrainingStep(Step):
         self.weights.clear_gradients(self.optimizer if self.device.npu.fused_sgd else None)
         self.average.update()
         return result
+
+    def _to_training_mode(self) -> None:
+        """All layers, which takes milliseconds of a large network; a frozen body stays in evaluation mode."""
+        self.network.train()
+        if self._head:
+            for name, child in self.network.named_children():
+                child.train(name == self._head)
 
     def _agreed(self, values: torch.Tensor) -> torch.Tensor:
         """The values over all devices. Gradients are averaged before it, running statistics by it."""
@@ -145,8 +161,9 @@ class TrainingStep(Step):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The logits of normalised images, as an evaluation computes them."""
-        self.network.eval()
-        return self._forward(images)
+        if self.network.training:
+            self.network.eval()
+        return self._evaluated(images)
 
     def evaluate(self, count: Callable[[Callable[[torch.Tensor], torch.Tensor], nn.Module], T]) -> T:
         """What `count(forward, network)` returns, with the averages of the weights where the recipe has them."""

@@ -88,6 +88,13 @@ def test_an_option_that_may_be_repeated_is_a_list(file):
 
 
 @pytest.mark.parametrize(
+    ("value", "mode"), [(True, "default"), (False, None), (None, None), ("max-autotune", "max-autotune")]
+)
+def test_an_option_whose_value_may_be_left_out_is_true_or_false_as_well(value, mode, file):
+    assert read("torch_imagenet", "--config", file({"compile": value})).compile == mode
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (

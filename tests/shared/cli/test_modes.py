@@ -20,7 +20,7 @@ VALUES = {
     **{"--layers": "core", "--port": {"tf_seresnet": "tf", "torch_imagenet": "senet154"}, "--on-bad-image": "skip"},
     **{"--normalisation": "none", "--smoothing": "uniform", "--decayed": "all", "--memory-format": "contiguous"},
     **{"--grouped-conv": "split", "--format": "json", "--momentum": "0.5", "--dropout": "0.5", "--drop-path": "0.5"},
-    **{"--label-smoothing": "0.5", "--ema-decay": "0.5", "--image-size": "64", "--depth": "11"},
+    **{"--label-smoothing": "0.5", "--ema-decay": "0.5", "--image-size": "64", "--depth": "11", "--compile": "default"},
 }
 
 
@@ -120,6 +120,44 @@ def test_help_is_of_the_mode_wherever_it_stands(words, mode, capsys):
         torch_options.parser().parse_args(words.split())
     assert ended.value.code == 0
     assert f"\n{mode}: {MODES[mode]}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "mode", "value"),
+    [
+        ("--compile", "train", "default"),
+        ("--compile benchmark", "benchmark", "default"),
+        ("--compile --batch-size 4", "train", "default"),
+        ("--compile reduce-overhead benchmark", "benchmark", "reduce-overhead"),
+        ("--compile=max-autotune --workers 2", "train", "max-autotune"),
+        ("--compile max-autotune --compile", "train", "default"),
+        ("predict --compile cat.jpg", "predict", "default"),
+        ("predict --compile reduce-overhead cat.jpg", "predict", "reduce-overhead"),
+        ("predict -- --compile", "predict", None),
+        ("--port se_resnet50 --compile .", "train", "default"),
+        ("--batch-size 4", "train", None),
+    ],
+)
+def test_a_value_may_be_left_out(words, mode, value):
+    config = torch_options.RunConfig.from_argv(words.split())
+    assert (config.mode, config.compile) == (mode, value)
+    assert config.images == ((words.split()[-1],) if mode == "predict" else None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--compile reduce-overhed", "argument --compile: 'reduce-overhed' is not a choice; did you mean 'reduce-ov"),
+        ("benchmark --compile fast", "argument --compile: 'fast' is not a choice; choose one of default, "),
+        ("--compile .", "'.' is no mode; name the data set's folder with --data-path"),
+        ("--compile=", "the value of --compile is empty"),
+        ("summary --compile", "--compile has no effect in the mode summary"),
+    ],
+)
+def test_a_wrong_value_that_may_be_left_out_is_refused(words, message):
+    with pytest.raises(UsageError) as caught:
+        torch_options.RunConfig.from_argv(words.split())
+    assert message in str(caught.value)
 
 
 def test_an_image_may_have_the_name_of_an_option():

@@ -226,6 +226,8 @@ def test_the_positional_folder_is_answered_too(tmp_path):
             RunConfig.from_argv([folder, "--epochs", "1"])
     with pytest.raises(UsageError, match="did you mean 'train'"):
         RunConfig.from_argv(["trian"])
+    with pytest.raises(UsageError, match="unknown option --run-dir"):  # not its value
+        RunConfig.from_argv(["--run-dir", str(tmp_path)])
 
 
 @pytest.mark.parametrize(

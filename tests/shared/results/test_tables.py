@@ -367,3 +367,5 @@ def test_a_benchmark_names_its_layout_and_whether_it_was_compiled():
     record = _record(mode="benchmark", memory_format="channels_last", compiled=True, evaluation=None)
     (row,) = _of("measured", [record])
     assert row.settings == "se_resnet110_gpu, benchmark, channels last, compiled"
+    (row,) = _of("measured", [{**record, "compile_mode": "reduce-overhead"}])
+    assert row.settings == "se_resnet110_gpu, benchmark, channels last, compiled (reduce-overhead)"

@@ -159,6 +159,18 @@ def test_configurations_are_fresh():
     assert device.session_config().device_count["GPU"] == 0
 
 
+def test_in_float32_on_the_cpu_passes_without_gain_are_left_out_and_change_nothing(monkeypatch):
+    rewrite = devices.open_device("cpu").session_config().graph_options.rewrite_options
+    assert (rewrite.constant_folding, rewrite.layout_optimizer) == (rewrite.OFF, rewrite.OFF)
+    assert rewrite.meta_optimizer_iterations == rewrite.ONE
+    assert rewrite.remapping == rewrite.DEFAULT  # fuses, which evaluations gain by
+    weights = train(devices.open_device("cpu"))[0]
+    monkeypatch.setattr(stock_tensorflow, "_leave_out_passes", lambda rewrite_options: None)
+    device = devices.open_device("cpu")
+    assert device.session_config().graph_options.rewrite_options.constant_folding == rewrite.DEFAULT
+    assert train(device)[0] == weights
+
+
 def opened_or_refused(precision):
     try:
         return devices.open_device("cpu", precision=precision)
@@ -176,6 +188,7 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
         return
     assert reduced in rewritten(device.session_config())[0]
     assert reduced not in rewritten(devices.open_device("cpu").session_config())[0]
+    assert device.session_config().graph_options.rewrite_options.constant_folding == 0  # its rewrite keeps all passes
     assert "slower" in device.notes[0]
     assert train(device)[1] == 4
 

@@ -130,6 +130,13 @@ def test_auto_is_the_cpu_where_nothing_else_is(monkeypatch):
     device.synchronize()
 
 
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_offered_where_it_was_measured_to_be_faster(has, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has, raising=False)
+    assert (open_device("cpu").bf16_speedup is not None) == has
+    assert _npu().bf16_speedup is None
+
+
 def test_what_auto_passes_over_for_the_cpu_is_said(monkeypatch):
     """The driver has made a device file, and torch cannot use the device."""
     monkeypatch.setattr(torch, "cuda", _Accelerator(0))

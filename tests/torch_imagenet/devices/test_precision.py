@@ -18,15 +18,16 @@ def _network():
 
 
 def test_an_unknown_level_says_which_there_are():
-    with pytest.raises(UsageError, match="unknown precision 'O4'; choose one of O0, O1, O2, bf16"):
+    with pytest.raises(UsageError, match="unknown precision 'O4'; choose one of O0, O1, O2, bf16, bf16_weights"):
         precision("O4")
 
 
-def test_o2_keeps_batch_normalisation_in_float32_as_apex_does():
+@pytest.mark.parametrize(("level", "dtype"), [("O2", torch.float16), ("bf16_weights", torch.bfloat16)])
+def test_batch_normalisation_stays_in_float32_as_in_apex(level, dtype):
     network = _network()
-    to_half(network, precision("O2").weights)
+    to_half(network, precision(level).weights)
     kinds = {name: value.dtype for name, value in network.state_dict().items() if value.is_floating_point()}
-    assert kinds["0.weight"] == kinds["0.bias"] == kinds["4.weight"] == torch.float16
+    assert kinds["0.weight"] == kinds["0.bias"] == kinds["4.weight"] == dtype
     assert {kind for name, kind in kinds.items() if name.startswith("1.")} == {torch.float32}
-    logits = network(torch.zeros(2, 3, 8, 8, dtype=torch.float16))
-    assert logits.dtype == torch.float16
+    logits = network(torch.zeros(2, 3, 8, 8, dtype=dtype))
+    assert logits.dtype == dtype

@@ -5,6 +5,8 @@
 
 RANKS_DRIVER_PLAIN=1: without batch normalisation, which is each device's own, so that two ranks compute what one does.
 RANKS_DRIVER_LIMIT=4: the first rank runs out of memory in the backward pass of a larger batch.
+RANKS_DRIVER_OVERFLOW=2: in the backward pass of this step a float16 number overflows on the last rank; at its end each
+rank leaves its weights and loss scale in rank-R.pth.
 RANKS_DRIVER_SIZES=1,7: the mode evaluate is run at each of these batch sizes, into the folders size-1, size-7.
 RANKS_DRIVER_FAULTS=1: the mode check-port is run with each fault of `rank_faults`, into folders of their names.
 """
@@ -26,9 +28,10 @@ from tests.torch_imagenet.small_network import create_small
 from torch_imagenet import check_port, evaluation
 from torch_imagenet.main import main
 from torch_imagenet.networks import spec
+from torch_imagenet.step import training_step
 
 # A rank is forked from a launcher that has already put others in their places.
-_EVALUATE, _CHECK_PORT = evaluation.evaluate, check_port.check_port
+_EVALUATE, _CHECK_PORT, _RUN = evaluation.evaluate, check_port.check_port, training_step.TrainingStep.run
 
 
 class Limited(torch.autograd.Function):
@@ -43,6 +46,31 @@ class Limited(torch.autograd.Function):
         if len(gradient) > int(os.environ["RANKS_DRIVER_LIMIT"]) and os.environ["RANK"] == "0":
             raise torch.OutOfMemoryError("CUDA out of memory")
         return gradient
+
+
+def _overflow(gradient):
+    torch.full_like(gradient, 6e4, dtype=torch.float16).mul_(2)
+
+
+def with_an_overflow(run):
+    """`TrainingStep.run`, one of which overflows on one rank, which leaves no trace in its gradients."""
+    steps = []
+
+    def overflowing(step, *arguments):
+        steps.append(1)
+        hook = None
+        last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+        if last and len(steps) == int(os.environ["RANKS_DRIVER_OVERFLOW"]):
+            parameter = next(step.network.parameters())
+            hook = parameter.register_hook(_overflow)
+        result = run(step, *arguments)
+        if hook is not None:
+            hook.remove()
+        state = {"network": step.weights.state_dict(), "scale": step.loss_scale.state_dict()}
+        torch.save(state, Path(sys.argv[sys.argv.index("--output-dir") + 1]).parent / f"rank-{os.environ['RANK']}.pth")
+        return result
+
+    return overflowing
 
 
 def create(name, num_classes, dropout, drop_path, **options):
@@ -74,6 +102,8 @@ def run() -> int:
         evaluation.evaluate = at_each_size(_EVALUATE, os.environ["RANKS_DRIVER_SIZES"].split(","))
     if os.environ.get("RANKS_DRIVER_FAULTS"):
         check_port.check_port = rank_faults.with_each(_CHECK_PORT)
+    if os.environ.get("RANKS_DRIVER_OVERFLOW"):
+        training_step.TrainingStep.run = with_an_overflow(_RUN)
     return main()
 
 

@@ -168,9 +168,10 @@ def test_half_of_the_images_are_mirrored_and_none_where_that_is_off():
     assert all(np.array_equal(plain(image, 0, 0, i), reference) for i in range(20))
 
 
-def test_randaugment_is_torchvisions_and_leaves_torchs_generator_alone(torchvision):
+@pytest.mark.parametrize("settings", [{"randaugment": (2, 9)}, {"trivialaugment": True}])
+def test_an_augmentation_is_torchvisions_and_leaves_torchs_generator_alone(torchvision, settings):
     image = _image(40, 40)
-    transform = TrainTransform(32, randaugment=(2, 9))
+    transform = TrainTransform(32, **settings)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     results = [transform(image, 0, 0, index) for index in range(8)]

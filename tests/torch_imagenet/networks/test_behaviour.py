@@ -9,9 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.torch_imagenet.networks.references import drawn
 from torch_imagenet.networks import NETWORKS, create
+from torch_imagenet.networks.bottleneck import zero_init_last
 from torch_imagenet.networks.drop_path import DropPath
 from torch_imagenet.networks.pnasnet import AuxiliaryHead, AuxiliaryPool
 from torch_imagenet.networks.pnasnet_cells import Cell, CellStem0, MaxPool, SeparableConv2d, same_shift
@@ -203,6 +205,41 @@ def test_the_auxiliary_pool_always_leaves_what_the_convolution_needs(side, poole
     assert AuxiliaryHead(5).eval()(torch.rand(1, 4320, side, side)).shape == (1, 5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 10), (3, 5), (4, 30), (8, 8)])
+def test_a_small_map_is_pooled_as_by_torchs_adaptive_pooling(shape):
+    """Output and gradient; torch's own has no deterministic backward pass on a GPU."""
+    x = torch.randn(2, 3, *shape, requires_grad=True)
+    same = x.detach().clone().requires_grad_()
+    pooled, expected = AuxiliaryPool()(x), torch.nn.functional.adaptive_avg_pool2d(same, 3)
+    torch.testing.assert_close(pooled, expected)
+    gradient = torch.randn(pooled.shape)
+    pooled.backward(gradient)
+    expected.backward(gradient)
+    torch.testing.assert_close(x.grad, same.grad)
+
+
+class Operators(TorchDispatchMode):
+    """Collects the names of the operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, operator, types, arguments=(), options=None):
+        self.names.add(operator.overloadpacket.__name__)
+        return operator(*arguments, **(options or {}))
+
+
+def test_a_small_image_meets_no_pooling_that_deterministic_refuses():
+    """The adaptive pooling of torch.use_deterministic_algorithms' list; a mean over the whole map is none of it."""
+    with torch.device("meta"):
+        network = _META.setdefault("aux", create("pnasnet5large", 5, auxiliary_head=True))
+    with Operators() as seen:
+        network(torch.empty(2, 3, 64, 64, device="meta"))
+    assert {"mean", "max_pool2d_with_indices"} <= seen.names
+    assert not {name for name in seen.names if "adaptive" in name or "upsample" in name or "reflection" in name}
+
+
 # -- memory formats and precisions -----------------------------------------------------------------------------
 
 
@@ -232,3 +269,16 @@ def test_a_cell_and_the_stem_halve_by_rounding_up():
     assert stem.shape == (2, 20, 5, 3)
     assert Cell(8, 20, 6, 1, halve_left=True, zero_pad=True, drop_path=0.0)(x, stem).shape == (2, 30, 5, 3)
     assert Cell(8, 8, 6, 2, halve_left=False, zero_pad=False, drop_path=0.0)(x, x).shape == (2, 30, 5, 3)
+
+
+def test_zero_init_is_timms(networks):
+    """Every block begins as its shortcut, in the parameters that timm's zero_init_last sets to zero."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        reference = timm.create_model("seresnet50")
+    network = copy.deepcopy(networks["se_resnet50"])
+    zero_init_last(network)
+    zeros = {name for name, parameter in network.named_parameters() if name.endswith("weight") and not parameter.any()}
+    blocks = [name for name, module in reference.named_modules() if hasattr(module, "zero_init_last")]
+    assert zeros == {f"{name}.bn3.weight" for name in blocks}
+    assert len(zeros) == 16

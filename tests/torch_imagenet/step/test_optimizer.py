@@ -111,7 +111,7 @@ def test_an_overflow_in_the_very_first_step_leaves_no_garbage_in_the_momentum():
     before = network.weight.detach().clone()
     optimizer = sgd(weights, _recipe(weight_decay=0.0), CPU)
     assert optimizer.defaults["fused"]
-    scale = LossScale("128", torch.device("cpu"))
+    scale = LossScale("128", open_device("cpu"))
     for gradient in (float("inf"), 1.0):
         scale.scale((network.weight * gradient).sum() + network.bias.sum()).backward()
         scale.unscale_(optimizer)

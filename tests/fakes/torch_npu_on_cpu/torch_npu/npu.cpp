@@ -22,6 +22,7 @@ at::Tensor copy_from(const at::Tensor& self, const at::Tensor& to, bool non_bloc
     if (!non_blocking || !PinnedAllocator::instance().holds(host)) ++counters.waits;
   }
   on_host(to).copy_(on_host(self));
+  saturate(to);
   return to;
 }
 
@@ -57,7 +58,9 @@ at::Tensor convolution(
   at::Tensor result = at::convolution(call.in(input), call.in(weight), host_bias, stride, padding, dilation, transposed,
                                       output_padding, groups);
   if (groups > 1 && grouped_fault == "values") result = result.flip(1);
-  return call.out(result);
+  at::Tensor moved = call.out(result);
+  saturate(moved);
+  return moved;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
@@ -89,6 +92,19 @@ at::Tensor dropout_backward(const at::Tensor& gradient, const at::Tensor& mask, 
   return gradient * mask.to(gradient.scalar_type()).div_(1 / scale);
 }
 
+// In saturation mode the real one looks at no gradient: it waits for the flag of its device, and clears one that is set.
+void check_and_unscale(at::TensorList gradients, at::Tensor& found_inf, const at::Tensor& inverse_scale) {
+  note({"aten::_amp_foreach_non_finite_check_and_unscale_", ""});
+  Call call;
+  std::vector<at::Tensor> host;
+  for (const at::Tensor& gradient : gradients) host.push_back(call.in(gradient));
+  at::Tensor found = call.in(found_inf), scale = call.in(inverse_scale);
+  if (!saturating) return at::_amp_foreach_non_finite_check_and_unscale_(host, found, scale);
+  ++counters.waits;
+  if (overflowed.at(found_inf.device().index()).exchange(false)) found.fill_(1);
+  for (at::Tensor& gradient : host) gradient.mul_(scale);
+}
+
 at::Tensor& set_storage_at(
     at::Tensor& self, c10::Storage storage, int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides) {
   self.unsafeGetTensorImpl()->set_storage_keep_dtype(std::move(storage));
@@ -111,6 +127,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_local_scalar_dense", read_scalar);
   library.impl("convolution_overrideable", convolution);
   library.impl("convolution_backward_overrideable", convolution_backward);
+  library.impl("_amp_foreach_non_finite_check_and_unscale_", check_and_unscale);
   library.impl("native_dropout", dropout);
   library.impl("native_dropout_backward", dropout_backward);
   library.impl("set_.source_Storage_storage_offset", set_storage_at);
@@ -183,6 +200,10 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   });
   module.def("allow_internal_format", [](bool on) { internal_format = on; });
   module.def("break_grouped_convolutions", [](const std::string& fault) { grouped_fault = fault; });
+  module.def("break_fused_sgd", [](const std::string& fault) { fused_sgd_fault = fault; });
+  module.def("saturate", [](bool on) { saturating = on; });
+  module.def("saturates", [] { return saturating.load(); });
+  module.def("clear_overflow", [] { overflowed.at(current) = false; });
   module.def("change_data_ptr", &change_data_ptr);
   module.def("hccl", [](const c10::intrusive_ptr<c10d::Backend>& gloo) -> c10::intrusive_ptr<c10d::Backend> {
     return c10::make_intrusive<Hccl>(gloo);

@@ -191,6 +191,18 @@ def set_compile_mode(jit_compile: bool = False) -> None:
     settings["jit_compile"] = jit_compile
 
 
+class utils:  # noqa: N801 - torch_npu's module
+    """Its overflow mode: not a number and infinity, or saturation and a flag of each device."""
+
+    @staticmethod
+    def is_support_inf_nan() -> bool:
+        return not EXTENSION.saturates()
+
+    @staticmethod
+    def clear_npu_overflow_flag() -> None:
+        EXTENSION.clear_overflow()
+
+
 class _Config:
     """Like torch_npu's: one attribute, which can be set but not read."""
 

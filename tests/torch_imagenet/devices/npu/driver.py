@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch_npu
 
 from shared.run import loop
@@ -27,6 +28,7 @@ from tests.torch_imagenet.port_check.faults import FAULTS, compared
 from tests.torch_imagenet.small_network import create_small
 from tests.torch_imagenet.test_resume import _stop_at
 from torch_imagenet.devices import device as devices
+from torch_imagenet.distributed.data_parallel import with_synchronised_statistics
 from torch_imagenet.main import main
 from torch_imagenet.networks import spec
 from torch_imagenet.run import setup as runs
@@ -379,6 +381,42 @@ def npu_fused_sgd(lab: Lab, precision: str) -> Facts:
     }
 
 
+def synchronised(lab: Lab) -> Facts:
+    """Batch normalisation over one rank, on the device and as torch's on the CPU; what the host waits for meanwhile."""
+    dist.init_process_group("cpu:gloo,npu:hccl", store=dist.HashStore(), rank=0, world_size=1)
+    image, ends = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    for kind in DEVICES:
+        device = devices.open_device(kind)
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+        if device.asynchronous:
+            layers = with_synchronised_statistics(layers, device)
+        layers, x = layers.to(device.torch_device), image.to(device.torch_device)
+        before = torch_npu.counters()
+        layers(x).square().sum().backward()
+        waits = torch_npu.counters()["waits"] - before["waits"]
+        ends.append([*(parameter.grad for parameter in layers.parameters()), *layers[1].buffers()])
+    dist.destroy_process_group()
+    return {"waits": waits, "different": max(float((one - other.cpu()).abs().max()) for one, other in zip(*ends))}
+
+
+def torchs_fused_sgd(lab: Lab) -> Facts:
+    """A kernel that fails, as on the Ascend 910, or is wrong: the run without it, against the CPU's."""
+    options, facts = [*EVERYTHING, "--precision", "O2", "--max-steps", "3"], {}
+    first = lab.run(*options, "--device", "cpu")
+    for fault in ("", "fails", "values"):
+        torch_npu.break_fused_sgd(fault)
+        run = lab.run(*options, "--device", "npu:0")
+        log = (run.folder / "train.log").read_text().splitlines()
+        facts[fault] = {
+            "status": run.status,
+            "largest_difference": _difference(first, run),
+            "notes": [line for line in log if "fused SGD" in line],
+        }
+    torch_npu.break_fused_sgd("")
+    return facts
+
+
 def port(lab: Lab) -> Facts:
     """The first check that each fault of a port fails on the device, and what a clean port fails."""
     device, facts = devices.open_device("npu:0"), {}
@@ -441,6 +479,8 @@ CHECKS: Dict[str, Callable[[Lab], Facts]] = {
     "settings": settings,
     "internal format O0": lambda lab: internal_format(lab, "O0"),
     "internal format O2": lambda lab: internal_format(lab, "O2"),
+    "synchronised": synchronised,
+    "torchs_fused_sgd": torchs_fused_sgd,
     "npu_fused_sgd O0": lambda lab: npu_fused_sgd(lab, "O0"),
     "npu_fused_sgd O2": lambda lab: npu_fused_sgd(lab, "O2"),
 }

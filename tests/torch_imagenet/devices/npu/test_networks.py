@@ -14,7 +14,7 @@ NETWORKS = ("se_resnet50", "senet154", "pnasnet5large")
 
 @pytest.fixture(scope="module")
 def facts(on_npu):
-    return on_npu(*NETWORKS, "resumed se_resnet50", "tuned se_resnet50", "O1", "O2")
+    return on_npu(*NETWORKS, "resumed se_resnet50", "tuned se_resnet50", "O1", "O2", "synchronised")
 
 
 @pytest.mark.slow

@@ -11,7 +11,14 @@ WAITING = ("waits O0", "waits O1", "waits O2", "waits log", "waits fused")
 @pytest.fixture(scope="module")
 def facts(on_npu):
     return on_npu(
-        *WAITING, "settings", "internal format O0", "internal format O2", "npu_fused_sgd O0", "npu_fused_sgd O2"
+        *WAITING,
+        "settings",
+        "internal format O0",
+        "internal format O2",
+        "npu_fused_sgd O0",
+        "npu_fused_sgd O2",
+        "torchs_fused_sgd",
+        "synchronised",
     )
 
 
@@ -67,3 +74,22 @@ def test_npu_fused_sgd_takes_the_steps_of_torchs(precision, facts):
     assert found["moved"] > 0.01
     assert found["largest_difference"] < 1e-5
     assert found["of_the_resumed"] == 0
+
+
+def test_a_fused_kernel_that_fails_or_is_wrong_is_not_used(facts):
+    """The Ascend 910 has it registered and refuses it in the first step."""
+    found = facts["torchs_fused_sgd"]
+    for fault, why in (
+        ("fails", "fails here (simulated: aclnnApplyFusedSgd is not supported)"),
+        ("values", "gives wrong weights here"),
+    ):
+        assert found[fault]["notes"] == [f"note: the fused SGD kernel {why}; the unfused form is used"]
+        assert found[fault]["status"] == 0
+        assert found[fault]["largest_difference"] < 1e-5
+    assert (found[""]["notes"], found[""]["largest_difference"]) == ([], 0)
+
+
+def test_synchronised_batch_normalisation_waits_for_nothing(facts):
+    """torch's own removes ranks without images by a mask, and waits for what is left, in every layer."""
+    assert facts["synchronised"]["waits"] == 0
+    assert facts["synchronised"]["different"] < 1e-3

@@ -44,3 +44,16 @@ def test_more_npus_than_there_are_is_one_line(npu_environment, tiny, tmp_path):
     assert job.text.splitlines()[-1] == "error: --num-devices 3, but this machine has 2 npu; lower it"
     job = train(tmp_path / "run", tiny.folder, "--num-devices", "2", "--npu-fused-sgd", "--batch-size", "2", status=2)
     assert "error: --npu-fused-sgd is for an NPU, and this is cpu; leave it out" in job.text.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_an_overflow_on_one_saturating_npu_is_one_of_both(npu_environment, tiny, tmp_path):
+    """On the Ascend 910 it is a flag of one card, and in no gradient: both must leave the update out."""
+    options = "--distributed --num-devices 2 --batch-size 2 --epochs 1 --precision O2 --loss-scale 128".split()
+    saturating = {**npu_environment, "SIMULATED_NPU_SATURATES": "1", "RANKS_DRIVER_OVERFLOW": "2"}
+    job = train(tmp_path / "run", tiny.folder, *options, "--device", "npu", real=True, **saturating)
+    files = [tmp_path / f"rank-{rank}.pth" for rank in range(2)]
+    first, second = (torch.load(file, map_location="cpu", weights_only=True) for file in files)
+    assert first["scale"]["skipped"] == 1, job.text
+    assert same_bits(first["scale"], second["scale"])
+    assert same_bits(first["network"], second["network"])

@@ -1,0 +1,222 @@
+"""Of a JPEG, decode no more than the crop needs: pixels are Pillow's, bit for bit, in about half of its time.
+
+`jpeg_crop.c` does it, with the libjpeg-turbo that Pillow itself has loaded. It is compiled once, by the system's C
+compiler, and kept in the cache. Whatever is missing, and any file that is not a sound baseline JPEG in colour, is left
+to Pillow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import io
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import warnings
+from pathlib import Path
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from shared.system.atomic_files import complete
+from shared.system.cache_dir import places
+
+_SOURCE = Path(__file__).with_name("jpeg_crop.c")
+_FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off")  # a fused multiply-add would round weights differently
+_COMPILERS = ("cc", "gcc", "clang")
+_SECONDS = 120  # for the compiler; it needs one
+
+
+class Unavailable(Exception):
+    """There is no such decoder here; the message is the reason."""
+
+
+class NotDecoded(Exception):
+    """The file is damaged, or of a kind that is left to Pillow."""
+
+
+class Box(NamedTuple):
+    """A crop of an image, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class JpegFile(NamedTuple):
+    """A JPEG in memory, its size in pixels, and memory that a result of its shape and dtype uint8 may use."""
+
+    cropper: JpegCropper
+    content: bytes
+    width: int
+    height: int
+    memory: Optional[np.ndarray] = None
+
+    def resized(self, box: Box, size: Tuple[int, int], window: Optional[Box] = None, mirrored: bool = False) -> Any:
+        """The box, resized to `size` (width, height); of this the window (default: all): uint8 [height, width, 3].
+
+        As `Image.resize(size, Image.Resampling.BILINEAR, box)`, `crop` and `transpose` make it. Raises NotDecoded.
+        """
+        window = window or Box(0, 0, *size)
+        for part, (width, height) in ((box, (self.width, self.height)), (window, size)):
+            if min(part) < 0 or 0 in part[2:] or part.left + part.width > width or part.top + part.height > height:
+                raise ValueError(f"{part} is not within {width} x {height}")  # C would read or write elsewhere
+        result, shape = self.memory, (window.height, window.width, 3)
+        if result is None or result.shape != shape or not result.flags.c_contiguous:
+            result = np.empty(shape, np.uint8)
+        if not self.cropper.decode(self.content, box, size, window, mirrored, result):
+            raise NotDecoded
+        return result
+
+
+class JpegCropper:
+    """The compiled program at this path, with the libjpeg of Pillow's `extension`. It can be pickled.
+
+    `tall_first`: Pillow resizes tall images first in height, as it does from version 13 on. Raises Unavailable.
+    """
+
+    def __init__(self, program: str, extension: str, tall_first: bool) -> None:
+        self._made_of = program, extension, tall_first
+        try:
+            self._program = ctypes.CDLL(program)  # calls release the GIL
+        except OSError as error:
+            raise Unavailable(f"{program} does not load ({error})") from error
+        self._program.jpeg_crop_open.restype = ctypes.c_char_p
+        lacks = self._program.jpeg_crop_open(os.fsencode(extension))
+        if lacks is not None:
+            raise Unavailable(f"the libjpeg of this Pillow lacks {lacks.decode()}")
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return JpegCropper, self._made_of
+
+    def open(self, content: bytes, memory: Optional[np.ndarray] = None) -> Optional[JpegFile]:
+        """The file with this content, None where it is left to Pillow."""
+        width, height = ctypes.c_int(), ctypes.c_int()
+        length = ctypes.c_size_t(len(content))
+        if not self._program.jpeg_crop_size(content, length, ctypes.byref(width), ctypes.byref(height)):
+            return None
+        if not _is_opened(content):
+            return None
+        return JpegFile(self, content, width.value, height.value, memory)
+
+    def decode(
+        self, content: bytes, box: Box, size: Tuple[int, int], window: Box, mirrored: bool, result: np.ndarray
+    ) -> bool:
+        """Fill `result`, uint8 [window.height, window.width, 3]; see `JpegFile.resized`. False: left to Pillow."""
+        numbers = (_ints(box), _ints(size), _ints(window), int(self._made_of[2]), int(mirrored))
+        pixels = ctypes.c_void_p(result.ctypes.data)
+        return bool(self._program.jpeg_crop_resize(content, ctypes.c_size_t(len(content)), *numbers, pixels))
+
+
+def make_cropper() -> JpegCropper:
+    """The decoder, compiled where that has not been done, after it has given Pillow's pixels. Raises Unavailable."""
+    from PIL import _imaging
+
+    program = _compiled()
+    for tall_first in (True, False):
+        cropper = JpegCropper(program, str(_imaging.__file__), tall_first)
+        if all(_is_as_pillow(cropper, *kind) for kind in ((70, 160, 0), (160, 70, 2))):
+            return cropper
+    raise Unavailable("its pixels are not those of this Pillow")
+
+
+def _is_as_pillow(cropper: JpegCropper, width: int, height: int, subsampling: int) -> bool:
+    """Whether a box of a wave, `width` x `height`, compressed with this subsampling of the colours, is the same."""
+    from PIL import Image
+
+    y, x, colour = np.ogrid[:height, :width, :3]
+    wave = 127.5 + 127.5 * np.sin(0.3 * x + 0.2 * y * (colour + 1) + colour)
+    file = io.BytesIO()
+    Image.fromarray(wave.astype(np.uint8)).save(file, "JPEG", quality=90, subsampling=subsampling)
+    box, size, jpeg = Box(9, 21, width - 20, height - 32), (23, 27), cropper.open(file.getvalue())
+    corners = (box.left, box.top, box.left + box.width, box.top + box.height)
+    with contextlib.suppress(NotDecoded), Image.open(file) as image:
+        expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=corners))
+        return jpeg is not None and np.array_equal(jpeg.resized(box, size), expected)
+    return False
+
+
+def _is_opened(content: bytes) -> bool:
+    """Whether Pillow takes the header, which it reads more strictly than libjpeg; the pixels are not decoded."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with contextlib.suppress(Exception), Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            return bool(image.mode == "RGB")
+    return False
+
+
+def _ints(numbers: Sequence[int]) -> Any:
+    return (ctypes.c_int * len(numbers))(*numbers)
+
+
+# -- compiling -------------------------------------------------------------------------------------------------
+
+
+def _compiled() -> str:
+    """The path of the compiled program in the cache. Raises Unavailable.
+
+    Processes that do it at the same time write the same file, each completely.
+    """
+    here = (*_FLAGS, platform.machine(), *platform.libc_ver())
+    key = hashlib.sha256(_SOURCE.read_bytes() + repr(here).encode()).hexdigest()[:16]
+    reasons: List[str] = []
+    for folder in places("compiled"):
+        path = folder / f"jpeg_crop-{key}.so"
+        with _reason(reasons):
+            if not _is_usable(path):
+                with complete(path) as fresh:
+                    _compile(fresh)
+                ctypes.CDLL(str(path))  # fails in a folder that forbids to run programs
+            return str(path)
+    raise Unavailable(reasons[0] if reasons else "there is no folder for what is compiled")
+
+
+@contextlib.contextmanager
+def _reason(reasons: List[str]) -> Iterator[None]:
+    """Collects why something failed."""
+    try:
+        yield
+    except (OSError, ValueError, Unavailable) as error:  # ValueError: a quote in CC that does not end
+        reasons.append(" ".join(str(error).split())[:200])
+
+
+def _is_usable(path: Path) -> bool:
+    """Whether the file is there and loads, and no other user can have written it: it is code that will run."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        if found.st_uid in (0, os.getuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            ctypes.CDLL(str(path))
+            return True
+    return False
+
+
+def _compile(target: Path) -> None:
+    named = os.environ.get("CC", "")
+    command = shlex.split(named) if named.strip() else [name for name in _COMPILERS if shutil.which(name)][:1]
+    if not command:
+        raise Unavailable(f"there is no C compiler ({', '.join(_COMPILERS)})")
+    try:
+        done = subprocess.run(
+            [*command, *_FLAGS, "-o", str(target), str(_SOURCE), "-ldl", "-lm"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{command[0]} has not finished in {_SECONDS} seconds") from error
+    if done.returncode or not target.exists():
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        said = [line for line in lines if "error" in line] or lines or [f"exit status {done.returncode}"]
+        raise Unavailable(f"{command[0]} failed: {said[0]}")
+    target.chmod(0o755)  # whatever the umask
