@@ -71,6 +71,10 @@ class Layers(abc.ABC):
     def gate(self, x: Tensor, excitation: Tensor) -> Tensor:
         """x [batch, height, width, channels] times sigmoid(excitation [batch, channels]), channel by channel."""
 
+    def gated_conv(self, x: Tensor, filters: int, kernel: int, strides: int = 1) -> Tensor:
+        """`conv` with its bias, then the gate of its own output."""
+        return _excite(self.conv(x, filters, kernel, strides), self, filters)
+
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Elementwise sum."""
         return x + y
@@ -151,7 +155,7 @@ def _port(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> T
             y = _unit(y, layers, training, width, kernel=3)
             y = _unit(y, layers, training, out, kernel=1)
             if first:
-                x = _excite(layers.conv(x, out, 1, strides), layers, out)
+                x = layers.gated_conv(x, out, 1, strides)
             x = layers.add(x, layers.branch(y))
         width = out
     return layers.relu(layers.batch_norm(x, training))
@@ -169,7 +173,7 @@ def _unit(
     """BN, ReLU, convolution, gate."""
     if batch_norm:
         x = layers.batch_norm(x, training)
-    return _excite(layers.conv(layers.relu(x), filters, kernel, strides), layers, filters)
+    return layers.gated_conv(layers.relu(x), filters, kernel, strides)
 
 
 def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> Tensor:
@@ -190,6 +194,9 @@ def _paper(x: Tensor, layers: Layers, blocks: int, training: Optional[bool]) -> 
 
 def _excite(x: Tensor, layers: Layers, channels: int) -> Tensor:
     """Squeeze every channel to its mean, excite it through two bias-free dense layers, gate the channels."""
-    squeezed = layers.global_average_pool(x)
-    hidden = layers.relu(layers.dense(squeezed, channels // REDUCTION))
-    return layers.gate(x, layers.dense(hidden, channels))
+    return layers.gate(x, excitation(layers.global_average_pool(x), layers, channels))
+
+
+def excitation(squeezed: Tensor, layers: Layers, channels: int) -> Tensor:
+    """What a gate takes the sigmoid of, from the means of its channels: both [batch, channels]."""
+    return layers.dense(layers.relu(layers.dense(squeezed, channels // REDUCTION)), channels)

@@ -64,7 +64,8 @@ class Device(abc.ABC):
 
     `count`: devices that train together, including those of other processes. `rank`: the number of this process; rank 0
     writes the files. `static_shapes`: every batch must have the same shape. `times_data_wait`: the graph may contain a
-    tf.timestamp. `notes`: lines for the user, for example that a rewrite is slow here.
+    tf.timestamp. `products`: a step is faster with 1x1 convolutions as matrix products. `notes`: lines for the user,
+    for example that a rewrite is slow here.
     """
 
     kind: str = ""
@@ -72,6 +73,7 @@ class Device(abc.ABC):
     rank: int = 0
     static_shapes: bool = False
     times_data_wait: bool = True
+    products: bool = False
     name: str
     index: int
     loss_scale: Union[None, str, float]

@@ -19,6 +19,11 @@ def tensorflow_version() -> str:
     return str(tf.__version__)
 
 
+def release() -> Tuple[int, ...]:
+    """TensorFlow's major and minor version, for example (1, 15)."""
+    return tuple(int(part) for part in tensorflow_version().split(".")[:2])
+
+
 def cpu_name() -> str:
     """The model name from /proc/cpuinfo, else the architecture."""
     models = []

@@ -28,9 +28,9 @@ class CoreLayers(Layers):
 
     def conv(self, x: Any, filters: int, kernel: int, strides: int = 1, bias: bool = True) -> Any:
         with self._scope("conv2d") as scope:
-            weights = _variable("kernel", (kernel, kernel, int(x.shape[-1]), filters))
+            weights = variable("kernel", (kernel, kernel, int(x.shape[-1]), filters))
             x = tf.nn.conv2d(x, weights, strides=[1, strides, strides, 1], padding="SAME")
-            return self._record(scope.name, tf.nn.bias_add(x, _variable("bias", (filters,))) if bias else x)
+            return self._record(scope.name, tf.nn.bias_add(x, variable("bias", (filters,))) if bias else x)
 
     def batch_norm(self, x: Any, training: Optional[bool]) -> Any:
         if training is None:
@@ -60,7 +60,7 @@ class CoreLayers(Layers):
 
     def dense(self, x: Any, units: int) -> Any:
         with self._scope("dense") as scope:
-            return self._record(scope.name, tf.linalg.matmul(x, _variable("kernel", (int(x.shape[-1]), units))))
+            return self._record(scope.name, tf.linalg.matmul(x, variable("kernel", (int(x.shape[-1]), units))))
 
     def global_average_pool(self, x: Any) -> Any:
         return tf.reduce_mean(x, axis=[1, 2])
@@ -93,13 +93,13 @@ class _BatchNormVariables:
     """The variables of one batch normalisation, in the order in which slim creates them."""
 
     def __init__(self, scope: str, channels: int) -> None:
-        self.beta = _variable("beta", (channels,))
-        self.gamma = _variable("gamma", (channels,))
-        self.moving_mean = _variable("moving_mean", (channels,), trainable=False)
-        self.moving_variance = _variable("moving_variance", (channels,), trainable=False)
+        self.beta = variable("beta", (channels,))
+        self.gamma = variable("gamma", (channels,))
+        self.moving_mean = variable("moving_mean", (channels,), trainable=False)
+        self.moving_variance = variable("moving_variance", (channels,), trainable=False)
         # slim opens a scope with the mean's full name inside the layer's own: BatchNorm/BatchNorm/moving_mean/biased.
-        self.biased = _variable(f"{scope}/moving_mean/biased", (channels,), trainable=False)
-        self.local_step = _variable(f"{scope}/moving_mean/local_step", (), trainable=False)
+        self.biased = variable(f"{scope}/moving_mean/biased", (channels,), trainable=False)
+        self.local_step = variable(f"{scope}/moving_mean/local_step", (), trainable=False)
 
     def update(self, mean: Any, variance: Any, assign: Callable[[Any, Any], Any]) -> List[Any]:
         """The operations that update the moving averages, to be run once per training step.
@@ -122,6 +122,6 @@ class _BatchNormVariables:
             ]
 
 
-def _variable(name: str, shape: Tuple[int, ...], trainable: bool = True) -> Any:
+def variable(name: str, shape: Tuple[int, ...], trainable: bool = True) -> Any:
     """A float32 variable that starts at zero; `initial_values` fills it, so the graph needs no random operators."""
     return tf1.get_variable(name, shape, tf.float32, tf1.zeros_initializer(), trainable=trainable)

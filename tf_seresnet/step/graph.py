@@ -13,6 +13,7 @@ from shared.text import nearest
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.devices.replicas import ALONE, Replicas
 from tf_seresnet.layers.core import CoreLayers
+from tf_seresnet.layers.products import ProductLayers
 from tf_seresnet.layers.slim import SlimLayers
 from tf_seresnet.network import blocks_per_stage, se_resnet
 from tf_seresnet.step.input_pipeline import Normalisation
@@ -42,14 +43,15 @@ class NetworkSpec:
         return self
 
     def build(
-        self, images: Any, training: bool, reuse: bool = False, branch_factors: Any = None
+        self, images: Any, training: bool, reuse: bool = False, branch_factors: Any = None, products: bool = False
     ) -> Tuple[Any, CoreLayers]:
         """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph, and its layers.
 
         `reuse` shares the variables of a network that has been built. `branch_factors`, float32 [batch, blocks],
-        multiply the residual branches.
+        multiply the residual branches. `products`: 1x1 convolutions of the layer set `core` as in `ProductLayers`.
         """
-        layers = LAYER_SETS[self.layers](reuse=reuse)
+        kind = ProductLayers if products and self.layers == "core" else LAYER_SETS[self.layers]
+        layers = kind(reuse=reuse)
         layers.branch_factors = branch_factors
         return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training), layers
 

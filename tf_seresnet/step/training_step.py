@@ -55,8 +55,8 @@ class TrainingStep(Step):
     def _build(self, number: int, network: NetworkSpec, optimizer: Any) -> Tuple[Any, List[Any]]:
         """The update of one device; and over all devices loss, correct in one and in five, images, stopping."""
         recipe, replicas, share = self._batch.recipe, self._batch.replicas, self._batch.shares[number]
-        part = self._batch.parts[number]
-        logits, layers = network.build(part.images, training=True, branch_factors=part.branch_factors)
+        part, products = self._batch.parts[number], self._batch.device.products
+        logits, layers = network.build(part.images, True, branch_factors=part.branch_factors, products=products)
         loss = losses.mean_loss(logits, part, recipe.label_smoothing)
         # Counts in float32, exact up to 2**24, to be summed in one vector with the other values.
         counts = [tf.cast(count, tf.float32) for count in (*losses.hits(logits, part), tf.size(part.labels))]
