@@ -33,7 +33,7 @@ def test_the_set_up_is_that_of_the_documented_recipe(sample_folder):
     assert (setup.recipe.momentum, setup.recipe.weight_decay) == (0.9, 1e-4)
     images = cifar10_step.normalised(setup.data)
     assert np.abs(images.mean((0, 1, 2))).max() < 1e-3
-    assert np.abs(images.std((0, 1, 2)) - 1).max() < 1e-3
+    assert np.abs(images.std((0, 1, 2)) - 1).max() < 5e-3  # summed in float32
 
 
 @pytest.mark.slow
