@@ -103,9 +103,9 @@ class RecordedNetwork:
         self._spec = spec
 
     def build(
-        self, images: Any, training: bool, reuse: bool = False, branch_factors: None = None
+        self, images: Any, training: bool, reuse: bool = False, branch_factors: None = None, products: bool = False
     ) -> Tuple[Any, RecordedLayers]:
-        """As `NetworkSpec.build`."""
+        """As `NetworkSpec.build`, layer by layer also with `products`, in which a gated convolution has no output."""
         spec, layers = self._spec, RecordedLayers(LAYER_SETS[self._spec.layers](reuse=reuse))
         self.layers = layers
         return se_resnet(layers.images(images), layers, spec.depth, spec.variant, spec.num_classes, training), layers
