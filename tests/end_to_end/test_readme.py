@@ -16,6 +16,7 @@ from typing import Any, List, Set
 
 import pytest
 
+from benchmarks.run import parser as benchmark_parser
 from scripts import documented_launcher
 from shared import recipes
 from shared.cli.old_ports import PORTS
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.once
 READMES = ("README.md", "README.zh-CN.md")
 # Not docs/scaling.md: its programs need torch, and tests/scaling/test_document.py looks at it.
 CHAPTERS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name != "scaling.md")
-DOCUMENTS = (*READMES, "CHANGELOG.md", *CHAPTERS)
+DOCUMENTS = (*READMES, "CHANGELOG.md", "benchmarks/README.md", *CHAPTERS)
 IMAGENET = "torch_imagenet/main.py"
 RENEW = "tests/torch_imagenet/golden/renew.py"
 OF_OTHERS = ("torch.distributed.launch",)  # modules of what is not installed here
@@ -111,6 +112,8 @@ def _parsed(words: List[str]) -> None:
     elif program == "scripts/trace_image.py":
         assert arguments[0] in ("HALF", "tf_seresnet", "torch_imagenet")
         assert arguments[1:] in ([], ["--update", "docs/architecture.md"])
+    elif program == "benchmarks/run.sh":
+        benchmark_parser().parse_args(arguments)
     elif program == "tests/faults/run.sh":
         fault_parser().parse_args(arguments)
     else:
@@ -159,7 +162,7 @@ def test_a_wrong_command_is_noticed(command):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_option_exists(name):
     launchers = [launcher_parser(half, launcher) for half in LAUNCHERS for launcher in LAUNCHERS[half]]
-    parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), *launchers)
+    parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), benchmark_parser(), *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
     known |= {spelling for port in PORTS.values() for option in port.options for spelling in option.spellings}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused
