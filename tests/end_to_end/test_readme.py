@@ -68,7 +68,7 @@ def _commands(name: str) -> List[List[str]]:
     """Every `bash ...` and `python ...` of a document as words, without variables set in front."""
     lines = [line for block in _blocks(name) for line in block.splitlines()] + _spans(name)
     started = (re.match(r"\s*(?:\w+=\S+ )*((?:bash|python[\d.]*) .*)", line) for line in lines)
-    return [shlex.split(match.group(1)) for match in started if match]
+    return [shlex.split(match.group(1), comments=True) for match in started if match]
 
 
 def _imagenet_parser() -> Any:
