@@ -12,6 +12,7 @@ from shared.imagenet.layout import some
 _REMEDIES = {
     "threads": "start with OMP_NUM_THREADS={0} (under TensorFlow TF_NUM_INTRAOP_THREADS={0})",
     "memory_format": "give --memory-format {0}",
+    "revision_of_the_step": "where that matters, continue it with the version of this program that began it",
 }
 _DEFAULT_REMEDY = "where that matters, restore the earlier setting"
 
@@ -39,7 +40,11 @@ def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Opti
 
 
 def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
-    """A line per setting of the order of additions that differs from `before`; one missing on a side is skipped."""
+    """A line per setting of the order of additions that differs from `before`; one missing on a side is skipped.
+
+    Without a revision of the step it is the first one.
+    """
+    before = {"revision_of_the_step": 1, **before} if before else {}
     effect = "changes floating-point rounding: it will not be bit-identical to an uninterrupted run"
     return [
         f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {before[name]}, which {effect};"

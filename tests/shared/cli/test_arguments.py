@@ -65,6 +65,16 @@ SPELLINGS = {
     "modelarts_data_dir": (["--modelarts_data_dir"], "/cache/data", "/cache/data"),
     "modelarts_result_dir": (["--modelarts_result_dir"], "/cache/model_1p", "/cache/model_1p"),
     "loss_scale": (["--loss-scale", "--loss_scale"], "128", "128"),
+    "decayed": (["--decayed"], "weights", "weights"),
+    "label_smoothing": (
+        ["--label-smoothing", "--label-smoothing-epsilon", "--label-smoothing-factor", "--ls"],
+        "0.1",
+        0.1,
+    ),
+    "mixup": (["--mixup"], "0.2", 0.2),
+    "cutmix": (["--cutmix"], "1", 1.0),
+    "drop_path": (["--drop-path"], "0.1", 0.1),
+    "ema_decay": (["--ema-decay"], "0.999", 0.999),
 }
 EACH = [(spelling, name) for name, (spellings, _, _) in SPELLINGS.items() for spelling in spellings]
 MODE_WORDS = tuple(MODES)
@@ -111,7 +121,7 @@ def test_the_table_has_every_option_of_the_common_parser():
     assert known - {spelling for spelling, _ in EACH} == set(
         (
             "-h --help --help-all --version --dry-run --deterministic --restrict-classes --distributed"
-            " --multiprocessing-distributed"
+            " --multiprocessing-distributed --every-step --no-every-step --zero-init --no-zero-init"
         ).split()
     )
 

@@ -21,6 +21,7 @@ VALUES = {
     **{"--normalisation": "none", "--smoothing": "uniform", "--decayed": "all", "--memory-format": "contiguous"},
     **{"--grouped-conv": "split", "--format": "json", "--momentum": "0.5", "--dropout": "0.5", "--drop-path": "0.5"},
     **{"--label-smoothing": "0.5", "--ema-decay": "0.5", "--image-size": "64", "--depth": "11", "--compile": "default"},
+    "--decoder": "pillow",
 }
 
 

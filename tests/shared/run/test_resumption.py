@@ -29,6 +29,12 @@ def test_each_change_has_a_line_that_names_both_and_what_to_do():
     assert "OMP_NUM_THREADS=4" in threads
 
 
+def test_a_run_of_before_the_revisions_began_with_the_first():
+    (line,) = rounding_changes({"threads": 4}, {"threads": 4, "revision_of_the_step": 2})
+    assert "revision of the step 2 and began with 1" in line
+    assert "version of this program that began it" in line
+
+
 @pytest.mark.parametrize(
     ("so_far", "epochs", "steps", "says"),
     [
