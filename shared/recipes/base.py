@@ -113,7 +113,8 @@ class Recipe:
         """The recipe itself. Raises UsageError if a value is invalid."""
         for field, (valid, advice) in self.limits().items():
             if not valid:
-                raise UsageError(f"{field.replace('_', ' ')} {getattr(self, field)} is not possible; give {advice}")
+                value = f"{getattr(self, field)!s:.60}"  # a stored one may be of any length
+                raise UsageError(f"{field.replace('_', ' ')} {value} is not possible; give {advice}")
         return self
 
     def limits(self) -> Dict[str, Tuple[bool, str]]:
@@ -137,7 +138,7 @@ class Recipe:
 def contradiction(option: str, value: Any, trained: Any) -> UsageError:
     """The error for an option, by its name in the namespace, that contradicts the resumed run."""
     return UsageError(
-        f"{as_typed(option, value)} contradicts the run that is resumed, which has {trained}; leave it out,"
+        f"{as_typed(option, value)} contradicts the run that is resumed, which has {trained!s:.200}; leave it out,"
         " or start a new run from its weights with --checkpoint"
     )
 

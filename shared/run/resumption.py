@@ -23,7 +23,9 @@ def check_same_data(stored: Dict[str, Any], fingerprint: str, classes: Classes, 
     if fingerprint == stored["fingerprint"]:
         if before is None or not classes.named or tuple(before) == now:
             return
-        changes = [f"{index} is {new} and was {old}" for index, (old, new) in enumerate(zip(before, now)) if old != new]
+        changes = [
+            f"{index} is {new:.60} and was {old!s:.60}" for index, (old, new) in enumerate(zip(before, now)) if old != new
+        ]
         what = f", its classes are others ({some(changes or [f'{len(now)} and were {len(before)}'])})"
     remedy = "give that one with --data-path, or start a new run with --checkpoint"
     raise UsageError(f"{path} is not the data set that the run was trained on{what}; {remedy}")

@@ -73,4 +73,4 @@ def message_defect(text: str) -> str:
         return f"the message is not one printable line: {text[:200]!r}"
     if ";" not in text:
         return f"the message does not say what to do: {text[:200]!r}"
-    return f"the message has {len(text):,} characters" if len(text) > 1500 else ""
+    return f"the message has {len(text):,} characters: {text[:200]!r}" if len(text) > 1500 else ""

@@ -34,7 +34,7 @@ _LISTENING_SECONDS = 0.5  # between two checks for errors of other ranks
 class Ranks(StopAgreement):
     """A single process: rank 0 of 1."""
 
-    rank, size = 0, 1
+    rank, size, local_size = 0, 1, 1  # local: of this machine
 
     @property
     def is_first(self) -> bool:
@@ -84,7 +84,7 @@ class ProcessGroup(Ranks):
     """
 
     def __init__(self, environment: ProcessEnvironment, device: Device, timeout: float) -> None:
-        self.rank, self.size = environment.rank, environment.size
+        self.rank, self.size, self.local_size = environment.rank, environment.size, environment.local_size
         self._timeout = timedelta(seconds=timeout)
         os.environ.update(environment.variables)
         address, port = environment.variables["MASTER_ADDR"], environment.variables["MASTER_PORT"]

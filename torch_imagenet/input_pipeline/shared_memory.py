@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, List
 
-from torch_imagenet.distributed.environment import process_environment
 from torch_imagenet.options import workers
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ def notes(setup: RunSetup, folder: str = FOLDER) -> List[str]:
         status = os.statvfs(folder)
     except OSError:
         return []
-    process = process_environment(setup.config)
-    ranks, size, processes = process.local_size if process else 1, setup.recipe.image_size, workers(setup.config)
+    ranks, size, processes = setup.ranks.local_size, setup.recipe.image_size, workers(setup.config)
     parts = [(len(setup.data.content.val), setup.eval_batch_size)]
     if setup.data.content.train is not None:
         parts.append((len(setup.data.content.train), setup.recipe.batch_size))

@@ -13,22 +13,13 @@ from torch_imagenet.input_pipeline import shared_memory  # noqa: E402
 from torch_imagenet.input_pipeline.dataset import load_data  # noqa: E402
 from torch_imagenet.options import RunConfig  # noqa: E402
 
-VARIABLES = {
-    "RANK": "0",
-    "WORLD_SIZE": "2",
-    "LOCAL_RANK": "0",
-    "LOCAL_WORLD_SIZE": "2",
-    "MASTER_ADDR": "here",
-    "MASTER_PORT": "1",
-}
-
 
 @pytest.fixture
 def setup(tiny):
     """Of 21 images to train on in batches of 4, and 10 to evaluate on in batches of 1, of 32 x 32 pixels."""
     words = ["--data-path", str(tiny.folder), "--workers", "2", "--decoder", "pillow"]
     config = RunConfig.from_argv(words)
-    recipe, ranks = SimpleNamespace(image_size=32, batch_size=4), SimpleNamespace(size=1)
+    recipe, ranks = SimpleNamespace(image_size=32, batch_size=4), SimpleNamespace(size=1, local_size=1)
     return SimpleNamespace(config=config, data=load_data(config), recipe=recipe, ranks=ranks, eval_batch_size=1)
 
 
@@ -55,8 +46,7 @@ def test_a_line_where_it_is_less_and_none_where_it_is_enough(setup, monkeypatch)
 
 
 def test_the_ranks_of_a_machine_share_it(setup, monkeypatch):
-    for name, value in VARIABLES.items():
-        monkeypatch.setenv(name, value)
+    setup.ranks.local_size = 2
     setup.recipe.image_size = 512
     (line,) = _notes(setup, monkeypatch, 20 * 2**20)
     assert line.startswith("batches may take 2 x 18 MiB of shared memory, and /dev/shm has 20 MiB free")

@@ -16,6 +16,7 @@ from tests.torch_imagenet.small_network import SmallNetwork
 from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.port_check import device_errors, grouped_forms
 from torch_imagenet.port_check.reference import compare_trace
+from torch_imagenet.step.sgd import SGD
 
 LAYER = "layer1.0"
 
@@ -108,9 +109,9 @@ def test_an_error_in_another_layer_names_that() -> None:
 
 
 def test_an_error_of_the_optimizer_is_not_a_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: torch.optim.SGD) -> None:
+    def fail(self: SGD) -> None:
         raise RuntimeError("no fused kernel")
 
-    monkeypatch.setattr(torch.optim.SGD, "step", fail)
+    monkeypatch.setattr(SGD, "step", fail)
     with pytest.raises(RuntimeError, match="no fused kernel"):
         recorded(setup("O0"), _network(), Fault("", "", ""), 1)
