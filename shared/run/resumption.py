@@ -24,7 +24,9 @@ def check_same_data(stored: Dict[str, Any], fingerprint: str, classes: Classes, 
         if before is None or not classes.named or tuple(before) == now:
             return
         changes = [
-            f"{index} is {new:.60} and was {old!s:.60}" for index, (old, new) in enumerate(zip(before, now)) if old != new
+            f"{index} is {new:.60} and was {old!s:.60}"
+            for index, (old, new) in enumerate(zip(before, now))
+            if old != new
         ]
         what = f", its classes are others ({some(changes or [f'{len(now)} and were {len(before)}'])})"
     remedy = "give that one with --data-path, or start a new run with --checkpoint"

@@ -16,7 +16,6 @@ from typing import Any, List, Set
 
 import pytest
 
-from benchmarks.run import parser as benchmark_parser
 from scripts import documented_launcher
 from shared import recipes
 from shared.cli.old_ports import PORTS
@@ -71,6 +70,12 @@ def _commands(name: str) -> List[List[str]]:
     return [shlex.split(match.group(1), comments=True) for match in started if match]
 
 
+def _benchmark_parser() -> Any:
+    from benchmarks.run import parser as benchmark_parser  # for Python 3.8 and newer; this file is read by 3.7 too
+
+    return benchmark_parser()
+
+
 def _imagenet_parser() -> Any:
     return torch_options.parser()
 
@@ -113,7 +118,7 @@ def _parsed(words: List[str]) -> None:
         assert arguments[0] in ("HALF", "tf_seresnet", "torch_imagenet")
         assert arguments[1:] in ([], ["--update", "docs/architecture.md"])
     elif program == "benchmarks/run.sh":
-        benchmark_parser().parse_args(arguments)
+        _benchmark_parser().parse_args(arguments)
     elif program == "tests/faults/run.sh":
         fault_parser().parse_args(arguments)
     else:
@@ -162,7 +167,7 @@ def test_a_wrong_command_is_noticed(command):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_option_exists(name):
     launchers = [launcher_parser(half, launcher) for half in LAUNCHERS for launcher in LAUNCHERS[half]]
-    parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), benchmark_parser(), *launchers)
+    parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), _benchmark_parser(), *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
     known |= {spelling for port in PORTS.values() for option in port.options for spelling in option.spellings}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused

@@ -64,8 +64,9 @@ class Device(abc.ABC):
 
     `count`: devices that train together, including those of other processes. `rank`: the number of this process; rank 0
     writes the files. `static_shapes`: every batch must have the same shape. `times_data_wait`: the graph may contain a
-    tf.timestamp. `products`: a step is faster with 1x1 convolutions as matrix products. `notes`: lines for the user,
-    for example that a rewrite is slow here.
+    tf.timestamp. `products`: a step is faster with 1x1 convolutions as matrix products. `revision`: a number that grows
+    where this program's step comes to round otherwise here. `notes`: lines for the user, for example that a rewrite is
+    slow here.
     """
 
     kind: str = ""
@@ -74,6 +75,7 @@ class Device(abc.ABC):
     static_shapes: bool = False
     times_data_wait: bool = True
     products: bool = False
+    revision: int = 1
     name: str
     index: int
     loss_scale: Union[None, str, float]

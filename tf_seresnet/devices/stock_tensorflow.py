@@ -110,6 +110,7 @@ class CpuDevice(_StockDevice):
         self.name = probe.cpu_name()
         self._prepare()
         # Measured in float32 with oneDNN, which TensorFlow uses by default since 2.9; slower in bf16.
+        self.revision = 2  # 1x1 convolutions as products; fewer passes over the graph
         self.products = self.precision == "O0" and not request.xla and probe.release() >= (2, 9)
         if self.precision != "O0":
             self.notes.append(f"precision {self.precision} is slower than O0 on most CPUs")

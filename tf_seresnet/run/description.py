@@ -143,7 +143,7 @@ def _arithmetic(device: Any) -> Dict[str, Any]:
         "threads": device.threads(),
         "xla": device.request.xla,
         "tensorflow": _versions()["tensorflow"],
-        "revision_of_the_step": 2,  # 2: on a CPU, 1x1 convolutions as matrix products
+        "revision_of_the_step": device.revision,
     }
 
 
