@@ -9,18 +9,15 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import torch  # noqa: E402
 
 from benchmarks.timing import Contender  # noqa: E402
 from shared.cli.parser import Parser, number, whole_numbers  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet.split import Split  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
-from torch_imagenet.input_pipeline.jpeg_crop import JpegCropper  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
@@ -54,25 +51,7 @@ def rounds_of(epoch: Callable[[int], int], images: int, options: Namespace) -> C
     return lambda attempt: sum(epoch(attempt * times + at) for at in range(times))
 
 
-def ours(
-    split: Split,
-    options: Namespace,
-    workers: int,
-    prepare: Callable[[torch.Tensor], Any] = len,
-    cropper: Optional[JpegCropper] = None,
-) -> Contender:
-    """This program's pipeline; `prepare` is what the main process does with the images of a batch.
-
-    `cropper` decodes the JPEGs; None: Pillow does.
-    """
-    loading = Loading(workers, cropper=cropper)
-    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, loading)
-
-    def epoch(number: int) -> int:
-        images = 0
-        for batch in batches.epoch(number):
-            prepare(batch.images)
-            images += len(batch.labels)
-        return images
-
-    return rounds_of(epoch, len(split), options)
+def ours(split: Split, options: Namespace, workers: int) -> Contender:
+    """This program's pipeline; Pillow decodes."""
+    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, Loading(workers))
+    return rounds_of(lambda number: sum(len(batch.labels) for batch in batches.epoch(number)), len(split), options)

@@ -170,11 +170,8 @@ class Session:
     def _record(self, row: Row, sides: Dict[str, Any]) -> records.Record:
         facts, ours = sides[row.ours]
         peer = sides[row.peer][1] if row.peer else None
-        read = (
-            ""
-            if self._data is None
-            else (Path(self._options.image_folder).name if self._options.image_folder else GENERATED)
-        )
+        given = self._options.image_folder
+        read = "" if self._data is None else Path(given).name if given else GENERATED
         return records.new_record(row, self._kind, ours, peer, {**facts, "images": read, "tiny": self._options.tiny})
 
     def _images(self) -> Path:

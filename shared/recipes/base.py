@@ -91,8 +91,8 @@ class Recipe:
 
     def described(self) -> List[str]:
         """What is on besides the documented training, as options without dashes: "label-smoothing 0.1", "zero-init"."""
-        off = {field.name: field.default for field in dataclasses.fields(self)}
-        return [as_typed(name, own)[2:] for name, own in self._values(self.regularisation) if own and own != off[name]]
+        found = self._values(self.regularisation)
+        return [as_typed(name, own)[2:] for name, own in found if own and own != getattr(type(self), name)]
 
     def _values(self, names: Sequence[str]) -> List[Tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Tuple
+from typing import Callable, Dict, Tuple
 
 from shared.recipes.base import Recipe
 from shared.schedules import Schedule
@@ -31,13 +31,8 @@ class CifarRecipe(Recipe):
 
     def plain(self) -> CifarRecipe:
         """This recipe with crops and flips, cross-entropy and one weight decay alone, as all documented ones."""
-        return self.override(**_PLAIN)
-
-
-_PLAIN: Dict[str, Any] = {
-    **{"cutout": 0, "mixup": 0.0, "cutmix": 0.0, "drop_path": 0.0},
-    **{"label_smoothing": 0.0, "decayed": "all", "ema_decay": None},
-}
+        names = [name for name in self.regularisation if name not in ("zero_init", "mixed")]  # where it begins; a share
+        return self.override(**{name: getattr(CifarRecipe, name) for name in names})
 
 
 def se_resnet110_npu() -> CifarRecipe:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
 
-from benchmarks import run  # noqa: E402
 from benchmarks.contenders import cifar10_step  # noqa: E402
+from tests.benchmarks.rows_run import run_rows  # noqa: E402
 
 OPTIONS = {"depth": 11, "batch": 4, "device": "cpu", "precision": "O0"}
 
@@ -39,7 +37,6 @@ def test_the_set_up_is_that_of_the_documented_recipe(sample_folder):
 @pytest.mark.slow
 def test_a_row_runs_at_the_smallest_size(tmp_path, capsys):
     names = ["start-cifar10"]
-    words = ["--tiny", "--rounds", "1", "--python", sys.executable, "--records", str(tmp_path), "--only", *names]
-    assert run.main(words) == 0
+    run_rows(tmp_path, *names)
     assert sorted(path.stem for path in (tmp_path / "cpu").iterdir()) == sorted(names)
     assert "failed" not in capsys.readouterr().out

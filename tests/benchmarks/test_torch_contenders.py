@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ pytest.importorskip("PIL")
 from benchmarks import images, run  # noqa: E402
 from benchmarks.rows import OURS, groups_of  # noqa: E402
 from benchmarks.torchvision_import import import_torchvision  # noqa: E402
+from tests.benchmarks.rows_run import run_rows  # noqa: E402
 
 try:  # before timm imports it, and in no test's time
     import_torchvision()
@@ -83,8 +83,7 @@ def test_our_side_has_the_environment_that_the_program_makes(monkeypatch):
 @pytest.mark.slow
 def test_a_row_runs_at_the_smallest_size(tmp_path, capsys):
     names = ["evaluation"]
-    words = ["--tiny", "--rounds", "1", "--python", sys.executable, "--records", str(tmp_path), "--only", *names]
-    assert run.main(words) == 0
+    run_rows(tmp_path, *names)
     assert sorted(path.stem for path in (tmp_path / "cpu").iterdir()) == sorted(names)
     assert "failed" not in capsys.readouterr().out
 
@@ -95,8 +94,7 @@ def test_the_rows_of_a_gpu_run_on_the_cpu(tmp_path, capsys, monkeypatch):
     groups = groups_of("cuda", "cpu", tiny=True)
     monkeypatch.setattr(run, "groups_of", lambda *_: groups)
     names = ["synchronisation", "step-se_resnet50_caffe-channels_last"]
-    words = ["--tiny", "--rounds", "1", "--python", sys.executable, "--records", str(tmp_path), "--only", *names]
-    assert run.main(words) == 0
+    run_rows(tmp_path, *names)
     said = capsys.readouterr().out
     assert "synchronisation: passed" in said
     assert (Path(tmp_path) / "cpu" / "step-se_resnet50_caffe-channels_last.json").is_file()
