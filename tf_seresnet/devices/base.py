@@ -115,6 +115,11 @@ class Device(abc.ABC):
         """The `Replicas` where several devices train together."""
 
     @property
+    def bf16_speedup(self) -> Optional[float]:
+        """How many times as fast `--precision bf16` trains here as float32; None where it is not known to be faster."""
+        return None
+
+    @property
     def float32_products(self) -> Dict[str, str]:
         """What the factors of a float32 "convolution" or "linear" layer are rounded to here, where they are.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import math
+import functools
 import os
 import re
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import tensorflow as tf
 
 from shared.checkpoint import folder as checkpoint_folder
@@ -56,18 +57,16 @@ def writer(session: Any, folder: Path, keep: int, constant: Dict[str, Any]) -> C
     Needs the complete graph. It raises UsageError where a variable is not finite, OSError where the disk does not take
     it; nothing changes then. See `CheckpointFolder.save`.
     """
-    saver, checkpoints = tf1.train.Saver(saved_variables(), max_to_keep=None), CheckpointFolder(folder, keep)
-    numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
-    # The sum of the magnitudes, which is not finite if any of them is not.
-    magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
+    variables, checkpoints = saved_variables(), CheckpointFolder(folder, keep)
+    save = _saver(variables)
 
     def write(state: Dict[str, Any], best: bool) -> Path:
         step = state["progress"]["step"]
-        if not math.isfinite(session.run(magnitude)):
-            where = graph.not_finite(session, saved_variables())
+        if not all(np.isfinite(value).all() for value in session.run(variables)):
+            where = graph.not_finite(session, variables)
             raise not_a_number(f"a weight is not a number after step {step}{where}")
         state = {**constant, **state}
-        return checkpoints.save(step, lambda place: _write(saver, session, place / WEIGHTS), state, best)
+        return checkpoints.save(step, lambda place: save(session, place / WEIGHTS), state, best)
 
     return write
 
@@ -129,9 +128,10 @@ def restore(session: Any, found: Found, variables: List[Any], rows: Optional[Seq
             what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
             what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
             raise UsageError(f"{found.prefix} {what}; it is of another network: check --depth and --variant")
-        tf1.train.Saver(restored).restore(session, native(found.prefix))
+        values = {name: reader.get_tensor(name) for name in expected}
         if rows is not None:
-            graph.load_values(session, {head: reader.get_tensor(head)[:, list(rows)]})
+            values[head] = reader.get_tensor(head)[:, list(rows)]
+        graph.load_values(session, values)
 
 
 def classes(found: Found) -> Optional[Classes]:
@@ -158,7 +158,7 @@ def save_weights(session: Any, prefix: Path, variables: List[Any], names: Option
     """
     with tempfile.TemporaryDirectory(prefix=".", dir=str(prefix.parent)) as name:
         folder = Path(name)
-        _write(tf1.train.Saver(variables), session, folder / prefix.name)
+        _saver(variables)(session, folder / prefix.name)
         write_beside(folder / prefix.name, names)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # names and data before the index that announces them
@@ -178,21 +178,30 @@ def saved_variables() -> List[Any]:
     return [variable for variable in tf1.global_variables() if variable.op.name != "is_training"]
 
 
-def _write(saver: Any, session: Any, prefix: Path) -> None:
+def _saver(variables: Sequence[Any]) -> Callable[[Any, Path], None]:
+    """A function of a session and a prefix that writes TensorFlow's files of these variables.
+
+    Not tf.train.Saver, which adds what restores them to the graph, too: at depth 110 a second and thousands of
+    operators. `graph.load_values` needs none.
+    """
+    with tf1.name_scope("save"), tf.device("/cpu:0"):
+        prefix = tf1.placeholder(tf.string, (), "prefix")
+        names, slices = [variable.op.name for variable in variables], [""] * len(variables)
+        saved = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=slices, tensors=variables)
+    return functools.partial(_write, saved, prefix)
+
+
+def _write(saved: Any, name: Any, session: Any, prefix: Path) -> None:
     """Write TensorFlow's files. What it raises for a disk that cannot be written becomes an OSError."""
     folder = str(prefix.parent)
     try:
-        saver.save(session, native(prefix), write_meta_graph=False, write_state=False)
+        session.run(saved, {name: native(prefix)})
     except tf.errors.OpError as error:
         # They carry the text of the system's error and not its number.
         for number in (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE):
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), folder) from error
         raise
-    except ValueError as error:  # of a folder that is gone or read-only
-        if os.path.isdir(folder) and os.access(folder, os.W_OK):
-            raise
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder) from error
 
 
 @contextlib.contextmanager

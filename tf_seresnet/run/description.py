@@ -65,6 +65,9 @@ def _remarks(setup: RunSetup) -> List[str]:
     """What the user should know about the schedule, and how a continuation differs from its run."""
     schedule, state = setup.recipe.schedule, setup.resumed_state
     lines = list(schedule.remarks())
+    faster = setup.device.bf16_speedup
+    if faster and setup.config.precision is None:
+        lines.append(f"this CPU has bfloat16 instructions: --precision bf16 trains about {faster:g} times as fast")
     if state:
         before = CifarRecipe.from_json(state["recipe"]).schedule
         lines += schedule.prolonged(before, state["progress"]["epoch"])

@@ -76,8 +76,9 @@ class TrainingStep(Step):
         statistics = [_times(value, share) for value in layers.batch_statistics()]
         sums = replicas.summed(own + statistics)
         averages = layers.update_averages(sums[len(own) :], functools.partial(replicas.assign, number))
-        # Everything that reads the weights runs before the update, so that all outputs belong to the same weights.
-        with tf.control_dependencies([total, *sums, *averages]):
+        # Everything that reads the weights runs before the update, so that all outputs belong to the same weights. One
+        # operator stands for it: each update of a variable waits for all of it.
+        with tf.control_dependencies([tf.group(*sums[: len(own)], *averages)]):
             updated = optimizer.apply_gradients(gradients, self._updates)
         with tf.control_dependencies([updated]):
             return [updated, *self.average.update(number, replicas)], sums[: len(own)]
