@@ -25,13 +25,22 @@ class Documented(float):
         return self.text
 
 
+class Expected(Documented):
+    """A range that is expected; as a number its middle."""
+
+    def __new__(cls, least: float, most: float, digits: int = 1) -> Expected:
+        number = super().__new__(cls, str(round((least + most) / 2, digits + 1)))
+        number.text = f"{least:.{digits}f} \u2013 {most:.{digits}f}"  # where a narrow column may break it
+        return number
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of a table; None is unknown. Accuracies in percent, times as named, counts in images."""
 
     network: str
     dataset: str
-    kind: str  # documented, measured or not measured
+    kind: str  # documented, measured, expected or not measured
     settings: Optional[str] = None
     hardware: Optional[str] = None
     precision: Optional[str] = None
@@ -50,7 +59,7 @@ class Row:
     runs: Optional[int] = None
     source: Optional[str] = None  # title of the document, or measured commit
     footnotes: Tuple[str, ...] = ()
-    recipe: Optional[str] = None  # of this project, that repeats a documented row; in no table
+    recipe: Optional[str] = None  # of this project, that repeats a documented row or is expected to; in no table
 
 
 _CIFAR = "SENet-Tensorflow"  # the title of the document
@@ -92,6 +101,10 @@ _CIFAR_GPU_NOTES = (
 _CIFAR_NPU_NOTES = (
     _CIFAR_NOTE,
     "In the document: about 8 hours, device not stated; 160 x 391 steps of 91 ms account for 1.6 of them.",
+)
+EXPECTED_NOTE = (
+    "Expected by the recipe, from what others have published (its text in shared/recipes has the sources); nobody has "
+    "measured it."
 )
 _PAPER_NOTES = (
     "In the document: the error. Read from the paper and the original's program: this is another network. The paper's "
