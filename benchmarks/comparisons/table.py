@@ -48,7 +48,7 @@ def conclusion(comparison: Comparison, found: Mapping[str, Sequence[Trained]]) -
 def text(comparison: Comparison, records: Sequence[Trained], outcomes: Mapping[str, str]) -> str:
     """The table for a console, and the conclusion; `outcomes` say by side why trainings are missing."""
     found = by_side(comparison, records)
-    rows = [HEADER]
+    rows: List[Tuple[str, ...]] = [HEADER]
     for side in comparison.sides:
         row = cells(side, found[side.name])
         rows.append((*row[:-1], "; ".join(filter(None, (row[-1], outcomes.get(side.name, ""))))))

@@ -66,9 +66,8 @@ _NOTES: _Pairs = (  # below the tables
         "较早版本的文档给出 319.265（1 NPU）和 4126.888 图像/秒（8 NPU）。",
     ),
     (
-        "Expected by the recipe, from what others have published (its text in shared/recipes has the sources); nobody "
-        "has measured it.",
-        "该配置的预期值，依据他人已发表的结果推算（出处见 shared/recipes 中该配置的说明）；尚无人实测。",
+        "Expected by the recipe, from what others have published (its text has the sources); nobody has measured it.",
+        "该配置的预期值，依据他人已发表的结果推算（出处见该配置的说明）；尚无人实测。",
     ),
     (
         "In the document: one epoch of 1,000 steps. It is a throughput, not an accuracy.",

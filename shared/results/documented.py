@@ -103,8 +103,7 @@ _CIFAR_NPU_NOTES = (
     "In the document: about 8 hours, device not stated; 160 x 391 steps of 91 ms account for 1.6 of them.",
 )
 EXPECTED_NOTE = (
-    "Expected by the recipe, from what others have published (its text in shared/recipes has the sources); nobody has "
-    "measured it."
+    "Expected by the recipe, from what others have published (its text has the sources); nobody has measured it."
 )
 _PAPER_NOTES = (
     "In the document: the error. Read from the paper and the original's program: this is another network. The paper's "

@@ -37,7 +37,7 @@ def _expected() -> List[Row]:
             recipe.network,
             "cifar-10" if is_cifar else "imagenet",
             "expected",
-            f"{name}: {recipe.schedule.describe()}",
+            name,
             batch_size=recipe.batch_size * getattr(recipe, "devices", 1),
             epochs=recipe.epochs,
             top1=Expected(least, most),
