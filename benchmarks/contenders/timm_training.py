@@ -46,8 +46,9 @@ def register() -> None:
         import_torchvision()
         import timm
 
-        rates = {"drop_rate": dropout or 0.0, "drop_path_rate": drop_path}
-        return timm.create_model("seresnet50", num_classes=num_classes, **rates)  # its branches begin at zero
+        return timm.create_model(  # whose branches begin at zero
+            "seresnet50", num_classes=num_classes, drop_rate=dropout or 0.0, drop_path_rate=drop_path
+        )
 
     NETWORKS[NAME] = Spec(head="fc")
     spec.create = create

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Type, TypeVar
+
+D = TypeVar("D", bound="Documented")
 
 
 class Documented(float):
@@ -16,8 +18,8 @@ class Documented(float):
 
     text: str
 
-    def __new__(cls, text: str) -> Documented:
-        number = super().__new__(cls, text)
+    def __new__(cls: Type[D], text: str) -> D:
+        number: D = super().__new__(cls, text)
         number.text = text
         return number
 

@@ -90,7 +90,12 @@ def test_a_measured_row_has_the_records_numbers():
 
 def test_what_is_expected_of_a_modern_recipe_stands_beside_what_is_documented_as_a_range():
     (row,) = _of("expected", [])
-    assert (str(row.top1), str(row.error), row.epochs, row.batch_size) == ("95.4 \u2013 95.8", "4.2 \u2013 4.6", 160, 128)
+    assert (str(row.top1), str(row.error), row.epochs, row.batch_size) == (
+        "95.4 \u2013 95.8",
+        "4.2 \u2013 4.6",
+        160,
+        128,
+    )
     assert float(row.top1) == 95.6
     assert row.hardware is None  # on nothing
     (row,) = _of("expected", [], "senet154")
