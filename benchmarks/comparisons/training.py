@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,7 +20,8 @@ from shared.system.processes import followed
 from shared.system.signals import Interrupts, Stopped
 from shared.system.strict_json import json_object
 
-_ASKED = (130, 143)  # exit statuses of a training that was stopped, with a checkpoint
+POLL = 1.0  # seconds between two looks at the clock
+_ASKED = (143, -15)  # exit statuses of a training that was asked to end: with a checkpoint; while it still started
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,10 @@ def train(training: Training, python: str, deadline: float, interrupts: Interrup
 
 def _wait(process: Any, deadline: float) -> bool:
     """Wait for its end, and ask it to end at the deadline; whether it ended by itself."""
-    try:
-        process.wait(max(0.0, min(deadline - time.monotonic(), 1e9)))
-        return True
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        process.wait()
-        return False
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL)
+            return True
+    process.terminate()
+    process.wait()
+    return False
