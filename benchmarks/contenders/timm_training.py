@@ -32,6 +32,7 @@ def register() -> None:
     """Make the network one of the program's, for this process."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the program has it, before torch loads
     from torch_imagenet.networks import spec
+    from torch_imagenet.run import log_lines
 
     own = spec.create
 
@@ -52,6 +53,7 @@ def register() -> None:
 
     NETWORKS[NAME] = Spec(head="fc")
     spec.create = create
+    log_lines._FORMS[NAME] = log_lines._FORMS["se_resnet50"]
 
 
 if __name__ == "__main__":
