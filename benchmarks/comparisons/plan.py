@@ -17,7 +17,7 @@ from shared.recipes.imagenet import ImageNetRecipe
 
 CIFAR, IMAGENET = "tf_seresnet/main.py", "torch_imagenet/main.py"  # programs, from the root
 TIMM = "benchmarks/contenders/timm_training.py"
-_NEEDS = {CIFAR: ("tensorflow",), IMAGENET: ("torch", "PIL"), TIMM: ("torch", "PIL", "timm")}
+_NEEDS = {CIFAR: ("tensorflow",), IMAGENET: ("torch", "PIL"), TIMM: ("torch", "torchvision", "PIL", "timm")}
 _SKIPPED = ("name", "schedule", "seed")  # of a recipe, which options say otherwise or for each training
 
 
