@@ -65,8 +65,8 @@ class Device(abc.ABC):
     `count`: devices that train together, including those of other processes. `rank`: the number of this process; rank 0
     writes the files. `static_shapes`: every batch must have the same shape. `times_data_wait`: the graph may contain a
     tf.timestamp. `products`: a step is faster with 1x1 convolutions as matrix products. `revision`: a number that grows
-    where this program's step comes to round otherwise here. `notes`: lines for the user, for example that a rewrite is
-    slow here.
+    where this program's step comes to round otherwise here. `usual_steps_per_call`: what is fast here. `notes`: lines
+    for the user, for example that a rewrite is slow here.
     """
 
     kind: str = ""
@@ -76,6 +76,7 @@ class Device(abc.ABC):
     times_data_wait: bool = True
     products: bool = False
     revision: int = 1
+    usual_steps_per_call: int = 1
     name: str
     index: int
     loss_scale: Union[None, str, float]
@@ -103,6 +104,12 @@ class Device(abc.ABC):
         A loss-scaling optimizer adds its scale and step counts to the global variables of the default graph. A step
         that overflows changes no weight and does not advance the `global_step` of `apply_gradients`.
         """
+
+    def steps_per_call(self, requested: Optional[int]) -> int:
+        """How many training steps one session call runs at most. Raises UsageError where so many cannot be."""
+        if self.count > 1 and (requested or 1) > 1:
+            raise UsageError("--steps-per-call is for one device; leave it out, or train on one")
+        return requested or (self.usual_steps_per_call if self.count == 1 else 1)
 
     def connected(self) -> Any:
         """The `Replicas` of this device, a context: build the default graph and its sessions inside."""

@@ -36,6 +36,7 @@ def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path
         network_line(network),
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({setup.global_batch_size} in all), learning rate {recipe.schedule.describe()}",
+        *([f"steps of a session call: {setup.steps_per_call}"] if setup.steps_per_call > 1 else []),
         *([f"with: {', '.join(recipe.described())}"] if recipe.described() else []),
         *(f"note: {remark}" for remark in _remarks(setup)),
     ]

@@ -103,8 +103,13 @@ class TrainingInput:
 
             dataset = dataset.map(prepare, num_parallel_calls=workers).prefetch(2)
             self._iterator = tf1.data.make_initializable_iterator(dataset)
+        self.take()
+
+    def take(self) -> None:
+        """Build, where the graph is being built, what takes the next batch: by itself, or inside of a loop."""
+        with tf.device("/cpu:0"), tf1.name_scope("input"):
             # Clocks in the graph: the input's share of a step cannot be seen from outside it.
-            started = [tf.timestamp()] if device.times_data_wait else []
+            started = [tf.timestamp()] if self.device.times_data_wait else []
             with tf.control_dependencies(started):
                 whole = Batch(**self._iterator.get_next())
             self.images, self.labels = whole.images, whole.labels
@@ -112,7 +117,7 @@ class TrainingInput:
             if started:
                 with tf.control_dependencies([self.labels]):
                     self.data_wait = tf.timestamp() - started[0]
-            self.parts, self.shares = _divided(whole, replicas)
+            self.parts, self.shares = _divided(whole, self.replicas)
 
     def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> Iterator[int]:
         """Make the next batch that of `first_step` of the zero-based `epoch`. Returns the numbers of the steps left."""
