@@ -59,7 +59,7 @@ class RunSetup:
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
         normalisation = normalisation or Normalisation.from_images(data.train_images)
         if is_training:
-            device = devices.open_from(config, recipe.precision, recipe.loss_scale)
+            device = devices.open_from(config, recipe.precision, recipe.loss_scale, stored)
         else:
             device = inference_device(config, stored)
             classes = classes.for_evaluation(config.restrict_classes)

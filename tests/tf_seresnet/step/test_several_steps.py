@@ -11,6 +11,7 @@ from shared import recipes  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.run import checkpoints  # noqa: E402
+from tf_seresnet.step.device_input import DeviceInput  # noqa: E402
 from tf_seresnet.step.graph import NetworkSpec  # noqa: E402
 from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput  # noqa: E402
 from tf_seresnet.step.several_steps import repeated, use_resource_variables  # noqa: E402
@@ -42,14 +43,14 @@ def test_each_step_has_its_rate_and_reads_what_the_one_before_it_wrote():
             assert session.run(tf1.global_variables()[0]) == 12
 
 
-def trained(calls, most):
+def trained(calls, most, kind=TrainingInput):
     """The results of the steps, and all variables behind them; the last batch of the epoch is short."""
     random = np.random.RandomState(0)
     images, labels = random.randint(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20, dtype=np.int32) % 10
     recipe = recipes.get("sample").override(batch_size=8, depth=8, variant="paper", flip=True, **MODERN)
     with tf.Graph().as_default():
         device = devices.open_device("cpu")
-        batch = TrainingInput(images, labels, Normalisation.from_images(images), recipe, device)
+        batch = kind(images, labels, Normalisation.from_images(images), recipe, device)
         step = TrainingStep(NetworkSpec(8, "paper", "core", 10), batch, most)
         with tf1.Session(config=device.session_config()) as session:
             initialise(session, seed=1)
@@ -64,14 +65,17 @@ def trained(calls, most):
 def test_losses_counts_and_variables_are_those_of_single_steps():
     results, variables = trained([[rate] for rate in RATES], 1)
     results_of_calls, variables_of_calls = trained([RATES[:2], RATES[2:]], 5)
+    results_on_device, variables_on_device = trained([RATES], 3, DeviceInput)
     assert all(0 <= one.data_wait < 60 for one in results_of_calls)
     assert [one._replace(data_wait=None) for one in results_of_calls] == [
         one._replace(data_wait=None) for one in results
     ]
+    assert results_on_device == [one._replace(data_wait=None) for one in results]
     assert [one.images for one in results] == [8, 8, 4]
-    assert variables_of_calls.keys() == variables.keys()
-    for name, value in variables.items():
-        np.testing.assert_array_equal(variables_of_calls[name], value, err_msg=name)
+    for others in (variables_of_calls, variables_on_device):
+        assert others.keys() == variables.keys()
+        for name, value in variables.items():
+            np.testing.assert_array_equal(others[name], value, err_msg=name)
 
 
 def test_how_many_a_device_runs():
