@@ -20,6 +20,7 @@ from shared import imagenet  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet.decode import BadImage, read_rgb  # noqa: E402
 from shared.imagenet.shards.write import write_shards  # noqa: E402
+from shared.system import c_library  # noqa: E402
 from torch_imagenet.input_pipeline import jpeg_crop  # noqa: E402
 from torch_imagenet.input_pipeline.dataset import load_data  # noqa: E402
 from torch_imagenet.input_pipeline.jpeg_crop import Box, NotDecoded, Unavailable, make_cropper  # noqa: E402
@@ -53,6 +54,19 @@ def _jpeg(image, **options):
     file = io.BytesIO()
     image.save(file, "JPEG", **{"quality": 85, **options})
     return file.getvalue()
+
+
+def _noise(width, height):
+    """Of which a JPEG at quality 100 has the largest coefficients, and with its own tables the longest codes."""
+    return Image.fromarray(np.random.RandomState(2).randint(0, 2, (height, width, 3)).astype(np.uint8) * 255)
+
+
+def _without_tables(content):
+    """A frame of Motion JPEG has the tables of the standard, which are not in the file."""
+    while b"\xff\xc4" in content[:640]:
+        at = content.index(b"\xff\xc4")
+        content = content[:at] + content[at + 2 + int.from_bytes(content[at + 2 : at + 4], "big") :]
+    return content
 
 
 PLAIN = [
@@ -167,6 +181,29 @@ def _png():
     return file.getvalue()
 
 
+BY_LIBJPEG = [  # wholly
+    PLAIN[1],
+    _without_tables(_jpeg(_picture(90, 70))),
+]
+UNUSUAL = [
+    *BY_LIBJPEG,
+    *(_jpeg(_noise(75, 66), quality=100, subsampling=kind, optimize=True) for kind in (0, 1, 2)),
+    *(_jpeg(_picture(90, 70), quality=quality, optimize=True) for quality in (1, 30, 97)),
+    _jpeg(Image.new("RGB", (40, 50), (200, 30, 90))),
+    _jpeg(_picture(60, 60), quality=100, qtables=[[255] * 64, [1] * 64]),
+    _jpeg(_picture(60, 60), keep_rgb=True),
+]
+
+
+@pytest.mark.parametrize("content", UNUSUAL)
+def test_coefficients_are_libjpegs(content, cropper):
+    jpeg, image = cropper.open(content), read_rgb(io.BytesIO(content))
+    whole = Box(0, 0, *image.size)
+    assert np.array_equal(jpeg.resized(whole, image.size), np.asarray(image))
+    result = np.empty((*image.size[::-1], 3), np.uint8)
+    assert cropper.decode(content, whole, image.size, whole, False, result) == (1 if content in BY_LIBJPEG else 2)
+
+
 # -- what is left to Pillow ------------------------------------------------------------------------------------
 
 
@@ -197,6 +234,23 @@ LEFT = {
 @pytest.mark.parametrize("kind", LEFT)
 def test_other_and_damaged_files_are_left_to_pillow(kind, cropper):
     assert cropper.open(LEFT[kind]) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        (False, {}),
+        (False, {"comment": b"seen", "icc_profile": bytes(range(200)), "dpi": (72, 72)}),
+        (False, {"icc_profile": bytes(70_000)}),  # in two segments
+        (True, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}),
+        (True, {"icc_profile": bytes(200), "xmp": b"text"}),
+    ],
+)
+def test_pillow_is_asked_about_headers_that_are_not_plain(asked, more, cropper, monkeypatch):
+    content, calls = _jpeg(_picture(60, 40), **more), []
+    monkeypatch.setattr(jpeg_crop, "_is_opened", lambda header: calls.append(header) or True)
+    assert cropper.open(content)[2:4] == (60, 40)
+    assert calls == [content] * asked
 
 
 def test_a_damaged_file_has_the_outcome_that_it_has_with_pillow(cropper):
@@ -267,7 +321,7 @@ def test_a_box_outside_the_image_is_refused(box, cropper):
 def fresh_cache(tmp_path, monkeypatch):
     """An empty cache, and no second one."""
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(jpeg_crop, "places", lambda name: [tmp_path / "cache" / name])
+    monkeypatch.setattr(c_library, "places", lambda name: [tmp_path / "cache" / name])
     return tmp_path / "cache" / "compiled"
 
 
@@ -289,7 +343,7 @@ def test_a_compiler_that_fails_is_a_reason_and_leaves_nothing(compiler, reason, 
 
 def test_without_a_compiler_pillow_decodes_and_the_log_says_so(fresh_cache, monkeypatch, tiny):
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(jpeg_crop.shutil, "which", lambda name: None)
+    monkeypatch.setattr(c_library.shutil, "which", lambda name: None)
     data = load_data(RunConfig.from_argv(["--data-path", str(tiny.folder)]))
     assert (data.cropper, data.decoder) == (None, "pillow")
     assert data.lines[-1].startswith("decoder: pillow; the faster one (--decoder crop) cannot be had: there is no C")
@@ -312,7 +366,7 @@ def test_the_data_set_of_a_run_has_the_decoder(cropper, tiny):
 
 def test_it_is_compiled_once_also_by_threads_at_the_same_time(cropper, fresh_cache, monkeypatch):
     made = []
-    threads = [threading.Thread(target=lambda: made.append(jpeg_crop._compiled())) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: made.append(jpeg_crop.made_library())) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -334,7 +388,7 @@ def test_a_program_that_is_damaged_or_that_others_may_change_is_made_anew(mode, 
         with planted.open("ab") as file:
             file.write(b"changed")
     planted.chmod(mode)
-    assert jpeg_crop._compiled() == str(planted)
+    assert jpeg_crop.made_library() == str(planted)
     assert planted.read_bytes() == Path(cropper._made_of[0]).read_bytes()
     assert planted.stat().st_mode & 0o777 == 0o755
 
