@@ -62,6 +62,13 @@ class TrainingInput:
         self._open(workers)
         self.take()
 
+    @staticmethod
+    def on_device_or_host(images: np.ndarray, labels: np.ndarray, *settings: Any) -> TrainingInput:
+        """The input that suits the device; the settings are the constructor's, by position."""
+        from tf_seresnet.step.device_input import DeviceInput
+
+        return (DeviceInput if settings[2].holds_training_set else TrainingInput)(images, labels, *settings)
+
     def _open(self, workers: int) -> None:
         """Build what brings the batches."""
         with tf.device("/cpu:0"), tf1.name_scope("input"):

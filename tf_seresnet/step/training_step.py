@@ -13,7 +13,7 @@ from shared.run.loop import Step, StepResult
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.step import losses, variables
 from tf_seresnet.step.input_pipeline import TrainingInput
-from tf_seresnet.step.several_steps import repeated, use_resource_variables
+from tf_seresnet.step.several_steps import repeated
 from tf_seresnet.step.spec import NetworkSpec
 from tf_seresnet.step.weight_average import WeightAverage
 
@@ -38,8 +38,8 @@ class TrainingStep(Step):
 
     def __init__(self, network: NetworkSpec, batch: TrainingInput, steps_per_call: int = 1) -> None:
         recipe, device, self.steps_per_call = batch.recipe, batch.device, steps_per_call
-        if steps_per_call > 1:
-            use_resource_variables()
+        if steps_per_call > 1:  # a loop reads other variables once, before its first step
+            tf1.get_variable_scope().set_use_resource(True)
         self._rates = tf1.placeholder(tf.float32, (None,) if steps_per_call > 1 else (), "learning_rate")
         self._rate = self._rates  # of the step that is built
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
