@@ -24,7 +24,7 @@ from benchmarks.environments import ROOT, Environments, advice  # noqa: E402
 from shared.cli.entry_point import run as run_command  # noqa: E402
 from shared.cli.parser import Argv, Parser, number, one_of  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from shared.system.paths import expanded  # noqa: E402
+from shared.system.paths import expanded, writing  # noqa: E402
 from shared.system.signals import Interrupts  # noqa: E402
 from shared.text import nearest  # noqa: E402
 
@@ -147,7 +147,8 @@ def _data(options: Namespace) -> Tuple[str, ...]:
 
     folder = Path(options.runs) / ("held-out-tiny" if options.tiny else "held-out")
     _say(f"data: training images, a sixth of them held out, are written to {folder}\n")
-    held_out.write_held_out(options.data_path or cifar10_folder(), folder)
+    with writing(folder, "choose other --runs"):
+        held_out.write_held_out(options.data_path or cifar10_folder(), folder)
     return (f"--data-path={folder}",)
 
 
