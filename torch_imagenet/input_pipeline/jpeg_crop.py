@@ -27,8 +27,10 @@ from shared.system.atomic_files import complete
 from shared.system.cache_dir import places
 
 _SOURCE = Path(__file__).with_name("jpeg_crop.c")
+_INCLUDED = ("jpeg_library.h", "jpeg_header.h", "jpeg_huffman.h", "jpeg_resample.h")
 _FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off")  # a fused multiply-add would round weights differently
 _COMPILERS = ("cc", "gcc", "clang")
+_ASK_PILLOW = 2  # of jpeg_crop_size
 _SECONDS = 120  # for the compiler; it needs one
 
 
@@ -99,19 +101,21 @@ class JpegCropper:
         """The file with this content, None where it is left to Pillow."""
         width, height = ctypes.c_int(), ctypes.c_int()
         length = ctypes.c_size_t(len(content))
-        if not self._program.jpeg_crop_size(content, length, ctypes.byref(width), ctypes.byref(height)):
-            return None
-        if not _is_opened(content):
+        known = self._program.jpeg_crop_size(content, length, ctypes.byref(width), ctypes.byref(height))
+        if not known or (known == _ASK_PILLOW and not _is_opened(content)):
             return None
         return JpegFile(self, content, width.value, height.value, memory)
 
     def decode(
         self, content: bytes, box: Box, size: Tuple[int, int], window: Box, mirrored: bool, result: np.ndarray
-    ) -> bool:
-        """Fill `result`, uint8 [window.height, window.width, 3]; see `JpegFile.resized`. False: left to Pillow."""
+    ) -> int:
+        """Fill `result`, uint8 [window.height, window.width, 3]; see `JpegFile.resized`.
+
+        0: it is left to Pillow; 1: libjpeg has decoded it; 2: libjpeg, but for the Huffman codes.
+        """
         numbers = (_ints(box), _ints(size), _ints(window), int(self._made_of[2]), int(mirrored))
         pixels = ctypes.c_void_p(result.ctypes.data)
-        return bool(self._program.jpeg_crop_resize(content, ctypes.c_size_t(len(content)), *numbers, pixels))
+        return int(self._program.jpeg_crop_resize(content, ctypes.c_size_t(len(content)), *numbers, pixels))
 
 
 def make_cropper() -> JpegCropper:
@@ -167,7 +171,8 @@ def _compiled() -> str:
     Processes that do it at the same time write the same file, each completely.
     """
     here = (*_FLAGS, platform.machine(), *platform.libc_ver())
-    key = hashlib.sha256(_SOURCE.read_bytes() + repr(here).encode()).hexdigest()[:16]
+    sources = b"".join(_SOURCE.with_name(name).read_bytes() for name in (_SOURCE.name, *_INCLUDED))
+    key = hashlib.sha256(sources + repr(here).encode()).hexdigest()[:16]
     reasons: List[str] = []
     for folder in places("compiled"):
         path = folder / f"jpeg_crop-{key}.so"
