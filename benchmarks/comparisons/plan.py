@@ -161,7 +161,8 @@ def _se_resnet110(tiny: bool) -> Comparison:
         side("documented-paper", "the documented recipe, the paper's network", "se_resnet110_gpu", "paper", 5.21),
         side("modern-port", "the modern recipe, the port's network", "se_resnet110_modern", "port", 4.5),
     )
-    question = "SE-ResNet-110 on CIFAR-10, 160 epochs, as documented and by the modern recipe"
+    what = "SE-ResNet-11 and 8, one epoch" if tiny else "SE-ResNet-110 on CIFAR-10, 160 epochs"
+    question = f"{what}, as documented and by the modern recipe"
     return Comparison("se_resnet110", question, sides, seeds=1)
 
 
