@@ -79,7 +79,7 @@ DEPTH, VARIANT, EPOCHS = 20, "paper", 10
 CHOICE = "scaled"  # of the candidates
 # Branches that begin at zero are for deep networks and large batches (Goyal et al., arXiv 1706.02677, section 5.1). On
 # held-out images at depth 8 the first of six epochs ended at 41.2 % with them, and that of the documented recipe at
-# 53.9 % (one seed); with branches as drawn the first of three ended at 55.3 %. docs/accuracy.md has the trials.
+# 53.9 % (one seed); with branches as drawn the first of three ended at 57.7 %. docs/accuracy.md has the trials.
 _DRAWN = {"zero_init": False}
 
 
