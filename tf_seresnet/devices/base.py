@@ -142,6 +142,12 @@ class Device(abc.ABC):
         """The device in result.json: {"kind", "name", "count"}."""
         return {"kind": self.kind, "name": self.name, "count": self.count}
 
+    def versions(self) -> Dict[str, str]:
+        """The versions of what computes, for the record."""
+        import tensorflow as tf
+
+        return {"tensorflow": str(tf.__version__)}
+
     def settings(self) -> Dict[str, Any]:
         """The whole configuration of the device, for config.json."""
         names = ("kind", "index", "count", "precision", "loss_scale")

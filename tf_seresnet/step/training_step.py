@@ -12,9 +12,9 @@ from shared.run.divergence import SkippedSteps
 from shared.run.loop import Step, StepResult
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.step import losses, variables
-from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput
 from tf_seresnet.step.several_steps import repeated, use_resource_variables
+from tf_seresnet.step.spec import NetworkSpec
 from tf_seresnet.step.weight_average import WeightAverage
 
 tf1 = tf.compat.v1
