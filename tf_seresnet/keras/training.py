@@ -60,13 +60,13 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                     run.count((number, rate))
                     if run.should_sync() or step.is_full(run.ahead):
                         run.read()
+                        log_lines.log_advice(run, setup)
                     if run.should_log():
                         run.log_step(rate, log_lines.step_line)
                     else:
                         log.advance_bar()
                     if run.should_save():
                         run.save()
-                    log_lines.log_advice(run, setup)
                 run.log_epoch(functools.partial(log_lines.seconds_line, setup.global_batch_size))
                 examples, values = MostConfident(), step.evaluated()
                 count = functools.partial(counting.count_images, values, setup, inference, interrupts, examples)
