@@ -113,7 +113,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_every_layer_set_evaluates_it
     assert whole.record["versions"]["backend"] == "tensorflow"
     assert {path.name for path in whole.folder.iterdir()} >= {"model.weights.h5", "config.json", "examples.json"}
     train("--layers", "keras", *EVERYTHING, "--max-steps", "2", name="part")
-    resumed = train("--resume", str(tmp_path / "part"), name="part", short=False)
+    resumed = train("--resume", str(tmp_path / "part"), "--print-freq", "1", name="part", short=False)
     assert (resumed.status, resumed.events("step")) == (0, whole.events("step"))
     arrays = [np.load(str(run.folder / "checkpoints" / "last" / "model.npz")) for run in (whole, resumed)]
     assert set(arrays[0].files) == set(arrays[1].files)
