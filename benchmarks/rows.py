@@ -19,7 +19,7 @@ _TINY = {"se_resnet50_caffe": (2, 32), "senet154": (2, 32), "pnasnet5large": (2,
 _TIMM, _TORCH, _TENSORFLOW = ("torch", "torchvision", "timm", "PIL"), ("torch", "torchvision", "PIL"), ("tensorflow",)
 
 
-OURS = {"OMP_WAIT_POLICY": "PASSIVE"}  # as torch_imagenet/main.py has it
+OURS = {"GOMP_SPINCOUNT": "10000"}  # as torch_imagenet/main.py has it
 
 
 class Side(NamedTuple):

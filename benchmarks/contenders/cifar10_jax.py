@@ -50,13 +50,12 @@ def on_device(options: Options) -> Contender:
     steps, batch = options["steps"], options["batch"]
     words = ["--layers", "keras", "--recipe", "se_resnet110_gpu", "--depth", str(options["depth"])]
     words += ["--batch-size", str(batch), "--device", options["device"], "--precision", options["precision"]]
-    words += ["--data-path", str(sample.cifar10_folder())]
+    words += ["--steps-per-call", str(steps), "--data-path", str(sample.cifar10_folder())]
     setup = RunSetup.from_config(RunConfig.from_argv(words))
     images, labels = setup.data.train_images, setup.data.train_labels
     data = dataclasses.replace(
         setup.data, train_images=np.resize(images, (IMAGES, 32, 32, 3)), train_labels=np.resize(labels, IMAGES)
     )
-    setup.device.steps_at_once = steps
     setup = dataclasses.replace(setup, data=data)
     training = KerasStep(setup, *build(setup))
     whole = IMAGES // batch // steps  # rounds of an epoch

@@ -70,7 +70,8 @@ def test_our_side_has_the_environment_that_the_program_makes(monkeypatch):
     from torch_imagenet import main
     from torch_imagenet.options import RunConfig
 
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in ("OMP_WAIT_POLICY", *OURS):
+        monkeypatch.delenv(name, raising=False)
     before = dict(os.environ)
     main._load_torch(RunConfig.from_argv([]))
     assert dict(os.environ) == {**before, **OURS}

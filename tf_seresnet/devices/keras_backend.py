@@ -46,13 +46,15 @@ def prepare_keras(kind: str, index: Optional[int], deterministic: bool) -> None:
 class KerasDevice:
     """One device of Keras' backend, with what a run states of it as `devices.base.Device` does.
 
-    `backend` is its name, `steps_at_once` how many steps one call of it takes at most.
+    `backend` is its name.
     """
 
     count, rank = 1, 0
     static_shapes = False
+    holds_training_set = True
     loss_scale = None
     revision = 1
+    bf16_speedup = None  # not measured
 
     def __init__(
         self, kind: str, index: Optional[int], request: DeviceConfig, precision: str, loss_scale: Optional[str] = None
@@ -71,9 +73,13 @@ class KerasDevice:
             self.notes.append(f"{self.backend} cannot use {', '.join(probe.driver_gpus())}; this runs on the CPU")
         self.kind = "gpu" if gpus else "cpu"
         self.name = gpus[self.index] if gpus else probe.cpu_name()
-        # On a CPU a step takes so long that nothing is gained, and Ctrl-C would wait for all of them.
-        self.steps_at_once = 50 if gpus else 1
+        self.xla = bool(request.xla)
         _select(self.backend, self.kind, self.index, request.deterministic)
+
+    def steps_per_call(self, requested: Optional[int]) -> int:
+        """How many training steps one call computes at most."""
+        # On a CPU a step takes so long that nothing is gained, and Ctrl-C would wait for all of them.
+        return requested or (50 if self.kind == "gpu" else 1)
 
     def versions(self) -> Dict[str, str]:
         """The versions of what computes, for the record."""
@@ -90,7 +96,7 @@ class KerasDevice:
     def settings(self) -> Dict[str, Any]:
         """The whole configuration of the device, for config.json."""
         names = ("kind", "index", "count", "precision", "loss_scale", "backend", "policy")
-        options = {"xla": self.request.xla, "deterministic": self.request.deterministic}
+        options = {"xla": self.xla, "deterministic": self.request.deterministic}
         return {**{name: getattr(self, name) for name in names}, **options, "notes": list(self.notes)}
 
     def _version(self) -> str:

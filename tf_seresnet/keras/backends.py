@@ -15,10 +15,10 @@ Steps = Callable[[State, DataSet, Dict[str, np.ndarray]], Tuple[State, np.ndarra
 
 
 class Backend(abc.ABC):
-    """How one backend computes. `at_once`: the steps of one call at most; `xla`: compile them with XLA."""
+    """How one backend computes. `steps_per_call`: the steps of one call at most; `xla`: compile them with XLA."""
 
-    def __init__(self, at_once: int, xla: bool) -> None:
-        self.at_once, self.xla = at_once, xla
+    def __init__(self, steps_per_call: int, xla: bool) -> None:
+        self.steps_per_call, self.xla = steps_per_call, xla
 
     @abc.abstractmethod
     def gradients(self, function: Callable[[Tensors], Tuple[Any, Any]], weights: Tensors) -> Tuple[Any, Any, Tensors]:
@@ -53,16 +53,16 @@ class Jax(Backend):
                 state, outputs = step(carry[0], data, {name: values[number] for name, values in numbers.items()})
                 return state, carry[1].at[number].set(outputs)
 
-            if self.at_once == 1:
+            if self.steps_per_call == 1:
                 return body(0, (state, jnp.zeros((1, 4))))
-            return jax.lax.fori_loop(0, count, body, (state, jnp.zeros((self.at_once, 4))))
+            return jax.lax.fori_loop(0, count, body, (state, jnp.zeros((self.steps_per_call, 4))))
 
         # The state is donated: the new one takes its memory.
         compiled = jax.jit(looped, static_argnums=3, donate_argnums=0)
 
         def run(state: State, data: DataSet, numbers: Dict[str, np.ndarray]) -> Tuple[State, np.ndarray]:
             count = len(numbers["order"])
-            state, outputs = compiled(state, *data, _filled(numbers, self.at_once), count)
+            state, outputs = compiled(state, *data, _filled(numbers, self.steps_per_call), count)
             return state, np.asarray(outputs)[:count]
 
         return run
@@ -93,8 +93,8 @@ class TensorFlow(Backend):
                 state, new = step(state, data, {name: values[number] for name, values in numbers.items()})
                 return number + 1, state, outputs.write(number, new)
 
-            outputs = tf.TensorArray(tf.float32, self.at_once, element_shape=[4])
-            if self.at_once == 1:
+            outputs = tf.TensorArray(tf.float32, self.steps_per_call, element_shape=[4])
+            if self.steps_per_call == 1:
                 _, state, outputs = body(0, state, outputs)
             else:
                 first = tf.constant(0)
@@ -105,7 +105,7 @@ class TensorFlow(Backend):
 
         def run(state: State, data: DataSet, numbers: Dict[str, np.ndarray]) -> Tuple[State, np.ndarray]:
             count = len(numbers["order"])
-            tensors = {name: tf.constant(values) for name, values in _filled(numbers, self.at_once).items()}
+            tensors = {name: tf.constant(values) for name, values in _filled(numbers, self.steps_per_call).items()}
             state, outputs = compiled(state, data, tensors, tf.constant(count))
             return state, outputs.numpy()[:count]
 

@@ -58,9 +58,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                 for number in run.steps(start, timed=False):
                     rate = setup.recipe.schedule.at(run.position)
                     run.count((number, rate))
-                    if run.should_sync() or step.is_full(run.ahead):
-                        run.read()
-                        log_lines.log_advice(run, setup)
+                    if run.should_sync():
+                        log_lines.log_advice(run, setup, run.read())
                     if run.should_log():
                         run.log_step(rate, log_lines.step_line)
                     else:
@@ -142,6 +141,7 @@ def _record(setup: RunSetup, run: Run, metrics: Any, folder: Path, **times: Any)
         changes=recipes.changes(setup.recipe) or None,
         batch_size=setup.recipe.batch_size,
         global_batch_size=setup.global_batch_size,
+        steps_per_call=setup.steps_per_call,
         **run.record(),
         **times,
     )

@@ -44,7 +44,7 @@ def build(setup: RunSetup) -> Tuple[TrainingModel, Backend]:
     )
     wide = {names[id(one)] for one in model.trainable_variables if len(one.shape) > 1}
     decayed = [name for name in weights if recipe.decayed == "all" or name in wide]
-    backend = BACKENDS[device.backend](device.steps_at_once, setup.config.xla)
+    backend = BACKENDS[device.backend](setup.steps_per_call, device.xla)
     return TrainingModel(model, weights, others, decayed), backend
 
 
@@ -111,9 +111,10 @@ class KerasStep(Step):
     """Training steps that wait until their results are read, and are computed then, several in one call."""
 
     asynchronous = True
+    steps_per_call: int
 
     def __init__(self, setup: RunSetup, network: TrainingModel, backend: Backend) -> None:
-        self.network, self._recipe, self._at_once = network, setup.recipe, backend.at_once
+        self.network, self._recipe, self.steps_per_call = network, setup.recipe, setup.steps_per_call
         images, labels = setup.data.train_images, setup.data.train_labels
         self._count, side = len(images), images.shape[1]
         pixels = ops.convert_to_tensor(np.ascontiguousarray(images).reshape(-1, images.shape[3]))
@@ -140,15 +141,11 @@ class KerasStep(Step):
     def start_epoch(self, epoch: int, first_step: int) -> Iterator[int]:
         """Draw the numbers of the zero-based epoch. Returns those of its steps from `first_step` on."""
         recipe, count = self._recipe, self._count
-        crops = rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)
-        numbers = {"order": rng.epoch_order(recipe.seed, epoch, count), **crops._asdict()}
-        numbers = {name: one.astype(np.int32) for name, one in numbers.items()}
-        self._numbers = {**numbers, **drawn(recipe, epoch, count, self._data.side)}
+        numbers = {"order": rng.epoch_order(recipe.seed, epoch, count), **drawn(recipe, epoch, count, self._data.side)}
+        for name in ("order", *rng.Crops._fields):
+            numbers[name] = numbers[name].astype(np.int32)
+        self._numbers = numbers
         return itertools.count(first_step)
-
-    def is_full(self, waiting: int) -> bool:
-        """Whether so many waiting steps fill a call."""
-        return waiting >= self._at_once
 
     def read(self, pending: List[Tuple[int, float]]) -> List[StepResult]:
         """Compute the waiting steps, (number in the epoch, learning rate) each. Raises RunEnded without memory."""
@@ -166,8 +163,8 @@ class KerasStep(Step):
         for _, group in itertools.groupby(pending, lambda one: (one[0] + 1) * size > count):
             steps = list(group)
             places = np.array([np.arange(number * size, min((number + 1) * size, count)) for number, _ in steps])
-            for start in range(0, len(steps), self._at_once):
-                own = slice(start, start + self._at_once)
+            for start in range(0, len(steps), self.steps_per_call):
+                own = slice(start, start + self.steps_per_call)
                 block = {name: one[places[own]] for name, one in self._numbers.items()}
                 yield {**block, "rate": np.array([rate for _, rate in steps[own]], np.float32)}
 

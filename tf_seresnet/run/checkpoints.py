@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import math
+import functools
 import os
 import re
 import tempfile
@@ -58,23 +58,18 @@ def writer(session: Any, folder: Path, keep: int, constant: Dict[str, Any]) -> C
     Needs the complete graph. It raises UsageError where a variable is not finite, OSError where the disk does not take
     it; nothing changes then. See `CheckpointFolder.save`.
     """
-    import tensorflow as tf
-
     from tf_seresnet.step import variables as graph
 
-    saver = tf.compat.v1.train.Saver(saved_variables(), max_to_keep=None)
-    checkpoints = CheckpointFolder(folder, keep)
-    numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
-    # The sum of the magnitudes, which is not finite if any of them is not.
-    magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
+    variables, checkpoints = saved_variables(), CheckpointFolder(folder, keep)
+    save = _saver(variables)
 
     def write(state: Dict[str, Any], best: bool) -> Path:
         step = state["progress"]["step"]
-        if not math.isfinite(session.run(magnitude)):
-            where = graph.not_finite(session, saved_variables())
+        if not all(np.isfinite(value).all() for value in session.run(variables)):
+            where = graph.not_finite(session, variables)
             raise not_a_number(f"a weight is not a number after step {step}{where}")
         state = {**constant, **state}
-        return checkpoints.save(step, lambda place: _write(saver, session, place / WEIGHTS), state, best)
+        return checkpoints.save(step, lambda place: save(session, place / WEIGHTS), state, best)
 
     return write
 
@@ -144,8 +139,6 @@ def restore(session: Any, found: Found, variables: List[Any], rows: Optional[Seq
 
     `rows` are the checkpoint's classes that the network's classes correspond to; None: they are the same.
     """
-    import tensorflow as tf
-
     from tf_seresnet.step import variables as graph
 
     head = "" if rows is None else _head(variable.op.name for variable in variables)
@@ -154,12 +147,10 @@ def restore(session: Any, found: Found, variables: List[Any], rows: Optional[Seq
     with reading(found.prefix) as reader:
         shapes = reader.get_variable_to_shape_map()
         _check_fits(found, shapes, expected)
-        if found.prefix.endswith(ARRAYS):
-            graph.load_values(session, {name: reader.get_tensor(name) for name in expected})
-        else:
-            tf.compat.v1.train.Saver(restored).restore(session, native(found.prefix))
+        values = {name: reader.get_tensor(name) for name in expected}
         if rows is not None:
-            graph.load_values(session, {head: reader.get_tensor(head)[:, list(rows)]})
+            values[head] = reader.get_tensor(head)[:, list(rows)]
+        graph.load_values(session, values)
 
 
 def read(found: Found, expected: Dict[str, List[int]], rows: Optional[Sequence[int]] = None) -> Dict[str, np.ndarray]:
@@ -204,11 +195,9 @@ def save_weights(session: Any, prefix: Path, variables: List[Any], names: Option
 
     Raises OSError where the disk does not take them.
     """
-    import tensorflow as tf
-
     with tempfile.TemporaryDirectory(prefix=".", dir=str(prefix.parent)) as name:
         folder = Path(name)
-        _write(tf.compat.v1.train.Saver(variables), session, folder / prefix.name)
+        _saver(variables)(session, folder / prefix.name)
         write_beside(folder / prefix.name, names)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # names and data before the index that announces them
@@ -230,23 +219,34 @@ def saved_variables() -> List[Any]:
     return [variable for variable in tf.compat.v1.global_variables() if variable.op.name != "is_training"]
 
 
-def _write(saver: Any, session: Any, prefix: Path) -> None:
+def _saver(variables: Sequence[Any]) -> Callable[[Any, Path], None]:
+    """A function of a session and a prefix that writes TensorFlow's files of these variables.
+
+    Not tf.train.Saver, which adds what restores them to the graph, too: at depth 110 a second and thousands of
+    operators. `graph.load_values` needs none.
+    """
+    import tensorflow as tf
+
+    with tf.compat.v1.name_scope("save"), tf.device("/cpu:0"):
+        prefix = tf.compat.v1.placeholder(tf.string, (), "prefix")
+        names, slices = [variable.op.name for variable in variables], [""] * len(variables)
+        saved = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=slices, tensors=variables)
+    return functools.partial(_write, saved, prefix)
+
+
+def _write(saved: Any, name: Any, session: Any, prefix: Path) -> None:
     """Write TensorFlow's files. What it raises for a disk that cannot be written becomes an OSError."""
     import tensorflow as tf
 
     folder = str(prefix.parent)
     try:
-        saver.save(session, native(prefix), write_meta_graph=False, write_state=False)
+        session.run(saved, {name: native(prefix)})
     except tf.errors.OpError as error:
         # They carry the text of the system's error and not its number.
         for number in (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE):
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), folder) from error
         raise
-    except ValueError as error:  # of a folder that is gone or read-only
-        if os.path.isdir(folder) and os.access(folder, os.W_OK):
-            raise
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder) from error
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The numbers of an epoch's augmentation besides its crops, drawn by `shared.rng`: the same in every framework."""
+"""The numbers of an epoch's augmentation, drawn by `shared.rng`: the same in every framework."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tf_seresnet.network import STAGES, blocks_per_stage
 def drawn(recipe: CifarRecipe, epoch: int, count: int, side: int) -> Dict[str, np.ndarray]:
     """By name, what the recipe draws in this epoch of `count` images, one entry for every position in its order.
 
-    `cutout` and `box` int32 [count, 4], `pixels` and `share` float32 [count], `branch_factors` float32 [count, blocks];
-    only those that the recipe uses.
+    `top` and `left` int32 [count] and `flip` bool [count] of the crops; and of what follows those that the recipe uses:
+    `cutout` and `box` int32 [count, 4], `pixels` and `share` float32 [count], `branch_factors` float32 [count, blocks].
     """
-    numbers = {}
+    numbers = dict(rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)._asdict())
     if recipe.cutout:
         numbers["cutout"] = rng.epoch_cutouts(recipe.seed, epoch, count, recipe.cutout, side)
     if recipe.mixup or recipe.cutmix:
