@@ -194,7 +194,7 @@ class KerasStep(Step):
 
     def restore(self, arrays: Dict[str, np.ndarray]) -> None:
         """The state that `arrays` gave, bit for bit; of the network's variables alone a new training's."""
-        tensors = {name: ops.convert_to_tensor(one) for name, one in arrays.items()}
+        tensors = {name: ops.copy(ops.convert_to_tensor(one)) for name, one in arrays.items()}
         self.state = self._new_state({name: tensors[name] for name in (*self.network.weights, *self.network.others)})
         if next(iter(self.state["momentum"])) + _MOMENTUM in tensors:
             self.state["momentum"] = {name: tensors[name + _MOMENTUM] for name in self.state["momentum"]}
