@@ -35,6 +35,7 @@ class RunConfig(DeviceConfig):
     variant: Optional[str]
     layers: Optional[str]
     steps_per_epoch: Optional[int]
+    steps_per_call: Optional[int]
     mixed: Optional[float]
     cutout: Optional[int]
     # -- Evaluation --------------------------------------------------------------------------------------------
@@ -90,6 +91,8 @@ def parser() -> ModeParser:
     add("--test_iteration", modes=evaluating, type=number(int, 1), metavar="N", help=batches)
     add = result.options("training", TRAINING)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
+    together = "steps that run at once on the device, the same to the bit; fewer up to one that is logged or saved"
+    add("--steps-per-call", type=number(int, 1), metavar="N", help=together)
     add("--mixed", type=number(float, 0), metavar="SHARE", help="of the images, that --mixup or --cutmix mixes")
     square = "side of the square that is cut out of each image; 0 is off"
     add("--cutout", type=number(int, 0, 33), metavar="PIXELS", help=square)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Set, Tuple
 
 from shared.errors import UsageError
 from tf_seresnet.devices import probe
@@ -27,6 +27,7 @@ class _StockDevice(Device):
     rewrites: Dict[str, Tuple[str, ...]] = {}
     reduced_type = {"O1": "float16", "bf16": "bfloat16"}
     jit_level = "ON_1"
+    usual_xla = False
     reduction: str  # tf.distribute's for devices of this kind, which it would otherwise probe the devices to choose
 
     def _prepare(self) -> None:
@@ -38,19 +39,40 @@ class _StockDevice(Device):
 
         fields, names = RewriterConfig.DESCRIPTOR.fields_by_name, self.rewrites.get(self.precision, ())
         self.rewrite = next((name for name in names if name in fields), None)
-        if self.precision == "O0" and not self.request.xla:
+        self.xla = self.usual_xla if self.request.xla is None else self.request.xla
+        if self.precision == "O0" and not self.xla:
             return
-        types, operations = probe.rewritten(self.session_config())
+        types, operations = self._tried()
+        self.static_shapes = self.xla  # it compiles for every shape anew
         under = f"on {self.name} under TensorFlow {probe.tensorflow_version()}"
         if self.precision != "O0" and (self.rewrite is None or self.reduced_type[self.precision] not in types):
             raise UsageError(
                 f"precision {self.precision} ({self.reduced_type[self.precision]} by graph rewrite) has no effect"
                 f" {under}; use --precision O0"
             )
-        if self.request.xla and "_XlaRun" not in operations:
+        if self.xla and "_XlaRun" not in operations:
             raise UsageError(
                 f"XLA has no effect {under}; leave out --xla, or set TF_XLA_FLAGS={XLA_ON_CPU} before Python starts"
             )
+
+    def _tried(self) -> Tuple[Set[str], Set[str]]:
+        """What TensorFlow makes of a small network; without XLA where that fails and nobody has asked for it."""
+        import tensorflow as tf
+
+        reason = "has no effect"
+        try:
+            types, operations = probe.rewritten(self.session_config())
+            if self.request.xla is not None or not self.xla or "_XlaRun" in operations:
+                return types, operations
+        except tf.errors.OpError as error:
+            if not self.xla:
+                raise
+            reason = f"fails ({' '.join(error.message.split())[:200]})"
+            if self.request.xla:
+                raise UsageError(f"XLA {reason} on {self.name}; give --no-xla") from error
+        self.xla = False
+        self.notes.append(f"XLA {reason} on {self.name}, so this is not compiled")
+        return probe.rewritten(self.session_config())
 
     def session_config(self) -> Any:
         import tensorflow as tf
@@ -60,7 +82,7 @@ class _StockDevice(Device):
         rewrite_options = config.graph_options.rewrite_options
         if self.rewrite is not None:
             setattr(rewrite_options, self.rewrite, rewrite_options.ON)
-        if self.request.xla:
+        if self.xla:
             level = getattr(tf.compat.v1.OptimizerOptions, self.jit_level)
             config.graph_options.optimizer_options.global_jit_level = level
         return config
@@ -111,7 +133,7 @@ class CpuDevice(_StockDevice):
         self._prepare()
         # Measured in float32 with oneDNN, which TensorFlow uses by default since 2.9; slower in bf16.
         self.revision = 2  # 1x1 convolutions as products; fewer passes over the graph
-        self.products = self.precision == "O0" and not request.xla and probe.release() >= (2, 9)
+        self.products = self.precision == "O0" and not self.xla and probe.release() >= (2, 9)
         if self.precision != "O0":
             self.notes.append(f"precision {self.precision} is slower than O0 on most CPUs")
 
@@ -122,7 +144,7 @@ class CpuDevice(_StockDevice):
         config.device_count["GPU"] = 0
         if self.count > 1:
             config.device_count["CPU"] = self.count
-        if self.precision == "O0" and not self.request.xla:
+        if self.precision == "O0" and not self.xla:
             _leave_out_passes(config.graph_options.rewrite_options)
 
 
@@ -142,6 +164,8 @@ class GpuDevice(_StockDevice):
     """NVIDIA GPUs of this machine. GPU memory is allocated as needed."""
 
     kind = "gpu"
+    usual_steps_per_call = 10  # neither this nor what follows has been measured
+    usual_xla = True
     reduction = "NcclAllReduce"
     rewrites = {"O1": ("auto_mixed_precision",)}
 
@@ -160,6 +184,10 @@ class GpuDevice(_StockDevice):
             raise UsageError(f"there is no gpu:{self.index}; TensorFlow sees {existing}")
         self.name = probe.gpu_name(visible[self.index], self.index)
         self._prepare()
+
+    @property
+    def holds_training_set(self) -> bool:  # type: ignore[override]
+        return self.count == 1
 
     @property
     def float32_products(self) -> Dict[str, str]:

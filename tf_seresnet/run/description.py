@@ -36,6 +36,8 @@ def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path
         network_line(network),
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({setup.global_batch_size} in all), learning rate {recipe.schedule.describe()}",
+        *(["data: the training set is on the device"] if device.holds_training_set else []),
+        *([f"steps of a session call: {setup.steps_per_call}"] if setup.steps_per_call > 1 else []),
         *([f"with: {', '.join(recipe.described())}"] if recipe.described() else []),
         *(f"note: {remark}" for remark in _remarks(setup)),
     ]
@@ -51,7 +53,8 @@ def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path
 def device_lines(device: Any) -> List[str]:
     """The device and what the user should know about it."""
     several = f"{device.count} x " if device.count > 1 else ""
-    head = f"device: {device.kind}, {several}{device.name}, precision {device.precision}"
+    compiled = ", compiled by XLA" if device.xla else ""
+    head = f"device: {device.kind}, {several}{device.name}, precision {device.precision}{compiled}"
     return [head, *[f"note: {note}" for note in device.notes]]
 
 
@@ -118,6 +121,7 @@ def for_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **p
         device=setup.device.describe(),
         machine=provenance.machine(),
         precision=setup.device.precision,
+        compiled=setup.device.xla or None,
         versions=_versions(),
         parameters=parameters() or None,
         evaluation=None if metrics is None else {**records.evaluation_part(metrics, checkpoint), **classes},
@@ -141,7 +145,7 @@ def _arithmetic(device: Any) -> Dict[str, Any]:
     return {
         "device": f"{device.kind}, {device.name}",
         "threads": device.threads(),
-        "xla": device.request.xla,
+        "xla": device.xla,
         "tensorflow": _versions()["tensorflow"],
         "revision_of_the_step": device.revision,
     }

@@ -59,13 +59,13 @@ class RunSetup:
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
         normalisation = normalisation or Normalisation.from_images(data.train_images)
         if is_training:
-            device = devices.open_from(config, recipe.precision, recipe.loss_scale)
+            device = devices.open_from(config, recipe.precision, recipe.loss_scale, stored)
         else:
             device = inference_device(config, stored)
             classes = classes.for_evaluation(config.restrict_classes)
         check_devices(device, network, stored if is_training else None)
         setup = cls(config, found, data, remark, recipe, network, normalisation, classes, device)
-        if is_training and setup.steps_per_epoch < 1:
+        if is_training and setup.steps_per_call and setup.steps_per_epoch < 1:
             several = f" on {device.count} devices" if device.count > 1 else ""
             raise UsageError(
                 f"a batch of {recipe.batch_size}{several} is larger than the training set; lower --batch-size"
@@ -83,6 +83,11 @@ class RunSetup:
     def resumed_step(self) -> int:
         """How many steps the run has already done."""
         return self.resumed_state["progress"]["step"] if self.resumed_state else 0
+
+    @property
+    def steps_per_call(self) -> int:
+        """Training steps of one session call, at most. Raises UsageError where the device does not run so many."""
+        return self.device.steps_per_call(self.config.steps_per_call)
 
     @property
     def global_batch_size(self) -> int:

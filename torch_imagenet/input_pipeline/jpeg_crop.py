@@ -20,7 +20,9 @@ import numpy as np
 from shared.system.c_library import Unavailable, compiled
 
 _SOURCE = Path(__file__).with_name("jpeg_crop.c")
+_INCLUDED = ("jpeg_library.h", "jpeg_header.h", "jpeg_huffman.h", "jpeg_resample.h")
 _FLAGS = ("-O3", "-fPIC", "-ffp-contract=off")  # a fused multiply-add would round weights differently
+_ASK_PILLOW = 2  # of jpeg_crop_size
 
 
 class NotDecoded(Exception):
@@ -86,31 +88,38 @@ class JpegCropper:
         """The file with this content, None where it is left to Pillow."""
         width, height = ctypes.c_int(), ctypes.c_int()
         length = ctypes.c_size_t(len(content))
-        if not self._program.jpeg_crop_size(content, length, ctypes.byref(width), ctypes.byref(height)):
-            return None
-        if not _is_opened(content):
+        known = self._program.jpeg_crop_size(content, length, ctypes.byref(width), ctypes.byref(height))
+        if not known or (known == _ASK_PILLOW and not _is_opened(content)):
             return None
         return JpegFile(self, content, width.value, height.value, memory)
 
     def decode(
         self, content: bytes, box: Box, size: Tuple[int, int], window: Box, mirrored: bool, result: np.ndarray
-    ) -> bool:
-        """Fill `result`, uint8 [window.height, window.width, 3]; see `JpegFile.resized`. False: left to Pillow."""
+    ) -> int:
+        """Fill `result`, uint8 [window.height, window.width, 3]; see `JpegFile.resized`.
+
+        0: it is left to Pillow; 1: libjpeg has decoded it; 2: libjpeg, but for the Huffman codes.
+        """
         numbers = (_ints(box), _ints(size), _ints(window), int(self._made_of[2]), int(mirrored))
         pixels = ctypes.c_void_p(result.ctypes.data)
-        return bool(self._program.jpeg_crop_resize(content, ctypes.c_size_t(len(content)), *numbers, pixels))
+        return int(self._program.jpeg_crop_resize(content, ctypes.c_size_t(len(content)), *numbers, pixels))
 
 
 def make_cropper() -> JpegCropper:
     """The decoder, compiled where that has not been done, after it has given Pillow's pixels. Raises Unavailable."""
     from PIL import _imaging
 
-    program = compiled(_SOURCE, _FLAGS)
+    program = made_library()
     for tall_first in (True, False):
         cropper = JpegCropper(program, str(_imaging.__file__), tall_first)
         if all(_is_as_pillow(cropper, *kind) for kind in ((70, 160, 0), (160, 70, 2))):
             return cropper
     raise Unavailable("its pixels are not those of this Pillow")
+
+
+def made_library() -> str:
+    """The path of the compiled program. Raises Unavailable."""
+    return compiled(_SOURCE, _FLAGS, [_SOURCE.with_name(name).read_text(encoding="utf-8") for name in _INCLUDED])
 
 
 def _is_as_pillow(cropper: JpegCropper, width: int, height: int, subsampling: int) -> bool:

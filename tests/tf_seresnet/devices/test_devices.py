@@ -278,24 +278,6 @@ def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
         devices.open_device("cpu", xla=True)
 
 
-@pytest.mark.slow
-def test_xla_compiles_on_the_cpu_when_its_flag_comes_first():
-    """In its own process, where `load_tensorflow` sets the flag and loads TensorFlow."""
-    code = (
-        "import sys; from tf_seresnet import devices; from tf_seresnet.devices import probe\n"
-        "assert 'tensorflow' not in sys.modules\n"
-        "devices.load_tensorflow('cpu', xla=True)\n"
-        "device = devices.open_device('cpu', xla=True)\n"
-        "print('_XlaRun' in probe.rewritten(device.session_config())[1])\n"
-        "import tensorflow as tf; new = tuple(map(int, tf.__version__.split('.')[:2])) >= (2, 16)\n"
-        "print(not (new and 'keras' in sys.modules))  # it is a third of the time that TensorFlow takes to load\n"
-        "print(not new or tf.keras.__name__.startswith('keras.'))"
-    )
-    command = [sys.executable, "-c", code]
-    output = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert output.stdout.decode().split() == ["True"] * 3, output.stderr.decode()
-
-
 def test_settings_are_json():
     settings = devices.open_device("cpu", loss_scale="8").settings()
     assert json.loads(json.dumps(settings)) == settings

@@ -56,6 +56,19 @@ def _jpeg(image, **options):
     return file.getvalue()
 
 
+def _noise(width, height):
+    """Of which a JPEG at quality 100 has the largest coefficients, and with its own tables the longest codes."""
+    return Image.fromarray(np.random.RandomState(2).randint(0, 2, (height, width, 3)).astype(np.uint8) * 255)
+
+
+def _without_tables(content):
+    """A frame of Motion JPEG has the tables of the standard, which are not in the file."""
+    while b"\xff\xc4" in content[:640]:
+        at = content.index(b"\xff\xc4")
+        content = content[:at] + content[at + 2 + int.from_bytes(content[at + 2 : at + 4], "big") :]
+    return content
+
+
 PLAIN = [
     _jpeg(_picture(width, height), subsampling=subsampling, **options)
     for width, height in ((181, 120), (120, 333), (17, 40), (224, 224))
@@ -168,6 +181,29 @@ def _png():
     return file.getvalue()
 
 
+BY_LIBJPEG = [  # wholly
+    PLAIN[1],
+    _without_tables(_jpeg(_picture(90, 70))),
+]
+UNUSUAL = [
+    *BY_LIBJPEG,
+    *(_jpeg(_noise(75, 66), quality=100, subsampling=kind, optimize=True) for kind in (0, 1, 2)),
+    *(_jpeg(_picture(90, 70), quality=quality, optimize=True) for quality in (1, 30, 97)),
+    _jpeg(Image.new("RGB", (40, 50), (200, 30, 90))),
+    _jpeg(_picture(60, 60), quality=100, qtables=[[255] * 64, [1] * 64]),
+    _jpeg(_picture(60, 60), keep_rgb=True),
+]
+
+
+@pytest.mark.parametrize("content", UNUSUAL)
+def test_coefficients_are_libjpegs(content, cropper):
+    jpeg, image = cropper.open(content), read_rgb(io.BytesIO(content))
+    whole = Box(0, 0, *image.size)
+    assert np.array_equal(jpeg.resized(whole, image.size), np.asarray(image))
+    result = np.empty((*image.size[::-1], 3), np.uint8)
+    assert cropper.decode(content, whole, image.size, whole, False, result) == (1 if content in BY_LIBJPEG else 2)
+
+
 # -- what is left to Pillow ------------------------------------------------------------------------------------
 
 
@@ -198,6 +234,23 @@ LEFT = {
 @pytest.mark.parametrize("kind", LEFT)
 def test_other_and_damaged_files_are_left_to_pillow(kind, cropper):
     assert cropper.open(LEFT[kind]) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        (False, {}),
+        (False, {"comment": b"seen", "icc_profile": bytes(range(200)), "dpi": (72, 72)}),
+        (False, {"icc_profile": bytes(70_000)}),  # in two segments
+        (True, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}),
+        (True, {"icc_profile": bytes(200), "xmp": b"text"}),
+    ],
+)
+def test_pillow_is_asked_about_headers_that_are_not_plain(asked, more, cropper, monkeypatch):
+    content, calls = _jpeg(_picture(60, 40), **more), []
+    monkeypatch.setattr(jpeg_crop, "_is_opened", lambda header: calls.append(header) or True)
+    assert cropper.open(content)[2:4] == (60, 40)
+    assert calls == [content] * asked
 
 
 def test_a_damaged_file_has_the_outcome_that_it_has_with_pillow(cropper):
@@ -313,10 +366,7 @@ def test_the_data_set_of_a_run_has_the_decoder(cropper, tiny):
 
 def test_it_is_compiled_once_also_by_threads_at_the_same_time(cropper, fresh_cache, monkeypatch):
     made = []
-    threads = [
-        threading.Thread(target=lambda: made.append(jpeg_crop.compiled(jpeg_crop._SOURCE, jpeg_crop._FLAGS)))
-        for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: made.append(jpeg_crop.made_library())) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -338,7 +388,7 @@ def test_a_program_that_is_damaged_or_that_others_may_change_is_made_anew(mode, 
         with planted.open("ab") as file:
             file.write(b"changed")
     planted.chmod(mode)
-    assert jpeg_crop.compiled(jpeg_crop._SOURCE, jpeg_crop._FLAGS) == str(planted)
+    assert jpeg_crop.made_library() == str(planted)
     assert planted.read_bytes() == Path(cropper._made_of[0]).read_bytes()
     assert planted.stat().st_mode & 0o777 == 0o755
 
