@@ -24,7 +24,7 @@ from benchmarks.environments import ROOT, Environments, advice  # noqa: E402
 from shared.cli.entry_point import run as run_command  # noqa: E402
 from shared.cli.parser import Argv, Parser, number, one_of  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
-from shared.system.paths import expanded  # noqa: E402
+from shared.system.paths import expanded, writing  # noqa: E402
 from shared.system.signals import Interrupts  # noqa: E402
 from shared.text import nearest  # noqa: E402
 
@@ -46,7 +46,9 @@ def parser() -> Parser:
     add("--minutes", type=number(float, 0), metavar="N", help="stop after so long; the same command goes on later")
     add("--device", default="cpu", help="cpu (default), cuda:0, ...")
     add("--precision", default="O0", type=one_of("O0", "bf16"), help="of every training: O0 (float32, default), bf16")
-    add("--layers", type=one_of("core", "keras"), help="of the CIFAR-10 half (default: its own)")
+    add(
+        "--layers", type=one_of("core", "keras"), help="of the CIFAR-10 half: core (default), or keras on KERAS_BACKEND"
+    )
     add("--python", nargs="+", metavar="PATH", help="environments to use (default: .venv, .venv-torch, this Python)")
     add("--runs", type=expanded, default="runs/accuracy", metavar="DIR", help="of the trainings: runs/accuracy")
     add("--records", type=expanded, default="runs/benchmarks", metavar="DIR", help="default: runs/benchmarks")
@@ -118,9 +120,10 @@ def _pythons(options: Namespace, comparison: plan.Comparison) -> Dict[str, str]:
     """The Python of each side. Raises UsageError where one lacks packages."""
     environments, found = Environments.found(options.python), {}
     for side in comparison.sides:
-        python = environments.python(side.needs)
+        needs = ("keras",) if options.layers == "keras" else side.needs  # whose backend may be another
+        python = environments.python(needs)
         if python is None:
-            raise UsageError(advice(environments.missing(side.needs)))
+            raise UsageError(advice(environments.missing(needs)))
         found[side.name] = python
     return found
 
@@ -147,7 +150,8 @@ def _data(options: Namespace) -> Tuple[str, ...]:
 
     folder = Path(options.runs) / ("held-out-tiny" if options.tiny else "held-out")
     _say(f"data: training images, a sixth of them held out, are written to {folder}\n")
-    held_out.write_held_out(options.data_path or cifar10_folder(), folder)
+    with writing(folder, "choose other --runs"):
+        held_out.write_held_out(options.data_path or cifar10_folder(), folder)
     return (f"--data-path={folder}",)
 
 

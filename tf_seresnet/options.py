@@ -23,6 +23,7 @@ RECIPE_OPTIONS = (
     "cutout drop_path zero_init ema_decay"
 ).split()
 MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary", "export")
+GRAPH_MODES = ("predict", "export")
 EXPORT_FORMATS = ("savedmodel", "keras", "frozen", "tflite", "onnx")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
@@ -56,6 +57,11 @@ class RunConfig(DeviceConfig):
     modelarts_data_dir: str
     modelarts_result_dir: Optional[str]
 
+    @property
+    def is_graphs(self) -> bool:
+        """Whether the mode runs a graph whatever has trained the weights."""
+        return self.mode in GRAPH_MODES
+
     def named_recipe(self) -> CifarRecipe:
         """--recipe, else the documented one of the device."""
         return RECIPES[self.recipe or documented_recipe(self.device)]()
@@ -82,8 +88,10 @@ def parser() -> ModeParser:
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
     recorded = ("train", "evaluate", "check-port")
-    layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
-    add("--layers", modes=(*recorded, "predict", "export"), type=one_of("core", "slim", "keras"), help=layers)
+    layers = "core (default), slim (tf-slim and tflearn, up to 2.12) or keras (Keras 3 on the backend KERAS_BACKEND)"
+    graphs = dict.fromkeys(GRAPH_MODES, ("core", "slim"))
+    sets = {**dict.fromkeys(recorded, ("core", "slim", "keras")), **graphs}
+    add("--layers", modes=sets, type=one_of("core", "slim", "keras"), help=layers)
     add = result.options("data")
     per_step, evaluating = "images per evaluation step (default: 1000)", ("train", "evaluate")
     add("--eval-batch-size", modes=(*evaluating, "predict"), type=number(int, 1), metavar="N", help=per_step)

@@ -27,7 +27,6 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description, dry_run, log_lines, old_run
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
-from tf_seresnet.step.device_input import DeviceInput
 from tf_seresnet.step.graph import Inference
 from tf_seresnet.step.input_pipeline import TrainingInput
 from tf_seresnet.step.training_step import TrainingStep
@@ -110,8 +109,9 @@ def _open_folder(setup: RunSetup) -> Tuple[Optional[Path], List[str]]:
 
 def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
     images, labels, workers = setup.data.train_images, setup.data.train_labels, setup.config.workers or 2
-    kind = DeviceInput if setup.device.holds_training_set else TrainingInput
-    batches = kind(images, labels, setup.normalisation, setup.recipe, setup.device, replicas, workers)
+    batches = TrainingInput.on_device_or_host(
+        images, labels, setup.normalisation, setup.recipe, setup.device, replicas, workers
+    )
     step = TrainingStep(setup.network, batches, setup.steps_per_call)
     return batches, step, evaluation.open_inference(setup, replicas, reuse=True)
 

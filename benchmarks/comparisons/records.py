@@ -145,6 +145,7 @@ def by_side(comparison: Comparison, records: Sequence[Trained]) -> Dict[str, Lis
     for what, values in (
         ("data sets", {(record.dataset, record.images_evaluated) for record in trained}),
         ("precisions", {record.precision for record in trained}),
+        ("layer sets", {record.layers for record in trained}),
         ("sizes", {record.tiny for record in trained}),
     ):
         if len(values) > 1:

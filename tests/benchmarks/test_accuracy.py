@@ -242,6 +242,7 @@ def test_a_training_that_fails_ends_the_command_in_one_line(tmp_path, start, cap
         (["imagenette", "--layers", "keras"], "--layers is of the CIFAR-10 half"),
         (["cifar10", "--learning-rate", "0.2"], "unknown option --learning-rate"),
         (["cifar10", "--data-path", "/nowhere", "--choose"], "/nowhere does not exist"),
+        (["cifar10", "--choose", "--tiny", "--runs", __file__], "choose other --runs"),
     ],
 )
 def test_a_wrong_command_is_one_line(words, said, capfd, monkeypatch):
@@ -348,6 +349,7 @@ def test_an_error_meets_its_aim_as_it_is_shown():
     [
         ({"precision": "bf16"}, "another recipe"),
         ({"dataset": "sample-digits"}, "several data sets"),
+        ({"layers": "keras"}, "several layer sets"),
         ({"options": ("--recipe=se_resnet110_gpu",)}, "another recipe"),
     ],
 )

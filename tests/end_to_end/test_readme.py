@@ -76,6 +76,12 @@ def _benchmark_parser() -> Any:
     return benchmark_parser()
 
 
+def _accuracy_parser() -> Any:
+    from benchmarks.accuracy import parser as accuracy_parser  # likewise
+
+    return accuracy_parser()
+
+
 def _imagenet_parser() -> Any:
     return torch_options.parser()
 
@@ -119,6 +125,8 @@ def _parsed(words: List[str]) -> None:
         assert arguments[1:] in ([], ["--update", "docs/architecture.md"])
     elif program == "benchmarks/run.sh":
         _benchmark_parser().parse_args(arguments)
+    elif program == "benchmarks/accuracy.py":
+        _accuracy_parser().parse_args(arguments)
     elif program == "tests/faults/run.sh":
         fault_parser().parse_args(arguments)
     else:
@@ -167,7 +175,8 @@ def test_a_wrong_command_is_noticed(command):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_option_exists(name):
     launchers = [launcher_parser(half, launcher) for half in LAUNCHERS for launcher in LAUNCHERS[half]]
-    parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), _benchmark_parser(), *launchers)
+    parsers = (parser(), _imagenet_parser(), results_parser(), fault_parser(), _benchmark_parser(), _accuracy_parser())
+    parsers = (*parsers, *launchers)
     known = {option for made in parsers for option in made._option_string_actions}
     known |= {spelling for port in PORTS.values() for option in port.options for spelling in option.spellings}
     known |= {option for options in NEVER_READ.values() for option in options}  # documented as refused

@@ -21,6 +21,7 @@ from shared.system.signals import Interrupts
 from shared.text import nearest
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import Device, DeviceConfig, Request, parse_loss_scale, refuse_index
+from tf_seresnet.devices.keras_backend import KerasDevice, backend_name, load, prepare_keras
 from tf_seresnet.devices.npu import environment, launch
 from tf_seresnet.devices.npu.device import NpuDevice, adapter_for
 from tf_seresnet.devices.startup_output import startup_messages_dropped
@@ -73,6 +74,25 @@ def open_from(
         npu_options=config.npu_option,
         number=config.requested_devices,
     )
+
+
+def open_keras(config: DeviceConfig, precision: str, loss_scale: Optional[str] = None) -> KerasDevice:
+    """The device on which Keras' backend computes, with the options of the command line; see `load_keras`."""
+    kind, index = parse(config.device)
+    return KerasDevice(kind, index, config, precision, loss_scale)
+
+
+def load_keras(config: DeviceConfig) -> None:
+    """Make ready for Keras' import: its backend must not take a device that --device does not name.
+
+    Raises UsageError where Keras 3 or its backend is missing.
+    """
+    kind, index = parse(config.device)
+    prepare_keras(kind, index, config.deterministic)
+    if backend_name() == "tensorflow":
+        load_tensorflow(config.device, config.xla)
+    with collection_paused():
+        load()
 
 
 def documented_recipe(spec: str) -> str:

@@ -127,6 +127,11 @@ class Device(abc.ABC):
         """The `Replicas` where several devices train together."""
 
     @property
+    def bf16_speedup(self) -> Optional[float]:
+        """How many times as fast `--precision bf16` trains here as float32; None where it is not known to be faster."""
+        return None
+
+    @property
     def float32_products(self) -> Dict[str, str]:
         """What the factors of a float32 "convolution" or "linear" layer are rounded to here, where they are.
 
@@ -141,6 +146,12 @@ class Device(abc.ABC):
     def describe(self) -> Dict[str, Any]:
         """The device in result.json: {"kind", "name", "count"}."""
         return {"kind": self.kind, "name": self.name, "count": self.count}
+
+    def versions(self) -> Dict[str, str]:
+        """The versions of what computes, for the record."""
+        import tensorflow as tf
+
+        return {"tensorflow": str(tf.__version__)}
 
     def settings(self) -> Dict[str, Any]:
         """The whole configuration of the device, for config.json."""

@@ -21,8 +21,7 @@ from tf_seresnet import devices
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.run import checkpoints, old_run
-from tf_seresnet.step.graph import NetworkSpec
-from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
+from tf_seresnet.step.spec import KERAS, NetworkSpec, Normalisation, steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,11 @@ class RunSetup:
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
         normalisation = normalisation or Normalisation.from_images(data.train_images)
         if is_training:
-            device = devices.open_from(config, recipe.precision, recipe.loss_scale, stored)
+            wanted = (config, recipe.precision, recipe.loss_scale)
+            is_keras = network.layers == KERAS
+            device: Any = devices.open_keras(*wanted) if is_keras else devices.open_from(*wanted, stored)
         else:
-            device = inference_device(config, stored)
+            device = inference_device(config, stored, network.layers)
             classes = classes.for_evaluation(config.restrict_classes)
         check_devices(device, network, stored if is_training else None)
         setup = cls(config, found, data, remark, recipe, network, normalisation, classes, device)
@@ -182,14 +183,20 @@ def network_of(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str,
         raise UsageError(
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
         )
-    return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
+    layers = config.layers or stored.layers
+    if config.mode == "train" and layers != stored.layers and KERAS in (layers, stored.layers):
+        raise contradiction("layers", layers, f"layers {stored.layers}")
+    if config.is_graphs and layers == KERAS:  # a graph has the same variables
+        layers = "core"
+    return dataclasses.replace(stored, layers=layers).checked()
 
 
-def inference_device(config: RunConfig, state: Optional[Dict[str, Any]]) -> Any:
+def inference_device(config: RunConfig, state: Optional[Dict[str, Any]], layers: str = "core") -> Any:
     """The device, in the precision of the checkpoint's training where that was on the same kind, else in float32."""
-    device = devices.open_from(config, config.precision or "O0")
+    open_one = devices.open_keras if layers == KERAS else devices.open_from
+    device = open_one(config, config.precision or "O0")
     if state and config.precision is None and state["device"]["kind"] == device.kind:
-        device = devices.open_from(config, state["recipe"]["precision"])
+        device = open_one(config, state["recipe"]["precision"])
     return device
 
 

@@ -6,45 +6,20 @@ the graph holds no random operator and a run resumed in the middle of an epoch s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from shared import rng
-from shared.cifar10.dataset import channel_statistics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.rng import Crops
 from tf_seresnet.devices.replicas import ALONE, Replicas
-from tf_seresnet.network import STAGES, blocks_per_stage
 from tf_seresnet.step import augmentation
+from tf_seresnet.step.drawing import drawn
+from tf_seresnet.step.spec import Normalisation, steps_per_epoch
 
 tf1 = tf.compat.v1
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Per-channel statistics of the training set, in pixel values 0..255. The test set is normalised with them too."""
-
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
-
-    @classmethod
-    def from_images(cls, images: np.ndarray) -> Normalisation:
-        """The statistics of a training set, uint8 [N, height, width, 3]."""
-        mean, std = channel_statistics(images)
-        return cls(tuple(mean.tolist()), tuple(std.tolist()))
-
-    def __call__(self, images: Any) -> Any:
-        """Float32 images of zero mean and unit variance from uint8 [batch, height, width, 3]."""
-        return (tf.cast(images, tf.float32) - tf.constant(self.mean, tf.float32)) / tf.constant(self.std, tf.float32)
-
-
-def steps_per_epoch(images: int, step_images: int, devices: int, static_shapes: bool) -> int:
-    """Steps in an epoch; the last may be short unless `static_shapes`, but each device has an image."""
-    steps, rest = divmod(images, step_images)
-    return steps + (not static_shapes and rest >= devices)
 
 
 class Batch(NamedTuple):
@@ -86,6 +61,13 @@ class TrainingInput:
         self.left_out = len(images) - min(len(images), self.steps_per_epoch * self._step_images)
         self._open(workers)
         self.take()
+
+    @staticmethod
+    def on_device_or_host(images: np.ndarray, labels: np.ndarray, *settings: Any) -> TrainingInput:
+        """The input that suits the device; the settings are the constructor's, by position."""
+        from tf_seresnet.step.device_input import DeviceInput
+
+        return (DeviceInput if settings[2].holds_training_set else TrainingInput)(images, labels, *settings)
 
     def _open(self, workers: int) -> None:
         """Build what brings the batches."""
@@ -129,8 +111,8 @@ class TrainingInput:
         """Make the next batch that of `first_step` of the zero-based `epoch`. Returns the numbers of the steps left."""
         count, own = len(self._images), self._positions(first_step)
         order = rng.epoch_order(self.recipe.seed, epoch, count)[own]
-        drawn = {name: part[own] for name, part in self._drawn(epoch, count).items()}
-        self._start(session, {"images": self._images[order], "labels": self._labels[order], **drawn})
+        more = {name: part[own] for name, part in self._drawn(epoch, count).items()}
+        self._start(session, {"images": self._images[order], "labels": self._labels[order], **more})
         return iter(range(first_step, self.steps_per_epoch))
 
     def start(self, session: Any, images: np.ndarray, labels: np.ndarray, crops: Crops) -> None:
@@ -141,18 +123,7 @@ class TrainingInput:
         session.run(self._iterator.initializer, {self._placeholders[name]: value for name, value in values.items()})
 
     def _drawn(self, epoch: int, count: int) -> Dict[str, np.ndarray]:
-        """What the recipe draws in this epoch, each with one entry for every position in its order."""
-        recipe, side = self.recipe, self._images.shape[1]
-        drawn = dict(rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)._asdict())
-        if recipe.cutout:
-            drawn["cutout"] = rng.epoch_cutouts(recipe.seed, epoch, count, recipe.cutout, side)
-        if recipe.mixup or recipe.cutmix:
-            mixes = rng.epoch_mixes(recipe.seed, epoch, count, side, recipe.mixup, recipe.cutmix, recipe.mixed)
-            drawn.update({"pixels": mixes.pixels, "box": mixes.box, "share": mixes.label})
-        if recipe.drop_path:
-            blocks = STAGES * blocks_per_stage(recipe.depth, recipe.variant)
-            drawn["branch_factors"] = rng.epoch_depths(recipe.seed, epoch, count, blocks, recipe.drop_path)
-        return drawn
+        return drawn(self.recipe, epoch, count, self._images.shape[1])
 
     def _positions(self, first_step: int) -> np.ndarray:
         """Where in the epoch's order this process's images stand, from a step on: int64 [images]."""

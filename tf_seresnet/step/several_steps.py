@@ -9,19 +9,11 @@ import tensorflow as tf
 tf1 = tf.compat.v1
 
 
-def use_resource_variables() -> None:
-    """Let the variables of the default graph, from here on, be read anew in every step of a loop.
-
-    TensorFlow 2 makes no others. The older kind, the default of TensorFlow 1, is read once, outside of the loop.
-    """
-    tf1.get_variable_scope().set_use_resource(True)
-
-
 def repeated(step: Callable[[Any], Tuple[List[Any], List[Any]]], rates: Any, values: int) -> Any:
     """`step(rate)` for each of `rates`, float32 [steps]: its values, float32 [steps, values].
 
-    `step` is built once. It returns the operations that must have ended before the next step begins, and its values,
-    each float32 [].
+    `step` is built once, and its variables must be of the kind with `use_resource`. It returns the operations that must
+    have ended before the next step begins, and its values, each float32 [].
     """
     steps = tf.size(rates)
 

@@ -12,9 +12,9 @@ from shared.run.divergence import SkippedSteps
 from shared.run.loop import Step, StepResult
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.step import losses, variables
-from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput
-from tf_seresnet.step.several_steps import repeated, use_resource_variables
+from tf_seresnet.step.several_steps import repeated
+from tf_seresnet.step.spec import NetworkSpec
 from tf_seresnet.step.weight_average import WeightAverage
 
 tf1 = tf.compat.v1
@@ -38,8 +38,8 @@ class TrainingStep(Step):
 
     def __init__(self, network: NetworkSpec, batch: TrainingInput, steps_per_call: int = 1) -> None:
         recipe, device, self.steps_per_call = batch.recipe, batch.device, steps_per_call
-        if steps_per_call > 1:
-            use_resource_variables()
+        if steps_per_call > 1:  # a loop reads other variables once, before its first step
+            tf1.get_variable_scope().set_use_resource(True)
         self._rates = tf1.placeholder(tf.float32, (None,) if steps_per_call > 1 else (), "learning_rate")
         self._rate = self._rates  # of the step that is built
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
@@ -93,8 +93,9 @@ class TrainingStep(Step):
         statistics = [_times(value, share) for value in layers.batch_statistics()]
         sums = replicas.summed(own + statistics)
         averages = layers.update_averages(sums[len(own) :], functools.partial(replicas.assign, number))
-        # Everything that reads the weights runs before the update, so that all outputs belong to the same weights.
-        with tf.control_dependencies([total, *sums, *averages]):
+        # Everything that reads the weights runs before the update, so that all outputs belong to the same weights. One
+        # operator stands for it: each update of a variable waits for all of it.
+        with tf.control_dependencies([tf.group(*sums[: len(own)], *averages)]):
             updated = optimizer.apply_gradients(gradients, self._updates)
         with tf.control_dependencies([updated]):
             return [updated, *self.average.update(number, replicas)], sums[: len(own)]

@@ -181,7 +181,8 @@ def opened_or_refused(precision):
 
 
 @pytest.mark.parametrize(("precision", "reduced"), [("O1", "float16"), ("bf16", "bfloat16")])
-def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduced):
+def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduced, monkeypatch):
+    monkeypatch.setattr(probe, "_cpuinfo", lambda: "flags\t\t: avx512f avx512_vnni")
     device = opened_or_refused(precision)
     if device is None:
         assert VERSION < (2, 12) or precision == "bf16"  # which depends on the processor
@@ -191,6 +192,16 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
     assert device.session_config().graph_options.rewrite_options.constant_folding == 0  # its rewrite keeps all passes
     assert "slower" in device.notes[0]
     assert train(device)[1] == 4
+
+
+@pytest.mark.parametrize(("flags", "has"), [("avx512f avx512_bf16 sse", True), ("amx_bf16", True), ("avx512f", False)])
+def test_bf16_is_offered_where_the_cpu_multiplies_it(flags, has, monkeypatch):
+    monkeypatch.setattr(probe, "_cpuinfo", lambda: f"model name\t: A CPU\nflags\t\t: fpu {flags}\nbugs\t\t:\n")
+    has = has and VERSION >= (2, 9)
+    assert (devices.open_device("cpu").bf16_speedup is not None) == has
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert devices.open_device("cpu").bf16_speedup is None
+    assert probe.cpu_name() == "A CPU"
 
 
 def test_a_rewrite_without_effect_is_refused(monkeypatch):

@@ -12,9 +12,9 @@ from shared.errors import UsageError  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.run import checkpoints  # noqa: E402
 from tf_seresnet.step.device_input import DeviceInput  # noqa: E402
-from tf_seresnet.step.graph import NetworkSpec  # noqa: E402
-from tf_seresnet.step.input_pipeline import Normalisation, TrainingInput  # noqa: E402
-from tf_seresnet.step.several_steps import repeated, use_resource_variables  # noqa: E402
+from tf_seresnet.step.input_pipeline import TrainingInput  # noqa: E402
+from tf_seresnet.step.several_steps import repeated  # noqa: E402
+from tf_seresnet.step.spec import NetworkSpec, Normalisation  # noqa: E402
 from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
 from tf_seresnet.step.variables import initialise  # noqa: E402
 
@@ -26,7 +26,7 @@ MODERN = {"cutout": 8, "mixup": 0.4, "cutmix": 1.0, "drop_path": 0.3, "ema_decay
 
 def test_each_step_has_its_rate_and_reads_what_the_one_before_it_wrote():
     with tf.Graph().as_default():
-        use_resource_variables()
+        tf1.get_variable_scope().set_use_resource(True)
         rates = tf1.placeholder(tf.float32, (None,))
 
         def step(rate):
