@@ -93,7 +93,7 @@ class Device:
         Measured on a CPU that multiplies bfloat16 (avx512_bf16, AMD EPYC, two cores), SE-ResNet-50.
         """
         known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        return 1.4 if self.kind == "cpu" and known is not None and known() else None
+        return 1.5 if self.kind == "cpu" and known is not None and known() else None
 
     @property
     def float32_products(self) -> Dict[str, str]:

@@ -10,7 +10,7 @@ from torch import nn
 from torch_imagenet.networks.classifier import STAGES, ImageClassifier
 from torch_imagenet.networks.drop_path import DropPath
 from torch_imagenet.networks.fused_gate import gated_residual, unseen
-from torch_imagenet.networks.fused_norm import gated_residual_of_norm, kernels_for, norm_relu
+from torch_imagenet.networks.fused_norm import gated_residual_of_norm, give_kernels, kernels_for, norm_relu
 from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.networks.squeeze_excitation import ConvGate
 
@@ -83,8 +83,12 @@ class Bottleneck(nn.Module):
         return self.training and torch.is_grad_enabled() and self.drop_path.rate == 0 and unseen(self.relu, gate)
 
 
-def fuse_gates(network: nn.Module) -> nn.Module:
-    """Make the blocks of the network `fused`; returns the network. A compiler fuses by itself what it can see."""
+def fuse_gates(network: nn.Module, kernels: Any = None) -> nn.Module:
+    """Make the blocks of the network `fused`, and give it kernels for its batch normalisations; returns the network.
+
+    A compiler fuses by itself what it can see.
+    """
+    give_kernels(network, kernels)
     for block in network.modules():
         if isinstance(block, Bottleneck):
             block.fused = True

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from torch_imagenet.networks.drop_path import DropPath
+from torch_imagenet.networks.fused_norm import norm_relu
 
 EPSILON = 1e-3
 
@@ -83,8 +84,8 @@ class BranchSeparables(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shift = same_shift(x) if self.shifted else (0, 0)
-        x = self.bn_sep_1(self.separable_1(functional.relu(x), shift))
-        return self.drop_path(self.bn_sep_2(self.separable_2(functional.relu(x))))
+        x = norm_relu(self.separable_1(functional.relu(x), shift), self.bn_sep_1, functional.relu)
+        return self.drop_path(norm_relu(self.separable_2(x), self.bn_sep_2))
 
 
 class ReluConvBn(nn.Module):
@@ -96,7 +97,7 @@ class ReluConvBn(nn.Module):
         self.bn = nn.BatchNorm2d(out, eps=EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.bn(self.conv(functional.relu(x)))
+        return norm_relu(self.conv(functional.relu(x)), self.bn)
 
 
 class FactorizedReduction(nn.Module):

@@ -36,7 +36,7 @@ class LogLines:
     def step(self, run: Run, rate: float, speed: Speed) -> str:
         """The step that was read last; `speed` is the throughput since the line before it."""
         assert run.last is not None
-        loss, correct, correct5, images = run.last
+        loss, correct, correct5, images = run.last[:4]
         speed, progress = speed or run.clock.warm_up(), run.progress
         parts = [f"Time: {_seconds(speed):.3f}", f"FPS: {speed.get('images_per_second', 0.0):.3f}"]
         parts += [f"Loss: {loss:.4f}", f"Acc@1: {100 * correct / images:.1f}", f"Acc@5: {100 * correct5 / images:.1f}"]
@@ -67,7 +67,7 @@ class SEResNet50Lines(LogLines):
 
     def step(self, run: Run, rate: float, speed: Speed) -> str:
         assert run.last is not None
-        loss, correct, correct5, images = run.last
+        loss, correct, correct5, images = run.last[:4]
         speed, progress, steps = speed or run.clock.warm_up(), run.progress, str(run.plan.steps_per_epoch)
         epoch = run.clock.lap_so_far()  # empty in the warm-up, where the original's averages are 0
         meters = [f"Time {_seconds(speed):6.3f} ({_seconds(epoch):6.3f})"]

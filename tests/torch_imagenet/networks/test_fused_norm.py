@@ -11,11 +11,15 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from torch_imagenet.benchmark import prepare  # noqa: E402
 from torch_imagenet.devices import host_kernels  # noqa: E402
+from torch_imagenet.devices.device import open_device  # noqa: E402
 from torch_imagenet.networks import create  # noqa: E402
 from torch_imagenet.networks.bottleneck import Bottleneck, fuse_gates  # noqa: E402
 from torch_imagenet.networks.fused_norm import give_kernels, norm_relu  # noqa: E402
 from torch_imagenet.networks.squeeze_excitation import ConvGate, LinearGate  # noqa: E402
+from torch_imagenet.options import RunConfig  # noqa: E402
+from torch_imagenet.run import description  # noqa: E402
 
 # Of values near 1: the roundings of one bfloat16, and of the sums of a few hundred float32.
 ERRORS = {torch.float32: 1e-6, torch.bfloat16: 6e-3}
@@ -150,3 +154,24 @@ def test_a_network_with_kernels_can_be_copied_and_written(kernels):
     x = _map((2, 16, 5, 5), 2, torch.float32)
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert torch.equal(norm_relu(x, other), norm_relu(x, layer))
+
+
+def test_without_a_compiler_torchs_layers_are_used_and_a_note_says_so(monkeypatch):
+    def refuse(*given):
+        raise host_kernels.Unavailable("there is no C compiler (cc)")
+
+    monkeypatch.setattr(host_kernels, "compiled", refuse)
+    device = open_device("cpu")
+    assert device.norm_kernels is None
+    assert device.norm_kernels is None
+    (note,) = device.notes
+    assert note.endswith("the faster one cannot be had: there is no C compiler (cc)")
+
+
+@pytest.mark.parametrize(
+    ("words", "own"), [([], True), (["--memory-format=contiguous"], False), (["--compile"], False)]
+)
+def test_a_training_has_them_where_its_maps_are_channels_last_and_nothing_is_compiled(words, own, kernels):
+    setup = prepare(RunConfig.from_argv(["benchmark", "--device=cpu", *words]), open_device("cpu"))
+    assert (setup.norm_kernels is not None) == own
+    assert description._rounding(setup)["batch_normalisation"] == ("this program's" if own else "torch's")
