@@ -19,7 +19,7 @@ _TINY = {"se_resnet50_caffe": (2, 32), "senet154": (2, 32), "pnasnet5large": (2,
 _TIMM, _TORCH, _TENSORFLOW = ("torch", "torchvision", "timm", "PIL"), ("torch", "torchvision", "PIL"), ("tensorflow",)
 
 
-OURS = {"OMP_WAIT_POLICY": "PASSIVE"}  # as torch_imagenet/main.py has it
+OURS = {"GOMP_SPINCOUNT": "10000"}  # as torch_imagenet/main.py has it
 
 
 class Side(NamedTuple):
@@ -214,10 +214,10 @@ def _jax(device: str, tiny: bool) -> Group:
     needs = ("jax", "keras")
     sides = {
         name: Side(f"cifar10_jax:{name}", {"device": device, "precision": precision, **sizes}, needs)
-        for name, precision in (("on_device", "mixed_bfloat16"), ("fit", "mixed_bfloat16"))
+        for name, precision in (("on_device", "bf16"), ("fit", "bf16"))
     }
     question = f"SE-ResNet-{sizes['depth']}, batch {sizes['batch']}, Keras on JAX, bf16, the set on the device"
-    note = "ours is a loop of this benchmark around the program's Keras model; beside Keras' own fit, fed by the host"
+    note = "ours is the training of --layers keras; beside Keras' own fit, fed by the host"
     return Group((Row("cifar10-jax", question, "on_device", "fit", "images/s", note=note),), sides, rounds=5)
 
 

@@ -147,7 +147,7 @@ class Session:
             for name, side in group.sides.items():
                 processes[name] = self._start(side, group.warm_up)
                 stack.callback(processes[name].close)  # after all have been asked to end
-                if self._kind != "cpu" and not group.compiled:  # on one device they would disturb each other's tuning
+                if not group.compiled:  # on one device they would disturb each other's tuning, on cores each other
                     processes[name].wait_until_ready(self._deadline)
             for process in processes.values():
                 stack.callback(process.terminate)

@@ -33,8 +33,7 @@ from tf_seresnet.port_check.trajectory import RandomRounding, Trajectory
 from tf_seresnet.run import checkpoints, description
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
-from tf_seresnet.step.graph import NetworkSpec
-from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.spec import NetworkSpec, Normalisation
 
 STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 BATCH_SIZE = 4

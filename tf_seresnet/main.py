@@ -17,12 +17,18 @@ from shared.system.signals import Interrupts
 from tf_seresnet import devices
 from tf_seresnet.check_data import check_data
 from tf_seresnet.options import RunConfig
-from tf_seresnet.run import modelarts
+from tf_seresnet.run import checkpoints, modelarts
+from tf_seresnet.step.spec import KERAS
 from tf_seresnet.summary import summary
 
 
 def _on_devices(config: RunConfig, interrupts: Interrupts) -> None:
     """Run the mode in this process, or in one process per device where the device needs that."""
+    if config.mode != "check-port" and checkpoints.layers_of(config) == KERAS:
+        devices.load_keras(config)
+        with modelarts.staged(config) as local:
+            _keras_function(config.mode)(local, interrupts)
+        return
     devices.load_tensorflow(config.device, config.xla)
     if devices.starts_ranks(config):
         modelarts.refuse_remote(config)
@@ -39,6 +45,12 @@ def _function(mode: str) -> Mode:
 
         return check_port
     from tf_seresnet import evaluation, training
+
+    return training.train if mode == "train" else evaluation.evaluate
+
+
+def _keras_function(mode: str) -> Mode:
+    from tf_seresnet.keras import evaluation, training
 
     return training.train if mode == "train" else evaluation.evaluate
 

@@ -23,6 +23,7 @@ RECIPE_OPTIONS = (
     "cutout drop_path zero_init ema_decay"
 ).split()
 MODES = ("train", "evaluate", "predict", "check-data", "check-port", "summary", "export")
+GRAPH_MODES = ("predict", "export")
 EXPORT_FORMATS = ("savedmodel", "keras", "frozen", "tflite", "onnx")
 MODELARTS_DATA = "/cache/cifar-10-batches-py"  # the original's default of --modelarts_data_dir
 
@@ -35,6 +36,7 @@ class RunConfig(DeviceConfig):
     variant: Optional[str]
     layers: Optional[str]
     steps_per_epoch: Optional[int]
+    steps_per_call: Optional[int]
     mixed: Optional[float]
     cutout: Optional[int]
     # -- Evaluation --------------------------------------------------------------------------------------------
@@ -54,6 +56,11 @@ class RunConfig(DeviceConfig):
     train_url: Optional[str]
     modelarts_data_dir: str
     modelarts_result_dir: Optional[str]
+
+    @property
+    def is_graphs(self) -> bool:
+        """Whether the mode runs a graph whatever has trained the weights."""
+        return self.mode in GRAPH_MODES
 
     def named_recipe(self) -> CifarRecipe:
         """--recipe, else the documented one of the device."""
@@ -81,8 +88,10 @@ def parser() -> ModeParser:
     add("--depth", type=number(int, 8, 2001), metavar="N", help="another depth: 9n+2 (port), 6n+2 (paper)")
     add("--variant", type=one_of(*LAYERS_PER_N), help="port (the original's network, default) or paper")
     recorded = ("train", "evaluate", "check-port")
-    layers = "core (default) or slim (tf-slim and tflearn, up to 2.12); check-port: also keras, the Keras model"
-    add("--layers", modes=(*recorded, "predict", "export"), type=one_of("core", "slim", "keras"), help=layers)
+    layers = "core (default), slim (tf-slim and tflearn, up to 2.12) or keras (Keras 3 on the backend KERAS_BACKEND)"
+    graphs = dict.fromkeys(GRAPH_MODES, ("core", "slim"))
+    sets = {**dict.fromkeys(recorded, ("core", "slim", "keras")), **graphs}
+    add("--layers", modes=sets, type=one_of("core", "slim", "keras"), help=layers)
     add = result.options("data")
     per_step, evaluating = "images per evaluation step (default: 1000)", ("train", "evaluate")
     add("--eval-batch-size", modes=(*evaluating, "predict"), type=number(int, 1), metavar="N", help=per_step)
@@ -90,6 +99,8 @@ def parser() -> ModeParser:
     add("--test_iteration", modes=evaluating, type=number(int, 1), metavar="N", help=batches)
     add = result.options("training", TRAINING)
     add("--steps-per-epoch", "--iteration", type=number(int, 1), metavar="N", help="shorten every epoch")
+    together = "steps that run at once on the device, the same to the bit; fewer up to one that is logged or saved"
+    add("--steps-per-call", type=number(int, 1), metavar="N", help=together)
     add("--mixed", type=number(float, 0), metavar="SHARE", help="of the images, that --mixup or --cutmix mixes")
     square = "side of the square that is cut out of each image; 0 is off"
     add("--cutout", type=number(int, 0, 33), metavar="PIXELS", help=square)

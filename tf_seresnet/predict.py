@@ -35,8 +35,8 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description
 from tf_seresnet.run.setup import RunSetup, inference_device, network_of
 from tf_seresnet.step import variables
-from tf_seresnet.step.graph import Inference, NetworkSpec
-from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.graph import Inference
+from tf_seresnet.step.spec import NetworkSpec, Normalisation
 
 tf1 = tf.compat.v1
 

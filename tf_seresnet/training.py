@@ -65,18 +65,17 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):
                         rate = setup.recipe.schedule.at(run.position)
-                        # The session call returns when the step is done, so every step is read at once.
-                        result = step.run(session, rate, interrupts.requested is not None)
-                        replicas.agree(step.stopping)
-                        run.count(result, step.data_wait)
-                        run.read(check=run.should_log())
+                        run.count(step.queue(rate, interrupts.requested is not None))
+                        if run.should_sync():  # one session call for all steps since the last one
+                            steps = run.read(check=run.should_log())
+                            replicas.agree(step.stopping)
+                            log_lines.log_advice(run, setup, steps)
                         if run.should_log():
                             run.log_step(rate, log_lines.step_line)
                         else:
                             log.advance_bar()
                         if run.should_save():
                             run.save()
-                        log_lines.log_advice(run, setup)
                     run.log_epoch(functools.partial(log_lines.seconds_line, setup.global_batch_size))
                     examples = MostConfident()
                     count = functools.partial(evaluation.count_images, session, setup, inference, interrupts, examples)
@@ -110,8 +109,10 @@ def _open_folder(setup: RunSetup) -> Tuple[Optional[Path], List[str]]:
 
 def _build_graph(setup: RunSetup, replicas: Replicas) -> Tuple[TrainingInput, TrainingStep, Inference]:
     images, labels, workers = setup.data.train_images, setup.data.train_labels, setup.config.workers or 2
-    batches = TrainingInput(images, labels, setup.normalisation, setup.recipe, setup.device, replicas, workers)
-    step = TrainingStep(setup.network, batches)
+    batches = TrainingInput.on_device_or_host(
+        images, labels, setup.normalisation, setup.recipe, setup.device, replicas, workers
+    )
+    step = TrainingStep(setup.network, batches, setup.steps_per_call)
     return batches, step, evaluation.open_inference(setup, replicas, reuse=True)
 
 
@@ -148,6 +149,7 @@ def _record(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: 
         changes=recipes.changes(setup.recipe) or None,
         batch_size=setup.recipe.batch_size,
         global_batch_size=setup.global_batch_size,
+        steps_per_call=setup.steps_per_call,
         **run.record(),
         **times,
     )

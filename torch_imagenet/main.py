@@ -74,9 +74,10 @@ def _load_torch(config: RunConfig) -> None:
     if config.distributed or config.num_devices:
         # Without it every process logs its own account of a broken connection. Read when torch loads.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    # OpenMP threads that wait spin by default, and on a shared machine take cores from the processes that decode
-    # images. Read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # How often an OpenMP thread that waits looks again before it sleeps: through the pauses of a step, and not long
+    # enough to keep a core from the processes that decode images. Read when torch loads.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         import PIL  # noqa: F401
         import torch

@@ -1,24 +1,31 @@
 """SE-ResNet as a Keras model on JAX, with CIFAR-10 and its augmentation on the device. Needs JAX and Keras 3.
 
-A round is options["steps"] steps. `on_device` is one compiled scan over steps that draw, crop and mirror their images
-on the device; `fit` is Keras' own loop, which the host feeds with augmented batches that lie ready.
+A round is options["steps"] steps. `on_device` is the training of `--layers keras`, which computes them in one call on
+50,000 images made of the embedded sample's; `fit` is Keras' own loop, which the host feeds with augmented batches that
+lie ready.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any, Tuple
 
 import numpy as np
 
 from benchmarks.contender import Contender, Options
+from shared import sample
 
 IMAGES = 50000
 
 
 def fit(options: Options) -> Contender:
     """Keras' loop."""
-    keras, network = _network(options)
+    keras, policy = _keras(options)
+    from tf_seresnet.keras import se_resnet
+
+    keras.mixed_precision.set_global_policy(policy)
+    network = se_resnet(options["depth"])
     steps, batch = options["steps"], options["batch"]
     random = np.random.RandomState(0)
     images = random.standard_normal((steps * batch, 32, 32, 3)).astype(np.float32)
@@ -34,66 +41,46 @@ def fit(options: Options) -> Contender:
 
 
 def on_device(options: Options) -> Contender:
-    """The scan."""
-    keras, network = _network(options)
-    import jax
-    import jax.numpy as jnp
+    """The steps of `--layers keras`, a round in one call."""
+    keras, _ = _keras(options)
+    from tf_seresnet.keras.training_step import KerasStep, build
+    from tf_seresnet.options import RunConfig
+    from tf_seresnet.run.setup import RunSetup
 
     steps, batch = options["steps"], options["batch"]
-    images = jax.random.bits(jax.random.key(0), (IMAGES, 32, 32, 3), jnp.uint8)
-    labels = jax.random.randint(jax.random.key(1), (IMAGES,), 0, 10)
-
-    def loss(weights: Any, others: Any, x: Any, y: Any) -> Tuple[Any, Any]:
-        logits, others = network.stateless_call(weights, others, x, training=True)
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), others
-
-    def step(state: Any, _: Any) -> Tuple[Any, Any]:
-        weights, others, momentum, key = state
-        key, drawn, augmented = jax.random.split(key, 3)
-        index = jax.random.randint(drawn, (batch,), 0, IMAGES)
-        x = _augmented(images[index], augmented)
-        (value, others), gradients = jax.value_and_grad(loss, has_aux=True)(weights, others, x, labels[index])
-        gradients = [gradient + 1e-4 * weight for gradient, weight in zip(gradients, weights)]
-        momentum = [0.9 * old + gradient for old, gradient in zip(momentum, gradients)]
-        weights = [w - 0.1 * (g + 0.9 * m) for w, g, m in zip(weights, gradients, momentum)]
-        return (weights, others, momentum, key), value
-
-    weights = [variable.value for variable in network.trainable_variables]
-    others = [variable.value for variable in network.non_trainable_variables]
-    state = [(weights, others, [jnp.zeros_like(weight) for weight in weights], jax.random.key(2))]
-    scan = jax.jit(lambda carry: jax.lax.scan(step, carry, None, length=steps))
+    words = ["--layers", "keras", "--recipe", "se_resnet110_gpu", "--depth", str(options["depth"])]
+    words += ["--batch-size", str(batch), "--device", options["device"], "--precision", options["precision"]]
+    words += ["--steps-per-call", str(steps), "--data-path", str(sample.cifar10_folder())]
+    setup = RunSetup.from_config(RunConfig.from_argv(words))
+    images, labels = setup.data.train_images, setup.data.train_labels
+    data = dataclasses.replace(
+        setup.data, train_images=np.resize(images, (IMAGES, 32, 32, 3)), train_labels=np.resize(labels, IMAGES)
+    )
+    setup = dataclasses.replace(setup, data=data)
+    training = KerasStep(setup, *build(setup))
+    whole = IMAGES // batch // steps  # rounds of an epoch
 
     def run(attempt: int) -> int:
-        state[0], _ = jax.block_until_ready(scan(state[0]))
+        epoch, place = divmod(attempt, whole)
+        if place == 0:
+            training.start_epoch(epoch, 0)
+        training.read([(place * steps + number, 0.01) for number in range(steps)])
         return int(steps * batch)
 
-    return Contender(run, f"the set on the device, one scan, JAX, {options['precision']}", device=_device())
+    return Contender(
+        run, f"this program on Keras {keras.__version__} and JAX, {options['precision']}", device=_device()
+    )
 
 
-def _augmented(images: Any, key: Any) -> Any:
-    """Padded by 4, cropped and mirrored, float32, from uint8 [batch, 32, 32, 3]."""
-    import jax
-    import jax.numpy as jnp
-
-    at, mirrored = jax.random.split(key)
-    padded = jnp.pad((images.astype(jnp.float32) - 120) / 64, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    corner = jax.random.randint(at, (len(images), 2), 0, 9)
-    cut = jax.vmap(lambda image, where: jax.lax.dynamic_slice(image, (where[0], where[1], 0), (32, 32, 3)))
-    x = cut(padded, corner)
-    return jnp.where(jax.random.bernoulli(mirrored, 0.5, (len(images), 1, 1, 1)), x[:, :, ::-1], x)
-
-
-def _network(options: Options) -> Tuple[Any, Any]:
+def _keras(options: Options) -> Tuple[Any, str]:
+    """Keras on JAX, and the name of its policy for the precision."""
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if options["device"] == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
-    import keras
+    from tf_seresnet.devices.keras_backend import POLICIES, load
 
-    from tf_seresnet.keras import se_resnet
-
-    keras.mixed_precision.set_global_policy(options["precision"])
-    return keras, se_resnet(options["depth"])
+    return load(), POLICIES[options["precision"]]
 
 
 def _device() -> str:

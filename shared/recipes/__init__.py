@@ -53,6 +53,11 @@ def changes(recipe: Recipe) -> List[str]:
     return min(found, key=len)
 
 
+def expected() -> Dict[str, Tuple[float, float]]:
+    """By recipe, the least and the most top-1 in percent that is expected of it, where nothing is documented."""
+    return {**cifar10.EXPECTED, **modern.EXPECTED}
+
+
 def document(name: str) -> str:
     """The docstring of the recipe: command, hours and documented result."""
     return (_ALL[name].__doc__ or "").strip()

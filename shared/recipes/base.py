@@ -13,7 +13,7 @@ from shared.system.strict_json import typed
 from shared.text import nearest
 
 # Names that `override` passes on to the schedule, with the schedule's own.
-_IN_SCHEDULE = {
+IN_SCHEDULE = {
     "learning_rate": "base",
     "scheduler": "kind",
     **{name: name for name in ("warm_up_epochs", "milestones", "factors", "period", "factor", "minimum", "every_step")},
@@ -60,15 +60,15 @@ class Recipe:
     def override(self: R, **changes: Any) -> R:
         """The same recipe with these fields replaced.
 
-        The names in `_IN_SCHEDULE` change the schedule, whose number of epochs follows the recipe's. Raises UsageError
+        The names in `IN_SCHEDULE` change the schedule, whose number of epochs follows the recipe's. Raises UsageError
         for an unknown field, with the nearest.
         """
-        schedule_changes = {_IN_SCHEDULE[key]: changes.pop(key) for key in list(changes) if key in _IN_SCHEDULE}
+        schedule_changes = {IN_SCHEDULE[key]: changes.pop(key) for key in list(changes) if key in IN_SCHEDULE}
         schedule_changes["epochs"] = changes.get("epochs", self.epochs)
         known = [field.name for field in dataclasses.fields(self)]
         for key in changes:
             if key not in known:
-                raise UsageError(f"a recipe has no field {key!r}; {nearest(key, [*known, *_IN_SCHEDULE])}")
+                raise UsageError(f"a recipe has no field {key!r}; {nearest(key, [*known, *IN_SCHEDULE])}")
         schedule = dataclasses.replace(changes.pop("schedule", self.schedule), **schedule_changes)
         return dataclasses.replace(self, schedule=schedule, **changes).checked()
 

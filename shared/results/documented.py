@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Type, TypeVar
+
+D = TypeVar("D", bound="Documented")
 
 
 class Documented(float):
@@ -16,13 +18,22 @@ class Documented(float):
 
     text: str
 
-    def __new__(cls, text: str) -> Documented:
-        number = super().__new__(cls, text)
+    def __new__(cls: Type[D], text: str) -> D:
+        number: D = super().__new__(cls, text)
         number.text = text
         return number
 
     def __str__(self) -> str:
         return self.text
+
+
+class Expected(Documented):
+    """A range that is expected; as a number its middle."""
+
+    def __new__(cls, least: float, most: float, digits: int = 1) -> Expected:
+        number = super().__new__(cls, str(round((least + most) / 2, digits + 1)))
+        number.text = f"{least:.{digits}f} \u2013 {most:.{digits}f}"  # where a narrow column may break it
+        return number
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Row:
 
     network: str
     dataset: str
-    kind: str  # documented, measured or not measured
+    kind: str  # documented, measured, expected or not measured
     settings: Optional[str] = None
     hardware: Optional[str] = None
     precision: Optional[str] = None
@@ -50,7 +61,7 @@ class Row:
     runs: Optional[int] = None
     source: Optional[str] = None  # title of the document, or measured commit
     footnotes: Tuple[str, ...] = ()
-    recipe: Optional[str] = None  # of this project, that repeats a documented row; in no table
+    recipe: Optional[str] = None  # of this project, that repeats a documented row or is expected to; in no table
 
 
 _CIFAR = "SENet-Tensorflow"  # the title of the document
@@ -92,6 +103,9 @@ _CIFAR_GPU_NOTES = (
 _CIFAR_NPU_NOTES = (
     _CIFAR_NOTE,
     "In the document: about 8 hours, device not stated; 160 x 391 steps of 91 ms account for 1.6 of them.",
+)
+EXPECTED_NOTE = (
+    "Expected by the recipe, from what others have published (its text has the sources); nobody has measured it."
 )
 _PAPER_NOTES = (
     "In the document: the error. Read from the paper and the original's program: this is another network. The paper's "

@@ -106,6 +106,7 @@ _SHAPE: Dict[str, Any] = {
     "compiled": bool,
     "decoder": TEXT,
     "compile_mode": TEXT,
+    "steps_per_call": COUNT,
     **dict.fromkeys(
         "batch_size global_batch_size epochs_completed steps_completed images_trained bad_images".split(), COUNT
     ),

@@ -1,4 +1,4 @@
-"""The rows of the results tables: documented, measured and not yet measured."""
+"""The rows of the results tables: documented, measured, expected and not yet measured."""
 
 from __future__ import annotations
 
@@ -10,18 +10,43 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from shared import recipes
 from shared.recipes.base import as_typed
 from shared.recipes.imagenet import ImageNetRecipe, elsewhere
-from shared.results.documented import ROWS, Row
+from shared.results.documented import EXPECTED_NOTE, ROWS, Expected, Row
 
 Record = Dict[str, Any]
 
 
 def rows(records: Sequence[Record]) -> List[Row]:
-    """For each network and data set the documented rows, the measured rows and the recipes not yet measured."""
-    missing = [row for row in ROWS if row.recipe and not any(_completes(record, row) for record in records)]
-    not_measured = dict.fromkeys(Row(row.network, row.dataset, "not measured", row.recipe) for row in missing)
-    all_rows = [*ROWS, *map(_measured, _repeated(records)), *not_measured]
+    """For each network and data set the documented rows, the measured, the expected, and one of what is to measure."""
+    missing: Dict[Tuple[str, str], Dict[str, None]] = {}
+    for row in ROWS:
+        if row.recipe and not any(_completes(record, row) for record in records):
+            missing.setdefault((row.network, row.dataset), {})[row.recipe] = None
+    not_measured = [Row(*where, "not measured", ", ".join(names)) for where, names in missing.items()]
+    all_rows = [*ROWS, *map(_measured, _repeated(records)), *_expected(), *not_measured]
     tables = dict.fromkeys((row.network, row.dataset) for row in all_rows)
     return [row for table in tables for row in all_rows if (row.network, row.dataset) == table]
+
+
+def _expected() -> List[Row]:
+    """The modern recipes with what is expected of them."""
+    found = []
+    for name, (least, most) in recipes.expected().items():
+        recipe = recipes.get(name)
+        is_cifar = recipe.network == "se_resnet110"
+        row = Row(
+            recipe.network,
+            "cifar-10" if is_cifar else "imagenet",
+            "expected",
+            name,
+            batch_size=recipe.batch_size * getattr(recipe, "devices", 1),
+            epochs=recipe.epochs,
+            top1=Expected(least, most),
+            error=Expected(100 - most, 100 - least) if is_cifar else None,
+            footnotes=(EXPECTED_NOTE,),
+            recipe=name,
+        )
+        found.append(row)
+    return found
 
 
 def has_row(record: Record) -> bool:
@@ -30,12 +55,13 @@ def has_row(record: Record) -> bool:
 
 
 def beside_documented(record: Record) -> List[Row]:
-    """The table shown at the end of a run: the documented rows of its half's data set, and its own."""
+    """The table shown at the end of a run: the documented rows of its half's data set, the expected one, its own."""
     measured = _measured([record])
     # One table, even if the run's data set is another one: the numbers are to be compared.
     cifar = record["half"] == "tf_seresnet"
     network, dataset = ("se_resnet110", "cifar-10") if cifar else (measured.network, "imagenet")
     documented = [row for row in ROWS if (row.network, row.dataset) == (network, dataset)]
+    documented += [row for row in _expected() if row.recipe == record.get("recipe") and row.network == network]
     settings = (measured.settings or "") + ("" if measured.dataset == dataset else f", on {measured.dataset}")
     return [*documented, dataclasses.replace(measured, network=network, dataset=dataset, settings=settings)]
 

@@ -11,7 +11,7 @@ import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from shared.results.columns import padded, width, wrapped
-from shared.results.documented import Documented, Row
+from shared.results.documented import Documented, Expected, Row
 from shared.results.language import LANGUAGES, Language
 
 WIDTH = 120  # of the text table, in columns of a terminal
@@ -110,7 +110,9 @@ def render(table_rows: Sequence[Row], form: str = "text", language: str = "en") 
         file = io.StringIO()
         writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**vars(row), "footnotes": " ".join(row.footnotes)} for row in table_rows)
+        for row in table_rows:  # of a range its middle, as in JSON
+            plain = {name: float(value) if isinstance(value, Expected) else value for name, value in vars(row).items()}
+            writer.writerow({**plain, "footnotes": " ".join(row.footnotes)})
         return file.getvalue()
     say = LANGUAGES[language]
     tables, notes = split_by_network(table_rows)

@@ -22,7 +22,7 @@ CARD = "model-card"  # of `python -m shared.results --publish RUN --model-card`
 # Files of a run: of every mode, of trainings by half, and of other modes.
 _ALWAYS = ("config.json", "train.log", "events.jsonl", "tensorboard", "result.json", "examples.json")
 _BY_TRAINING = {
-    "tf_seresnet": ("checkpoints", "model.ckpt.*", CARD),
+    "tf_seresnet": ("checkpoints", "model.ckpt.*", "model.weights.h5", CARD),
     "torch_imagenet": ("checkpoints", "model.pth", "model_best.pth.tar", "checkpoint.pth.tar", CARD),
 }
 _BY_MODE = {"profile": ("output.prof",), "check-port": ("port.json",)}

@@ -4,8 +4,7 @@ What steps compute stays on an asynchronous device until it is needed, so that t
 
 Several processes stop before the same step. One that has received a signal proposes a step that no other process can
 have begun, because every process contributes to what beginning it takes: on a synchronous device the gradients of the
-next step, on an asynchronous one the next results that are read. All look for a proposal where they have just received
-such a contribution.
+next step, on an asynchronous one the next results that are read. All look for a proposal where they have received such.
 """
 
 from __future__ import annotations
@@ -50,15 +49,17 @@ class StepResult(NamedTuple):
     correct: int  # images classified correctly
     correct5: int  # images whose class is among the five likeliest
     images: int  # 0 where the step was left out
+    data_wait: Optional[float] = None  # seconds that it waited for its batch, where `Run.steps` does not time it
 
 
 class Step:
     """What `Run` needs of a half's training step."""
 
     asynchronous = False  # whether results arrive later than `Run.count` receives them
+    steps_per_call: Optional[int] = None  # where it is `read` that runs the steps: how many at most
 
     def read(self, pending: List[Any]) -> List[StepResult]:
-        """Wait for the device; the results of the steps that `Run.count` received, in order."""
+        """Wait for the device, or run the steps; the results of those that `Run.count` received, in order."""
         return pending
 
     def check_numbers(self, step: int, is_last: bool) -> None:
@@ -177,11 +178,9 @@ class Run:
         """How many steps have been counted whose results have not been read: they are not in `progress` yet."""
         return len(self._pending)
 
-    def count(self, result: Any, data_wait: Optional[float] = None) -> None:
-        """A step has been computed or queued; `result` is read later. `data_wait`: seconds, where `steps` took none."""
+    def count(self, result: Any) -> None:
+        """A step has been computed or queued; `result` is read later."""
         self._pending.append(result)
-        if data_wait is not None:
-            self._data_wait = (self._data_wait or 0.0) + data_wait
         self._step_is_whole = True
 
     # Of the step that was counted last, or of the one `further` steps after it.
@@ -202,28 +201,30 @@ class Run:
         return every is not None and step % every == 0 and not self.is_last(further)
 
     def should_sync(self, further: int = 0) -> bool:
-        """Whether results are read after this step: it is logged or saved, or throughput is measured from here on."""
-        warmed_up = self.progress.step + self.ahead + further - self._first_step == self.plan.warm_up_steps
-        return warmed_up or self.should_log(further) or self.should_save(further)
+        """Whether results are read after this step: it is logged or saved, throughput is measured, a call is full."""
+        ahead = self.ahead + further
+        warmed_up = self.progress.step + ahead - self._first_step == self.plan.warm_up_steps
+        return warmed_up or ahead == self.step.steps_per_call or self.should_log(further) or self.should_save(further)
 
-    def read(self, check: bool = True) -> None:
-        """Count the pending steps, `check` the weights. Raises UsageError naming a step with numbers not finite."""
+    def read(self, check: bool = True) -> int:
+        """Count the pending steps, `check` the weights; how many. Raises UsageError naming a step not finite."""
         if not self._pending:
-            return
+            return 0
         if self.step.asynchronous:  # else only the device would notice a process that does not come
             self._ranks.barrier()
+        self._step_is_whole = self.step.steps_per_call is None  # else they are run now
         results, data_wait = self.step.read(self._pending), self._data_wait
-        self._pending, self._data_wait = [], None
+        self._pending, self._data_wait, self._step_is_whole = [], None, True
         for result in results:
-            loss, correct, correct5, images = result
-            self.progress.count(loss, correct, images, correct5, self.step.where_not_finite)
-            if images:
-                self.last = result
+            self.progress.count(result.loss, result.correct, result.images, result.correct5, self.step.where_not_finite)
+            self.last = result if result.images else self.last
+            data_wait = data_wait if result.data_wait is None else (data_wait or 0.0) + result.data_wait
         if check:
             self.step.check_numbers(self.progress.step, self.is_last())
         self.clock.step(sum(result.images for result in results), data_wait, len(results))
         if self._after_read is not None:
             self._after_read()
+        return len(results)
 
     def log_step(self, rate: float, line: Callable[[Run, float, Dict[str, Any]], str], **more: Any) -> None:
         """Log the step that has just been read; `line(run, rate, throughput)` words it, `more` goes to the events."""
@@ -271,9 +272,8 @@ class Run:
         summary = self.clock.lap()
         if not summary:
             return
-        text = line(self.progress.epoch + 1, summary) if line is not None else None
-        if text is not None:
-            self.log.line(text)
+        if line is not None:
+            self.log.lines(filter(None, [line(self.progress.epoch + 1, summary)]))
         if self.plan.roofline_seconds:
             self.log.line(roofline.reached(self.plan.roofline_seconds, summary))
 

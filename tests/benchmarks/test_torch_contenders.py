@@ -70,7 +70,8 @@ def test_our_side_has_the_environment_that_the_program_makes(monkeypatch):
     from torch_imagenet import main
     from torch_imagenet.options import RunConfig
 
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in ("OMP_WAIT_POLICY", *OURS):
+        monkeypatch.delenv(name, raising=False)
     before = dict(os.environ)
     main._load_torch(RunConfig.from_argv([]))
     assert dict(os.environ) == {**before, **OURS}
@@ -98,3 +99,22 @@ def test_the_rows_of_a_gpu_run_on_the_cpu(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "synchronisation: passed" in said
     assert (Path(tmp_path) / "cpu" / "step-se_resnet50_caffe-channels_last.json").is_file()
+
+
+def test_timms_network_is_one_of_the_programs_networks(monkeypatch):
+    from benchmarks.contenders import timm_training
+    from torch_imagenet.networks import spec
+    from torch_imagenet.networks.registry import NETWORKS
+    from torch_imagenet.run import log_lines
+
+    name = timm_training.NAME
+    monkeypatch.setattr(spec, "create", spec.create)  # what is registered goes with the test
+    monkeypatch.setitem(NETWORKS, name, NETWORKS["se_resnet50"])
+    monkeypatch.setitem(log_lines._FORMS, name, log_lines._FORMS["se_resnet50"])
+    timm_training.register()
+    network = spec.NetworkSpec(name, 10).make(zero_init=True)
+    assert type(network).__module__ == "timm.models.resnet"
+    assert sum(parameter.numel() for parameter in network.parameters()) == 26_059_514
+    assert network.get_submodule(NETWORKS[name].head).out_features == 10
+    assert not any(block.bn3.weight.any() for block in network.modules() if hasattr(block, "bn3"))
+    assert type(spec.NetworkSpec("se_resnet50", 10).make()).__name__ == "SEResNet50"

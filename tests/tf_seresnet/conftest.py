@@ -100,8 +100,8 @@ def stop_after(monkeypatch):
     from tf_seresnet.step.training_step import TrainingStep
 
     def arm(what: str, count: int) -> None:
-        owner = {"step": TrainingStep, "inference": Inference}[what]
-        original, calls, interrupts = owner.run, [], []
+        owner, name = {"step": (TrainingStep, "read"), "inference": (Inference, "run")}[what]
+        original, calls, interrupts = getattr(owner, name), [], []
         start = Loop.__enter__
 
         def remember(self):
@@ -115,7 +115,7 @@ def stop_after(monkeypatch):
             return original(self, *arguments)
 
         monkeypatch.setattr(Loop, "__enter__", remember)
-        monkeypatch.setattr(owner, "run", run)
+        monkeypatch.setattr(owner, name, run)
 
     yield arm
     monkeypatch.undo()

@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent
 # Options of short trainings; DIR is a new folder, RUN that of a finished training.
 RUNS = {
     "schedule": "--scheduler piecewise --milestones 1 --factors 0.1 --learning-rate 0.01 --momentum 0 --weight-decay 0"
-    " --seed 7 --workers 1 --peak-flops 1e12 --memory-bandwidth 1e11",
+    " --seed 7 --steps-per-call 2 --workers 1 --peak-flops 1e12 --memory-bandwidth 1e11",
     "warm-up": "--scheduler cosine --warm-up-epochs 1 --network se_resnet110 --variant paper --depth 8 --layers core",
     "files": "--checkpoint RUN --save-steps 1 --keep 1 --eval-batch-size 77",
     "copied": "--train_url DIR/copy",
@@ -46,7 +46,8 @@ ELSEWHERE = {
     "--config": "test_config_file.py",
     "--dry-run": "test_dry_run.py",
     "--port": "test_start_files.py",
-    "--xla": "devices/test_devices.py",
+    "--xla": "devices/test_xla.py",
+    "--no-xla": "devices/test_xla.py",
     "--save-trace": "test_check_port.py",
     "--against": "test_check_port.py",
     "--output": "export/test_export.py",

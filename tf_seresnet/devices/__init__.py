@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import warnings
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from shared.errors import UsageError
 from shared.system.garbage import collection_paused
@@ -21,6 +21,7 @@ from shared.system.signals import Interrupts
 from shared.text import nearest
 from tf_seresnet.devices import probe
 from tf_seresnet.devices.base import Device, DeviceConfig, Request, parse_loss_scale, refuse_index
+from tf_seresnet.devices.keras_backend import KerasDevice, backend_name, load, prepare_keras
 from tf_seresnet.devices.npu import environment, launch
 from tf_seresnet.devices.npu.device import NpuDevice, adapter_for
 from tf_seresnet.devices.startup_output import startup_messages_dropped
@@ -51,17 +52,47 @@ def open_device(spec: str, precision: str = "O0", loss_scale: Optional[str] = No
     return device
 
 
-def open_from(config: DeviceConfig, precision: str, loss_scale: Optional[str] = None) -> Device:
-    """`open_device` with the options of the command line and the precision and loss scale of the recipe."""
+def open_from(
+    config: DeviceConfig, precision: str, loss_scale: Optional[str] = None, began: Optional[Dict[str, Any]] = None
+) -> Device:
+    """`open_device` with the options of the command line and the precision and loss scale of the recipe.
+
+    `began` is the state of a run that is resumed. Where the device compiles trainings unless told otherwise, it goes on
+    compiled if it began so.
+    """
+    xla = config.xla
+    if xla is None and config.mode != "train":
+        xla = False
+    elif xla is None and began is not None and _class_of(parse(config.device)[0]) is GpuDevice:
+        xla = bool(began.get("arithmetic", {}).get("xla"))
     return open_device(
         config.device,
         precision,
         loss_scale,
-        xla=config.xla,
+        xla=xla,
         deterministic=config.deterministic,
         npu_options=config.npu_option,
         number=config.requested_devices,
     )
+
+
+def open_keras(config: DeviceConfig, precision: str, loss_scale: Optional[str] = None) -> KerasDevice:
+    """The device on which Keras' backend computes, with the options of the command line; see `load_keras`."""
+    kind, index = parse(config.device)
+    return KerasDevice(kind, index, config, precision, loss_scale)
+
+
+def load_keras(config: DeviceConfig) -> None:
+    """Make ready for Keras' import: its backend must not take a device that --device does not name.
+
+    Raises UsageError where Keras 3 or its backend is missing.
+    """
+    kind, index = parse(config.device)
+    prepare_keras(kind, index, config.deterministic)
+    if backend_name() == "tensorflow":
+        load_tensorflow(config.device, config.xla)
+    with collection_paused():
+        load()
 
 
 def documented_recipe(spec: str) -> str:
@@ -69,7 +100,7 @@ def documented_recipe(spec: str) -> str:
     return "se_resnet110_npu" if parse(spec)[0] == "npu" else "se_resnet110_gpu"
 
 
-def load_tensorflow(device: str, xla: bool) -> None:
+def load_tensorflow(device: str, xla: Optional[bool]) -> None:
     """Import TensorFlow for a `--device` value, without start-up messages. Raises UsageError if it does not load."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, unless the user has set it
     if xla and parse(device)[0] in ("auto", "cpu"):

@@ -23,7 +23,7 @@ class DeviceConfig(CommonConfig):
     """The common options and those of this half's devices, by the parser's names. None: not given."""
 
     loss_scale: Optional[str]  # "dynamic" or a number
-    xla: bool
+    xla: Optional[bool]
     npu_option: Tuple[str, ...]  # "key=value" for the Ascend adapter
 
     @property
@@ -34,7 +34,9 @@ class DeviceConfig(CommonConfig):
 
 def add_options(add: Add) -> None:
     """Add the device options of this half by the function `add` of a group."""
-    add("--xla", action="store_true", help="compile with XLA (CPU, GPU)")
+    compiled = {"dest": "xla", "action": "store_const"}
+    add("--xla", const=True, help="compile with XLA (default: a training on a GPU)", **compiled)
+    add("--no-xla", const=False, help="do not", **compiled)
     add(
         "--loss-scale", "--loss_scale", modes=STEPS, metavar="SCALE", help="dynamic or a number (default: by precision)"
     )
@@ -52,7 +54,7 @@ class Request:
     """What is asked of a device."""
 
     precision: str = "O0"  # float32; O1: float16 where it is safe, with loss scaling; bf16
-    xla: bool = False
+    xla: Optional[bool] = False  # None: as is usual on the device
     deterministic: bool = False
     npu_options: Tuple[str, ...] = ()  # "key=value" for the Ascend adapter
     loss_scale: Union[None, str, float] = None  # "dynamic" or a number; None: by precision
@@ -65,8 +67,9 @@ class Device(abc.ABC):
     `count`: devices that train together, including those of other processes. `rank`: the number of this process; rank 0
     writes the files. `static_shapes`: every batch must have the same shape. `times_data_wait`: the graph may contain a
     tf.timestamp. `products`: a step is faster with 1x1 convolutions as matrix products. `revision`: a number that grows
-    where this program's step comes to round otherwise here. `notes`: lines for the user, for example that a rewrite is
-    slow here.
+    where this program's step comes to round otherwise here. `usual_steps_per_call`: what is fast here.
+    `holds_training_set`: a training keeps its images in the device's memory. `xla`: graphs are compiled. `notes`: lines
+    for the user, for example that a rewrite is slow here.
     """
 
     kind: str = ""
@@ -76,6 +79,9 @@ class Device(abc.ABC):
     times_data_wait: bool = True
     products: bool = False
     revision: int = 1
+    usual_steps_per_call: int = 1
+    holds_training_set: bool = False
+    xla: bool = False
     name: str
     index: int
     loss_scale: Union[None, str, float]
@@ -104,6 +110,12 @@ class Device(abc.ABC):
         that overflows changes no weight and does not advance the `global_step` of `apply_gradients`.
         """
 
+    def steps_per_call(self, requested: Optional[int]) -> int:
+        """How many training steps one session call runs at most. Raises UsageError where so many cannot be."""
+        if self.count > 1 and (requested or 1) > 1:
+            raise UsageError("--steps-per-call is for one device; leave it out, or train on one")
+        return requested or (self.usual_steps_per_call if self.count == 1 else 1)
+
     def connected(self) -> Any:
         """The `Replicas` of this device, a context: build the default graph and its sessions inside."""
         from tf_seresnet.devices.replicas import ALONE
@@ -113,6 +125,11 @@ class Device(abc.ABC):
     @abc.abstractmethod
     def _several(self) -> Any:
         """The `Replicas` where several devices train together."""
+
+    @property
+    def bf16_speedup(self) -> Optional[float]:
+        """How many times as fast `--precision bf16` trains here as float32; None where it is not known to be faster."""
+        return None
 
     @property
     def float32_products(self) -> Dict[str, str]:
@@ -130,10 +147,16 @@ class Device(abc.ABC):
         """The device in result.json: {"kind", "name", "count"}."""
         return {"kind": self.kind, "name": self.name, "count": self.count}
 
+    def versions(self) -> Dict[str, str]:
+        """The versions of what computes, for the record."""
+        import tensorflow as tf
+
+        return {"tensorflow": str(tf.__version__)}
+
     def settings(self) -> Dict[str, Any]:
         """The whole configuration of the device, for config.json."""
         names = ("kind", "index", "count", "precision", "loss_scale")
-        options = {"xla": self.request.xla, "deterministic": self.request.deterministic}
+        options = {"xla": self.xla, "deterministic": self.request.deterministic}
         return {**{name: getattr(self, name) for name in names}, **options, "notes": list(self.notes)}
 
 

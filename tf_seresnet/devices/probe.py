@@ -26,10 +26,19 @@ def release() -> Tuple[int, ...]:
 
 def cpu_name() -> str:
     """The model name from /proc/cpuinfo, else the architecture."""
-    models = []
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        models = re.findall(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
+    models = re.findall(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     return models[0].strip() if models else platform.processor() or platform.machine() or "CPU"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the CPU has instructions for products of bfloat16, of those that oneDNN uses."""
+    return re.search(r"^flags\s*:.*\b(avx512_bf16|amx_bf16)\b", _cpuinfo(), re.MULTILINE) is not None
+
+
+def _cpuinfo() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        return file.read()
+    return ""
 
 
 def cpu_threads() -> int:

@@ -8,8 +8,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
-from tf_seresnet.step.graph import NetworkSpec
-from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.spec import NetworkSpec, Normalisation
 
 SIDE = 32  # pixels
 IMAGES, LOGITS = "images", "logits"  # the names of input and output

@@ -6,15 +6,11 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from shared.errors import UsageError
+from tf_seresnet.devices.keras_backend import load
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
 
-try:
-    import keras
-except ImportError as error:
-    raise UsageError(f"the Keras model needs Keras 3 ({error}); pip install keras and a backend") from error
-if int(keras.__version__.split(".")[0]) < 3:
-    raise UsageError(f"the Keras model needs Keras 3 and this is {keras.__version__}; pip install 'keras>=3'")
+load()  # raises UsageError where it is missing
+import keras  # noqa: E402
 
 ops = keras.ops
 _registered = keras.saving.register_keras_serializable(package="tf_seresnet")
@@ -29,10 +25,12 @@ class KerasLayers(Layers):
 
     Weights start at zero; `tf_seresnet.keras.model` fills them with the graph's initial values. `weight_decay` times
     half the sum of squares of every trainable variable (`tf.nn.l2_loss`) is added to the model's losses.
+    `branch_factors` [batch, blocks] multiply the residual branches (stochastic depth).
     """
 
-    def __init__(self, weight_decay: float = 0.0) -> None:
+    def __init__(self, weight_decay: float = 0.0, branch_factors: Any = None) -> None:
         super().__init__()
+        self._branch_factors = branch_factors
         self._regularizer = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
         self._kernel = {"kernel_initializer": "zeros", "kernel_regularizer": self._regularizer}
 
@@ -60,6 +58,12 @@ class KerasLayers(Layers):
 
     def add(self, x: Any, y: Any) -> Any:
         return keras.layers.Add(name=self.next_name("add"))([x, y])
+
+    def branch(self, x: Any) -> Any:
+        x = super().branch(x)
+        if self._branch_factors is None:
+            return x
+        return BranchFactor(self.branches - 1, name=self.next_name("branch_factor"))([x, self._branch_factors])
 
     def shortcut(self, x: Any, filters: int, strides: int) -> Any:
         return Shortcut(filters, strides, name=self.next_name("shortcut"))(x)
@@ -133,6 +137,25 @@ class Gate(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]
+
+
+@_registered
+class BranchFactor(keras.layers.Layer):
+    """x [batch, height, width, channels] times the column `block` of factors [batch, blocks]."""
+
+    def __init__(self, block: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.block = block
+
+    def call(self, inputs: Any) -> Any:
+        x, factors = inputs
+        return x * factors[:, self.block, None, None, None]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> Dict[str, Any]:
+        return {**super().get_config(), "block": self.block}
 
 
 @_registered

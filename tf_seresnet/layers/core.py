@@ -6,9 +6,9 @@ their order and the arithmetic are those of `layers.slim`, so that each set rest
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from tf_seresnet.network import BATCH_NORM_DECAY, BATCH_NORM_EPSILON, Layers
@@ -52,11 +52,31 @@ class CoreLayers(Layers):
     def update_averages(self, batch_statistics: Sequence[Any], assign: Callable[[Any, Any], Any] = tf1.assign) -> Any:
         """Update the moving averages with `batch_statistics()`, or their means over the devices.
 
-        `assign(variable, value)` returns the operation that sets a variable.
+        `assign(variable, value)` returns the operation that sets a variable. All layers are computed as one vector, for
+        an operator of a few channels costs its start.
+
+        The mean is zero-debiased (Kingma and Ba, "Adam", arXiv 1412.6980, section 3): `biased` starts at zero and is
+        divided by 1 - decay^steps. The arithmetic is that of TensorFlow's `assign_moving_average`, term for term.
         """
-        layers = zip(self._batch_norms, batch_statistics[::2], batch_statistics[1::2])
-        updates = (variables.update(mean, variance, assign) for (variables, _, _), mean, variance in layers)
-        return list(itertools.chain.from_iterable(updates))
+        if not self._batch_norms:
+            return []
+        own = [variables for variables, _, _ in self._batch_norms]
+        sizes = [int(one.biased.shape[0]) for one in own]
+        mean, variance = tf.concat(batch_statistics[::2], 0), tf.concat(batch_statistics[1::2], 0)
+        old_biased, old_variance = (tf.concat(kind, 0) for kind in zip(*((o.biased, o.moving_variance) for o in own)))
+        rate = tf.constant(1.0 - BATCH_NORM_DECAY, tf.float32)
+        biased = old_biased - (old_biased - mean) * rate
+        steps = [one.local_step + 1.0 for one in own]
+        kept = 1.0 - rate
+        weights = tf.stack([1.0 - tf.pow(kept, count) for count in steps])  # a vector's power rounds otherwise
+        debiased = biased / tf.gather(weights, np.repeat(np.arange(len(own)), sizes))
+        new_variance = old_variance - (old_variance - variance) * rate
+        values = zip(*(tf.split(vector, sizes) for vector in (biased, debiased, new_variance)), steps)
+        return [
+            assign(variable, value)
+            for one, new in zip(own, values)
+            for variable, value in zip((one.biased, one.moving_mean, one.moving_variance, one.local_step), new)
+        ]
 
     def dense(self, x: Any, units: int) -> Any:
         with self._scope("dense") as scope:
@@ -100,26 +120,6 @@ class _BatchNormVariables:
         # slim opens a scope with the mean's full name inside the layer's own: BatchNorm/BatchNorm/moving_mean/biased.
         self.biased = variable(f"{scope}/moving_mean/biased", (channels,), trainable=False)
         self.local_step = variable(f"{scope}/moving_mean/local_step", (), trainable=False)
-
-    def update(self, mean: Any, variance: Any, assign: Callable[[Any, Any], Any]) -> List[Any]:
-        """The operations that update the moving averages, to be run once per training step.
-
-        The mean is zero-debiased (Kingma and Ba, "Adam", arXiv 1412.6980, section 3): `biased` starts at zero and is
-        divided by 1 - decay^steps. The arithmetic is that of TensorFlow's `assign_moving_average`, term for term.
-        """
-        rate = tf.constant(1.0 - BATCH_NORM_DECAY, tf.float32)
-        biased = self.biased - (self.biased - mean) * rate
-        steps = self.local_step + 1.0
-        debiased = biased / (1.0 - tf.pow(1.0 - rate, steps))
-        new_variance = self.moving_variance - (self.moving_variance - variance) * rate
-        # Compute all values before the first assignment: the reads must see the variables as they were.
-        with tf.control_dependencies([debiased, new_variance]):
-            return [
-                assign(self.biased, biased),
-                assign(self.local_step, steps),
-                assign(self.moving_mean, debiased),
-                assign(self.moving_variance, new_variance),
-            ]
 
 
 def variable(name: str, shape: Tuple[int, ...], trainable: bool = True) -> Any:

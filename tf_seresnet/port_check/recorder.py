@@ -16,8 +16,8 @@ from tf_seresnet.network import Layers, se_resnet
 from tf_seresnet.port_check.reference import IMAGES
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
-from tf_seresnet.step.graph import LAYER_SETS, NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput
+from tf_seresnet.step.spec import NetworkSpec, graph_layers
 from tf_seresnet.step.training_step import TrainingStep
 
 tf1 = tf.compat.v1
@@ -106,7 +106,7 @@ class RecordedNetwork:
         self, images: Any, training: bool, reuse: bool = False, branch_factors: None = None, products: bool = False
     ) -> Tuple[Any, RecordedLayers]:
         """As `NetworkSpec.build`, layer by layer also with `products`, in which a gated convolution has no output."""
-        spec, layers = self._spec, RecordedLayers(LAYER_SETS[self._spec.layers](reuse=reuse))
+        spec, layers = self._spec, RecordedLayers(graph_layers(self._spec.layers)(reuse=reuse))
         self.layers = layers
         return se_resnet(layers.images(images), layers, spec.depth, spec.variant, spec.num_classes, training), layers
 

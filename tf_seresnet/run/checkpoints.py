@@ -1,18 +1,22 @@
-"""TensorFlow's files in a checkpoint, `model.ckpt.*`; `shared.checkpoint.folder` has the folder that they stand in."""
+"""TensorFlow's files in a checkpoint, `model.ckpt.*`, or a Keras training's arrays, `model.npz`.
+
+`shared.checkpoint.folder` has the folder that they stand in. TensorFlow is imported where its files are.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import errno
-import math
+import functools
 import os
 import re
 import tempfile
+import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
-import tensorflow as tf
+import numpy as np
 
 from shared.checkpoint import folder as checkpoint_folder
 from shared.checkpoint.folder import CheckpointFolder
@@ -26,18 +30,16 @@ from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
 from tf_seresnet.options import RunConfig
-from tf_seresnet.step import variables as graph
-from tf_seresnet.step.graph import NetworkSpec
-from tf_seresnet.step.input_pipeline import Normalisation
-
-tf1 = tf.compat.v1
+from tf_seresnet.step.spec import NetworkSpec, Normalisation
 
 WEIGHTS = "model.ckpt"
+ARRAYS = "model.npz"  # of a Keras training, which needs no TensorFlow
+_FILES = "model.*"  # matches both
 OLD_PLACE = "model"  # where the old port kept its checkpoint, senet110.ckpt
 
 
 class Found(NamedTuple):
-    """A checkpoint on disk: the prefix of TensorFlow's files, and our state where there is one."""
+    """A checkpoint on disk: the prefix of TensorFlow's files or Keras' one, and our state if there is one."""
 
     prefix: str
     state: Optional[Dict[str, Any]]
@@ -56,18 +58,18 @@ def writer(session: Any, folder: Path, keep: int, constant: Dict[str, Any]) -> C
     Needs the complete graph. It raises UsageError where a variable is not finite, OSError where the disk does not take
     it; nothing changes then. See `CheckpointFolder.save`.
     """
-    saver, checkpoints = tf1.train.Saver(saved_variables(), max_to_keep=None), CheckpointFolder(folder, keep)
-    numbers = [variable for variable in saved_variables() if variable.dtype.base_dtype.is_floating]
-    # The sum of the magnitudes, which is not finite if any of them is not.
-    magnitude = tf.add_n([tf.reduce_sum(tf.abs(tf.cast(variable, tf.float32))) for variable in numbers])
+    from tf_seresnet.step import variables as graph
+
+    variables, checkpoints = saved_variables(), CheckpointFolder(folder, keep)
+    save = _saver(variables)
 
     def write(state: Dict[str, Any], best: bool) -> Path:
         step = state["progress"]["step"]
-        if not math.isfinite(session.run(magnitude)):
-            where = graph.not_finite(session, saved_variables())
+        if not all(np.isfinite(value).all() for value in session.run(variables)):
+            where = graph.not_finite(session, variables)
             raise not_a_number(f"a weight is not a number after step {step}{where}")
         state = {**constant, **state}
-        return checkpoints.save(step, lambda place: _write(saver, session, place / WEIGHTS), state, best)
+        return checkpoints.save(step, lambda place: save(session, place / WEIGHTS), state, best)
 
     return write
 
@@ -80,8 +82,11 @@ def find(path: Union[str, Path]) -> Found:
     path = Path(path)
     if checkpoint_folder.holds_one(path):
         ours = checkpoint_folder.find(path)
-        return Found(str(ours.folder / WEIGHTS), _checked(ours.folder, ours.state), ours.notes)
+        files = ARRAYS if (ours.folder / ARRAYS).is_file() else WEIGHTS
+        return Found(str(ours.folder / files), _checked(ours.folder, ours.state), ours.notes)
     if path.is_dir():  # the original's ./model: TensorFlow's own index of checkpoints
+        import tensorflow as tf
+
         prefix = tf.train.latest_checkpoint(native(path))
         if prefix:
             return Found(of_system(prefix), None, [])
@@ -98,7 +103,7 @@ def named(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
     UsageError where there is no such checkpoint.
     """
     if config.mode != "train":
-        path = named_weights(config.checkpoint, config.resume, WEIGHTS + ".index", OLD_PLACE)
+        path = named_weights(config.checkpoint, config.resume, _FILES, OLD_PLACE)
         if path != OLD_PLACE or config.checkpoint is not None:
             return config, find(path)
         found = find(path)
@@ -113,25 +118,59 @@ def named(config: RunConfig) -> Tuple[RunConfig, Optional[Found]]:
     return config, found
 
 
+def layers_of(config: RunConfig) -> str:
+    """The layer set that a training or an evaluation of this config has: --layers, else its checkpoint's, else core.
+
+    It reads what the checkpoint says of itself, unchecked.
+    """
+    path: Any = config.resume
+    if config.layers is None and config.mode == "evaluate":
+        with contextlib.suppress(UsageError):
+            path = named_weights(config.checkpoint, config.resume, _FILES, OLD_PLACE)
+    if config.layers is None and path is not None and checkpoint_folder.holds_one(path):
+        with contextlib.suppress(UsageError):
+            network = checkpoint_folder.find(path).state.get("network")
+            return str(network.get("layers")) if isinstance(network, dict) else "core"
+    return config.layers or "core"
+
+
 def restore(session: Any, found: Found, variables: List[Any], rows: Optional[Sequence[int]] = None) -> None:
     """The given variables by name, whatever else the checkpoint holds. Raises UsageError naming what it lacks.
 
     `rows` are the checkpoint's classes that the network's classes correspond to; None: they are the same.
     """
+    from tf_seresnet.step import variables as graph
+
     head = "" if rows is None else _head(variable.op.name for variable in variables)
     restored = [variable for variable in variables if variable.op.name != head]
     expected = {variable.op.name: variable.shape.as_list() for variable in restored}
     with reading(found.prefix) as reader:
         shapes = reader.get_variable_to_shape_map()
-        missing = sorted(set(expected) - set(shapes))
-        other = sorted(name for name, shape in expected.items() if shapes.get(name, shape) != shape)
-        if missing or other:
-            what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
-            what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
-            raise UsageError(f"{found.prefix} {what}; it is of another network: check --depth and --variant")
-        tf1.train.Saver(restored).restore(session, native(found.prefix))
+        _check_fits(found, shapes, expected)
+        values = {name: reader.get_tensor(name) for name in expected}
         if rows is not None:
-            graph.load_values(session, {head: reader.get_tensor(head)[:, list(rows)]})
+            values[head] = reader.get_tensor(head)[:, list(rows)]
+        graph.load_values(session, values)
+
+
+def read(found: Found, expected: Dict[str, List[int]], rows: Optional[Sequence[int]] = None) -> Dict[str, np.ndarray]:
+    """What `restore` gives to a graph, as arrays: the variables with these names and shapes."""
+    head = "" if rows is None else _head(expected)
+    with reading(found.prefix) as reader:
+        shapes = reader.get_variable_to_shape_map()
+        _check_fits(found, shapes, {name: shape for name, shape in expected.items() if name != head})
+        values = {name: reader.get_tensor(name) for name in expected}
+    return {name: value[:, list(rows or [])] if name == head else value for name, value in values.items()}
+
+
+def _check_fits(found: Found, shapes: Dict[str, List[int]], expected: Dict[str, List[int]]) -> None:
+    """Raise UsageError where a checkpoint with variables of these `shapes` lacks an expected one."""
+    missing = sorted(set(expected) - set(shapes))
+    other = sorted(name for name, shape in expected.items() if shapes.get(name, shape) != shape)
+    if missing or other:
+        what = f"lacks {len(missing)} of {len(expected)} variables, {missing[0]} first" if missing else ""
+        what = what or f"has {other[0]} of shape {shapes[other[0]]} instead of {expected[other[0]]}"
+        raise UsageError(f"{found.prefix} {what}; it is of another network: check --depth and --variant")
 
 
 def classes(found: Found) -> Optional[Classes]:
@@ -158,7 +197,7 @@ def save_weights(session: Any, prefix: Path, variables: List[Any], names: Option
     """
     with tempfile.TemporaryDirectory(prefix=".", dir=str(prefix.parent)) as name:
         folder = Path(name)
-        _write(tf1.train.Saver(variables), session, folder / prefix.name)
+        _saver(variables)(session, folder / prefix.name)
         write_beside(folder / prefix.name, names)
         sync_files(folder)
         for file in sorted(folder.iterdir()):  # names and data before the index that announces them
@@ -175,34 +214,73 @@ def native(path: Union[str, Path]) -> str:
 
 def saved_variables() -> List[Any]:
     """All global variables; tflearn's `is_training` is not part of any network and never initialised."""
-    return [variable for variable in tf1.global_variables() if variable.op.name != "is_training"]
+    import tensorflow as tf
+
+    return [variable for variable in tf.compat.v1.global_variables() if variable.op.name != "is_training"]
 
 
-def _write(saver: Any, session: Any, prefix: Path) -> None:
+def _saver(variables: Sequence[Any]) -> Callable[[Any, Path], None]:
+    """A function of a session and a prefix that writes TensorFlow's files of these variables.
+
+    Not tf.train.Saver, which adds what restores them to the graph, too: at depth 110 a second and thousands of
+    operators. `graph.load_values` needs none.
+    """
+    import tensorflow as tf
+
+    with tf.compat.v1.name_scope("save"), tf.device("/cpu:0"):
+        prefix = tf.compat.v1.placeholder(tf.string, (), "prefix")
+        names, slices = [variable.op.name for variable in variables], [""] * len(variables)
+        saved = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=slices, tensors=variables)
+    return functools.partial(_write, saved, prefix)
+
+
+def _write(saved: Any, name: Any, session: Any, prefix: Path) -> None:
     """Write TensorFlow's files. What it raises for a disk that cannot be written becomes an OSError."""
+    import tensorflow as tf
+
     folder = str(prefix.parent)
     try:
-        saver.save(session, native(prefix), write_meta_graph=False, write_state=False)
+        session.run(saved, {name: native(prefix)})
     except tf.errors.OpError as error:
         # They carry the text of the system's error and not its number.
         for number in (*disk_errors.FULL, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE):
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), folder) from error
         raise
-    except ValueError as error:  # of a folder that is gone or read-only
-        if os.path.isdir(folder) and os.access(folder, os.W_OK):
-            raise
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder) from error
 
 
 @contextlib.contextmanager
 def reading(prefix: str) -> Iterator[Any]:
-    """TensorFlow's reader of a checkpoint. What it raises for a damaged one becomes a UsageError."""
+    """TensorFlow's reader of a checkpoint, or its like. What one raises for a damaged file becomes a UsageError."""
+    damaged: Tuple[Type[BaseException], ...] = (ValueError, RuntimeError, LookupError, TypeError, MemoryError)
     try:
-        yield tf1.train.load_checkpoint(native(prefix))
-    except (tf.errors.OpError, ValueError, RuntimeError, LookupError, TypeError, MemoryError) as error:
+        if prefix.endswith(ARRAYS):
+            damaged = (*damaged, zipfile.BadZipFile, EOFError, OSError)
+            with np.load(prefix, allow_pickle=False) as arrays:
+                yield _ArrayReader({name: arrays[name] for name in arrays.files})
+            return
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise UsageError(f"{prefix} is read by TensorFlow ({error}); pip install tensorflow") from error
+        damaged = (*damaged, tf.errors.OpError)
+        yield tf.compat.v1.train.load_checkpoint(native(prefix))
+    except damaged as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
         raise UsageError(f"{prefix} cannot be read ({line}); use another checkpoint") from error
+
+
+class _ArrayReader:
+    """Arrays by name, as TensorFlow's reader gives them."""
+
+    def __init__(self, arrays: Dict[str, np.ndarray]) -> None:
+        self._arrays = arrays
+
+    def get_variable_to_shape_map(self) -> Dict[str, List[int]]:
+        return {name: list(array.shape) for name, array in self._arrays.items()}
+
+    def get_tensor(self, name: str) -> np.ndarray:
+        return self._arrays[name]
 
 
 def _checked(folder: Path, state: Dict[str, Any]) -> Dict[str, Any]:

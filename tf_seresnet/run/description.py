@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import numpy as np
-import tensorflow as tf
 
 from shared.cifar10.dataset import Cifar10
 from shared.metrics import Metrics
@@ -16,13 +15,13 @@ from shared.results import record as records
 from shared.run import provenance, resumption
 from shared.run.log import RunLog
 from shared.text import in_utf8
+from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.run.setup import RunSetup
-from tf_seresnet.step.graph import NetworkSpec
-from tf_seresnet.step.variables import parameters
+from tf_seresnet.step.spec import NetworkSpec
 
 
 def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path]) -> None:
-    """Log what is about to run. Needs the graph, for the number of parameters."""
+    """Log what is about to run."""
     recipe, device, network = setup.recipe, setup.device, setup.network
     log.start(
         recipe.to_json(),
@@ -36,6 +35,8 @@ def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path
         network_line(network),
         f"recipe: {recipe.name}, {recipe.epochs} epochs of {setup.steps_per_epoch} steps, batch {recipe.batch_size} per"
         f" device ({setup.global_batch_size} in all), learning rate {recipe.schedule.describe()}",
+        *(["data: the training set is on the device"] if device.holds_training_set else []),
+        *([f"steps of a session call: {setup.steps_per_call}"] if setup.steps_per_call > 1 else []),
         *([f"with: {', '.join(recipe.described())}"] if recipe.described() else []),
         *(f"note: {remark}" for remark in _remarks(setup)),
     ]
@@ -51,20 +52,24 @@ def log_setup(log: RunLog, setup: RunSetup, left_out: int, folder: Optional[Path
 def device_lines(device: Any) -> List[str]:
     """The device and what the user should know about it."""
     several = f"{device.count} x " if device.count > 1 else ""
-    head = f"device: {device.kind}, {several}{device.name}, precision {device.precision}"
+    compiled = ", compiled by XLA" if device.xla else ""
+    head = f"device: {device.kind}, {several}{device.name}, precision {device.precision}{compiled}"
     return [head, *[f"note: {note}" for note in device.notes]]
 
 
 def network_line(network: NetworkSpec) -> str:
-    """One line about the network of the default graph."""
+    """One line about the network."""
     name = f"se_resnet{network.depth}, variant {network.variant}, layers {network.layers}"
-    return f"network: {name}, {parameters():,} trainable parameters"
+    return f"network: {name}, {_parameters(network):,} trainable parameters"
 
 
 def _remarks(setup: RunSetup) -> List[str]:
     """What the user should know about the schedule, and how a continuation differs from its run."""
     schedule, state = setup.recipe.schedule, setup.resumed_state
     lines = list(schedule.remarks())
+    faster = setup.device.bf16_speedup
+    if faster and setup.config.precision is None:
+        lines.append(f"this CPU has bfloat16 instructions: --precision bf16 trains about {faster:g} times as fast")
     if state:
         before = CifarRecipe.from_json(state["recipe"]).schedule
         lines += schedule.prolonged(before, state["progress"]["epoch"])
@@ -96,15 +101,12 @@ def write_config(setup: RunSetup, folder: Path) -> None:
         device=setup.device.settings(),
         global_batch_size=setup.global_batch_size,
         data=_dataset(setup.data),
-        versions=_versions(),
+        versions=_versions(setup.device),
     )
 
 
 def for_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **parts: Any) -> Dict[str, Any]:
-    """result.json: what the setup decided, what was evaluated if anything was, and the `parts` of the mode.
-
-    Needs the graph, for the number of parameters.
-    """
+    """result.json: what the setup decided, what was evaluated if anything was, and the `parts` of the mode."""
     classes = records.evaluated_classes(setup.evaluated_classes, setup.data.label_names)
     return records.build_record(
         half="tf_seresnet",
@@ -118,8 +120,9 @@ def for_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **p
         device=setup.device.describe(),
         machine=provenance.machine(),
         precision=setup.device.precision,
-        versions=_versions(),
-        parameters=parameters() or None,
+        compiled=setup.device.xla or None,
+        versions=_versions(setup.device),
+        parameters=_parameters(setup.network),
         evaluation=None if metrics is None else {**records.evaluation_part(metrics, checkpoint), **classes},
         **parts,
     )
@@ -141,11 +144,15 @@ def _arithmetic(device: Any) -> Dict[str, Any]:
     return {
         "device": f"{device.kind}, {device.name}",
         "threads": device.threads(),
-        "xla": device.request.xla,
-        "tensorflow": _versions()["tensorflow"],
+        "xla": device.xla,
+        **device.versions(),
         "revision_of_the_step": device.revision,
     }
 
 
-def _versions() -> Dict[str, str]:
-    return provenance.versions(tensorflow=str(tf.__version__), numpy=np.__version__)
+def _versions(device: Any) -> Dict[str, str]:
+    return provenance.versions(**device.versions(), numpy=np.__version__)
+
+
+def _parameters(network: NetworkSpec) -> int:
+    return network_cost(network.depth, network.variant, network.num_classes).parameters

@@ -47,10 +47,11 @@ def epoch_line(run: Run, metrics: Metrics) -> str:
     )
 
 
-def log_advice(run: Run, setup: RunSetup) -> None:
-    """Log once how long the run takes where that is long, unless an option made it shorter."""
+def log_advice(run: Run, setup: RunSetup, steps: int) -> None:
+    """Log once how long the run takes where that is long, unless an option made it shorter; `steps` were just read."""
     made_shorter = setup.config.max_steps or setup.recipe.steps_per_epoch or setup.config.epochs
-    speed = run.clock.summary() if run.progress.step == ADVICE_STEP and not made_shorter else {}
+    due = run.progress.step - steps < ADVICE_STEP <= run.progress.step
+    speed = run.clock.summary() if due and not made_shorter else {}
     seconds = speed["step_ms_p50"] / 1000 * (run.plan.total_steps - run.progress.step) if speed else 0.0
     if seconds >= LONG:
         run.log.line(

@@ -16,7 +16,6 @@ from shared.errors import UsageError
 from shared.imagenet.layout import some
 from shared.run import old_run
 from tf_seresnet.run import checkpoints
-from tf_seresnet.step import variables
 
 if TYPE_CHECKING:
     from tf_seresnet.run.setup import RunSetup
@@ -59,6 +58,8 @@ def restore(session: Any, setup: RunSetup, found: checkpoints.Found) -> List[str
 
     Raises UsageError where a variable of the network is not there.
     """
+    from tf_seresnet.step import variables
+
     with checkpoints.reading(found.prefix) as reader:
         there = set(reader.get_variable_to_shape_map())
     names = {variable.op.name for variable in variables.model_variables()}

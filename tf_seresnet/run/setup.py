@@ -21,8 +21,7 @@ from tf_seresnet import devices
 from tf_seresnet.layers.counting import roofline_seconds
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
 from tf_seresnet.run import checkpoints, old_run
-from tf_seresnet.step.graph import NetworkSpec
-from tf_seresnet.step.input_pipeline import Normalisation, steps_per_epoch
+from tf_seresnet.step.spec import KERAS, NetworkSpec, Normalisation, steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,15 @@ class RunSetup:
         normalisation = Normalisation(**stored["normalisation"]) if stored else None
         normalisation = normalisation or Normalisation.from_images(data.train_images)
         if is_training:
-            device = devices.open_from(config, recipe.precision, recipe.loss_scale)
+            wanted = (config, recipe.precision, recipe.loss_scale)
+            is_keras = network.layers == KERAS
+            device: Any = devices.open_keras(*wanted) if is_keras else devices.open_from(*wanted, stored)
         else:
-            device = inference_device(config, stored)
+            device = inference_device(config, stored, network.layers)
             classes = classes.for_evaluation(config.restrict_classes)
         check_devices(device, network, stored if is_training else None)
         setup = cls(config, found, data, remark, recipe, network, normalisation, classes, device)
-        if is_training and setup.steps_per_epoch < 1:
+        if is_training and setup.steps_per_call and setup.steps_per_epoch < 1:
             several = f" on {device.count} devices" if device.count > 1 else ""
             raise UsageError(
                 f"a batch of {recipe.batch_size}{several} is larger than the training set; lower --batch-size"
@@ -83,6 +84,11 @@ class RunSetup:
     def resumed_step(self) -> int:
         """How many steps the run has already done."""
         return self.resumed_state["progress"]["step"] if self.resumed_state else 0
+
+    @property
+    def steps_per_call(self) -> int:
+        """Training steps of one session call, at most. Raises UsageError where the device does not run so many."""
+        return self.device.steps_per_call(self.config.steps_per_call)
 
     @property
     def global_batch_size(self) -> int:
@@ -177,14 +183,20 @@ def network_of(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str,
         raise UsageError(
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"
         )
-    return dataclasses.replace(stored, layers=config.layers or stored.layers).checked()
+    layers = config.layers or stored.layers
+    if config.mode == "train" and layers != stored.layers and KERAS in (layers, stored.layers):
+        raise contradiction("layers", layers, f"layers {stored.layers}")
+    if config.is_graphs and layers == KERAS:  # a graph has the same variables
+        layers = "core"
+    return dataclasses.replace(stored, layers=layers).checked()
 
 
-def inference_device(config: RunConfig, state: Optional[Dict[str, Any]]) -> Any:
+def inference_device(config: RunConfig, state: Optional[Dict[str, Any]], layers: str = "core") -> Any:
     """The device, in the precision of the checkpoint's training where that was on the same kind, else in float32."""
-    device = devices.open_from(config, config.precision or "O0")
+    open_one = devices.open_keras if layers == KERAS else devices.open_from
+    device = open_one(config, config.precision or "O0")
     if state and config.precision is None and state["device"]["kind"] == device.kind:
-        device = devices.open_from(config, state["recipe"]["precision"])
+        device = open_one(config, state["recipe"]["precision"])
     return device
 
 

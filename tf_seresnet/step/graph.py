@@ -1,59 +1,18 @@
-"""A network as a graph: which one, and its forward pass with the moving averages."""
+"""A network as a graph: its forward pass with the moving averages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from shared.errors import UsageError
-from shared.text import nearest
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.devices.replicas import ALONE, Replicas
-from tf_seresnet.layers.core import CoreLayers
-from tf_seresnet.layers.products import ProductLayers
-from tf_seresnet.layers.slim import SlimLayers
-from tf_seresnet.network import blocks_per_stage, se_resnet
-from tf_seresnet.step.input_pipeline import Normalisation
+from tf_seresnet.step.spec import NetworkSpec, Normalisation
 from tf_seresnet.step.variables import layer_not_finite
 
 tf1 = tf.compat.v1
-
-
-LAYER_SETS: Dict[str, Type[CoreLayers]] = {"core": CoreLayers, "slim": SlimLayers}
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """A depth and variant of `se_resnet`, the layer set that builds it, and its number of classes."""
-
-    depth: int
-    variant: str
-    layers: str
-    num_classes: int
-
-    def checked(self) -> NetworkSpec:
-        """Itself; raises UsageError for a depth, variant or layer set that does not exist or does not run here."""
-        blocks_per_stage(self.depth, self.variant)
-        if self.layers not in LAYER_SETS:
-            raise UsageError(f"no layer set {self.layers!r} for a graph; {nearest(self.layers, LAYER_SETS)}")
-        LAYER_SETS[self.layers]()
-        return self
-
-    def build(
-        self, images: Any, training: bool, reuse: bool = False, branch_factors: Any = None, products: bool = False
-    ) -> Tuple[Any, CoreLayers]:
-        """Logits [batch, num_classes] of normalised images [batch, 32, 32, 3], in the default graph, and its layers.
-
-        `reuse` shares the variables of a network that has been built. `branch_factors`, float32 [batch, blocks],
-        multiply the residual branches. `products`: 1x1 convolutions of the layer set `core` as in `ProductLayers`.
-        """
-        kind = ProductLayers if products and self.layers == "core" else LAYER_SETS[self.layers]
-        layers = kind(reuse=reuse)
-        layers.branch_factors = branch_factors
-        return se_resnet(images, layers, self.depth, self.variant, self.num_classes, training), layers
 
 
 class Inference:

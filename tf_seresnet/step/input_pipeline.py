@@ -6,45 +6,20 @@ the graph holds no random operator and a run resumed in the middle of an epoch s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from shared import rng
-from shared.cifar10.dataset import channel_statistics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.rng import Crops
 from tf_seresnet.devices.replicas import ALONE, Replicas
-from tf_seresnet.network import STAGES, blocks_per_stage
 from tf_seresnet.step import augmentation
+from tf_seresnet.step.drawing import drawn
+from tf_seresnet.step.spec import Normalisation, steps_per_epoch
 
 tf1 = tf.compat.v1
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Per-channel statistics of the training set, in pixel values 0..255. The test set is normalised with them too."""
-
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
-
-    @classmethod
-    def from_images(cls, images: np.ndarray) -> Normalisation:
-        """The statistics of a training set, uint8 [N, height, width, 3]."""
-        mean, std = channel_statistics(images)
-        return cls(tuple(mean.tolist()), tuple(std.tolist()))
-
-    def __call__(self, images: Any) -> Any:
-        """Float32 images of zero mean and unit variance from uint8 [batch, height, width, 3]."""
-        return (tf.cast(images, tf.float32) - tf.constant(self.mean, tf.float32)) / tf.constant(self.std, tf.float32)
-
-
-def steps_per_epoch(images: int, step_images: int, devices: int, static_shapes: bool) -> int:
-    """Steps in an epoch; the last may be short unless `static_shapes`, but each device has an image."""
-    steps, rest = divmod(images, step_images)
-    return steps + (not static_shapes and rest >= devices)
 
 
 class Batch(NamedTuple):
@@ -78,80 +53,77 @@ class TrainingInput:
         replicas: Replicas = ALONE,
         workers: int = 2,
     ) -> None:
-        self._images, self._labels = images, labels
+        self._images, self._labels, self._normalise = images, labels.astype(np.int32, copy=False), normalise
         self.recipe, self.device, self.replicas = recipe, device, replicas
         self._step_images = recipe.batch_size * replicas.count
         static_shapes = device.static_shapes
         self.steps_per_epoch = steps_per_epoch(len(images), self._step_images, replicas.count, static_shapes)
         self.left_out = len(images) - min(len(images), self.steps_per_epoch * self._step_images)
+        self._open(workers)
+        self.take()
+
+    @staticmethod
+    def on_device_or_host(images: np.ndarray, labels: np.ndarray, *settings: Any) -> TrainingInput:
+        """The input that suits the device; the settings are the constructor's, by position."""
+        from tf_seresnet.step.device_input import DeviceInput
+
+        return (DeviceInput if settings[2].holds_training_set else TrainingInput)(images, labels, *settings)
+
+    def _open(self, workers: int) -> None:
+        """Build what brings the batches."""
         with tf.device("/cpu:0"), tf1.name_scope("input"):
-            shapes: Dict[str, Tuple[Any, Tuple[int, ...]]] = {
-                **{"labels": (tf.int32, ()), "images": (tf.uint8, images.shape[1:])},
-                **{"top": (tf.int32, ()), "left": (tf.int32, ()), "flip": (tf.bool, ())},
-                **{name: (tf.as_dtype(one.dtype), one.shape[1:]) for name, one in self._more(0, 1).items()},
-            }
-            self._placeholders = {n: tf1.placeholder(kind, (None, *shape)) for n, (kind, shape) in shapes.items()}
+            one = {"labels": self._labels[:1], "images": self._images[:1], **self._drawn(0, 1)}
+            shapes = {name: (tf.as_dtype(values.dtype), (None, *values.shape[1:])) for name, values in one.items()}
+            self._placeholders = {name: tf1.placeholder(*shape) for name, shape in shapes.items()}
             dataset = tf1.data.Dataset.from_tensor_slices(self._placeholders)
-            dataset = dataset.batch(recipe.batch_size * replicas.towers, drop_remainder=static_shapes)
+            size = self.recipe.batch_size * self.replicas.towers
+            dataset = dataset.batch(size, drop_remainder=self.device.static_shapes)
+            # Plain operators: nothing for autograph to translate.
+            prepare = tf.autograph.experimental.do_not_convert(self._prepared)
+            self._iterator = tf1.data.make_initializable_iterator(
+                dataset.map(prepare, num_parallel_calls=workers).prefetch(2)
+            )
 
-            @tf.autograph.experimental.do_not_convert  # plain operators: nothing for it to translate
-            def prepare(batch: Dict[str, Any]) -> Dict[str, Any]:
-                border = [recipe.crop_padding] * 2  # zeros: the training set's mean colour
-                padded = tf.pad(normalise(batch["images"]), [[0, 0], border, border, [0, 0]])
-                ready = augmentation.crop(padded, images.shape[1:3], batch["top"], batch["left"], batch["flip"])
-                return _augmented(ready, batch)
-
-            dataset = dataset.map(prepare, num_parallel_calls=workers).prefetch(2)
-            self._iterator = tf1.data.make_initializable_iterator(dataset)
+    def take(self) -> None:
+        """Build, where the graph is being built, what takes the next batch: by itself, or inside of a loop."""
+        with tf.device("/cpu:0"), tf1.name_scope("input"):
             # Clocks in the graph: the input's share of a step cannot be seen from outside it.
-            started = [tf.timestamp()] if device.times_data_wait else []
+            started = [tf.timestamp()] if self.device.times_data_wait else []
             with tf.control_dependencies(started):
-                whole = Batch(**self._iterator.get_next())
-            self.images, self.labels = whole.images, whole.labels
-            self.data_wait = None
+                whole, data_wait = Batch(**self._iterator.get_next()), None
             if started:
-                with tf.control_dependencies([self.labels]):
-                    self.data_wait = tf.timestamp() - started[0]
-            self.parts, self.shares = _divided(whole, replicas)
+                with tf.control_dependencies([whole.labels]):
+                    data_wait = tf.timestamp() - started[0]
+            self._use(whole, data_wait)
+
+    def _use(self, whole: Batch, data_wait: Any) -> None:
+        self.images, self.labels, self.data_wait = whole.images, whole.labels, data_wait
+        self.parts, self.shares = _divided(whole, self.replicas)
+
+    def _prepared(self, batch: Dict[str, Any]) -> Dict[str, Any]:
+        """The fields of a `Batch` from the images, the labels and what is `_drawn` for them."""
+        border = [self.recipe.crop_padding] * 2  # zeros: the training set's mean colour
+        padded = tf.pad(self._normalise(batch["images"]), [[0, 0], border, border, [0, 0]])
+        size = self._images.shape[1:3]
+        return _augmented(augmentation.crop(padded, size, batch["top"], batch["left"], batch["flip"]), batch)
 
     def start_epoch(self, session: Any, epoch: int, first_step: int = 0) -> Iterator[int]:
         """Make the next batch that of `first_step` of the zero-based `epoch`. Returns the numbers of the steps left."""
-        count = len(self._images)
-        recipe, order = self.recipe, rng.epoch_order(self.recipe.seed, epoch, count)
-        crops = rng.epoch_crops(recipe.seed, epoch, count, recipe.crop_padding, recipe.flip)
-        own = self._positions(first_step)
-        more = {name: part[own] for name, part in self._more(epoch, count).items()}
-        crops = Crops(*(part[own] for part in crops))
-        self.start(session, self._images[order[own]], self._labels[order[own]], crops, more)
+        count, own = len(self._images), self._positions(first_step)
+        order = rng.epoch_order(self.recipe.seed, epoch, count)[own]
+        more = {name: part[own] for name, part in self._drawn(epoch, count).items()}
+        self._start(session, {"images": self._images[order], "labels": self._labels[order], **more})
         return iter(range(first_step, self.steps_per_epoch))
 
-    def start(
-        self,
-        session: Any,
-        images: np.ndarray,
-        labels: np.ndarray,
-        crops: Crops,
-        more: Optional[Mapping[str, np.ndarray]] = None,
-    ) -> None:
-        """Make these the images of the next steps, uint8 [N, height, width, 3], each with its label and crop.
+    def start(self, session: Any, images: np.ndarray, labels: np.ndarray, crops: Crops) -> None:
+        """Make these the images of the next steps, uint8 [N, height, width, 3], each with its label and crop."""
+        self._start(session, {**crops._asdict(), "images": images, "labels": labels})
 
-        `more` is what the recipe draws besides, by name.
-        """
-        values = {**crops._asdict(), "images": images, "labels": labels, **(more or {})}
+    def _start(self, session: Any, values: Mapping[str, np.ndarray]) -> None:
         session.run(self._iterator.initializer, {self._placeholders[name]: value for name, value in values.items()})
 
-    def _more(self, epoch: int, count: int) -> Dict[str, np.ndarray]:
-        """What the recipe draws in this epoch besides crops, each with one entry for every position in its order."""
-        recipe, side, drawn = self.recipe, self._images.shape[1], {}
-        if recipe.cutout:
-            drawn["cutout"] = rng.epoch_cutouts(recipe.seed, epoch, count, recipe.cutout, side)
-        if recipe.mixup or recipe.cutmix:
-            mixes = rng.epoch_mixes(recipe.seed, epoch, count, side, recipe.mixup, recipe.cutmix, recipe.mixed)
-            drawn.update({"pixels": mixes.pixels, "box": mixes.box, "share": mixes.label})
-        if recipe.drop_path:
-            blocks = STAGES * blocks_per_stage(recipe.depth, recipe.variant)
-            drawn["branch_factors"] = rng.epoch_depths(recipe.seed, epoch, count, blocks, recipe.drop_path)
-        return drawn
+    def _drawn(self, epoch: int, count: int) -> Dict[str, np.ndarray]:
+        return drawn(self.recipe, epoch, count, self._images.shape[1])
 
     def _positions(self, first_step: int) -> np.ndarray:
         """Where in the epoch's order this process's images stand, from a step on: int64 [images]."""

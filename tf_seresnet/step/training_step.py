@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from shared.run.divergence import SkippedSteps
 from shared.run.loop import Step, StepResult
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.step import losses, variables
-from tf_seresnet.step.graph import NetworkSpec
 from tf_seresnet.step.input_pipeline import TrainingInput
+from tf_seresnet.step.several_steps import repeated
+from tf_seresnet.step.spec import NetworkSpec
 from tf_seresnet.step.weight_average import WeightAverage
 
 tf1 = tf.compat.v1
@@ -21,7 +23,8 @@ _WINDOW = 200  # steps; the NPU's scale of 2**32, halved after every two skipped
 
 
 class TrainingStep(Step):
-    """One optimisation step in the default graph. One session call runs it and fetches everything that it computes.
+    """One optimisation step in the default graph. One session call runs it, or up to `steps_per_call` of them one after
+    the other (then on one device), and fetches everything that they compute.
 
     The gradient is that of the mean loss over the images of all devices, as if one device had computed it. Batch
     normalisation is local: each device normalises by the statistics of its own images. The moving averages are updated
@@ -32,25 +35,39 @@ class TrainingStep(Step):
     # Of the last step:
     fetched: Any = None  # what its session call returned: the values of `fetches`, to which entries may be added
     stopping = 0  # processes that had been asked to stop when it began
-    data_wait: Optional[float] = None  # seconds that it waited for its batch
 
-    def __init__(self, network: NetworkSpec, batch: TrainingInput) -> None:
-        recipe, device = batch.recipe, batch.device
-        self.learning_rate = tf1.placeholder(tf.float32, (), "learning_rate")
+    def __init__(self, network: NetworkSpec, batch: TrainingInput, steps_per_call: int = 1) -> None:
+        recipe, device, self.steps_per_call = batch.recipe, batch.device, steps_per_call
+        if steps_per_call > 1:  # a loop reads other variables once, before its first step
+            tf1.get_variable_scope().set_use_resource(True)
+        self._rates = tf1.placeholder(tf.float32, (None,) if steps_per_call > 1 else (), "learning_rate")
+        self._rate = self._rates  # of the step that is built
         self._stopping = tf1.placeholder(tf.float32, (), "stopping")
         self._batch, self.average = batch, WeightAverage(recipe.ema_decay)
         optimizer = device.wrap_optimizer(
-            tf1.train.MomentumOptimizer(self.learning_rate, recipe.momentum, use_nesterov=recipe.nesterov)
+            tf1.train.MomentumOptimizer(lambda: self._rate, recipe.momentum, use_nesterov=recipe.nesterov)
         )
         scaled = device.loss_scale is not None
         self._updates = tf1.train.get_or_create_global_step() if scaled else None  # a step left out is not counted
         self._watch = SkippedSteps(None if device.loss_scale == "dynamic" else device.loss_scale, _WINDOW)
         self._session: Any = None  # that of `begin`
         self._steps = self._updates_before = 0
-        built = batch.replicas.run(lambda number: self._build(number, network, optimizer))
-        self.fetches = {"updates": [update for update, _ in built], "outputs": built[0][1]}
-        if batch.data_wait is not None:
-            self.fetches["data_wait"] = batch.data_wait
+        if steps_per_call == 1:
+            built = batch.replicas.run(lambda number: self._build(number, network, optimizer))
+            waits = [] if batch.data_wait is None else [batch.data_wait]
+            self.fetches: Dict[str, Any] = {
+                "updates": [update for update, _ in built],
+                "outputs": [*built[0][1], *waits],
+            }
+            return
+
+        def step(rate: Any) -> Tuple[List[Any], List[Any]]:
+            self._rate = rate
+            batch.take()
+            updates, outputs = self._build(0, network, optimizer)
+            return updates, [*outputs, *([] if batch.data_wait is None else [tf.cast(batch.data_wait, tf.float32)])]
+
+        self.fetches = {"outputs": repeated(step, self._rates, 5 if batch.data_wait is None else 6)}
 
     def _build(self, number: int, network: NetworkSpec, optimizer: Any) -> Tuple[Any, List[Any]]:
         """The update of one device; and over all devices loss, correct in one and in five, images, stopping."""
@@ -76,8 +93,9 @@ class TrainingStep(Step):
         statistics = [_times(value, share) for value in layers.batch_statistics()]
         sums = replicas.summed(own + statistics)
         averages = layers.update_averages(sums[len(own) :], functools.partial(replicas.assign, number))
-        # Everything that reads the weights runs before the update, so that all outputs belong to the same weights.
-        with tf.control_dependencies([total, *sums, *averages]):
+        # Everything that reads the weights runs before the update, so that all outputs belong to the same weights. One
+        # operator stands for it: each update of a variable waits for all of it.
+        with tf.control_dependencies([tf.group(*sums[: len(own)], *averages)]):
             updated = optimizer.apply_gradients(gradients, self._updates)
         with tf.control_dependencies([updated]):
             return [updated, *self.average.update(number, replicas)], sums[: len(own)]
@@ -88,14 +106,26 @@ class TrainingStep(Step):
         The loss, without the L2 term, and the counts are those of the weights before the update. Raises RunEnded where
         memory runs out.
         """
-        feeds = {self.learning_rate: learning_rate, self._stopping: float(stopping)}
+        return self._run(session, [learning_rate], stopping)[0]
+
+    def queue(self, learning_rate: float, stopping: bool = False) -> Tuple[float, bool]:
+        """What `Run.count` receives of a step that `read` is to run in the session of `begin`."""
+        return learning_rate, stopping
+
+    def read(self, pending: List[Tuple[float, bool]]) -> List[StepResult]:
+        rates, stopping = zip(*pending)
+        return self._run(self._session, rates, any(stopping))
+
+    def _run(self, session: Any, rates: Sequence[float], stopping: bool) -> List[StepResult]:
+        feeds = {self._rates: rates if self._rates.shape.ndims else rates[0], self._stopping: float(stopping)}
         with limited(self._batch.recipe.batch_size, "--batch-size", " (fewer images a step are another training)"):
-            self.fetched = values = session.run(self.fetches, feeds)
-        loss, *counts = (value.item() for value in values["outputs"])
-        correct, correct5, images, self.stopping = map(round, counts)
-        self.data_wait = values["data_wait"].item() if "data_wait" in values else None
-        self._steps += 1
-        return StepResult(loss, correct, correct5, images)
+            self.fetched = session.run(self.fetches, feeds)
+        self._steps += len(rates)
+        results = []
+        for loss, *counts in np.array(self.fetched["outputs"], np.float64).reshape(len(rates), -1).tolist():
+            correct, correct5, images, self.stopping = map(round, counts[:4])
+            results.append(StepResult(loss, correct, correct5, images, *counts[4:]))
+        return results
 
     def begin(self, session: Any) -> None:
         """Watch the loss scale in this session, whose variables have the values that the first step begins with."""

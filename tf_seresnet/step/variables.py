@@ -51,11 +51,6 @@ def _in(values: Dict[str, np.ndarray]) -> List[Tuple[Any, np.ndarray]]:
     ]
 
 
-def parameters() -> int:
-    """How many trainable parameters the default graph has."""
-    return sum(int(np.prod(variable.shape.as_list())) for variable in tf1.trainable_variables())
-
-
 def not_finite(session: Any, variables: List[Any]) -> str:
     """The first of the moving statistics, else of the other `variables`, that is not finite; see `first_not_finite`."""
     ordered = sorted(variables, key=lambda variable: bool(variable.trainable))  # otherwise as they were created

@@ -8,6 +8,7 @@ Devices differ only in how they are found and named and in their defaults.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -18,10 +19,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from shared.errors import UsageError
+from shared.errors import UsageError, one_line
 from shared.run.provenance import machine
 from shared.text import nearest
-from torch_imagenet.devices import availability, fused_sgd, host_memory
+from torch_imagenet.devices import availability, fused_sgd, host_kernels, host_memory
 from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
 from torch_imagenet.devices.precision import Precision
 
@@ -148,6 +149,19 @@ class Device:
     def has_batch_norm_parts(self) -> bool:
         """Whether torch has operators for the parts of synchronised batch normalisation (torch.batch_norm_stats)."""
         return self.kind == "cuda"
+
+    @functools.cached_property
+    def norm_kernels(self) -> Optional[host_kernels.HostKernels]:
+        """Own kernels for batch normalisation in training, on a CPU; None where there are none, and a note says why."""
+        if self.kind != "cpu":
+            return None
+        try:
+            return host_kernels.make_kernels()
+        except host_kernels.Unavailable as error:
+            self.notes.append(
+                f"torch's batch normalisation is used, the faster one cannot be had: {one_line(str(error))}"
+            )
+            return None
 
     @property
     def own_sgd(self) -> Any:

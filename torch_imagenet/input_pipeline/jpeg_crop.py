@@ -9,33 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import io
 import os
-import platform
-import shlex
-import shutil
-import stat
-import subprocess
 import warnings
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from shared.system.atomic_files import complete
-from shared.system.cache_dir import places
+from shared.system.c_library import Unavailable, compiled
 
 _SOURCE = Path(__file__).with_name("jpeg_crop.c")
 _INCLUDED = ("jpeg_library.h", "jpeg_header.h", "jpeg_huffman.h", "jpeg_resample.h")
-_FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=off")  # a fused multiply-add would round weights differently
-_COMPILERS = ("cc", "gcc", "clang")
+_FLAGS = ("-O3", "-fPIC", "-ffp-contract=off")  # a fused multiply-add would round weights differently
 _ASK_PILLOW = 2  # of jpeg_crop_size
-_SECONDS = 120  # for the compiler; it needs one
-
-
-class Unavailable(Exception):
-    """There is no such decoder here; the message is the reason."""
 
 
 class NotDecoded(Exception):
@@ -122,12 +109,17 @@ def make_cropper() -> JpegCropper:
     """The decoder, compiled where that has not been done, after it has given Pillow's pixels. Raises Unavailable."""
     from PIL import _imaging
 
-    program = _compiled()
+    program = made_library()
     for tall_first in (True, False):
         cropper = JpegCropper(program, str(_imaging.__file__), tall_first)
         if all(_is_as_pillow(cropper, *kind) for kind in ((70, 160, 0), (160, 70, 2))):
             return cropper
     raise Unavailable("its pixels are not those of this Pillow")
+
+
+def made_library() -> str:
+    """The path of the compiled program. Raises Unavailable."""
+    return compiled(_SOURCE, _FLAGS, [_SOURCE.with_name(name).read_text(encoding="utf-8") for name in _INCLUDED])
 
 
 def _is_as_pillow(cropper: JpegCropper, width: int, height: int, subsampling: int) -> bool:
@@ -160,68 +152,3 @@ def _is_opened(content: bytes) -> bool:
 
 def _ints(numbers: Sequence[int]) -> Any:
     return (ctypes.c_int * len(numbers))(*numbers)
-
-
-# -- compiling -------------------------------------------------------------------------------------------------
-
-
-def _compiled() -> str:
-    """The path of the compiled program in the cache. Raises Unavailable.
-
-    Processes that do it at the same time write the same file, each completely.
-    """
-    here = (*_FLAGS, platform.machine(), *platform.libc_ver())
-    sources = b"".join(_SOURCE.with_name(name).read_bytes() for name in (_SOURCE.name, *_INCLUDED))
-    key = hashlib.sha256(sources + repr(here).encode()).hexdigest()[:16]
-    reasons: List[str] = []
-    for folder in places("compiled"):
-        path = folder / f"jpeg_crop-{key}.so"
-        with _reason(reasons):
-            if not _is_usable(path):
-                with complete(path) as fresh:
-                    _compile(fresh)
-                ctypes.CDLL(str(path))  # fails in a folder that forbids to run programs
-            return str(path)
-    raise Unavailable(reasons[0] if reasons else "there is no folder for what is compiled")
-
-
-@contextlib.contextmanager
-def _reason(reasons: List[str]) -> Iterator[None]:
-    """Collects why something failed."""
-    try:
-        yield
-    except (OSError, ValueError, Unavailable) as error:  # ValueError: a quote in CC that does not end
-        reasons.append(" ".join(str(error).split())[:200])
-
-
-def _is_usable(path: Path) -> bool:
-    """Whether the file is there and loads, and no other user can have written it: it is code that will run."""
-    with contextlib.suppress(OSError):
-        found = path.stat()
-        if found.st_uid in (0, os.getuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            ctypes.CDLL(str(path))
-            return True
-    return False
-
-
-def _compile(target: Path) -> None:
-    named = os.environ.get("CC", "")
-    command = shlex.split(named) if named.strip() else [name for name in _COMPILERS if shutil.which(name)][:1]
-    if not command:
-        raise Unavailable(f"there is no C compiler ({', '.join(_COMPILERS)})")
-    try:
-        done = subprocess.run(
-            [*command, *_FLAGS, "-o", str(target), str(_SOURCE), "-ldl", "-lm"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{command[0]} has not finished in {_SECONDS} seconds") from error
-    if done.returncode or not target.exists():
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        said = [line for line in lines if "error" in line] or lines or [f"exit status {done.returncode}"]
-        raise Unavailable(f"{command[0]} failed: {said[0]}")
-    target.chmod(0o755)  # whatever the umask

@@ -10,6 +10,7 @@ from torch import nn
 from torch_imagenet.networks.classifier import STAGES, ImageClassifier
 from torch_imagenet.networks.drop_path import DropPath
 from torch_imagenet.networks.fused_gate import gated_residual, unseen
+from torch_imagenet.networks.fused_norm import gated_residual_of_norm, kernels_for, norm_relu
 from torch_imagenet.networks.grouped_conv import GroupedConv2d
 from torch_imagenet.networks.squeeze_excitation import ConvGate
 
@@ -51,7 +52,7 @@ class Bottleneck(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.gate_name = gate_name
         self.add_module(gate_name, gate(third))
-        self.downsample: Optional[nn.Module] = None
+        self.downsample: Optional[nn.Sequential] = None
         stride = strides[0] * strides[1]
         if stride != 1 or channels != third:
             conv = nn.Conv2d(channels, third, shortcut_kernel, stride, padding=shortcut_kernel // 2, bias=False)
@@ -59,17 +60,23 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C', H / stride, W / stride], rounded up."""
-        branch = self.relu(self.bn1(self.conv1(x)))
-        branch = self.relu(self.bn2(self.conv2(branch)))
-        branch, gate = self.bn3(self.conv3(branch)), getattr(self, self.gate_name)
+        branch = norm_relu(self.conv1(x), self.bn1, self.relu)
+        branch = norm_relu(self.conv2(branch), self.bn2, self.relu)
+        branch, gate = self.conv3(branch), getattr(self, self.gate_name)
         if self.fused and self._alone(gate):
-            return gated_residual(branch, self._shortcut(x), gate.excitation())
-        branch = self.drop_path(gate(branch))
+            kernels = kernels_for(branch, self.bn3)
+            if kernels is not None:
+                return gated_residual_of_norm(branch, self.bn3, self._shortcut(x), gate.excitation(), kernels)
+            return gated_residual(self.bn3(branch), self._shortcut(x), gate.excitation())
+        branch = self.drop_path(gate(norm_relu(branch, self.bn3)))
         output: torch.Tensor = self.relu(branch + self._shortcut(x))
         return output
 
     def _shortcut(self, x: torch.Tensor) -> torch.Tensor:
-        return x if self.downsample is None else self.downsample(x)
+        if self.downsample is None:
+            return x
+        convolution, norm = list(self.downsample)
+        return norm_relu(convolution(x), norm) if unseen(self.downsample) else self.downsample(x)
 
     def _alone(self, gate: nn.Module) -> bool:
         """Whether this is training, and nothing happens between the gate, the sum and the ReLU, nor looks at them."""

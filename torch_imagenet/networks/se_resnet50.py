@@ -14,6 +14,7 @@ no bias; the max pooling of the stem has padding 1. Output sizes at 224 x 224:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import List, Optional
 
 import torch
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, StagedNetwork, feature_info, stages
+from torch_imagenet.networks.fused_norm import norm_relu
 from torch_imagenet.networks.squeeze_excitation import LinearGate
 
 
@@ -50,7 +52,7 @@ class SEResNet50(StagedNetwork):
 
     def stem(self, images: torch.Tensor, unpooled: Optional[List[torch.Tensor]]) -> torch.Tensor:
         """See `StagedNetwork.stem`."""
-        x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
+        x = norm_relu(self.conv1(images), self.bn1, partial(functional.relu, inplace=True))
         if unpooled is not None:
             unpooled.append(x)
         return self.maxpool(x)

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from torch_imagenet.networks.bottleneck import EXPANSION, Bottleneck, StagedNetwork, feature_info, stages
+from torch_imagenet.networks.fused_norm import norm_relu
 
 
 def senet_bottleneck(channels: int, planes: int, stride: int, drop_path: float) -> Bottleneck:
@@ -42,12 +43,13 @@ class Stem(nn.Sequential):
 
     def forward(self, images: torch.Tensor, unpooled: Optional[List[torch.Tensor]] = None) -> torch.Tensor:
         """See `StagedNetwork.stem`."""
-        x = images
-        for name, layer in self.named_children():
-            if name == "pool" and unpooled is not None:
-                unpooled.append(x)
-            x = layer(x)
-        return x
+        x, (*layers, pool) = images, list(self)
+        for convolution, norm, relu in zip(layers[::3], layers[1::3], layers[2::3]):
+            x = norm_relu(convolution(x), norm, relu)
+        if unpooled is not None:
+            unpooled.append(x)
+        pooled: torch.Tensor = pool(x)
+        return pooled
 
 
 class SENet(StagedNetwork):

@@ -180,7 +180,8 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,
         "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
-        "revision_of_the_step": 2,  # 2: fused gates; PNASNet's auxiliary head pools by matrix products
+        "batch_normalisation": "this program's" if setup.norm_kernels else "torch's",
+        "revision_of_the_step": 3,  # 2: fused gates; the auxiliary head pools by products; 3: own batch normalisation
     }
 
 

@@ -54,6 +54,12 @@ class RunSetup:
         """How the network's weights and images are laid out, channels_last or contiguous."""
         return self.device.memory_format(self.spec.name, self.config.memory_format)
 
+    @property
+    def norm_kernels(self) -> Any:
+        """The device's own kernels for batch normalisation in training; None where torch's layers compute it."""
+        own = self.memory_format == "channels_last" and not self.config.compile
+        return self.device.norm_kernels if own else None
+
     def normalisation(self) -> Normalisation:
         """The recipe's mean and deviation, applied on the device."""
         mean, std = mean_and_std(self.spec.name, self.recipe.normalisation)

@@ -15,6 +15,7 @@ from torch_imagenet.devices import out_of_memory
 from torch_imagenet.distributed import data_parallel
 from torch_imagenet.input_pipeline.loader import Batch
 from torch_imagenet.networks import bottleneck
+from torch_imagenet.networks.fused_norm import give_kernels
 from torch_imagenet.networks.grouped_conv import set_form
 from torch_imagenet.step import losses, not_finite, optimizer
 from torch_imagenet.step.compiled import Compiled
@@ -37,6 +38,7 @@ class TrainingStep(Step):
         set_form(network, setup.config.grouped_conv)
         if not setup.config.compile:
             bottleneck.fuse_gates(network)
+            give_kernels(network, setup.norm_kernels)
         if setup.config.sync_bn:
             network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, setup.memory_format)

@@ -335,3 +335,33 @@ def test_a_run_is_not_resumed_as_another_recipe():
     text = refusal(recipes.get("se_resnet110_gpu").resumed, {}, "sample")
     assert text == str(contradiction("recipe", "sample", "se_resnet110_gpu"))
     assert text.startswith("--recipe sample contradicts the run that is resumed, which has se_resnet110_gpu; leave")
+
+
+# -- of another length -------------------------------------------------------------------------------------------------
+
+
+def test_a_shorter_training_has_its_schedule_and_its_regularisation_in_proportion():
+    documented, modern = (recipes.get(name) for name in ("se_resnet110_gpu", "se_resnet110_modern"))
+    short = documented.of_length(16)
+    assert [short.schedule.at(epoch) for epoch in (0, 7, 8, 11, 12, 15)] == pytest.approx(
+        [0.1, 0.1, *[0.01] * 2, *[0.001] * 2]
+    )
+    assert short == documented.override(epochs=16, milestones=(0, 8, 12))
+    tenth = modern.of_length(16)
+    assert (tenth.mixed, tenth.label_smoothing, tenth.drop_path, tenth.cutout) == (0.05, 0.01, 0.01, 1)
+    assert (tenth.ema_decay, tenth.schedule.warm_up_epochs, tenth.schedule.epochs) == (0.99, 0, 16)
+    assert (tenth.weight_decay, tenth.cutmix, tenth.schedule.base) == (5e-4, 1.0, 0.1)
+    assert modern.of_length(160) == modern
+
+
+def test_a_longer_training_is_not_regularised_more():
+    modern = recipes.get("se_resnet110_modern")
+    longer = modern.of_length(320)
+    assert longer == modern.override(epochs=320, warm_up_epochs=10, ema_decay=0.9995)
+
+
+def test_milestones_of_a_very_short_training_stay_apart():
+    assert recipes.get("se_resnet110_gpu").of_length(1).schedule.milestones == (0, 1, 2)
+    assert recipes.get("se_resnet110_modern").of_length(1).ema_decay == 0.84
+    with pytest.raises(UsageError, match="0 epochs; give at least 1"):
+        recipes.get("se_resnet110_gpu").of_length(0)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from shared import recipes
 from shared.results.__main__ import main
 from shared.results.page.document import page
 from shared.results.record import build_record, write_record
-from shared.results.rows import rows
+from shared.results.rows import beside_documented, rows
 from shared.results.tables import WIDTH, render
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,6 +53,13 @@ def _of(kind, records, network="se_resnet110"):
     return [row for row in rows(records) if row.kind == kind and row.network == network]
 
 
+def _missing(records, network="se_resnet110"):
+    """The recipes that the one row of what is not measured names."""
+    found = _of("not measured", records, network)
+    assert len(found) <= 1
+    return [name for row in found for name in row.settings.split(", ")]
+
+
 def _write(folder, *records):
     for number, record in enumerate(records):
         (folder / f"run{number}").mkdir(parents=True)
@@ -62,11 +70,11 @@ def _write(folder, *records):
 
 def test_without_records_everything_documented_stands_beside_not_measured():
     table = rows([])
-    assert [row.settings for row in _of("not measured", [])] == ["se_resnet110_gpu", "se_resnet110_npu"]
+    assert _missing([]) == ["se_resnet110_gpu", "se_resnet110_npu"]
     for network, count in (("senet154", 4), ("se_resnet50", 2), ("pnasnet5large", 2)):
-        names = [row.settings for row in _of("not measured", [], network)]
+        names = _missing([], network)
         assert len(names) == len(set(names)) == count
-    assert {row.kind for row in table} == {"documented", "not measured"}
+    assert {row.kind for row in table} == {"documented", "expected", "not measured"}
     assert all(row.top1 is None for row in table if row.kind == "not measured")
 
 
@@ -77,7 +85,37 @@ def test_a_measured_row_has_the_records_numbers():
     assert (row.images_per_second, row.step_ms, row.hours) == (5123.4, 24.96, 1.5)
     assert (row.hardware, row.precision, row.batch_size, row.epochs) == ("1 x Fast Card", "O0", 128, 160)
     assert (row.top1_std, row.runs, row.source) == (None, 1, "c0ffee")
-    assert [row.settings for row in _of("not measured", [_record()])] == ["se_resnet110_npu"]
+    assert _missing([_record()]) == ["se_resnet110_npu"]
+
+
+def test_what_is_expected_of_a_modern_recipe_stands_beside_what_is_documented_as_a_range():
+    (row,) = _of("expected", [])
+    assert (str(row.top1), str(row.error), row.epochs, row.batch_size) == (
+        "95.4 \u2013 95.8",
+        "4.2 \u2013 4.6",
+        160,
+        128,
+    )
+    assert float(row.top1) == 95.6
+    assert row.hardware is None  # on nothing
+    (row,) = _of("expected", [], "senet154")
+    assert (str(row.top1), row.error, row.batch_size) == ("81.5 \u2013 82.5", None, 1024)
+    assert "| expected <sup>5</sup> | se_resnet110_modern |" in render(rows([]), "markdown")
+
+
+@pytest.mark.parametrize(("recipe", "kinds"), [("se_resnet110_modern", 1), ("se_resnet110_gpu", 0)])
+def test_a_run_by_a_modern_recipe_ends_beside_what_is_expected_of_it(recipe, kinds):
+    shown = beside_documented(_record(recipe=recipe))
+    assert [row.kind for row in shown] == ["documented"] * 3 + ["expected"] * kinds + ["measured"]
+
+
+@pytest.mark.parametrize("name", recipes.expected())
+def test_the_expected_accuracy_is_that_of_the_recipes_text(name):
+    least, most = recipes.expected()[name]
+    said = recipes.document(name).partition("Expected:")[2]
+    if "error" in said[:20]:
+        least, most = 100 - most, 100 - least
+    assert f"{least:.1f} to {most:.1f} %" in said
 
 
 @pytest.mark.parametrize(
@@ -93,7 +131,7 @@ def test_a_measured_row_has_the_records_numbers():
     ],
 )
 def test_a_shortened_recipe_does_not_pass_for_the_documented_one(changes):
-    assert "se_resnet110_gpu" in [row.settings for row in _of("not measured", [_record(**changes)])]
+    assert "se_resnet110_gpu" in _missing([_record(**changes)])
 
 
 def test_seeds_become_mean_and_deviation():
@@ -151,9 +189,9 @@ def test_the_text_fits_the_terminal_and_names_what_it_shows():
     ]
     text = render(rows(records))
     assert max(len(line) for line in text.splitlines()) <= WIDTH
-    for words in ("documented [", "measured ", "not measured", "94.79", "80.161", "5306.66", "[12] ", "top-1"):
+    for words in ("documented [", "measured ", "not measured", "94.79", "80.161", "5306.66", "[13] ", "top-1"):
         assert words in text
-    assert all(f"[{number}]" in text for number in range(1, 13))
+    assert all(f"[{number}]" in text for number in range(1, 14))
     assert text.endswith(".\n")
 
 
@@ -324,10 +362,10 @@ def test_images_of_another_size_are_named_and_are_not_the_documented_run():
     whole, small = _record(**changes, image_size=224), _record(**changes, image_size=64)
     (row,) = _of("measured", [whole], "se_resnet50")
     assert row.settings == "se_resnet50_1p"
-    assert [row.settings for row in _of("not measured", [whole], "se_resnet50")] == ["se_resnet50_8p"]
+    assert _missing([whole], "se_resnet50") == ["se_resnet50_8p"]
     (row,) = _of("measured", [small], "se_resnet50")
     assert row.settings == "se_resnet50_1p, 64 px"
-    assert "se_resnet50_1p" in [row.settings for row in _of("not measured", [small], "se_resnet50")]
+    assert "se_resnet50_1p" in _missing([small], "se_resnet50")
 
 
 def test_another_normalisation_or_padding_is_named_and_is_not_the_documented_run():
@@ -341,7 +379,7 @@ def test_another_normalisation_or_padding_is_named_and_is_not_the_documented_run
         record = _record(**changes, **own)
         (row,) = _of("measured", [record], "pnasnet5large")
         assert row.settings == settings
-        missing = "pnasnet5large_1p" in [row.settings for row in _of("not measured", [record], "pnasnet5large")]
+        missing = "pnasnet5large_1p" in _missing([record], "pnasnet5large")
         assert missing == (settings != "pnasnet5large_1p")
 
 
@@ -359,7 +397,7 @@ def test_both_documented_rates_of_pnasnet_complete_its_row_and_are_shown(base, c
     )
     (row,) = _of("measured", [record], "pnasnet5large")
     assert row.settings == ("pnasnet5large_8p" if base == 0.4 else f"pnasnet5large_8p, {schedule}")
-    missing = [row.settings for row in _of("not measured", [record], "pnasnet5large")]
+    missing = _missing([record], "pnasnet5large")
     assert missing == (["pnasnet5large_1p"] if complete else ["pnasnet5large_1p", "pnasnet5large_8p"])
 
 

@@ -23,8 +23,11 @@ PLAN = Plan(epochs=3, steps_per_epoch=4, total_steps=12, print_freq=2, save_step
 class Counting(Step):
     """Its weight is the sum of the batches, which are numbers; a batch of None has no images."""
 
-    def __init__(self, asynchronous=False):
-        self.asynchronous, self.weight, self.reads = asynchronous, 0.0, []
+    def __init__(self, asynchronous=False, steps_per_call=None):
+        self.asynchronous, self.steps_per_call, self.weight, self.reads = asynchronous, steps_per_call, 0.0, []
+
+    def queue(self, batch, rate):
+        return self.run(batch, rate) if self.steps_per_call is None else (batch, rate)
 
     def run(self, batch, rate):
         if batch is None:
@@ -34,7 +37,7 @@ class Counting(Step):
 
     def read(self, pending):
         self.reads.append(len(pending))
-        return pending
+        return pending if self.steps_per_call is None else [self.run(*one) for one in pending]
 
     def check_numbers(self, step, is_last):
         if self.weight > 1e6:
@@ -44,10 +47,11 @@ class Counting(Step):
 class Trial:
     """A training on this folder with a counting step, from its newest checkpoint on."""
 
-    def __init__(self, folder, plan=PLAN, asynchronous=False, ranks=None, log=None):
+    def __init__(self, folder, plan=PLAN, asynchronous=False, ranks=None, log=None, steps_per_call=None):
         saved = sorted((folder / "saved").glob("*.json")) if (folder / "saved").exists() else []
         state = json.loads(saved[-1].read_text()) if saved else None
-        self.folder, self.interrupts, self.step, self.evaluated = folder, Interrupts(), Counting(asynchronous), []
+        self.folder, self.interrupts, self.evaluated = folder, Interrupts(), []
+        self.step = Counting(asynchronous, steps_per_call)
         if state:
             self.step.weight = state["weight"]
         self.log = log or RunLog(None, silent=True)
@@ -78,7 +82,7 @@ class Trial:
                 for batch in run.steps(lambda epoch=epoch: (batches or self.batches)(epoch)):
                     if stop_in == run.progress.step + len(run._pending) + 1:
                         self.interrupts.requested = 15
-                    run.count(self.step.run(batch, rate))
+                    run.count(self.step.queue(batch, rate))
                     if run.should_sync():
                         run.read()
                     if run.should_log():
@@ -120,6 +124,45 @@ def test_a_run_stopped_in_its_evaluation_evaluates_when_it_is_resumed(tmp_path):
     finished = Trial(tmp_path)
     assert finished.train()[0] == whole[0]
     assert finished.evaluated == [12]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_steps_that_are_run_when_they_are_read_are_the_same(tmp_path, most):
+    """Also one that is stopped before queued steps have been run: they are run, and it stops behind them."""
+    (tmp_path / "whole").mkdir()
+    whole = Trial(tmp_path / "whole").train()
+    plan = dataclasses.replace(PLAN, print_freq=100)
+    for step in range(1, PLAN.total_steps + 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        with contextlib.suppress(Stopped):
+            Trial(folder, plan, steps_per_call=most).train(stop_in=step)
+        assert int(max((folder / "saved").iterdir()).stem) == step
+        assert Trial(folder, plan, steps_per_call=most).train() == whole
+
+
+def test_a_call_ends_where_results_are_needed_or_it_is_full(tmp_path):
+    plan = dataclasses.replace(PLAN, epochs=1, steps_per_epoch=20, total_steps=20, print_freq=10, save_steps=7)
+    trial = Trial(tmp_path, plan, steps_per_call=4)
+    trial.train()
+    assert trial.step.reads == [1, 4, 2, 3, 4, 4, 2]  # warm-up, full, saved, logged, full and saved, full, the end
+    trial = Trial(tmp_path, dataclasses.replace(plan, total_steps=30), steps_per_call=4)
+    trial.step.run = raising(Stopped(15))  # a second signal, during a call
+    with pytest.raises(Stopped):
+        trial.train()
+    assert int(max((tmp_path / "saved").iterdir()).stem) == 20
+
+
+def test_the_wait_for_data_that_steps_have_measured_is_the_clocks(tmp_path):
+    trial = Trial(tmp_path, dataclasses.replace(PLAN, warm_up_steps=0))
+    seen = []
+    trial.run.clock.step = lambda images, data_wait, count: seen.append((images, data_wait, count))
+    for waits in ((0.25, 0.5), (None, None), (None, 0.125)):
+        for wait in waits:
+            trial.run.count(StepResult(1.0, 0, 0, 8, wait))
+        assert trial.run.read() == 2
+    assert trial.run.read() == 0
+    assert seen == [(16, 0.75, 2), (16, None, 2), (16, 0.125, 2)]
 
 
 def test_results_are_read_where_they_are_needed_alone(tmp_path):

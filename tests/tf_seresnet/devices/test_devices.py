@@ -181,7 +181,8 @@ def opened_or_refused(precision):
 
 
 @pytest.mark.parametrize(("precision", "reduced"), [("O1", "float16"), ("bf16", "bfloat16")])
-def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduced):
+def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduced, monkeypatch):
+    monkeypatch.setattr(probe, "_cpuinfo", lambda: "flags\t\t: avx512f avx512_vnni")
     device = opened_or_refused(precision)
     if device is None:
         assert VERSION < (2, 12) or precision == "bf16"  # which depends on the processor
@@ -191,6 +192,16 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
     assert device.session_config().graph_options.rewrite_options.constant_folding == 0  # its rewrite keeps all passes
     assert "slower" in device.notes[0]
     assert train(device)[1] == 4
+
+
+@pytest.mark.parametrize(("flags", "has"), [("avx512f avx512_bf16 sse", True), ("amx_bf16", True), ("avx512f", False)])
+def test_bf16_is_offered_where_the_cpu_multiplies_it(flags, has, monkeypatch):
+    monkeypatch.setattr(probe, "_cpuinfo", lambda: f"model name\t: A CPU\nflags\t\t: fpu {flags}\nbugs\t\t:\n")
+    has = has and VERSION >= (2, 9)
+    assert (devices.open_device("cpu").bf16_speedup is not None) == has
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert devices.open_device("cpu").bf16_speedup is None
+    assert probe.cpu_name() == "A CPU"
 
 
 def test_a_rewrite_without_effect_is_refused(monkeypatch):
@@ -276,24 +287,6 @@ def test_xla_asks_tensorflow_for_it_and_reads_the_outcome(monkeypatch):
     monkeypatch.setattr(probe, "rewritten", lambda config: (set(), set()))
     with pytest.raises(UsageError, match="TF_XLA_FLAGS="):
         devices.open_device("cpu", xla=True)
-
-
-@pytest.mark.slow
-def test_xla_compiles_on_the_cpu_when_its_flag_comes_first():
-    """In its own process, where `load_tensorflow` sets the flag and loads TensorFlow."""
-    code = (
-        "import sys; from tf_seresnet import devices; from tf_seresnet.devices import probe\n"
-        "assert 'tensorflow' not in sys.modules\n"
-        "devices.load_tensorflow('cpu', xla=True)\n"
-        "device = devices.open_device('cpu', xla=True)\n"
-        "print('_XlaRun' in probe.rewritten(device.session_config())[1])\n"
-        "import tensorflow as tf; new = tuple(map(int, tf.__version__.split('.')[:2])) >= (2, 16)\n"
-        "print(not (new and 'keras' in sys.modules))  # it is a third of the time that TensorFlow takes to load\n"
-        "print(not new or tf.keras.__name__.startswith('keras.'))"
-    )
-    command = [sys.executable, "-c", code]
-    output = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert output.stdout.decode().split() == ["True"] * 3, output.stderr.decode()
 
 
 def test_settings_are_json():

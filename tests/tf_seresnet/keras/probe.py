@@ -2,11 +2,15 @@
 
     KERAS_BACKEND=jax python probe.py FOLDER
 
-FOLDER holds images.npy, labels.npy and, for each network, its weights VARIANT.npz and checkpoint VARIANT.ckpt.
+FOLDER holds images.npy, labels.npy, trainings.json and, for each network, its weights VARIANT.npz and checkpoint
+VARIANT.ckpt.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import numpy as np
 
 from tf_seresnet.keras import graph_variables, load_checkpoint, save_checkpoint, se_resnet
 from tf_seresnet.keras.layers import keras
+from tf_seresnet.main import main as command
 
 NETWORKS = {"port": 11, "paper": 8}  # variant and depth
 UPDATES = 3  # batches of the moving-average test
@@ -101,12 +106,35 @@ def make_step(model, training):
     return step
 
 
-def fit(folder, images, labels):
-    """Losses of a short model.fit, compiled where the backend can, and the model saved and loaded."""
+def trained(folder):
+    """What the command line says of each of the trainings in trainings.json; of the last one two steps in one call."""
+    trainings = json.loads((folder / "trainings.json").read_text())
+    for number, (name, words) in enumerate(trainings.items()):
+        if number:
+            words = [*words, "--steps-per-call", "2"]
+        run = folder / f"{backend}-{name}"
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert command([*words, "--layers", "keras", "--output-dir", str(run)]) == 0
+        yield f"trained/{name}", losses(run)
+
+
+def losses(run):
+    """The losses of the steps and of the evaluations, as the events of a run have them."""
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [value for event in events for name, value in event.items() if name in ("loss", "step_loss")]
+
+
+def fit(images, labels):
+    """Losses of a short model.fit."""
     model = se_resnet(NETWORKS["paper"], "paper", weight_decay=1e-4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.05, 0.9, nesterov=True), loss, jit_compile=backend != "torch")
     yield "fit", model.fit(images, labels, batch_size=4, epochs=3, verbose=0, shuffle=False).history["loss"]
+
+
+def saved(folder, images):
+    """The logits of a model and of its file."""
+    model = se_resnet(NETWORKS["paper"], "paper", weight_decay=1e-4)
     path = folder / f"{backend}.keras"
     model.save(path)
     yield "saved", model.predict(images, verbose=0)
@@ -143,8 +171,11 @@ def main(folder):
     for variant, depth in NETWORKS.items():
         values = numbers(folder, variant, depth, images, labels)
         found.update((f"{variant}/{name}", value) for name, value in values)
+    found.update(trained(folder))
     found["tensorflow_loaded"] = "tensorflow" in sys.modules
-    found.update(fit(folder, images, labels))
+    if backend == "tensorflow":
+        found.update(fit(images, labels))
+    found.update(saved(folder, images))
     found.update(mixed(folder, np.split(images, UPDATES)[0], np.split(labels, UPDATES)[0]))
     for variant, depth in NETWORKS.items():
         found.update((f"{variant}/{name}", value) for name, value in checkpoints(folder, variant, depth))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 tf = pytest.importorskip("tensorflow")
@@ -11,6 +12,7 @@ tf = pytest.importorskip("tensorflow")
 from shared.checkpoint import folder as checkpoint_folder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from tf_seresnet.run import checkpoints  # noqa: E402
+from tf_seresnet.step import variables as graph  # noqa: E402
 
 
 def test_the_folder_of_a_run_means_its_last_checkpoint(finished):
@@ -94,6 +96,34 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_trace(finished, monkeyp
                 write({"progress": {"step": 9}}, False)
     assert checkpoints.find(run.folder) == before
     assert not list((run.folder / "checkpoints").glob(".*"))
+
+
+def test_tensorflows_own_saver_reads_what_is_written_and_the_other_way_round(tmp_path):
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        variables = [
+            tf1.get_variable("weights", initializer=np.arange(6, dtype=np.float32).reshape(2, 3)),
+            tf1.get_variable("layer/steps", initializer=np.int64(7)),
+        ]
+        session.run(tf1.global_variables_initializer())
+        values = session.run(variables)
+        checkpoints.save_weights(session, tmp_path / "ours.ckpt", variables)
+        saver = tf1.train.Saver(variables)
+        saver.save(session, str(tmp_path / "theirs.ckpt"), write_meta_graph=False)
+        zeros = {one.op.name: np.zeros_like(value) for one, value in zip(variables, values)}
+        found = checkpoints.Found(str(tmp_path / "theirs.ckpt"), None, [])
+        before = len(session.graph.get_operations())
+        for restore in (
+            lambda: checkpoints.restore(session, found, variables),
+            lambda: saver.restore(session, str(tmp_path / "ours.ckpt")),
+        ):
+            graph.load_values(session, zeros)
+            restore()
+            for one, other in zip(session.run(variables), values):
+                np.testing.assert_array_equal(one, other)
+        assert len(session.graph.get_operations()) == before  # restoring adds none
+    listed = [tf.train.list_variables(str(tmp_path / name)) for name in ("ours.ckpt", "theirs.ckpt")]
+    assert listed[0] == listed[1] == [("layer/steps", []), ("weights", [2, 3])]
 
 
 @pytest.mark.parametrize("size", [0, 3000, 39999])

@@ -16,7 +16,7 @@ from tf_seresnet.run.log_lines import ADVICE_STEP, LONG, log_advice, seconds_lin
 pytestmark = pytest.mark.once
 
 
-def advice(seconds_left, step=ADVICE_STEP, **given):
+def advice(seconds_left, step=ADVICE_STEP, just_read=1, **given):
     """The lines about a run of 1,000 further steps."""
     lines, options = [], dict({"max_steps": None, "epochs": None}, **given)
     run = SimpleNamespace(
@@ -25,8 +25,15 @@ def advice(seconds_left, step=ADVICE_STEP, **given):
         clock=SimpleNamespace(summary=lambda: {"step_ms_p50": seconds_left}),
         log=SimpleNamespace(line=lines.append),
     )
-    log_advice(run, SimpleNamespace(config=SimpleNamespace(**options), recipe=recipes.get("se_resnet110_gpu")))
+    setup = SimpleNamespace(config=SimpleNamespace(**options), recipe=recipes.get("se_resnet110_gpu"))
+    log_advice(run, setup, just_read)
     return lines
+
+
+@pytest.mark.parametrize("first", [1, 2, 11, 12])
+def test_a_long_run_says_it_once_however_many_steps_a_call_has(first):
+    ends = range(first, 60, 12)
+    assert sum(len(advice(LONG, end, 12 if end > first else first)) for end in ends) == 1
 
 
 def test_a_long_run_says_how_long_and_what_is_shorter():

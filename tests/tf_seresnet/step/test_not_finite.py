@@ -78,14 +78,14 @@ def test_an_evaluation_says_the_same(finished, overflowing, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.once
 def test_a_weight_that_is_no_number_is_named(train, capsys, monkeypatch):
-    original = training_step.TrainingStep.run
+    original = training_step.TrainingStep.read
 
-    def run(self, session, *arguments):
-        result = original(self, session, *arguments)
+    def read(self, pending):
+        result, session = original(self, pending), self._session
         variable = next(one for one in tf1.trainable_variables() if one.op.name == "conv2d_3/kernel")
         variable.load(np.full(variable.shape.as_list(), np.nan, np.float32), session)
         return result
 
-    monkeypatch.setattr(training_step.TrainingStep, "run", run)
+    monkeypatch.setattr(training_step.TrainingStep, "read", read)
     error = _refused(train("--save-steps", "1"), capsys)
     assert error.startswith("error: a weight is not a number after step 1 (conv2d_3/kernel first, 1 tensors in all); ")

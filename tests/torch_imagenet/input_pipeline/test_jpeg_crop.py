@@ -20,6 +20,7 @@ from shared import imagenet  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet.decode import BadImage, read_rgb  # noqa: E402
 from shared.imagenet.shards.write import write_shards  # noqa: E402
+from shared.system import c_library  # noqa: E402
 from torch_imagenet.input_pipeline import jpeg_crop  # noqa: E402
 from torch_imagenet.input_pipeline.dataset import load_data  # noqa: E402
 from torch_imagenet.input_pipeline.jpeg_crop import Box, NotDecoded, Unavailable, make_cropper  # noqa: E402
@@ -320,7 +321,7 @@ def test_a_box_outside_the_image_is_refused(box, cropper):
 def fresh_cache(tmp_path, monkeypatch):
     """An empty cache, and no second one."""
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(jpeg_crop, "places", lambda name: [tmp_path / "cache" / name])
+    monkeypatch.setattr(c_library, "places", lambda name: [tmp_path / "cache" / name])
     return tmp_path / "cache" / "compiled"
 
 
@@ -342,7 +343,7 @@ def test_a_compiler_that_fails_is_a_reason_and_leaves_nothing(compiler, reason, 
 
 def test_without_a_compiler_pillow_decodes_and_the_log_says_so(fresh_cache, monkeypatch, tiny):
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(jpeg_crop.shutil, "which", lambda name: None)
+    monkeypatch.setattr(c_library.shutil, "which", lambda name: None)
     data = load_data(RunConfig.from_argv(["--data-path", str(tiny.folder)]))
     assert (data.cropper, data.decoder) == (None, "pillow")
     assert data.lines[-1].startswith("decoder: pillow; the faster one (--decoder crop) cannot be had: there is no C")
@@ -365,7 +366,7 @@ def test_the_data_set_of_a_run_has_the_decoder(cropper, tiny):
 
 def test_it_is_compiled_once_also_by_threads_at_the_same_time(cropper, fresh_cache, monkeypatch):
     made = []
-    threads = [threading.Thread(target=lambda: made.append(jpeg_crop._compiled())) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: made.append(jpeg_crop.made_library())) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -387,7 +388,7 @@ def test_a_program_that_is_damaged_or_that_others_may_change_is_made_anew(mode, 
         with planted.open("ab") as file:
             file.write(b"changed")
     planted.chmod(mode)
-    assert jpeg_crop._compiled() == str(planted)
+    assert jpeg_crop.made_library() == str(planted)
     assert planted.read_bytes() == Path(cropper._made_of[0]).read_bytes()
     assert planted.stat().st_mode & 0o777 == 0o755
 

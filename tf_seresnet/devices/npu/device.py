@@ -80,6 +80,11 @@ class NpuDevice(Device):
                 f" {environment.TABLE} with RANK_ID and RANK_SIZE, or a newer adapter"
             )
 
+    def steps_per_call(self, requested: Optional[int]) -> int:
+        if (requested or 1) > 1:
+            raise UsageError("--steps-per-call has not been tried with the adapter of an NPU; leave it out")
+        return 1
+
     def session_config(self) -> Any:
         import tensorflow as tf
 
