@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,6 +18,7 @@ from shared.cli.parser import Parser, number, whole_numbers  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.imagenet.split import Split  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
+from torch_imagenet.input_pipeline.jpeg_crop import JpegCropper, Unavailable, make_cropper  # noqa: E402
 from torch_imagenet.input_pipeline.loader import Loading, TrainingInput  # noqa: E402
 from torch_imagenet.input_pipeline.transforms import TrainTransform  # noqa: E402
 
@@ -51,7 +52,16 @@ def rounds_of(epoch: Callable[[int], int], images: int, options: Namespace) -> C
     return lambda attempt: sum(epoch(attempt * times + at) for at in range(times))
 
 
-def ours(split: Split, options: Namespace, workers: int) -> Contender:
-    """This program's pipeline; Pillow decodes."""
-    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, Loading(workers))
+def default_cropper() -> Optional[JpegCropper]:
+    """What decodes without --decoder: the decoder `crop`, None for Pillow's where that cannot be had."""
+    try:
+        return make_cropper()
+    except Unavailable:
+        return None
+
+
+def ours(split: Split, options: Namespace, workers: int, cropper: Optional[JpegCropper]) -> Contender:
+    """This program's pipeline."""
+    loading = Loading(workers, cropper=cropper)
+    batches = TrainingInput(split, TrainTransform(options.image_size), options.batch_size, 0, loading)
     return rounds_of(lambda number: sum(len(batch.labels) for batch in batches.epoch(number)), len(split), options)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402
 
-from benchmarks.imagenet_input import clock, input_parser, ours  # noqa: E402
+from benchmarks.imagenet_input import clock, default_cropper, input_parser, ours  # noqa: E402
 from benchmarks.timing import Contender, measure, report  # noqa: E402
 from shared import imagenet  # noqa: E402
 from shared.cli.parser import number  # noqa: E402
@@ -57,9 +57,11 @@ def main() -> None:
         size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
         print(f"written in {seconds:.1f} s, {size / seconds:.0f} MiB/s, with SHA-256 and fsync")
         splits = {"folders": data.train, "shards": imagenet.load(folder).train}
+        cropper = default_cropper()
+        print(f"decoder: {'crop' if cropper else 'pillow'}")
         for workers in options.workers:
             print(f"{workers} workers" if workers else "one core")
-            contenders = {name: ours(split, options, workers) for name, split in splits.items()}
+            contenders = {name: ours(split, options, workers, cropper) for name, split in splits.items()}
             print(report(measure(contenders, options.rounds, clock=clock(workers))), end="")
         print("reading alone, one core")
         contenders = {name: reading(split) for name, split in splits.items()}

@@ -15,6 +15,7 @@ from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors
 from shared.run.loop import Run
+from shared.run.progress import Progress
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -41,8 +42,10 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
     ranks.require_equal("data set", data.content.fingerprint)
     ranks.require_equal("order of the images", data.train.order)
     setup, layout = probed(setup)
-    step, origin = _training_step(setup, found, weights)
     batches, images = TrainingInput.from_setup(setup), EvaluationInput.from_setup(setup, data.content.val)
+    if not config.dry_run:
+        _begin(batches, setup)
+    step, origin = _training_step(setup, found, weights)
 
     lines, name = [*data.lines, *layout, *origin], f"{setup.spec.name}-{config.mode}"
     if config.dry_run:
@@ -81,6 +84,13 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         if ranks.is_first:
             _record(setup, run, step, metrics, begin, len(bad.known), len(evaluator.bad.known))
             log.lines(form.last())
+
+
+def _begin(batches: TrainingInput, setup: TrainingSetup) -> None:
+    """Let the data workers decode the first batches while the network is made."""
+    progress, plan = Progress(**setup.state["progress"]) if setup.state else Progress(), setup.plan
+    if progress.step_in_epoch < plan.steps_per_epoch and progress.step < plan.total_steps:
+        batches.begin(progress.epoch, progress.step_in_epoch * setup.recipe.accumulate)
 
 
 def _train_epoch(

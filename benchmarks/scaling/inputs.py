@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch  # noqa: E402
 
-from benchmarks.imagenet_input import clock, ours  # noqa: E402
+from benchmarks.imagenet_input import clock, default_cropper, ours  # noqa: E402
 from benchmarks.timing import measure  # noqa: E402
 from shared.cli.parser import Parser, number  # noqa: E402
 from shared.imagenet.split import scan  # noqa: E402
@@ -57,12 +57,15 @@ def main() -> None:
     split = scan(options.data_path)
     sized = {str(size): argparse.Namespace(**vars(options), image_size=size) for size in SIZES}
     load = os.getloadavg()[0]
-    rows = measure({size: ours(split, chosen, 0) for size, chosen in sized.items()}, options.rounds, clock=clock(0))
+    cropper = default_cropper()
+    contenders = {size: ours(split, chosen, 0, cropper) for size, chosen in sized.items()}
+    rows = measure(contenders, options.rounds, clock=clock(0))
     result = {
         "machine": provenance.machine(),
         "date": now()[:10],
         "torch": torch.__version__,
         "rounds": options.rounds,
+        "decoder": "crop" if cropper else "pillow",
         "load": round(load, 1),
         "images_per_second_and_core": {row.name: summary(row.rates) for row in rows},
     }

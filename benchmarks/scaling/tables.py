@@ -84,7 +84,7 @@ def inputs() -> str:
     ]
     decode = measured()
     for size, rate in decode["images_per_second_and_core"].items():
-        where = f"{decode['machine']}, load {decode['load']}, {decode['date']}"
+        where = f"decoder {decode['decoder']}, {decode['machine']}, load {decode['load']}, {decode['date']}"
         source = f"measured: a core at {size} pixels, {rate['low']:.0f} to {rate['high']:.0f}: {where}"
         rows.append(["`--decode-rate`", f"{rate['median']:.0f}", "images/s", source])
     return table(["input", "value", "unit", "where from"], rows, text_columns=(0, 2, 3))

@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import weakref
-from typing import TYPE_CHECKING, Any, BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -169,7 +169,7 @@ class _Input:
         )
 
     def _run(self, epoch: int, order: np.ndarray, starts: Iterable[int]) -> Iterator[Batch]:
-        """The batches at these `starts` of the order. Raises DataError at a bad image, RunEnded if a worker fails."""
+        """The batches at these `starts`, begun at once. Raises DataError at a bad image, RunEnded if a worker fails."""
         indices = [order[start : start + self._batch_size] for start in starts]
         self._requests[:] = [(epoch, *each) for each in zip(indices, self.split.ahead(indices))]
         with self._watch.waiting(), without_torchs_handler():
@@ -179,6 +179,9 @@ class _Input:
             self._end = weakref.finalize(self, _end_workers, batches, os.getpid())
             # At exit torch would wait five seconds for each worker in turn; this runs before.
             atexit.register(self._end)
+        return self._checked(batches)
+
+    def _checked(self, batches: Iterator[Any]) -> Iterator[Batch]:
         while True:
             with self._watch.waiting():
                 batch = next(batches, None)
@@ -241,6 +244,7 @@ class TrainingInput(_Input):
         if transform.augmented_by:
             torchvision_transforms(transform.augmented_by)  # raises here, not in a worker, where torchvision is missing
         self._seed = seed
+        self._begun: Dict[Tuple[int, int], Iterator[Batch]] = {}  # by epoch and first step, at most one
         self.steps_per_epoch = len(split) // (batch_size * loading.ranks)
         batches = _Batches(split, transform, seed, loading.cropper)
         super().__init__(batches, batch_size, loading, self.steps_per_epoch)
@@ -251,8 +255,15 @@ class TrainingInput(_Input):
         recipe, loading = setup.recipe, Loading.from_setup(setup)
         return cls(setup.data.train, TrainTransform.from_recipe(recipe), recipe.batch_size, recipe.seed, loading)
 
+    def begin(self, epoch: int, first_step: int) -> None:
+        """Let the workers start, and decode what `epoch` will be asked for."""
+        self._begun = {(epoch, first_step): self.epoch(epoch, first_step)}
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of this zero-based epoch, from the zero-based `first_step` on."""
+        begun, self._begun = self._begun.get((epoch, first_step)), {}
+        if begun is not None:
+            return begun
         rank, ranks = self._loading.rank, self._loading.ranks
         parts = [step * ranks + rank for step in range(first_step, self.steps_per_epoch)]
         return self._run(epoch, self.split.epoch_order(self._seed, epoch), [part * self._batch_size for part in parts])

@@ -88,6 +88,24 @@ def test_an_epoch_may_begin_anywhere_and_be_left_anywhere(split):
         assert _same(whole, _pixels(batches.epoch(1)))
 
 
+@pytest.mark.parametrize("asked", [(1, 2), (1, 0), (0, 2)])
+def test_what_is_begun_ahead_is_only_used_where_it_is_asked_for(split, asked):
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading()) as images:
+        expected = [batch.images.tolist() for batch in images.epoch(*asked)]
+        images.begin(1, 2)
+        begun = images._begun[1, 2]
+        batches = images.epoch(*asked)
+        assert (batches is begun) == (asked == (1, 2))
+        assert [batch.images.tolist() for batch in batches] == expected
+        assert [batch.images.tolist() for batch in images.epoch(*asked)] == expected
+
+
+def test_the_workers_are_begun_before_a_batch_is_asked_for(split):
+    with TrainingInput(split, TrainTransform(24), 4, 0, Loading(1)) as images:
+        images.begin(0, 0)
+        assert images._watch.iterator._workers[0].is_alive()
+
+
 def test_torchs_generator_is_the_trainings_alone(split):
     with TrainingInput(split, TrainTransform(24), 4, 0, Loading(1)) as batches:
         torch.manual_seed(0)
