@@ -1,9 +1,9 @@
-"""The training step of one network as a graph."""
+"""The training step of one network as a graph, and several of them in a loop, for one session call."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,6 @@ from shared.run.loop import Step, StepResult
 from tf_seresnet.devices.out_of_memory import limited
 from tf_seresnet.step import losses, variables
 from tf_seresnet.step.input_pipeline import TrainingInput
-from tf_seresnet.step.several_steps import repeated
 from tf_seresnet.step.spec import NetworkSpec
 from tf_seresnet.step.weight_average import WeightAverage
 
@@ -147,3 +146,21 @@ class TrainingStep(Step):
 def _times(tensor: Any, factor: Any) -> Any:
     """The product. A factor of 1.0, the share of a single device, adds nothing to the graph."""
     return tensor if isinstance(factor, float) and factor == 1.0 else tensor * factor
+
+
+def repeated(step: Callable[[Any], Tuple[List[Any], List[Any]]], rates: Any, values: int) -> Any:
+    """`step(rate)` for each of `rates`, float32 [steps]: its values, float32 [steps, values].
+
+    `step` is built once, and its variables must be of the kind with `use_resource`. It returns the operations that must
+    have ended before the next step begins, and its values, each float32 [].
+    """
+    steps = tf.size(rates)
+
+    def body(number: Any, kept: Any) -> List[Any]:
+        updates, own = step(rates[number])
+        with tf.control_dependencies(updates):
+            return [number + 1, kept.write(number, tf.stack(own))]
+
+    kept = tf.TensorArray(tf.float32, steps, element_shape=(values,))
+    loop = tf1.while_loop(lambda number, _: number < steps, body, [0, kept], parallel_iterations=1, back_prop=False)
+    return loop[1].stack()

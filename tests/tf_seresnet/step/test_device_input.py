@@ -13,8 +13,8 @@ tf = pytest.importorskip("tensorflow")
 from tf_seresnet import devices  # noqa: E402  (needs TensorFlow)
 from tf_seresnet.step.device_input import DeviceInput  # noqa: E402
 from tf_seresnet.step.input_pipeline import Batch, TrainingInput  # noqa: E402
-from tf_seresnet.step.several_steps import repeated  # noqa: E402
 from tf_seresnet.step.spec import Normalisation  # noqa: E402
+from tf_seresnet.step.training_step import repeated  # noqa: E402
 
 tf1 = tf.compat.v1
 

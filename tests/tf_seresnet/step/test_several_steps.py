@@ -13,9 +13,8 @@ from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.run import checkpoints  # noqa: E402
 from tf_seresnet.step.device_input import DeviceInput  # noqa: E402
 from tf_seresnet.step.input_pipeline import TrainingInput  # noqa: E402
-from tf_seresnet.step.several_steps import repeated  # noqa: E402
 from tf_seresnet.step.spec import NetworkSpec, Normalisation  # noqa: E402
-from tf_seresnet.step.training_step import TrainingStep  # noqa: E402
+from tf_seresnet.step.training_step import TrainingStep, repeated  # noqa: E402
 from tf_seresnet.step.variables import initialise  # noqa: E402
 
 tf1 = tf.compat.v1
