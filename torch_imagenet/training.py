@@ -15,7 +15,6 @@ from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors
 from shared.run.loop import Run
-from shared.run.progress import Progress
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import Ranks
@@ -88,9 +87,9 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
 def _begin(batches: TrainingInput, setup: TrainingSetup) -> None:
     """Let the data workers decode the first batches while the network is made."""
-    progress, plan = Progress(**setup.state["progress"]) if setup.state else Progress(), setup.plan
-    if progress.step_in_epoch < plan.steps_per_epoch and progress.step < plan.total_steps:
-        batches.begin(progress.epoch, progress.step_in_epoch * setup.recipe.accumulate)
+    done, plan = setup.state["progress"] if setup.state else {"epoch": 0, "step_in_epoch": 0, "step": 0}, setup.plan
+    if done["step_in_epoch"] < plan.steps_per_epoch and done["step"] < plan.total_steps:
+        batches.begin(done["epoch"], done["step_in_epoch"] * setup.recipe.accumulate)
 
 
 def _train_epoch(
