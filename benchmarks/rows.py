@@ -83,11 +83,13 @@ def groups_of(kind: str, device: str, tiny: bool = False) -> List[Group]:
             *more,
             *last,
             _cifar10(device, tiny),
+            _keras("tensorflow", device, tiny),
+            _keras("jax", device, tiny),
             _start_cifar10(device, tiny),
         ]
     steps = [_gpu_step(network, device, tiny) for network in NETWORKS]
     more = [_compiled(network, device, tiny, _GPU) for network in NETWORKS]
-    return [_checks(device, tiny), *steps, _jax(device, tiny), *more, _cifar10(device, tiny)]
+    return [_checks(device, tiny), *steps, _keras("jax", device, tiny, on_gpu=True), *more, _cifar10(device, tiny)]
 
 
 def rows_of(groups: List[Group]) -> List[Row]:
@@ -209,16 +211,16 @@ def _cifar10(device: str, tiny: bool) -> Group:
     return Group(rows, sides, rounds=5)
 
 
-def _jax(device: str, tiny: bool) -> Group:
-    sizes = {"depth": 11, "batch": 4, "steps": 2} if tiny else {"depth": 110, "batch": 128, "steps": 50}
-    needs = ("jax", "keras")
-    sides = {
-        name: Side(f"cifar10_jax:{name}", {"device": device, "precision": precision, **sizes}, needs)
-        for name, precision in (("on_device", "bf16"), ("fit", "bf16"))
-    }
-    question = f"SE-ResNet-{sizes['depth']}, batch {sizes['batch']}, Keras on JAX, bf16, the set on the device"
-    note = "ours is the training of --layers keras; beside Keras' own fit, fed by the host"
-    return Group((Row("cifar10-jax", question, "on_device", "fit", "images/s", note=note),), sides, rounds=5)
+def _keras(backend: str, device: str, tiny: bool, on_gpu: bool = False) -> Group:
+    """The training of --layers keras beside Keras' own loop, whose batches the host feeds."""
+    whole = {"depth": 110, "batch": 128, "steps": 50} if on_gpu else {"depth": 29, "batch": 128, "steps": 1}
+    sizes = {"depth": 11, "batch": 4, "steps": 2} if tiny else whole
+    options = {"backend": backend, "device": device, "precision": "bf16" if on_gpu else "O0", **sizes}
+    sides = {name: Side(f"keras_training:{name}", options, (backend, "keras")) for name in ("ours", "fit")}
+    more = f"batch {sizes['batch']}, {'bf16' if on_gpu else 'float32'}"
+    question = f"training step of --layers keras on {backend}, SE-ResNet-{sizes['depth']}, {more}"
+    rows = (Row(f"keras-{backend}", question, "ours", "fit", "images/s"),)
+    return Group(rows, sides, rounds=5, compiled=True)
 
 
 # -- from the command to the second step -------------------------------------------------------------------------------

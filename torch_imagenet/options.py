@@ -71,6 +71,7 @@ class RunConfig(CommonConfig):
     format: Optional[str]
     # Device and speed.
     memory_format: Optional[str]
+    tf32: Optional[bool]
     grouped_conv: str
     compile: Optional[str]
     # Several devices.
@@ -211,6 +212,11 @@ def _add_device(add: Add) -> None:
     forms = one_of(*GROUPED_CONV)
     add("--grouped-conv", modes=(*RUNNING, "export"), type=forms, default="native", help=grouped_conv)
     add("--memory-format", type=one_of(*MEMORY_FORMATS), help=", ".join(MEMORY_FORMATS) + " (default: by network)")
+    rounded = (
+        "NVIDIA: round the factors of float32 products to TF32, in linear layers too (default: convolutions alone)"
+    )
+    add("--tf32", modes=RUNNING, action="store_const", const=True, help=rounded)
+    add("--no-tf32", modes=RUNNING, dest="tf32", action="store_const", const=False, help="in no layer")
     modes = "compile the network by torch.compile: " + ", ".join(COMPILE_MODES) + " (if none is named: default)"
     add("--compile", nargs="?", const="default", type=one_of(*COMPILE_MODES), metavar="MODE", help=modes)
 

@@ -61,7 +61,7 @@ class Classifier(ImageClassifier):
     def from_options(cls, checkpoint: Union[str, "os.PathLike[str]"], **options: Any) -> Classifier:
         """With options of the command line by name, as in network="senet154". Raises UsageError, as that does."""
         config = RunConfig.from_argv(command_words(parser(), checkpoint, options))
-        return cls(config, open_device(config.device, config.deterministic, npu=config.npu))
+        return cls(config, open_device(config.device, config.deterministic, npu=config.npu, tf32=config.tf32))
 
     def cropped(self, image: Any) -> np.ndarray:
         """A PIL.Image of mode RGB as uint8 [S, S, 3], as an evaluation has it."""

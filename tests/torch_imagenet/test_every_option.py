@@ -156,7 +156,10 @@ RUNS = {
     ),
     "torchvision's": ("train", "--mixup 0.2 --cutmix 1 --randaugment 2,30 --erasing 0.5"),
     "more of torchvision's": ("train", "--trivialaugment"),
-    "scaled": ("train", "--amp --loss-scale dynamic --memory-format contiguous --grouped-conv dense --deterministic"),
+    "scaled": (
+        "train",
+        "--amp --loss-scale dynamic --memory-format contiguous --grouped-conv dense --deterministic --no-tf32",
+    ),
     "files": (
         "train",
         "--save-steps 1 --keep 1 --print-freq 1 --log-file DIR/log.txt --checkpoint RUN --decoder pillow --on-bad-image"
@@ -180,6 +183,7 @@ ELSEWHERE = {
     "--master-port": "distributed/test_faults.py",
     "--max-restarts": "distributed/test_faults.py",
     "--sync-bn": "distributed/test_sync_batch_norm.py",
+    "--tf32": "devices/test_precision.py",
     "--npu-fused-sgd": "devices/npu/driver.py",
     "--npu-jit-compile": "devices/npu/driver.py",
     "--npu-internal-format": "devices/npu/driver.py",

@@ -24,7 +24,7 @@ from shared.run.provenance import machine
 from shared.text import nearest
 from torch_imagenet.devices import availability, fused_sgd, host_kernels, host_memory
 from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
-from torch_imagenet.devices.precision import Precision
+from torch_imagenet.devices.precision import Precision, multiply_in_tf32
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 # channels_last slows grouped convolutions down on CUDA (timm's tables: SENet154 trains at 111 instead of 170 images/s).
@@ -230,14 +230,16 @@ def open_device(
     local_rank: Optional[int] = None,
     count: int = 1,
     npu: NpuSettings = NO_NPU_SETTINGS,
+    tf32: Optional[bool] = None,
 ) -> Device:
     """Open the device that `text` names; "auto" is the first available of CUDA, NPU and CPU.
 
     `deterministic` makes torch refuse operators whose results may vary. With `local_rank`, the device of that index on
-    this machine is opened; `count` is the number of devices of the run. Raises UsageError where there is no such
-    device, and where `npu` has options for another kind.
+    this machine is opened; `count` is the number of devices of the run; `tf32` is that of `multiply_in_tf32`. Raises
+    UsageError where there is no such device, and where `npu` or `tf32` are options for another kind.
     """
     kind, index = _resolve(text, npu, several=local_rank is not None)
+    multiply_in_tf32(kind, tf32)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
         torch.use_deterministic_algorithms(True)

@@ -45,6 +45,20 @@ def precision(name: str) -> Precision:
     return PRECISIONS[name]
 
 
+def multiply_in_tf32(kind: str, wanted: Optional[bool]) -> None:
+    """Let all float32 layers of a kind of device multiply in TF32, or none of them; None leaves it as torch has it.
+
+    NVIDIA GPUs from Ampere on do so in convolutions by default, and not in linear layers. Raises UsageError for True on
+    another kind of device.
+    """
+    if wanted is None:
+        return
+    if kind == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted
+    elif wanted:
+        raise UsageError(f"--tf32 is for NVIDIA GPUs and this is a {kind} device; leave it out")
+
+
 def to_half(network: nn.Module, dtype: torch.dtype) -> None:
     """Convert all parameters to `dtype`, except those of batch normalisation."""
     for module in network.modules():

@@ -48,7 +48,7 @@ def run_on_devices(mode: Mode, config: RunConfig, interrupts: Interrupts, check:
             return
     if config.sync_bn:
         raise UsageError("--sync-bn is for several devices; add --distributed, or leave it out")
-    mode(config, open_device(config.device, config.deterministic, npu=config.npu), ALONE, interrupts)
+    mode(config, open_device(config.device, config.deterministic, npu=config.npu, tf32=config.tf32), ALONE, interrupts)
 
 
 def _run_one_of_several(mode: Mode, config: RunConfig, process: ProcessEnvironment, interrupts: Interrupts) -> None:
@@ -59,7 +59,9 @@ def _run_one_of_several(mode: Mode, config: RunConfig, process: ProcessEnvironme
     handler.initialize()
     group: Optional[ProcessGroup] = None
     try:
-        device = open_device(config.device, config.deterministic, process.local_rank, process.size, config.npu)
+        device = open_device(
+            config.device, config.deterministic, process.local_rank, process.size, config.npu, config.tf32
+        )
         config = _with_share_of_cores(config, device, process)
         group = ProcessGroup(process, device, config.timeout)
         status = 0

@@ -60,6 +60,7 @@ def device_lines(setup: RunSetup) -> List[str]:
     if mode:
         notes.append(f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, some minutes")
     head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
+    head += "".join(f", {layer} layers in {dtype.upper()}" for layer, dtype in device.float32_products.items())
     return [head, *[f"note: {note}" for note in notes]]
 
 
@@ -176,6 +177,7 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
     return {
         "device": f"{setup.device.kind}, {setup.device.name}",
         "memory_format": setup.memory_format,
+        "rounded_float32_layers": " and ".join(setup.device.float32_products) or "none",
         "compiled": bool(setup.config.compile),
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "torch": torch.__version__,

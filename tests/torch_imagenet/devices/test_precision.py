@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,7 +11,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from shared.errors import UsageError  # noqa: E402
-from torch_imagenet.devices.precision import precision, to_half  # noqa: E402
+from torch_imagenet.devices.device import open_device  # noqa: E402
+from torch_imagenet.devices.precision import multiply_in_tf32, precision, to_half  # noqa: E402
 
 
 def _network():
@@ -31,3 +34,25 @@ def test_batch_normalisation_stays_in_float32_as_in_apex(level, dtype):
     assert {kind for name, kind in kinds.items() if name.startswith("1.")} == {torch.float32}
     logits = network(torch.zeros(2, 3, 8, 8, dtype=dtype))
     assert logits.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "expected"),
+    [
+        ("cuda", True, (True, True)),
+        ("cuda", False, (False, False)),
+        ("cuda", None, (True, False)),
+        ("cpu", False, (True, False)),
+    ],
+)
+def test_tf32_is_as_the_option_says_or_torchs_default(kind, wanted, expected, monkeypatch):
+    backends = SimpleNamespace(allow_tf32=True), SimpleNamespace(allow_tf32=False)
+    monkeypatch.setattr(torch.backends, "cudnn", backends[0])
+    monkeypatch.setattr(torch.backends.cuda, "matmul", backends[1])
+    multiply_in_tf32(kind, wanted)
+    assert tuple(backend.allow_tf32 for backend in backends) == expected
+
+
+def test_tf32_elsewhere_is_refused():
+    with pytest.raises(UsageError, match="--tf32 is for NVIDIA GPUs and this is a cpu device"):
+        open_device("cpu", tf32=True)

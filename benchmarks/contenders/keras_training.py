@@ -1,8 +1,8 @@
-"""SE-ResNet as a Keras model on JAX, with CIFAR-10 and its augmentation on the device. Needs JAX and Keras 3.
+"""SE-ResNet as a Keras model on options["backend"], tensorflow or jax. Needs Keras 3 and the backend.
 
-A round is options["steps"] steps. `on_device` is the training of `--layers keras`, which computes them in one call on
-50,000 images made of the embedded sample's; `fit` is Keras' own loop, which the host feeds with augmented batches that
-lie ready.
+A round is options["steps"] steps. `ours` is the training of `--layers keras`, which computes them in one call, on
+50,000 images made of the embedded sample's that lie on the device, as does their augmentation; `fit` is Keras' own
+loop, which the host feeds with augmented batches that lie ready.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def fit(options: Options) -> Contender:
         network.fit(images, labels, batch, epochs=1, verbose=0, shuffle=False)
         return int(steps * batch)
 
-    return Contender(run, f"Keras {keras.__version__} fit on JAX, {options['precision']}", device=_device())
+    return Contender(run, f"Keras {keras.__version__} fit on {_what(options)}", device=_device(options))
 
 
-def on_device(options: Options) -> Contender:
+def ours(options: Options) -> Contender:
     """The steps of `--layers keras`, a round in one call."""
     keras, _ = _keras(options)
     from tf_seresnet.keras.training_step import KerasStep, build
@@ -67,14 +67,13 @@ def on_device(options: Options) -> Contender:
         training.read([(place * steps + number, 0.01) for number in range(steps)])
         return int(steps * batch)
 
-    return Contender(
-        run, f"this program on Keras {keras.__version__} and JAX, {options['precision']}", device=_device()
-    )
+    what = f"this program on Keras {keras.__version__} and {_what(options)}"
+    return Contender(run, what, device=_device(options))
 
 
 def _keras(options: Options) -> Tuple[Any, str]:
-    """Keras on JAX, and the name of its policy for the precision."""
-    os.environ["KERAS_BACKEND"] = "jax"
+    """Keras on the backend, and the name of its policy for the precision."""
+    os.environ["KERAS_BACKEND"] = options["backend"]
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if options["device"] == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
@@ -83,7 +82,14 @@ def _keras(options: Options) -> Tuple[Any, str]:
     return load(), POLICIES[options["precision"]]
 
 
-def _device() -> str:
+def _what(options: Options) -> str:
+    return f"{options['backend']}, {'float32' if options['precision'] == 'O0' else options['precision']}"
+
+
+def _device(options: Options) -> str:
+    """The name of a GPU; those of TensorFlow are not asked for."""
+    if options["backend"] != "jax":
+        return ""
     import jax
 
     device = jax.devices()[0]
