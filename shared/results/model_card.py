@@ -21,8 +21,8 @@ from shared.system.atomic_files import make_folder, write_atomic
 from shared.system.paths import HUB, reading, writing
 from shared.system.strict_json import json_object
 
-_FRAMEWORK = {"tf_seresnet": "tensorflow", "torch_imagenet": "pytorch"}
-_WEIGHTS = {"tf_seresnet": "model.ckpt.*", "torch_imagenet": "model.pth"}
+_NAMES = {"tensorflow": "TensorFlow", "keras": "Keras", "pytorch": "PyTorch"}
+_WEIGHTS = {"tensorflow": "model.ckpt.*", "keras": "model.weights.h5", "pytorch": "model.pth"}
 _SPLIT = {"tf_seresnet": "test", "torch_imagenet": "validation"}
 _ON_HUB = {"cifar-10": "cifar10", "imagenet": "imagenet-1k"}  # data sets there, by their names in a record
 _ROWS = (
@@ -56,9 +56,10 @@ def write_card(record_path: Path) -> List[str]:
     record, run = publishable(read_record(record_path)), record_path.parent
     if record["mode"] not in ("train", "finetune") or "evaluation" not in record:
         raise UsageError(f"{record_path} is of the mode {record['mode']}; a model card is of a training, name its run")
-    files = sorted(run.glob(_WEIGHTS[record["half"]])) if record["half"] in _WEIGHTS else []
+    weights = _WEIGHTS.get(_framework(record), "weights")
+    files = sorted(run.glob(weights))
     if not files:
-        what = f"{run} has no {_WEIGHTS.get(record['half'], 'weights')}, the weights that a card is of"
+        what = f"{run} has no {weights}, the weights that a card is of"
         raise UsageError(f"{what}; name the folder of a run")
     folder = run / CARD
     if (folder / "README.md").exists():
@@ -75,6 +76,12 @@ def write_card(record_path: Path) -> List[str]:
     ]
 
 
+def _framework(record: Dict[str, Any]) -> str:
+    if record.get("layers") == "keras":
+        return "keras"
+    return {"tf_seresnet": "tensorflow", "torch_imagenet": "pytorch"}.get(record["half"], "")
+
+
 def _name_there(file: Path) -> str:
     """The name in the repository, under which `--checkpoint hf-hub:OWNER/NAME` looks for it."""
     return "pytorch_model.bin" if file.name == "model.pth" else file.name
@@ -83,7 +90,7 @@ def _name_there(file: Path) -> str:
 def _card(record: Dict[str, Any], config: Dict[str, Any], files: List[Path]) -> str:
     evaluation, data, split = record["evaluation"], record["dataset"]["name"], _SPLIT[record["half"]]
     name = f"{title(record['network'])}, {title(data)}"
-    framework = {"tensorflow": "TensorFlow", "pytorch": "PyTorch"}[_FRAMEWORK[record["half"]]]
+    framework = _NAMES[_framework(record)]
     percents = [("top-1 accuracy", evaluation["top1"])]
     several = len(record["dataset"].get("classes") or range(6)) > 5  # else the best five are all of them
     percents += [("top-5 accuracy", evaluation["top5"])] if "top5" in evaluation and several else []
@@ -115,7 +122,7 @@ def _front_matter(record: Dict[str, Any], config: Dict[str, Any], percents: List
     return {
         "license": "unknown",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", _FRAMEWORK[record["half"]], record["network"]],
+        "tags": ["image-classification", _framework(record), record["network"]],
         **({"datasets": [on_hub]} if on_hub else {}),
         **({"base_model": base[len(HUB) :].split("@")[0]} if isinstance(base, str) and base.startswith(HUB) else {}),
         "metrics": ["accuracy"],
@@ -147,11 +154,13 @@ def _use(record: Dict[str, Any]) -> List[str]:
         size = f" --image-size {record['image_size']}" if "image_size" in record else ""
         checkpoint = f"--checkpoint hf-hub:OWNER/NAME --network {record['network']}{size}"
         return [f"    python torch_imagenet/main.py predict {checkpoint} cat.jpg"]
+    load = "    hf download OWNER/NAME --local-dir model"
+    if record.get("layers") == "keras":
+        model = f"se_resnet({record['depth']}, {record['variant']!r}, {len(record['dataset']['classes'])})"
+        code = f"from tf_seresnet.keras import se_resnet; {model}.load_weights('model/model.weights.h5')"
+        return [load, f'    python -c "{code}"']
     network = "".join(f" --{name} {record[name]}" for name in ("depth", "variant") if name in record)
-    return [
-        "    hf download OWNER/NAME --local-dir model",
-        f"    bash eval.sh --checkpoint model/model.ckpt{network} --data-path DIR",
-    ]
+    return [load, f"    bash eval.sh --checkpoint model/model.ckpt{network} --data-path DIR"]
 
 
 def _yaml(value: Any, indent: str = "") -> Iterator[str]:

@@ -120,6 +120,16 @@ def test_a_card_of_the_other_half(run):
     assert "    bash eval.sh --checkpoint model/model.ckpt --depth 11 --variant port --data-path DIR" in text
 
 
+def test_a_card_of_a_training_through_keras(run):
+    record = dict(RECORD, half="tf_seresnet", mode="train", network="se_resnet20", depth=20, variant="paper")
+    lines = write_card(run(dict(record, layers="keras"), "model.weights.h5"))
+    assert [line.rsplit(" ", 1)[1] for line in lines[2:]] == ["model.weights.h5"]
+    text = (run(record).parent / "model-card" / "README.md").read_text()
+    assert "trained by se-pnas-kit with Keras." in text
+    code = "from tf_seresnet.keras import se_resnet; se_resnet(20, 'paper', 6).load_weights('model/model.weights.h5')"
+    assert f'    python -c "{code}"' in text
+
+
 def test_the_best_five_of_five_classes_say_nothing(run):
     record = dict(RECORD, dataset=dict(RECORD["dataset"], classes=list("abcde")))
     write_card(run(record, "model.pth"))
