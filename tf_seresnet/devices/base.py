@@ -68,8 +68,8 @@ class Device(abc.ABC):
     writes the files. `static_shapes`: every batch must have the same shape. `times_data_wait`: the graph may contain a
     tf.timestamp. `products`: a step is faster with 1x1 convolutions as matrix products. `revision`: a number that grows
     where this program's step comes to round otherwise here. `usual_steps_per_call`: what is fast here.
-    `holds_training_set`: a training keeps its images in the device's memory. `xla`: graphs are compiled. `notes`: lines
-    for the user, for example that a rewrite is slow here.
+    `holds_training_set`: a training keeps its images in the device's memory. `xla`: graphs are compiled.
+    `no_inference`: why this precision can only be trained in, if so. `notes`: lines for the user.
     """
 
     kind: str = ""
@@ -82,6 +82,7 @@ class Device(abc.ABC):
     usual_steps_per_call: int = 1
     holds_training_set: bool = False
     xla: bool = False
+    no_inference: str = ""
     name: str
     index: int
     loss_scale: Union[None, str, float]

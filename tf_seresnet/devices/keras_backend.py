@@ -52,6 +52,7 @@ class KerasDevice:
     count, rank = 1, 0
     static_shapes = False
     holds_training_set = True
+    no_inference = ""
     loss_scale = None
     revision = 1
     bf16_speedup = None  # not measured

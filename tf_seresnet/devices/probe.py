@@ -32,7 +32,16 @@ def cpu_name() -> str:
 
 def cpu_multiplies_bf16() -> bool:
     """Whether the CPU has instructions for products of bfloat16, of those that oneDNN uses."""
-    return re.search(r"^flags\s*:.*\b(avx512_bf16|amx_bf16)\b", _cpuinfo(), re.MULTILINE) is not None
+    return _cpu_has("avx512_bf16", "amx_bf16")
+
+
+def cpu_multiplies_fp16() -> bool:
+    """Whether the CPU has instructions for products of float16, of those that oneDNN uses."""
+    return _cpu_has("avx512_fp16")
+
+
+def _cpu_has(*flags: str) -> bool:
+    return re.search(rf"^flags\s*:.*\b({'|'.join(flags)})\b", _cpuinfo(), re.MULTILINE) is not None
 
 
 def _cpuinfo() -> str:

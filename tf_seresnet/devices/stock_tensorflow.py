@@ -138,6 +138,11 @@ class CpuDevice(_StockDevice):
         self.revision = 3 if self.products else 2
         if self.precision == "O1" or (self.precision == "bf16" and not probe.cpu_multiplies_bf16()):
             self.notes.append(f"precision {self.precision} is slower than O0 on most CPUs")
+        # TensorFlow 2.21 ends the process: the rewrite casts what has no float16 kernel back to float32, and does not
+        # find the type of a cast that it has added itself (NodeTypeAttrMap::GetInputTypeAttr, std::out_of_range).
+        if self.precision == "O1" and not probe.cpu_multiplies_fp16():
+            no = f"precision O1 cannot be evaluated on {self.name}, which has no avx512_fp16"
+            self.no_inference = f"{no}; use --precision bf16 or O0"
 
     @property
     def bf16_speedup(self) -> Optional[float]:

@@ -197,7 +197,14 @@ def inference_device(config: RunConfig, state: Optional[Dict[str, Any]], layers:
     device = open_one(config, config.precision or "O0")
     if state and config.precision is None and state["device"]["kind"] == device.kind:
         device = open_one(config, state["recipe"]["precision"])
+    check_inference(device)
     return device
+
+
+def check_inference(device: Any) -> None:
+    """Raise UsageError where the device trains in its precision and cannot evaluate in it."""
+    if device.no_inference:
+        raise UsageError(device.no_inference)
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:

@@ -194,6 +194,17 @@ def test_reduced_precision_on_the_cpu_has_effect_or_is_refused(precision, reduce
     assert train(device)[1] == 4
 
 
+def test_float16_is_not_evaluated_where_tensorflow_would_end_the_process(monkeypatch):
+    if VERSION < (2, 12):
+        pytest.skip("no float16 rewrite for the CPU before TensorFlow 2.10")
+    monkeypatch.setattr(probe, "_cpuinfo", lambda: "flags\t\t: fpu avx512f avx512_bf16\n")
+    reason = devices.open_device("cpu", precision="O1").no_inference
+    assert reason.endswith(", which has no avx512_fp16; use --precision bf16 or O0")
+    assert not devices.open_device("cpu", precision="bf16").no_inference
+    monkeypatch.setattr(probe, "_cpuinfo", lambda: "flags\t\t: fpu avx512f avx512_fp16\n")
+    assert not devices.open_device("cpu", precision="O1").no_inference
+
+
 @pytest.mark.parametrize(("flags", "has"), [("avx512f avx512_bf16 sse", True), ("amx_bf16", True), ("avx512f", False)])
 def test_bf16_is_offered_where_the_cpu_multiplies_it(flags, has, monkeypatch):
     monkeypatch.setattr(probe, "_cpuinfo", lambda: f"model name\t: A CPU\nflags\t\t: fpu {flags}\nbugs\t\t:\n")
