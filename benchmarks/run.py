@@ -151,8 +151,9 @@ class Session:
                     processes[name].wait_until_ready(self._deadline)
             for process in processes.values():
                 stack.callback(process.terminate)
-            for process in processes.values():
-                process.wait_until_ready(self._deadline)
+            if group.compiled:
+                for process in processes.values():
+                    process.wait_until_ready(self._deadline)
             rounds = (self._options.rounds or group.rounds) if group.rounds else 0
             ran = take_turns(processes, rounds, self._deadline)
             return {
