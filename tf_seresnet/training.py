@@ -25,7 +25,7 @@ from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.network import ends_of_branches
 from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description, dry_run, log_lines, old_run
-from tf_seresnet.run.setup import RunSetup, check_inference
+from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step import variables
 from tf_seresnet.step.graph import Inference
 from tf_seresnet.step.input_pipeline import TrainingInput
@@ -39,7 +39,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
     started, begin = now(), time.time()
     # -- What runs -------------------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)
-    check_inference(setup.device)
+    setup.check_inference()
     # -- Where it is written ---------------------------------------------------------------------------------------
     folder, notes = _open_folder(setup)
     with RunLog(folder, setup.resumed_step) as log, tf.Graph().as_default(), setup.device.connected() as replicas:

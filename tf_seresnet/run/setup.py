@@ -75,6 +75,11 @@ class RunSetup:
             return dataclasses.replace(setup, checkpoint=found._replace(state=old_run.state(setup, found)))
         return setup
 
+    def check_inference(self) -> None:
+        """Raise UsageError where the device trains in its precision and cannot evaluate in it."""
+        if self.device.no_inference:
+            raise UsageError(self.device.no_inference)
+
     @property
     def resumed_state(self) -> Optional[Dict[str, Any]]:
         """The training state from which the run continues; None for a new run."""
@@ -197,14 +202,9 @@ def inference_device(config: RunConfig, state: Optional[Dict[str, Any]], layers:
     device = open_one(config, config.precision or "O0")
     if state and config.precision is None and state["device"]["kind"] == device.kind:
         device = open_one(config, state["recipe"]["precision"])
-    check_inference(device)
-    return device
-
-
-def check_inference(device: Any) -> None:
-    """Raise UsageError where the device trains in its precision and cannot evaluate in it."""
     if device.no_inference:
         raise UsageError(device.no_inference)
+    return device
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:
