@@ -109,12 +109,16 @@ def write_images(folder: Path, seed: int, training_images: int = 21) -> None:
 
 @contextlib.contextmanager
 def before_step(half: str, number: int, action: object) -> Iterator[None]:
-    """Inside, call `action(step, *arguments of run)` before training step `number`, counted from 1."""
+    """Inside, call `action(step, *arguments)` before training step `number`, counted from 1.
+
+    The arguments are those of what computes the step; the first one of TensorFlow's is the session.
+    """
     if half == TF:
         from tf_seresnet.step.training_step import TrainingStep as Step
     else:
         from torch_imagenet.step.training_step import TrainingStep as Step
-    original, calls = Step.run, []
+    name, calls = "_run" if half == TF else "run", []
+    original = getattr(Step, name)
 
     def run(self: object, *arguments: object) -> object:
         calls.append(1)
@@ -122,8 +126,9 @@ def before_step(half: str, number: int, action: object) -> Iterator[None]:
             action(self, *arguments)  # type: ignore[operator]
         return original(self, *arguments)
 
-    with mock.patch.object(Step, "run", run):
+    with mock.patch.object(Step, name, run):
         yield
+    assert len(calls) >= number, f"step {number} did not come"
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def test_a_documented_spelling_reaches_its_option(spelling, name):
 
 @pytest.mark.parametrize("name", ["deterministic", "distributed", "xla"])
 def test_switches(name):
-    assert parse()[name] is False
+    assert not parse()[name]
     assert parse("--" + name)[name] is True
 
 
