@@ -107,10 +107,10 @@ def make_step(model, training):
 
 
 def trained(folder):
-    """What the command line says of each of the trainings in trainings.json; of `several` two steps in one call."""
+    """What the command line says of each of the trainings in trainings.json; of `plain` two steps in one call."""
     trainings = json.loads((folder / "trainings.json").read_text())
     for name, words in trainings.items():
-        if name == "several":
+        if name == "plain":
             words = [*words, "--steps-per-call", "2"]
         run = folder / f"{backend}-{name}"
         with contextlib.redirect_stdout(io.StringIO()):
