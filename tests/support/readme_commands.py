@@ -39,11 +39,11 @@ TENSORFLOW: Dict[str, Small] = {
 TORCH: Dict[str, Small] = {
     "python torch_imagenet/main.py": Small(_PIXELS),
     "python torch_imagenet/main.py --network senet154 --data-path DIR --device cuda:0": Small(
-        f"{_PIXELS} --device cpu --learning-rate 1e-5 --output-dir runs/NAME"
+        f"{_PIXELS} --network se_resnet50 --device cpu --learning-rate 1e-5 --output-dir runs/NAME"
     ),
     "python torch_imagenet/main.py --help": Small(),
     "python torch_imagenet/main.py evaluate --checkpoint FILE --network senet154 --data-path DIR": Small(
-        "--image-size 32 --workers 1 --device cpu"
+        "--network se_resnet50 --image-size 32 --workers 1 --device cpu"
     ),
     "python torch_imagenet/main.py predict --checkpoint runs/NAME DIR": Small("--workers 1 --device cpu"),
     "python torch_imagenet/main.py --resume runs/NAME": Small("--max-steps 2 --workers 1"),

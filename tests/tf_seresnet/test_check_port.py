@@ -115,7 +115,7 @@ def test_what_cannot_be_compared(words, message, check, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.once
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["jax"])
 def test_the_keras_model_against_a_graph(backend, check, tmp_path, sample_folder):
     for package in ("keras", backend):
         if importlib.util.find_spec(package) is None:

@@ -104,7 +104,7 @@ def test_without_restarts_a_killed_rank_is_one_line(data, tmp_path):
 
 
 def test_a_rank_that_hangs_is_named(data, tmp_path):
-    options = (*LONG[:-2], "--num-devices", "3", "--timeout", "10")
+    options = (*LONG[:-2], "--num-devices", "3", "--timeout", "6")
     job = train(tmp_path / "run", data, *options, status=None, real=True)  # of forked ones rank 1 says: rank 0
     job.wait_for("Epoch: [0][1/5")
     stopped = job.ranks()[2]
@@ -112,7 +112,7 @@ def test_a_rank_that_hangs_is_named(data, tmp_path):
     job.wait_for("error: ")
     os.kill(stopped, signal.SIGKILL)  # as torch's launcher would after half a minute
     assert job.end() == 2
-    assert job.text.splitlines()[-1].startswith("error: rank 2 has not answered for 10 seconds")
+    assert job.text.splitlines()[-1].startswith("error: rank 2 has not answered for 6 seconds")
     assert "Traceback" not in job.text
 
 
