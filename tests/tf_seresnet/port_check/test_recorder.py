@@ -17,7 +17,7 @@ from tf_seresnet.layers.core import CoreLayers  # noqa: E402
 from tf_seresnet.options import RunConfig  # noqa: E402
 from tf_seresnet.port_check import recorder  # noqa: E402
 from tf_seresnet.port_check.checks import step_checks, weight_checks  # noqa: E402
-from tf_seresnet.step import variables  # noqa: E402
+from tf_seresnet.step import training_step, variables  # noqa: E402
 from tf_seresnet.step.input_pipeline import Normalisation  # noqa: E402
 
 tf1 = tf.compat.v1
@@ -233,8 +233,8 @@ def test_a_loss_scale_applied_twice(step, planted):
 
 @pytest.mark.slow
 def test_a_momentum_without_nesterov(step, monkeypatch):
-    optimizer = tf1.train.MomentumOptimizer
-    monkeypatch.setattr(tf1.train, "MomentumOptimizer", lambda rate, momentum, use_nesterov: optimizer(rate, momentum))
+    optimizer, train = tf1.train.MomentumOptimizer, training_step.tf1.train
+    monkeypatch.setattr(train, "MomentumOptimizer", lambda rate, momentum, use_nesterov: optimizer(rate, momentum))
     found = step(*PAPER)
     assert found.first.stage == "update"
     assert found.first.hint == "all values are 0.52632 times the right ones" or found.first.units > 100
