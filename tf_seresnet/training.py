@@ -6,12 +6,10 @@ import functools
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import tensorflow as tf
 
-from shared import recipes
-from shared.metrics import Metrics
 from shared.results.record import finish
 from shared.run import disk_errors
 from shared.run.example_predictions import MostConfident
@@ -90,7 +88,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             last = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
             disk_errors.required(step.average.applied(session, last), model)
             evaluation.write_pictures(log, folder, examples, setup)
-            record = _record(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
+            record = description.of_training(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
             finish(log, folder, record, metrics, disk_errors.advice(folder))
 
 
@@ -138,19 +136,3 @@ def _initialise(session: Any, setup: RunSetup, step: TrainingStep, log: RunLog) 
         lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in classes.notes)]
     for line in lines:
         log.line(line)
-
-
-def _record(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: Any) -> Dict[str, Any]:
-    return description.for_record(
-        setup,
-        metrics,
-        str(folder / "checkpoints" / "last"),
-        seed=setup.recipe.seed,
-        schedule=setup.recipe.schedule.describe(),
-        changes=recipes.changes(setup.recipe) or None,
-        batch_size=setup.recipe.batch_size,
-        global_batch_size=setup.global_batch_size,
-        steps_per_call=setup.steps_per_call,
-        **run.record(),
-        **times,
-    )

@@ -10,7 +10,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from shared import recipes
 from shared.checkpoint.folder import CheckpointFolder
 from shared.errors import UsageError
 from shared.results.record import finish
@@ -77,7 +76,13 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
         disk_errors.required(lambda: _write_weights(network, values, folder / WEIGHTS), folder / WEIGHTS)
         counting.write_pictures(log, folder, examples, setup)
         times = {"started": started, "seconds": time.time() - begin}
-        finish(log, folder, _record(setup, run, metrics, folder, **times), metrics, disk_errors.advice(folder))
+        finish(
+            log,
+            folder,
+            description.of_training(setup, run, metrics, folder, **times),
+            metrics,
+            disk_errors.advice(folder),
+        )
 
 
 def _open_folder(setup: RunSetup) -> Tuple[Optional[Path], List[str]]:
@@ -129,19 +134,3 @@ def _write_weights(network: TrainingModel, values: Tensors, path: Path) -> None:
     temporary = path.with_name(f".{path.name}")  # whose end says to Keras what it is
     network.model.save_weights(str(temporary))
     os.replace(str(temporary), str(path))
-
-
-def _record(setup: RunSetup, run: Run, metrics: Any, folder: Path, **times: Any) -> Dict[str, Any]:
-    return description.for_record(
-        setup,
-        metrics,
-        str(folder / "checkpoints" / "last"),
-        seed=setup.recipe.seed,
-        schedule=setup.recipe.schedule.describe(),
-        changes=recipes.changes(setup.recipe) or None,
-        batch_size=setup.recipe.batch_size,
-        global_batch_size=setup.global_batch_size,
-        steps_per_call=setup.steps_per_call,
-        **run.record(),
-        **times,
-    )

@@ -8,12 +8,14 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
+from shared import recipes
 from shared.cifar10.dataset import Cifar10
 from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run import provenance, resumption
 from shared.run.log import RunLog
+from shared.run.loop import Run
 from shared.text import in_utf8
 from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.run.setup import RunSetup
@@ -125,6 +127,23 @@ def for_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **p
         parameters=_parameters(setup.network),
         evaluation=None if metrics is None else {**records.evaluation_part(metrics, checkpoint), **classes},
         **parts,
+    )
+
+
+def of_training(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: Any) -> Dict[str, Any]:
+    """result.json of a training, in a graph or through Keras; `times` are `started` and `seconds`."""
+    return for_record(
+        setup,
+        metrics,
+        str(folder / "checkpoints" / "last"),
+        seed=setup.recipe.seed,
+        schedule=setup.recipe.schedule.describe(),
+        changes=recipes.changes(setup.recipe) or None,
+        batch_size=setup.recipe.batch_size,
+        global_batch_size=setup.global_batch_size,
+        steps_per_call=setup.steps_per_call,
+        **run.record(),
+        **times,
     )
 
 

@@ -77,8 +77,7 @@ class RunSetup:
 
     def check_inference(self) -> None:
         """Raise UsageError where the device trains in its precision and cannot evaluate in it."""
-        if self.device.no_inference:
-            raise UsageError(self.device.no_inference)
+        _check_inference(self.device)
 
     @property
     def resumed_state(self) -> Optional[Dict[str, Any]]:
@@ -202,9 +201,13 @@ def inference_device(config: RunConfig, state: Optional[Dict[str, Any]], layers:
     device = open_one(config, config.precision or "O0")
     if state and config.precision is None and state["device"]["kind"] == device.kind:
         device = open_one(config, state["recipe"]["precision"])
+    _check_inference(device)
+    return device
+
+
+def _check_inference(device: Any) -> None:
     if device.no_inference:
         raise UsageError(device.no_inference)
-    return device
 
 
 def check_devices(device: Any, network: NetworkSpec, state: Optional[Dict[str, Any]] = None) -> None:
