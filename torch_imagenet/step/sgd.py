@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any, Dict, List, Optional
 
 import torch
+
+from torch_imagenet.devices import fused_sgd
 
 
 class SGD(torch.optim.SGD):
@@ -19,3 +22,15 @@ class SGD(torch.optim.SGD):
     state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
     load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))  # torch's wrapper turns gradients off too
+
+    def _init_group(
+        self,
+        group: Dict[str, Any],
+        params: List[torch.Tensor],
+        grads: List[torch.Tensor],
+        momentum_buffer_list: List[Optional[torch.Tensor]],
+    ) -> bool:
+        sparse: bool = super()._init_group(group, params, grads, momentum_buffer_list)
+        if group["fused"]:
+            grads[:] = [fused_sgd.as_stored(gradient) for gradient in grads]
+        return sparse

@@ -89,6 +89,26 @@ def test_torchs_scaler_leaves_out_a_step_that_overflows():
         assert scaler.get_scale() == 4.0
 
 
+def test_the_fused_step_of_channels_last_weights_is_that_of_contiguous_ones_and_copies_nothing():
+    first, gradient = torch.randn((2, 6, 5, 3, 3), generator=torch.Generator().manual_seed(5))
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = first.clone().contiguous(memory_format=layout).requires_grad_()
+        optimizer = SGD([weight], lr=0.1, momentum=0.9, weight_decay=0.01, fused=True)
+        momentum = optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        for _ in range(3):
+            weight.grad = gradient.contiguous(memory_format=layout)
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                optimizer.step()
+        names = {one.key for one in profile.key_averages()}
+        assert "aten::_fused_sgd_" in names
+        assert "aten::clone" not in names
+        assert momentum.stride() == weight.stride()
+        found += [weight.detach(), momentum]
+    torch.testing.assert_close(found[2], found[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found[3], found[1], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("how", SETTINGS, ids=str)
 def test_the_compiler_is_not_imported(monkeypatch, how):
     monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import of it raises
