@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from shared.errors import UsageError
 from torch_imagenet.devices.device import Device
+from torch_imagenet.networks.squeeze_excitation import use_products
 
 
 class Compiled:
@@ -30,7 +31,7 @@ class Compiled:
 
         options: Dict[str, Any] = {**list_mode_options(mode), "fallback_random": True}
         self.has_graphs = bool(device.asynchronous and options.get("triton.cudagraphs"))  # CUDA's
-        self._compiled = torch.compile(network, dynamic=False, options=options)
+        self._compiled = torch.compile(use_products(network), dynamic=False, options=options)
 
     def __call__(self, images: torch.Tensor) -> Any:
         """What the network returns for normalised images [B, 3, H, W]; with CUDA graphs, valid until the next call."""

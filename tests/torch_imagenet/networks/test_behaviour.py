@@ -17,7 +17,7 @@ from torch_imagenet.networks.bottleneck import zero_init_last
 from torch_imagenet.networks.drop_path import DropPath
 from torch_imagenet.networks.pnasnet import AuxiliaryHead, AuxiliaryPool
 from torch_imagenet.networks.pnasnet_cells import Cell, CellStem0, MaxPool, SeparableConv2d, same_shift
-from torch_imagenet.networks.squeeze_excitation import ConvGate, LinearGate
+from torch_imagenet.networks.squeeze_excitation import ConvGate, LinearGate, use_products
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,22 @@ def test_stride_two_pads_as_tensorflow_does(height, width, kernel):
 
 
 # -- gates -----------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_by_products_is_that_by_convolutions_and_a_hook_sees_them():
+    torch.manual_seed(0)
+    by_convolutions, seen = ConvGate(32).double(), []
+    by_products = use_products(copy.deepcopy(by_convolutions))
+    found = []
+    for gate in (by_convolutions, by_products):
+        x = torch.linspace(-1, 2, 2 * 32 * 5 * 3, dtype=torch.float64).view(2, 32, 5, 3).requires_grad_()
+        gate(x).square().sum().backward()
+        found.append([gate(x).detach(), x.grad, *(one.grad for one in gate.parameters())])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    by_products.fc1.register_forward_hook(lambda *_: seen.append("fc1"))
+    by_products(x)
+    assert seen == ["fc1"]
 
 
 @pytest.mark.parametrize("gate", [ConvGate, LinearGate])
