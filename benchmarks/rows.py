@@ -111,7 +111,7 @@ def _input(tiny: bool) -> Group:
         Row("input-float32", question, "ours", "float32", "images/s", 2.5, note="ours makes uint8, normalised later"),
         Row("input-uint8", question, "ours", "uint8", "images/s", 2.0),
     )
-    return Group(rows, sides, rounds=7)
+    return Group(rows, sides, rounds=21)
 
 
 def _evaluation(device: str, tiny: bool) -> Group:
@@ -142,7 +142,7 @@ def _question(network: str, sizes: Tuple[int, int], more: str) -> str:
 def _step(network: str, device: str, tiny: bool) -> Group:
     sizes = (_TINY if tiny else _CPU)[network]
     row = Row(f"step-{network}", _question(network, sizes, "float32"), "ours", "timm", "ms", _AIMS[network])
-    return Group((row,), _sides(network, device, sizes), rounds=11 if network == "se_resnet50_caffe" else 7, warm_up=2)
+    return Group((row,), _sides(network, device, sizes), rounds=41 if network == "se_resnet50_caffe" else 9, warm_up=4)
 
 
 def _bf16(device: str, tiny: bool) -> Group:
@@ -155,7 +155,7 @@ def _bf16(device: str, tiny: bool) -> Group:
         Row("bf16-timm", _question(network, sizes, "bf16"), "ours", "timm", "ms", 1.2),
         Row("bf16-float32", _question(network, sizes, "bf16"), "ours", "float32", "ms", 1.9, note="beside our float32"),
     )
-    return Group(rows, sides, rounds=9, warm_up=2)
+    return Group(rows, sides, rounds=25, warm_up=4)
 
 
 def _compiled(network: str, device: str, tiny: bool, by_network: Dict[str, Tuple[int, int]]) -> Group:
@@ -165,7 +165,7 @@ def _compiled(network: str, device: str, tiny: bool, by_network: Dict[str, Tuple
     sides = _sides(network, device, sizes, compiled=True, **more)
     question = _question(network, sizes, "both compiled, bf16" if on_gpu else "both compiled, float32")
     row = Row(f"compiled-{network}", question, "ours", "timm", "images/s" if on_gpu else "ms", 1.2)
-    return Group((row,), sides, rounds=9, warm_up=2, compiled=True)
+    return Group((row,), sides, rounds=9 if on_gpu else 25, warm_up=2, compiled=True)
 
 
 def _gpu_step(network: str, device: str, tiny: bool) -> Group:

@@ -42,7 +42,7 @@ def parser() -> Parser:
     add = result.add_argument
     add("--list", dest="mode", action="store_const", const="list", help="show the rows and what they ask, and end")
     add("--only", nargs="+", metavar="ROW", help="measure these rows")
-    add("--rounds", type=number(int, 1), metavar="N", help="of every row (default: 3 to 11, as each row is worth)")
+    add("--rounds", type=number(int, 1), metavar="N", help="of every row (default: 3 to 41, as long as each takes)")
     add("--device", default="cpu", help="cpu (default) or cuda:N, which asks the questions of a GPU")
     add("--minutes", type=number(float, 0.01), help="begin nothing after so long; what is done is recorded")
     folder = "JPEG files: train/ and val/, or a folder per class (default: files generated with a fixed seed)"
