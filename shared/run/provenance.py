@@ -17,11 +17,12 @@ from shared.recipes.base import Recipe
 from shared.system.atomic_files import write_atomic
 from shared.text import in_utf8
 
+_RECORDS = ("results", "benchmarks/records")  # in a checkout: what measurements write, which is no part of the program
 VERSION = "0.1.0"  # read from here by pyproject.toml
 
 
 def commit() -> Optional[str]:
-    """The commit of the checkout that holds this package, with "-dirty" if tracked files differ; None outside one.
+    """The commit of the checkout that holds this package, with "-dirty" if tracked files but records differ; None outside one.
 
     Of an installed package the one that it was built from, which scripts/build_backend.py writes beside it.
     """
@@ -34,7 +35,8 @@ def commit() -> Optional[str]:
     head = _git(root, "rev-parse", "--verify", "HEAD")
     if not head:
         return None
-    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    files = [".", *(f":(exclude){folder}" for folder in _RECORDS)]
+    return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", *files) else "")
 
 
 def _git(root: Path, *arguments: str) -> Optional[str]:
