@@ -115,6 +115,8 @@ def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
         )
     if device.bf16_speedup and setup.precision.name == "O0" and setup.config.precision is None:
         yield f"this CPU has bfloat16 instructions: --precision bf16 trains about {device.bf16_speedup:g} times as fast"
+    if setup.config.compile and not device.asynchronous:
+        yield "on a CPU a training without --compile is as fast, by its own kernels of batch normalisation"
     if recipe.label_smoothing:
         classes = "all" if recipe.smoothing == "uniform" else "the wrong"
         yield f"label smoothing {recipe.label_smoothing:g} over {classes} classes"
