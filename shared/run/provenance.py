@@ -22,7 +22,7 @@ VERSION = "0.1.0"  # read from here by pyproject.toml
 
 
 def commit() -> Optional[str]:
-    """The commit of the checkout that holds this package, with "-dirty" if tracked files but records differ; None outside one.
+    """The commit of the checkout that holds this package, with "-dirty" if tracked files differ; None outside one.
 
     Of an installed package the one that it was built from, which scripts/build_backend.py writes beside it.
     """
@@ -35,6 +35,7 @@ def commit() -> Optional[str]:
     head = _git(root, "rev-parse", "--verify", "HEAD")
     if not head:
         return None
+    # A record that has been renewed does not make the program that measures the next one another.
     files = [".", *(f":(exclude){folder}" for folder in _RECORDS)]
     return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", *files) else "")
 
