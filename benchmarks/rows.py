@@ -220,7 +220,7 @@ def _keras(backend: str, device: str, tiny: bool, on_gpu: bool = False) -> Group
     more = f"batch {sizes['batch']}, {'bf16' if on_gpu else 'float32'}"
     question = f"training step of --layers keras on {backend}, SE-ResNet-{sizes['depth']}, {more}"
     rows = (Row(f"keras-{backend}", question, "ours", "fit", "images/s"),)
-    return Group(rows, sides, rounds=5, compiled=True)
+    return Group(rows, sides, rounds=5 if on_gpu else 21, compiled=True)
 
 
 # -- from the command to the second step -------------------------------------------------------------------------------
