@@ -19,6 +19,7 @@ from tests.torch_imagenet.port_check.faults import CLASSES, Fault, TinySENet, re
 from tests.torch_imagenet.small_network import SmallNetwork
 from torch_imagenet.port_check.reference import compare_trace
 from torch_imagenet.run.setup import RunSetup
+from torch_imagenet.step import compiled as compiled_step
 
 
 def _compiled_setup(level: str) -> RunSetup:
@@ -38,6 +39,7 @@ def test_the_record_of_a_compiled_step_is_that_of_the_step(level: str, monkeypat
         return lambda images: called.append(len(images)) or network(images)
 
     monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(compiled_step, "use_products", lambda network: network)  # which round otherwise
     network = seeded(TinySENet)
     plain, trace = _traced(network, setup(level)), _traced(network, _compiled_setup(level))
     assert called == [4, 4]  # not the recipe's batch size, for which nothing would be compiled here
