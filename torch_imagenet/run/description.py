@@ -185,7 +185,8 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
         "torch": torch.__version__,
         "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
         "batch_normalisation": "this program's" if setup.norm_kernels else "torch's",
-        "revision_of_the_step": 3,  # 2: fused gates; the auxiliary head pools by products; 3: own batch normalisation
+        # 2: fused gates; the auxiliary head pools by products; 3: own normalisation; 4: compiled gates by products
+        "revision_of_the_step": 4 if setup.config.compile else 3,
     }
 
 

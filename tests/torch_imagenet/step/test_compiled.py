@@ -73,6 +73,8 @@ def test_a_training_and_its_evaluations_are_two_graphs(run_in, counted, tmp_path
     assert compiled.events("step", "epoch") == plain.events("step", "epoch")
     _same_evaluation(plain, compiled)
     assert (compiled.record["compiled"], compiled.record["compile_mode"]) == (True, "default")
+    states = [json.loads((run.folder / "checkpoints/last/state.json").read_text()) for run in (plain, compiled)]
+    assert [state["arithmetic"]["revision_of_the_step"] for state in states] == [3, 4]
     logs = [(run.folder / "train.log").read_text() for run in (plain, compiled)]
     assert ["without --compile is as fast" in log for log in logs] == [False, True]  # which a CPU's user should know
 
