@@ -137,7 +137,7 @@ HELD_OUT = "cifar-10-held-out"
 
 
 def _imagenette(tiny: bool) -> Comparison:
-    size, batch, epochs = (32, 64, 1) if tiny else (64, 64, 16)
+    size, batch, epochs = (32, 64, 1) if tiny else (64, 64, 6)
     named = recipes.get("imagenet_finetune")  # the one that is for any network
     assert isinstance(named, ImageNetRecipe)
     recipe = named.override(epochs=epochs, batch_size=batch, image_size=size, learning_rate=0.05, warm_up_epochs=1)
