@@ -13,6 +13,7 @@ from benchmarks.contender import Ran
 from benchmarks.rows import Row
 from shared.errors import UsageError, reason
 from shared.run.provenance import commit, machine
+from shared.system import processor
 from shared.system.atomic_files import write_atomic
 from shared.system.strict_json import typed
 
@@ -79,14 +80,13 @@ def spread(values: Sequence[float]) -> Spread:
 
 def new_record(row: Row, kind: str, ours: SideRecord, peer: Optional[SideRecord], facts: Mapping[str, Any]) -> Record:
     """The record of a row measured now; `facts` are those of our side, and images and tiny."""
-    where = machine()
     date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return Record(
         row.name,
         row.question,
         kind,
-        facts["device"] or where.rsplit(",", 1)[0],
-        where,
+        facts["device"] or processor.name(),
+        machine(),
         date,
         commit() or "unknown",
         ours,

@@ -25,6 +25,7 @@ from benchmarks.turns import Failed, Process, take_turns  # noqa: E402
 from shared.cli.entry_point import run as run_command  # noqa: E402
 from shared.cli.parser import Argv, Parser, number  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
+from shared.system import processor  # noqa: E402
 from shared.system.paths import expanded  # noqa: E402
 from shared.system.signals import Interrupts, stop_at_once  # noqa: E402
 from shared.text import nearest  # noqa: E402
@@ -199,7 +200,7 @@ def _possible(groups: List[Group], environments: Environments, outcomes: Dict[st
             missing = {name for side in sides for name in environments.missing(side.needs)}
             if missing:
                 skipped.setdefault(advice(sorted(missing)), []).append(row.name)
-            elif any(side.bf16 for side in sides) and not has_bf16():
+            elif any(side.bf16 for side in sides) and not processor.multiplies_bf16():
                 skipped.setdefault("this processor has no bf16 instructions", []).append(row.name)
         left = [row.name for row in group.rows if not any(row.name in names for names in skipped.values())]
         if left:
@@ -207,15 +208,6 @@ def _possible(groups: List[Group], environments: Environments, outcomes: Dict[st
     for why, names in skipped.items():
         outcomes.update(dict.fromkeys(names, "not measured"))
         _say(f"skipped: {', '.join(names)}: {why}\n")
-
-
-def has_bf16() -> bool:
-    """Whether this processor has instructions for products in bfloat16."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16", "bf16", "svebf16"} & set(flags))
 
 
 def renew_document() -> None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from shared.recipes.base import Recipe
+from shared.system import processor
 from shared.system.atomic_files import write_atomic
 from shared.text import in_utf8
 
@@ -57,13 +57,9 @@ def command() -> str:
 
 
 def machine() -> str:
-    """The processor's model and how many cores this process may use, as in "Kunpeng-920, 48 cores"."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    model = platform.processor() or platform.machine() or "processor not known"
-    with contextlib.suppress(OSError):
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-        model = found.group(1).strip() if found else model
+    """The processor and how many of its cores this process may use, as in "AMD EPYC with avx2, 2 cores"."""
+    cores, vectors = processor.cores(), processor.vectors()
+    model = processor.name() + (f" with {vectors}" if vectors else "")
     return f"{model}, {cores} core{'' if cores == 1 else 's'}"
 
 
@@ -96,11 +92,12 @@ def version_line(frameworks: Sequence[str] = ()) -> str:
     """What `--version` prints; of `frameworks` the first one installed, without importing it, which takes seconds."""
     head = commit()
     parts = [f"se-pnas-kit {VERSION}", *([f"commit {head}"] if head else []), f"Python {platform.python_version()}"]
-    installed = [f"{name} {version}" for name, version in zip(frameworks, map(_installed, frameworks)) if version]
-    return ", ".join([*parts, *installed[:1]])
+    found = [f"{name} {version}" for name, version in zip(frameworks, map(installed, frameworks)) if version]
+    return ", ".join([*parts, *found[:1]])
 
 
-def _installed(package: str) -> Optional[str]:
+def installed(package: str) -> Optional[str]:
+    """The version of a package that is installed, which is not imported; None where that cannot be told."""
     with contextlib.suppress(ImportError):  # of Python 3.7, which has no such module, or PackageNotFoundError
         from importlib import metadata
 

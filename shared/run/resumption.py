@@ -12,6 +12,7 @@ from shared.imagenet.layout import some
 _REMEDIES = {
     "threads": "start with OMP_NUM_THREADS={0} (under TensorFlow TF_NUM_INTRAOP_THREADS={0})",
     "memory_format": "give --memory-format {0}",
+    "onednn": "start with TF_ENABLE_ONEDNN_OPTS={0:d}",
     "rounded_float32_layers": "give --tf32, --no-tf32 or neither, as then",
     "revision_of_the_step": "where that matters, continue it with the version of this program that began it",
 }

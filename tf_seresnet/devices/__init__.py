@@ -19,7 +19,7 @@ from shared.errors import UsageError
 from shared.system.garbage import collection_paused
 from shared.system.signals import Interrupts
 from shared.text import nearest
-from tf_seresnet.devices import probe
+from tf_seresnet.devices import onednn, probe
 from tf_seresnet.devices.base import Device, DeviceConfig, Request, parse_loss_scale, refuse_index
 from tf_seresnet.devices.keras_backend import KerasDevice, backend_name, load, prepare_keras
 from tf_seresnet.devices.npu import environment, launch
@@ -103,6 +103,8 @@ def documented_recipe(spec: str) -> str:
 def load_tensorflow(device: str, xla: Optional[bool]) -> None:
     """Import TensorFlow for a `--device` value, without start-up messages. Raises UsageError if it does not load."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, unless the user has set it
+    if parse(device)[0] in ("auto", "cpu"):
+        onednn.enable()
     if xla and parse(device)[0] in ("auto", "cpu"):
         flags = os.environ.get("TF_XLA_FLAGS", "").split()
         os.environ["TF_XLA_FLAGS"] = " ".join(dict.fromkeys([*flags, XLA_ON_CPU]))

@@ -140,9 +140,9 @@ class Device(abc.ABC):
         """
         return {}
 
-    def threads(self) -> Optional[int]:
-        """Number of threads that share one sum, if floating-point rounding depends on it."""
-        return None
+    def rounding(self) -> Dict[str, Any]:
+        """What decides how sums are rounded here besides the device, by the names of `shared.run.resumption`."""
+        return {}
 
     def describe(self) -> Dict[str, Any]:
         """The device in result.json: {"kind", "name", "count"}."""

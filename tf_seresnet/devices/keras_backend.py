@@ -6,7 +6,8 @@ import os
 from typing import Any, Dict, List, Optional
 
 from shared.errors import UsageError
-from tf_seresnet.devices import probe
+from shared.system import processor
+from tf_seresnet.devices import onednn, probe
 from tf_seresnet.devices.base import DeviceConfig
 
 POLICIES = {"O0": "float32", "bf16": "mixed_bfloat16"}  # Keras' names by precision
@@ -73,7 +74,7 @@ class KerasDevice:
         if kind == "auto" and not gpus and probe.driver_gpus():
             self.notes.append(f"{self.backend} cannot use {', '.join(probe.driver_gpus())}; this runs on the CPU")
         self.kind = "gpu" if gpus else "cpu"
-        self.name = gpus[self.index] if gpus else probe.cpu_name()
+        self.name = gpus[self.index] if gpus else processor.name()
         self.xla = bool(request.xla)
         _select(self.backend, self.kind, self.index, request.deterministic)
 
@@ -86,9 +87,10 @@ class KerasDevice:
         """The versions of what computes, for the record."""
         return {"backend": self.backend, "keras": str(self.keras.__version__), self.backend: self._version()}
 
-    def threads(self) -> Optional[int]:
-        """Number of threads that share one sum, if floating-point rounding depends on it."""
-        return probe.cpu_threads() if self.kind == "cpu" else None
+    def rounding(self) -> Dict[str, Any]:
+        """What decides how sums are rounded here, by the names of `shared.run.resumption`."""
+        by_onednn = {"onednn": onednn.used()} if self.backend == "tensorflow" else {}
+        return {**probe.cpu_rounding(), **by_onednn} if self.kind == "cpu" else {}
 
     def describe(self) -> Dict[str, Any]:
         """The device in result.json: {"kind", "name", "count"}."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
-import platform
 import re
 import subprocess
 import sys
-from typing import Any, List, Set, Tuple
+from typing import Any, Dict, List, Set, Tuple
+
+from shared.system import processor
 
 
 def tensorflow_version() -> str:
@@ -24,37 +24,11 @@ def release() -> Tuple[int, ...]:
     return tuple(int(part) for part in tensorflow_version().split(".")[:2])
 
 
-def cpu_name() -> str:
-    """The model name from /proc/cpuinfo, else the architecture."""
-    models = re.findall(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    return models[0].strip() if models else platform.processor() or platform.machine() or "CPU"
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Whether the CPU has instructions for products of bfloat16, of those that oneDNN uses."""
-    return _cpu_has("avx512_bf16", "amx_bf16")
-
-
-def cpu_multiplies_fp16() -> bool:
-    """Whether the CPU has instructions for products of float16, of those that oneDNN uses."""
-    return _cpu_has("avx512_fp16")
-
-
-def _cpu_has(*flags: str) -> bool:
-    return re.search(rf"^flags\s*:.*\b({'|'.join(flags)})\b", _cpuinfo(), re.MULTILINE) is not None
-
-
-def _cpuinfo() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        return file.read()
-    return ""
-
-
-def cpu_threads() -> int:
-    """Number of threads that TensorFlow uses for one operation on the CPU."""
+def cpu_rounding() -> Dict[str, Any]:
+    """What decides how sums on the CPU are rounded, by the names of `shared.run.resumption`."""
     configured = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # read by TensorFlow at start
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(configured) if configured.isdigit() and int(configured) else cpus
+    threads = int(configured) if configured.isdigit() and int(configured) else processor.cores()
+    return {"threads": threads, "instructions": processor.vectors()}
 
 
 def visible_gpus() -> List[Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import abc
-import os
 from typing import Any, Dict, Optional, Set, Tuple
 
 from shared.errors import UsageError
-from tf_seresnet.devices import probe
+from shared.system import processor
+from tf_seresnet.devices import onednn, probe
 from tf_seresnet.devices.base import Device, Request, check_count, refuse_index
 
 XLA_ON_CPU = "--tf_xla_cpu_global_jit"
@@ -130,28 +130,29 @@ class CpuDevice(_StockDevice):
         if request.number is None:
             raise UsageError("--distributed on the CPU needs a number of devices; add --num-devices N")
         self.count = request.number
-        self.name = probe.cpu_name()
+        self.name = processor.name()
         self._prepare()
-        # Measured in float32 and bf16 with oneDNN, which TensorFlow uses by default since 2.9.
+        # Measured in float32 and bf16 with oneDNN.
         self.products = self.precision in ("O0", "bf16") and not self.xla and probe.release() >= (2, 9)
         # 2: 1x1 convolutions as products, fewer passes over the graph; 3: in bf16, too; gradients of biases as products
-        self.revision = 3 if self.products else 2
-        if self.precision == "O1" or (self.precision == "bf16" and not probe.cpu_multiplies_bf16()):
+        # 4: by oneDNN where TensorFlow leaves it out
+        self.revision = 2 + self.products * (2 if onednn.used() and not onednn.used_by_itself() else 1)
+        if self.precision == "O1" or (self.precision == "bf16" and not _multiplies_bf16()):
             self.notes.append(f"precision {self.precision} is slower than O0 on most CPUs")
         # TensorFlow 2.21 ends the process: the rewrite casts what has no float16 kernel back to float32, and does not
         # find the type of a cast that it has added itself (NodeTypeAttrMap::GetInputTypeAttr, std::out_of_range).
-        if self.precision == "O1" and not probe.cpu_multiplies_fp16():
+        if self.precision == "O1" and "avx512_fp16" not in processor.instructions():
             no = f"precision O1 cannot be evaluated on {self.name}, which has no avx512_fp16"
             self.no_inference = f"{no}; use --precision bf16 or O0"
 
     @property
     def bf16_speedup(self) -> Optional[float]:
         # Measured at depth 29, batch 128, TensorFlow 2.21, two cores of an AMD EPYC with avx512_bf16.
-        by_onednn = self.precision == "O0" and self.products and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
-        return 1.4 if by_onednn and probe.cpu_multiplies_bf16() else None
+        by_onednn = self.precision == "O0" and self.products and onednn.used()
+        return 1.4 if by_onednn and _multiplies_bf16() else None
 
-    def threads(self) -> Optional[int]:
-        return probe.cpu_threads()
+    def rounding(self) -> Dict[str, Any]:
+        return {**probe.cpu_rounding(), "onednn": onednn.used()}
 
     def _select_devices(self, config: Any) -> None:
         config.device_count["GPU"] = 0
@@ -159,6 +160,11 @@ class CpuDevice(_StockDevice):
             config.device_count["CPU"] = self.count
         if self.precision == "O0" and not self.xla:
             _leave_out_passes(config.graph_options.rewrite_options)
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the CPU has instructions for products of bfloat16, of those that oneDNN uses."""
+    return not processor.instructions().isdisjoint(("avx512_bf16", "amx_bf16"))
 
 
 def _leave_out_passes(rewrite_options: Any) -> None:

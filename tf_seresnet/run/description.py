@@ -162,7 +162,7 @@ def _arithmetic(device: Any) -> Dict[str, Any]:
     """What decides how sums are rounded, besides the recipe; see `shared.run.resumption`."""
     return {
         "device": f"{device.kind}, {device.name}",
-        "threads": device.threads(),
+        **device.rounding(),
         "xla": device.xla,
         **device.versions(),
         "revision_of_the_step": device.revision,

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import nn
 
 from shared.errors import UsageError, one_line
-from shared.run.provenance import machine
+from shared.system import processor
 from shared.text import nearest
 from torch_imagenet.devices import availability, fused_sgd, host_kernels, host_memory
 from torch_imagenet.devices.npu_options import NO_NPU_SETTINGS, NpuSettings
@@ -246,7 +246,7 @@ def open_device(
     if kind == "cpu":
         host_memory.keep_freed_memory()
         notes = availability.unusable_devices() if parse(text)[0] == "auto" else []
-        return Device("cpu", torch.device("cpu"), machine().rsplit(",", 1)[0], count, npu, notes)
+        return Device("cpu", torch.device("cpu"), processor.name(), count, npu, notes)
     if kind == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
     index = (index or 0) if local_rank is None else local_rank

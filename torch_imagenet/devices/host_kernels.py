@@ -8,13 +8,13 @@ once, by the system's C compiler, and kept in the cache; where that is not possi
 from __future__ import annotations
 
 import ctypes
-import platform
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
 import torch
 from torch import nn
 
+from shared.system import processor
 from shared.system.c_library import Unavailable, compiled
 
 _SOURCE = Path(__file__).with_name("host_kernels.c")
@@ -123,7 +123,7 @@ class HostKernels:
 
 def make_kernels() -> HostKernels:
     """The kernels, compiled where that has not been done. Raises Unavailable."""
-    return HostKernels(compiled(_SOURCE, _FLAGS, (_processor(),)))
+    return HostKernels(compiled(_SOURCE, _FLAGS, (processor.identity(),)))
 
 
 def _pointer(tensor: Optional[torch.Tensor]) -> ctypes.c_void_p:
@@ -138,13 +138,3 @@ def _shape(x: torch.Tensor) -> _Shape:
 def _blocks(shape: _Shape) -> torch.Tensor:
     """Memory for the sums of blocks."""
     return torch.empty(shape.images * -(-shape.positions // shape.rows) * 2 * shape.channels)
-
-
-def _processor() -> str:
-    """What tells apart the processors for which a compiler makes different code."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    kinds = ("flags", "Features", "model name", "cpu family", "model", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.split("\t")[0].split(":")[0].strip() in kinds}))

@@ -19,6 +19,7 @@ from shared.results import record as records
 from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
 from shared.run.log import RunLog
+from shared.system import processor
 from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.input_pipeline import shared_memory
 from torch_imagenet.networks.spec import parameters
@@ -182,6 +183,7 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
         "rounded_float32_layers": " and ".join(setup.device.float32_products) or "none",
         "compiled": bool(setup.config.compile),
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
+        "instructions": None if setup.device.asynchronous else processor.vectors(),
         "torch": torch.__version__,
         "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
         "batch_normalisation": "this program's" if setup.norm_kernels else "torch's",
