@@ -41,11 +41,15 @@ def used() -> bool:
     release = _release()
     if release is None or release < _SINCE:
         return False
-    return _turned_on() if os.environ.get(_VARIABLE) else used_by_itself()
+    return _turned_on() if os.environ.get(_VARIABLE) else _used_by_itself()
 
 
-def used_by_itself() -> bool:
-    """Whether TensorFlow uses oneDNN on this processor where nobody asks for it."""
+def added() -> bool:
+    """Whether it is used, and TensorFlow would leave it out on this processor if nobody asked."""
+    return used() and not _used_by_itself()
+
+
+def _used_by_itself() -> bool:
     return not processor.instructions().isdisjoint(_BY_ITSELF)
 
 
