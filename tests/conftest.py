@@ -16,9 +16,11 @@ from hypothesis import settings
 from shared import sample
 from shared.cifar10 import dataset as batches
 from tests.support.processor_time import ProcessorTime
+from tf_seresnet.devices import onednn
 
 # TensorFlow's native start-up messages are nothing to test; it reads this when it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+onednn.enable()  # as the program does, or a run in the test's process rounds otherwise than one in its own
 
 # How long an example takes says how busy the machine is, and nothing about the code. An old Python gets fewer examples:
 # what it may do otherwise is refuse the syntax or a library's call, and the first one shows that. Nor does it get the
