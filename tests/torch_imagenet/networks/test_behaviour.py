@@ -287,7 +287,7 @@ def test_a_cell_and_the_stem_halve_by_rounding_up():
     assert Cell(8, 8, 6, 2, halve_left=False, zero_pad=False, drop_path=0.0)(x, x).shape == (2, 30, 5, 3)
 
 
-def test_zero_init_is_timms(networks):
+def test_zero_init_is_timms(networks, torchvision):
     """Every block begins as its shortcut, in the parameters that timm's zero_init_last sets to zero."""
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
