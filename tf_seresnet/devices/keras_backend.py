@@ -55,6 +55,7 @@ class KerasDevice:
     holds_training_set = True
     no_inference = ""
     loss_scale = None
+    revision = 1
     bf16_speedup = None  # not measured
 
     def __init__(
@@ -75,8 +76,6 @@ class KerasDevice:
         self.kind = "gpu" if gpus else "cpu"
         self.name = gpus[self.index] if gpus else processor.name()
         self.xla = bool(request.xla)
-        # 2: by oneDNN where TensorFlow leaves it out
-        self.revision = 1 + (self.kind == "cpu" and self.backend == "tensorflow" and onednn.added())
         _select(self.backend, self.kind, self.index, request.deterministic)
 
     def steps_per_call(self, requested: Optional[int]) -> int:

@@ -38,19 +38,12 @@ def enable() -> None:
 
 def used() -> bool:
     """Whether this process's TensorFlow computes convolutions on the CPU by oneDNN."""
-    release = _release()
-    if release is None or release < _SINCE:
-        return False
-    return _turned_on() if os.environ.get(_VARIABLE) else _used_by_itself()
+    return _turned_on() and (_release() or ()) >= _SINCE if os.environ.get(_VARIABLE) else used_by_itself()
 
 
-def added() -> bool:
-    """Whether it is used, and TensorFlow would leave it out on this processor if nobody asked."""
-    return used() and not _used_by_itself()
-
-
-def _used_by_itself() -> bool:
-    return not processor.instructions().isdisjoint(_BY_ITSELF)
+def used_by_itself() -> bool:
+    """Whether TensorFlow uses it on this processor where nobody asks, as in runs that do not say whether they did."""
+    return (_release() or ()) >= _SINCE and not processor.instructions().isdisjoint(_BY_ITSELF)
 
 
 def _turned_on() -> bool:

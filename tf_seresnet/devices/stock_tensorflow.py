@@ -135,8 +135,7 @@ class CpuDevice(_StockDevice):
         # Measured in float32 and bf16 with oneDNN.
         self.products = self.precision in ("O0", "bf16") and not self.xla and probe.release() >= (2, 9)
         # 2: 1x1 convolutions as products, fewer passes over the graph; 3: in bf16, too; gradients of biases as products
-        # 4: by oneDNN where TensorFlow leaves it out
-        self.revision = 2 + self.products * (1 + onednn.added())
+        self.revision = 3 if self.products else 2
         if self.precision == "O1" or (self.precision == "bf16" and not _multiplies_bf16()):
             self.notes.append(f"precision {self.precision} is slower than O0 on most CPUs")
         # TensorFlow 2.21 ends the process: the rewrite casts what has no float16 kernel back to float32, and does not

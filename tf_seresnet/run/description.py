@@ -17,6 +17,7 @@ from shared.run import provenance, resumption
 from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.text import in_utf8
+from tf_seresnet.devices import onednn
 from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step.spec import NetworkSpec
@@ -75,7 +76,11 @@ def _remarks(setup: RunSetup) -> List[str]:
     if state:
         before = CifarRecipe.from_json(state["recipe"]).schedule
         lines += schedule.prolonged(before, state["progress"]["epoch"])
-        lines += resumption.rounding_changes(state.get("arithmetic", {}), _arithmetic(setup.device))
+        began = state.get(
+            "arithmetic"
+        )  # a run of before oneDNN was turned on had it where TensorFlow uses it by itself
+        began = {"onednn": onednn.used_by_itself(), **began} if began else {}
+        lines += resumption.rounding_changes(began, _arithmetic(setup.device))
     return lines
 
 

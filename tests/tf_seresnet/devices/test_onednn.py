@@ -12,6 +12,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 from shared.errors import UsageError  # noqa: E402
+from shared.run.resumption import rounding_changes  # noqa: E402
 from shared.system import processor  # noqa: E402
 from tf_seresnet import devices  # noqa: E402
 from tf_seresnet.devices import onednn  # noqa: E402
@@ -32,12 +33,12 @@ def of_a_machine(monkeypatch, flags, version, value=None):
 
 
 @pytest.mark.parametrize(
-    ("flags", "version", "value", "added", "used"),
+    ("flags", "version", "value", "by_itself", "used"),
     [
-        ("avx avx2", "2.21.0", None, True, True),
+        ("avx avx2", "2.21.0", None, False, True),
         ("avx avx2", "2.21.0", "0", False, False),
-        ("avx2 avx512f avx512_vnni", "2.21.0", None, False, True),
-        ("avx2 avx512f avx512_vnni", "2.9.3", "0", False, False),
+        ("avx2 avx512f avx512_vnni", "2.21.0", None, True, True),
+        ("avx2 avx512f avx512_vnni", "2.9.3", "0", True, False),
         ("avx", "2.21.0", None, False, False),
         ("asimd", "2.21.0", None, False, False),
         ("avx2", "2.6.5", None, False, False),
@@ -45,10 +46,10 @@ def of_a_machine(monkeypatch, flags, version, value=None):
         ("avx2", None, None, False, False),
     ],
 )
-def test_where_it_is_used(flags, version, value, added, used, monkeypatch):
+def test_where_it_is_used(flags, version, value, by_itself, used, monkeypatch):
     of_a_machine(monkeypatch, flags, version, value)
     onednn.enable()
-    assert (onednn.added(), onednn.used()) == (added, used)
+    assert (onednn.used_by_itself(), onednn.used()) == (by_itself, used)
 
 
 def test_a_tensorflow_that_is_wrong_with_it_is_refused(monkeypatch):
@@ -57,16 +58,20 @@ def test_a_tensorflow_that_is_wrong_with_it_is_refused(monkeypatch):
         onednn.enable()
 
 
-@pytest.mark.parametrize(("flags", "value", "revision"), [("avx2", "1", 4), ("avx2", "0", 3), ("avx512_vnni", "1", 3)])
-def test_a_step_that_has_come_to_round_otherwise_has_another_revision(flags, value, revision, monkeypatch):
-    if VERSION < (2, 9):
-        revision = 2
-    of_a_machine(monkeypatch, flags, tf.__version__, value if VERSION >= (2, 9) else None)
+@since_29
+@pytest.mark.parametrize(
+    ("flags", "began", "lines"),
+    [("avx2", {}, 1), ("avx512_vnni", {}, 0), ("avx2", {"onednn": True}, 0), ("avx512_vnni", {"onednn": False}, 1)],
+)
+def test_a_run_that_began_without_it_is_told(flags, began, lines, monkeypatch):
+    of_a_machine(monkeypatch, flags, tf.__version__, "1")
     monkeypatch.setitem(sys.modules, "tensorflow", tf)
     device = devices.open_device("cpu")
-    assert device.revision == revision
-    assert device.rounding()["onednn"] is (VERSION >= (2, 9) and value == "1")
     assert device.rounding()["instructions"] == ("avx2" if flags == "avx2" else None)
+    began = {"onednn": onednn.used_by_itself(), "threads": device.rounding()["threads"], **began}
+    found = rounding_changes(began, device.rounding())
+    assert len(found) == lines
+    assert all("start with TF_ENABLE_ONEDNN_OPTS=0" in line for line in found)
 
 
 @since_29
