@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -14,6 +13,7 @@ from shared.cli.parser import number, one_of, whole_numbers
 from shared.imagenet.download_cache import DEFAULT_GIB, ShardCache, is_url, make_cache
 from shared.prediction.options import add_options
 from shared.recipes.imagenet import NORMALISATIONS, SMOOTHING
+from shared.system import processor
 from shared.system.paths import anywhere, expanded
 from torch_imagenet.devices import npu_options
 from torch_imagenet.devices.npu_options import NpuSettings
@@ -257,6 +257,4 @@ def shard_cache(config: RunConfig, path: str) -> Optional[ShardCache]:
 
 def workers(config: RunConfig, cpus: Optional[int] = None) -> int:
     """Processes that decode images: --workers, else one for each of `cpus` (default: this process's)."""
-    if cpus is None:
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.workers or cpus
+    return config.workers or (processor.cores() if cpus is None else cpus)

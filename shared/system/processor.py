@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import re
@@ -51,6 +52,7 @@ def identity() -> str:
     return "\n".join(sorted(lines)) or name()
 
 
+@functools.lru_cache(maxsize=None)  # it has a part for every core, which takes milliseconds on a large machine
 def cpuinfo() -> str:
     """The text of /proc/cpuinfo; empty where there is none."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

@@ -76,10 +76,9 @@ def _remarks(setup: RunSetup) -> List[str]:
     if state:
         before = CifarRecipe.from_json(state["recipe"]).schedule
         lines += schedule.prolonged(before, state["progress"]["epoch"])
-        began = state.get(
-            "arithmetic"
-        )  # a run of before oneDNN was turned on had it where TensorFlow uses it by itself
-        began = {"onednn": onednn.used_by_itself(), **began} if began else {}
+        began = state.get("arithmetic") or {}
+        if began:  # one that does not say had oneDNN where TensorFlow uses it by itself
+            began = {"onednn": onednn.used_by_itself(), **began}
         lines += resumption.rounding_changes(began, _arithmetic(setup.device))
     return lines
 
