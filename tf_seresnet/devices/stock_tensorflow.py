@@ -131,6 +131,8 @@ class CpuDevice(_StockDevice):
             raise UsageError("--distributed on the CPU needs a number of devices; add --num-devices N")
         self.count = request.number
         self.name = processor.name()
+        if self.precision == "bf16":
+            onednn.require_bf16("use --precision O0")
         self._prepare()
         # Measured in float32 and bf16 with oneDNN.
         self.products = self.precision in ("O0", "bf16") and not self.xla and probe.release() >= (2, 9)

@@ -217,6 +217,11 @@ def test_bf16_is_offered_where_the_cpu_multiplies_it(flags, has, monkeypatch):
     assert processor.name() == "A CPU"
 
 
+def test_bf16_is_refused_where_onednn_has_none(monkeypatch):
+    monkeypatch.setattr(processor, "cpuinfo", lambda: "flags\t\t: fpu avx avx2\n")
+    assert opened_or_refused("bf16") is None
+
+
 def test_a_rewrite_without_effect_is_refused(monkeypatch):
     monkeypatch.setattr(stock_tensorflow.CpuDevice, "rewrites", {"O1": ("remapping",)})
     with pytest.raises(UsageError, match="no effect on"):

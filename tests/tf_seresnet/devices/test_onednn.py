@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,23 @@ def test_a_tensorflow_that_is_wrong_with_it_is_refused(monkeypatch):
     of_a_machine(monkeypatch, "avx2", "2.6.5", "1")
     with pytest.raises(UsageError, match="wrong convolutions; unset it"):
         onednn.enable()
+
+
+@pytest.mark.parametrize(
+    ("flags", "value", "refused"),
+    [
+        ("avx avx2", "1", True),
+        ("avx avx2 avx512f", "1", False),
+        ("avx avx2 avx512f avx512_vnni", None, False),
+        ("avx avx2 avx512f avx512_vnni", "0", True),
+        ("avx avx2 avx_ne_convert", "1", False),
+        ("asimd", None, False),  # not tried
+    ],
+)
+def test_bf16_is_refused_where_sums_would_be_rounded_to_it(flags, value, refused, monkeypatch):
+    of_a_machine(monkeypatch, flags, "2.21.0", value)
+    with pytest.raises(UsageError, match="^precision bf16 .* AVX-512 .*; do this$") if refused else nullcontext():
+        onednn.require_bf16("do this")
 
 
 @since_29

@@ -13,6 +13,7 @@ pytest.importorskip("keras", minversion="3")
 from shared import rng  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
 from shared.recipes.cifar10 import sample  # noqa: E402
+from shared.system import processor  # noqa: E402
 from tests.tf_seresnet.conftest import Run  # noqa: E402
 from tf_seresnet import main as command  # noqa: E402
 from tf_seresnet.devices import keras_backend  # noqa: E402
@@ -48,6 +49,13 @@ def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "numpy")
     with pytest.raises(UsageError, match="trains on tensorflow, jax, torch and not on numpy"):
         keras_backend.KerasDevice("cpu", None, command.RunConfig.from_argv([]), "O0")
+
+
+def test_bfloat16_that_tensorflow_would_round_too_often_is_refused(monkeypatch):
+    monkeypatch.setattr(processor, "cpuinfo", lambda: "flags\t\t: fpu avx avx2\n")
+    with pytest.raises(UsageError, match="use --precision O0, or --xla$"):
+        keras_backend.KerasDevice("cpu", None, command.RunConfig.from_argv([]), "bf16")
+    assert keras_backend.KerasDevice("cpu", None, command.RunConfig.from_argv(["--xla"]), "bf16").xla
 
 
 def test_without_keras_one_line_says_so(monkeypatch):
