@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -48,17 +49,17 @@ def tracing(is_wanted: Callable[[Any], bool], names: Path) -> Iterator[None]:
     To a file, because the processes that decode images inherit the profiler and not the memory.
     """
     seen: Set[str] = set()
+    folders = tuple(str(ROOT / package) + os.sep for package in PACKAGES)
 
     def profile(frame: FrameType, event: str, result: Any) -> None:
         path = frame.f_code.co_filename
-        if event not in ("call", "return") or path in seen or not path.startswith(str(ROOT)):
+        if not path.startswith(folders) or event not in ("call", "return") or path in seen:
             return
-        name = Path(path).relative_to(ROOT).as_posix()
         values = frame.f_locals if event == "call" else [result]
-        if name.split("/")[0] in PACKAGES and _any(values, is_wanted, DEPTH + 1):
+        if _any(values, is_wanted, DEPTH + 1):
             seen.add(path)
             with names.open("a", encoding="utf-8") as file:
-                file.write(name + "\n")
+                file.write(Path(path).relative_to(ROOT).as_posix() + "\n")
 
     threading.setprofile(profile)
     sys.setprofile(profile)

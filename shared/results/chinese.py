@@ -112,10 +112,7 @@ _TABLES: _Pairs = (
         "Batch: over all devices. top-1, top-5: percent, from as many images as `tested` says. st.: steps.",
         "批大小：所有设备合计。Top-1、Top-5：百分比，按“评估图像”一列的图像数统计。",
     ),
-    ("paper", "论文"),
     ("mixed", "混合精度"),
-    ("1 x competitor V, torch 1.5", "1 x 竞品V, torch 1.5"),
-    ("8 x competitor V, torch 1.5", "8 x 竞品V, torch 1.5"),
 )
 _MODES: _Pairs = (  # of runs
     ("train", "训练"),
@@ -141,4 +138,10 @@ SETTINGS: Tuple[Tuple[str, str], ...] = (
     *((rf"(?<=, ){mode}(?=,|$)", name) for mode, name in _MODES),
     (r": ", "："),
     (r", ", "，"),
+)
+HARDWARE: Tuple[Tuple[str, str], ...] = (
+    (r"^paper$", "论文"),
+    (r"competitor V", "竞品V"),
+    (r", (\d+) cores?$", r"，\1 核"),
+    (r" with (\w+)(?=，)", r"，\1"),
 )

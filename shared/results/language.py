@@ -18,6 +18,7 @@ class Language:
     phrases: Mapping[str, str] = field(default_factory=dict)
     # Regular expressions, in their order, and what replaces them, for texts that other rooms have worded.
     of_settings: Sequence[Tuple[str, str]] = ()
+    of_hardware: Sequence[Tuple[str, str]] = ()
     of_verdict: Sequence[Tuple[str, str]] = ()
 
     def __call__(self, english: str, **values: Any) -> str:
@@ -31,6 +32,10 @@ class Language:
     def settings(self, text: str) -> str:
         """The settings of a row: a recipe, a schedule as `Schedule.describe` words it, depth, image size, mode."""
         return _reworded(text, self.of_settings)
+
+    def hardware(self, text: str) -> str:
+        """What a row was measured on: devices, and of a CPU its instructions and cores."""
+        return _reworded(text, self.of_hardware)
 
     def verdict(self, text: str) -> str:
         """What check-port concludes, or found in a layer; the words of a layer's own check stay English."""
@@ -46,5 +51,12 @@ def _reworded(text: str, patterns: Sequence[Tuple[str, str]]) -> str:
 ENGLISH = Language("en")
 LANGUAGES: Dict[str, Language] = {
     "en": ENGLISH,
-    "zh": Language("zh", "zh-CN", {**chinese.PHRASES, **chinese_page.PHRASES}, chinese.SETTINGS, chinese_page.VERDICT),
+    "zh": Language(
+        "zh",
+        "zh-CN",
+        {**chinese.PHRASES, **chinese_page.PHRASES},
+        chinese.SETTINGS,
+        chinese.HARDWARE,
+        chinese_page.VERDICT,
+    ),
 }

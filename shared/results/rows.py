@@ -83,8 +83,6 @@ def _repeated(records: Sequence[Record]) -> List[List[Record]]:
 def _measured(runs: Sequence[Record]) -> Row:
     """The row of a run and its repetitions: means, and the sample standard deviation of the accuracies."""
     first = runs[0]
-    device = first.get("device", {})
-    hardware = re.sub(r"\((R|TM)\)| CPU\b| @.*|\d+-Core Processor", "", device.get("name", ""), flags=re.IGNORECASE)
 
     def values(part: str, key: str) -> List[float]:
         return [run[part][key] for run in runs if key in run.get(part, {})]
@@ -97,7 +95,7 @@ def _measured(runs: Sequence[Record]) -> Row:
         dataset=first.get("dataset", {}).get("name", "no data set"),
         kind="measured",
         settings=_settings(runs),
-        hardware=f"{device.get('count', 1)} x {' '.join(hardware.split())}" if hardware else None,
+        hardware=_hardware(first),
         precision=first.get("precision"),
         batch_size=first.get("global_batch_size"),
         epochs=epochs,
@@ -114,6 +112,14 @@ def _measured(runs: Sequence[Record]) -> Row:
         runs=len(runs),
         source=first.get("commit"),
     )
+
+
+def _hardware(record: Record) -> Optional[str]:
+    """Devices, as in "8 x Ascend 910"; of a CPU with instructions and cores, for its name says little of its speed."""
+    device = record.get("device", {})
+    name = (record.get("machine") if device.get("kind") == "cpu" else None) or device.get("name", "")
+    name = re.sub(r"\((R|TM)\)| CPU\b| @ [\d.]+ ?[GM]Hz| \d+-Core Processor", "", name, flags=re.IGNORECASE)
+    return f"{device.get('count', 1)} x {' '.join(name.split())}" if name else None
 
 
 def _family(record: Record) -> str:

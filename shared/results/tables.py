@@ -20,7 +20,7 @@ FORMATS = ("text", "markdown", "csv", "json")
 COLUMNS: Tuple[Tuple[str, str, Callable[[Row, Language], str]], ...] = (
     ("row", "row", lambda row, say: say(row.kind)),
     ("settings", "settings", lambda row, say: say.settings(row.settings or "-")),
-    ("hardware", "hardware", lambda row, say: say.known(row.hardware or "-")),
+    ("hardware", "hardware", lambda row, say: say.hardware(row.hardware or "-")),
     ("prec.", "precision", lambda row, say: say.known(row.precision or "-")),
     ("batch", "batch", lambda row, say: _decimals(row.batch_size)),
     ("epochs", "epochs", lambda row, say: say("{steps} st.", steps=row.steps) if row.steps else _decimals(row.epochs)),

@@ -14,7 +14,7 @@ from shared.results import language
 from shared.results.__main__ import main
 from shared.results.columns import padded, width, wrapped
 from shared.results.documented import ROWS
-from shared.results.language import LANGUAGES
+from shared.results.language import ENGLISH, LANGUAGES
 from shared.results.rows import rows
 from shared.results.tables import COLUMNS, WIDTH, render
 from shared.schedules import Schedule
@@ -65,6 +65,21 @@ def test_every_note_and_heading_is_translated():
     names = {name for text, markdown, _ in COLUMNS for name in (text, markdown)}
     kinds = {row.kind for row in rows([_record()])}
     assert sorted((notes | names | kinds) - set(ZH.phrases)) == []
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("1 x AMD EPYC 7763 with avx2, 2 cores", "1 x AMD EPYC 7763，avx2，2 核"),
+        ("2 x Intel Xeon, 1 core", "2 x Intel Xeon，1 核"),
+        ("8 x competitor V, torch 1.5", "8 x 竞品V, torch 1.5"),
+        ("paper", "论文"),
+        ("1 x Ascend 910", "1 x Ascend 910"),
+    ],
+)
+def test_hardware(english, chinese):
+    assert ZH.hardware(english) == chinese
+    assert ENGLISH.hardware(english) == english
 
 
 SCHEDULES = [recipes.get(name).schedule for name in recipes.names()]

@@ -88,6 +88,21 @@ def test_a_measured_row_has_the_records_numbers():
     assert _missing([_record()]) == ["se_resnet110_npu"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "machine", "hardware"),
+    [
+        ("cpu", 1, "AMD EPYC 7763 64-Core Processor with avx2, 2 cores", "1 x AMD EPYC 7763 with avx2, 2 cores"),
+        ("cpu", 2, "Intel(R) Xeon(R) CPU @ 2.20GHz with avx512f, 1 core", "2 x Intel Xeon with avx512f, 1 core"),
+        ("cpu", 1, None, "1 x Fast Card"),  # a record of before
+        ("npu", 8, "Kunpeng-920, 48 cores", "8 x Fast Card"),
+    ],
+)
+def test_of_a_cpu_the_machine_is_named(kind, count, machine, hardware):
+    device = {"kind": kind, "name": "Fast Card", "count": count}
+    (row,) = _of("measured", [_record(device=device, machine=machine)])
+    assert row.hardware == hardware
+
+
 def test_what_is_expected_of_a_modern_recipe_stands_beside_what_is_documented_as_a_range():
     (row,) = _of("expected", [])
     assert (str(row.top1), str(row.error), row.epochs, row.batch_size) == (
