@@ -76,7 +76,7 @@ class KerasDevice:
         self.kind = "gpu" if gpus else "cpu"
         self.name = gpus[self.index] if gpus else processor.name()
         self.xla = bool(request.xla)
-        if precision == "bf16" and (self.backend, self.kind, self.xla) == ("tensorflow", "cpu", False):
+        if precision == "bf16" and self.backend == "tensorflow" and self.kind == "cpu" and not self.xla:
             onednn.require_bf16("use --precision O0, or --xla")
         _select(self.backend, self.kind, self.index, request.deterministic)
 
