@@ -7,7 +7,6 @@ the layer had on the device. What rounding does not explain is reported at the l
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
@@ -22,8 +21,9 @@ from shared.port_check.losses import ROUNDED_RUNS, loss_checks
 from shared.port_check.trace import Trace, check_writable, read_trace, write_trace
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
+from shared.run.duration import Duration
 from shared.run.folder import open_folder
-from shared.run.log import RunLog, now
+from shared.run.log import RunLog
 from shared.system.signals import Interrupts, stop_at_once
 from tf_seresnet.layers.initial_values import initial_value
 from tf_seresnet.options import RECIPE_OPTIONS, RunConfig
@@ -43,7 +43,7 @@ KERAS = "keras"  # the layer set that is no graph's
 
 def check_port(config: RunConfig, interrupts: Interrupts) -> None:
     """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
-    started, begin, steps = now(), time.time(), config.max_steps or STEPS
+    duration, steps = Duration(), config.max_steps or STEPS
     if config.save_trace:
         check_writable(config.save_trace)
     against = read_trace(config.against) if config.against else None
@@ -67,8 +67,8 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
                 yield side, recorded, compare_trace(setup.recipe, recorded, weights)
 
         agrees = report.write(folder, log, compared())
-        times = {"steps_completed": steps, "started": started, "seconds": time.time() - begin}
-        record = description.for_record(setup, None, "", batch_size=setup.recipe.batch_size, **times)
+        parts = {"batch_size": setup.recipe.batch_size, "steps_completed": steps, **duration.record()}
+        record = description.build_record(setup, None, "", **parts)
         records.write_record(folder / "result.json", record)
         log.line(f"report: {folder / report.FILE}")
         log.succeeded()

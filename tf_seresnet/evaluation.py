@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import tensorflow as tf
 
 from shared.results import record as records
+from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
-from shared.run.log import RunLog, now
+from shared.run.log import RunLog
 from shared.system.signals import Interrupts
 from tf_seresnet.devices.replicas import Replicas
 from tf_seresnet.options import RunConfig
@@ -23,7 +22,7 @@ tf1 = tf.compat.v1
 
 def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the test images. Writes result.json to the output folder."""
-    started, begin = now(), time.time()
+    duration = Duration()
     # -- What is evaluated -----------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)
     assert setup.checkpoint is not None
@@ -60,14 +59,13 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             return
         log.evaluation((checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
         write_pictures(log, folder, examples, setup)
-        result = description.for_record(
+        result = description.build_record(
             setup,
             metrics,
             checkpoint.prefix,
             batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
-            started=started,
-            seconds=time.time() - begin,
+            **duration.record(),
         )
         records.finish(log, folder, result, metrics)
 

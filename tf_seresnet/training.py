@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
@@ -12,9 +11,10 @@ import tensorflow as tf
 
 from shared.results.record import finish
 from shared.run import disk_errors
+from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
-from shared.run.log import RunLog, now
+from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.system.garbage import collection_paused
 from shared.system.signals import Interrupts
@@ -34,7 +34,7 @@ tf1 = tf.compat.v1
 
 def train(config: RunConfig, interrupts: Interrupts) -> None:
     """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
-    started, begin = now(), time.time()
+    duration = Duration()
     # -- What runs -------------------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)
     setup.check_inference()
@@ -59,7 +59,9 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             write = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
             save = step.average.applied(session, write) if write else None
             # -- Train and evaluate --------------------------------------------------------------------------------
-            with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, replicas) as run:
+            with Run(
+                setup.plan, step, log, interrupts, folder, save, setup.resumed_state, replicas, duration=duration
+            ) as run:
                 for epoch in run.epochs():
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):
@@ -88,7 +90,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             last = functools.partial(checkpoints.save_weights, session, model, own, setup.data.label_names)
             disk_errors.required(step.average.applied(session, last), model)
             evaluation.write_pictures(log, folder, examples, setup)
-            record = description.of_training(setup, run, metrics, folder, started=started, seconds=time.time() - begin)
+            record = description.of_training(setup, run, metrics, folder)
             finish(log, folder, record, metrics, disk_errors.advice(folder))
 
 

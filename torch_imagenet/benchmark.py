@@ -5,7 +5,6 @@ The step is the one that training runs, from uint8 images on the device to updat
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Dict, Tuple
 
@@ -13,6 +12,7 @@ import torch
 
 from shared.results import record as records
 from shared.run.clock import Clock
+from shared.run.duration import Duration
 from shared.run.log import RunLog
 from shared.run.progress import Progress
 from shared.system.signals import Interrupts
@@ -36,7 +36,7 @@ class SyntheticStep:
     """Network, step and one random batch, on the device already, of the recipe, for the modes that need no data."""
 
     def __init__(self, config: RunConfig, device: Device, ranks: Ranks) -> None:
-        self._begin = time.time()
+        self._duration = Duration()
         self.setup = setup = prepare(config, device, ranks)
         recipe = setup.recipe
         torch.manual_seed(recipe.seed)
@@ -80,8 +80,8 @@ class SyntheticStep:
 
     def write_record(self, folder: Path, log: RunLog, **parts: Any) -> None:
         """Write result.json and log where it is. Raises UsageError where it cannot be written."""
-        of_steps = description.of_steps(self.setup)
-        record = description.build_record(self.setup, self.step.network, self._begin, **of_steps, **parts)
+        parts = {**description.of_steps(self.setup), **parts, **self._duration.record()}
+        record = description.build_record(self.setup, self.step.network, **parts)
         records.write_record(folder / "result.json", record)
         log.line(f"record: {folder / 'result.json'}")
 

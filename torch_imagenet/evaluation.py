@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import signal
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from shared.class_names import Match, match
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run.divergence import check_evaluation
+from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident, write_examples
 from shared.run.folder import refuse_training
 from shared.run.log import RunLog
@@ -103,7 +103,7 @@ class Evaluator:
 
 def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the validation images. Rank 0 writes result.json."""
-    begin = time.time()
+    duration = Duration()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
     weights = ranks.broadcast_result(lambda: _weights(config))
@@ -141,7 +141,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         counted = records.evaluation_part(metrics, weights.name, len(evaluator.bad.known), weights.sha256)
         evaluation = {**counted, **records.evaluated_classes(classes, data.content.classes)}
         record = description.build_record(
-            setup, network, begin, batch_size=setup.eval_batch_size, evaluation=evaluation
+            setup, network, batch_size=setup.eval_batch_size, evaluation=evaluation, **duration.record()
         )
         records.finish(log, folder, record, metrics)
         log.lines(form.last())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from functools import partial
 from typing import Iterator, List, Optional, Tuple
 
@@ -14,6 +13,7 @@ from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors
+from shared.run.duration import Duration
 from shared.run.loop import Run
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
@@ -32,7 +32,7 @@ from torch_imagenet.weights.form import Form
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
-    begin = time.time()
+    duration = Duration()
 
     # -- What runs ---------------------------------------------------------------------------------------------
     config, found, weights = ranks.broadcast_result(lambda: source.origin(config))
@@ -62,7 +62,16 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
         run = Run(
-            setup.plan, step, log, interrupts, folder, write, setup.state, ranks, lambda: bad.note(ranks.receive())
+            setup.plan,
+            step,
+            log,
+            interrupts,
+            folder,
+            write,
+            setup.state,
+            ranks,
+            lambda: bad.note(ranks.receive()),
+            duration,
         )
         with batches, images, run:
             evaluator = Evaluator(setup, images, interrupts, log)
@@ -81,7 +90,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
 
         # -- Record --------------------------------------------------------------------------------------------
         if ranks.is_first:
-            _record(setup, run, step, metrics, begin, len(bad.known), len(evaluator.bad.known))
+            _record(setup, run, step, metrics, len(bad.known), len(evaluator.bad.known))
             log.lines(form.last())
 
 
@@ -159,7 +168,7 @@ def _training_step(
 
 
 def _record(
-    setup: TrainingSetup, run: Run, step: TrainingStep, metrics: Metrics, begin: float, bad_images: int, skipped: int
+    setup: TrainingSetup, run: Run, step: TrainingStep, metrics: Metrics, bad_images: int, skipped: int
 ) -> None:
     """Write model.pth and result.json."""
     folder = run.folder
@@ -170,7 +179,6 @@ def _record(
     record = description.build_record(
         setup,
         step.network,
-        begin,
         bad_images=bad_images,
         evaluation=records.evaluation_part(metrics, str(folder / "checkpoints" / "last"), skipped),
         peak_memory=setup.device.peak_memory(),

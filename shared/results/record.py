@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Union
 
@@ -25,7 +24,7 @@ from shared.run.log import RunLog
 from shared.run.provenance import commit
 from shared.system.atomic_files import make_folder, write_atomic
 from shared.system.paths import is_elsewhere
-from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, Kind, check
+from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, TIME, Kind, check
 from shared.text import decoded
 
 SCHEMA = 1
@@ -62,10 +61,6 @@ _NAMES = Kind(lambda value: bool(value) and _is_list(value, _ANY_TEXT), "names")
 _SQUARE = Kind(
     lambda value: isinstance(value, list) and all(_is_list(row, COUNT) and len(row) == len(value) for row in value),
     "a square matrix of counts",
-)
-_TIME = Kind(
-    lambda value: isinstance(value, str) and bool(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value)),
-    "a time in ISO 8601",
 )
 _THROUGHPUT = {
     "images_per_second": NUMBER,
@@ -134,7 +129,7 @@ _SHAPE: Dict[str, Any] = {
     "parameters": COUNT,
     "versions": Dict[str, str],
     "commit": TEXT,
-    "started": _TIME,
+    "started": TIME,
     "seconds": NUMBER,
 }
 

@@ -19,6 +19,7 @@ from shared.errors import DataError, RunEnded
 from shared.metrics import Metrics
 from shared.run import disk_errors
 from shared.run.clock import Clock
+from shared.run.duration import Duration
 from shared.run.log import RunLog
 from shared.run.progress import Progress
 from shared.system.signals import Interrupts, Stopped
@@ -90,7 +91,7 @@ class Run:
     """One run of training. As a context it ends with a checkpoint when it is stopped.
 
     `write_checkpoint(state, best)` writes the weights beside `state`, which has this run's progress and clock; None in
-    a process that writes nothing. `after_read` is called when results have been read.
+    a process that writes nothing. `after_read` is called when results have been read. `duration` is that of the mode.
     """
 
     def __init__(
@@ -104,10 +105,13 @@ class Run:
         resumed: Optional[Dict[str, Any]] = None,
         ranks: Optional[StopAgreement] = None,
         after_read: Optional[Callable[[], None]] = None,
+        duration: Optional[Duration] = None,
     ) -> None:
         self.plan, self.step, self.log, self.folder = plan, step, log, folder
         self.progress = Progress(**resumed["progress"]) if resumed else Progress()
         self.clock = Clock(plan.warm_up_steps, state=resumed["clock"] if resumed else None)
+        duration = duration or Duration()
+        self._duration = duration.resumed(resumed) if resumed else duration
         self.last: Optional[StepResult] = None  # of the last step that had images
         self._interrupts = interrupts
         self._ranks, self._write_checkpoint, self._after_read = ranks or StopAgreement(), write_checkpoint, after_read
@@ -303,7 +307,8 @@ class Run:
 
     def state(self) -> Dict[str, Any]:
         """This run's part of the state of a checkpoint of now."""
-        return {"progress": dict(vars(self.progress)), "clock": self.clock.to_state()}
+        progress, clock = dict(vars(self.progress)), self.clock.to_state()
+        return {"progress": progress, "clock": clock, "duration": self._duration.record()}
 
     # -- record ----------------------------------------------------------------------------------------------------
 
@@ -317,4 +322,5 @@ class Run:
             "throughput": self.clock.summary(),
             "train": {"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
             "best": {"epoch": progress.best_epoch, "top1": progress.best_top1},
+            **self._duration.record(),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Type, TypeVar, Union
@@ -17,6 +18,7 @@ from shared.text import closest, is_name
 _TEXT = 4096  # characters; a path is the longest text that is stored
 _INT = 2**63
 _FLOAT = 1e300
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ NUMBER = _number(0, _FLOAT, "a finite number of at least 0")
 PERCENT = _number(0, 100, "a percentage")
 SHARE = _number(0, 1, "a number between 0 and 1")
 TEXT = Kind(lambda value: isinstance(value, str) and value != "", "a text")
+TIME = Kind(lambda value: isinstance(value, str) and bool(_TIME.fullmatch(value)), "a time in ISO 8601")
 _OF_TYPE = {
     int: Kind(lambda value: type(value) is int and -_INT < value < _INT, "a whole number"),
     float: _number(-_FLOAT, _FLOAT, "a finite number"),

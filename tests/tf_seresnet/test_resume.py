@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import shutil
 import sys
 
@@ -118,9 +119,12 @@ def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
     assert stopped.status == 143
     assert not (stopped.folder / "result.json").exists()
     monkeypatch.undo()
+    before = json.loads((stopped.folder / "checkpoints" / "last" / "state.json").read_text())["duration"]
     resumed = train("--resume", str(stopped.folder), "--print-freq", "1", *HALVES, short=False)
     assert resumed.status == 0
     assert_same(resumed, reference)
+    assert resumed.record["started"] == before["started"]
+    assert resumed.record["seconds"] > before["seconds"] > 0
 
 
 class Gone(io.StringIO):

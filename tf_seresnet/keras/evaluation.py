@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from shared.results import record as records
+from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
-from shared.run.log import RunLog, now
+from shared.run.log import RunLog
 from shared.system.signals import Interrupts
 from tf_seresnet.keras.layers import keras
 from tf_seresnet.keras.training_step import KerasInference, build, values_of
@@ -17,7 +16,7 @@ from tf_seresnet.run.setup import RunSetup
 
 def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     """Writes result.json to the output folder. Raises UsageError, and Stopped after a signal."""
-    started, begin = now(), time.time()
+    duration = Duration()
     setup = RunSetup.from_config(config)
     assert setup.checkpoint is not None
     folder = None if config.dry_run else counting.open_folder(config)
@@ -44,7 +43,9 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         log.evaluation((checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
         counting.write_pictures(log, folder, examples, setup)
         sizes = {"batch_size": inference.batch_size, "global_batch_size": inference.batch_size}
-        times = {"started": started, "seconds": time.time() - begin}
         records.finish(
-            log, folder, description.for_record(setup, metrics, checkpoint.prefix, **sizes, **times), metrics
+            log,
+            folder,
+            description.build_record(setup, metrics, checkpoint.prefix, **sizes, **duration.record()),
+            metrics,
         )

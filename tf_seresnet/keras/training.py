@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -15,9 +14,10 @@ from shared.errors import UsageError
 from shared.results.record import finish
 from shared.run import disk_errors
 from shared.run.divergence import first_not_finite
+from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
-from shared.run.log import RunLog, now
+from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.run.progress import not_a_number
 from shared.system.signals import Interrupts
@@ -33,7 +33,7 @@ WEIGHTS = "model.weights.h5"  # the final ones
 
 def train(config: RunConfig, interrupts: Interrupts) -> None:
     """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
-    started, begin = now(), time.time()
+    duration = Duration()
     setup = RunSetup.from_config(config)
     if setup.resumed_state and "old_log" in setup.resumed_state:
         raise UsageError("an old port's run goes on in a graph; leave out --layers keras")
@@ -51,7 +51,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             log.lines(dry_run.of_training(setup))
             return
         save = _writer(step, setup, folder) if folder else None
-        with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state) as run:
+        with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, duration=duration) as run:
             for epoch in run.epochs():
                 start = functools.partial(step.start_epoch, epoch, run.progress.step_in_epoch)
                 for number in run.steps(start, timed=False):
@@ -75,14 +75,7 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             return
         disk_errors.required(lambda: _write_weights(network, values, folder / WEIGHTS), folder / WEIGHTS)
         counting.write_pictures(log, folder, examples, setup)
-        times = {"started": started, "seconds": time.time() - begin}
-        finish(
-            log,
-            folder,
-            description.of_training(setup, run, metrics, folder, **times),
-            metrics,
-            disk_errors.advice(folder),
-        )
+        finish(log, folder, description.of_training(setup, run, metrics, folder), metrics, disk_errors.advice(folder))
 
 
 def _open_folder(setup: RunSetup) -> Tuple[Optional[Path], List[str]]:

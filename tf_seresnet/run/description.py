@@ -111,7 +111,7 @@ def write_config(setup: RunSetup, folder: Path) -> None:
     )
 
 
-def for_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **parts: Any) -> Dict[str, Any]:
+def build_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **parts: Any) -> Dict[str, Any]:
     """result.json: what the setup decided, what was evaluated if anything was, and the `parts` of the mode."""
     classes = records.evaluated_classes(setup.evaluated_classes, setup.data.label_names)
     return records.build_record(
@@ -134,9 +134,9 @@ def for_record(setup: RunSetup, metrics: Optional[Metrics], checkpoint: str, **p
     )
 
 
-def of_training(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **times: Any) -> Dict[str, Any]:
-    """result.json of a training, in a graph or through Keras; `times` are `started` and `seconds`."""
-    return for_record(
+def of_training(setup: RunSetup, run: Run, metrics: Metrics, folder: Path) -> Dict[str, Any]:
+    """result.json of a training, in a graph or through Keras."""
+    return build_record(
         setup,
         metrics,
         str(folder / "checkpoints" / "last"),
@@ -147,7 +147,6 @@ def of_training(setup: RunSetup, run: Run, metrics: Metrics, folder: Path, **tim
         global_batch_size=setup.global_batch_size,
         steps_per_call=setup.steps_per_call,
         **run.record(),
-        **times,
     )
 
 

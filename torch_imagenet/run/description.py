@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -192,9 +190,8 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
     }
 
 
-def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any) -> Dict[str, Any]:
-    """The record of a run of any mode that has begun at the time `begin`, with its own `parts`."""
-    started = datetime.datetime.fromtimestamp(begin, datetime.timezone.utc)
+def build_record(setup: RunSetup, network: nn.Module, **parts: Any) -> Dict[str, Any]:
+    """The record of a run of any mode, with its own `parts`, among them those of a `Duration`."""
     return records.build_record(
         half="torch_imagenet",
         mode=setup.config.mode,
@@ -210,8 +207,6 @@ def build_record(setup: RunSetup, network: nn.Module, begin: float, **parts: Any
         parameters=parameters(network),
         **_decoder(setup),
         versions=_versions(),
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.time() - begin,
         **parts,
     )
 
