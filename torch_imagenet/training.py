@@ -61,6 +61,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         bad = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks)
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
+        resumed, duration = description.continued(setup, duration)
         run = Run(
             setup.plan,
             step,
@@ -68,7 +69,7 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
             interrupts,
             folder,
             write,
-            setup.state,
+            resumed,
             ranks,
             lambda: bad.note(ranks.receive()),
             duration,

@@ -23,7 +23,7 @@ _SHAPE: Dict[str, Any] = {
         "cells": List[Tuple[int, int]],
     },
     "progress": dict.fromkeys(_PROGRESS, COUNT),
-    "duration": {"started": TIME, "seconds": NUMBER},  # absent in older checkpoints
+    "duration": {"started": TIME, "seconds": NUMBER, "begun_on": List[str]},  # absent in older checkpoints
 }
 _REQUIRED = ["data.path", "data.fingerprint", "device.kind", *(f"clock.{key}" for key in _SHAPE["clock"])]
 _REQUIRED += [f"progress.{key}" for key in _PROGRESS if key != "epoch_correct5"]  # absent in older checkpoints

@@ -131,6 +131,7 @@ _SHAPE: Dict[str, Any] = {
     "commit": TEXT,
     "started": TIME,
     "seconds": NUMBER,
+    "begun_on": _NAMES,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, List, Mapping, Optional
 
 from shared.roofline import NetworkCost, element_bytes
 from shared.run.folder import would_be_written
-from shared.run.loop import Plan
+from shared.run.plan import Plan
 
 _LAST = "dry run: nothing was run or written; without --dry-run this begins"
 _WEIGHTS = 4  # bytes of one in float32

@@ -10,7 +10,6 @@ next step, on an asynchronous one the next results that are read. All look for a
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TypeVar
 
@@ -21,26 +20,13 @@ from shared.run import disk_errors
 from shared.run.clock import Clock
 from shared.run.duration import Duration
 from shared.run.log import RunLog
+from shared.run.plan import Plan
 from shared.run.progress import Progress
 from shared.system.signals import Interrupts, Stopped
 
 T = TypeVar("T")
 # TensorBoard's tag of what `Clock.window` calls so.
 _SPEED_TAGS = {"images_per_second": "images_per_second", "step_ms_p50": "step_ms", "data_wait_share": "data_wait_share"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long to train, and how often to log and save, in steps."""
-
-    epochs: int
-    steps_per_epoch: int
-    total_steps: int
-    print_freq: int
-    save_steps: Optional[int]
-    warm_up_steps: int  # left out of throughput
-    print_by_epoch: bool = True  # whether print_freq counts the steps of the epoch, else those of the run
-    roofline_seconds: Optional[float] = None  # the shortest possible step, where the device's limits are known
 
 
 class StepResult(NamedTuple):
@@ -91,7 +77,8 @@ class Run:
     """One run of training. As a context it ends with a checkpoint when it is stopped.
 
     `write_checkpoint(state, best)` writes the weights beside `state`, which has this run's progress and clock; None in
-    a process that writes nothing. `after_read` is called when results have been read. `duration` is that of the mode.
+    a process that writes nothing. `after_read` is called when results have been read. `resumed` and
+    `duration` are those of `resumption.continued`.
     """
 
     def __init__(
@@ -110,8 +97,7 @@ class Run:
         self.plan, self.step, self.log, self.folder = plan, step, log, folder
         self.progress = Progress(**resumed["progress"]) if resumed else Progress()
         self.clock = Clock(plan.warm_up_steps, state=resumed["clock"] if resumed else None)
-        duration = duration or Duration()
-        self._duration = duration.resumed(resumed) if resumed else duration
+        self._duration = duration or Duration()
         self.last: Optional[StepResult] = None  # of the last step that had images
         self._interrupts = interrupts
         self._ranks, self._write_checkpoint, self._after_read = ranks or StopAgreement(), write_checkpoint, after_read

@@ -8,7 +8,7 @@ from shared.errors import UsageError
 from shared.imagenet.layout import counted
 from shared.recipes.base import Recipe
 from shared.run.clock import Clock
-from shared.run.loop import Plan
+from shared.run.plan import Plan
 from shared.run.progress import Progress
 
 NEW_RUN = "start a new run from its weights with --checkpoint"

@@ -51,7 +51,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             log.lines(dry_run.of_training(setup))
             return
         save = _writer(step, setup, folder) if folder else None
-        with Run(setup.plan, step, log, interrupts, folder, save, setup.resumed_state, duration=duration) as run:
+        resumed, duration = description.continued(setup, duration)
+        with Run(setup.plan, step, log, interrupts, folder, save, resumed, duration=duration) as run:
             for epoch in run.epochs():
                 start = functools.partial(step.start_epoch, epoch, run.progress.step_in_epoch)
                 for number in run.steps(start, timed=False):

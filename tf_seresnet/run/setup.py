@@ -13,7 +13,7 @@ from shared.class_names import Classes, Match, match
 from shared.errors import UsageError
 from shared.recipes.base import contradiction
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
-from shared.run.loop import Plan
+from shared.run.plan import Plan
 from shared.run.resumption import check_same_data, refuse_less
 from shared.system.paths import check_there
 from shared.text import of_system

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from shared.checkpoint.folder import Found
 from shared.errors import UsageError
 from shared.recipes.imagenet import ImageNetRecipe
-from shared.run.loop import Plan
+from shared.run.plan import Plan
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import Precision, precision
 from torch_imagenet.distributed.process_group import ALONE, Ranks

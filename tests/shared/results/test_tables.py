@@ -174,6 +174,7 @@ def test_seeds_become_mean_and_deviation():
         {"steps_completed": 5},
         {"device": {"kind": "gpu", "name": "Other", "count": 1}},
         {"machine": "elsewhere"},
+        {"begun_on": ["cpu, AMD EPYC, 2 threads, avx2"]},
         {"dataset": {"name": "cifar-10", "fingerprint": "other"}},
     ],
 )
@@ -183,6 +184,12 @@ def test_runs_with_different_settings_are_never_averaged(changes):
 
 def test_the_same_seed_twice_is_called_runs():
     assert _of("measured", [_record(), _record()])[0].settings == "se_resnet110_gpu, 2 runs"
+
+
+def test_hours_of_several_machines_are_called_so():
+    (row,) = _of("measured", [_record(depth=20, begun_on=["cpu, AMD EPYC, 2 threads, avx2"])])
+    assert row.settings == "se_resnet110_gpu, depth 20, begun on other hardware"
+    assert row.hours == 1.5
 
 
 def test_other_data_sets_get_a_table_of_their_own():

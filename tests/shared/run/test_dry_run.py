@@ -11,7 +11,7 @@ from shared.errors import UsageError
 from shared.roofline import NetworkCost
 from shared.run import dry_run
 from shared.run.folder import would_be_written
-from shared.run.loop import Plan
+from shared.run.plan import Plan
 
 COST = NetworkCost(parameters=2**28, multiply_adds=10**9, activations=2**24)
 RECIPE = {"name": "x", "network": "y", "epochs": 2, "batch_size": 64, "momentum": 0, "milestones": (), "dropout": None}

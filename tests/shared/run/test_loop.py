@@ -14,7 +14,8 @@ import pytest
 from shared.errors import DataError, RunEnded, UsageError
 from shared.metrics import Metrics
 from shared.run.log import RunLog
-from shared.run.loop import Plan, Run, Step, StepResult, StopAgreement
+from shared.run.loop import Run, Step, StepResult, StopAgreement
+from shared.run.plan import Plan
 from shared.system.signals import Interrupts, Stopped
 
 PLAN = Plan(epochs=3, steps_per_epoch=4, total_steps=12, print_freq=2, save_steps=3, warm_up_steps=1)

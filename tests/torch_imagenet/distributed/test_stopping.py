@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from shared.run.log import RunLog  # noqa: E402
-from shared.run.loop import Plan, Run, Step, StepResult  # noqa: E402
+from shared.run.loop import Run, Step, StepResult  # noqa: E402
+from shared.run.plan import Plan  # noqa: E402
 from shared.system.signals import Interrupts, Stopped  # noqa: E402
 from torch_imagenet.distributed.process_group import Ranks  # noqa: E402
 

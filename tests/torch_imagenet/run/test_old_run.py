@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from shared.errors import UsageError  # noqa: E402
-from shared.run.loop import Plan  # noqa: E402
+from shared.run.plan import Plan  # noqa: E402
 from tests.torch_imagenet.conftest import SHORT  # noqa: E402
 from tests.torch_imagenet.small_network import SmallNetwork  # noqa: E402
 from torch_imagenet.devices.device import Device, open_device  # noqa: E402
