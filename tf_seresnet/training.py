@@ -56,11 +56,11 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                 log.lines(dry_run.of_training(setup))
                 return
             constant = description.for_checkpoint(setup)
-            resumed, duration = description.continued(setup, duration)
+            state, duration = duration.continued(setup.resumed_state, constant["arithmetic"])
             write = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
             save = step.average.applied(session, write) if write else None
             # -- Train and evaluate --------------------------------------------------------------------------------
-            with Run(setup.plan, step, log, interrupts, folder, save, resumed, replicas, duration=duration) as run:
+            with Run(setup.plan, step, log, interrupts, folder, save, state, replicas, duration=duration) as run:
                 for epoch in run.epochs():
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):

@@ -27,7 +27,6 @@ from torch_imagenet.run.log_lines import LogLines, log_lines
 from torch_imagenet.run.setup import TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights import source
-from torch_imagenet.weights.form import Form
 
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
@@ -61,18 +60,9 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         bad = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks)
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
-        resumed, duration = description.continued(setup, duration)
+        state, duration = duration.continued(setup.state, constant["arithmetic"])
         run = Run(
-            setup.plan,
-            step,
-            log,
-            interrupts,
-            folder,
-            write,
-            resumed,
-            ranks,
-            lambda: bad.note(ranks.receive()),
-            duration,
+            setup.plan, step, log, interrupts, folder, write, state, ranks, lambda: bad.note(ranks.receive()), duration
         )
         with batches, images, run:
             evaluator = Evaluator(setup, images, interrupts, log)
@@ -82,8 +72,8 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
                 log.lines(form.evaluation(metrics, run))
                 best = run.end_epoch(metrics)
                 if config.original_names and ranks.is_first:
-                    state = {**constant, **run.state(), "bad_images": sorted(bad.known)}
-                    also = partial(checkpoints.save_with_original_names, folder, state, step, best)
+                    whole = {**constant, **run.state(), "bad_images": sorted(bad.known)}
+                    also = partial(checkpoints.save_with_original_names, folder, whole, step, best)
                     with run.clock.paused():
                         disk_errors.optional(also, folder, log)
             if ranks.is_first:
@@ -175,8 +165,8 @@ def _record(
     folder = run.folder
     assert folder is not None
     model, names = folder / checkpoints.MODEL, setup.data.classes.stored()
-    form = Form.of_recipe(setup.recipe.to_json())
-    disk_errors.required(lambda: checkpoints.save_model(model, step.evaluated_weights(), names, form), model)
+    weights, recipe = step.evaluated_weights(), setup.recipe.to_json()
+    disk_errors.required(lambda: checkpoints.save_model(model, weights, names, recipe), model)
     record = description.build_record(
         setup,
         step.network,

@@ -7,7 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from shared.run.clock import Clock
 from shared.run.log import now
+
+_HARDWARE = {"device": "{}", "threads": "{} threads", "instructions": "{}"}  # in a state's `arithmetic`, in words
 
 
 @dataclass(frozen=True)
@@ -19,15 +22,25 @@ class Duration:
     begun_on: Tuple[str, ...] = ()  # the hardware of earlier sittings, where it was another
     begin: float = field(default_factory=time.monotonic)  # this sitting
 
-    def resumed(self, state: Mapping[str, Any], moved_from: Optional[str] = None) -> Duration:
-        """That of the run whose checkpoint has this state, which an older version wrote with its timed steps alone.
+    def continued(
+        self, state: Optional[Dict[str, Any]], arithmetic: Mapping[str, Any]
+    ) -> Tuple[Optional[Dict[str, Any]], Duration]:
+        """The state of a run as it goes on here, None where it begins, and the run's duration.
 
-        `moved_from` is its hardware if that is another.
+        Where the state's `arithmetic` is another, so may be the speed, and throughput is measured anew. A checkpoint of
+        an older version has the seconds of its timed steps alone.
         """
-        before = state.get("duration", {"seconds": state["clock"]["seconds"]})
-        begun_on = (*before.get("begun_on", ()), *([moved_from] if moved_from else []))
-        started = before.get("started", self.started)
-        return dataclasses.replace(self, started=started, earlier=before["seconds"], begun_on=begun_on)
+        if state is None:
+            return None, self
+        before = state.get("arithmetic") or {}
+        changed = {name for name in before.keys() & arithmetic.keys() if before[name] != arithmetic[name]}
+        so_far = {"started": self.started, "seconds": state["clock"]["seconds"], **state.get("duration", {})}
+        begun_on = tuple(so_far.get("begun_on", ()))
+        if changed & _HARDWARE.keys():
+            texts = [text.format(before[name]) for name, text in _HARDWARE.items() if before.get(name)]
+            begun_on = (*begun_on, ", ".join(texts))
+        duration = dataclasses.replace(self, started=so_far["started"], earlier=so_far["seconds"], begun_on=begun_on)
+        return dict(state, clock=Clock().to_state()) if changed else state, duration
 
     def record(self) -> Dict[str, Any]:
         """The parts `started`, `seconds` and `begun_on` of a record, and of a checkpoint's state, of now."""

@@ -78,7 +78,7 @@ class Run:
 
     `write_checkpoint(state, best)` writes the weights beside `state`, which has this run's progress and clock; None in
     a process that writes nothing. `after_read` is called when results have been read. `resumed` and
-    `duration` are those of `resumption.continued`.
+    `duration` are those of `Duration.continued`.
     """
 
     def __init__(

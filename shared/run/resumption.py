@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional
 
 from shared.class_names import Classes
 from shared.errors import UsageError
 from shared.imagenet.layout import some
-from shared.run.clock import Clock
-from shared.run.duration import Duration
 
 # How to restore a setting that changes rounding.
 _REMEDIES = {
@@ -18,7 +16,6 @@ _REMEDIES = {
     "rounded_float32_layers": "give --tf32, --no-tf32 or neither, as then",
     "revision_of_the_step": "where that matters, continue it with the version of this program that began it",
 }
-_HARDWARE = {"device": "{}", "threads": "{} threads", "instructions": "{}"}
 _DEFAULT_REMEDY = "where that matters, restore the earlier setting"
 
 
@@ -61,19 +58,3 @@ def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[
         for name in sorted(before.keys() & now.keys())
         if before[name] != now[name]
     ]
-
-
-def continued(
-    state: Optional[Dict[str, Any]], arithmetic: Mapping[str, Any], duration: Duration
-) -> Tuple[Optional[Dict[str, Any]], Duration]:
-    """A run's state as it goes on here, None where it begins, and its duration.
-
-    Where the state's `arithmetic` is another, so may be the speed, and throughput is measured anew.
-    """
-    if state is None:
-        return None, duration
-    before = state.get("arithmetic") or {}
-    changed = {name for name in before.keys() & arithmetic.keys() if before[name] != arithmetic[name]}
-    hardware = ", ".join(text.format(before[name]) for name, text in _HARDWARE.items() if before.get(name))
-    here = dict(state, clock=Clock().to_state()) if changed else state
-    return here, duration.resumed(state, hardware if changed & _HARDWARE.keys() else None)

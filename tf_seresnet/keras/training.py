@@ -50,9 +50,10 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
         if config.dry_run:
             log.lines(dry_run.of_training(setup))
             return
-        save = _writer(step, setup, folder) if folder else None
-        resumed, duration = description.continued(setup, duration)
-        with Run(setup.plan, step, log, interrupts, folder, save, resumed, duration=duration) as run:
+        constant = description.for_checkpoint(setup)
+        state, duration = duration.continued(setup.resumed_state, constant["arithmetic"])
+        save = _writer(step, CheckpointFolder(folder, config.keep), constant) if folder else None
+        with Run(setup.plan, step, log, interrupts, folder, save, state, duration=duration) as run:
             for epoch in run.epochs():
                 start = functools.partial(step.start_epoch, epoch, run.progress.step_in_epoch)
                 for number in run.steps(start, timed=False):
@@ -103,9 +104,10 @@ def _restored(setup: RunSetup, step: KerasStep) -> List[str]:
     return [*found.notes, f"resumed: {found.prefix} at step {setup.resumed_state['progress']['step']}"]
 
 
-def _writer(step: KerasStep, setup: RunSetup, folder: Path) -> Callable[[Dict[str, Any], bool], Path]:
+def _writer(
+    step: KerasStep, kept: CheckpointFolder, constant: Dict[str, Any]
+) -> Callable[[Dict[str, Any], bool], Path]:
     """What writes a checkpoint. It raises UsageError where a number is not finite, OSError as the disk does."""
-    kept, constant = CheckpointFolder(folder, setup.config.keep), description.for_checkpoint(setup)
 
     def write(state: Dict[str, Any], best: bool) -> Path:
         number, arrays = state["progress"]["step"], step.arrays()

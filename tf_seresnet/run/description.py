@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from shared.metrics import Metrics
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
 from shared.run import provenance, resumption
-from shared.run.duration import Duration
 from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.text import in_utf8
@@ -82,11 +81,6 @@ def _remarks(setup: RunSetup) -> List[str]:
             began = {"onednn": onednn.used_by_itself(), **began}
         lines += resumption.rounding_changes(began, _arithmetic(setup.device))
     return lines
-
-
-def continued(setup: RunSetup, duration: Duration) -> Tuple[Optional[Dict[str, Any]], Duration]:
-    """See `resumption.continued`."""
-    return resumption.continued(setup.resumed_state, _arithmetic(setup.device), duration)
 
 
 def for_checkpoint(setup: RunSetup) -> Dict[str, Any]:

@@ -136,9 +136,10 @@ def save_model(
     path: Path,
     weights: Mapping[str, torch.Tensor],
     classes: Optional[Sequence[str]] = None,
-    form: Optional[Form] = None,
+    recipe: Optional[Mapping[str, Any]] = None,
 ) -> None:
-    """A bare state dict, torch's usual form, whole or not at all; for the other arguments see `weights.with_names`."""
+    """A bare state dict, torch's usual form, with classes and the form of a recipe's JSON; whole or not at all."""
+    form = Form.of_recipe(recipe) if recipe is not None else None
     write_atomic(path, _saved(with_names(_to_host(weights), classes, form)))
 
 

@@ -15,7 +15,6 @@ from shared.recipes import changes, document
 from shared.recipes.imagenet import ImageNetRecipe, rate_by_device
 from shared.results import record as records
 from shared.run import disk_errors, provenance, resumption
-from shared.run.duration import Duration
 from shared.run.folder import open_folder
 from shared.run.log import RunLog
 from shared.system import processor
@@ -154,11 +153,6 @@ def write_config(setup: RunSetup, folder: Path, weights: Optional[FoundWeights] 
         **({"weights": {"name": weights.name, "sha256": weights.sha256}} if weights else {}),
         versions=_versions(),
     )
-
-
-def continued(setup: TrainingSetup, duration: Duration) -> Tuple[Optional[Dict[str, Any]], Duration]:
-    """See `resumption.continued`."""
-    return resumption.continued(setup.state, _rounding(setup), duration)
 
 
 def for_checkpoint(setup: TrainingSetup) -> Dict[str, Any]:

@@ -6,9 +6,7 @@ import pytest
 
 from shared.class_names import Classes
 from shared.errors import UsageError
-from shared.run.clock import Clock
-from shared.run.duration import Duration
-from shared.run.resumption import check_same_data, continued, refuse_less, rounding_changes
+from shared.run.resumption import check_same_data, refuse_less, rounding_changes
 
 BEFORE = {"threads": 4, "memory_format": "channels_last", "compiled": False, "device": "cpu, A"}
 
@@ -70,54 +68,3 @@ def test_a_run_goes_on_with_the_names_that_it_had():
         check_same_data({"fingerprint": "f", "classes": ["a", "b"]}, "f", Classes(("a",)), "DIR")
     with pytest.raises(UsageError, match=r"^DIR is not the data set that the run was trained on; give that one"):
         check_same_data({"fingerprint": "f"}, "g", Classes(("a", "b")), "DIR")
-
-
-CPU = {"device": "cpu, AMD EPYC", "threads": 2, "instructions": "avx2", "revision_of_the_step": 3}
-
-
-def _state(**more):
-    clock = Clock(0, iter([0.0, 8.0]).__next__)
-    clock.step(images=16)
-    return {"clock": clock.to_state(), "arithmetic": CPU, **more}
-
-
-def test_a_run_that_begins_has_no_state():
-    duration = Duration()
-    assert continued(None, CPU, duration) == (None, duration)
-
-
-@pytest.mark.parametrize("now", [CPU, {"device": "cpu, AMD EPYC", "compiled": True}])
-def test_where_nothing_is_known_to_differ_throughput_is_of_all_sittings(now):
-    state = _state(duration={"started": "2026-11-30T08:00:00+00:00", "seconds": 9.0})
-    resumed, duration = continued(state, now, Duration())
-    assert resumed == state
-    assert (duration.started, duration.earlier, duration.begun_on) == ("2026-11-30T08:00:00+00:00", 9.0, ())
-
-
-@pytest.mark.parametrize(
-    ("now", "was"),
-    [
-        ({**CPU, "threads": 16}, "cpu, AMD EPYC, 2 threads, avx2"),
-        ({"device": "cuda, NVIDIA H200", "threads": None}, "cpu, AMD EPYC, 2 threads, avx2"),
-    ],
-)
-def test_on_other_hardware_throughput_is_measured_anew_and_the_record_names_the_other(now, was):
-    resumed, duration = continued(_state(), now, Duration())
-    assert Clock(0, state=resumed["clock"]).summary() == {}
-    assert duration.earlier == 8.0
-    assert duration.record()["begun_on"] == [was]
-    again = {"clock": Clock().to_state(), "arithmetic": now, "duration": duration.record()}
-    _, duration = continued(again, CPU, Duration())
-    assert duration.begun_on[0] == was
-    assert len(duration.begun_on) == 2
-
-
-def test_on_the_same_hardware_another_step_has_its_own_throughput():
-    resumed, duration = continued(_state(), {**CPU, "revision_of_the_step": 4}, Duration())
-    assert Clock(0, state=resumed["clock"]).summary() == {}
-    assert (duration.earlier, duration.begun_on) == (8.0, ())
-
-
-def test_a_checkpoint_that_does_not_say_where_it_was_made_has_a_known_throughput():
-    state = {"clock": _state()["clock"]}
-    assert continued(state, CPU, Duration())[0] == state
