@@ -135,7 +135,7 @@ SETTINGS: Tuple[Tuple[str, str], ...] = (
     (r"(?<=, )(\d+) seeds$", r"\1 个随机种子"),
     (r"(?<=, )(\d+) runs$", r"\1 次运行"),
     (r"(?<=, )compiled(?=,| \(|$)", "图编译"),
-    (r"(?<=, )begun on other hardware(?=,|$)", "始于其他硬件"),
+    (r"(?<=, )begun on other hardware or threads(?=,|$)", "始于其他硬件或线程数"),
     *((rf"(?<=, ){mode}(?=,|$)", name) for mode, name in _MODES),
     (r": ", "："),
     (r", ", "，"),

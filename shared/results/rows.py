@@ -141,7 +141,7 @@ def _settings(runs: Sequence[Record]) -> str:
         parts += [first["memory_format"].replace("_", " ")] if "memory_format" in first else []
         mode = first.get("compile_mode", "default")
         parts += ["compiled" + (f" ({mode})" if mode != "default" else "")] if first.get("compiled") else []
-    parts += ["begun on other hardware"] if "begun_on" in first else []
+    parts += ["begun on other hardware or threads"] if "begun_on" in first else []
     if len(runs) > 1:
         seeds = {run.get("seed") for run in runs}
         parts.append(f"{len(runs)} {'seeds' if len(seeds) == len(runs) else 'runs'}")

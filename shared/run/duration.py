@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 from shared.run.clock import Clock
 from shared.run.log import now
 
-_HARDWARE = {"device": "{}", "threads": "{} threads", "instructions": "{}"}  # in a state's `arithmetic`, in words
+_HARDWARE = ("device", "threads", "instructions")  # in the `arithmetic` of a state
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Duration:
         changed = {name for name in before.keys() & arithmetic.keys() if before[name] != arithmetic[name]}
         so_far = {"started": self.started, "seconds": state["clock"]["seconds"], **state.get("duration", {})}
         begun_on = tuple(so_far.get("begun_on", ()))
-        if changed & _HARDWARE.keys():
-            texts = [text.format(before[name]) for name, text in _HARDWARE.items() if before.get(name)]
-            begun_on = (*begun_on, ", ".join(texts))
+        if changed.intersection(_HARDWARE):
+            hardware = ", ".join(f"{name} {before[name]}" for name in _HARDWARE if before.get(name))
+            begun_on = (*begun_on, hardware)
         duration = dataclasses.replace(self, started=so_far["started"], earlier=so_far["seconds"], begun_on=begun_on)
         return dict(state, clock=Clock().to_state()) if changed else state, duration
 

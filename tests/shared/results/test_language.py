@@ -102,7 +102,7 @@ def test_settings_keep_their_numbers_and_lose_their_words(text):
 def test_settings_that_are_names_stay():
     for text in ("imagenet_finetune", "evaluate", "my recipe from 3", "se_resnet50_1p"):
         assert ZH.settings(text) == text
-    assert ZH.settings("sample, begun on other hardware, 2 runs") == "sample，始于其他硬件，2 次运行"
+    assert ZH.settings("sample, begun on other hardware or threads, 2 runs") == "sample，始于其他硬件或线程数，2 次运行"
     assert ZH.settings("imagenet_finetune, finetune, 96 px") == "imagenet_finetune，微调，96 像素"
 
 

@@ -174,7 +174,7 @@ def test_seeds_become_mean_and_deviation():
         {"steps_completed": 5},
         {"device": {"kind": "gpu", "name": "Other", "count": 1}},
         {"machine": "elsewhere"},
-        {"begun_on": ["cpu, AMD EPYC, 2 threads, avx2"]},
+        {"begun_on": ["device cpu, AMD EPYC, threads 2, instructions avx2"]},
         {"dataset": {"name": "cifar-10", "fingerprint": "other"}},
     ],
 )
@@ -187,8 +187,8 @@ def test_the_same_seed_twice_is_called_runs():
 
 
 def test_hours_of_several_machines_are_called_so():
-    (row,) = _of("measured", [_record(depth=20, begun_on=["cpu, AMD EPYC, 2 threads, avx2"])])
-    assert row.settings == "se_resnet110_gpu, depth 20, begun on other hardware"
+    (row,) = _of("measured", [_record(depth=20, begun_on=["device cpu, AMD EPYC, threads 2, instructions avx2"])])
+    assert row.settings == "se_resnet110_gpu, depth 20, begun on other hardware or threads"
     assert row.hours == 1.5
 
 

@@ -72,8 +72,8 @@ def test_where_nothing_is_known_to_differ_throughput_is_of_all_sittings(now):
 @pytest.mark.parametrize(
     ("now", "was"),
     [
-        ({**CPU, "threads": 16}, "cpu, AMD EPYC, 2 threads, avx2"),
-        ({"device": "cuda, NVIDIA H200", "threads": None}, "cpu, AMD EPYC, 2 threads, avx2"),
+        ({**CPU, "threads": 16}, "device cpu, AMD EPYC, threads 2, instructions avx2"),
+        ({"device": "cuda, NVIDIA H200", "threads": None}, "device cpu, AMD EPYC, threads 2, instructions avx2"),
     ],
 )
 def test_on_other_hardware_throughput_is_measured_anew_and_the_record_names_the_other(now, was):
