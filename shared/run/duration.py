@@ -9,6 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from shared.run.clock import Clock
 from shared.run.log import now
+from shared.run.resumption import changes
 
 _HARDWARE = ("device", "threads", "instructions")  # in the `arithmetic` of a state
 
@@ -33,10 +34,10 @@ class Duration:
         if state is None:
             return None, self
         before = state.get("arithmetic") or {}
-        changed = {name for name in before.keys() & arithmetic.keys() if before[name] != arithmetic[name]}
+        changed = changes(before, arithmetic)
         so_far = {"started": self.started, "seconds": state["clock"]["seconds"], **state.get("duration", {})}
         begun_on = tuple(so_far.get("begun_on", ()))
-        if changed.intersection(_HARDWARE):
+        if not changed.keys().isdisjoint(_HARDWARE):
             hardware = ", ".join(f"{name} {before[name]}" for name in _HARDWARE if before.get(name))
             begun_on = (*begun_on, hardware)
         duration = dataclasses.replace(self, started=so_far["started"], earlier=so_far["seconds"], begun_on=begun_on)

@@ -45,16 +45,20 @@ def refuse_less(progress: Dict[str, Any], epochs: Optional[int], max_steps: Opti
             raise UsageError(f"{wrong}; give {option} {done} or more, or evaluate it with the mode evaluate")
 
 
-def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
-    """A line per setting of the order of additions that differs from `before`; one missing on a side is skipped.
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Dict[str, Any]:
+    """The settings of a state's `arithmetic` that are others now, by name, as they were.
 
-    Without a revision of the step it is the first one.
+    One missing on a side is skipped. Without a revision of the step it is the first one.
     """
     before = {"revision_of_the_step": 1, **before} if before else {}
+    return {name: before[name] for name in sorted(before.keys() & now.keys()) if before[name] != now[name]}
+
+
+def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
+    """A line for each of the `changes`, all of which are of the order of additions."""
     effect = "changes floating-point rounding: it will not be bit-identical to an uninterrupted run"
     return [
-        f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {before[name]}, which {effect};"
-        f" {_REMEDIES.get(name, _DEFAULT_REMEDY).format(before[name])}"
-        for name in sorted(before.keys() & now.keys())
-        if before[name] != now[name]
+        f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {earlier}, which {effect};"
+        f" {_REMEDIES.get(name, _DEFAULT_REMEDY).format(earlier)}"
+        for name, earlier in changes(before, now).items()
     ]

@@ -43,9 +43,5 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         log.evaluation((checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
         counting.write_pictures(log, folder, examples, setup)
         sizes = {"batch_size": inference.batch_size, "global_batch_size": inference.batch_size}
-        records.finish(
-            log,
-            folder,
-            description.build_record(setup, metrics, checkpoint.prefix, **sizes, **duration.record()),
-            metrics,
-        )
+        record = description.build_record(setup, metrics, checkpoint.prefix, **sizes, **duration.record())
+        records.finish(log, folder, record, metrics)

@@ -93,6 +93,13 @@ def test_on_the_same_hardware_another_step_has_its_own_throughput():
     assert (duration.earlier, duration.begun_on) == (8.0, ())
 
 
+def test_a_checkpoint_of_before_the_revisions_has_the_throughput_of_the_first():
+    state = _state()
+    state["arithmetic"] = {name: value for name, value in CPU.items() if name != "revision_of_the_step"}
+    resumed, _ = Duration().continued(state, CPU)
+    assert Clock(0, state=resumed["clock"]).summary() == {}
+
+
 def test_a_checkpoint_that_does_not_say_where_it_was_made_has_a_known_throughput():
     state = {"clock": _state()["clock"]}
     assert Duration().continued(state, CPU)[0] == state
