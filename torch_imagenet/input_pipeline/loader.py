@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import math
 import os
-import signal
 import weakref
 from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
@@ -24,11 +23,10 @@ from shared.imagenet.download_cache import Remote
 from shared.imagenet.extent_reader import ExtentReader
 from shared.imagenet.split import Split
 from shared.run.log import RunLog
-from shared.system.signals import REQUESTS
 from torch_imagenet.distributed.process_group import ALONE, Ranks
 from torch_imagenet.input_pipeline.jpeg_crop import JpegCropper, NotDecoded
 from torch_imagenet.input_pipeline.transforms import EvalTransform, TrainTransform, torchvision_transforms
-from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, without_torchs_handler
+from torch_imagenet.input_pipeline.worker_watch import PATIENCE, WorkerWatch, prepare_worker, without_torchs_handler
 from torch_imagenet.networks.registry import NETWORKS
 from torch_imagenet.options import workers
 
@@ -163,7 +161,7 @@ class _Input:
             num_workers=used,
             collate_fn=_identity,  # type: ignore[arg-type]
             pin_memory=loading.pin_memory,
-            worker_init_fn=_ignore_signals if used else None,
+            worker_init_fn=prepare_worker if used else None,
             persistent_workers=used > 0,
             generator=torch.Generator(),  # DataLoader would draw from torch's default one, which training uses
         )
@@ -226,12 +224,6 @@ def _end_workers(iterator: Any, owner: int) -> None:
 
 def _identity(batch: Batch) -> Batch:
     return batch
-
-
-def _ignore_signals(worker: int) -> None:
-    """Ignore the signals that a terminal or scheduler sends to all processes: the main process decides when to stop."""
-    for number in REQUESTS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 class TrainingInput(_Input):

@@ -1,22 +1,45 @@
-"""Detects data workers that die or hang, but only while the main process waits for a batch.
+"""Between the main process and its data workers: signals, lost connections, workers that die or hang.
 
-torch reports the death of a worker from a SIGCHLD handler, wherever the main process is, even in the middle of a step
-or a checkpoint. Here that handler is removed, and a timer checks the workers during each wait.
+A worker that dies or hangs is detected, but only while the main process waits for a batch: torch reports the death
+of a worker from a SIGCHLD handler, wherever the main process is, even in the middle of a step or a checkpoint. Here
+that handler is removed, and a timer checks the workers during each wait.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
-from typing import Any, Iterator, Optional
+from types import TracebackType
+from typing import Any, Iterator, Optional, Type
 
 from shared.errors import RunEnded
+from shared.system.signals import REQUESTS
 
 PATIENCE = 600.0  # seconds; the default of --timeout
 _SECONDS = 0.5  # between two checks
 _REAPED_SECONDS = 2.0  # the longest time in which a killed process becomes visible as dead
+
+
+def prepare_worker(worker: int) -> None:
+    """In a worker, before its first batch: leave to the main process what concerns the run.
+
+    The signals that a terminal or a scheduler sends to all processes are ignored, and no traceback is printed where
+    the main process is killed while it fetches a batch. Its end is reported by whoever started it.
+    """
+    for number in REQUESTS:
+        signal.signal(number, signal.SIG_IGN)
+    # multiprocessing's thread that hands over shared memory passes its errors to this hook, and nothing else does.
+    sys.excepthook = _without_lost_connections
+
+
+def _without_lost_connections(
+    kind: Type[BaseException], error: BaseException, traceback: Optional[TracebackType]
+) -> None:
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 class WorkerWatch:

@@ -238,8 +238,42 @@ def test_the_workers_die_with_the_main_process(tiny, tmp_path):
     raise AssertionError(f"still there: {_group(process.pid)}")
 
 
-def _started(program):
-    return subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from multiprocessing import connection
+from shared import imagenet
+from torch_imagenet.input_pipeline.loader import Loading, TrainingInput
+from torch_imagenet.input_pipeline.transforms import TrainTransform
+
+main, answer = os.getpid(), connection.answer_challenge
+
+def killed_in_the_main_process(*arguments):
+    if os.getpid() == main:
+        os.kill(main, signal.SIGKILL)
+    answer(*arguments)
+
+if __name__ == "__main__":
+    connection.answer_challenge = killed_in_the_main_process  # of the connection over which shared memory is fetched
+    with TrainingInput(imagenet.load({data!r}).train, TrainTransform(24), 2, 0, Loading(1)) as batches:
+        next(batches.epoch(0))
+        print("fetched a batch")
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_prints_nothing_where_the_main_process_is_killed_while_it_fetches_a_batch(tiny, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(KILLED.format(root=str(ROOT), data=str(tiny.folder)))
+    process = _started(program, stderr=subprocess.STDOUT)
+    assert process.communicate(timeout=60)[0] == ""  # at the end of the worker, which has the file open too
+    assert process.returncode == -signal.SIGKILL
+
+
+def _started(program, **options):
+    return subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
 
 
 def _group(number):
