@@ -18,6 +18,11 @@ from typing import Dict, List, Tuple
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this folder
 
+from shared.cli.interpreter import INSTALL_TORCH, unfit  # noqa: E402
+
+if unfit((3, 9), INSTALL_TORCH):
+    sys.exit(2)
+
 from benchmarks.comparisons import held_out, plan, records, table  # noqa: E402
 from benchmarks.comparisons.training import Training, train  # noqa: E402
 from benchmarks.environments import ROOT, Environments, advice  # noqa: E402

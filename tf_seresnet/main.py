@@ -1,7 +1,5 @@
 """SE-ResNet on CIFAR-10: `python tf_seresnet/main.py [MODE] [options]`. Parses, picks a mode, calls it."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Dict, Optional, Sequence
@@ -11,6 +9,11 @@ if not __package__:
     # be on the path, where its keras.py would stand before Keras itself.
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
+
+from shared.cli.interpreter import INSTALL_TENSORFLOW, unfit
+
+if unfit((3, 7), INSTALL_TENSORFLOW):
+    sys.exit(2)
 
 from shared.cli.entry_point import Mode, run
 from shared.system.signals import Interrupts

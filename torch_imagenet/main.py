@@ -1,7 +1,5 @@
 """ImageNet classifiers: `python torch_imagenet/main.py [MODE] [options]`. Parses, picks a mode, calls it."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
@@ -12,6 +10,11 @@ if not __package__:
     # be on the path, where its profiling.py and benchmark.py could stand before others.
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
+
+from shared.cli.interpreter import INSTALL_TORCH, unfit
+
+if unfit((3, 9), INSTALL_TORCH):
+    sys.exit(2)
 
 from shared.cli.entry_point import run
 from shared.errors import UsageError
@@ -82,10 +85,7 @@ def _load_torch(config: RunConfig) -> None:
         import PIL  # noqa: F401
         import torch
     except ImportError as error:
-        raise UsageError(
-            f"{sys.executable} has no {error.name} ({error}); python -m pip install -r requirements/torch.txt"
-            " (on Linux without an NVIDIA GPU: -r requirements/torch-cpu.txt, a fifth of the size)"
-        ) from error
+        raise UsageError(f"{sys.executable} has no {error.name} ({error}); {INSTALL_TORCH}") from error
     release = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if release < (2, 6):
         raise UsageError(f"torch {torch.__version__} is too old; this half needs 2.6 or newer")

@@ -1,13 +1,16 @@
 """`python -m shared.results`: documented rows beside measured rows, printed, kept in a Markdown file, or as a page."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import re
 import sys
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
+
+from shared.cli.interpreter import unfit
+
+if unfit((3, 7), "python -m pip install numpy"):
+    sys.exit(2)
 
 from shared.checkpoint.folder import FOLDER
 from shared.cli.entry_point import prepare_streams

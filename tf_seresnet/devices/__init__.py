@@ -15,6 +15,7 @@ import sys
 import warnings
 from typing import Any, Dict, Iterator, Optional, Tuple
 
+from shared.cli.interpreter import INSTALL_TENSORFLOW
 from shared.errors import UsageError
 from shared.system.garbage import collection_paused
 from shared.system.signals import Interrupts
@@ -120,7 +121,7 @@ def load_tensorflow(device: str, xla: Optional[bool]) -> None:
                 session.run(tf.constant(0))  # some libraries print messages at first use
     except ImportError as error:
         reason = " ".join(str(error).split())[:200]
-        hint = "pip install -r requirements/cpu.txt, or start with bash run_gpu.sh"
+        hint = INSTALL_TENSORFLOW
         if parse(device)[0] == "npu":
             hint = "set PYTHON to the Python that has TensorFlow 1.15 with npu_bridge, or 2.6 with npu_device"
         raise UsageError(f"TensorFlow does not load in {sys.executable} ({reason}); {hint}") from error
