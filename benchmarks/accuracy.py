@@ -174,7 +174,7 @@ def renew_document() -> None:
         expected = next((one.dataset for one in comparisons if one.name == record.comparison), record.dataset)
         if record.tiny or record.dataset != expected:
             raise UsageError(f"{name} is of {'--tiny' if record.tiny else record.dataset}, not {expected}; remove it")
-        if record.commit.endswith("-dirty"):
+        if "-dirty" in record.commit:
             raise UsageError(f"{name} is of code that was not committed; commit, remove it and train again")
     DOCUMENT.write_text(table.renewed(DOCUMENT.read_text(encoding="utf-8"), comparisons, found), encoding="utf-8")
 

@@ -21,8 +21,8 @@ from shared.port_check.losses import ROUNDED_RUNS, loss_checks
 from shared.port_check.trace import Trace, check_writable, read_trace, write_trace
 from shared.recipes.cifar10 import CifarRecipe
 from shared.results import record as records
-from shared.run.duration import Duration
 from shared.run.folder import open_folder
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts, stop_at_once
 from tf_seresnet.layers.initial_values import initial_value
@@ -43,7 +43,7 @@ KERAS = "keras"  # the layer set that is no graph's
 
 def check_port(config: RunConfig, interrupts: Interrupts) -> None:
     """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
-    duration, steps = Duration(), config.max_steps or STEPS
+    history, steps = History(), config.max_steps or STEPS
     if config.save_trace:
         check_writable(config.save_trace)
     against = read_trace(config.against) if config.against else None
@@ -67,7 +67,7 @@ def check_port(config: RunConfig, interrupts: Interrupts) -> None:
                 yield side, recorded, compare_trace(setup.recipe, recorded, weights)
 
         agrees = report.write(folder, log, compared())
-        parts = {"batch_size": setup.recipe.batch_size, "steps_completed": steps, **duration.record()}
+        parts = {"batch_size": setup.recipe.batch_size, "steps_completed": steps, **history.record()}
         record = description.build_record(setup, None, "", **parts)
         records.write_record(folder / "result.json", record)
         log.line(f"report: {folder / report.FILE}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from shared.results import record as records
-from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts
 from tf_seresnet.devices.replicas import Replicas
@@ -22,7 +22,7 @@ tf1 = tf.compat.v1
 
 def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the test images. Writes result.json to the output folder."""
-    duration = Duration()
+    history = History()
     # -- What is evaluated -----------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)
     assert setup.checkpoint is not None
@@ -65,7 +65,7 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
             checkpoint.prefix,
             batch_size=inference.batch_size,
             global_batch_size=inference.batch_size * device.count,
-            **duration.record(),
+            **history.record(),
         )
         records.finish(log, folder, result, metrics)
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from shared.results.record import finish
 from shared.run import disk_errors
-from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.system.garbage import collection_paused
@@ -34,7 +34,7 @@ tf1 = tf.compat.v1
 
 def train(config: RunConfig, interrupts: Interrupts) -> None:
     """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
-    duration = Duration()
+    history = History()
     # -- What runs -------------------------------------------------------------------------------------------------
     setup = RunSetup.from_config(config)
     setup.check_inference()
@@ -56,11 +56,11 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                 log.lines(dry_run.of_training(setup))
                 return
             constant = description.for_checkpoint(setup)
-            state, duration = duration.continued(setup.resumed_state, constant["arithmetic"])
+            state, history = history.continued(setup.resumed_state, constant["arithmetic"])
             write = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
             save = step.average.applied(session, write) if write else None
             # -- Train and evaluate --------------------------------------------------------------------------------
-            with Run(setup.plan, step, log, interrupts, folder, save, state, replicas, duration=duration) as run:
+            with Run(setup.plan, step, log, interrupts, folder, save, state, replicas, history=history) as run:
                 for epoch in run.epochs():
                     start = functools.partial(batches.start_epoch, session, epoch, run.progress.step_in_epoch)
                     for _ in run.steps(start, timed=False):

@@ -12,7 +12,7 @@ import torch
 
 from shared.results import record as records
 from shared.run.clock import Clock
-from shared.run.duration import Duration
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.run.progress import Progress
 from shared.system.signals import Interrupts
@@ -36,7 +36,7 @@ class SyntheticStep:
     """Network, step and one random batch, on the device already, of the recipe, for the modes that need no data."""
 
     def __init__(self, config: RunConfig, device: Device, ranks: Ranks) -> None:
-        self._duration = Duration()
+        self._history = History()
         self.setup = setup = prepare(config, device, ranks)
         recipe = setup.recipe
         torch.manual_seed(recipe.seed)
@@ -80,7 +80,7 @@ class SyntheticStep:
 
     def write_record(self, folder: Path, log: RunLog, **parts: Any) -> None:
         """Write result.json and log where it is. Raises UsageError where it cannot be written."""
-        parts = {**description.of_steps(self.setup), **parts, **self._duration.record()}
+        parts = {**description.of_steps(self.setup), **parts, **self._history.record()}
         record = description.build_record(self.setup, self.step.network, **parts)
         records.write_record(folder / "result.json", record)
         log.line(f"record: {folder / 'result.json'}")

@@ -12,7 +12,7 @@ from typing import Iterator
 from shared.port_check import report
 from shared.port_check.trace import check_writable, write_trace
 from shared.results import record as records
-from shared.run.duration import Duration
+from shared.run.history import History
 from shared.system.signals import Interrupts, stop_at_once
 from torch_imagenet.devices.device import Device
 from torch_imagenet.distributed.process_group import ALONE, Ranks
@@ -33,7 +33,7 @@ STEPS = 3  # of the loss curve, unless --max-steps says otherwise
 
 def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Record a step, compare it, write port.json. Raises SystemExit(3) where it differs, UsageError without data."""
-    duration = Duration()
+    history = History()
     if ranks.size > 1:
         several.check(config)
     if config.against and is_dump(config.against):
@@ -76,7 +76,7 @@ def check_port(config: RunConfig, device: Device, ranks: Ranks, interrupts: Inte
             log.line(several.summary(found))
         if ranks.is_first:
             parts = {**description.of_steps(setup), "steps_completed": steps}
-            record = description.build_record(setup, network, **parts, **duration.record())
+            record = description.build_record(setup, network, **parts, **history.record())
             records.write_record(folder / "result.json", record)
         log.line(f"report: {folder / report.FILE}")
     if not agrees:

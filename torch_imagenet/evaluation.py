@@ -17,9 +17,9 @@ from shared.class_names import Match, match
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run.divergence import check_evaluation
-from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident, write_examples
 from shared.run.folder import refuse_training
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts, Stopped
 from torch_imagenet.devices import out_of_memory
@@ -103,7 +103,7 @@ class Evaluator:
 
 def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """The mode `evaluate`: one checkpoint on the validation images. Rank 0 writes result.json."""
-    duration = Duration()
+    history = History()
 
     # -- What is evaluated -------------------------------------------------------------------------------------
     weights = ranks.broadcast_result(lambda: _weights(config))
@@ -141,7 +141,7 @@ def evaluate(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interr
         counted = records.evaluation_part(metrics, weights.name, len(evaluator.bad.known), weights.sha256)
         evaluation = {**counted, **records.evaluated_classes(classes, data.content.classes)}
         record = description.build_record(
-            setup, network, batch_size=setup.eval_batch_size, evaluation=evaluation, **duration.record()
+            setup, network, batch_size=setup.eval_batch_size, evaluation=evaluation, **history.record()
         )
         records.finish(log, folder, record, metrics)
         log.lines(form.last())

@@ -13,7 +13,7 @@ from shared.errors import DataError
 from shared.metrics import Metrics
 from shared.results import record as records
 from shared.run import disk_errors
-from shared.run.duration import Duration
+from shared.run.history import History
 from shared.run.loop import Run
 from shared.system.signals import Interrupts
 from torch_imagenet.devices.device import Device
@@ -31,7 +31,7 @@ from torch_imagenet.weights import source
 
 def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupts) -> None:
     """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
-    duration = Duration()
+    history = History()
 
     # -- What runs ---------------------------------------------------------------------------------------------
     config, found, weights = ranks.broadcast_result(lambda: source.origin(config))
@@ -60,9 +60,9 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         bad = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks)
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
-        state, duration = duration.continued(setup.state, constant["arithmetic"])
+        state, history = history.continued(setup.state, constant["arithmetic"])
         run = Run(
-            setup.plan, step, log, interrupts, folder, write, state, ranks, lambda: bad.note(ranks.receive()), duration
+            setup.plan, step, log, interrupts, folder, write, state, ranks, lambda: bad.note(ranks.receive()), history
         )
         with batches, images, run:
             evaluator = Evaluator(setup, images, interrupts, log)

@@ -36,7 +36,7 @@ class Trained:
     device: str
     machine: str
     versions: Dict[str, str]
-    commit: str
+    commit: str  # of each sitting that had another one, in their order, with blanks between
     date: str  # when it began, UTC, ISO 8601
     layers: str = ""
     tiny: bool = False
@@ -61,7 +61,7 @@ def record_of(training: Training, result: Mapping[str, Any], tiny: bool) -> Trai
         result["device"]["name"],
         result.get("machine", ""),
         result["versions"],
-        result.get("commit", ""),
+        " ".join([*result.get("earlier_commits", ()), result.get("commit", "")]),
         result["started"],
         result.get("layers", ""),
         tiny,

@@ -83,7 +83,7 @@ def _provenance(trained: Sequence[Trained]) -> List[str]:
         "Device": [record.device for record in trained],
         "Precision": [record.precision for record in trained],
         "Versions": [f"{name} {version}" for record in trained for name, version in record.versions.items()],
-        "Commit": [record.commit[:12] for record in trained],
+        "Commit": [commit[:12] for record in trained for commit in record.commit.split()],
         "Date": [record.date[:10] for record in trained],
     }
     named = {name: sorted({value for value in found if value}) for name, found in values.items()}

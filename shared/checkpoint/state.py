@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from shared.class_names import are_names
 from shared.errors import UsageError
 from shared.run.progress import Progress
-from shared.system.strict_json import COUNT, NUMBER, TIME, check, typed
+from shared.system.strict_json import COUNT, NUMBER, TEXT, TIME, check, typed
 
 _PROGRESS = "epoch step_in_epoch step images epoch_images epoch_correct epoch_correct5".split()
 # What both halves store. `data.classes` is absent in older checkpoints, and null for shards without class names.
@@ -23,7 +23,11 @@ _SHAPE: Dict[str, Any] = {
         "cells": List[Tuple[int, int]],
     },
     "progress": dict.fromkeys(_PROGRESS, COUNT),
-    "duration": {"started": TIME, "seconds": NUMBER, "begun_on": List[str]},  # absent in older checkpoints
+    # Absent in older checkpoints; see `shared.run.history`.
+    "history": {
+        **{"commit": TEXT, "started": TIME, "seconds": NUMBER},
+        **dict.fromkeys(("begun_on", "earlier_commits"), List[str]),
+    },
 }
 _REQUIRED = ["data.path", "data.fingerprint", "device.kind", *(f"clock.{key}" for key in _SHAPE["clock"])]
 _REQUIRED += [f"progress.{key}" for key in _PROGRESS if key != "epoch_correct5"]  # absent in older checkpoints

@@ -74,6 +74,8 @@ _RUN: _Pairs = (  # the section of a run
     ("data set's fingerprint", "数据集指纹"),
     ("config.json, the full configuration", "config.json，完整配置"),
     ("commit", "提交"),
+    ("earlier commits", "此前运行阶段的提交"),
+    ("begun on", "始于"),
     ("recipe", "训练配置"),
     ("schedule", "学习率策略"),
     ("seed", "随机种子"),

@@ -43,6 +43,7 @@ _ROWS = (
     ("device", "device.name"),
     ("devices", "device.count"),
     ("code", "commit"),
+    ("code of earlier sittings", "earlier_commits"),
     ("started", "started"),
 )
 
@@ -141,7 +142,7 @@ def _values(record: Dict[str, Any]) -> Iterator[Tuple[str, Any]]:
     )
     for what, key in _ROWS:
         if flat.get(key) is not None:
-            yield what, flat[key]
+            yield what, ", ".join(flat[key]) if isinstance(flat[key], list) else flat[key]
 
 
 def _cell(value: Any) -> str:

@@ -21,7 +21,6 @@ from shared.results.course import KEPT
 from shared.results.rows import beside_documented
 from shared.results.tables import render
 from shared.run.log import RunLog
-from shared.run.provenance import commit
 from shared.system.atomic_files import make_folder, write_atomic
 from shared.system.paths import is_elsewhere
 from shared.system.strict_json import COUNT, NUMBER, PERCENT, SHARE, TEXT, TIME, Kind, check
@@ -132,17 +131,17 @@ _SHAPE: Dict[str, Any] = {
     "started": TIME,
     "seconds": NUMBER,
     "begun_on": _NAMES,
+    "earlier_commits": _NAMES,
 }
 
 
 def build_record(*, half: str, mode: str, **parts: Any) -> Dict[str, Any]:
     """The record of a run from its parts, the keys of `_SHAPE`. None, at either level, is left out.
 
-    NumPy numbers and arrays become Python's; nan in `per_class_accuracy` (no images) becomes null. `commit` is filled
-    in. Raises UsageError if the record is invalid.
+    NumPy numbers and arrays become Python's; nan in `per_class_accuracy` (no images) becomes null. Raises UsageError if
+    the record is invalid.
     """
     parts = dict(parts, schema=SCHEMA, half=half, mode=mode)
-    parts.setdefault("commit", commit())
     ordered = [key for key in _SHAPE if key in parts] + [key for key in parts if key not in _SHAPE]
     record = {key: _plain(parts[key], key) for key in ordered if parts[key] is not None}
     record = {key: value for key, value in record.items() if value != {}}
@@ -237,9 +236,11 @@ def publish(record: Dict[str, Any], folder: Path) -> Path:
 
 def publishable(record: Dict[str, Any]) -> Dict[str, Any]:
     """The record without paths of the machine. Raises UsageError if the run's code was not committed."""
-    revision = record.get("commit", "")
-    if not revision or revision.endswith("-dirty"):
-        raise UsageError(f"the run's code is not a commit ({revision or 'unknown'}); commit, run again, then publish")
+    for revision in (record.get("commit", ""), *record.get("earlier_commits", ())):
+        if not revision or revision.endswith("-dirty"):
+            raise UsageError(
+                f"the run's code is not a commit ({revision or 'unknown'}); commit, run again, then publish"
+            )
     record = dict(record)
     for part, key, levels in (("dataset", "path", 1), ("evaluation", "checkpoint", 2)):
         if key in record.get(part, {}) and not is_elsewhere(record[part][key]):

@@ -18,7 +18,7 @@ from shared.errors import DataError, RunEnded
 from shared.metrics import Metrics
 from shared.run import disk_errors
 from shared.run.clock import Clock
-from shared.run.duration import Duration
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.run.plan import Plan
 from shared.run.progress import Progress
@@ -78,7 +78,7 @@ class Run:
 
     `write_checkpoint(state, best)` writes the weights beside `state`, which has this run's progress and clock; None in
     a process that writes nothing. `after_read` is called when results have been read. `resumed` and
-    `duration` are those of `Duration.continued`.
+    `history` are those of `History.continued`.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Run:
         resumed: Optional[Dict[str, Any]] = None,
         ranks: Optional[StopAgreement] = None,
         after_read: Optional[Callable[[], None]] = None,
-        duration: Optional[Duration] = None,
+        history: Optional[History] = None,
     ) -> None:
         self.plan, self.step, self.log, self.folder = plan, step, log, folder
         self.progress = Progress(**resumed["progress"]) if resumed else Progress()
         self.clock = Clock(plan.warm_up_steps, state=resumed["clock"] if resumed else None)
-        self._duration = duration or Duration()
+        self._history = history or History()
         self.last: Optional[StepResult] = None  # of the last step that had images
         self._interrupts = interrupts
         self._ranks, self._write_checkpoint, self._after_read = ranks or StopAgreement(), write_checkpoint, after_read
@@ -294,7 +294,7 @@ class Run:
     def state(self) -> Dict[str, Any]:
         """This run's part of the state of a checkpoint of now."""
         progress, clock = dict(vars(self.progress)), self.clock.to_state()
-        return {"progress": progress, "clock": clock, "duration": self._duration.record()}
+        return {"progress": progress, "clock": clock, "history": self._history.record()}
 
     # -- record ----------------------------------------------------------------------------------------------------
 
@@ -308,5 +308,5 @@ class Run:
             "throughput": self.clock.summary(),
             "train": {"loss": progress.loss, "top1": progress.top1, "top5": progress.top5},
             "best": {"epoch": progress.best_epoch, "top1": progress.best_top1},
-            **self._duration.record(),
+            **self._history.record(),
         }

@@ -52,6 +52,7 @@ def main() -> int:
         evaluation={"images": 10000, "loss": 0.5, "top1": 80.0 + 2 * modern + recipe.seed, "top5": 99.0},
         versions={"python": "3.11"},
         commit="c0ffee",
+        earlier_commits=["bead"] if config.resume else None,
         started="2026-01-02T03:04:05",
         seconds=60.0,
         seed=recipe.seed,

@@ -203,6 +203,7 @@ def test_a_training_that_is_stopped_in_time_goes_on_by_the_same_command(tmp_path
     assert recorded(tmp_path) == {}
     assert start("cifar10", "--seeds", "1", "--only", "modern") == 0
     assert f"--resume={waiting.parent}" in capfd.readouterr().out
+    assert [found.commit for found in records.read_all(tmp_path / "records")] == ["bead c0ffee"]  # of both sittings
     assert list(recorded(tmp_path)) == ["cifar10-modern-0"]
 
 
@@ -385,6 +386,7 @@ def test_the_document_is_that_of_the_records(tmp_path, monkeypatch):
         ({"tiny": True}, "is of --tiny"),
         ({"dataset": "sample-digits"}, "is of sample-digits, not cifar-10"),
         ({"commit": "c0ffee-dirty"}, "of code that was not committed"),
+        ({"commit": "c0ffee-dirty bead"}, "of code that was not committed"),
     ],
 )
 def test_the_document_takes_no_record_that_measures_nothing(changes, said, tmp_path, monkeypatch, capfd):

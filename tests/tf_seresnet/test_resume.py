@@ -119,7 +119,7 @@ def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(
     assert stopped.status == 143
     assert not (stopped.folder / "result.json").exists()
     monkeypatch.undo()
-    before = json.loads((stopped.folder / "checkpoints" / "last" / "state.json").read_text())["duration"]
+    before = json.loads((stopped.folder / "checkpoints" / "last" / "state.json").read_text())["history"]
     resumed = train("--resume", str(stopped.folder), "--print-freq", "1", *HALVES, short=False)
     assert resumed.status == 0
     assert_same(resumed, reference)

@@ -63,7 +63,7 @@ def test_stopped_at_any_step_and_resumed_is_the_uninterrupted_run(step, undistur
         stopped = run_in(tmp_path / "run", *RANDOM)
     assert stopped.status == 143
     assert not (stopped.folder / "result.json").exists()
-    before = json.loads((stopped.folder / "checkpoints" / "last" / "state.json").read_text())["duration"]
+    before = json.loads((stopped.folder / "checkpoints" / "last" / "state.json").read_text())["history"]
     assert run_in(tmp_path / "run", "--resume", str(stopped.folder), "--print-freq", "2", plain=True).status == 0
     _same(stopped, undisturbed)
     assert stopped.record["started"] == before["started"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shared.results import record as records
-from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.system.signals import Interrupts
 from tf_seresnet.keras.layers import keras
@@ -16,7 +16,7 @@ from tf_seresnet.run.setup import RunSetup
 
 def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
     """Writes result.json to the output folder. Raises UsageError, and Stopped after a signal."""
-    duration = Duration()
+    history = History()
     setup = RunSetup.from_config(config)
     assert setup.checkpoint is not None
     folder = None if config.dry_run else counting.open_folder(config)
@@ -43,5 +43,5 @@ def evaluate(config: RunConfig, interrupts: Interrupts) -> None:
         log.evaluation((checkpoint.state or {}).get("progress", {}).get("step", 0), metrics)
         counting.write_pictures(log, folder, examples, setup)
         sizes = {"batch_size": inference.batch_size, "global_batch_size": inference.batch_size}
-        record = description.build_record(setup, metrics, checkpoint.prefix, **sizes, **duration.record())
+        record = description.build_record(setup, metrics, checkpoint.prefix, **sizes, **history.record())
         records.finish(log, folder, record, metrics)

@@ -14,9 +14,9 @@ from shared.errors import UsageError
 from shared.results.record import finish
 from shared.run import disk_errors
 from shared.run.divergence import first_not_finite
-from shared.run.duration import Duration
 from shared.run.example_predictions import MostConfident
 from shared.run.folder import open_folder
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.run.progress import not_a_number
@@ -33,7 +33,7 @@ WEIGHTS = "model.weights.h5"  # the final ones
 
 def train(config: RunConfig, interrupts: Interrupts) -> None:
     """Train and evaluate. Raises UsageError where the user can mend it, Stopped after a signal, with a checkpoint."""
-    duration = Duration()
+    history = History()
     setup = RunSetup.from_config(config)
     if setup.resumed_state and "old_log" in setup.resumed_state:
         raise UsageError("an old port's run goes on in a graph; leave out --layers keras")
@@ -51,9 +51,9 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             log.lines(dry_run.of_training(setup))
             return
         constant = description.for_checkpoint(setup)
-        state, duration = duration.continued(setup.resumed_state, constant["arithmetic"])
+        state, history = history.continued(setup.resumed_state, constant["arithmetic"])
         save = _writer(step, CheckpointFolder(folder, config.keep), constant) if folder else None
-        with Run(setup.plan, step, log, interrupts, folder, save, state, duration=duration) as run:
+        with Run(setup.plan, step, log, interrupts, folder, save, state, history=history) as run:
             for epoch in run.epochs():
                 start = functools.partial(step.start_epoch, epoch, run.progress.step_in_epoch)
                 for number in run.steps(start, timed=False):

@@ -29,6 +29,7 @@ from shared.run.folder import RUNS, moved_with, named_weights, run_of
 from shared.run.progress import not_a_number
 from shared.system.atomic_files import sync_files
 from shared.text import in_utf8, of_system, printable
+from tf_seresnet.devices import onednn
 from tf_seresnet.options import RunConfig
 from tf_seresnet.step.spec import NetworkSpec, Normalisation
 
@@ -291,4 +292,7 @@ def _checked(folder: Path, state: Dict[str, Any]) -> Dict[str, Any]:
         raise not_ours(folder, "network")
     if len(normalisation.mean) != 3 or len(normalisation.std) != 3 or min(normalisation.std) <= 0:
         raise not_ours(folder, "normalisation")
+    arithmetic = state.get("arithmetic")
+    if arithmetic:  # one that does not say had oneDNN where TensorFlow uses it by itself
+        state = {**state, "arithmetic": {"onednn": onednn.used_by_itself(), **arithmetic}}
     return state

@@ -17,7 +17,6 @@ from shared.run import provenance, resumption
 from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.text import in_utf8
-from tf_seresnet.devices import onednn
 from tf_seresnet.layers.counting import network_cost
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step.spec import NetworkSpec
@@ -76,10 +75,7 @@ def _remarks(setup: RunSetup) -> List[str]:
     if state:
         before = CifarRecipe.from_json(state["recipe"]).schedule
         lines += schedule.prolonged(before, state["progress"]["epoch"])
-        began = state.get("arithmetic") or {}
-        if began:  # one that does not say had oneDNN where TensorFlow uses it by itself
-            began = {"onednn": onednn.used_by_itself(), **began}
-        lines += resumption.rounding_changes(began, _arithmetic(setup.device))
+        lines += resumption.rounding_changes(state.get("arithmetic") or {}, _arithmetic(setup.device))
     return lines
 
 

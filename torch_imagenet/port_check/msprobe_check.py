@@ -14,7 +14,7 @@ from shared.port_check.findings import verdict
 from shared.port_check.report import Comparison
 from shared.port_check.trace import Trace
 from shared.results import record as records
-from shared.run.duration import Duration
+from shared.run.history import History
 from shared.system.signals import Interrupts, stop_at_once
 from torch_imagenet.devices.device import Device
 from torch_imagenet.devices.precision import precision
@@ -32,14 +32,14 @@ from torch_imagenet.weights import source
 
 def check_dump(config: RunConfig, device: Device, interrupts: Interrupts) -> None:
     """Compare a dump of msProbe, which was made elsewhere; no step is taken here. Raises as `check_port` does."""
-    duration = Duration()
+    history = History()
     setup, network, dump, lines = _dumped(config, device)
     with description.open_run(setup, lines) as (folder, log), interrupts.forwarded(stop_at_once):
         trace = trace_of(dump, copy.deepcopy(network).double().train())
         for line in dump.notes(trace, network):
             log.line(line)
         agrees = report.write(folder, log, [(f"the dump {config.against}", trace, compare_dump(network, trace))])
-        records.write_record(folder / "result.json", description.build_record(setup, network, **duration.record()))
+        records.write_record(folder / "result.json", description.build_record(setup, network, **history.record()))
         log.line(f"report: {folder / report.FILE}")
     if not agrees:
         raise SystemExit(report.DIFFERS)

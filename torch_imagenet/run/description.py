@@ -191,7 +191,7 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
 
 
 def build_record(setup: RunSetup, network: nn.Module, **parts: Any) -> Dict[str, Any]:
-    """The record of a run of any mode, with its own `parts`, among them those of a `Duration`."""
+    """The record of a run of any mode, with its own `parts`, among them those of a `History`."""
     return records.build_record(
         half="torch_imagenet",
         mode=setup.config.mode,

@@ -63,8 +63,8 @@ _FACTS: Tuple[Tuple[str, str, str, str, Callable[[Any], str]], ...] = (
     ("parameters", "", "", "parameters", "{:,}".format),
 )
 _REPRODUCED = (
-    "commit recipe schedule precision seed batch_size global_batch_size epochs_completed steps_completed image_size"
-    " machine started"
+    "commit earlier_commits recipe schedule precision seed batch_size global_batch_size epochs_completed"
+    " steps_completed image_size machine begun_on started"
 ).split()
 
 
@@ -305,6 +305,7 @@ def _reproduce(run: Run, say: Language) -> str:
     else:
         parts.append(note(say("The command is in the run's config.json, which is missing.")))
     facts = {say(key.replace("_", " ")): record.get(key) for key in _REPRODUCED}
+    facts = {name: "; ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
     facts.update((say("{name} version", name=name), version) for name, version in record["versions"].items())
     facts[say("data set's fingerprint")] = record.get("dataset", {}).get("fingerprint")
     known = [f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items() if value is not None]

@@ -31,6 +31,7 @@ RECORD = {
     "parameters": 113042442,
     "versions": {"python": "3.11"},
     "commit": "0123456789abcdef",
+    "earlier_commits": ["c0ffee", "bead"],
     "started": "2026-01-02T03:04:05+00:00",
     "seconds": 1.0,
 }
@@ -98,6 +99,7 @@ def test_the_card_says_what_was_trained_and_measured(run, tmp_path, capsys):
         "| classes | 6: a, b, c, d, e, f |",
         "| steps | 3000 |",
         "| code | 0123456789abcdef |",
+        "| code of earlier sittings | c0ffee, bead |",
         "    python torch_imagenet/main.py predict --checkpoint hf-hub:OWNER/NAME --network senet154 --image-size 224",
     ):
         assert line in body

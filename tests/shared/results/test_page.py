@@ -215,6 +215,13 @@ def test_one_run_is_compared_with_none(tmp_path):
 
 
 @pytest.mark.once
+def test_what_has_computed_a_run_is_named(tmp_path):
+    hardware = "device cpu, AMD EPYC, threads 2"
+    text = _page(made_up(tmp_path, begun_on=[hardware], earlier_commits=["bead", "fade"]))
+    for name, value in {"commit": "c0ffee", "earlier commits": "bead; fade", "begun on": hardware}.items():
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text
+
+
 def test_what_comes_from_files_is_escaped(tmp_path):
     run = made_up(
         tmp_path,

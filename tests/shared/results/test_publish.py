@@ -39,10 +39,11 @@ def test_the_machines_paths_are_left_out_and_the_numbers_kept(tmp_path):
     assert RECORD["dataset"]["path"].startswith("/home")
 
 
-@pytest.mark.parametrize("commit", ["", "0123-dirty"])
-def test_code_that_is_no_commit_is_refused(tmp_path, commit):
-    record = copy.deepcopy(RECORD)
-    record["commit"] = commit
+@pytest.mark.parametrize(
+    "commits", [{"commit": ""}, {"commit": "0123-dirty"}, {"earlier_commits": ["0", "0123-dirty"]}]
+)
+def test_code_that_is_no_commit_is_refused(tmp_path, commits):
+    record = dict(copy.deepcopy(RECORD), **commits)
     with pytest.raises(UsageError, match="is not a commit"):
         publish(record, tmp_path)
     assert list(tmp_path.iterdir()) == []

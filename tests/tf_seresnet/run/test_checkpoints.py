@@ -11,6 +11,7 @@ tf = pytest.importorskip("tensorflow")
 
 from shared.checkpoint import folder as checkpoint_folder  # noqa: E402
 from shared.errors import UsageError  # noqa: E402
+from tf_seresnet.devices import onednn  # noqa: E402
 from tf_seresnet.run import checkpoints  # noqa: E402
 from tf_seresnet.step import variables as graph  # noqa: E402
 
@@ -64,6 +65,17 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(finished, file):
     assert found.state["progress"]["step"] == 3
     assert len(found.notes) == 1
     assert "step-00000006 is damaged" in found.notes[0]
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_state_that_does_not_name_onednn_has_what_tensorflow_does_by_itself(finished, monkeypatch, by_itself):
+    run = finished("--epochs", "1")
+    state = checkpoints.find(run.folder).state
+    state["arithmetic"].pop("onednn", None)
+    monkeypatch.setattr(onednn, "used_by_itself", lambda: by_itself)
+    assert checkpoints._checked(run.folder, state)["arithmetic"] == {**state["arithmetic"], "onednn": by_itself}
+    del state["arithmetic"]  # a state of before that does not say what it was made by
+    assert checkpoints._checked(run.folder, state) == state
 
 
 def test_no_intact_checkpoint_is_an_error(finished):
