@@ -100,6 +100,9 @@ def measure(options: Namespace, interrupts: Interrupts) -> None:
     pythons = _pythons(options, comparison)
     trainings = _trainings(options, comparison)
     todo = [training for training in trainings if records.earlier(training, Path(options.records)) is None]
+    if len(todo) < len(trainings):
+        known = f"{len(trainings) - len(todo)} of {len(trainings)} trainings have their record in {options.records}"
+        _say(f"{known} and are not run again, whatever --device and --data-path are; other --records begin anew\n")
     outcomes: Dict[str, str] = {}
     try:
         for number_, training in enumerate(todo, 1):
@@ -135,13 +138,14 @@ def _pythons(options: Namespace, comparison: plan.Comparison) -> Dict[str, str]:
 
 def _trainings(options: Namespace, comparison: plan.Comparison) -> List[Training]:
     """All trainings, seed by seed, so that a part of them has every side."""
-    extra = (f"--device={options.device}", *_data(options), *([f"--layers={options.layers}"] if options.layers else []))
+    data, layers = _data(options), {"layers": options.layers or "core"} if comparison.half == "tf_seresnet" else {}
     sides = [side for side in comparison.sides if not options.only or side.name in options.only]
     found = []
     for seed in range(options.seeds or comparison.seeds):
         for side in sides:
             name = f"{comparison.name}-{side.name}-{seed}" + ("-tiny" if options.tiny else "")
-            found.append(Training(comparison, side, seed, Path(options.runs) / name, extra))
+            settings = {"device": options.device, **layers}
+            found.append(Training(comparison, side, seed, Path(options.runs) / name, data, settings))
     return found
 
 
@@ -174,7 +178,7 @@ def renew_document() -> None:
         expected = next((one.dataset for one in comparisons if one.name == record.comparison), record.dataset)
         if record.tiny or record.dataset != expected:
             raise UsageError(f"{name} is of {'--tiny' if record.tiny else record.dataset}, not {expected}; remove it")
-        if "-dirty" in record.commit:
+        if not record.commit or "-dirty" in record.commit:
             raise UsageError(f"{name} is of code that was not committed; commit, remove it and train again")
     DOCUMENT.write_text(table.renewed(DOCUMENT.read_text(encoding="utf-8"), comparisons, found), encoding="utf-8")
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import Iterable, List, Tuple
 
 from shared.errors import UsageError
 
 KINDS = ("piecewise", "step", "exponential", "cosine")
+_USED_BY = {
+    **dict.fromkeys(("milestones", "factors"), ("piecewise",)),
+    **{"period": ("step",), "factor": ("step", "exponential"), "minimum": ("cosine",)},
+}
 
 
 def piecewise(epoch: float, base: float, milestones: Tuple[int, ...], factors: Tuple[float, ...]) -> float:
@@ -125,8 +129,18 @@ class Schedule:
             what = f"the rate's changes at epochs {', '.join(map(str, beyond))} lie {outside}"
             lines.append(f"{what}; --scheduler cosine fits any length")
         if self.kind == "step" and 1 < self.epochs <= self.period:
-            lines.append(f"the rate's first drop, at epoch {self.period + 1}, lies {outside}; --period moves it")
+            lines.append(
+                f"the rate's first drop, at epoch {self.period + 1}, lies {outside}; --scheduler cosine fits any length"
+            )
         return lines
+
+    def without_effect(self, given: Iterable[str]) -> List[str]:
+        """Lines about those of these fields that this kind of schedule does not use."""
+        unused = [name for name in given if self.kind not in _USED_BY.get(name, KINDS)]
+        return [
+            f"--{name} has no effect on a schedule of the kind {self.kind}; it is of {' and '.join(_USED_BY[name])}"
+            for name in unused
+        ]
 
     def prolonged(self, before: Schedule, epoch: int) -> List[str]:
         """How the cosine, which depends on the number of epochs, differs at the zero-based `epoch` from `before`."""

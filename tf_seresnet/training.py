@@ -56,7 +56,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
                 log.lines(dry_run.of_training(setup))
                 return
             constant = description.for_checkpoint(setup)
-            state, history = history.continued(setup.resumed_state, constant["arithmetic"])
+            state = setup.resumed_state
+            history = history.continued(state, constant)
             write = checkpoints.writer(session, folder, setup.config.keep, constant) if folder else None
             save = step.average.applied(session, write) if write else None
             # -- Train and evaluate --------------------------------------------------------------------------------

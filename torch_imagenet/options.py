@@ -176,7 +176,7 @@ def _add_training(add: Add) -> None:
     add("--trivialaugment", modes=TRAINING, action="store_const", const=True, help=trivial)
     without: Dict[str, Any] = {"dest": "trivialaugment", "action": "store_const", "const": False}
     add("--no-trivialaugment", modes=TRAINING, help="where the recipe has it", **without)
-    erased = "probability of a rectangle in the mean colour; torchvision's"
+    erased = "probability of a rectangle of zeros, the mean colour; torchvision's"
     add("--erasing", modes=mixed, type=amount, metavar="P", help=erased)
     add("--steps-per-epoch", modes=TRAINING, type=count, metavar="N", help="shorten every epoch")
     add("--freeze-body", action="store_const", const=True, help="train the head alone")

@@ -60,10 +60,8 @@ def train(config: RunConfig, device: Device, ranks: Ranks, interrupts: Interrupt
         bad = BadImages(log, setup.state["bad_images"] if setup.state else (), ranks)
         constant = description.for_checkpoint(setup)
         write = checkpoints.writer(folder, config.keep, step, constant, bad) if ranks.is_first else None
-        state, history = history.continued(setup.state, constant["arithmetic"])
-        run = Run(
-            setup.plan, step, log, interrupts, folder, write, state, ranks, lambda: bad.note(ranks.receive()), history
-        )
+        history = history.continued(setup.state, constant)
+        run = Run(setup.plan, step, log, interrupts, folder, write, setup.state, ranks, bad.receive, history)
         with batches, images, run:
             evaluator = Evaluator(setup, images, interrupts, log)
             for _ in run.epochs():

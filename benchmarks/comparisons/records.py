@@ -103,6 +103,11 @@ def earlier(training: Training, folder: Path) -> Optional[Trained]:
     found = read(path)
     if found.options != training.options:
         raise UsageError(f"{path} is of another recipe than the one that is compared now; move it away")
+    layers = training.settings.get("layers", "")
+    if layers and found.layers != layers:
+        raise UsageError(
+            f"{path} is of --layers {found.layers} and not {layers}; move it away, or name other --records"
+        )
     return found
 
 
@@ -118,13 +123,13 @@ def in_deviations(first: Sequence[float], second: Sequence[float]) -> Optional[f
     """By how many standard deviations of a training the mean of `second` is larger.
 
     Of a training: the root of the mean of both variances. None where a side has a single value; infinite where nothing
-    varies.
+    varies within two sides that differ.
     """
     one, other = deviation(first), deviation(second)
     if one is None or other is None:
         return None
     difference, pooled = statistics.mean(second) - statistics.mean(first), math.sqrt((one**2 + other**2) / 2)
-    return difference / pooled if pooled else math.copysign(math.inf, difference)
+    return difference / pooled if pooled else math.copysign(math.inf, difference) if difference else 0.0
 
 
 def by_side(comparison: Comparison, records: Sequence[Trained]) -> Dict[str, List[Trained]]:

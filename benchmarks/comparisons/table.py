@@ -40,8 +40,8 @@ def conclusion(comparison: Comparison, found: Mapping[str, Sequence[Trained]]) -
     by = in_deviations(one, other)
     if by is None:
         return f"{difference}; one seed says nothing about its deviation"
-    verdict = "met" if round(by, 2) >= comparison.least else "missed"
-    aim = "more than" if comparison.least > 0 else "not less than"
+    met = by > comparison.least if comparison.least > 0 else by >= comparison.least
+    verdict, aim = "met" if met else "missed", "more than" if comparison.least > 0 else "not less than"
     return f"{difference}, {by:+.1f} standard deviations of a training (aim: {aim} {comparison.least:g}): {verdict}"
 
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from benchmarks.comparisons.plan import Comparison, Side
 from benchmarks.environments import ROOT
@@ -32,7 +32,8 @@ class Training:
     side: Side
     seed: int
     folder: Path
-    extra: Tuple[str, ...]  # options that are no part of the recipe: data set, device, layers
+    extra: Tuple[str, ...]  # options that are no part of the recipe, as the data set
+    settings: Mapping[str, str]  # those whose value a finished training must have had: device, layers
 
     @property
     def options(self) -> Tuple[str, ...]:
@@ -43,17 +44,22 @@ class Training:
         """The command that begins it, or goes on with it."""
         begun = newest(self.folder) is not None
         where = f"--resume={self.folder}" if begun else f"--output-dir={self.folder}"
-        return [python, str(ROOT / self.side.program), "train", *self.options, *self.extra, where]
+        settings = [f"--{name}={value}" for name, value in self.settings.items()]
+        return [python, str(ROOT / self.side.program), "train", *self.options, *settings, *self.extra, where]
 
     def result(self) -> Optional[Dict[str, Any]]:
-        """The run's record; None while it is not finished. Raises UsageError where it is one of another recipe."""
+        """The run's record; None while it is not finished. Raises UsageError where it is one of other settings."""
         if not (self.folder / "result.json").is_file():
             return None
         found = read_record(self.folder / "result.json")
         planned = self.side.recipe.override(seed=self.seed).to_json()
-        ran = json_object(self.folder / "config.json").get("recipe")
-        if ran != json.loads(json.dumps(planned)):
+        ran = json_object(self.folder / "config.json")
+        if ran.get("recipe") != json.loads(json.dumps(planned)):
             raise UsageError(f"{self.folder} holds a training by another recipe; move it away, or choose other --runs")
+        for name, value in self.settings.items():
+            if value != (ran.get("options", {}).get(name) or value):
+                what = f"{self.folder} holds a training with {ran['options'][name]} for --{name} {value}"
+                raise UsageError(f"{what}; move it away, or choose other --runs")
         return found
 
 

@@ -16,6 +16,7 @@ _SHAPE: Dict[str, Any] = {
     "data": {"path": str, "fingerprint": str, "name": str, "order": str},
     "device": {"kind": str, "count": COUNT},
     "arithmetic": dict,
+    "speed": dict,  # absent in older checkpoints
     "clock": {
         **dict.fromkeys(("steps", "images"), COUNT),
         **dict.fromkeys(("seconds", "waited", "seconds_observed", "longest"), NUMBER),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
+from typing import Any, ClassVar, Dict, Iterable, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from shared.errors import UsageError
 from shared.schedules import Schedule
@@ -51,6 +51,7 @@ class Recipe:
     regularisation: ClassVar[Tuple[str, ...]] = (
         *("decayed", "label_smoothing", "mixup", "cutmix", "drop_path", "zero_init", "ema_decay"),
     )
+    needed: ClassVar[Dict[str, Tuple[str, ...]]] = {}  # by field, others without all of which it has no effect
 
     @property
     def largest_rate(self) -> float:
@@ -94,6 +95,16 @@ class Recipe:
         found = self._values(self.regularisation)
         return [as_typed(name, own)[2:] for name, own in found if own and own != getattr(type(self), name)]
 
+    def without_effect(self, given: Iterable[str]) -> List[str]:
+        """Lines about the options, by their names in the namespace, that change nothing in this recipe."""
+        lines = self.schedule.without_effect(given)
+        for name in given:
+            needed = self.needed.get(name, ())
+            if needed and not any(getattr(self, other) for other in needed):
+                options = " or ".join(f"--{other.replace('_', '-')}" for other in needed)
+                lines.append(f"--{name.replace('_', '-')} has no effect without {options}")
+        return lines
+
     def _values(self, names: Sequence[str]) -> List[Tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in names]
 
@@ -120,6 +131,7 @@ class Recipe:
     def limits(self) -> Dict[str, Tuple[bool, str]]:
         """By field, whether its value is valid, and which values are. A half's recipe adds its own."""
         share = "0 or more and less than 1"
+        alpha = "an alpha of 0 (off), or of 0.01 to 1e6"  # beyond it torch's float32 draws are not of the distribution
         return {
             "epochs": (self.epochs >= 1, "at least 1"),
             "schedule": (self.schedule.epochs == self.epochs, f"one of {self.epochs} epochs, as the training has"),
@@ -128,8 +140,8 @@ class Recipe:
             "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
             "decayed": (self.decayed in DECAYED, f"one of {', '.join(DECAYED)}"),
             "label_smoothing": (0 <= self.label_smoothing < 1, share),
-            "mixup": (0 <= self.mixup < math.inf, "an alpha of 0 (off) or more"),
-            "cutmix": (0 <= self.cutmix < math.inf, "an alpha of 0 (off) or more"),
+            "mixup": (self.mixup == 0 or 0.01 <= self.mixup <= 1e6, alpha),
+            "cutmix": (self.cutmix == 0 or 0.01 <= self.cutmix <= 1e6, alpha),
             "drop_path": (0 <= self.drop_path < 1, share),
             "ema_decay": (0 <= (self.ema_decay or 0) < 1, "0 (off), or a number between 0 and 1"),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Tuple
+from typing import Callable, ClassVar, Dict, Tuple
 
 from shared.errors import UsageError
 from shared.recipes.base import Recipe
@@ -19,6 +19,7 @@ class CifarRecipe(Recipe):
     crop_padding: int = 4  # pixels of the training mean around the image before the random crop
     flip: bool = True
     regularisation = (*Recipe.regularisation, "cutout", "mixed")
+    needed: ClassVar[Dict[str, Tuple[str, ...]]] = {"mixed": ("mixup", "cutmix")}
     cutout: int = 0  # pixels per side of the square that is set to the training mean
     mixed: float = 1.0  # share of the images that MixUp or CutMix mixes
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, ClassVar, Dict, Optional, Tuple
 
 from shared.recipes.base import Recipe
 from shared.schedules import Schedule
@@ -40,6 +40,8 @@ class ImageNetRecipe(Recipe):
     clip_norm: Optional[float] = None  # of all gradients together
     accumulate: int = 1  # batches per step
     freeze_body: bool = False  # train the head alone
+
+    needed: ClassVar[Dict[str, Tuple[str, ...]]] = {"smoothing": ("label_smoothing",)}
 
     def limits(self) -> Dict[str, Tuple[bool, str]]:
         """By field, whether its value is valid, and which values are."""

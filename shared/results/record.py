@@ -229,7 +229,9 @@ def publish(record: Dict[str, Any], folder: Path) -> Path:
     stamp = record["started"][:16].replace(":", "")
     target = make_folder(folder / record["half"]) / ("-".join(filter(None, [*parts, record["mode"], stamp])) + ".json")
     if target.exists():
-        raise UsageError(f"{target} is there already; this run has been published")
+        known = read_record(target) == record
+        wrong = "is there already, and this run has been published" if known else "holds another record"
+        raise UsageError(f"{target} {wrong}; remove it to put this one in its place")
     write_record(target, record)
     return target
 

@@ -74,7 +74,7 @@ def _repeated(records: Sequence[Record]) -> List[List[Record]]:
             continue
         row = _measured([record])
         key = [row.network, row.dataset, row.settings, row.hardware, row.precision, row.batch_size, row.epochs]
-        key.append(record.get("dataset", {}).get("fingerprint"))
+        key += [record.get("dataset", {}).get("fingerprint"), *record.get("begun_on", ())]
         key += [record.get(name) for name in ("half", "machine", "steps_completed", "variant", "layers")]
         groups.setdefault(tuple(key), []).append(record)
     return list(groups.values())

@@ -77,8 +77,8 @@ class Run:
     """One run of training. As a context it ends with a checkpoint when it is stopped.
 
     `write_checkpoint(state, best)` writes the weights beside `state`, which has this run's progress and clock; None in
-    a process that writes nothing. `after_read` is called when results have been read. `resumed` and
-    `history` are those of `History.continued`.
+    a process that writes nothing. `after_read` is called when results have been read. `resumed` is the state that the
+    run goes on from, and `history` continues it.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class Run:
     ) -> None:
         self.plan, self.step, self.log, self.folder = plan, step, log, folder
         self.progress = Progress(**resumed["progress"]) if resumed else Progress()
-        self.clock = Clock(plan.warm_up_steps, state=resumed["clock"] if resumed else None)
-        self._history = history or History()
+        self._resumed, self._history = resumed, history or History()
+        self.clock = Clock(plan.warm_up_steps, state=None if self._history.timed_anew else (resumed or {}).get("clock"))
         self.last: Optional[StepResult] = None  # of the last step that had images
         self._interrupts = interrupts
         self._ranks, self._write_checkpoint, self._after_read = ranks or StopAgreement(), write_checkpoint, after_read
@@ -271,7 +271,7 @@ class Run:
         """The metrics of the weights of now, logged as those of this epoch. The clock stands still."""
         with self.clock.paused():
             metrics = evaluate()
-        self.log.evaluation(self.progress.step, metrics, self.progress.epoch + 1)
+        self.log.evaluation(self.progress.step, metrics, self.progress.evaluated_epoch)
         return metrics
 
     def end_epoch(self, metrics: Metrics) -> bool:
@@ -293,8 +293,13 @@ class Run:
 
     def state(self) -> Dict[str, Any]:
         """This run's part of the state of a checkpoint of now."""
-        progress, clock = dict(vars(self.progress)), self.clock.to_state()
-        return {"progress": progress, "clock": clock, "history": self._history.record()}
+        progress, history = dict(vars(self.progress)), self._history.record()
+        if self._resumed is None or self.progress.step > self._first_step:
+            return {"progress": progress, "clock": self.clock.to_state(), "history": history}
+        # This sitting has computed no step: who computed them, and how fast, is as before.
+        kept = {name: self._resumed.get(name, {}) for name in ("arithmetic", "speed", "clock")}
+        begun_on = self._resumed.get("history", {}).get("begun_on", [])
+        return {"progress": progress, **kept, "history": {**history, "begun_on": begun_on}}
 
     # -- record ----------------------------------------------------------------------------------------------------
 

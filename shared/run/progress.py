@@ -59,6 +59,11 @@ class Progress:
         """Percent of the epoch's images whose class was among the five likeliest; as `top1`, where it is counted."""
         return 100.0 * self.epoch_correct5 / self.epoch_images
 
+    @property
+    def evaluated_epoch(self) -> int:
+        """The one-based epoch that an evaluation now is of; that of a finished run is its last one."""
+        return self.epoch + (self.step_in_epoch > 0)
+
     def end_epoch(self) -> None:
         """The epoch's training and evaluation are done."""
         self.epoch += 1
@@ -68,5 +73,5 @@ class Progress:
         """Whether this evaluation is strictly better than all before it; if so it is remembered."""
         if top1 <= self.best_top1:
             return False
-        self.best_top1, self.best_epoch = top1, self.epoch + 1
+        self.best_top1, self.best_epoch = top1, self.evaluated_epoch
         return True

@@ -10,9 +10,10 @@ from shared.imagenet.layout import some
 
 # How to restore a setting that changes rounding.
 _REMEDIES = {
-    "threads": "start with OMP_NUM_THREADS={0} (under TensorFlow TF_NUM_INTRAOP_THREADS={0})",
+    "threads": "start with OMP_NUM_THREADS={0} (TensorFlow: TF_NUM_INTRAOP_THREADS={0}, JAX: NPROC={0})",
     "memory_format": "give --memory-format {0}",
     "onednn": "start with TF_ENABLE_ONEDNN_OPTS={0:d}",
+    "grouped_conv": "give --grouped-conv {0}",
     "rounded_float32_layers": "give --tf32, --no-tf32 or neither, as then",
     "revision_of_the_step": "where that matters, continue it with the version of this program that began it",
 }
@@ -54,11 +55,24 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Dict[str, Any]
     return {name: before[name] for name in sorted(before.keys() & now.keys()) if before[name] != now[name]}
 
 
+def changes_of_speed(state: Mapping[str, Any], constant: Mapping[str, Any]) -> Dict[str, Any]:
+    """What decides how long a step takes, in `arithmetic` and `speed`, and is another now; as `changes`."""
+    before, now = ({**(each.get("arithmetic") or {}), **each.get("speed", {})} for each in (state, constant))
+    return changes(before, now)
+
+
+def remarks(state: Mapping[str, Any], constant: Mapping[str, Any]) -> List[str]:
+    """Lines about what is another in `constant`, which a checkpoint made now has, than in the state of a run so far."""
+    lines = rounding_changes(state.get("arithmetic") or {}, constant["arithmetic"])
+    changed = ", ".join(name.replace("_", " ") for name in changes_of_speed(state, constant))
+    return [*lines, f"throughput is that of the steps from here on; changed: {changed}"] if changed else lines
+
+
 def rounding_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
     """A line for each of the `changes`, all of which are of the order of additions."""
     effect = "changes floating-point rounding: it will not be bit-identical to an uninterrupted run"
     return [
-        f"the run continues with {name.replace('_', ' ')} {now[name]} and began with {earlier}, which {effect};"
+        f"the run continues with {name.replace('_', ' ')} {now[name]} and had {earlier} before, which {effect};"
         f" {_REMEDIES.get(name, _DEFAULT_REMEDY).format(earlier)}"
         for name, earlier in changes(before, now).items()
     ]

@@ -26,7 +26,9 @@ def main() -> int:
     recipe = recipe.override(network=f"se_resnet{recipe.depth}")
     folder = Path(config.resume or config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"recipe": recipe.to_json()}), encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps({"recipe": recipe.to_json(), "options": config.to_json()}), encoding="utf-8"
+    )
     doing = os.environ.get("FAKE_TRAINING", "")
     if doing == "fail":
         return 2
@@ -43,6 +45,7 @@ def main() -> int:
         recipe=recipe.name,
         dataset={"name": "cifar-10"},
         device={"kind": "cpu", "name": "a CPU", "count": 1},
+        layers=config.layers or "core",
         precision=recipe.precision,
         batch_size=recipe.batch_size,
         global_batch_size=recipe.batch_size,

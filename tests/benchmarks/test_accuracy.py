@@ -156,8 +156,25 @@ def test_every_training_gets_a_record_and_the_table_says_who_is_better(tmp_path,
 def test_what_has_its_record_is_not_trained_again(tmp_path, start, capfd):
     assert start("cifar10", "--seeds", "1") == 0
     assert capfd.readouterr().out.count("training ") > 0
-    assert start("cifar10", "--seeds", "1") == 0
-    assert "training 1" not in capfd.readouterr().out
+    assert start("cifar10", "--seeds", "1", "--device", "cuda:0") == 0
+    said = capfd.readouterr().out
+    assert "training 1" not in said
+    assert "2 of 2 trainings have their record in " in said
+    assert "are not run again, whatever --device and --data-path are" in said
+
+
+@pytest.mark.parametrize("settings", [["--layers", "keras"], ["--device", "cuda:0"]])
+def test_a_folder_with_a_training_of_other_settings_is_refused(tmp_path, start, capfd, settings, monkeypatch):
+    monkeypatch.setattr(accuracy, "_pythons", lambda *_: dict.fromkeys(("documented", "modern"), sys.executable))
+    assert start("cifar10", "--seeds", "1", "--only", "modern") == 0
+    if settings[0] == "--layers":
+        assert start("cifar10", "--seeds", "1", "--only", "modern", *settings) == 2
+        assert "is of --layers core and not keras; move it away" in capfd.readouterr().err
+    for path in (tmp_path / "records").glob("*"):
+        path.unlink()
+    assert start("cifar10", "--seeds", "1", "--only", "modern", *settings) == 2
+    assert f" for {' '.join(settings)}; move it away, or choose other --runs" in capfd.readouterr().err
+    assert recorded(tmp_path) == {}
 
 
 def test_a_record_of_another_recipe_is_no_record_of_this_one(tmp_path, start, capfd):
@@ -310,6 +327,13 @@ def record(comparison, side, seed, top1, **changes):
     ("comparison", "first", "last", "ending"),
     [
         ("cifar10", [80.0, 81.0], [81.4, 82.4], "+2.0 standard deviations of a training (aim: more than 2): missed"),
+        ("cifar10", [80.0, 80.0], [80.0, 80.0], "+0.0 standard deviations of a training (aim: more than 2): missed"),
+        (
+            "cifar10",
+            [80.0, 81.0],
+            [81.413, 82.413],  # 1.998
+            "+2.0 standard deviations of a training (aim: more than 2): missed",
+        ),
         ("cifar10", [80.0, 81.0], [81.5, 82.5], "+2.1 standard deviations of a training (aim: more than 2): met"),
         (
             "imagenette",
@@ -385,6 +409,7 @@ def test_the_document_is_that_of_the_records(tmp_path, monkeypatch):
     [
         ({"tiny": True}, "is of --tiny"),
         ({"dataset": "sample-digits"}, "is of sample-digits, not cifar-10"),
+        ({"commit": ""}, "of code that was not committed"),
         ({"commit": "c0ffee-dirty"}, "of code that was not committed"),
         ({"commit": "c0ffee-dirty bead"}, "of code that was not committed"),
     ],

@@ -288,3 +288,23 @@ def test_a_prolonged_run_is_told_of_another_rate_and_only_then(kind, before, aft
     lines = new.prolonged(old, epoch)
     assert bool(lines) == (old.at(epoch) != new.at(epoch))
     assert not lines or (kind == "cosine" and f"epoch {epoch + 1} has the learning rate {new.at(epoch):g}" in lines[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "unused"),
+    [
+        ("piecewise", ["period", "factor", "minimum"]),
+        ("step", ["milestones", "factors", "minimum"]),
+        ("exponential", ["milestones", "factors", "period", "minimum"]),
+        ("cosine", ["milestones", "factors", "period", "factor"]),
+    ],
+)
+def test_an_option_of_another_kind_of_schedule_is_named(kind, unused):
+    given = ["epochs", "milestones", "factors", "period", "factor", "minimum", "warm_up_epochs"]
+    lines = Schedule(kind, 0.1, 9).without_effect(given)
+    assert [line.split()[0] for line in lines] == [f"--{name}" for name in unused]
+    assert all(f"has no effect on a schedule of the kind {kind}; it is of " in line for line in lines)
+    changed = {"milestones": (3,), "factors": (0.5,), "period": 2, "factor": 0.7, "minimum": 0.01}
+    changed = {name: changed[name] for name in unused if name not in ("milestones", "factors")}
+    plain, other = Schedule(kind, 0.1, 9), Schedule(kind, 0.1, 9, **changed)
+    assert [plain.at(epoch) for epoch in range(9)] == [other.at(epoch) for epoch in range(9)]

@@ -72,3 +72,28 @@ def test_what_is_wrong_is_found_as_in_the_run(words, message, tiny, tmp_path, mo
     assert message in error
     assert error.count("\n") == 1
     assert os.listdir(tmp_path) == ["FILE"]
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (
+            ["--recipe", "se_resnet50_8p", "--batch-size", "4"],
+            "the recipe's learning rate is for 8 devices, 1024 images a step; here it is 4: --accumulate 256 makes them"
+            " the same, --scale-learning-rate adapts the rate",
+        ),
+        (
+            ["--recipe", "se_resnet50_8p", "--batch-size", "3"],
+            "the recipe's learning rate is for 8 devices, 1024 images a step; here it is 3: --scale-learning-rate"
+            " adapts the rate",
+        ),
+        (["--recipe", "se_resnet50_8p", "--batch-size", "4", "--scale-learning-rate"], None),
+        (["--freeze-body", "--drop-path", "0.1"], "the body is frozen, so that its drop-path 0.1 has no effect"),
+        (["--scheduler", "cosine", "--period", "3"], "--period has no effect on a schedule of the kind cosine"),
+    ],
+)
+def test_what_an_option_does_to_the_recipe_is_said(options, note, run_in, tmp_path, capsys):
+    plain = ["--image-size", "32", "--max-steps", "1", "--device", "cpu"]
+    assert run_in(tmp_path / "run", *options, *plain, "--dry-run", plain=True).status == 0
+    lines = [line for line in said(capsys) if "learning rate is for" in line or "no effect" in line]
+    assert [line[: len(f"note: {note}")] for line in lines] == ([f"note: {note}"] if note else [])

@@ -125,6 +125,13 @@ def test_a_frozen_body_stays_as_it_was(run_in, tmp_path):
     assert changed == {"fc.weight", "fc.bias"}
 
 
+def test_the_dropout_before_the_head_trains_with_it_where_the_body_is_frozen(run_in, tmp_path):
+    options = ["--freeze-body", "--epochs", "1", "--print-freq", "1"]
+    plain, dropped = (run_in(tmp_path / rate, *options, "--dropout", rate) for rate in ("0", "0.5"))
+    weight = "fc.weight"
+    assert not torch.equal(plain.training()["network"][weight], dropped.training()["network"][weight])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -91,8 +91,10 @@ class KerasDevice:
 
     def rounding(self) -> Dict[str, Any]:
         """What decides how sums are rounded here, by the names of `shared.run.resumption`."""
+        if self.kind != "cpu":
+            return {}
         by_onednn = {"onednn": onednn.used()} if self.backend == "tensorflow" else {}
-        return {**probe.cpu_rounding(), **by_onednn} if self.kind == "cpu" else {}
+        return {**probe.cpu_rounding(), **_threads(self.backend), **by_onednn}
 
     def describe(self) -> Dict[str, Any]:
         """The device in result.json: {"kind", "name", "count"}."""
@@ -126,6 +128,17 @@ def _refuse(kind: str, request: DeviceConfig, precision: str, loss_scale: Option
     ):
         if wrong:
             raise UsageError(f"the Keras model {what}")
+
+
+def _threads(backend: str) -> Dict[str, int]:
+    """As many threads as a step has on a CPU; none of TensorFlow, of which `probe.cpu_rounding` knows."""
+    if backend == "torch":
+        import torch
+
+        return {"threads": torch.get_num_threads()}
+    # DefaultThreadPoolSize of XLA's CPU client, in xla/pjrt/cpu/cpu_client.cc, reads it.
+    nproc = os.environ.get("NPROC", "")
+    return {"threads": int(nproc) if nproc.isdigit() and int(nproc) else processor.cores()} if backend == "jax" else {}
 
 
 def _gpus(backend: str) -> List[str]:

@@ -51,7 +51,8 @@ def train(config: RunConfig, interrupts: Interrupts) -> None:
             log.lines(dry_run.of_training(setup))
             return
         constant = description.for_checkpoint(setup)
-        state, history = history.continued(setup.resumed_state, constant["arithmetic"])
+        state = setup.resumed_state
+        history = history.continued(state, constant)
         save = _writer(step, CheckpointFolder(folder, config.keep), constant) if folder else None
         with Run(setup.plan, step, log, interrupts, folder, save, state, history=history) as run:
             for epoch in run.epochs():

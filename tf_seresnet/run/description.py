@@ -18,6 +18,7 @@ from shared.run.log import RunLog
 from shared.run.loop import Run
 from shared.text import in_utf8
 from tf_seresnet.layers.counting import network_cost
+from tf_seresnet.options import RECIPE_OPTIONS
 from tf_seresnet.run.setup import RunSetup
 from tf_seresnet.step.spec import NetworkSpec
 
@@ -68,14 +69,14 @@ def network_line(network: NetworkSpec) -> str:
 def _remarks(setup: RunSetup) -> List[str]:
     """What the user should know about the schedule, and how a continuation differs from its run."""
     schedule, state = setup.recipe.schedule, setup.resumed_state
-    lines = list(schedule.remarks())
+    lines = [*schedule.remarks(), *setup.recipe.without_effect(setup.config.given(RECIPE_OPTIONS))]
     faster = setup.device.bf16_speedup
     if faster and setup.config.precision is None:
         lines.append(f"this CPU has bfloat16 instructions: --precision bf16 trains about {faster:g} times as fast")
     if state:
         before = CifarRecipe.from_json(state["recipe"]).schedule
         lines += schedule.prolonged(before, state["progress"]["epoch"])
-        lines += resumption.rounding_changes(state.get("arithmetic") or {}, _arithmetic(setup.device))
+        lines += resumption.remarks(state, for_checkpoint(setup))
     return lines
 
 
@@ -89,6 +90,7 @@ def for_checkpoint(setup: RunSetup) -> Dict[str, Any]:
         "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint, "classes": data.label_names},
         "device": setup.device.describe(),
         "arithmetic": _arithmetic(setup.device),
+        "speed": {"machine": provenance.machine(), "steps_per_call": setup.steps_per_call},
     }
 
 

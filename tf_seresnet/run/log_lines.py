@@ -42,7 +42,7 @@ def epoch_line(run: Run, metrics: Metrics) -> str:
     """The line of the epoch just trained and evaluated."""
     progress = run.progress
     return (
-        f"epoch: {progress.epoch + 1}/{run.plan.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
+        f"epoch: {progress.evaluated_epoch}/{run.plan.epochs}, train_loss: {progress.loss:.4f}, train_acc:"
         f" {progress.top1 / 100:.4f}, test_loss: {metrics.loss:.4f}, test_acc: {metrics.top1 / 100:.4f}"
     )
 

@@ -308,3 +308,7 @@ class BadImages:
                 if not self._ranks.is_first:
                     self._ranks.send_to_rank0(text)
                 self._log.line(f"bad image left out: {text}")
+
+    def receive(self) -> None:
+        """On rank 0: log what the other ranks have sent."""
+        self.note(self._ranks.receive())

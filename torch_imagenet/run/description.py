@@ -11,7 +11,7 @@ import PIL
 import torch
 from torch import nn
 
-from shared.recipes import changes, document
+from shared import recipes
 from shared.recipes.imagenet import ImageNetRecipe, rate_by_device
 from shared.results import record as records
 from shared.run import disk_errors, provenance, resumption
@@ -21,6 +21,7 @@ from shared.system import processor
 from torch_imagenet.distributed.environment import job_name
 from torch_imagenet.input_pipeline import shared_memory
 from torch_imagenet.networks.spec import parameters
+from torch_imagenet.run.recipe import RECIPE_OPTIONS
 from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
 from torch_imagenet.weights.source import FoundWeights
@@ -105,12 +106,15 @@ def log_setup(log: RunLog, setup: TrainingSetup, step: TrainingStep) -> None:
 
 def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
     recipe, device, images = setup.recipe, setup.device, setup.global_batch_size
-    yield from [line.strip() for line in document(recipe.name).splitlines() if "Documented:" in line][:1]
-    documented = recipe.batch_size * recipe.devices
-    if recipe.devices > 1 and images != documented:
+    yield from [line.strip() for line in recipes.document(recipe.name).splitlines() if "Documented:" in line][:1]
+    named: Any = recipes.get(recipe.name) if recipe.name in recipes.names() else recipe
+    documented = named.batch_size * named.devices
+    if recipe.devices > 1 and images != documented and recipe.schedule.base == named.schedule.base:
+        whole = documented * recipe.accumulate % images == 0
+        same = f"--accumulate {documented * recipe.accumulate // images} makes them the same, " if whole else ""
         yield (
             f"the recipe's learning rate is for {recipe.devices} devices, {documented} images a step; here"
-            f" it is {images}: --accumulate {recipe.devices} makes them the same"
+            f" it is {images}: {same}--scale-learning-rate adapts the rate"
         )
     if device.bf16_speedup and setup.precision.name == "O0" and setup.config.precision is None:
         yield f"this CPU has bfloat16 instructions: --precision bf16 trains about {device.bf16_speedup:g} times as fast"
@@ -126,6 +130,9 @@ def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
         )
     if step.loss_scale.is_enabled() and not step.optimizer.defaults.get("fused"):
         yield "this optimizer leaves the loss scale to the host, which waits for the device after every step"
+    if recipe.freeze_body and recipe.drop_path:
+        yield f"the body is frozen, so that its drop-path {recipe.drop_path:g} has no effect"
+    yield from recipe.without_effect(setup.config.given(RECIPE_OPTIONS))
     yield from [*recipe.schedule.remarks(), *resumption_notes(setup)]
 
 
@@ -134,8 +141,7 @@ def resumption_notes(setup: TrainingSetup) -> List[str]:
     if setup.state is None:
         return []
     before, epoch = ImageNetRecipe.from_json(setup.state["recipe"]).schedule, setup.state["progress"]["epoch"]
-    changes = resumption.rounding_changes(setup.state.get("arithmetic", {}), _rounding(setup))
-    return [*setup.recipe.schedule.prolonged(before, epoch), *changes]
+    return [*setup.recipe.schedule.prolonged(before, epoch), *resumption.remarks(setup.state, for_checkpoint(setup))]
 
 
 def write_config(setup: RunSetup, folder: Path, weights: Optional[FoundWeights] = None) -> None:
@@ -170,6 +176,7 @@ def for_checkpoint(setup: TrainingSetup) -> Dict[str, Any]:
         },
         "device": setup.device.describe(),
         "arithmetic": _rounding(setup),
+        "speed": {"machine": provenance.machine(), "compile_mode": setup.config.compile, **_decoder(setup)},
     }
 
 
@@ -180,13 +187,15 @@ def _rounding(setup: TrainingSetup) -> Dict[str, Any]:
         "memory_format": setup.memory_format,
         "rounded_float32_layers": " and ".join(setup.device.float32_products) or "none",
         "compiled": bool(setup.config.compile),
+        "grouped_conv": setup.config.grouped_conv,
         "threads": None if setup.device.asynchronous else torch.get_num_threads(),
         "instructions": None if setup.device.asynchronous else processor.vectors(),
         "torch": torch.__version__,
         "pillow": PIL.__version__,  # version 13 rounds resized images otherwise where they are tall
         "batch_normalisation": "this program's" if setup.norm_kernels else "torch's",
         # 2: fused gates; the auxiliary head pools by products; 3: own normalisation; 4: compiled gates by products
-        "revision_of_the_step": 4 if setup.config.compile else 3,
+        # 5: the dropout before the head is on where the body is frozen
+        "revision_of_the_step": 5 if setup.recipe.freeze_body else 4 if setup.config.compile else 3,
     }
 
 
@@ -214,7 +223,7 @@ def build_record(setup: RunSetup, network: nn.Module, **parts: Any) -> Dict[str,
 def of_steps(setup: RunSetup) -> Dict[str, Any]:
     """The parts of the record of a mode that takes training steps."""
     return {
-        "changes": changes(setup.recipe) or None,
+        "changes": recipes.changes(setup.recipe) or None,
         "batch_size": setup.recipe.batch_size,
         "global_batch_size": setup.global_batch_size,
         "memory_format": setup.memory_format,

@@ -51,7 +51,7 @@ class LogLines:
 
     def evaluation(self, metrics: Metrics, run: Optional[Run] = None) -> List[str]:
         """An evaluation at the end of an epoch of `run`, or by itself."""
-        rule, head = "-" * 40, "" if run is None else f"Validation Epoch #{run.progress.epoch + 1}:\t"
+        rule, head = "-" * 40, "" if run is None else f"Validation Epoch #{run.progress.evaluated_epoch}:\t"
         return [rule, f"{head}Avg. Acc@1: {metrics.top1:.3f}\tAvg. Acc@5: {metrics.top5:.3f}", rule]
 
     def last(self) -> List[str]:

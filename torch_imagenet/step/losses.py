@@ -15,11 +15,9 @@ def uniform_epsilon(epsilon: float, form: str, num_classes: int) -> float:
 
     "uniform" (Szegedy et al., arXiv 1512.00567, section 7; the original on CPU and GPU) distributes epsilon over all K
     classes. "others" (the original on the NPU) distributes it over the K - 1 wrong classes, which equals "uniform" with
-    epsilon * K / (K - 1).
+    epsilon * K / (K - 1), of few classes more than 1.
     """
-    if form == "others" and num_classes > 1:
-        return min(epsilon * num_classes / (num_classes - 1), 1.0)
-    return epsilon
+    return epsilon * num_classes / (num_classes - 1) if form == "others" and num_classes > 1 else epsilon
 
 
 def mean_loss(outputs: Outputs, targets: torch.Tensor, epsilon: float, auxiliary_weight: float) -> torch.Tensor:
@@ -32,7 +30,11 @@ def mean_loss(outputs: Outputs, targets: torch.Tensor, epsilon: float, auxiliary
         logits, auxiliary = (mean_loss(part, targets, epsilon, 0.0) for part in outputs)
         return logits + auxiliary_weight * auxiliary
     wide = outputs if outputs.dtype == torch.float64 else outputs.float()
-    return functional.cross_entropy(wide, targets, label_smoothing=epsilon)
+    if epsilon <= 1.0:
+        return functional.cross_entropy(wide, targets, label_smoothing=epsilon)
+    # torch takes no more, and the loss is linear in it.
+    certain, uniform = (functional.cross_entropy(wide, targets, label_smoothing=share) for share in (0.0, 1.0))
+    return (1.0 - epsilon) * certain + epsilon * uniform
 
 
 def correct_counts(outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:

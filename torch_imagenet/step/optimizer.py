@@ -145,7 +145,8 @@ def sgd(weights: Weights, recipe: ImageNetRecipe, device: Device) -> torch.optim
     decayed = [parameter for parameter in named.values() if recipe.decayed == "all" or parameter.ndim > 1]
     groups: List[Dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay}]
     groups += [{"params": rest, "weight_decay": 0.0}] if rest else []
-    settings: Dict[str, Any] = {"lr": recipe.schedule.at(0), "momentum": recipe.momentum, "nesterov": recipe.nesterov}
+    nesterov = recipe.nesterov and recipe.momentum > 0  # without momentum they are the same, and torch refuses it
+    settings: Dict[str, Any] = {"lr": recipe.schedule.at(0), "momentum": recipe.momentum, "nesterov": nesterov}
     optimizer: Optional[torch.optim.Optimizer] = None
     if device.own_sgd is not None:
         optimizer = device.own_sgd(groups, **settings)

@@ -129,11 +129,14 @@ class TrainingStep(Step):
         return result
 
     def _to_training_mode(self) -> None:
-        """All layers, which takes milliseconds of a large network; a frozen body stays in evaluation mode."""
+        """All layers, which takes milliseconds of a large network; a frozen body stays in evaluation mode.
+
+        The dropout before the head is the head's.
+        """
         self.network.train()
         if self._head:
             for name, child in self.network.named_children():
-                child.train(name == self._head)
+                child.train(name in (self._head, "dropout"))
 
     def _agreed(self, values: torch.Tensor) -> torch.Tensor:
         """The values over all devices. Gradients are averaged before it, running statistics by it."""

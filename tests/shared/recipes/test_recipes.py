@@ -365,3 +365,21 @@ def test_milestones_of_a_very_short_training_stay_apart():
     assert recipes.get("se_resnet110_modern").of_length(1).ema_decay == 0.84
     with pytest.raises(UsageError, match="0 epochs; give at least 1"):
         recipes.get("se_resnet110_gpu").of_length(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "lines"),
+    [
+        ("se_resnet110_gpu", {"mixed": 0.3}, ["--mixed has no effect without --mixup or --cutmix"]),
+        ("se_resnet110_gpu", {"mixed": 0.3, "cutmix": 1.0}, []),
+        (
+            "senet154_cosine",
+            {"smoothing": "others", "label_smoothing": 0.0},
+            ["--smoothing has no effect without --label-smoothing"],
+        ),
+        ("senet154_cosine", {"smoothing": "others", "label_smoothing": 0.1}, []),
+        ("senet154_cosine", {"period": 10}, ["--period has no effect on a schedule of the kind cosine; it is of step"]),
+    ],
+)
+def test_an_option_that_changes_nothing_is_named(name, changes, lines):
+    assert recipes.get(name).override(**changes).without_effect(changes) == lines

@@ -53,3 +53,9 @@ def test_twice_is_refused(tmp_path):
     publish(RECORD, tmp_path)
     with pytest.raises(UsageError, match="there already"):
         publish(RECORD, tmp_path)
+
+
+def test_a_run_that_has_gone_on_since_is_told_what_to_remove(tmp_path):
+    publish(RECORD, tmp_path)
+    with pytest.raises(UsageError, match="holds another record; remove it to put this one in its place"):
+        publish(dict(RECORD, seconds=2.0), tmp_path)

@@ -192,6 +192,10 @@ def test_hours_of_several_machines_are_called_so():
     assert row.hours == 1.5
 
 
+def test_runs_that_began_on_different_hardware_are_not_averaged():
+    assert len(_of("measured", [_record(seed=seed, begun_on=[f"gpu {seed}"]) for seed in range(2)])) == 2
+
+
 def test_other_data_sets_get_a_table_of_their_own():
     records = [_record(network="se_resnet", recipe="sample", depth=11, dataset={"name": "digits"})]
     (row,) = _of("measured", records, "se_resnet")

@@ -21,7 +21,7 @@ def _sitting(clock, state, seconds, started, commit="c0ffee"):
     """The history after a sitting of so many seconds."""
     found = History(started, begin=clock[0], commit=commit)
     clock[0] += seconds
-    return found.continued(state, {})[1]
+    return found.continued(state, {"arithmetic": {}})
 
 
 def test_a_run_of_one_sitting(clock):
@@ -78,50 +78,68 @@ def _state(**more):
     return {"clock": clock.to_state(), "arithmetic": CPU, **more}
 
 
-def test_a_run_that_begins_has_no_state():
+SPEED = {"machine": "AMD EPYC with avx2, 2 cores", "compile_mode": None}
+WAS = "device cpu, AMD EPYC, threads 2, instructions avx2"
+
+
+def _here(arithmetic=CPU, speed=SPEED):
+    return {"arithmetic": arithmetic, "speed": speed}
+
+
+def test_a_run_that_begins_is_timed_from_its_beginning():
     history = History()
-    assert history.continued(None, CPU) == (None, history)
+    assert history.continued(None, _here()) == history
+    assert not history.timed_anew
 
 
 @pytest.mark.parametrize("now", [CPU, {"device": "cpu, AMD EPYC", "compiled": True}])
 def test_where_nothing_is_known_to_differ_throughput_is_of_all_sittings(now):
     state = _state(history={"started": "2026-11-30T08:00:00+00:00", "seconds": 9.0})
-    resumed, history = History().continued(state, now)
-    assert resumed == state
-    assert (history.started, history.earlier, history.begun_on) == ("2026-11-30T08:00:00+00:00", 9.0, ())
+    history = History().continued(state, _here(now))
+    assert (history.started, history.earlier) == ("2026-11-30T08:00:00+00:00", 9.0)
+    assert (history.timed_anew, history.begun_on) == (False, ())
 
 
 @pytest.mark.parametrize(
     ("now", "was"),
     [
-        ({**CPU, "threads": 16}, "device cpu, AMD EPYC, threads 2, instructions avx2"),
-        ({"device": "cuda, NVIDIA H200", "threads": None}, "device cpu, AMD EPYC, threads 2, instructions avx2"),
+        (_here({**CPU, "threads": 16}), WAS),
+        (_here({"device": "cuda, NVIDIA H200", "threads": None}), WAS),
+        # As many threads as before, which share a core now.
+        (_here(speed={"machine": "AMD EPYC with avx2, 1 core"}), f"{WAS}, machine {SPEED['machine']}"),
     ],
 )
 def test_on_other_hardware_throughput_is_measured_anew_and_the_record_names_the_other(now, was):
-    resumed, history = History().continued(_state(), now)
-    assert Clock(0, state=resumed["clock"]).summary() == {}
-    assert history.earlier == 8.0
+    state = _state(speed=SPEED) if "machine" in was else _state()
+    history = History().continued(state, now)
+    assert (history.timed_anew, history.earlier) == (True, 8.0)
     assert history.record()["begun_on"] == [was]
-    again = {"clock": Clock().to_state(), "arithmetic": now, "history": history.record()}
-    _, history = History().continued(again, CPU)
+    again = {"clock": Clock().to_state(), "history": history.record(), **now}
+    history = History().continued(again, _here())
     assert history.begun_on[0] == was
     assert len(history.begun_on) == 2
 
 
-def test_on_the_same_hardware_another_step_has_its_own_throughput():
-    resumed, history = History().continued(_state(), {**CPU, "revision_of_the_step": 4})
-    assert Clock(0, state=resumed["clock"]).summary() == {}
-    assert (history.earlier, history.begun_on) == (8.0, ())
+@pytest.mark.parametrize(
+    "now", [_here({**CPU, "revision_of_the_step": 4}), _here(speed={**SPEED, "compile_mode": "max-autotune"})]
+)
+def test_on_the_same_hardware_another_step_has_its_own_throughput(now):
+    history = History().continued(_state(speed=SPEED), now)
+    assert (history.timed_anew, history.earlier, history.begun_on) == (True, 8.0, ())
 
 
 def test_a_checkpoint_of_before_the_revisions_has_the_throughput_of_the_first():
     state = _state()
     state["arithmetic"] = {name: value for name, value in CPU.items() if name != "revision_of_the_step"}
-    resumed, _ = History().continued(state, CPU)
-    assert Clock(0, state=resumed["clock"]).summary() == {}
+    assert History().continued(state, _here()).timed_anew
 
 
 def test_a_checkpoint_that_does_not_say_where_it_was_made_has_a_known_throughput():
     state = {"clock": _state()["clock"]}
-    assert History().continued(state, CPU)[0] == state
+    assert not History().continued(state, _here()).timed_anew
+
+
+def test_hardware_without_a_name_is_not_named():
+    state = _state()
+    state["arithmetic"] = {"device": None, "threads": None}
+    assert History().continued(state, _here()).begun_on == ()

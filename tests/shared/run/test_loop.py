@@ -13,6 +13,7 @@ import pytest
 
 from shared.errors import DataError, RunEnded, UsageError
 from shared.metrics import Metrics
+from shared.run.history import History
 from shared.run.log import RunLog
 from shared.run.loop import Run, Step, StepResult, StopAgreement
 from shared.run.plan import Plan
@@ -48,7 +49,7 @@ class Counting(Step):
 class Trial:
     """A training on this folder with a counting step, from its newest checkpoint on."""
 
-    def __init__(self, folder, plan=PLAN, asynchronous=False, ranks=None, log=None, steps_per_call=None):
+    def __init__(self, folder, plan=PLAN, asynchronous=False, ranks=None, log=None, steps_per_call=None, constant=None):
         saved = sorted((folder / "saved").glob("*.json")) if (folder / "saved").exists() else []
         state = json.loads(saved[-1].read_text()) if saved else None
         self.folder, self.interrupts, self.evaluated = folder, Interrupts(), []
@@ -56,11 +57,13 @@ class Trial:
         if state:
             self.step.weight = state["weight"]
         self.log = log or RunLog(None, silent=True)
-        self.run = Run(plan, self.step, self.log, self.interrupts, folder, self.write, state, ranks)
+        self.constant = constant or {"arithmetic": {}}
+        history = History(commit="c0ffee").continued(state, self.constant)
+        self.run = Run(plan, self.step, self.log, self.interrupts, folder, self.write, state, ranks, history=history)
 
     def write(self, state, best):
         (self.folder / "saved").mkdir(exist_ok=True)
-        state = dict(state, weight=self.step.weight, best=best)
+        state = {**self.constant, **state, "weight": self.step.weight, "best": best}
         (self.folder / "saved" / "{:08d}.json".format(state["progress"]["step"])).write_text(json.dumps(state))
 
     def evaluate(self):
@@ -125,6 +128,32 @@ def test_a_run_stopped_in_its_evaluation_evaluates_when_it_is_resumed(tmp_path):
     finished = Trial(tmp_path)
     assert finished.train()[0] == whole[0]
     assert finished.evaluated == [12]
+
+
+def test_a_sitting_without_a_step_leaves_what_is_said_of_those_that_computed(tmp_path):
+    """A run that is stopped as it begins on another machine, or is finished, and goes on where it began."""
+    here = {"arithmetic": {"threads": 2}, "speed": {"machine": "ours"}}
+    there = {"arithmetic": {"threads": 1}, "speed": {"machine": "theirs"}}
+    first = Trial(tmp_path, constant=here)
+    with pytest.raises(Stopped):
+        first.train(stop_in=3)
+    timed = first.run.clock.summary()["steps_timed"]
+    elsewhere = Trial(tmp_path, constant=there)
+    elsewhere.interrupts.requested = 15
+    with pytest.raises(Stopped):
+        elsewhere.train()
+    saved = json.loads(sorted((tmp_path / "saved").glob("*.json"))[-1].read_text())
+    assert {name: saved[name] for name in here} == here
+    assert (saved["clock"]["steps"], saved["history"]["begun_on"]) == (timed, [])
+    back = Trial(tmp_path, constant=here)
+    assert back.run.clock.summary()["steps_timed"] == timed
+    back.train()
+    assert "begun_on" not in back.run.record()
+    finished = Trial(tmp_path, constant=there)
+    finished.train()
+    assert finished.run.record()["throughput"] == {}  # it was not measured there
+    assert finished.run.record()["begun_on"] == ["threads 2, machine ours"]
+    assert Trial(tmp_path, constant=here).run.clock.summary() == back.run.clock.summary()
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5])

@@ -111,7 +111,18 @@ def test_only_a_strictly_better_evaluation_is_the_best():
     progress = Progress()
     seen = []
     for top1 in (0.0, 10.0, 10.0, 9.0, 10.5):
+        progress.count(1.0, 1, 2)
         seen.append(progress.is_best(top1))
         progress.end_epoch()
     assert seen == [True, True, False, False, True]
     assert (progress.best_epoch, progress.best_top1) == (5, 10.5)  # epochs counted from 1, as people do
+
+
+def test_an_evaluation_of_a_finished_run_is_of_its_last_epoch():
+    progress = Progress()
+    for _ in range(3):
+        progress.count(1.0, 1, 2)
+        number = progress.evaluated_epoch
+        progress.end_epoch()
+    assert number == 3
+    assert progress.evaluated_epoch == 3

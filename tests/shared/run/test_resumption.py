@@ -6,7 +6,7 @@ import pytest
 
 from shared.class_names import Classes
 from shared.errors import UsageError
-from shared.run.resumption import check_same_data, refuse_less, rounding_changes
+from shared.run.resumption import check_same_data, refuse_less, remarks, rounding_changes
 
 BEFORE = {"threads": 4, "memory_format": "channels_last", "compiled": False, "device": "cpu, A"}
 
@@ -23,16 +23,27 @@ def test_each_change_has_a_line_that_names_both_and_what_to_do():
     assert len(lines) == 3
     assert all("changes floating-point rounding" in line and "; " in line and "\n" not in line for line in lines)
     compiled, memory_format, threads = lines
-    assert "compiled True and began with False" in compiled
-    assert "memory format contiguous and began with channels_last" in memory_format
+    assert "compiled True and had False" in compiled
+    assert "memory format contiguous and had channels_last" in memory_format
     assert memory_format.endswith("give --memory-format channels_last")
     assert "OMP_NUM_THREADS=4" in threads
 
 
 def test_a_run_of_before_the_revisions_began_with_the_first():
     (line,) = rounding_changes({"threads": 4}, {"threads": 4, "revision_of_the_step": 2})
-    assert "revision of the step 2 and began with 1" in line
+    assert "revision of the step 2 and had 1" in line
     assert "version of this program that began it" in line
+
+
+def test_where_a_step_may_take_another_time_throughput_is_said_to_begin_anew():
+    state = {"arithmetic": BEFORE, "speed": {"machine": "A, 4 cores", "decoder": "crop"}}
+    assert remarks(state, state) == []
+    assert remarks({"arithmetic": BEFORE}, state) == []  # of before this was stored
+    (line,) = remarks(state, {**state, "speed": {"machine": "A, 2 cores", "decoder": "crop"}})
+    assert line == "throughput is that of the steps from here on; changed: machine"
+    rounding, line = remarks(state, {**state, "arithmetic": {**BEFORE, "threads": 2}})
+    assert "threads 2 and had 4 before" in rounding
+    assert line == "throughput is that of the steps from here on; changed: threads"
 
 
 @pytest.mark.parametrize(

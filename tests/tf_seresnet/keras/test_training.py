@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -49,6 +50,17 @@ def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "numpy")
     with pytest.raises(UsageError, match="trains on tensorflow, jax, torch and not on numpy"):
         keras_backend.KerasDevice("cpu", None, command.RunConfig.from_argv([]), "O0")
+
+
+def test_the_threads_are_those_of_the_backend(monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "9")
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(get_num_threads=lambda: 5))
+    assert keras_backend._threads("torch") == {"threads": 5}
+    monkeypatch.setenv("NPROC", "3")
+    assert keras_backend._threads("jax") == {"threads": 3}
+    monkeypatch.delenv("NPROC")
+    assert keras_backend._threads("jax") == {"threads": processor.cores()}
+    assert keras_backend.KerasDevice("cpu", None, command.RunConfig.from_argv([]), "O0").rounding()["threads"] == 9
 
 
 def test_bfloat16_that_tensorflow_would_round_too_often_is_refused(monkeypatch):

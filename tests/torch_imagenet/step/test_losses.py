@@ -26,7 +26,7 @@ def _by_definition(logits: np.ndarray, labels: np.ndarray, epsilon: float, form:
 
 
 @pytest.mark.parametrize("form", ["uniform", "others"])
-@given(classes=st.integers(2, 40), images=st.integers(1, 9), epsilon=st.floats(0, 0.5), seed=st.integers(0, 999))
+@given(classes=st.integers(2, 40), images=st.integers(1, 9), epsilon=st.floats(0, 0.99), seed=st.integers(0, 999))
 def test_both_documented_forms_of_label_smoothing(form, classes, images, epsilon, seed):
     random = np.random.RandomState(seed)
     logits, labels = random.normal(0, 3, (images, classes)), random.randint(0, classes, images)
@@ -38,6 +38,13 @@ def test_both_documented_forms_of_label_smoothing(form, classes, images, epsilon
 def test_the_two_forms_differ_as_the_original_says():
     assert uniform_epsilon(0.1, "uniform", 1000) == 0.1
     assert uniform_epsilon(0.1, "others", 1000) == pytest.approx(0.1 * 1000 / 999)
+
+
+def test_of_few_classes_most_of_a_label_may_be_on_the_others():
+    """Here torch's own argument would be 1.8, of which it takes no more than 1."""
+    logits, label, targets = torch.tensor([[0.3, -1.1]]), torch.tensor([0]), torch.tensor([[0.1, 0.9]])
+    expected = torch.nn.functional.cross_entropy(logits, targets)
+    torch.testing.assert_close(mean_loss(logits, label, uniform_epsilon(0.9, "others", 2), 0.0), expected)
 
 
 def test_the_auxiliary_head_weighs_what_it_is_told():

@@ -42,6 +42,16 @@ def test_all_parameters_are_decayed_as_documented_or_weights_alone():
     assert all(parameter.ndim > 1 for parameter in some.param_groups[0]["params"])
 
 
+def test_without_momentum_a_recipe_with_nesterovs_is_plain_gradient_descent():
+    network, plain = _network(), _network()
+    for which in (network, plain):
+        _backward(which)
+    sgd(Weights(network), _recipe(momentum=0.0, nesterov=True), CPU).step()
+    torch.optim.SGD(plain.parameters(), lr=0.1, weight_decay=0.01).step()
+    for ours, theirs in zip(network.parameters(), plain.parameters()):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_frozen_parameter_is_not_the_optimizers():
     network = _network()
     network[0].requires_grad_(False)
