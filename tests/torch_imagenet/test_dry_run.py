@@ -87,6 +87,10 @@ def test_what_is_wrong_is_found_as_in_the_run(words, message, tiny, tmp_path, mo
             "the recipe's learning rate is for 8 devices, 1024 images a step; here it is 3: --scale-learning-rate"
             " adapts the rate",
         ),
+        (  # whose rate on a CPU is not that of the document's NPU
+            ["--recipe", "pnasnet5large_8p", "--batch-size", "4"],
+            "the recipe's learning rate is for 8 devices, 256 images a step; here it is 4: --accumulate 64 makes them",
+        ),
         (["--recipe", "se_resnet50_8p", "--batch-size", "4", "--scale-learning-rate"], None),
         (["--freeze-body", "--drop-path", "0.1"], "the body is frozen, so that its drop-path 0.1 has no effect"),
         (["--scheduler", "cosine", "--period", "3"], "--period has no effect on a schedule of the kind cosine"),

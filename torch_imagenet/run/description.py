@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from shared import recipes
-from shared.recipes.imagenet import ImageNetRecipe, rate_by_device
+from shared.recipes.imagenet import ImageNetRecipe, elsewhere, rate_by_device
 from shared.results import record as records
 from shared.run import disk_errors, provenance, resumption
 from shared.run.folder import open_folder
@@ -108,8 +108,8 @@ def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
     recipe, device, images = setup.recipe, setup.device, setup.global_batch_size
     yield from [line.strip() for line in recipes.document(recipe.name).splitlines() if "Documented:" in line][:1]
     named: Any = recipes.get(recipe.name) if recipe.name in recipes.names() else recipe
-    documented = named.batch_size * named.devices
-    if recipe.devices > 1 and images != documented and recipe.schedule.base == named.schedule.base:
+    documented, rates = named.batch_size * named.devices, {named.schedule.base, elsewhere(named).schedule.base}
+    if recipe.devices > 1 and images != documented and recipe.schedule.base in rates:
         whole = documented * recipe.accumulate % images == 0
         same = f"--accumulate {documented * recipe.accumulate // images} makes them the same, " if whole else ""
         yield (
