@@ -81,8 +81,9 @@ def match(network: Classes, data: Classes, advice: str) -> Match:
     """Match the classes of the data set with the outputs of the network, which may be more.
 
     Weights without names are assumed to have the published order of ImageNet or CIFAR-10 if the number of outputs is
-    theirs and the data set's names are of these. Otherwise, if one side has no names, indices are matched, and both
-    sides must have as many. Raises UsageError, which ends with `advice`, if the network lacks a class.
+    theirs and the data set's names are of these. Otherwise, if one side has no names, indices are matched, which the
+    names of a data set may be ("0", "1", "10", ...: ImageNet-V2), and both sides must have as many. Raises UsageError,
+    which ends with `advice`, if the network lacks a class.
     """
     known, notes = (network, []) if network.named else _published(len(network.names), data)
     if known.named and data.named:
@@ -99,6 +100,9 @@ def match(network: Classes, data: Classes, advice: str) -> Match:
     if len(network.names) != len(data.names):
         what = f"the checkpoint has {_counted(network.names)} and the data set {len(data.names):,}"
         raise UsageError(f"{what}, and {nameless} no names to tell which; {advice}")
+    if data.named and set(data.names) == set(network.names):  # numbers, which sort as texts: 0, 1, 10, ...
+        note = "the weights have no class names; the data set's classes are the numbers of their outputs"
+        return Match(tuple(map(int, data.names)), network.names, (note,))
     note = f"{nameless} no class names; class i of the data set is taken for output i of the network"
     return Match(tuple(range(len(data.names))), (data if data.named else network).names, (note,))
 

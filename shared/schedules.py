@@ -143,11 +143,13 @@ class Schedule:
         ]
 
     def prolonged(self, before: Schedule, epoch: int) -> List[str]:
-        """How the cosine, which depends on the number of epochs, differs at the zero-based `epoch` from `before`."""
-        old, new = before.at(epoch), self.at(epoch)
-        if old == new:
+        """How the cosine, which depends on the number of epochs, differs from the zero-based `epoch` on from `before`.
+
+        The first cosine epoch, and those of the warm-up before it, have the same rate whatever the number is.
+        """
+        first = next((one for one in range(epoch, self.epochs) if before.at(one) != self.at(one)), None)
+        if first is None:
             return []
-        return [
-            f"over {self.epochs} epochs instead of {before.epochs} the rest of the cosine differs: epoch {epoch + 1}"
-            f" has the learning rate {new:g} instead of {old:g}; leave out --epochs to end as the run began"
-        ]
+        what = f"over {self.epochs} epochs instead of {before.epochs} the rest of the cosine differs"
+        rates = f"epoch {first + 1} has the learning rate {self.at(first):g} instead of {before.at(first):g}"
+        return [f"{what}: {rates}; leave out --epochs to end as the run began"]

@@ -136,5 +136,6 @@ def _initialise(session: Any, setup: RunSetup, step: TrainingStep, log: RunLog) 
         outputs = None if classes.in_place else classes.outputs
         checkpoints.restore(session, found, variables.model_variables(), outputs)
         lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in classes.notes)]
+        lines += ["note: zero-init has no effect, for the branches are the weights'"] if recipe.zero_init else []
     for line in lines:
         log.line(line)

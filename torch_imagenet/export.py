@@ -88,7 +88,10 @@ def export(config: RunConfig, interrupts: Interrupts) -> None:
         for line in [*lines, f"network: {spec.text()}, {size} x {size} pixels, {level}"]:
             log.line(line)
         mean, std = mean_and_std(spec.name, normalisation)
-        transform = EvalTransform(size, NETWORKS[spec.name].crop_fraction)
+        transform = EvalTransform(size, NETWORKS[spec.name].crop_fraction, config.keep_aspect)
+        if config.with_preprocessing == "all" and not config.keep_aspect:
+            what = "the run evaluates squeezed images, which a file resizes in another order of its passes than Pillow"
+            raise UsageError(f"{what}; give --with-normalisation, and resize outside")
         metadata = _metadata(config, spec, transform, level, classes.stored())
         metadata.update(mean=mean, std=std, form=Form(spec.options.get("zero_pad", True), normalisation).stored())
         cpu, dtype, inside = open_device("cpu").torch_device, _DTYPES[level], config.with_preprocessing
@@ -128,6 +131,9 @@ def _check_options(config: RunConfig, form: Format, level: str) -> None:
     """Raises UsageError where they have no such file."""
     if config.with_preprocessing and form is FORMATS["safetensors"]:
         raise UsageError("a file of weights alone has no preprocessing; leave --with-preprocessing out")
+    for option, given in (("--batch-size", config.batch_size), ("--grouped-conv", config.grouped_conv != "native")):
+        if given and form is FORMATS["safetensors"]:
+            raise UsageError(f"a file of weights alone has no program, which {option} is of; leave it out")
     if level == "bf16" and form is not FORMATS["torch"]:
         what = "bfloat16 is a form of .pt2 alone: onnxruntime computes no convolution in it on a CPU"
         raise UsageError(f"{what}; give --precision O2, or --output FILE.pt2")
@@ -157,6 +163,7 @@ def _metadata(
         "precision": level,
         "image_size": size,
         "shorter_side": transform.shorter_side,  # an image is scaled to it, bilinearly, then cropped
+        "keep_aspect": transform.keep_aspect,  # else both sides are scaled to it
         "resize": "inside" if inside == "all" else "outside",
         "normalisation": "inside" if inside else "outside",
         "classes": classes,

@@ -162,9 +162,23 @@ class CheckpointFolder:
 
 
 def holds_one(path: Union[str, Path]) -> bool:
-    """Whether `path` is the folder of a checkpoint, of a run, or of its checkpoints, intact or not."""
-    path = followed(Path(path))
+    """Whether `path` is the folder of a checkpoint, a file in it, or the folder of a run or of its checkpoints.
+
+    It may be damaged.
+    """
+    path = _containing(Path(path))
     return (path / STATE).is_file() or (path / FOLDER).is_dir() or (path.name == FOLDER and path.is_dir())
+
+
+def _containing(path: Path) -> Path:
+    """The checkpoint's folder of one of its files, or of the beginning by which TensorFlow names these; else the path.
+
+    Its state says what the tensors alone do not: classes, normalisation, averages of the weights.
+    """
+    path = followed(path)
+    files = {} if path.is_dir() else json_object(path.parent / STATE).get("files", {})
+    inside = any(name == path.name or name.startswith(f"{path.name}.") for name in files)
+    return path.parent if inside else path
 
 
 def newest(run: Path) -> Optional[Path]:
@@ -174,11 +188,11 @@ def newest(run: Path) -> Optional[Path]:
 
 
 def find(path: Union[str, Path]) -> Found:
-    """The checkpoint at `path`: the folder of a checkpoint, of a run or of its checkpoints.
+    """The checkpoint at `path`: the folder of a checkpoint or a file in it, the folder of a run or of its checkpoints.
 
     Of a run it is the newest intact one; `notes` name those that are damaged. Raises UsageError if there is none.
     """
-    path = followed(Path(path))
+    path = _containing(Path(path))
     if not holds_one(path):
         raise UsageError(f"no checkpoint at {path}; name a run's folder, or a folder step-NNNNNNNN in it")
     if (path / STATE).is_file():

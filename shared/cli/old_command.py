@@ -44,8 +44,8 @@ def read(parser: Parser, argv: Sequence[str], half: str, modes: Sequence[str]) -
     name = words.own.get("--port")
     if name is None:
         if not words.unknown:  # a word may be the value of one
-            _refuse_folder(words, modes)
-        return Command(list(argv), tuple(_differences(words)))
+            _refuse_folder(words, modes, half)
+        return Command(list(argv), tuple(_differences(words)) if half == "torch_imagenet" else ())
     if name not in PORTS or PORTS[name].half != half:
         return Command(list(argv), ())  # the parser names the nearest
     port = PORTS[name]
@@ -108,16 +108,15 @@ def _last_ones(parser: Parser, argv: Sequence[str]) -> List[str]:
     return [*others, *(word for words in kept.values() for word in words)]
 
 
-def _refuse_folder(words: Words, modes: Sequence[str]) -> None:
+def _refuse_folder(words: Words, modes: Sequence[str], half: str) -> None:
     if words.loose[:1] and words.loose[0] in WITH_IMAGES:
         return
     for word in words.loose:
         if word not in modes and ("/" in word or os.path.isdir(word)):
             shown = word if len(word) < 500 else word[:500] + "..."
-            raise UsageError(
-                f"{shown!r} is no mode; name the data set's folder with --data-path {shown}, or read the line as"
-                " SE-ResNet-50's program did with --port se_resnet50"
-            )
+            what = f"{shown!r} is no mode; name the data set's folder with --data-path {shown}"
+            as_port = ", or read the line as SE-ResNet-50's program did with --port se_resnet50"
+            raise UsageError(what + (as_port if half == "torch_imagenet" else ""))
 
 
 # -- with --port ------------------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ def _whole(options: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _differences(words: Words) -> List[str]:
-    """A line for each option that was typed and meant another thing in the network's old program.
+    """A line for each option that was typed and meant another thing in the ImageNet network's old program.
 
     Raises UsageError where --checkpoint names a folder that PNASNet's old program would have made.
     """

@@ -73,9 +73,10 @@ def _parser() -> Parser:
 
 def _run(options: argparse.Namespace) -> int:
     _check_language(options)
+    _check_files(options)
     if options.model_card and not options.publish:
         raise UsageError("--model-card is written of a run; give --publish RUN --model-card")
-    if options.format == "events" and not (options.publish or options.update_readme or options.check):
+    if options.format == "events":
         text, notes = events_csv(options.runs)
         sys.stderr.writelines(f"{note}\n" for note in notes)
         _put(options.output, text)
@@ -112,9 +113,21 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_files(options: argparse.Namespace) -> None:
+    """Raises UsageError where an option would have no effect beside another."""
+    given = {name for name in ("publish", "update_readme", "check", "output") if getattr(options, name)}
+    given |= {"format"} if options.format != "text" else set()
+    beside = {"publish": ("update_readme", "check", "output", "format"), "update_readme": ("output", "format")}
+    for name, others in {**beside, "check": ("output", "format")}.items():
+        for other in others:
+            if {name, other} <= given:
+                one, two = (f"--{each.replace('_', '-')}" for each in (name, other))
+                raise UsageError(f"{one} does not go with {two}; give two commands, or leave {two} out")
+
+
 def _check_language(options: argparse.Namespace) -> None:
     """Raises UsageError where --lang would have no effect, or where its characters cannot be printed."""
-    if options.lang and options.format in ("csv", "json"):
+    if options.lang and options.format in ("csv", "json", "events"):
         raise UsageError(f"--lang is not for {options.format}, whose words are for programs; leave one of them out")
     if options.lang and (options.update_readme or options.check or options.publish):
         what = "--lang is for what is printed; a file says lang=zh in its <!-- results:begin --> line"
@@ -164,7 +177,7 @@ def _in_folder(folder: Path) -> List[Path]:
 def _with_block(path: Path, table_rows: Sequence[Row]) -> Tuple[str, str]:
     """The text of a Markdown file, and the same with up-to-date results blocks."""
 
-    def updated(block: re.Match[str]) -> str:
+    def updated(block: "re.Match[str]") -> str:  # which Python 3.7 cannot evaluate
         language = block.group("lang") or "en"
         if language not in LANGUAGES:
             raise UsageError(f"{path}: unknown lang={language} in its results block; known are {', '.join(LANGUAGES)}")

@@ -135,6 +135,8 @@ SETTINGS: Tuple[Tuple[str, str], ...] = (
     (r"(?<=, )(\d+) seeds$", r"\1 个随机种子"),
     (r"(?<=, )(\d+) runs$", r"\1 次运行"),
     (r"(?<=, )compiled(?=,| \(|$)", "图编译"),
+    (r"(?<=, )answers restricted to the data set's classes(?=,|$)", "预测限于数据集的类别"),
+    (r"(?<=, )images squeezed(?=,|$)", "图像压缩为正方形"),
     (r"(?<=, )begun on other hardware or threads(?=,|$)", "始于其他硬件或线程数"),
     *((rf"(?<=, ){mode}(?=,|$)", name) for mode, name in _MODES),
     (r": ", "："),

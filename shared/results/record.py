@@ -85,6 +85,7 @@ _SHAPE: Dict[str, Any] = {
     "image_size": COUNT,
     "normalisation": TEXT,
     "zero_pad": bool,
+    "keep_aspect": bool,
     "dataset": {
         "name": TEXT,
         "path": TEXT,

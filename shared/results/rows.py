@@ -74,7 +74,9 @@ def _repeated(records: Sequence[Record]) -> List[List[Record]]:
             continue
         row = _measured([record])
         key = [row.network, row.dataset, row.settings, row.hardware, row.precision, row.batch_size, row.epochs]
-        key += [record.get("dataset", {}).get("fingerprint"), *record.get("begun_on", ())]
+        key += [record.get("dataset", {}).get("fingerprint"), record.get("steps_per_call"), *record.get("begun_on", ())]
+        if record["mode"] == "evaluate":
+            key += [record["evaluation"].get(name) for name in ("checkpoint", "checkpoint_sha256", "restricted")]
         key += [record.get(name) for name in ("half", "machine", "steps_completed", "variant", "layers")]
         groups.setdefault(tuple(key), []).append(record)
     return list(groups.values())
@@ -141,6 +143,8 @@ def _settings(runs: Sequence[Record]) -> str:
         parts += [first["memory_format"].replace("_", " ")] if "memory_format" in first else []
         mode = first.get("compile_mode", "default")
         parts += ["compiled" + (f" ({mode})" if mode != "default" else "")] if first.get("compiled") else []
+    parts += ["answers restricted to the data set's classes"] if first.get("evaluation", {}).get("restricted") else []
+    parts += ["images squeezed"] if first.get("keep_aspect") is False else []
     parts += ["begun on other hardware or threads"] if "begun_on" in first else []
     if len(runs) > 1:
         seeds = {run.get("seed") for run in runs}

@@ -137,6 +137,17 @@ def test_numbers_of_shards_are_no_names():
     assert match(Classes(folders), Classes(tuple(map(str, range(12)))), "").outputs[10] == 2
 
 
+def test_folders_that_are_numbers_are_those_of_the_outputs():
+    """As those of ImageNet-V2, which sort as texts: the third folder is 10, whose images are of class 10, not 2."""
+    folders = tuple(sorted(map(str, range(1000))))
+    found = match(Classes.numbered(1000), Classes(folders), "")
+    assert [found.outputs[folders.index(name)] for name in ("0", "2", "10", "999")] == [0, 2, 10, 999]
+    assert found.names == tuple(map(str, range(1000)))
+    assert found.notes == ("the weights have no class names; the data set's classes are the numbers of their outputs",)
+    some = match(Classes.numbered(3), Classes(("0", "1", "10")), "")  # not those of three outputs
+    assert (some.outputs, some.names) == ((0, 1, 2), ("0", "1", "10"))
+
+
 def test_weights_of_imagenet_are_matched_by_wordnet_id():
     wnids = class_names.imagenet()
     data = (wnids[700], wnids[3], wnids[999])

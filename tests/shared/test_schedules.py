@@ -286,8 +286,16 @@ def test_one_that_fits_says_nothing(schedule):
 def test_a_prolonged_run_is_told_of_another_rate_and_only_then(kind, before, after, epoch):
     old, new = Schedule(kind, 0.5, before), Schedule(kind, 0.5, after)
     lines = new.prolonged(old, epoch)
-    assert bool(lines) == (old.at(epoch) != new.at(epoch))
-    assert not lines or (kind == "cosine" and f"epoch {epoch + 1} has the learning rate {new.at(epoch):g}" in lines[0])
+    others = [one for one in range(epoch, after) if old.at(one) != new.at(one)]
+    assert bool(lines) == bool(others)
+    said = f"epoch {others[0] + 1} has the learning rate {new.at(others[0]):g}" if others else ""
+    assert not lines or (kind == "cosine" and said in lines[0])
+
+
+def test_a_run_that_is_prolonged_in_its_warm_up_is_told_too():
+    old, new = (Schedule("cosine", 0.1, epochs, warm_up_epochs=5) for epochs in (12, 40))
+    (line,) = new.prolonged(old, 2)
+    assert line.startswith("over 40 epochs instead of 12 the rest of the cosine differs: epoch 7 has the learning rate")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ def test_the_network_is_the_checkpoints_own(finished, tmp_path, capsys):
     record = evaluate(tmp_path, "--checkpoint", run.folder).record
     assert (record["variant"], record["depth"]) == ("paper", 8)
     assert evaluate(tmp_path, "--checkpoint", run.folder, "--depth", "14").status == 2
-    assert "error: --depth 14 contradicts" in capsys.readouterr().err
+    own = capsys.readouterr().err
+    assert own.startswith("error: --depth 14 and the checkpoint is of depth ")
+    assert own.endswith("; leave --depth out\n")
 
 
 def test_a_bare_checkpoint_needs_to_be_told_its_network(finished, tmp_path, sample_folder, capsys):

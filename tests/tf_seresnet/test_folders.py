@@ -56,3 +56,22 @@ def test_a_path_that_tensorflow_cannot_open_is_refused_before_the_training(finis
     error = capsys.readouterr().err
     assert r"caf\udce9" in error
     assert "TensorFlow opens no such path; choose or rename a folder" in error
+
+
+def test_the_data_set_of_a_run_is_the_same_from_another_folder(sample_folder, train, tmp_path, monkeypatch, capsys):
+    """Another one stands there under the path that was typed."""
+    (tmp_path / "here").symlink_to(sample_folder)
+    (tmp_path / "elsewhere" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    run = train("--data-path", "here", "--max-steps", "1")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert main(["evaluate", "--checkpoint", str(run.folder), "--device", "cpu", "--output-dir", "evaluation"]) == 0
+    assert f"from {tmp_path / 'here'}, where the checkpoint was trained" in capsys.readouterr().out
+
+
+def test_branches_that_are_loaded_do_not_begin_at_zero_and_that_is_said(finished, train, capsys):
+    before = finished()
+    capsys.readouterr()
+    train("--checkpoint", str(before.folder), "--zero-init", "--max-steps", "1", name="again")
+    assert "note: zero-init has no effect, for the branches are the weights'" in capsys.readouterr().out

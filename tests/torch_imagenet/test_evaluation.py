@@ -136,3 +136,28 @@ def test_calibration_and_classes_are_in_the_record(trained, evaluate, tiny):
     confusion = np.array(result["confusion"])
     accuracy = 100 * confusion.diagonal() / confusion.sum(axis=1)
     assert result["per_class_accuracy"] == pytest.approx(accuracy.tolist())
+
+
+def test_images_are_squeezed_where_the_run_has_squeezed_them(run_in, tmp_path):
+    """In its own evaluations, in those of its checkpoint, of a resumed run and in its record."""
+    squeezed = run_in(tmp_path / "squeezed", "--do-not-preserve-aspect-ratio", "--max-steps", "2")
+    assert squeezed.record["keep_aspect"] is False
+    loss = squeezed.record["evaluation"]["loss"]
+    again = run_in(tmp_path / "again", "--checkpoint", str(squeezed.folder), mode="evaluate")
+    assert (again.record["keep_aspect"], again.record["evaluation"]["loss"]) == (False, pytest.approx(loss, rel=1e-6))
+    note = "note: images are squeezed to a square where they are evaluated"
+    assert note in (again.folder / "train.log").read_text()
+    resumed = run_in(tmp_path / "squeezed", "--resume", str(squeezed.folder), "--max-steps", "2", plain=True)
+    assert resumed.record["evaluation"]["loss"] == pytest.approx(loss, rel=1e-6)
+    model = run_in(tmp_path / "model", "--checkpoint", str(squeezed.folder / "model.pth"), mode="evaluate")
+    assert "keep_aspect" not in model.record
+    assert model.record["evaluation"]["loss"] != pytest.approx(loss, rel=1e-6)  # or the images are squares
+
+
+def test_a_file_of_a_checkpoint_is_evaluated_as_the_checkpoint(run_in, tmp_path):
+    """With the averages of its weights, and normalised as it was trained."""
+    run = run_in(tmp_path / "run", "--ema-decay", "0.5", "--normalisation", "none", "--max-steps", "2")
+    file = run.folder / "checkpoints" / "last" / "training.pth"
+    found = run_in(tmp_path / "found", "--checkpoint", str(file), mode="evaluate")
+    assert found.record["evaluation"]["loss"] == pytest.approx(run.record["evaluation"]["loss"], rel=1e-6)
+    assert found.record["normalisation"] == "none"

@@ -24,7 +24,7 @@ from torch_imagenet.input_pipeline.transforms import EvalTransform  # noqa: E402
 from torch_imagenet.networks import create, pnasnet  # noqa: E402
 from torch_imagenet.networks.registry import NETWORKS  # noqa: E402
 from torch_imagenet.weights.exported import FORMATS, metadata_of  # noqa: E402
-from torch_imagenet.weights.files import read_weight_file  # noqa: E402
+from torch_imagenet.weights.files import read_metadata, read_weight_file  # noqa: E402
 from torch_imagenet.weights.form import Form  # noqa: E402
 from torch_imagenet.weights.load import head_classes, load_weights, with_names  # noqa: E402
 
@@ -46,8 +46,8 @@ def weights(tmp_path):
 def export(run_in, tmp_path):
     """export(checkpoint, *options) -> the exit status."""
 
-    def start(checkpoint, *options, real=False):
-        words = ["--checkpoint", str(checkpoint), "--image-size", "32", *options]
+    def start(checkpoint, *options, real=False, size=("--image-size", "32")):
+        words = ["--checkpoint", str(checkpoint), *size, *options]
         return run_in(tmp_path, *words, mode="export", plain=True, real=real).status
 
     return start
@@ -269,6 +269,20 @@ def test_the_weights_alone_come_back_with_their_names_and_form(weights, export, 
     assert export(output, "--output", str(tmp_path / "again.pt2")) == 0
     found = metadata_of(tmp_path / "again.pt2")
     assert (found["classes"], found["mean"]) == (NAMES, [0.5] * 3)
+
+
+def test_the_weights_alone_know_their_image_size(weights, export, tmp_path):
+    pytest.importorskip("safetensors")
+    assert export(weights[0], "--output", str(tmp_path / "m.safetensors"), "--image-size", "48") == 0
+    assert export(tmp_path / "m.safetensors", "--output", str(tmp_path / "again.safetensors"), size=()) == 0
+    assert read_metadata(tmp_path / "again.safetensors")["image_size"] == "48"
+
+
+@pytest.mark.parametrize("options", ["--batch-size 8", "--grouped-conv dense"])
+def test_weights_alone_have_no_program(options, weights, export, tmp_path, capsys):
+    assert export(weights[0], "--output", str(tmp_path / "m.safetensors"), *options.split()) == 2
+    assert f"has no program, which {options.split()[0]} is of; leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "m.safetensors").exists()
 
 
 def test_weights_alone_have_no_preprocessing(weights, export, tmp_path, capsys):

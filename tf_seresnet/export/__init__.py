@@ -81,6 +81,8 @@ class _Origin:
         classes, state, notes = checkpoints.classes(found), found.state, []
         if classes is None:
             raise UsageError(f"{found.prefix} has no classifier; name other weights with --checkpoint")
+        if state and config.data_path is not None:
+            raise UsageError("a run's checkpoint has its normalisation and its classes; leave --data-path out")
         recipe = CifarRecipe.from_json(state["recipe"]) if state else config.named_recipe()
         recipe = recipe if state else recipe.override(**config.given(("depth", "variant")))
         network = network_of(config, recipe, state, len(classes.names))

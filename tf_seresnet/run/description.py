@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -87,7 +88,7 @@ def for_checkpoint(setup: RunSetup) -> Dict[str, Any]:
         "recipe": setup.recipe.to_json(),
         "network": dataclasses.asdict(setup.network),
         "normalisation": dataclasses.asdict(setup.normalisation),
-        "data": {"path": in_utf8(data.path), "fingerprint": data.fingerprint, "classes": data.label_names},
+        "data": {"path": _path(data), "fingerprint": data.fingerprint, "classes": data.label_names},
         "device": setup.device.describe(),
         "arithmetic": _arithmetic(setup.device),
         "speed": {"machine": provenance.machine(), "steps_per_call": setup.steps_per_call},
@@ -151,12 +152,17 @@ def of_training(setup: RunSetup, run: Run, metrics: Metrics, folder: Path) -> Di
 def _dataset(data: Cifar10) -> Dict[str, Any]:
     return {
         "name": data.name,
-        "path": in_utf8(data.path),
+        "path": _path(data),
         "train_images": len(data.train_images),
         "eval_images": len(data.test_images),
         "fingerprint": data.fingerprint,
         "classes": data.label_names,
     }
+
+
+def _path(data: Cifar10) -> str:
+    """Where the data set is, from whatever folder it is looked for."""
+    return in_utf8(os.path.abspath(data.path))
 
 
 def _arithmetic(device: Any) -> Dict[str, Any]:

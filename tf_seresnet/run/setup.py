@@ -11,7 +11,7 @@ from shared import cifar10, sample
 from shared.cifar10.dataset import Cifar10
 from shared.class_names import Classes, Match, match
 from shared.errors import UsageError
-from shared.recipes.base import contradiction
+from shared.recipes.base import as_typed, contradiction
 from shared.recipes.cifar10 import RECIPES, CifarRecipe
 from shared.run.plan import Plan
 from shared.run.resumption import check_same_data, refuse_less
@@ -181,8 +181,11 @@ def network_of(config: RunConfig, recipe: CifarRecipe, state: Optional[Dict[str,
         return NetworkSpec(recipe.depth, recipe.variant, config.layers or "core", classes).checked()
     stored = NetworkSpec(**state["network"])
     for name, value in config.given(("depth", "variant")).items():
-        if value != getattr(stored, name):
-            raise contradiction(name, value, f"{name} {getattr(stored, name)}")
+        own = getattr(stored, name)
+        if value != own and config.resume is not None:
+            raise contradiction(name, value, f"{name} {own}")
+        if value != own:
+            raise UsageError(f"{as_typed(name, value)} and the checkpoint is of {name} {own}; leave --{name} out")
     if stored.num_classes != classes:
         raise UsageError(
             f"the checkpoint has {stored.num_classes} classes and the data set {classes}; check --data-path"

@@ -24,7 +24,7 @@ from torch_imagenet.networks.spec import parameters
 from torch_imagenet.run.recipe import RECIPE_OPTIONS
 from torch_imagenet.run.setup import RunSetup, TrainingSetup
 from torch_imagenet.step.training_step import TrainingStep
-from torch_imagenet.weights.source import FoundWeights
+from torch_imagenet.weights.source import FoundWeights, keeps_aspect
 
 
 @contextlib.contextmanager
@@ -61,6 +61,8 @@ def device_lines(setup: RunSetup) -> List[str]:
         notes.append(f"torch.compile, mode {mode}: the first step and the first evaluation wait for it, some minutes")
     head = f"device: {device.kind}, {device.name}, precision {setup.precision.name}"
     head += "".join(f", {layer} layers in {dtype.upper()}" for layer, dtype in device.float32_products.items())
+    if not setup.config.keep_aspect:
+        notes.append("images are squeezed to a square where they are evaluated (--do-not-preserve-aspect-ratio)")
     return [head, *[f"note: {note}" for note in notes]]
 
 
@@ -130,8 +132,9 @@ def _notes(setup: TrainingSetup, step: TrainingStep) -> Iterator[str]:
         )
     if step.loss_scale.is_enabled() and not step.optimizer.defaults.get("fused"):
         yield "this optimizer leaves the loss scale to the host, which waits for the device after every step"
-    if recipe.freeze_body and recipe.drop_path:
-        yield f"the body is frozen, so that its drop-path {recipe.drop_path:g} has no effect"
+    for what, value in (("drop-path", recipe.drop_path), ("auxiliary head, of weight", recipe.auxiliary_weight)):
+        if recipe.freeze_body and value:
+            yield f"the body is frozen, so that its {what} {value:g} has no effect"
     yield from recipe.without_effect(setup.config.given(RECIPE_OPTIONS))
     yield from [*recipe.schedule.remarks(), *resumption_notes(setup)]
 
@@ -141,7 +144,14 @@ def resumption_notes(setup: TrainingSetup) -> List[str]:
     if setup.state is None:
         return []
     before, epoch = ImageNetRecipe.from_json(setup.state["recipe"]).schedule, setup.state["progress"]["epoch"]
-    return [*setup.recipe.schedule.prolonged(before, epoch), *resumption.remarks(setup.state, for_checkpoint(setup))]
+    squeezed = (
+        [] if setup.config.keep_aspect == keeps_aspect(setup.state) else ["evaluations were of unsqueezed images"]
+    )
+    return [
+        *squeezed,
+        *setup.recipe.schedule.prolonged(before, epoch),
+        *resumption.remarks(setup.state, for_checkpoint(setup)),
+    ]
 
 
 def write_config(setup: RunSetup, folder: Path, weights: Optional[FoundWeights] = None) -> None:
@@ -174,6 +184,7 @@ def for_checkpoint(setup: TrainingSetup) -> Dict[str, Any]:
             "order": setup.data.train.order,
             "classes": described["classes"],
         },
+        "keep_aspect": setup.config.keep_aspect,
         "device": setup.device.describe(),
         "arithmetic": _rounding(setup),
         "speed": {"machine": provenance.machine(), "compile_mode": setup.config.compile, **_decoder(setup)},
@@ -209,6 +220,7 @@ def build_record(setup: RunSetup, network: nn.Module, **parts: Any) -> Dict[str,
         image_size=setup.recipe.image_size,
         normalisation=setup.recipe.normalisation,
         **{name: value for name, value in setup.spec.options.items() if name == "zero_pad"},
+        keep_aspect=None if setup.config.keep_aspect else False,
         dataset=_dataset(setup),
         device=setup.device.describe(),
         machine=provenance.machine(),

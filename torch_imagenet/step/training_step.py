@@ -41,6 +41,7 @@ class TrainingStep(Step):
             network = data_parallel.with_synchronised_statistics(network, device)
         self.network = device.place(network, setup.memory_format)
         self._head = setup.spec.head if recipe.freeze_body else None
+        self._auxiliary_weight = 0.0 if recipe.freeze_body else recipe.auxiliary_weight
         if self._head:
             for name, parameter in self.network.named_parameters():
                 parameter.requires_grad_(name.split(".")[0] == self._head)
@@ -158,7 +159,7 @@ class TrainingStep(Step):
             images, targets = self._mixing(images, targets, epoch, position)
         with self.device.autocast(self.precision):
             outputs = forward(images)
-        loss = losses.mean_loss(outputs, targets, self._epsilon, self._recipe.auxiliary_weight) * share
+        loss = losses.mean_loss(outputs, targets, self._epsilon, self._auxiliary_weight) * share
         with torch.no_grad():
             return loss, losses.correct_counts(outputs, targets)
 

@@ -51,7 +51,8 @@ def read_metadata(path: Path) -> Dict[str, str]:
 def _with_own_metadata(state: Dict[str, torch.Tensor], metadata: Dict[str, str]) -> Dict[str, torch.Tensor]:
     """The state dict; of a file that `export` wrote with its class names and form, as torch.save keeps them."""
     try:
-        own = {"classes": json.loads(metadata["classes"]), **json.loads(metadata["form"])}
+        size = {"image_size": int(metadata["image_size"])} if "image_size" in metadata else {}
+        own = {"classes": json.loads(metadata["classes"]), **json.loads(metadata["form"]), **size}
     except (KeyError, ValueError, TypeError, RecursionError):
         return state
     named = OrderedDict(state)

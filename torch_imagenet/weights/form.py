@@ -77,7 +77,7 @@ class Form:
         port = port_of(content)
         if port == "pnasnet5large":
             return cls(False, "none", port)
-        stored = own_metadata(content) or own_metadata(content.get("state_dict") if isinstance(content, dict) else None)
+        stored = stored_metadata(content)
         zero_pad, normalisation = stored.get("zero_pad"), stored.get("normalisation")
         if isinstance(zero_pad, bool) and normalisation in NORMALISATIONS:
             return cls(zero_pad, normalisation)
@@ -95,8 +95,15 @@ def own_metadata(state: Any) -> Dict[str, Any]:
     return own if isinstance(own, dict) else {}
 
 
+def stored_metadata(content: Any) -> Dict[str, Any]:
+    """The same of a file's content, which is the state dict or holds it under any key."""
+    inside = content.values() if isinstance(content, Mapping) else ()
+    return next(filter(None, map(own_metadata, (content, *inside))), {})
+
+
 def is_ambiguous(content: Any) -> bool:
     """Whether these are weights of PNASNet with the ports' auxiliary head, and nothing says how they were trained."""
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    inside = content.values() if isinstance(content, Mapping) else ()
+    states = [state for state in (content, *inside) if isinstance(state, Mapping)]
     head = f"{AUXILIARY}classifier.weight"
-    return isinstance(state, Mapping) and _has(state, head) and not Form.of_file(content).known
+    return any(_has(state, head) for state in states) and not Form.of_file(content).known

@@ -113,7 +113,8 @@ def load_weights(
     state = {key: value for key, value in state.items() if not key.endswith(COUNTER) or _fits(value, torch.tensor(0))}
     own, _ = _without_prefix(module.state_dict(), SOURCES["auto"].prefixes)
 
-    dropped = layout.background and _drop_background(state, own, rows)
+    named = are_names(own_metadata(content if wrapper is None else content[wrapper]).get("classes"), 1001)
+    dropped = layout.background and not named and _drop_background(state, own, rows)
     if rows is not None:
         heads = {key: value for key, value in state.items() if key.startswith(CLASSIFIERS) and value.dim()}
         state.update({key: value[list(rows)] for key, value in heads.items() if len(value) > max(rows)})
@@ -146,9 +147,11 @@ def head_classes(weights: Union[str, Path, Mapping[str, Any]], name: str = "") -
     heads = [state[key] for key in state if key in {f"{head}weight" for head in HEADS} and state[key].dim() == 2]
     if not heads:
         return None
-    count = len(heads[0]) - (len(heads[0]) == 1001 and FROM_TENSORFLOW in state)
-    names: Any = own_metadata(content if wrapper is None else content[wrapper]).get("classes")
-    return Classes(tuple(names)) if are_names(names, count) else Classes.numbered(count)
+    count, names = len(heads[0]), own_metadata(content if wrapper is None else content[wrapper]).get("classes")
+    if are_names(names, count):
+        return Classes(tuple(names))  # type: ignore[arg-type]
+    count -= count == 1001 and FROM_TENSORFLOW in state
+    return Classes(tuple(names)) if are_names(names, count) else Classes.numbered(count)  # type: ignore[arg-type]
 
 
 def state_dict_of(content: Any, name: str) -> Tuple[Tensors, Optional[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from torch import nn
 
@@ -25,7 +25,7 @@ from torch_imagenet.run import checkpoints, old_run
 from torch_imagenet.run.checkpoints import TRAINING
 from torch_imagenet.run.old_run import OldRun
 from torch_imagenet.weights.files import read_weight_file
-from torch_imagenet.weights.form import Form, is_ambiguous, network_of
+from torch_imagenet.weights.form import Form, is_ambiguous, network_of, stored_metadata
 from torch_imagenet.weights.load import head_classes, load_weights, state_dict_of
 from torch_imagenet.weights.remote import WeightFile, fetched, is_repository
 
@@ -41,6 +41,7 @@ class FoundWeights:
     form: Form = Form()
     run: Optional[OldRun] = None  # of an original port, that goes on with them
     file: Optional[WeightFile] = None  # of weights alone
+    image_size: Optional[int] = None  # that such a file says
     network: Optional[str] = None  # whose weights these are, where their names show it
 
     @property
@@ -59,7 +60,8 @@ class FoundWeights:
         return f"weights: {self.file.title if self.file else self.path}"
 
     def settle(self, config: RunConfig) -> RunConfig:
-        """The configuration with what it leaves open and these weights decide: network, padding and normalisation.
+        """The configuration with what it leaves open and these weights decide: network, padding and normalisation, how
+        images are resized, and the image size where a file says it.
 
         A file of an old port also chooses its network and, where there is one, the recipe as its program ran it. With
         such a recipe on the command line, weights that do not say what they expect are taken for those of that program.
@@ -74,8 +76,11 @@ class FoundWeights:
             config = replace(config, network=self.network)
         network = config.network or (recipes.get(config.recipe).network if config.recipe else DEFAULT_NETWORK)
         zero_pad = form.zero_pad if config.zero_pad is None else config.zero_pad
+        size = None if self.state else self.image_size
         return replace(
             config,
+            keep_aspect=config.keep_aspect and keeps_aspect(self.state),
+            image_size=config.image_size or size,
             zero_pad=zero_pad if "zero_pad" in NETWORKS[network].options else config.zero_pad,
             normalisation=config.normalisation or form.normalisation,
         )
@@ -112,7 +117,9 @@ def _in_file(config: RunConfig, file: WeightFile, content: Any) -> FoundWeights:
     form, classes = Form.of_file(content), head_classes(content, str(file.path))
     notes = [*file.notes, *_form_notes(config, form, content)]
     network = network_of(state_dict_of(content, str(file.path))[0])
-    return FoundWeights(file.path, None, notes, classes, form, file=file, network=network)
+    size = stored_metadata(content).get("image_size")
+    size = size if isinstance(size, int) else None
+    return FoundWeights(file.path, None, notes, classes, form, file=file, network=network, image_size=size)
 
 
 def _form_notes(config: RunConfig, form: Form, content: Any = None) -> List[str]:
@@ -148,7 +155,9 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
             return _resumed_file(config, path)
         found = checkpoints.find(config.resume)
         output_dir = config.output_dir or str(run_of(found.folder))
-        return replace(config, mode=found.state["mode"], output_dir=output_dir), found, None  # a fine-tuning stays one
+        keep_aspect = config.keep_aspect and keeps_aspect(found.state)
+        mode = found.state["mode"]  # a fine-tuning stays one
+        return replace(config, mode=mode, output_dir=output_dir, keep_aspect=keep_aspect), found, None
     if config.checkpoint is None:
         if config.mode == "finetune":
             raise UsageError("finetune starts from weights; name a run's folder or a file with --checkpoint PATH")
@@ -170,11 +179,17 @@ def _resumed_file(config: RunConfig, path: Path) -> Tuple[RunConfig, Optional[Fo
     content = read_weight_file(path)
     found = checkpoints.of_file(path, content)
     if found is not None:
-        return replace(config, mode=found.state["mode"]), found, None
+        keep_aspect = config.keep_aspect and keeps_aspect(found.state)
+        return replace(config, mode=found.state["mode"], keep_aspect=keep_aspect), found, None
     if config.mode == "finetune":
         raise UsageError(f"finetune starts a new run; name the weights with --checkpoint {path}")
     weights = replace(_in_file(config, WeightFile.of_path(path), content), run=old_run.read(path, content))
     return weights.settle(config), None, weights
+
+
+def keeps_aspect(state: Optional[Mapping[str, Any]]) -> bool:
+    """Whether a checkpoint's run evaluates images in their aspect ratio; one that does not say so does."""
+    return state is None or state.get("keep_aspect", True) is True
 
 
 def as_run(config: RunConfig) -> bool:

@@ -89,6 +89,18 @@ def test_every_folder_that_means_a_checkpoint(tmp_path):
         assert find(str(path)).state["progress"]["step"] == step
 
 
+@pytest.mark.parametrize("name", ["weights.bin", "weights.bin.index", "weights"])
+def test_a_file_of_a_checkpoint_means_the_checkpoint(tmp_path, name):
+    """Also by the beginning of its name, as TensorFlow has it: the state beside it says what the tensors do not."""
+    save(tmp_path, 1, 2)
+    (tmp_path / "weights.bin").write_text("of somebody else")
+    for folder, step in (("last", 2), ("step-00000001", 1)):
+        assert holds_one(tmp_path / "checkpoints" / folder / name)
+        assert find(tmp_path / "checkpoints" / folder / name).state["progress"]["step"] == step
+    assert not holds_one(tmp_path / name)
+    assert not holds_one(tmp_path / "checkpoints" / "last" / "weight")
+
+
 @pytest.mark.parametrize("path", ["", "nowhere", "file"])
 def test_where_there_is_none(tmp_path, path):
     (tmp_path / "file").write_text("")

@@ -263,3 +263,12 @@ def test_the_defaults_of_every_port_are_options_of_ours():
         assert config.from_argv(port.defaults.split()).command_notes == ()
         spellings = [spelling for option in port.options for spelling in option.spellings]
         assert len(spellings) == len(set(spellings)), name
+
+
+@pytest.mark.parametrize("words", ["--batch-size 16 --num-devices 2", "--warm_up_epochs 1", "--max_step 3", "/d"])
+def test_the_cifar_half_names_no_program_of_the_imagenet_networks(words):
+    try:
+        said = " ".join(CifarConfig.from_argv(words.split()).command_notes)
+    except UsageError as error:
+        said = str(error)
+    assert "--port" not in said

@@ -87,3 +87,24 @@ def test_no_events_are_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*words, "--format", "events"]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--publish R --update-readme F", "--publish does not go with --update-readme"),
+        ("--publish R --check F", "--publish does not go with --check"),
+        ("--update-readme F --output O", "--update-readme does not go with --output"),
+        ("--update-readme F --format html", "--update-readme does not go with --format"),
+        ("--check F --output O", "--check does not go with --output"),
+        ("--format events --lang zh", "--lang is not for events"),
+    ],
+)
+def test_an_option_without_effect_is_refused(words, said, run, tmp_path, capsys):
+    folder = run("run")
+    places = {"R": str(folder), "F": str(tmp_path / "F.md"), "O": str(tmp_path / "O.txt")}
+    assert main([places.get(word, word) for word in words.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}")
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]

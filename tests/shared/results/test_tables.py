@@ -192,6 +192,20 @@ def test_hours_of_several_machines_are_called_so():
     assert row.hours == 1.5
 
 
+def test_evaluations_of_other_checkpoints_or_among_other_answers_are_not_averaged():
+    def evaluated(**more):
+        part = {"images": 10000, "loss": 0.5, "top1": 90.0, "top5": 99.0, "checkpoint": "checkpoints/last", **more}
+        return _record(mode="evaluate", evaluation=part)
+
+    assert len(_of("measured", [evaluated(), evaluated()])) == 1
+    assert len(_of("measured", [evaluated(), evaluated(checkpoint="checkpoints/best")])) == 2
+    rows = _of("measured", [evaluated(), evaluated(restricted=True)])
+    assert [row.settings for row in rows if "restricted" in row.settings] == [
+        "se_resnet110_gpu, evaluate, answers restricted to the data set's classes"
+    ]
+    assert len(rows) == 2
+
+
 def test_runs_that_began_on_different_hardware_are_not_averaged():
     assert len(_of("measured", [_record(seed=seed, begun_on=[f"gpu {seed}"]) for seed in range(2)])) == 2
 

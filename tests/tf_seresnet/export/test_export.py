@@ -328,6 +328,14 @@ def test_what_cannot_be_exported_is_one_line(options, message, export, tmp_path,
     assert os.listdir(str(tmp_path)) == ["file.ckpt.index"]
 
 
+def test_a_run_has_its_data_set_and_takes_no_other(finished, tmp_path, capsys):
+    from tf_seresnet.main import main
+
+    words = ["export", "--checkpoint", str(finished().folder), "--output", str(tmp_path / "m.pb")]
+    assert main([*words, "--data-path", str(tmp_path / "nowhere")]) == 2
+    assert "has its normalisation and its classes; leave --data-path out" in capsys.readouterr().err
+
+
 def test_what_bare_weights_do_not_say_is_said(export, weights, tmp_path, capsys, monkeypatch):
     """Their run's statistics, without which there is no normalisation inside; and the names of their classes."""
     monkeypatch.chdir(tmp_path)

@@ -58,6 +58,8 @@ OURS = Form(False, "none")
         (BARE, Form(known=False)),
         ({"state_dict": BARE}, Form(known=False)),
         (with_names(BARE, None, OURS), OURS),
+        ({"model": with_names(BARE, None, OURS), "epoch": 3}, OURS),
+        ({"net": BARE}, Form(known=False)),
         (with_names(BARE, ["a", "b"], OURS), OURS),
         ({"arch": "pnasnet5large", "state_dict": with_names(BARE, ["a"], OURS)}, OURS),
         (with_names(BARE, ["a"]), Form(known=False)),  # of this program before it stored them

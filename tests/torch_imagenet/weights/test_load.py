@@ -24,7 +24,7 @@ from tests.torch_imagenet.small_network import SmallNetwork
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weights.files import Inert, read_weight_file
 from torch_imagenet.weights.form import network_of
-from torch_imagenet.weights.load import load_weights
+from torch_imagenet.weights.load import head_classes, load_weights, with_names
 
 
 class Network(nn.Module):
@@ -224,6 +224,11 @@ class TensorFlowNetwork(nn.Module):
         self.last_linear = nn.Linear(4, classes)
 
 
+def loaded(network, weights):
+    load_weights(network, weights)
+    return network
+
+
 def test_the_background_class_of_pnasnet_is_dropped():
     state = TensorFlowNetwork(1001).state_dict()
     network = TensorFlowNetwork(1000)
@@ -234,6 +239,10 @@ def test_the_background_class_of_pnasnet_is_dropped():
     assert torch.equal(network.last_linear.bias, state["last_linear.bias"][1:])
     assert len(state["last_linear.bias"]) == 1001  # the caller's own is as it was
     assert not load_weights(TensorFlowNetwork(1001), state).background_dropped
+    named = with_names(state, [f"class {number}" for number in range(1001)])  # of a run of its own
+    assert head_classes(named).names[0] == "class 0"
+    assert torch.equal(loaded(TensorFlowNetwork(1001), named).last_linear.weight, state["last_linear.weight"])
+    assert "1001 x 4 and not 1000 x 4" in refused(TensorFlowNetwork(1000), named)
     assert "1001 x 4 and not 1000 x 4" in refused(TensorFlowNetwork(1000), state, source="timm")
     assert "1001 x 4 and not 999 x 4" in refused(TensorFlowNetwork(999), state)
     assert "1001 x 4 and not 1000 x 4" in refused(Network(1000), drawn(classes=1001))
