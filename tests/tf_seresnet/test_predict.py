@@ -173,7 +173,7 @@ def test_a_bad_image_is_fatal_or_left_out_and_named(predict, photos, tmp_path):
         (["--output-dir", "x", "0.png"], "--output-dir has no effect in the mode predict"),
         (["--train_url", "x", "0.png"], "--train_url has no effect in the mode predict"),
         (["--num-devices", "2", "0.png"], "--num-devices has no effect in the mode predict"),
-        (["--depth", "11", "0.png"], "--depth 11 contradicts"),
+        (["--depth", "11", "0.png"], "--depth 11 and the checkpoint is of depth 8; leave --depth out"),
         (["--format", "onnx", "0.png"], "choose one of text, json, csv"),
     ],
 )
