@@ -135,7 +135,7 @@ def _initialise(session: Any, setup: RunSetup, step: TrainingStep, log: RunLog) 
         found = found.moved_with(setup.config.output_dir)
         outputs = None if classes.in_place else classes.outputs
         checkpoints.restore(session, found, variables.model_variables(), outputs)
-        lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in classes.notes)]
-        lines += ["note: zero-init has no effect, for the branches are the weights'"] if recipe.zero_init else []
+        notes = (*classes.notes, *recipe.overwritten())
+        lines = [f"weights: {found.prefix}", *(f"note: {note}" for note in notes)]
     for line in lines:
         log.line(line)

@@ -144,7 +144,7 @@ def _training_step(
     if weights is not None:
         head = source.head(weights, setup.data.classes, setup.config)
         origin = source.load(weights, network, setup.spec, head) if setup.ranks.is_first else []
-        origin += ["note: zero-init has no effect, for the branches are the weights'"] if setup.recipe.zero_init else []
+        origin += [f"note: {line}" for line in setup.recipe.overwritten()]
     old = weights.run if weights is not None and setup.ranks.is_first else None
     loaded = {name: value.clone() for name, value in network.state_dict().items()} if old else {}
     step = TrainingStep(network, setup)

@@ -176,8 +176,9 @@ def _containing(path: Path) -> Path:
     Its state says what the tensors alone do not: classes, normalisation, averages of the weights.
     """
     path = followed(path)
-    files = {} if path.is_dir() else json_object(path.parent / STATE).get("files", {})
-    inside = any(name == path.name or name.startswith(f"{path.name}.") for name in files)
+    files = None if path.is_dir() else json_object(path.parent / STATE).get("files")
+    names = files if isinstance(files, dict) else {}  # anything, in a file of somebody else
+    inside = any(name == path.name or name.startswith(f"{path.name}.") for name in names)
     return path.parent if inside else path
 
 

@@ -105,6 +105,10 @@ class Recipe:
                 lines.append(f"--{name.replace('_', '-')} has no effect without {options}")
         return lines
 
+    def overwritten(self) -> List[str]:
+        """Lines about what changes nothing where a run begins with given weights."""
+        return ["zero-init has no effect, for the branches are the weights'"] if self.zero_init else []
+
     def _values(self, names: Sequence[str]) -> List[Tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in names]
 

@@ -117,8 +117,9 @@ def _check_files(options: argparse.Namespace) -> None:
     """Raises UsageError where an option would have no effect beside another."""
     given = {name for name in ("publish", "update_readme", "check", "output") if getattr(options, name)}
     given |= {"format"} if options.format != "text" else set()
-    beside = {"publish": ("update_readme", "check", "output", "format"), "update_readme": ("output", "format")}
-    for name, others in {**beside, "check": ("output", "format")}.items():
+    printed = ("output", "format")
+    beside = {"publish": ("update_readme", "check", *printed), "update_readme": printed, "check": printed}
+    for name, others in beside.items():
         for other in others:
             if {name, other} <= given:
                 one, two = (f"--{each.replace('_', '-')}" for each in (name, other))

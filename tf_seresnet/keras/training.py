@@ -100,8 +100,7 @@ def _restored(setup: RunSetup, step: KerasStep) -> List[str]:
         own = [*step.network.weights, *step.network.others]
         outputs = None if setup.classes.in_place else setup.classes.outputs
         step.restore(checkpoints.read(found, {name: list(arrays[name].shape) for name in own}, outputs))
-        notes = [*setup.classes.notes]
-        notes += ["zero-init has no effect, for the branches are the weights'"] if setup.recipe.zero_init else []
+        notes = (*setup.classes.notes, *setup.recipe.overwritten())
         return [f"weights: {found.prefix}", *(f"note: {note}" for note in notes)]
     step.restore(checkpoints.read(found, {name: list(array.shape) for name, array in arrays.items()}))
     return [*found.notes, f"resumed: {found.prefix} at step {setup.resumed_state['progress']['step']}"]

@@ -44,8 +44,7 @@ def mixing(recipe: ImageNetRecipe, num_classes: int, rank: int = 0) -> Optional[
     Zhong et al., arXiv 1708.04896; Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899.
 
     mix(images, labels, epoch, position) -> images, probabilities float32 [B, K], or the labels where nothing is mixed;
-    None where the recipe has none of them. Erased pixels are zeros, the mean colour
-    of normalised images and black where they are not.
+    None where the recipe has none of them. Erased pixels are zeros: the mean colour of normalised images, else black.
 
     `images` are normalised, float [B, 3, H, W], `labels` int64 [B]. The random numbers depend on the recipe's seed, the
     zero-based epoch, the position of the batch in it and the rank. They come from the CPU's generator, so nothing waits

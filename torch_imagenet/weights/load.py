@@ -26,7 +26,7 @@ from shared.system.paths import expanded, is_elsewhere
 from shared.text import nearest
 from torch_imagenet.networks import NETWORKS, create
 from torch_imagenet.weights.files import read_weight_file
-from torch_imagenet.weights.form import AUXILIARY, FROM_TENSORFLOW, Form, own_metadata, port_of
+from torch_imagenet.weights.form import AUXILIARY, FROM_TENSORFLOW, Form, port_of, stored_metadata
 from torch_imagenet.weights.remote import fetched
 
 Tensors = Dict[str, torch.Tensor]
@@ -113,7 +113,7 @@ def load_weights(
     state = {key: value for key, value in state.items() if not key.endswith(COUNTER) or _fits(value, torch.tensor(0))}
     own, _ = _without_prefix(module.state_dict(), SOURCES["auto"].prefixes)
 
-    named = are_names(own_metadata(content if wrapper is None else content[wrapper]).get("classes"), 1001)
+    named = are_names(stored_metadata(content).get("classes"), 1001)
     dropped = layout.background and not named and _drop_background(state, own, rows)
     if rows is not None:
         heads = {key: value for key, value in state.items() if key.startswith(CLASSIFIERS) and value.dim()}
@@ -143,11 +143,11 @@ def head_classes(weights: Union[str, Path, Mapping[str, Any]], name: str = "") -
     Raises UsageError where the file cannot be read or holds no weights.
     """
     described, content = _read(weights)
-    state, wrapper = state_dict_of(content, name or described)
+    state, _ = state_dict_of(content, name or described)
     heads = [state[key] for key in state if key in {f"{head}weight" for head in HEADS} and state[key].dim() == 2]
     if not heads:
         return None
-    count, names = len(heads[0]), own_metadata(content if wrapper is None else content[wrapper]).get("classes")
+    count, names = len(heads[0]), stored_metadata(content).get("classes")
     if are_names(names, count):
         return Classes(tuple(names))  # type: ignore[arg-type]
     count -= count == 1001 and FROM_TENSORFLOW in state

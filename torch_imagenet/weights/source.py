@@ -155,9 +155,7 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
             return _resumed_file(config, path)
         found = checkpoints.find(config.resume)
         output_dir = config.output_dir or str(run_of(found.folder))
-        keep_aspect = config.keep_aspect and keeps_aspect(found.state)
-        mode = found.state["mode"]  # a fine-tuning stays one
-        return replace(config, mode=mode, output_dir=output_dir, keep_aspect=keep_aspect), found, None
+        return replace(_resumed(config, found), output_dir=output_dir), found, None
     if config.checkpoint is None:
         if config.mode == "finetune":
             raise UsageError("finetune starts from weights; name a run's folder or a file with --checkpoint PATH")
@@ -174,13 +172,18 @@ def origin(config: RunConfig) -> Tuple[RunConfig, Optional[Found], Optional[Foun
     return config, None, weights
 
 
+def _resumed(config: RunConfig, found: Found) -> RunConfig:
+    """The configuration of the run that goes on: a fine-tuning stays one, and images are resized as they were."""
+    keep_aspect = config.keep_aspect and keeps_aspect(found.state)
+    return replace(config, mode=found.state["mode"], keep_aspect=keep_aspect)
+
+
 def _resumed_file(config: RunConfig, path: Path) -> Tuple[RunConfig, Optional[Found], Optional[FoundWeights]]:
     """A run of which there is one file, that goes on in a folder of its own; see `origin`."""
     content = read_weight_file(path)
     found = checkpoints.of_file(path, content)
     if found is not None:
-        keep_aspect = config.keep_aspect and keeps_aspect(found.state)
-        return replace(config, mode=found.state["mode"], keep_aspect=keep_aspect), found, None
+        return _resumed(config, found), found, None
     if config.mode == "finetune":
         raise UsageError(f"finetune starts a new run; name the weights with --checkpoint {path}")
     weights = replace(_in_file(config, WeightFile.of_path(path), content), run=old_run.read(path, content))

@@ -101,6 +101,13 @@ def test_a_file_of_a_checkpoint_means_the_checkpoint(tmp_path, name):
     assert not holds_one(tmp_path / "checkpoints" / "last" / "weight")
 
 
+@pytest.mark.parametrize("state", ["{", "[]", '{"files": null}', '{"files": 3}', '{"files": [1, "weights.bin"]}'])
+def test_a_file_beside_the_state_of_a_stranger_is_a_file(tmp_path, state):
+    (tmp_path / "state.json").write_text(state)
+    (tmp_path / "weights.bin").write_text("")
+    assert not holds_one(tmp_path / "weights.bin")
+
+
 @pytest.mark.parametrize("path", ["", "nowhere", "file"])
 def test_where_there_is_none(tmp_path, path):
     (tmp_path / "file").write_text("")
