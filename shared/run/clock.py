@@ -96,18 +96,21 @@ class Clock:
         cells = [[cell, run.cells[cell]] for cell in sorted(run.cells)]
         return dict(vars(run), shortest=run.shortest if run.steps else None, cells=cells)
 
-    def step(self, images: int, data_wait_seconds: Optional[float] = None, count: int = 1) -> None:
+    def step(
+        self, images: int, data_wait_seconds: Optional[float] = None, count: int = 1, warming_up: bool = False
+    ) -> None:
         """`count` equally long steps over `images` images end now, after `data_wait_seconds` of waiting for data.
 
         Of a device that works while the host goes on, the time is known only where the host waits for it. Where the
-        warm-up ends inside, all of them belong to it. Raises RuntimeError inside `paused`.
+        warm-up ends inside, all of them belong to it. Steps for which a program was compiled are `warming_up` again.
+        Raises RuntimeError inside `paused`.
         """
         if self._pauses_open:
             raise RuntimeError("a step ended while the clock was paused")
         now = self._now()
         seconds = max(0.0, now - self._last - self._paused_seconds)
         self._last, self._paused_seconds = now, 0.0
-        if self._warmup_left:
+        if self._warmup_left or warming_up:
             self._warmup_left = max(0, self._warmup_left - count)
             self._warm_up.add(count, images, seconds, data_wait_seconds)
             return

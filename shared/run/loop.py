@@ -37,6 +37,7 @@ class StepResult(NamedTuple):
     correct5: int  # images whose class is among the five likeliest
     images: int  # 0 where the step was left out
     data_wait: Optional[float] = None  # seconds that it waited for its batch, where `Run.steps` does not time it
+    compiled: bool = False  # whether a program was compiled for it, which is part of no throughput
 
 
 class Step:
@@ -211,7 +212,8 @@ class Run:
             data_wait = data_wait if result.data_wait is None else (data_wait or 0.0) + result.data_wait
         if check:
             self.step.check_numbers(self.progress.step, self.is_last())
-        self.clock.step(sum(result.images for result in results), data_wait, len(results))
+        images, compiled = sum(result.images for result in results), any(result.compiled for result in results)
+        self.clock.step(images, data_wait, len(results), compiled)
         if self._after_read is not None:
             self._after_read()
         return len(results)

@@ -29,7 +29,6 @@ from shared.results.__main__ import main as results
 from tests.faults.__main__ import parser as fault_parser
 from tf_seresnet.options import parser
 from torch_imagenet import options as torch_options
-from torch_imagenet.main import MODES
 from torch_imagenet.networks.registry import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +144,7 @@ def test_every_program_and_every_mode_has_its_command():
         assert {words[1] for words in _commands(name)} >= {*SCRIPTS, "tests/run.sh", IMAGENET, "-m"}
     commands = _commands("docs/imagenet.md")
     modes = {words[2] for words in commands if words[1] == IMAGENET and words[2:] and words[2][0] != "-"}
-    assert modes == set(MODES) - {"train"}  # the default is in the commands that name no mode
+    assert modes == set(torch_options.MODES) - {"train"}  # the default is in the commands that name no mode
     assert "tf_seresnet/main.py" in {words[1] for words in _commands("docs/cifar10.md")}
 
 

@@ -60,6 +60,14 @@ def test_the_mode_prints_it(capsys):
     assert "1.043 ms" in out  # the reference: 1.04 ms a step of 128 with everything fused
 
 
+@pytest.mark.parametrize("one", ["--peak-flops", "--memory-bandwidth"])
+@pytest.mark.parametrize("mode", ["summary", "train"])
+def test_one_limit_of_the_device_is_refused(mode, one, capsys):
+    assert main([mode, one, "1e12"]) == 2
+    line = "error: a roofline needs both --peak-flops and --memory-bandwidth; give both, or neither"
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
 def test_a_network_that_does_not_exist_is_one_line(capsys):
     assert main(["summary", "--depth", "12"]) == 2
     assert capsys.readouterr().err.startswith("error: depth 12 does not exist")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -125,6 +125,7 @@ class KerasStep(Step):
         values.update({name: ops.zeros_like(values[name]) for name in zeros})
         self.state = self._new_state(values)
         self._numbers: Dict[str, np.ndarray] = {}  # of the epoch
+        self._compiled: Set[int] = set()  # for batches of so many images
 
     def _new_state(self, values: Tensors) -> State:
         """That of a training which begins with these values."""
@@ -153,8 +154,11 @@ class KerasStep(Step):
         for block in self._blocks(pending):
             with limited(self._recipe.batch_size, "--batch-size", " (fewer images a step are another training)"):
                 self.state, outputs = self._steps(self.state, self._data, block)
+            size = block["order"].shape[1]
             for loss, *counts in outputs.tolist():
-                results.append(StepResult(loss, *map(round, counts)))
+                correct, correct5, images = map(round, counts)
+                results.append(StepResult(loss, correct, correct5, images, compiled=size not in self._compiled))
+            self._compiled.add(size)
         return results
 
     def _blocks(self, pending: List[Tuple[int, float]]) -> Iterator[Dict[str, np.ndarray]]:

@@ -14,6 +14,11 @@ from tf_seresnet.step.variables import layer_not_finite
 
 tf1 = tf.compat.v1
 
+# Images that are computed at once. For one alone oneDNN 3.7 has another convolution on a CPU with AVX2, and uses it or
+# the usual one as its threads were left by what the process computed before: another last digit for the same image.
+# Depth 110, two cores: 256 ms, and 34 for two images.
+_LEAST = 2
+
 
 class Inference:
     """Logits of uint8 images with the moving averages, in batches of one fixed size on each device."""
@@ -23,7 +28,8 @@ class Inference:
     ) -> None:
         self.batch_size, self.replicas = batch_size, replicas
         self.images_per_run = batch_size * replicas.towers
-        self._images = tf1.placeholder(tf.uint8, (self.images_per_run, 32, 32, 3), "inference_images")
+        self._rows = max(batch_size, _LEAST) * replicas.towers
+        self._images = tf1.placeholder(tf.uint8, (self._rows, 32, 32, 3), "inference_images")
         parts = tf.split(self._images, replicas.towers) if replicas.towers > 1 else [self._images]
 
         self._outputs: List[Tuple[str, Any]] = []  # (layer, output), device by device
@@ -45,7 +51,7 @@ class Inference:
         """Logits float32 [images, classes] of at most `images_per_run` images uint8 [images, 32, 32, 3].
 
         Those of an image on which the network overflows are nan. A short batch is padded with black images, so that no
-        device compiles for a second shape; their logits are dropped.
+        device compiles for a second shape, and one of one image to two; their logits are dropped.
         """
         with limited(self.batch_size, "--eval-batch-size", ", which changes no result"):
             return session.run(self._logits, self._fed(images))[: len(images)]
@@ -61,6 +67,6 @@ class Inference:
         return layer_not_finite(session, self._outputs, self._fed(images))
 
     def _fed(self, images: np.ndarray) -> Dict[Any, np.ndarray]:
-        missing = self.images_per_run - len(images)
+        missing = self._rows - len(images)
         padded = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)], "constant") if missing else images
         return {self._images: padded}

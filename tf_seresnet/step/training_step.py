@@ -123,7 +123,7 @@ class TrainingStep(Step):
         results = []
         for loss, *counts in np.array(self.fetched["outputs"], np.float64).reshape(len(rates), -1).tolist():
             correct, correct5, images, self.stopping = map(round, counts[:4])
-            results.append(StepResult(loss, correct, correct5, images, *counts[4:]))
+            results.append(StepResult(loss, correct, correct5, images, counts[4] if counts[4:] else None))
         return results
 
     def begin(self, session: Any) -> None:

@@ -200,6 +200,18 @@ def test_a_warm_up_that_ends_inside_swallows_all_of_them():
     assert clock.summary()["steps_timed"] == 1
 
 
+def test_steps_that_warm_up_again_are_no_throughput():
+    now = Time()
+    clock = Clock(1, now)
+    _step(clock, now, 60)
+    _step(clock, now, 1)
+    now.seconds += 30  # a program is compiled for the last, short batch
+    clock.step(8, warming_up=True)
+    assert (clock.summary()["images_per_second"], clock.summary()["steps_timed"]) == (128, 1)
+    _step(clock, now, 1)
+    assert clock.lap()["images_per_second"] == 128
+
+
 def test_laps_and_windows_do_not_disturb_each_other():
     moments = iter([0.0, 1.0, 2.0, 3.0])
     clock = Clock(warmup_steps=0, now=lambda: next(moments))

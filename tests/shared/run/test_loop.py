@@ -186,13 +186,22 @@ def test_a_call_ends_where_results_are_needed_or_it_is_full(tmp_path):
 def test_the_wait_for_data_that_steps_have_measured_is_the_clocks(tmp_path):
     trial = Trial(tmp_path, dataclasses.replace(PLAN, warm_up_steps=0))
     seen = []
-    trial.run.clock.step = lambda images, data_wait, count: seen.append((images, data_wait, count))
+    trial.run.clock.step = lambda images, data_wait, count, _: seen.append((images, data_wait, count))
     for waits in ((0.25, 0.5), (None, None), (None, 0.125)):
         for wait in waits:
             trial.run.count(StepResult(1.0, 0, 0, 8, wait))
         assert trial.run.read() == 2
     assert trial.run.read() == 0
     assert seen == [(16, 0.75, 2), (16, None, 2), (16, 0.125, 2)]
+
+
+def test_the_time_of_a_compilation_is_no_throughput(tmp_path):
+    trial = Trial(tmp_path, dataclasses.replace(PLAN, warm_up_steps=0))
+    for compiled in ((False, False), (False, True), (False, False)):
+        for one in compiled:
+            trial.run.count(StepResult(1.0, 0, 0, 8, compiled=one))
+        trial.run.read()
+    assert trial.run.clock.summary()["steps_timed"] == 4
 
 
 def test_results_are_read_where_they_are_needed_alone(tmp_path):

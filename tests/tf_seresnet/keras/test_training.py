@@ -19,6 +19,8 @@ from tests.tf_seresnet.conftest import Run  # noqa: E402
 from tf_seresnet import main as command  # noqa: E402
 from tf_seresnet.devices import keras_backend  # noqa: E402
 from tf_seresnet.keras import step as keras_step  # noqa: E402
+from tf_seresnet.keras.training_step import KerasStep, build  # noqa: E402
+from tf_seresnet.run.setup import RunSetup  # noqa: E402
 from tf_seresnet.step.drawing import drawn  # noqa: E402
 from tf_seresnet.step.spec import Normalisation  # noqa: E402
 
@@ -121,6 +123,20 @@ def test_losses_and_hits_of_mixed_labels_are_the_graphs():
         loss, counted = keras_step.mean_loss(keras_step.ops.array(logits), keras_step.ops.array(labels), numbers, 0.1)
         assert float(loss) == pytest.approx(float(expected), rel=1e-6)
         assert [int(hit) for hit in keras_step._hits(keras_step.ops.array(logits), counted)] == list(hits)
+
+
+def test_a_step_says_that_a_program_is_compiled_for_its_number_of_images(sample_folder, monkeypatch):
+    """JAX, and XLA under TensorFlow, compile one for the last, shorter batch of the first epoch."""
+    asked = "--layers keras --recipe sample --variant paper --depth 8 --batch-size 500 --steps-per-call 1 --device cpu"
+    setup = RunSetup.from_config(command.RunConfig.from_argv([*asked.split(), "--data-path", str(sample_folder)]))
+    network, backend = build(setup)
+    backend.steps = lambda step: lambda state, data, block: (state, np.ones((1, 4)))
+    step = KerasStep(setup, network, backend)
+    step.start_epoch(0, 0)
+    pending = [(number, 0.1) for number in range(setup.steps_per_epoch)]
+    assert len(setup.data.train_images) % 500
+    assert [one.compiled for one in step.read(pending)] == [True, *([False] * (len(pending) - 2)), True]
+    assert not any(one.compiled for one in step.read(pending))
 
 
 @pytest.mark.slow
