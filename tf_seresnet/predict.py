@@ -35,7 +35,7 @@ from tf_seresnet.options import RunConfig
 from tf_seresnet.run import checkpoints, description
 from tf_seresnet.run.setup import RunSetup, inference_device, network_of
 from tf_seresnet.step import variables
-from tf_seresnet.step.graph import Inference
+from tf_seresnet.step.graph import LEAST, Inference
 from tf_seresnet.step.spec import NetworkSpec, Normalisation
 
 tf1 = tf.compat.v1
@@ -107,7 +107,7 @@ class Classifier(ImageClassifier):
 
     def _inference(self, images: int) -> Inference:
         """The network for a batch of so many images or a few more, as a power of two: few graphs, and few compiled."""
-        size = self.batch_size if self._fixed else min(self.batch_size, 1 << (images - 1).bit_length())
+        size = self.batch_size if self._fixed else min(self.batch_size, max(LEAST, 1 << (images - 1).bit_length()))
         with self._building:
             if size not in self._inferences:
                 with self._graph.as_default():

@@ -14,10 +14,10 @@ from tf_seresnet.step.variables import layer_not_finite
 
 tf1 = tf.compat.v1
 
-# Images that are computed at once. For one alone oneDNN 3.7 has another convolution on a CPU with AVX2, and uses it or
-# the usual one as its threads were left by what the process computed before: another last digit for the same image.
-# Depth 110, two cores: 256 ms, and 34 for two images.
-_LEAST = 2
+# Images that are computed at once, at least. For one alone oneDNN 3.7 has another convolution on a CPU with AVX2, which
+# rounds differently and is slow: at depth 110 on two cores 256 ms, and 34 for two images. A frozen graph has the usual
+# one, and a thread that has computed such a graph takes that for variables, too.
+LEAST = 2
 
 
 class Inference:
@@ -28,7 +28,7 @@ class Inference:
     ) -> None:
         self.batch_size, self.replicas = batch_size, replicas
         self.images_per_run = batch_size * replicas.towers
-        self._rows = max(batch_size, _LEAST) * replicas.towers
+        self._rows = max(batch_size, LEAST) * replicas.towers
         self._images = tf1.placeholder(tf.uint8, (self._rows, 32, 32, 3), "inference_images")
         parts = tf.split(self._images, replicas.towers) if replicas.towers > 1 else [self._images]
 
